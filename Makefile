@@ -1,0 +1,132 @@
+# Everything is installed into .venv and node_modules, from constraints.txt and package-lock.json.
+# `make` alone lists the targets.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+BUF := node_modules/.bin/buf
+PROTOS := $(wildcard protos/sayso/v1/*.proto)
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+##@ Use
+
+.PHONY: demo
+demo: $(VENV)/.base  ## enrol and verify the clips of demo/audio on a real server; SAYSO_DEMO_AUDIO=folder for your own
+	@$(BIN)/python -m demo.run
+
+##@ Develop
+
+.PHONY: dev
+dev: $(VENV)/.dev  ## .venv with all that training and the tests need (torch too, 5 GB)
+
+.PHONY: check
+check: lint test  ## lint, then test
+
+.PHONY: test
+test: $(VENV)/.dev redis-server  ## run the tests; ARGS='-k store' chooses
+	$(BIN)/python -m pytest $(ARGS)
+
+.PHONY: lint
+lint: $(VENV)/.dev node_modules/.installed  ## style, types, import directions, protos
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/mypy demo
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+	$(BUF) lint protos
+	@$(protos_drift)
+	@$(protos_breaking)
+
+.PHONY: protos
+protos: $(VENV)/.dev  ## regenerate the stubs beside the protos
+	@$(call stubs_into,protos)
+
+.PHONY: constraints
+constraints: build/uv/bin/uv  ## remake constraints.txt from pyproject.toml; ARGS=--upgrade takes newer versions
+	echo '$(SILERO_VAD)' | $< pip compile --quiet --all-extras --no-annotate $(ARGS) \
+		--python-version 3.11 --python-platform x86_64-manylinux_2_28 \
+		--custom-compile-command 'make constraints' --output-file constraints.txt pyproject.toml -
+
+.PHONY: clean
+clean:  ## remove what was installed, built or cached
+	rm -rf $(VENV) node_modules build dist .*_cache .hypothesis
+
+.PHONY: help
+help:  ## list these targets
+	@awk -F ':.*## ' '/^##@/ { print "\n" substr($$0, 5) } \
+		/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# --- Python: two levels in one .venv, each with a stamp, so that a second call installs nothing ---
+
+# Voice activity's model comes in a package that depends on torch, which serving never needs: it is
+# always installed with --no-deps, and so is not among the dependencies in pyproject.toml.
+SILERO_VAD := silero-vad==6.2.3
+
+$(BIN)/python:
+	@"$(PYTHON)" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' \
+		|| { echo 'Sayso needs Python 3.11 or 3.12: make PYTHON=/path/to/python3.11' >&2; exit 1; }
+	@"$(PYTHON)" -m venv $(VENV) \
+		|| { rm -rf $(VENV); echo 'No venv module: apt-get install python3-venv' >&2; exit 1; }
+
+$(VENV)/.base: pyproject.toml constraints.txt | $(BIN)/python
+	@echo 'Installing the service into $(VENV) (half a minute)'
+	@$(PIP) install -c constraints.txt -e .
+	@$(PIP) install -c constraints.txt --no-deps silero-vad
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.base
+	@echo 'Installing training and development tools into $(VENV) (5 GB, some minutes)'
+	@$(PIP) install -c constraints.txt -e '.[train,dev]'
+	@touch $@
+
+build/uv/bin/uv:
+	$(PYTHON) -m venv build/uv
+	build/uv/bin/pip --disable-pip-version-check --quiet install uv
+
+# --- Redis, which the tests start by themselves on a free port ---
+
+.PHONY: redis-server
+redis-server:
+	@command -v redis-server >/dev/null && exit; \
+	if [ "$$(id -u)" = 0 ]; then sudo=; else sudo='sudo -n'; fi; \
+	echo 'Installing redis-server'; \
+	{ $$sudo apt-get -q update && $$sudo env DEBIAN_FRONTEND=noninteractive \
+		apt-get -qy install --no-install-recommends redis-server; } \
+	|| { echo 'The tests need redis-server: apt-get install redis-server' >&2; exit 1; }
+
+# --- Protos ---
+
+node_modules/.installed: package.json package-lock.json
+	@command -v npm >/dev/null \
+		|| { echo 'Linting the protos needs Node.js: apt-get install npm' >&2; exit 1; }
+	npm install --no-save --ignore-scripts --no-audit --no-fund --loglevel=error
+	@touch $@
+
+# Only protos with a service get gRPC stubs.
+define stubs_into
+export PATH="$(abspath $(BIN)):$$PATH"; \
+python -m grpc_tools.protoc -I protos --python_out=$(1) --mypy_out=quiet:$(1) $(PROTOS) && \
+python -m grpc_tools.protoc -I protos --grpc_python_out=$(1) \
+	--mypy_grpc_out=quiet,generate_concrete_servicer_stubs:$(1) $$(grep -l '^service ' $(PROTOS))
+endef
+
+define protos_drift
+rm -rf build/protos && mkdir -p build/protos && { $(call stubs_into,build/protos); } && \
+diff -r -x '*.proto' -x __pycache__ protos/sayso build/protos/sayso \
+	&& echo 'protos: the committed stubs are what the protos generate' \
+	|| { echo 'protos: stale stubs; run `make protos` and commit the result' >&2; exit 1; }
+endef
+
+# Against the last release, or the commit before this one while there is none.
+define protos_breaking
+base=$$(git describe --tags --abbrev=0 2>/dev/null || git rev-parse --quiet --verify HEAD~1); \
+if git cat-file -e "$$base:protos/buf.yaml" 2>/dev/null; \
+then echo "buf breaking, against $$base"; \
+	$(BUF) breaking protos --against ".git#ref=$$base,subdir=protos"; \
+else echo 'buf breaking: no earlier protos to compare with'; fi
+endef

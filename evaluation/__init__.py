@@ -1,0 +1,5 @@
+"""Offline measurement of a speaker-verification model: numpy, never torch.
+
+manifest | list -> trials -> embeddings (the service's own audio path) -> scores
+    -> calibration -> metrics with bootstrap intervals -> report
+"""

@@ -1,0 +1,152 @@
+"""Calibration: from a score and its quality measures to a natural-log likelihood ratio.
+
+Logistic regression with Brümmer's prior-weighted objective (Brümmer & du Preez 2006): targets and
+non-targets weigh what the prior says and not how many there are, so that
+`bias + weights . terms` is a log-likelihood ratio. It is judged by cross-validation over speakers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations_with_replacement
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evaluation import metrics
+from evaluation.errors import EvaluationError
+from evaluation.measures import Measures, design
+from service.contract import Calibration
+
+Floats = NDArray[np.float64]
+
+RATES = (0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001, 0.0005, 0.0001)
+ERRORS_NEEDED = 30  # Doddington's rule: a rate needs 30 errors to be known within about 30%
+FOLDS = 5
+RIDGE = 1e-6
+STEPS = 50
+TOLERANCE = 1e-10
+
+
+@dataclass(frozen=True, slots=True)
+class Affine:
+    """`llr = bias + columns @ weights`."""
+
+    bias: float
+    weights: Floats
+
+    def __call__(self, columns: Floats) -> Floats:
+        """Natural-log likelihood ratios (n,) of `columns` (n, terms)."""
+        llr: Floats = columns @ self.weights + self.bias
+        return llr
+
+
+def fit(
+    columns: Floats, target: NDArray[np.bool_], *, prior: float = 0.5, start: Affine | None = None
+) -> Affine:
+    """Minimise the prior-weighted logistic cost over `columns` (n, terms) by Newton's method.
+
+    `prior` is the effective target prior that the fit cares most about. A slight ridge keeps
+    separable data finite.
+    """
+    if target.all() or not target.any():
+        raise EvaluationError("a calibration needs target and non-target trials")
+    centre, scale = columns.mean(axis=0), columns.std(axis=0)
+    scale = np.where(scale > 0, scale, 1.0)
+    x = np.column_stack([np.ones(len(columns)), (columns - centre) / scale])
+    weight = np.where(target, prior / target.sum(), (1 - prior) / (~target).sum())
+    beta = np.zeros(x.shape[1])
+    if start is not None:
+        beta = np.append(start.bias + centre @ start.weights, start.weights * scale)
+    beta = _newton(x, target.astype(float), weight, np.log(prior / (1 - prior)), beta)
+    weights = beta[1:] / scale
+    return Affine(float(beta[0] - centre @ weights), weights)
+
+
+def cross_validated(
+    measures: Measures,
+    target: NDArray[np.bool_],
+    speakers: tuple[NDArray[np.integer], NDArray[np.integer]],
+    *,
+    terms: Sequence[str],
+    folds: int = FOLDS,
+    prior: float = 0.5,
+    seed: int = 0,
+) -> Floats:
+    """LLR (n,) of each trial by a calibration that saw neither of its two speakers.
+
+    `speakers` are the enrolled and the heard speaker of each trial, (n,) each, as small integers.
+    """
+    columns = design(measures, terms)
+    count = 1 + max(int(side.max()) for side in speakers)
+    fold = np.random.default_rng(seed).permutation(count) % folds
+    enrol, test = fold[speakers[0]], fold[speakers[1]]
+    start = fit(columns, target, prior=prior)
+    llr = np.empty(len(target))
+    for one, other in combinations_with_replacement(range(folds), 2):
+        judged = ((enrol == one) & (test == other)) | ((enrol == other) & (test == one))
+        if judged.any():
+            unseen = ~(np.isin(enrol, (one, other)) | np.isin(test, (one, other)))
+            fitted = fit(columns[unseen], target[unseen], prior=prior, start=start)
+            llr[judged] = fitted(columns[judged])
+    return llr
+
+
+def false_match_points(nontarget_llr: Floats) -> tuple[tuple[float, float], ...]:
+    """(rate, LLR threshold) pairs, rates falling, each resting on at least 30 false matches."""
+    ordered = np.sort(nontarget_llr)[::-1]
+    counts = [(rate, int(rate * len(ordered))) for rate in RATES]
+    return tuple(
+        (rate, float(np.nextafter(ordered[count], np.inf)))
+        for rate, count in counts
+        if count >= ERRORS_NEEDED
+    )
+
+
+def for_contract(
+    measures: Measures,
+    target: NDArray[np.bool_],
+    speakers: tuple[NDArray[np.integer], NDArray[np.integer]],
+    *,
+    terms: Sequence[str],
+    fitted_on: str,
+    prior: float = 0.5,
+) -> Calibration:
+    """Fitted on all trials; its false-match thresholds come from the cross-validated ratios."""
+    judged = cross_validated(measures, target, speakers, terms=terms, prior=prior)
+    fitted = fit(design(measures, terms), target, prior=prior)
+    weights = {name: float(value) for name, value in zip(terms, fitted.weights, strict=True)}
+    points = false_match_points(judged[~target])
+    return Calibration(fitted.bias, weights, points, fitted_on)
+
+
+def cost(llr: Floats, target: NDArray[np.bool_]) -> tuple[float, float]:
+    """(Cllr, minimum Cllr) in bits."""
+    sweep = metrics.Sweep.of(llr[target], llr[~target])
+    return metrics.cllr(sweep), metrics.min_cllr(sweep)
+
+
+def _newton(x: Floats, truth: Floats, weight: Floats, offset: float, beta: Floats) -> Floats:
+    """Newton steps, halved while they do not lower the cost, until the gradient vanishes."""
+    ridge = np.full(len(beta), RIDGE)
+    ridge[0] = 0
+    sign = 1 - 2 * truth
+
+    def cost_of(candidate: Floats) -> float:
+        margin = sign * (x @ candidate + offset)
+        return float(weight @ np.logaddexp(0, margin) + ridge @ candidate**2 / 2)
+
+    current = cost_of(beta)
+    for _ in range(STEPS):
+        odds = x @ beta + offset
+        probability = 0.5 * (1 + np.tanh(odds / 2))
+        gradient = x.T @ (weight * (probability - truth)) + ridge * beta
+        hessian = (x.T * (weight * probability * (1 - probability))) @ x + np.diag(ridge + 1e-12)
+        step = np.linalg.solve(hessian, gradient)
+        while (lowered := cost_of(beta - step)) > current + TOLERANCE:
+            step /= 2
+        beta, gain, current = beta - step, current - lowered, lowered
+        if gain < TOLERANCE:
+            break
+    return beta

@@ -1,0 +1,149 @@
+"""Embeddings of files, made as the service makes them, many at a time and kept in a cache.
+
+file -> digest -> cached? -> service.audio.decode -> treatment -> system.embed -> cache
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from evaluation.cache import Cache, Key, Voice
+from evaluation.errors import EvaluationError
+from evaluation.manifest import Clip
+from service import audio
+from service.errors import AudioError
+
+Samples = NDArray[np.float32]
+
+MAX_S = 3600.0
+
+
+class System(Protocol):
+    """What is evaluated: anything that turns audio at `rate` hertz into a voice."""
+
+    @property
+    def model_id(self) -> str: ...
+
+    @property
+    def rate(self) -> int: ...
+
+    async def embed(self, samples: Samples) -> Voice: ...
+
+
+class Treatment(Protocol):
+    """Something done to the audio beforehand; the same for the same `key` and clip name."""
+
+    @property
+    def key(self) -> str: ...
+
+    def __call__(self, name: str, samples: Samples, rate: int) -> Samples: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Voices:
+    """`vectors` (clips, dim), zero where not `acquired` (clips,); speech, length and SNR (clips,);
+    SHA-256 of the files.
+
+    A clip is not acquired (ISO/IEC 19795-1) when it holds too little speech or cannot be read.
+    """
+
+    vectors: NDArray[np.float32]
+    acquired: NDArray[np.bool_]
+    speech_s: NDArray[np.float64]
+    total_s: NDArray[np.float64]
+    snr_db: NDArray[np.float64]
+    digests: tuple[str, ...]
+
+    @property
+    def failure_to_acquire(self) -> float:
+        """The fraction of clips that gave no embedding."""
+        return float(np.mean(~self.acquired))
+
+
+async def embed(
+    system: System,
+    clips: Sequence[Clip],
+    cache: Cache,
+    *,
+    treatment: Treatment | None = None,
+    label: str = "embedding",
+    at_once: int | None = None,
+) -> Voices:
+    """The voices of `clips`, from the cache where it has them; EvaluationError if none has one."""
+    gate = asyncio.Semaphore(at_once or 8 + 4 * (os.cpu_count() or 1))
+    with _progress() as progress:
+        task = progress.add_task(label, total=len(clips))
+
+        async def one(clip: Clip) -> tuple[str, Voice]:
+            async with gate:
+                voice = await _voice(system, clip, cache, treatment)
+            progress.advance(task)
+            return voice
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(one(clip)) for clip in clips]
+        except ExceptionGroup as failed:
+            raise failed.exceptions[0] from None
+    digests, voices = zip(*(task.result() for task in tasks), strict=True)
+    return _stacked(voices, digests)
+
+
+async def _voice(
+    system: System, clip: Clip, cache: Cache, treatment: Treatment | None
+) -> tuple[str, Voice]:
+    try:
+        data = await asyncio.to_thread(clip.file.read_bytes)
+    except OSError as error:
+        raise EvaluationError(f"{clip.file}: {error.strerror}") from error
+    digest = hashlib.sha256(data).hexdigest()
+    key = Key(system.model_id, digest, f"{treatment.key}|{clip.name}" if treatment else "")
+    if (known := cache.get(key)) is not None:
+        return digest, known
+    try:
+        samples = await asyncio.to_thread(_decoded, data, system.rate, clip.name, treatment)
+    except AudioError:
+        return digest, Voice(None, 0.0, 0.0, 0.0)
+    voice = await system.embed(samples)
+    cache.put(key, voice)
+    return digest, voice
+
+
+def _decoded(data: bytes, rate: int, name: str, treatment: Treatment | None) -> Samples:
+    samples = audio.decode(data, audio.AudioFormat(), rate=rate, max_s=MAX_S)
+    return samples if treatment is None else treatment(name, samples, rate)
+
+
+def _stacked(voices: Sequence[Voice], digests: tuple[str, ...]) -> Voices:
+    dim = next((len(voice.vector) for voice in voices if voice.vector is not None), 0)
+    if not dim:
+        raise EvaluationError("no clip holds enough speech to be embedded")
+    none = np.zeros(dim, np.float32)
+    return Voices(
+        np.stack([none if voice.vector is None else voice.vector for voice in voices]),
+        np.array([voice.vector is not None for voice in voices]),
+        np.array([voice.speech_s for voice in voices]),
+        np.array([voice.total_s for voice in voices]),
+        np.array([voice.snr_db for voice in voices]),
+        digests,
+    )
+
+
+def _progress() -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+    )

@@ -1,0 +1,58 @@
+"""What a calibration sees of each trial: the score and the quality of both sides.
+
+The vector counterpart of `service.scoring.TERMS`, for a million trials at a time; a test holds
+the two together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+SPEECH_RANGE_S = (0.25, 60.0)
+SNR_RANGE_DB = (0.0, 40.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Measures:
+    """(n,) each: cosine, net speech in seconds of either side, `snr_db` of the test side."""
+
+    cosine: Floats
+    enrol_speech_s: Floats
+    test_speech_s: Floats
+    snr_db: Floats
+
+    def __len__(self) -> int:
+        return len(self.cosine)
+
+    def select(self, keep: NDArray[np.bool_]) -> Measures:
+        return Measures(
+            self.cosine[keep],
+            self.enrol_speech_s[keep],
+            self.test_speech_s[keep],
+            self.snr_db[keep],
+        )
+
+
+def design(measures: Measures, terms: Sequence[str]) -> Floats:
+    """One column for each of `terms`, as `service.scoring.TERMS` names and defines them."""
+    return np.stack([_TERMS[term](measures) for term in terms], axis=1)
+
+
+def _log_speech(seconds: Floats) -> Floats:
+    return np.log(np.clip(seconds, *SPEECH_RANGE_S))
+
+
+_TERMS: Mapping[str, Callable[[Measures], Floats]] = {
+    "cosine": lambda m: m.cosine,
+    "log_enrol_speech": lambda m: _log_speech(m.enrol_speech_s),
+    "log_test_speech": lambda m: _log_speech(m.test_speech_s),
+    "cosine_log_enrol_speech": lambda m: m.cosine * _log_speech(m.enrol_speech_s),
+    "cosine_log_test_speech": lambda m: m.cosine * _log_speech(m.test_speech_s),
+    "snr": lambda m: np.clip(m.snr_db, *SNR_RANGE_DB) / 10,
+}

@@ -1,0 +1,92 @@
+"""Scores: the cosine of each trial and the measures beside it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evaluation.embeddings import Voices
+from evaluation.errors import EvaluationError
+from evaluation.measures import Measures
+from evaluation.trials import Model, Trials
+from service import scoring
+
+ROWS = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """The trials that could be scored, their measures, and what could not be.
+
+    `unscored` counts trials lost to a failure to enrol or to acquire; `failure_to_enrol` and
+    `failure_to_acquire` are fractions of the models and of the clips that the trials use.
+    """
+
+    trials: Trials
+    measures: Measures
+    unscored: int
+    failure_to_enrol: float
+    failure_to_acquire: float
+
+
+def score(trials: Trials, voices: Voices) -> Scored:
+    """Cosine of each trial's enrolled voice and test embedding; `voices` are of `trials.clips`."""
+    vectors, speech_s, enrolled = _enrolled(trials, voices)
+    held = enrolled[trials.enrol] & voices.acquired[trials.test]
+    if not (held & trials.target).any() or not (held & ~trials.target).any():
+        raise EvaluationError(
+            "too few clips hold enough speech: no target or no non-target is left"
+        )
+    kept = trials if held.all() else trials.select(held)
+    measures = Measures(
+        cosines(vectors, voices.vectors, kept.enrol, kept.test),
+        speech_s[kept.enrol],
+        voices.speech_s[kept.test],
+        voices.snr_db[kept.test],
+    )
+    return Scored(
+        kept,
+        measures,
+        int(np.sum(~held)),
+        float(np.mean(~enrolled[np.unique(trials.enrol)])),
+        float(np.mean(~voices.acquired[np.unique(trials.test)])),
+    )
+
+
+def cosines(
+    left: NDArray[np.float32],
+    right: NDArray[np.float32],
+    enrol: NDArray[np.integer],
+    test: NDArray[np.integer],
+) -> NDArray[np.float64]:
+    """`left[enrol] . right[test]` (n,) of unit rows, some at a time."""
+    scores = np.empty(len(enrol))
+    for start in range(0, len(enrol), ROWS):
+        rows = slice(start, start + ROWS)
+        np.einsum("ij,ij->i", left[enrol[rows]], right[test[rows]], out=scores[rows])
+    return np.clip(scores, -1.0, 1.0, out=scores)
+
+
+def _enrolled(
+    trials: Trials, voices: Voices
+) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.bool_]]:
+    """Voice (models, dim), net speech (models,) and success (models,) of every enrolment."""
+    first = np.array([model.clips[0] for model in trials.models])
+    vectors, speech_s = voices.vectors[first], voices.speech_s[first].copy()
+    enrolled = voices.acquired[first].copy()
+    for index, model in enumerate(trials.models):
+        if len(model.clips) > 1:
+            vectors[index], speech_s[index], enrolled[index] = _voice(model, voices)
+    return vectors, speech_s, enrolled
+
+
+def _voice(model: Model, voices: Voices) -> tuple[NDArray[np.float32], float, bool]:
+    clips = np.array(model.clips)
+    clips = clips[voices.acquired[clips]]
+    if not len(clips):
+        return voices.vectors[model.clips[0]], 0.0, False
+    speech_s = voices.speech_s[clips]
+    vector = scoring.voice(voices.vectors[clips], speech_s.astype(np.float32))
+    return vector, float(speech_s.sum()), True

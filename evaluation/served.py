@@ -1,0 +1,61 @@
+"""A Sayso model, run exactly as the server runs it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evaluation.cache import Voice
+from service.contract import Contract
+from service.embedder import Embedder
+from service.session import Device, Session
+from service.speech import VoiceActivity
+
+MAX_BATCH = 64
+QUEUE_LIMIT = 1 << 20
+
+
+class Served:
+    """A model behind the service's own speech detection, windows and batcher."""
+
+    def __init__(self, embedder: Embedder) -> None:
+        self._embedder = embedder
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, model: Path, *, device: Device = "auto") -> AsyncIterator[Served]:
+        """The model in the file `model`, loaded and warm; ModelError when it cannot be."""
+        session = Session.open(model, device=device)
+        vad = VoiceActivity.open()
+        async with Embedder(
+            session,
+            vad,
+            max_batch=MAX_BATCH,
+            queue_limit=QUEUE_LIMIT,
+            speech_threads=os.cpu_count() or 1,
+        ) as embedder:
+            yield cls(embedder)
+
+    @property
+    def contract(self) -> Contract:
+        return self._embedder.contract
+
+    @property
+    def model_id(self) -> str:
+        return self.contract.model_id
+
+    @property
+    def rate(self) -> int:
+        return self.contract.sample_rate
+
+    async def embed(self, samples: NDArray[np.float32]) -> Voice:
+        utterance = await self._embedder.embed(samples)
+        quality = utterance.quality
+        return Voice(
+            utterance.embedding, quality.net_speech_s, quality.total_s, quality.snr_db or 0.0
+        )

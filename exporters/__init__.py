@@ -1,0 +1,10 @@
+"""From a trained or published model to the one file that the service loads.
+
+    checkpoint ─┐
+    peer's code ┼─> nn.Module, waveform in ─> graph ─┐
+    feature ONNX ──> front end grafted on ───────────┼─> parity gate ─> contract ─> model.onnx
+                                                     │   (refuses)
+    model.onnx ─> calibrate, quantise ───────────────┘
+
+Nothing is written until the graph has given the embeddings of the code it came from.
+"""

@@ -1,0 +1,15 @@
+"""Published models, their architectures rebuilt or taken from the peer's own package."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from exporters.peers import resemblyzer
+from exporters.publish import Candidate
+
+NAMES: Mapping[str, Callable[[Path | None], Candidate]] = {"resemblyzer": resemblyzer.candidate}
+"""Models whose weights come with a package of the index."""
+
+ARCHITECTURES: Mapping[str, Callable[[Path], Candidate]] = {
+    "resemblyzer": resemblyzer.candidate,
+}
+"""Architectures whose checkpoints can be adopted."""

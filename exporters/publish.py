@@ -1,0 +1,93 @@
+"""The last step of every export: gate, contract, file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+
+from exporters import model_file, parity
+from exporters.errors import ExportError
+from exporters.graph import TOOLS
+from exporters.parity import Embed, Parity
+from exporters.voices import voices
+from service.contract import Contract
+
+_VOICES = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Windows:
+    """How the service cuts speech for a model, in seconds; `short_s` are shapes of their own."""
+
+    window_s: float = 3.0
+    hop_s: float = 1.5
+    min_speech_s: float = 0.5
+    short_s: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not 0 < self.hop_s <= self.window_s:
+            raise ExportError(f"a hop must be above 0 and at most the window, {self.window_s} s")
+        if not self.min_speech_s > 0:
+            raise ExportError("the least speech must be above 0 s")
+        if not all(0 < short < self.window_s for short in self.short_s):
+            raise ExportError(f"short windows must be above 0 and below {self.window_s} s")
+
+    def lengths(self, rate: int) -> tuple[int, ...]:
+        """What the gate tries, in samples: the windows, a length above them and one below."""
+        window_s = self.window_s
+        seconds = {*self.short_s, window_s, window_s + self.hop_s + 0.007, window_s * 0.43}
+        return tuple(sorted(round(length * rate) for length in seconds))
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A graph, the code it must agree with, and what its contract will say.
+
+    `original` gives unit-length embeddings of `(batch, samples)` at `rate` hertz.
+    """
+
+    name: str
+    graph: onnx.ModelProto
+    original: Embed
+    rate: int
+    windows: Windows
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    floor: float = parity.FLOOR
+
+
+def gate(candidate: Candidate, speech: Path | None = None) -> Parity:
+    """Raises `ParityError` unless the candidate's graph gives its original's embeddings."""
+    lengths = candidate.windows.lengths(candidate.rate)
+    waveforms, kind = voices(speech, rate=candidate.rate, samples=max(lengths), count=_VOICES)
+    return parity.check(
+        parity.graph_embed(candidate.graph),
+        candidate.original,
+        waveforms,
+        lengths=lengths,
+        speech=kind,
+        floor=candidate.floor,
+    )
+
+
+def publish(candidate: Candidate, output: Path, *, speech: Path | None = None) -> Contract:
+    """Writes `candidate` to `output` once it has passed the gate; returns the contract."""
+    passed = gate(candidate, speech)
+    rate, windows = candidate.rate, candidate.windows
+    probe = np.zeros((1, round(windows.window_s * rate)), dtype=np.float32)
+    contract = Contract(
+        model_id=model_file.model_id(candidate.name, candidate.graph),
+        sample_rate=rate,
+        window_samples=round(windows.window_s * rate),
+        hop_samples=round(windows.hop_s * rate),
+        min_speech_samples=round(windows.min_speech_s * rate),
+        dimension=candidate.original(probe).shape[1],
+        short_windows=tuple(sorted(round(short * rate) for short in windows.short_s)),
+        provenance={**candidate.provenance, "tools": TOOLS, "parity": passed.record()},
+    )
+    model_file.write(output, candidate.graph, contract)
+    return contract

@@ -1,0 +1,79 @@
+"""Speech for the parity gate: real recordings where there are some, else made voices."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import soxr
+from numpy.typing import NDArray
+
+from exporters.errors import ExportError
+
+SHARED_DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data" / "speech"
+_SUFFIXES = {".wav", ".flac", ".ogg", ".opus"}
+_FORMANTS_HZ = np.array([[730, 1090, 2440], [270, 2290, 3010], [300, 870, 2240], [530, 1840, 2480]])
+_BANDWIDTHS_HZ = np.array([80, 110, 160])
+_SYLLABLES_HZ = 3.5
+
+Waveforms = NDArray[np.float32]
+
+
+def voices(folder: Path | None, *, rate: int, samples: int, count: int) -> tuple[Waveforms, str]:
+    """`(count, samples)` of speech at `rate` hertz, and what it is.
+
+    From recordings spread over `folder` when given; else over the shared corpora beside the
+    checkout when there are some; else made.
+    """
+    if folder is None and not SHARED_DATA.is_dir():
+        made = [made_voice(seed, rate=rate, samples=samples) for seed in range(count)]
+        return np.stack(made), "made voices"
+    source = folder or SHARED_DATA
+    return recordings(source, rate=rate, samples=samples, count=count), "real speech"
+
+
+def recordings(folder: Path, *, rate: int, samples: int, count: int) -> Waveforms:
+    """`(count, samples)`: recordings evenly spread over `folder`, each row as many as it takes."""
+    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES)
+    if not files:
+        raise ExportError(f"{folder} holds no {', '.join(sorted(_SUFFIXES))} files")
+    starts = np.linspace(0, len(files), count, endpoint=False).astype(int)
+    return np.stack([_row(files, int(start), rate, samples) for start in starts])
+
+
+def _row(files: list[Path], start: int, rate: int, samples: int) -> NDArray[np.float32]:
+    pieces: list[NDArray[np.float32]] = []
+    while sum(map(len, pieces)) < samples:
+        pieces.append(_read(files[(start + len(pieces)) % len(files)], rate))
+        if len(pieces) > len(files) and not any(map(len, pieces)):
+            raise ExportError("the recordings are empty")
+    return np.concatenate(pieces)[:samples]
+
+
+def _read(path: Path, rate: int) -> NDArray[np.float32]:
+    try:
+        audio, file_rate = soundfile.read(path, dtype="float32", always_2d=True)
+    except soundfile.LibsndfileError as error:
+        raise ExportError(f"cannot read {path}: {error}") from error
+    mono: NDArray[np.float32] = soxr.resample(audio[:, 0], file_rate, rate)
+    return mono
+
+
+def made_voice(seed: int, *, rate: int, samples: int) -> NDArray[np.float32]:
+    """A gliding harmonic source through vowel formants, in syllables, over faint noise."""
+    random = np.random.default_rng(seed)
+    time = np.arange(samples) / rate
+    pitch_hz = random.uniform(90, 240) * (1 + 0.1 * np.sin(2 * np.pi * 0.7 * time + seed))
+    phase = 2 * np.pi * np.cumsum(pitch_hz) / rate
+    tract = random.uniform(0.85, 1.2)
+    vowels = random.integers(len(_FORMANTS_HZ), size=samples * 4 // rate + 2)
+    formants = tract * _FORMANTS_HZ[vowels[(time * _SYLLABLES_HZ).astype(int)]]  # (samples, 3)
+    voiced = np.zeros(samples)
+    for harmonic in range(1, int(0.45 * rate / pitch_hz.max())):
+        distance = (harmonic * pitch_hz[:, None] - formants) / _BANDWIDTHS_HZ
+        voiced += np.sin(harmonic * phase) * (1 / (1 + distance**2)).sum(axis=1)
+    envelope = np.clip(np.sin(np.pi * _SYLLABLES_HZ * time) ** 2, 0.05, None)
+    noisy = voiced * envelope + random.normal(0, 0.02, samples)
+    voice: NDArray[np.float32] = (0.3 * noisy / np.abs(noisy).max()).astype(np.float32)
+    return voice

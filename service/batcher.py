@@ -1,0 +1,194 @@
+"""Merges the items of many callers into batches; knows nothing of what an item is.
+
+    submit > waiting, in order of arrival > batch of one key > worker thread > each its own result
+
+A batch leaves as soon as a worker is idle, so items gather only while all workers are busy.
+"""
+
+import asyncio
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import Generic, Self, TypeAlias, TypeVar
+
+from service.errors import Overloaded, Unavailable
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+_FIRST_GUESS_S = 0.05  # seconds an item takes, until the first batch has told
+_SMOOTHING = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class BatchReport:
+    """What a batch cost: how long its oldest item waited, and how long `run` took."""
+
+    size: int
+    waited_s: float
+    ran_s: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Entry(Generic[Item, Result]):
+    item: Item
+    key: Hashable
+    arrived_s: float
+    future: asyncio.Future[Result]
+
+
+_Batch: TypeAlias = Sequence[_Entry[Item, Result]]
+_Job: TypeAlias = asyncio.Future[list[tuple[_Entry[Item, Result], Result]]]
+
+
+class Batcher(Generic[Item, Result]):
+    """Calls `run` on batches of items of equal `key`, the key of the oldest item first.
+
+    `run` returns one result per item, in order, and is called in one of `workers` threads.
+    At most `queue_limit` items wait. With `max_delay_s` above 0 an idle worker waits for a batch
+    to fill, but no longer than that from the arrival of its oldest item. `observe` is told of
+    every batch, on the event loop.
+    """
+
+    def __init__(
+        self,
+        run: Callable[[Sequence[Item]], Iterable[Result]],
+        *,
+        key: Callable[[Item], Hashable],
+        max_batch: int,
+        queue_limit: int,
+        max_delay_s: float = 0.0,
+        workers: int = 1,
+        observe: Callable[[BatchReport], None] | None = None,
+    ) -> None:
+        if min(max_batch, queue_limit, workers) < 1 or max_delay_s < 0:
+            raise ValueError("max_batch, queue_limit and workers start at 1, max_delay_s at 0")
+        self._run = run
+        self._key = key
+        self._max_batch = max_batch
+        self._queue_limit = queue_limit
+        self._max_delay_s = max_delay_s
+        self._workers = workers
+        self._observe = observe
+        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="batcher")
+        self._accepting = False
+        self._waiting: dict[_Entry[Item, Result], None] = {}
+        self._jobs: set[_Job[Item, Result]] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._item_s = _FIRST_GUESS_S
+
+    @property
+    def queue_depth(self) -> int:
+        """Items that wait for a worker."""
+        return len(self._waiting)
+
+    async def __aenter__(self) -> Self:
+        self._accepting = True
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Refuses new items, finishes those that were admitted, and stops the workers."""
+        self._accepting = False
+        try:
+            self._dispatch()
+            while self._jobs:
+                await asyncio.wait(self._jobs)
+        finally:
+            for entry in self._waiting:
+                entry.future.cancel()
+            self._pool.shutdown(wait=False)
+
+    async def submit(self, item: Item) -> Result:
+        """The result of `item`; raises what `submit_all` raises."""
+        [result] = await self.submit_all([item])
+        return result
+
+    async def submit_all(self, items: Sequence[Item]) -> list[Result]:
+        """The results of `items`, in order; all are admitted or none is.
+
+        Raises `Overloaded` when they do not fit in the queue, `Unavailable` outside of
+        `async with`, and whatever `run` raised for a batch that held one of them.
+        """
+        entries = self._admit(items)
+        try:
+            return list(await asyncio.gather(*(entry.future for entry in entries)))
+        finally:
+            for entry in entries:
+                entry.future.cancel()
+                self._waiting.pop(entry, None)
+
+    def _admit(self, items: Sequence[Item]) -> list[_Entry[Item, Result]]:
+        if not self._accepting:
+            raise Unavailable("the server is starting or stopping; try again")
+        if len(items) > self._queue_limit:
+            raise ValueError(f"{len(items)} items never fit in a queue of {self._queue_limit}")
+        if len(self._waiting) + len(items) > self._queue_limit:
+            raise Overloaded("the server is at its limit", retry_after_s=self._retry_after_s())
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        entries = [_Entry(item, self._key(item), now, loop.create_future()) for item in items]
+        self._waiting.update(dict.fromkeys(entries))
+        loop.call_soon(self._dispatch)  # after every caller that is ready now has submitted
+        return entries
+
+    def _retry_after_s(self) -> float:
+        return max(1, len(self._waiting)) * self._item_s / self._workers
+
+    def _dispatch(self) -> None:
+        """Hands batches to idle workers, and looks again when the oldest item is due."""
+        if self._timer is not None:
+            self._timer.cancel()
+        while self._waiting and len(self._jobs) < self._workers:
+            if not (batch := self._ready()):
+                due_s = next(iter(self._waiting)).arrived_s + self._max_delay_s
+                self._timer = asyncio.get_running_loop().call_at(due_s, self._dispatch)
+                break
+            self._start(batch)
+
+    def _ready(self) -> _Batch[Item, Result]:
+        """The first batch, by oldest item, that is full or due; abandoned items are not in it."""
+        now = asyncio.get_running_loop().time()
+        batches: dict[Hashable, list[_Entry[Item, Result]]] = {}
+        for entry in self._waiting:
+            if not entry.future.done():
+                batches.setdefault(entry.key, []).append(entry)
+        for batch in batches.values():
+            due = batch[0].arrived_s + self._max_delay_s <= now or not self._accepting
+            if due or len(batch) >= self._max_batch:
+                return batch[: self._max_batch]
+        return []
+
+    def _start(self, batch: _Batch[Item, Result]) -> None:
+        for entry in batch:
+            del self._waiting[entry]
+        loop = asyncio.get_running_loop()
+        settle = partial(self._settle, batch, loop.time())
+        job = loop.run_in_executor(self._pool, self._paired, batch)
+        self._jobs.add(job)
+        job.add_done_callback(settle)
+
+    def _paired(self, batch: _Batch[Item, Result]) -> list[tuple[_Entry[Item, Result], Result]]:
+        return list(zip(batch, self._run([entry.item for entry in batch]), strict=True))
+
+    def _settle(
+        self, batch: _Batch[Item, Result], started_s: float, job: _Job[Item, Result]
+    ) -> None:
+        """Gives every caller that still waits its own result, or the batch's error."""
+        self._jobs.discard(job)
+        if (error := job.exception()) is not None:
+            for entry in batch:
+                if not entry.future.done():
+                    entry.future.set_exception(error)
+        else:
+            for entry, result in job.result():
+                if not entry.future.done():
+                    entry.future.set_result(result)
+        self._dispatch()
+        self._report(batch, started_s)
+
+    def _report(self, batch: _Batch[Item, Result], started_s: float) -> None:
+        ran_s = asyncio.get_running_loop().time() - started_s
+        self._item_s += _SMOOTHING * (ran_s / len(batch) - self._item_s)
+        if self._observe is not None:
+            self._observe(BatchReport(len(batch), started_s - batch[0].arrived_s, ran_s))

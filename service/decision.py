@@ -1,0 +1,191 @@
+"""Decisions: from a log-likelihood ratio and a policy to a typed outcome; pure functions."""
+
+import enum
+import itertools
+import math
+from dataclasses import dataclass
+
+from service.contract import Calibration
+from service.errors import InvalidArgument
+from service.quality import Quality
+
+NOTHING_HEARD = Quality(net_speech_s=0, total_s=0, snr_db=None, clipping=0, peak_dbfs=-120)
+
+
+class Outcome(enum.Enum):
+    ACCEPTED = enum.auto()
+    REJECTED = enum.auto()
+    INCONCLUSIVE = enum.auto()
+    NOT_ENROLLED = enum.auto()
+    OPTED_OUT = enum.auto()
+
+
+class Reason(enum.Enum):
+    NOT_ENOUGH_SPEECH = enum.auto()
+    NO_SPEECH = enum.auto()
+    TOO_NOISY = enum.auto()
+    CLIPPED = enum.auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """Prior probability of a genuine caller and the costs of the two errors, in one unit."""
+
+    target_prior: float
+    miss_cost: float
+    false_accept_cost: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.target_prior < 1:
+            raise InvalidArgument("must be above 0 and below 1", field="policy.costs.target_prior")
+        for name in ("miss_cost", "false_accept_cost"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise InvalidArgument("must be above 0", field=f"policy.costs.{name}")
+
+
+@dataclass(frozen=True, slots=True)
+class Demands:
+    """What audio must offer: net speech in seconds, signal-to-noise ratio in decibels, and at
+    most this share of clipped speech samples."""
+
+    min_speech_s: float
+    min_snr_db: float
+    max_clipping: float
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.min_speech_s <= 60:
+            raise InvalidArgument("must be 0 to 60 seconds", field="policy.min_net_speech_s")
+        if math.isnan(self.min_snr_db):
+            raise InvalidArgument("must be a number of decibels", field="policy.min_snr_db")
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How to decide. `criterion` is a target false-match rate or costs; `origin` says who chose
+    it and ends up in the threshold's source."""
+
+    criterion: float | Costs
+    origin: str
+    demands: Demands
+
+    def __post_init__(self) -> None:
+        if isinstance(self.criterion, float) and not 0 < self.criterion < 1:
+            raise InvalidArgument(
+                "must be above 0 and below 1", field="policy.target_false_match_rate"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Threshold:
+    """A natural-log likelihood ratio to reach, and where it came from."""
+
+    llr: float
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """A comparison in the space of one model: cosine and calibrated natural-log ratio."""
+
+    cosine: float
+    llr: float
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """An outcome with everything needed to explain it; a score never travels alone."""
+
+    outcome: Outcome
+    model_id: str
+    explanation: str
+    reasons: tuple[Reason, ...] = ()
+    score: Score | None = None
+    threshold: Threshold | None = None
+    quality: Quality = NOTHING_HEARD
+    speech_needed_s: float = 0.0
+
+
+def threshold_for(policy: Policy, calibration: Calibration) -> Threshold:
+    """The threshold that a policy asks for; raises `InvalidArgument` beyond what was measured."""
+    if isinstance(policy.criterion, Costs):
+        return Threshold(bayes_threshold(policy.criterion), f"prior and costs ({policy.origin})")
+    llr = false_match_threshold(calibration, policy.criterion)
+    return Threshold(llr, f"target false-match rate {policy.criterion:.3g} ({policy.origin})")
+
+
+def bayes_threshold(costs: Costs) -> float:
+    """The log-likelihood ratio above which accepting costs less than rejecting (Duda and Hart)."""
+    odds = costs.target_prior / (1 - costs.target_prior)
+    return math.log(costs.false_accept_cost) - math.log(costs.miss_cost) - math.log(odds)
+
+
+def false_match_threshold(calibration: Calibration, rate: float) -> float:
+    """The threshold that `rate` of the calibration's non-target trials reached, interpolated
+    between measured points on a logarithmic rate axis."""
+    points = calibration.false_match
+    if not points or not points[-1][0] <= rate <= points[0][0]:
+        span = f"{points[-1][0]:.3g} to {points[0][0]:.3g}" if points else "none"
+        raise InvalidArgument(
+            f"the model's false-match rates were measured from {span}; choose one, or give costs",
+            field="policy.target_false_match_rate",
+        )
+    for (upper, low_llr), (lower, high_llr) in itertools.pairwise(points):
+        if lower <= rate <= upper:
+            share = math.log(upper / rate) / math.log(upper / lower)
+            return low_llr + share * (high_llr - low_llr)
+    return points[0][1]
+
+
+def shortcomings(quality: Quality, demands: Demands) -> tuple[Reason, ...]:
+    """Why audio of this quality allows no decision; empty when it does."""
+    if quality.net_speech_s == 0:
+        return (Reason.NO_SPEECH,)
+    noisy = quality.snr_db is not None and quality.snr_db < demands.min_snr_db
+    found = {
+        Reason.NOT_ENOUGH_SPEECH: quality.net_speech_s < demands.min_speech_s,
+        Reason.TOO_NOISY: noisy,
+        Reason.CLIPPED: quality.clipping > demands.max_clipping,
+    }
+    return tuple(reason for reason, holds in found.items() if holds)
+
+
+def decide(score: Score, threshold: Threshold, quality: Quality, model_id: str) -> Decision:
+    """The fixed decision: accept when the log-likelihood ratio reaches the threshold."""
+    accepted = score.llr >= threshold.llr
+    return Decision(
+        outcome=Outcome.ACCEPTED if accepted else Outcome.REJECTED,
+        model_id=model_id,
+        explanation=(
+            f"log-likelihood ratio {score.llr:.2f} is {'at or above' if accepted else 'below'} "
+            f"the threshold {threshold.llr:.2f} from {threshold.source}"
+        ),
+        score=score,
+        threshold=threshold,
+        quality=quality,
+    )
+
+
+def inconclusive(
+    reasons: tuple[Reason, ...], quality: Quality, demands: Demands, model_id: str
+) -> Decision:
+    """No decision, and what would allow one."""
+    needed_s = max(0.0, demands.min_speech_s - quality.net_speech_s)
+    return Decision(
+        outcome=Outcome.INCONCLUSIVE,
+        model_id=model_id,
+        explanation=explain(reasons, needed_s),
+        reasons=reasons,
+        quality=quality,
+        speech_needed_s=needed_s,
+    )
+
+
+def explain(reasons: tuple[Reason, ...], needed_s: float) -> str:
+    """One sentence for people on why audio was not enough."""
+    clauses = {
+        Reason.NO_SPEECH: f"no speech was heard; {needed_s:.1f} s are needed",
+        Reason.NOT_ENOUGH_SPEECH: f"{needed_s:.1f} s more of net speech are needed",
+        Reason.TOO_NOISY: "the signal-to-noise ratio is below the limit",
+        Reason.CLIPPED: "too many samples are at full scale; lower the input level",
+    }
+    return "; ".join(clauses[reason] for reason in reasons)

@@ -1,0 +1,196 @@
+"""Embedder: samples to one embedding, whole or as they come.
+
+    samples > voice activity > windows > batcher > sum > L2
+              └── thread pool ───────┘   └ one for all streams
+
+A whole recording is a stream of one piece. Nothing here blocks the event loop.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Self, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.batcher import Batcher, BatchReport
+from service.contract import Contract
+from service.errors import ContractError, SaysoError
+from service.quality import SAMPLE_RATE, Quality
+from service.scoring import l2_normalized
+from service.session import Embeddings, Session
+from service.speech import SpeechDetector, VoiceActivity
+from service.windows import WindowAccumulator, cut
+
+Samples: TypeAlias = NDArray[np.float32]  # (n,)
+Embedding: TypeAlias = NDArray[np.float32]  # (dimension,)
+Infer: TypeAlias = Callable[[Sequence[Samples]], Awaitable[Sequence[Embedding]]]
+
+_NOTHING = np.zeros(0, np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class Utterance:
+    """`embedding` is the L2-normalised mean over `windows`, None when there was less net speech
+    than the contract asks for."""
+
+    embedding: Embedding | None
+    quality: Quality
+    windows: int
+
+
+class EmbedStream:
+    """One utterance as it comes, in memory that does not grow with it.
+
+    One call at a time; after one has raised, the stream is of no more use.
+    """
+
+    def __init__(
+        self, contract: Contract, vad: VoiceActivity, pool: ThreadPoolExecutor, infer: Infer
+    ) -> None:
+        self._contract = contract
+        self._detector = SpeechDetector(vad)
+        self._accumulator = WindowAccumulator(contract.window_samples, contract.hop_samples)
+        self._pool = pool
+        self._infer = infer
+        self._speech_samples = 0
+        self._sum = np.zeros(contract.dimension)
+        self._windows = 0
+
+    @property
+    def quality(self) -> Quality:
+        """Of what was pushed so far."""
+        return self._detector.quality
+
+    @property
+    def windows(self) -> int:
+        """How many windows `embedding` is the mean of."""
+        return self._windows
+
+    @property
+    def embedding(self) -> Embedding | None:
+        """So far, or None before the first whole window or with too little net speech."""
+        if not self._windows or not self._enough:
+            return None
+        return l2_normalized(self._sum.astype(np.float32))
+
+    async def push(self, samples: Samples) -> None:
+        """Takes the next `samples (n,)` at the contract's rate, and embeds the windows they
+        complete; raises what `Batcher.submit_all` raises."""
+        await self._add(self._hear, samples)
+
+    async def finish(self, samples: Samples = _NOTHING) -> Utterance:
+        """Takes the last `samples (n,)` and embeds all that is left; to be called once."""
+        await self._add(self._conclude, samples)
+        return Utterance(self.embedding, self.quality, self._windows)
+
+    async def _add(self, windows: Callable[[Samples], list[Samples]], samples: Samples) -> None:
+        new = await asyncio.get_running_loop().run_in_executor(self._pool, windows, samples)
+        for embedding in await self._infer(new):
+            if not np.isfinite(embedding).all():
+                raise SaysoError("the model gave an embedding that is not finite")
+            self._sum += embedding
+        self._windows += len(new)
+
+    def _hear(self, samples: Samples) -> list[Samples]:
+        return self._complete(self._detector.push(samples))
+
+    def _conclude(self, samples: Samples) -> list[Samples]:
+        whole = [*self._hear(samples), *self._complete(self._detector.finish())]
+        return [*whole, *self._ending()] if self._enough else whole
+
+    def _complete(self, speech: Samples) -> list[Samples]:
+        self._speech_samples += speech.size
+        return list(self._accumulator.push(speech))
+
+    @property
+    def _enough(self) -> bool:
+        return self._speech_samples >= self._contract.min_speech_samples
+
+    def _ending(self) -> Samples:
+        """The last window; of speech too short for one, windows of the longest allowed length
+        that it fills or else, repeated, of the shortest."""
+        tail, hop = self._accumulator.tail(), self._contract.hop_samples
+        lengths = sorted((*self._contract.short_windows, self._contract.window_samples))
+        length = max((n for n in lengths if n <= self._speech_samples), default=lengths[0])
+        if length == self._contract.window_samples:
+            return tail
+        speech = tail[0, : self._speech_samples]  # the tail starts with all of it
+        return cut(speech, window_samples=length, hop_samples=min(hop, length))
+
+
+class Embedder:
+    """Embeds many utterances at once; enter it with `async with`.
+
+    `max_batch`, `queue_limit`, `max_delay_s`, `workers` and `observe` are the `Batcher`'s,
+    `speech_threads` find speech. Raises `ContractError` for a model at another rate than the
+    voice activity's.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        vad: VoiceActivity,
+        *,
+        max_batch: int,
+        queue_limit: int,
+        max_delay_s: float = 0.0,
+        workers: int = 1,
+        speech_threads: int = 2,
+        observe: Callable[[BatchReport], None] | None = None,
+    ) -> None:
+        if session.contract.sample_rate != SAMPLE_RATE:
+            raise ContractError(
+                f"the model works at {session.contract.sample_rate} Hz, this server at "
+                f"{SAMPLE_RATE} Hz only; train and export one at that rate"
+            )
+
+        def run(windows: Sequence[Samples]) -> Embeddings:
+            return session.run(np.stack(windows))
+
+        self.contract = session.contract
+        self._vad = vad
+        self._share = min(max_batch, queue_limit)
+        self._pool = ThreadPoolExecutor(speech_threads, thread_name_prefix="speech")
+        self._batcher = Batcher[Samples, Embedding](
+            run,
+            key=len,
+            max_batch=max_batch,
+            queue_limit=queue_limit,
+            max_delay_s=max_delay_s,
+            workers=workers,
+            observe=observe,
+        )
+
+    @property
+    def queue_depth(self) -> int:
+        """Windows that wait for the device."""
+        return self._batcher.queue_depth
+
+    async def __aenter__(self) -> Self:
+        await self._batcher.__aenter__()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Finishes the windows that wait."""
+        try:
+            await self._batcher.__aexit__()
+        finally:
+            self._pool.shutdown(wait=False)
+
+    async def embed(self, samples: Samples) -> Utterance:
+        """The utterance in `samples (n,)` at the contract's rate."""
+        return await self.stream().finish(samples)
+
+    def stream(self) -> EmbedStream:
+        return EmbedStream(self.contract, self._vad, self._pool, self._infer)
+
+    async def _infer(self, windows: Sequence[Samples]) -> list[Embedding]:
+        """A batch at a time, so that a long recording neither fills the queue nor holds it up."""
+        embeddings: list[Embedding] = []
+        for start in range(0, len(windows), self._share):
+            share = windows[start : start + self._share]
+            embeddings += await self._batcher.submit_all(share)
+        return embeddings

@@ -1,0 +1,99 @@
+"""Everything that can go wrong, sorted by who must act.
+
+    SaysoError                  INTERNAL             a defect here; told without detail
+    ├── InvalidArgument         INVALID_ARGUMENT     the caller corrects the request
+    │   └── AudioError                               ... the audio in it
+    ├── NotFound                NOT_FOUND            the caller names something that exists
+    ├── FailedPrecondition      FAILED_PRECONDITION  the caller changes the state first
+    ├── Aborted                 ABORTED              the caller reads again and retries
+    ├── Overloaded              RESOURCE_EXHAUSTED   the caller waits `retry_after_s`
+    ├── Unavailable             UNAVAILABLE          the operator brings back what is away
+    └── StartupError            (never on the wire)  the operator corrects the installation
+        ├── SettingsError                            ... an environment variable or flag
+        ├── ModelError                               ... the model file
+        │   └── ContractError                        ... the contract inside it
+        └── StoreError                               ... the store's address or schema
+
+Raised deep, mapped to a status in one place: `service.interceptors`.
+"""
+
+from typing import ClassVar
+
+import grpc
+
+
+class SaysoError(Exception):
+    """Root of the tree; `code` is the gRPC status that a caller sees."""
+
+    code: ClassVar[grpc.StatusCode] = grpc.StatusCode.INTERNAL
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class InvalidArgument(SaysoError):
+    """A request field is wrong; `field` is its path in the request, e.g. `audio.sample_rate`."""
+
+    code = grpc.StatusCode.INVALID_ARGUMENT
+
+    def __init__(self, message: str, *, field: str) -> None:
+        super().__init__(message)
+        self.field = field
+
+
+class AudioError(InvalidArgument):
+    """The audio cannot be decoded, or is not what the request says it is."""
+
+    def __init__(self, message: str, *, field: str = "audio") -> None:
+        super().__init__(message, field=field)
+
+
+class NotFound(SaysoError):
+    code = grpc.StatusCode.NOT_FOUND
+
+
+class FailedPrecondition(SaysoError):
+    code = grpc.StatusCode.FAILED_PRECONDITION
+
+
+class Aborted(SaysoError):
+    """The record changed between the caller's read and its write."""
+
+    code = grpc.StatusCode.ABORTED
+
+
+class Overloaded(SaysoError):
+    """A queue is full or a limit is reached; worth another try after `retry_after_s` seconds."""
+
+    code = grpc.StatusCode.RESOURCE_EXHAUSTED
+
+    def __init__(self, message: str, *, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class Unavailable(SaysoError):
+    """Something the server depends on, such as the store, is away for now."""
+
+    code = grpc.StatusCode.UNAVAILABLE
+
+
+class StartupError(SaysoError):
+    """The server cannot start; the message tells the operator what to correct."""
+
+
+class SettingsError(StartupError):
+    pass
+
+
+class ModelError(StartupError):
+    """The model file is missing, corrupt, or not a waveform-in, embedding-out graph."""
+
+
+class ContractError(ModelError):
+    """The metadata block is missing, of another schema version, or contradicts the graph."""
+
+
+class StoreError(StartupError):
+    """The store's address is malformed, or its schema is not one that this server reads."""

@@ -1,0 +1,127 @@
+"""What happens around every call, as a list of guards, the outermost first.
+
+    call -> logged -> errors_to_status -> rpc
+
+A log line names the method, the status and the time; never a speaker, audio or a vector.
+"""
+
+import asyncio
+import functools
+import logging
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
+
+import grpc
+from google.protobuf import any_pb2, duration_pb2, message
+from google.rpc import error_details_pb2, status_pb2
+
+from service.errors import InvalidArgument, Overloaded, SaysoError
+
+log = logging.getLogger(__name__)
+
+_OURS = "/sayso."
+_DETAILS_KEY = "grpc-status-details-bin"
+
+Context = grpc.aio.ServicerContext[Any, Any]
+Guard = Callable[[str, Context], AbstractAsyncContextManager[None]]
+
+
+class Around(grpc.aio.ServerInterceptor):
+    """Runs a guard around every method of this project's services; health and reflection pass
+    untouched."""
+
+    def __init__(self, guard: Guard) -> None:
+        self._guard = guard
+
+    async def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
+        handler = await continuation(handler_call_details)
+        name = handler_call_details.method
+        if handler is None or not name.startswith(_OURS):
+            return handler
+        requests = "stream" if handler.request_streaming else "unary"
+        if handler.response_streaming:
+            field, wrap = f"{requests}_stream", self._streaming
+        else:
+            field, wrap = f"{requests}_unary", self._unary
+        return handler._replace(**{field: wrap(name, getattr(handler, field))})
+
+    def _unary(self, name: str, call: Any) -> Any:
+        @functools.wraps(call)
+        async def wrapped(request: Any, context: Context) -> Any:
+            async with self._guard(name, context):
+                return await call(request, context)
+
+        return wrapped
+
+    def _streaming(self, name: str, call: Any) -> Any:
+        @functools.wraps(call)
+        async def wrapped(request: Any, context: Context) -> AsyncIterator[Any]:
+            async with self._guard(name, context):
+                async for response in call(request, context):
+                    yield response
+
+        return wrapped
+
+
+@asynccontextmanager
+async def errors_to_status(name: str, context: Context) -> AsyncIterator[None]:
+    """The one place where an exception becomes a gRPC status with details."""
+    try:
+        yield
+    except grpc.aio.AbortError:
+        raise
+    except SaysoError as error:
+        await _abort(error, context)
+    except NotImplementedError as error:
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, str(error) or "not implemented yet")
+    except Exception:
+        log.exception("%s failed", name)
+        await context.abort(grpc.StatusCode.INTERNAL, "internal error; see the server's log")
+
+
+@asynccontextmanager
+async def logged(name: str, context: Context) -> AsyncIterator[None]:
+    """One line a call, written however the call ends."""
+    began_s = time.perf_counter()
+    cancelled = False
+    try:
+        yield
+    except asyncio.CancelledError:
+        cancelled = True
+        raise
+    finally:
+        code = grpc.StatusCode.CANCELLED if cancelled else _code(context)
+        log.info("%s %s %.1f ms", name, code.name, (time.perf_counter() - began_s) * 1e3)
+
+
+def details(error: SaysoError) -> list[message.Message]:
+    """The google.rpc details that tell a program what the message tells a person."""
+    if isinstance(error, InvalidArgument):
+        violation = error_details_pb2.BadRequest.FieldViolation(
+            field=error.field, description=error.message
+        )
+        return [error_details_pb2.BadRequest(field_violations=[violation])]
+    if isinstance(error, Overloaded):
+        delay = duration_pb2.Duration()
+        delay.FromNanoseconds(int(error.retry_after_s * 1e9))
+        return [error_details_pb2.RetryInfo(retry_delay=delay)]
+    return []
+
+
+async def _abort(error: SaysoError, context: Context) -> None:
+    text = f"{error.field}: {error.message}" if isinstance(error, InvalidArgument) else str(error)
+    status = status_pb2.Status(code=error.code.value[0], message=text)
+    for detail in details(error):
+        packed = any_pb2.Any()
+        packed.Pack(detail)
+        status.details.append(packed)
+    trailing = ((_DETAILS_KEY, status.SerializeToString()),)
+    await context.abort(error.code, text, trailing_metadata=trailing)
+
+
+def _code(context: Context) -> grpc.StatusCode:
+    """The status that was set; grpc reports an untouched one as 0."""
+    code = context.code()
+    return code if isinstance(code, grpc.StatusCode) else grpc.StatusCode.OK

@@ -1,0 +1,221 @@
+"""Messages to domain values and back, one short function each."""
+
+import unicodedata
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+from google.protobuf.timestamp_pb2 import Timestamp
+from sayso.v1 import audio_pb2, decision_pb2, speaker_pb2, verification_pb2
+
+from service.audio import AudioFormat, Encoding
+from service.decision import Costs, Decision, Policy, Reason
+from service.embedder import Utterance
+from service.enrolment import Enrolment, EnrolmentRequest, Progress
+from service.errors import InvalidArgument
+from service.quality import Quality
+from service.store import Consent, Speaker, SpeakerState, Voiceprint
+from service.verification import Comparison
+
+MAX_SPEAKER_ID_CHARACTERS = 128
+MAX_METADATA_ENTRIES = 32
+MAX_METADATA_KEY_CHARACTERS = 64
+MAX_TEXT_CHARACTERS = 256
+
+_ENCODINGS = {
+    audio_pb2.AUDIO_ENCODING_UNSPECIFIED: Encoding.AUTO,
+    audio_pb2.AUDIO_ENCODING_LINEAR16: Encoding.LINEAR16,
+    audio_pb2.AUDIO_ENCODING_MULAW: Encoding.MULAW,
+    audio_pb2.AUDIO_ENCODING_ALAW: Encoding.ALAW,
+}
+_STATES = {
+    SpeakerState.PENDING: speaker_pb2.SPEAKER_STATE_PENDING,
+    SpeakerState.ENROLLED: speaker_pb2.SPEAKER_STATE_ENROLLED,
+    SpeakerState.OPTED_OUT: speaker_pb2.SPEAKER_STATE_OPTED_OUT,
+}
+
+
+def speaker_id(value: str, *, field: str = "speaker_id") -> str:
+    """1 to 128 characters, none of them a control character."""
+    if not 1 <= len(value) <= MAX_SPEAKER_ID_CHARACTERS:
+        raise InvalidArgument(f"must be 1 to {MAX_SPEAKER_ID_CHARACTERS} characters", field=field)
+    if any(unicodedata.category(character) == "Cc" for character in value):
+        raise InvalidArgument("must not hold control characters", field=field)
+    return value
+
+
+def audio_format(config: audio_pb2.AudioConfig) -> AudioFormat:
+    if config.encoding not in _ENCODINGS:
+        raise InvalidArgument("is not an encoding of this API", field="audio.encoding")
+    return AudioFormat(
+        encoding=_ENCODINGS[config.encoding],
+        sample_rate=config.sample_rate or None,
+        channels=config.channels or None,
+        channel=config.channel,
+    )
+
+
+def policy(message: decision_pb2.DecisionPolicy, default: Policy, *, floor_s: float) -> Policy:
+    """The request's policy over the server's; the model needs at least `floor_s` of net speech."""
+    criterion, origin = default.criterion, default.origin
+    match message.WhichOneof("threshold"):
+        case "target_false_match_rate":
+            criterion, origin = message.target_false_match_rate, "request"
+        case "costs":
+            criterion, origin = _costs(message.costs), "request"
+    demands = default.demands
+    if message.HasField("min_net_speech_s"):
+        demands = replace(demands, min_speech_s=message.min_net_speech_s)
+    if message.HasField("min_snr_db"):
+        demands = replace(demands, min_snr_db=message.min_snr_db)
+    demands = replace(demands, min_speech_s=max(demands.min_speech_s, floor_s))
+    return Policy(criterion, origin, demands)
+
+
+def enrolment_request(config: verification_pb2.EnrollConfig, *, tenant: str) -> EnrolmentRequest:
+    return EnrolmentRequest(
+        tenant=tenant,
+        speaker_id=speaker_id(config.speaker_id, field="config.speaker_id"),
+        replacing=config.replace,
+        metadata=metadata(config.metadata),
+        consent=_consent(config.consent) if config.HasField("consent") else None,
+        etag=config.etag,
+    )
+
+
+def metadata(entries: Mapping[str, str]) -> dict[str, str]:
+    given = dict(entries)
+    if len(given) > MAX_METADATA_ENTRIES:
+        raise InvalidArgument(f"holds more than {MAX_METADATA_ENTRIES} entries", field="metadata")
+    for key, value in given.items():
+        if not 1 <= len(key) <= MAX_METADATA_KEY_CHARACTERS or len(value) > MAX_TEXT_CHARACTERS:
+            raise InvalidArgument(
+                f"keys are 1 to {MAX_METADATA_KEY_CHARACTERS} characters, values at most "
+                f"{MAX_TEXT_CHARACTERS}",
+                field="metadata",
+            )
+    return given
+
+
+def quality_message(quality: Quality) -> audio_pb2.Quality:
+    return audio_pb2.Quality(
+        net_speech_s=quality.net_speech_s,
+        audio_s=quality.total_s,
+        snr_db=quality.snr_db,
+        clipping=quality.clipping,
+        peak_dbfs=quality.peak_dbfs,
+    )
+
+
+def decision_message(decision: Decision) -> decision_pb2.Decision:
+    score, threshold = decision.score, decision.threshold
+    return decision_pb2.Decision(
+        outcome=decision_pb2.Outcome.Value(f"OUTCOME_{decision.outcome.name}"),
+        reasons=_reasons(decision.reasons),
+        explanation=decision.explanation,
+        cosine=score.cosine if score else None,
+        llr=score.llr if score else None,
+        threshold=(
+            decision_pb2.Threshold(llr=threshold.llr, source=threshold.source)
+            if threshold
+            else None
+        ),
+        quality=quality_message(decision.quality),
+        speech_needed_s=decision.speech_needed_s,
+        model_id=decision.model_id,
+    )
+
+
+def progress_message(progress: Progress) -> speaker_pb2.EnrollmentProgress:
+    return speaker_pb2.EnrollmentProgress(
+        net_speech_s=progress.speech_s, speech_needed_s=progress.needed_s
+    )
+
+
+def speaker_message(speaker: Speaker, progress: Progress) -> speaker_pb2.Speaker:
+    return speaker_pb2.Speaker(
+        speaker_id=speaker.speaker_id,
+        state=_STATES[speaker.state],
+        progress=progress_message(progress),
+        voiceprints=[_voiceprint(held) for held in speaker.voiceprints.values()],
+        metadata=speaker.metadata,
+        consent=(
+            speaker_pb2.Consent(
+                reference=speaker.consent.reference, time=_timestamp(speaker.consent.at)
+            )
+            if speaker.consent
+            else None
+        ),
+        create_time=_timestamp(speaker.created_at),
+        update_time=_timestamp(speaker.updated_at),
+        etag=speaker.etag,
+    )
+
+
+def enroll_response(enrolment: Enrolment) -> verification_pb2.EnrollResponse:
+    """The last response of an enrolment."""
+    speaker = enrolment.speaker
+    return verification_pb2.EnrollResponse(
+        done=True,
+        progress=progress_message(enrolment.progress),
+        quality=quality_message(enrolment.quality),
+        stored=speaker is not None,
+        reasons=_reasons(enrolment.reasons),
+        explanation=enrolment.explanation,
+        speaker=speaker_message(speaker, enrolment.progress) if speaker else None,
+    )
+
+
+def embed_response(
+    utterance: Utterance, *, model_id: str, min_speech_s: float
+) -> verification_pb2.EmbedResponse:
+    quality = utterance.quality
+    return verification_pb2.EmbedResponse(
+        embedding=(
+            None
+            if utterance.embedding is None
+            else verification_pb2.Embedding(
+                model_id=model_id,
+                values=utterance.embedding.tolist(),
+                net_speech_s=quality.net_speech_s,
+                snr_db=quality.snr_db,
+            )
+        ),
+        quality=quality_message(quality),
+        speech_needed_s=max(0.0, min_speech_s - quality.net_speech_s),
+    )
+
+
+def comparison_message(comparison: Comparison) -> verification_pb2.Comparison:
+    return verification_pb2.Comparison(cosine=comparison.cosine, llr=comparison.llr)
+
+
+def _reasons(reasons: Iterable[Reason]) -> list[decision_pb2.Reason.ValueType]:
+    return [decision_pb2.Reason.Value(f"REASON_{reason.name}") for reason in reasons]
+
+
+def _costs(message: decision_pb2.CostModel) -> Costs:
+    return Costs(message.target_prior, message.miss_cost, message.false_accept_cost)
+
+
+def _consent(message: speaker_pb2.Consent) -> Consent:
+    if len(message.reference) > MAX_TEXT_CHARACTERS:
+        raise InvalidArgument(
+            f"must be at most {MAX_TEXT_CHARACTERS} characters", field="consent.reference"
+        )
+    return Consent(message.reference, message.time.ToNanoseconds() / 1e9)
+
+
+def _voiceprint(held: Voiceprint) -> speaker_pb2.VoiceprintSummary:
+    return speaker_pb2.VoiceprintSummary(
+        model_id=held.model_id,
+        vectors=len(held.speech_s),
+        net_speech_s=float(held.speech_s.sum()),
+        create_time=_timestamp(held.created_at),
+        use_time=None if held.used_at is None else _timestamp(held.used_at),
+    )
+
+
+def _timestamp(seconds: float) -> Timestamp:
+    stamp = Timestamp()
+    stamp.FromNanoseconds(int(seconds * 1e9))
+    return stamp

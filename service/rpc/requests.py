@@ -1,0 +1,67 @@
+"""Reading requests: a recording in one message, or a stream of config and then audio."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+
+from service.audio import AudioFormat, Samples, StreamDecoder, decode
+from service.errors import AudioError, InvalidArgument
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+MAX_CHUNK_BYTES = 15 * 1024
+"""The most audio in one stream message."""
+
+TENANT = "default"
+"""Until credentials say which tenant calls, every caller is of this one."""
+
+
+@dataclass(frozen=True, slots=True)
+class AudioLimits:
+    """`rate` in hertz is the model's; the rest bounds one request or stream."""
+
+    rate: int
+    max_s: float
+    max_bytes: int
+
+    async def decoded(self, audio: bytes, fmt: AudioFormat) -> Samples:
+        """A whole recording as `(samples,)`, decoded off the event loop."""
+        if len(audio) > self.max_bytes:
+            raise AudioError(f"the audio exceeds {self.max_bytes} bytes; send less of it")
+        return await asyncio.to_thread(decode, audio, fmt, rate=self.rate, max_s=self.max_s)
+
+    async def finished(self, decoder: StreamDecoder) -> Samples:
+        """What a stream's decoder still holds, for a file all of it, decoded off the event loop."""
+        return await asyncio.to_thread(decoder.finish)
+
+    def decoder(self, fmt: AudioFormat) -> StreamDecoder:
+        return StreamDecoder(fmt, rate=self.rate, max_s=self.max_s)
+
+
+async def opening(requests: AsyncIterator[Any]) -> Any:
+    """The config that a stream of `oneof payload {config, audio}` begins with."""
+    async for request in requests:
+        if request.WhichOneof("payload") != "config":
+            raise InvalidArgument("must be the first message of the stream", field="config")
+        return request.config
+    raise InvalidArgument("the stream ended without one; send it first", field="config")
+
+
+async def chunks(requests: AsyncIterator[Any], *, max_bytes: int) -> AsyncIterator[bytes]:
+    """The audio of the messages after the config, at most `max_bytes` in all."""
+    room = max_bytes
+    async for request in requests:
+        match request.WhichOneof("payload"):
+            case "config":
+                raise InvalidArgument("was sent twice; send it once, first", field="config")
+            case None:
+                raise InvalidArgument("a message held neither config nor audio", field="audio")
+        if len(request.audio) > MAX_CHUNK_BYTES:
+            raise AudioError(f"a message held over {MAX_CHUNK_BYTES} bytes; send smaller ones")
+        room -= len(request.audio)
+        if room < 0:
+            raise AudioError(f"the stream exceeds {max_bytes} bytes; send less audio")
+        yield request.audio

@@ -1,0 +1,203 @@
+"""Composition root: settings in, a running gRPC server out, drained on the way down.
+
+settings -> session, voice activity, store -> embedder -> enroller, verifier -> rpc -> grpc
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+from sayso.v1 import (
+    speaker_pb2,
+    speaker_pb2_grpc,
+    verification_pb2,
+    verification_pb2_grpc,
+    watchlist_pb2,
+    watchlist_pb2_grpc,
+)
+
+from service.contract import Contract
+from service.decision import Demands, Policy
+from service.embedder import Embedder
+from service.enrolment import Enroller
+from service.errors import SettingsError, Unavailable
+from service.interceptors import Around, errors_to_status, logged
+from service.rpc.requests import AudioLimits
+from service.rpc.speakers import SpeakerRpc
+from service.rpc.verification import VerificationRpc
+from service.session import Session
+from service.settings import DEFAULT_FALSE_MATCH_RATE, Settings
+from service.speech import VoiceActivity
+from service.store import Store, open_store
+from service.verification import Verifier
+
+log = logging.getLogger(__name__)
+
+SERVICES = tuple(
+    module.DESCRIPTOR.services_by_name[name].full_name
+    for module, name in (
+        (verification_pb2, "VerificationService"),
+        (speaker_pb2, "SpeakerService"),
+        (watchlist_pb2, "WatchlistService"),
+    )
+)
+_MESSAGE_SLACK = 2
+_STORE_PING_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A server that accepts calls on `address` (host:port)."""
+
+    address: str
+    session: Session
+
+
+@asynccontextmanager
+async def serving(settings: Settings) -> AsyncIterator[Running]:
+    """Starts the server; on exit it turns unhealthy first, then finishes the calls in flight.
+
+    Raises a `StartupError` that tells the operator what to correct.
+    """
+    async with AsyncExitStack() as stack:
+        session = await asyncio.to_thread(
+            Session.open,
+            settings.model,
+            device=settings.device,
+            threads=settings.threads,
+            max_batch=settings.max_batch,
+        )
+        store = await stack.enter_async_context(open_store(settings.store))
+        embedder = await stack.enter_async_context(
+            Embedder(
+                session,
+                VoiceActivity.open(),
+                max_batch=settings.max_batch,
+                queue_limit=settings.max_queue,
+                max_delay_s=settings.max_batch_delay_s,
+                speech_threads=settings.speech_threads,
+            )
+        )
+        server = _grpc_server(settings)
+        _add_services(server, settings, session.contract, embedder, store)
+        statuses = health.aio.HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(statuses, server)
+        reflection.enable_server_reflection(
+            (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server
+        )
+        address = _bind(server, settings.listen)
+        reachable = await _check_store(store, statuses, None)
+        await server.start()
+        stack.push_async_callback(_drain, server, statuses, settings.drain_s)
+        watch = asyncio.create_task(_watch_store(store, statuses, reachable))
+        stack.callback(watch.cancel)
+        yield Running(address, session)
+
+
+def _grpc_server(settings: Settings) -> grpc.aio.Server:
+    return grpc.aio.server(
+        interceptors=(Around(logged), Around(errors_to_status)),
+        options=(
+            ("grpc.max_receive_message_length", _MESSAGE_SLACK * settings.max_audio_bytes),
+            ("grpc.so_reuseport", 0),
+        ),
+        maximum_concurrent_rpcs=settings.max_streams,
+    )
+
+
+def _add_services(
+    server: grpc.aio.Server,
+    settings: Settings,
+    contract: Contract,
+    embedder: Embedder,
+    store: Store,
+) -> None:
+    demands = Demands(contract.min_speech_s, settings.min_snr_db, settings.max_clipping)
+    enroller = Enroller(
+        store,
+        model_id=contract.model_id,
+        demands=demands,
+        min_speech_s=settings.min_enroll_speech_s,
+        max_vectors=settings.max_vectors,
+    )
+    voices = VerificationRpc(
+        embedder=embedder,
+        store=store,
+        enroller=enroller,
+        verifier=Verifier(contract),
+        limits=AudioLimits(contract.sample_rate, settings.max_audio_s, settings.max_audio_bytes),
+        policy=_policy(settings, contract),
+    )
+    verification_pb2_grpc.add_VerificationServiceServicer_to_server(voices, server)
+    speakers = SpeakerRpc(store=store, enroller=enroller)
+    speaker_pb2_grpc.add_SpeakerServiceServicer_to_server(speakers, server)
+    watchlist_pb2_grpc.add_WatchlistServiceServicer_to_server(
+        watchlist_pb2_grpc.WatchlistServiceServicer(), server
+    )
+
+
+def _policy(settings: Settings, contract: Contract) -> Policy:
+    """What a request's policy leaves out: the operator's choice over the model's."""
+    demands = Demands(settings.min_verify_speech_s, settings.min_snr_db, settings.max_clipping)
+    if settings.target_false_match_rate is not None:
+        return Policy(settings.target_false_match_rate, "setting", demands)
+    if contract.operating_point is not None:
+        return Policy(contract.operating_point.target_false_match_rate, "model", demands)
+    return Policy(DEFAULT_FALSE_MATCH_RATE, "default", demands)
+
+
+def _bind(server: grpc.aio.Server, listen: str) -> str:
+    host, _, port = listen.rpartition(":")
+    if not host or not port.isdigit():
+        raise SettingsError(f"SAYSO_LISTEN: {listen!r} is not host:port, e.g. 127.0.0.1:50051")
+    try:
+        bound = server.add_insecure_port(listen)
+    except RuntimeError as error:
+        raise SettingsError(
+            f"SAYSO_LISTEN: cannot listen on {listen}; is another server running there?"
+        ) from error
+    return f"{host}:{bound}"
+
+
+async def _watch_store(store: Store, statuses: health.aio.HealthServicer, known: bool) -> None:
+    """Health follows the store: a server that cannot reach it takes no calls."""
+    while True:
+        await asyncio.sleep(_STORE_PING_S)
+        known = await _check_store(store, statuses, known)
+
+
+async def _check_store(
+    store: Store, statuses: health.aio.HealthServicer, known: bool | None
+) -> bool:
+    """Whether the store answers; tells health and the log when that is not what was known."""
+    try:
+        await store.ping()
+        reachable = True
+    except Unavailable as error:
+        reachable = False
+        if known is not False:
+            log.warning("not ready: %s", error)
+    if reachable is not known:
+        await _set_health(statuses, serving=reachable)
+    return reachable
+
+
+async def _set_health(statuses: health.aio.HealthServicer, *, serving: bool) -> None:
+    states = health_pb2.HealthCheckResponse
+    status = states.SERVING if serving else states.NOT_SERVING
+    for name in (health.OVERALL_HEALTH, *SERVICES):
+        await statuses.set(name, status)
+
+
+async def _drain(
+    server: grpc.aio.Server, statuses: health.aio.HealthServicer, grace_s: float
+) -> None:
+    with contextlib.suppress(asyncio.CancelledError):
+        await statuses.enter_graceful_shutdown()
+    await server.stop(grace_s)

@@ -1,0 +1,133 @@
+"""Where voiceprints live: one small protocol, two stores.
+
+get -> change -> put(expected_etag) ── the etag still holds ──> written, a new etag
+         ^                          └─ it does not: Aborted ─┐
+         └────────────── update() reads again <──────────────┘
+
+sqlite:///path          sqlite.py   one file, the embedded default
+redis[s][+mode]://...   redis.py    shared by several servers; mode: sentinel, cluster
+"""
+
+import contextlib
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Protocol, Self
+
+from service.errors import Aborted, StoreError
+from service.store.records import (
+    Consent,
+    Page,
+    RecordError,
+    Speaker,
+    SpeakerState,
+    Voiceprint,
+)
+from service.store.redis import RedisStore
+from service.store.sqlite import SqliteStore
+
+__all__ = [
+    "Consent",
+    "Page",
+    "RecordError",
+    "Speaker",
+    "SpeakerState",
+    "Store",
+    "Voiceprint",
+    "open_store",
+    "update",
+]
+
+_UPDATE_ATTEMPTS = 100
+
+
+class Store(Protocol):
+    """Speakers by tenant and id; no call sees another tenant's. Used under `async with`.
+
+    Every call raises Unavailable while the store is away. After an Unavailable write it is not
+    known whether the write took effect: read again.
+    """
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+    async def aclose(self) -> None: ...
+
+    async def ping(self) -> None:
+        """Return when the store answers; raise Unavailable when it does not."""
+        ...
+
+    async def get(self, tenant: str, speaker_id: str) -> Speaker | None: ...
+
+    async def put(self, speaker: Speaker, *, expected_etag: str | None) -> Speaker:
+        """Write if the stored etag is still `expected_etag` (None: there is no such speaker yet).
+
+        Returns the speaker with its new etag, durable; raises Aborted when the etag has changed.
+        `used_at` counts only for a voiceprint that is new to the store.
+        """
+        ...
+
+    async def delete(
+        self, tenant: str, speaker_id: str, *, expected_etag: str | None = None
+    ) -> bool:
+        """Erase the speaker; False if there is none. Raises Aborted on another etag, if given."""
+        ...
+
+    async def list(self, tenant: str, *, limit: int, after: str | None = None) -> Page:
+        """Up to `limit` speakers with ids after `after`, in code-point order of their ids.
+
+        A speaker that is there from the first page to the last is listed exactly once, whatever
+        else comes and goes.
+        """
+        ...
+
+    async def touch(self, tenant: str, speaker_id: str, model_id: str, *, at: float) -> None:
+        """Note a use of a voiceprint, to the minute; the etag stays. Unknown ones are ignored."""
+        ...
+
+
+_OPENERS: Mapping[str, Callable[[str], Store]] = {
+    "sqlite": SqliteStore.from_url,
+    "redis": RedisStore.from_url,
+    "rediss": RedisStore.from_url,
+    "redis+sentinel": RedisStore.from_url,
+    "rediss+sentinel": RedisStore.from_url,
+    "redis+cluster": RedisStore.from_url,
+    "rediss+cluster": RedisStore.from_url,
+}
+
+
+def open_store(url: str) -> Store:
+    """The store at `url`, opened by `async with`; raises StoreError on a malformed address.
+
+    Entering raises StoreError for a SQLite file that cannot be used. A Redis that is away does
+    not stop the server: calls raise Unavailable until it is back.
+    """
+    scheme, separator, _ = url.partition("://")
+    if not separator or scheme not in _OPENERS:
+        known = ", ".join(f"{name}://" for name in _OPENERS)
+        raise StoreError(f"the store's address must begin with one of {known}")
+    return _OPENERS[scheme](url)
+
+
+async def update(
+    store: Store, tenant: str, speaker_id: str, change: Callable[[Speaker | None], Speaker]
+) -> Speaker:
+    """Read, `change` and write back until no other write came between; loses neither.
+
+    `change` may be called several times. Raises Aborted after losing a hundred races in a row.
+    """
+
+    async def attempt() -> Speaker:
+        found = await store.get(tenant, speaker_id)
+        return await store.put(change(found), expected_etag=found.etag if found else None)
+
+    for _ in range(_UPDATE_ATTEMPTS - 1):
+        with contextlib.suppress(Aborted):
+            return await attempt()
+    return await attempt()

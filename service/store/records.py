@@ -1,0 +1,192 @@
+"""What a store keeps of a speaker, and the bytes it keeps it in.
+
+    Speaker ─┬─ profile     JSON     whose it is, state, metadata, consent, times
+             └─ voiceprint  binary   one a model id: header, net speech, vectors
+                used_at              beside the voiceprint: a use does not change the record
+
+Both begin with their schema number. Times are seconds since the epoch, UTC.
+"""
+
+import enum
+import json
+import struct
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.errors import SaysoError
+
+PROFILE_SCHEMA = 1
+VOICEPRINT_SCHEMA = 1
+_HEADER = struct.Struct("<HHId")  # schema, dim, n, created_at
+_FLOAT32 = np.dtype("<f4")
+
+
+class RecordError(SaysoError):
+    """A stored record is torn, of another speaker, or of a newer schema than this server reads."""
+
+
+class SpeakerState(enum.StrEnum):
+    PENDING = "pending"
+    ENROLLED = "enrolled"
+    OPTED_OUT = "opted_out"
+
+
+@dataclass(frozen=True, slots=True)
+class Consent:
+    """The caller's reference to a consent, and when it was given."""
+
+    reference: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Voiceprint:
+    """The vectors (n, dim) of one model and the net speech (n,) of each, both float32.
+
+    `used_at` is None before the first use. `Store.touch` moves it, and it is no part of what an
+    etag guards.
+    """
+
+    model_id: str
+    vectors: NDArray[np.float32]
+    speech_s: NDArray[np.float32]
+    created_at: float
+    used_at: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.vectors.dtype != np.float32 or self.speech_s.dtype != np.float32:
+            raise ValueError("a voiceprint's vectors and net speech are float32")
+        if self.vectors.ndim != 2 or self.speech_s.shape != self.vectors.shape[:1]:
+            shapes = f"{self.vectors.shape} and {self.speech_s.shape}"
+            raise ValueError(f"a voiceprint is (n, dim) vectors and (n,) net speech, not {shapes}")
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Voiceprint):
+            return NotImplemented
+        return (self.model_id, self.used_at, encode_voiceprint(self)) == (
+            other.model_id,
+            other.used_at,
+            encode_voiceprint(other),
+        )
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+@dataclass(frozen=True, slots=True)
+class Speaker:
+    """One speaker of one tenant; `voiceprints` by model id.
+
+    `etag` is the store's: it is set by `put` and names this version of the record.
+    """
+
+    tenant: str
+    speaker_id: str
+    state: SpeakerState
+    created_at: float
+    updated_at: float
+    voiceprints: Mapping[str, Voiceprint] = field(default_factory=dict)
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    consent: Consent | None = None
+    etag: str = ""
+
+    def __post_init__(self) -> None:
+        for name, value in (("tenant", self.tenant), ("speaker_id", self.speaker_id)):
+            if not value or "\0" in value:
+                raise ValueError(f"{name} is a non-empty string without NUL")
+        if any(model_id != held.model_id for model_id, held in self.voiceprints.items()):
+            raise ValueError("voiceprints are keyed by their own model id")
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Speakers in code-point order of their ids; `next_after` is None after the last page.
+
+    A page may hold fewer speakers than its limit, or none, and still not be the last.
+    """
+
+    speakers: tuple[Speaker, ...]
+    next_after: str | None
+
+
+def encode_profile(speaker: Speaker) -> bytes:
+    """Everything of a speaker but its voiceprints and its etag."""
+    consent = speaker.consent
+    document = {
+        "schema": PROFILE_SCHEMA,
+        "tenant": speaker.tenant,
+        "speaker_id": speaker.speaker_id,
+        "state": speaker.state.value,
+        "metadata": dict(speaker.metadata),
+        "consent": consent and {"reference": consent.reference, "at": consent.at},
+        "created_at": speaker.created_at,
+        "updated_at": speaker.updated_at,
+    }
+    return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def encode_voiceprint(voiceprint: Voiceprint) -> bytes:
+    """The vectors and their net speech; the model id is the key that it is stored under."""
+    n, dim = voiceprint.vectors.shape
+    return b"".join(
+        (
+            _HEADER.pack(VOICEPRINT_SCHEMA, dim, n, voiceprint.created_at),
+            voiceprint.speech_s.astype(_FLOAT32).tobytes(),
+            voiceprint.vectors.astype(_FLOAT32).tobytes(),
+        )
+    )
+
+
+def decode_speaker(
+    tenant: str,
+    speaker_id: str,
+    *,
+    etag: str,
+    profile: bytes,
+    voiceprints: Iterable[tuple[str, bytes, float | None]],
+) -> Speaker:
+    """Inverse of the encoders, from `(model_id, record, used_at)` triples; raises RecordError.
+
+    A profile that names another speaker than the one asked for is refused.
+    """
+    try:
+        document: dict[str, Any] = json.loads(profile)
+        _require_schema(document["schema"], PROFILE_SCHEMA)
+        if (document["tenant"], document["speaker_id"]) != (tenant, speaker_id):
+            raise RecordError("a stored record belongs to another speaker than its key says")
+        prints = (decode_voiceprint(*stored) for stored in voiceprints)
+        return Speaker(
+            tenant=tenant,
+            speaker_id=speaker_id,
+            state=SpeakerState(document["state"]),
+            voiceprints={voiceprint.model_id: voiceprint for voiceprint in prints},
+            metadata=document["metadata"],
+            consent=document["consent"] and Consent(**document["consent"]),
+            created_at=document["created_at"],
+            updated_at=document["updated_at"],
+            etag=etag,
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise RecordError(f"a stored profile cannot be read: {error}") from error
+
+
+def decode_voiceprint(model_id: str, record: bytes, used_at: float | None = None) -> Voiceprint:
+    """Inverse of `encode_voiceprint`; the arrays are read-only. Raises RecordError."""
+    if len(record) < _HEADER.size:
+        raise RecordError(f"a stored voiceprint is torn: {len(record)} bytes")
+    schema, dim, n, created_at = _HEADER.unpack_from(record)
+    _require_schema(schema, VOICEPRINT_SCHEMA)
+    if len(record) != _HEADER.size + _FLOAT32.itemsize * n * (1 + dim):
+        raise RecordError(f"a stored voiceprint is torn: {len(record)} bytes for ({n}, {dim})")
+    floats = np.frombuffer(record, _FLOAT32, offset=_HEADER.size).astype(np.float32, copy=False)
+    return Voiceprint(model_id, floats[n:].reshape(n, dim), floats[:n], created_at, used_at)
+
+
+def _require_schema(found: int, known: int) -> None:
+    if found != known:
+        raise RecordError(
+            f"a stored record has schema {found}, and this server reads {known}: upgrade it"
+        )

@@ -1,0 +1,278 @@
+"""The shared store: a hash per speaker, an index per tenant, writes that compare the etag in Lua.
+
+    sayso:{tenant}:speaker:<id>   etag, profile, voiceprint:<model id>, used_at:<model id>
+    sayso:{tenant}:speakers       sorted set of the ids, all of score 0: lexicographic pages
+    sayso:{tenant}:write:<token>  for a minute after a write, so that a retry is not a second write
+
+The tenant is percent-encoded inside the braces, and is so the hash tag: on a Cluster a tenant
+lives in one slot. How durable an acknowledged write is depends on Redis: only `appendonly yes`
+with `appendfsync always` loses none, `everysec` may lose a second, and a failover loses what had
+not yet reached the replica (`min-replicas-to-write` narrows that). `maxmemory-policy` must be
+`noeviction`.
+"""
+
+import asyncio
+import secrets
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import quote
+
+from redis.asyncio import Redis, RedisCluster, Sentinel
+from redis.asyncio.cluster import ClusterNode
+from redis.asyncio.retry import Retry
+from redis.backoff import ExponentialWithJitterBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ReadOnlyError, RedisClusterException, RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from service.errors import Aborted, Unavailable
+from service.store.address import Address, Mode
+from service.store.records import (
+    Page,
+    Speaker,
+    decode_speaker,
+    encode_profile,
+    encode_voiceprint,
+)
+
+_Client = Redis | RedisCluster
+
+_USE_RESOLUTION_S = 60.0
+_VOICEPRINT = b"voiceprint:"
+_BACKOFF = ExponentialWithJitterBackoff(base=0.01, cap=0.1)
+_RETRIES = 5
+_RETRIED = (RedisConnectionError, RedisTimeoutError, ReadOnlyError)
+
+# KEYS: speaker, index, write. ARGV: expected etag ('' for none), new etag, speaker id, profile,
+# then model id, record and used_at ('' for never) of each voiceprint.
+_PUT = """
+if redis.call('EXISTS', KEYS[3]) == 1 then return 1 end
+if (redis.call('HGET', KEYS[1], 'etag') or '') ~= ARGV[1] then return 0 end
+redis.call('HSET', KEYS[1], 'etag', ARGV[2], 'profile', ARGV[4])
+local kept = {etag = true, profile = true}
+for i = 5, #ARGV, 3 do
+  local record, used_at = 'voiceprint:' .. ARGV[i], 'used_at:' .. ARGV[i]
+  kept[record], kept[used_at] = true, true
+  redis.call('HSET', KEYS[1], record, ARGV[i + 1])
+  if ARGV[i + 2] ~= '' then redis.call('HSETNX', KEYS[1], used_at, ARGV[i + 2]) end
+end
+for _, name in ipairs(redis.call('HKEYS', KEYS[1])) do
+  if not kept[name] then redis.call('HDEL', KEYS[1], name) end
+end
+redis.call('ZADD', KEYS[2], 0, ARGV[3])
+redis.call('SET', KEYS[3], 1, 'EX', 60)
+return 1
+"""
+
+# KEYS: speaker, index, write. ARGV: expected etag ('' for any), speaker id.
+_DELETE = """
+if redis.call('EXISTS', KEYS[3]) == 1 then return 1 end
+local etag = redis.call('HGET', KEYS[1], 'etag')
+if not etag then return 0 end
+if ARGV[1] ~= '' and etag ~= ARGV[1] then return -1 end
+redis.call('DEL', KEYS[1])
+redis.call('ZREM', KEYS[2], ARGV[2])
+redis.call('SET', KEYS[3], 1, 'EX', 60)
+return 1
+"""
+
+# KEYS: speaker. ARGV: model id, used_at, the latest stored used_at worth replacing.
+_TOUCH = """
+local name = 'used_at:' .. ARGV[1]
+if redis.call('HEXISTS', KEYS[1], 'voiceprint:' .. ARGV[1]) == 0 then return 0 end
+local stored = redis.call('HGET', KEYS[1], name)
+if not stored or tonumber(stored) <= tonumber(ARGV[3]) then
+  redis.call('HSET', KEYS[1], name, ARGV[2])
+end
+return 1
+"""
+
+
+class RedisStore:
+    """`Store` on one Redis, a Sentinel group or a Cluster; connects when first asked.
+
+    A call that is not answered within `timeout_s`, retries and waiting for one of
+    `max_connections` included, raises Unavailable.
+    """
+
+    def __init__(
+        self,
+        client: _Client,
+        *,
+        sentinel: Sentinel | None = None,
+        timeout_s: float = 1.0,
+        max_connections: int = 64,
+    ) -> None:
+        self._client = client
+        self._sentinel = sentinel
+        self._timeout_s = timeout_s
+        self._free = asyncio.Semaphore(max_connections)
+
+    @classmethod
+    def from_url(cls, url: str, *, timeout_s: float = 1.0, max_connections: int = 64) -> Self:
+        """A store not yet connected; raises StoreError unless `service.store.address` reads it."""
+        address = Address.parse(url)
+        options = {
+            "username": address.username,
+            "password": address.password,
+            "max_connections": max_connections,
+            "retry": Retry(_BACKOFF, _RETRIES, _RETRIED),
+            "socket_timeout": timeout_s / 2,
+            "socket_connect_timeout": timeout_s / 2,
+            **address.tls,
+        }
+        client, sentinel = _CONNECTORS[address.mode](address, options)
+        return cls(client, sentinel=sentinel, timeout_s=timeout_s, max_connections=max_connections)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        await self._client.aclose()
+        if self._sentinel is not None:
+            await self._sentinel.aclose()
+
+    async def ping(self) -> None:
+        await self._call(lambda: self._client.exists(b"sayso:ping"))
+
+    async def get(self, tenant: str, speaker_id: str) -> Speaker | None:
+        fields = await self._call(lambda: self._client.hgetall(_speaker_key(tenant, speaker_id)))
+        return _speaker(tenant, speaker_id, fields) if fields else None
+
+    async def list(self, tenant: str, *, limit: int, after: str | None = None) -> Page:
+        start = b"[" if after is None else b"(" + after.encode()
+        index = _index_key(tenant)
+        names = await self._call(
+            lambda: self._client.zrangebylex(index, start, b"+", start=0, num=limit)
+        )
+        speaker_ids = [name.decode() for name in names]
+        pipeline = self._client.pipeline(transaction=False)
+        for speaker_id in speaker_ids:
+            pipeline.hgetall(_speaker_key(tenant, speaker_id))
+        records = await self._call(pipeline.execute)
+        return Page(
+            tuple(
+                _speaker(tenant, speaker_id, fields)
+                for speaker_id, fields in zip(speaker_ids, records, strict=True)
+                if fields
+            ),
+            speaker_ids[-1] if len(speaker_ids) == limit else None,
+        )
+
+    async def put(self, speaker: Speaker, *, expected_etag: str | None) -> Speaker:
+        stored = replace(speaker, etag=secrets.token_hex(8))
+        keys = _write_keys(stored.tenant, stored.speaker_id, token=stored.etag)
+        head = (expected_etag or "", stored.etag, stored.speaker_id, encode_profile(stored))
+        args: list[str | bytes] = [*head]
+        for model_id, held in stored.voiceprints.items():
+            args += [model_id, encode_voiceprint(held), _seconds(held.used_at)]
+        if not await self._eval(_PUT, keys, args):
+            raise Aborted("the speaker changed since it was read: read it again and retry")
+        return stored
+
+    async def delete(
+        self, tenant: str, speaker_id: str, *, expected_etag: str | None = None
+    ) -> bool:
+        keys = _write_keys(tenant, speaker_id, token=secrets.token_hex(8))
+        outcome = await self._eval(_DELETE, keys, [expected_etag or "", speaker_id])
+        if outcome < 0:
+            raise Aborted("the speaker changed since it was read: read it again and retry")
+        return bool(outcome)
+
+    async def touch(self, tenant: str, speaker_id: str, model_id: str, *, at: float) -> None:
+        args = [model_id, _seconds(at), _seconds(at - _USE_RESOLUTION_S)]
+        await self._eval(_TOUCH, [_speaker_key(tenant, speaker_id)], args)
+
+    async def _eval(self, script: str, keys: Sequence[bytes], args: Sequence[str | bytes]) -> int:
+        outcome = await self._call(lambda: self._client.eval(script, len(keys), *keys, *args))
+        return int(outcome)
+
+    async def _call(self, work: Callable[[], Awaitable[Any]]) -> Any:
+        try:
+            async with asyncio.timeout(self._timeout_s), self._free:
+                return await work()
+        except (RedisError, RedisClusterException, OSError) as error:
+            raise Unavailable(f"the store failed: {type(error).__name__}") from error
+
+
+def _prefix(tenant: str) -> bytes:
+    return f"sayso:{{{quote(tenant, safe='')}}}:".encode()
+
+
+def _index_key(tenant: str) -> bytes:
+    return _prefix(tenant) + b"speakers"
+
+
+def _speaker_key(tenant: str, speaker_id: str) -> bytes:
+    return _prefix(tenant) + b"speaker:" + speaker_id.encode()
+
+
+def _write_keys(tenant: str, speaker_id: str, *, token: str) -> list[bytes]:
+    write = _prefix(tenant) + b"write:" + token.encode()
+    return [_speaker_key(tenant, speaker_id), _index_key(tenant), write]
+
+
+def _seconds(at: float | None) -> str:
+    return "" if at is None else repr(float(at))
+
+
+def _speaker(tenant: str, speaker_id: str, fields: Mapping[bytes, bytes]) -> Speaker:
+    def used_at(model_id: bytes) -> float | None:
+        stored = fields.get(b"used_at:" + model_id)
+        return None if stored is None else float(stored)
+
+    models = [name[len(_VOICEPRINT) :] for name in fields if name.startswith(_VOICEPRINT)]
+    return decode_speaker(
+        tenant,
+        speaker_id,
+        etag=fields[b"etag"].decode(),
+        profile=fields[b"profile"],
+        voiceprints=(
+            (model_id.decode(), fields[_VOICEPRINT + model_id], used_at(model_id))
+            for model_id in sorted(models)
+        ),
+    )
+
+
+def _connect_single(
+    address: Address, options: Mapping[str, Any]
+) -> tuple[_Client, Sentinel | None]:
+    (host, port), *_ = address.nodes
+    return Redis(host=host, port=port, db=address.db, **options), None
+
+
+def _connect_sentinel(
+    address: Address, options: Mapping[str, Any]
+) -> tuple[_Client, Sentinel | None]:
+    credentials = {"username": address.sentinel_username, "password": address.sentinel_password}
+    sentinel = Sentinel(  # type: ignore[no-untyped-call]
+        address.nodes,
+        sentinel_kwargs={**options, **credentials},
+        db=address.db,
+        **options,
+    )
+    return sentinel.master_for(address.group), sentinel
+
+
+def _connect_cluster(
+    address: Address, options: Mapping[str, Any]
+) -> tuple[_Client, Sentinel | None]:
+    nodes = [ClusterNode(host, port) for host, port in address.nodes]
+    return RedisCluster(startup_nodes=nodes, require_full_coverage=False, **options), None
+
+
+_CONNECTORS = {
+    Mode.SINGLE: _connect_single,
+    Mode.SENTINEL: _connect_sentinel,
+    Mode.CLUSTER: _connect_cluster,
+}

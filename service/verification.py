@@ -1,0 +1,134 @@
+"""Verification: an utterance against an enrolled voice, and embeddings against embeddings."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.contract import Calibration, Contract
+from service.decision import (
+    Decision,
+    Outcome,
+    Policy,
+    Score,
+    decide,
+    inconclusive,
+    shortcomings,
+    threshold_for,
+)
+from service.embedder import Utterance
+from service.errors import FailedPrecondition, InvalidArgument
+from service.scoring import Measures, cosine, l2_normalized, log_likelihood_ratio, voice
+from service.store import Speaker, SpeakerState, Voiceprint
+
+_UNIT_TOLERANCE = 1e-3
+_UNKNOWN_SNR_DB = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """An embedding `(dim,)` from outside with what is known of it; None where it is not."""
+
+    embedding: NDArray[np.float32]
+    speech_s: float | None
+    snr_db: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    cosine: float
+    llr: float | None
+
+
+class Verifier:
+    """Scores in the space of one model and decides by its calibration."""
+
+    def __init__(self, contract: Contract) -> None:
+        self._contract = contract
+
+    def claimed(self, speaker: Speaker | None) -> Voiceprint | Decision:
+        """The voiceprint to compare with, or the decision that needs no audio."""
+        if speaker is None:
+            return self._refused(Outcome.NOT_ENROLLED, "no such speaker; enrol first")
+        if speaker.state is SpeakerState.OPTED_OUT:
+            return self._refused(Outcome.OPTED_OUT, "the speaker opted out")
+        held = speaker.voiceprints.get(self._contract.model_id)
+        if held is None:
+            return self._refused(
+                Outcome.NOT_ENROLLED, "enrolled with another model only; enrol with this one"
+            )
+        if speaker.state is SpeakerState.PENDING:
+            return self._refused(
+                Outcome.NOT_ENROLLED, "the enrolment is not complete; enrol more speech"
+            )
+        return held
+
+    def verify(self, held: Voiceprint, utterance: Utterance, policy: Policy) -> Decision:
+        """The fixed decision on one utterance against a voiceprint.
+
+        Raises `FailedPrecondition` when the model has no calibration.
+        """
+        threshold = threshold_for(policy, self._calibration())
+        if reasons := shortcomings(utterance.quality, policy.demands):
+            return inconclusive(reasons, utterance.quality, policy.demands, self._contract.model_id)
+        score = self._score(held, utterance)
+        return decide(score, threshold, utterance.quality, self._contract.model_id)
+
+    def compare(self, left: Known, right: Known) -> Comparison:
+        """Two embeddings; the ratio needs a calibration and the net speech of both sides."""
+        similarity = cosine(left.embedding, right.embedding)
+        calibration = self._contract.calibration
+        if calibration is None or left.speech_s is None or right.speech_s is None:
+            return Comparison(similarity, None)
+        snr_db = _UNKNOWN_SNR_DB if right.snr_db is None else right.snr_db
+        measures = Measures(similarity, left.speech_s, right.speech_s, snr_db)
+        return Comparison(similarity, log_likelihood_ratio(calibration, measures))
+
+    def known(
+        self,
+        values: Iterable[float],
+        *,
+        model_id: str,
+        speech_s: float | None,
+        snr_db: float | None,
+        field: str,
+    ) -> Known:
+        """An embedding from outside; raises `InvalidArgument` unless it is a unit vector of this
+        model."""
+        if model_id != self._contract.model_id:
+            raise InvalidArgument(
+                f"embeddings of {model_id!r} cannot be compared here; this server runs "
+                f"{self._contract.model_id!r}",
+                field=f"{field}.model_id",
+            )
+        embedding = np.fromiter(values, np.float32)  # (dim,)
+        if embedding.shape != (self._contract.dimension,):
+            raise InvalidArgument(
+                f"has {embedding.size} values, the model's embeddings have "
+                f"{self._contract.dimension}",
+                field=f"{field}.values",
+            )
+        if not abs(float(np.linalg.norm(embedding)) - 1) < _UNIT_TOLERANCE:
+            raise InvalidArgument("is not L2-normalised", field=f"{field}.values")
+        return Known(l2_normalized(embedding), speech_s, snr_db)
+
+    def _score(self, held: Voiceprint, utterance: Utterance) -> Score:
+        enrolled = Known(voice(held.vectors, held.speech_s), float(held.speech_s.sum()), None)
+        assert utterance.embedding is not None, "checked by the caller"
+        quality = utterance.quality
+        heard = Known(utterance.embedding, quality.net_speech_s, quality.snr_db)
+        compared = self.compare(enrolled, heard)
+        assert compared.llr is not None, "there is a calibration and net speech on both sides"
+        return Score(compared.cosine, compared.llr)
+
+    def _calibration(self) -> Calibration:
+        if self._contract.calibration is None:
+            raise FailedPrecondition(
+                "the model has no calibration, so no decision can be made; run "
+                "`sayso-export calibrate` on it and restart the server"
+            )
+        return self._contract.calibration
+
+    def _refused(self, outcome: Outcome, explanation: str) -> Decision:
+        return Decision(outcome, self._contract.model_id, explanation)

@@ -1,0 +1,151 @@
+"""Calibration on Gaussian scores, whose log-likelihood ratios are known."""
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from evaluation import calibration
+from evaluation.errors import EvaluationError
+from evaluation.measures import Measures, design
+from evaluation.metrics import Sweep
+from service import scoring
+
+Array = NDArray[np.float64]
+
+
+def gaussian(targets: int, nontargets: int, seed: int = 0) -> tuple[Array, NDArray[np.bool_]]:
+    """Scores N(1, 0.5) and N(-0.5, 0.5): the ratio is `6 x - 1.5`."""
+    rng = np.random.default_rng(seed)
+    scores = np.concatenate([rng.normal(1, 0.5, targets), rng.normal(-0.5, 0.5, nontargets)])
+    return scores, np.arange(targets + nontargets) < targets
+
+
+@pytest.mark.parametrize("prior", [0.5, 0.01])
+def test_recovers_known_ratios_whatever_the_proportions(prior: float) -> None:
+    scores, target = gaussian(20_000, 60_000)
+    fitted = calibration.fit(scores[:, None], target, prior=prior)
+    tolerance = 0.03 if prior == 0.5 else 0.1
+    assert fitted.weights[0] == pytest.approx(6, rel=tolerance)
+    assert fitted.bias == pytest.approx(-1.5, abs=6 * tolerance)
+
+
+def test_is_the_minimum_of_the_prior_weighted_cost() -> None:
+    rng = np.random.default_rng(3)
+    target = rng.random(500) < 0.3
+    columns = rng.normal(size=(500, 3)) + target[:, None] * [1.0, 0.3, 0.0]
+    fitted = calibration.fit(columns, target, prior=0.2)
+
+    def cost(bias: float, weights: Array) -> float:
+        odds = columns @ weights + bias + np.log(0.2 / 0.8)
+        return float(
+            0.2 * np.mean(np.log1p(np.exp(-odds[target])))
+            + 0.8 * np.mean(np.log1p(np.exp(odds[~target])))
+        )
+
+    least = cost(fitted.bias, fitted.weights)
+    for step in np.concatenate([np.eye(4), -np.eye(4)]) * 0.01:
+        assert cost(fitted.bias + step[0], fitted.weights + step[1:]) > least
+
+
+def test_separable_scores_stay_finite() -> None:
+    fitted = calibration.fit(np.array([[0.0], [0.1], [1.0], [1.1]]), np.arange(4) > 1)
+    assert np.isfinite([fitted.bias, *fitted.weights]).all()
+    assert fitted(np.array([[1.0]]))[0] > 0 > fitted(np.array([[0.1]]))[0]
+
+
+def test_needs_both_kinds_of_trials() -> None:
+    with pytest.raises(EvaluationError, match="non-target"):
+        calibration.fit(np.ones((3, 1)), np.ones(3, bool))
+
+
+def made_trials(
+    seed: int, speakers: int = 60, each: int = 4000
+) -> tuple[Measures, NDArray[np.bool_], tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Cosines whose spread falls with the speech heard, between made speakers."""
+    rng = np.random.default_rng(seed)
+    enrol = rng.integers(0, speakers, 2 * each)
+    test = np.where(np.arange(2 * each) < each, enrol, rng.integers(0, speakers, 2 * each))
+    target = enrol == test
+    speech_s = rng.uniform(1, 20, 2 * each)
+    cosine = 0.6 * target + rng.normal(0, 0.25, 2 * each) / speech_s**0.2
+    measures = Measures(
+        cosine, rng.uniform(5, 30, 2 * each), speech_s, rng.uniform(5, 30, 2 * each)
+    )
+    return measures, target, (enrol, test)
+
+
+TERMS = list(scoring.TERMS)
+
+
+def test_no_trial_is_judged_by_a_calibration_that_saw_its_speakers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The two columns tell who spoke, so a stand-in for the regression can look."""
+    _, target, (enrol, test) = made_trials(0)
+    measures = Measures(np.zeros(len(target)), 1.0 + enrol, 1.0 + test, np.zeros(len(target)))
+    judged = 0
+
+    class Fitted:
+        def __init__(self, columns: Array, *_: object, **__: object) -> None:
+            self.seen = set(columns.ravel())
+
+        def __call__(self, columns: Array) -> Array:
+            nonlocal judged
+            judged += len(columns)
+            assert not self.seen & set(columns.ravel())
+            assert len(self.seen) > 60 / 2
+            return columns[:, 0]
+
+    monkeypatch.setattr(calibration, "fit", Fitted)
+    terms = ["log_enrol_speech", "log_test_speech"]
+    calibration.cross_validated(measures, target, (enrol, test), terms=terms)
+    assert judged == len(target)
+
+
+def test_quality_measures_lower_the_cost_on_unseen_speakers() -> None:
+    measures, target, speakers = made_trials(1)
+    plain = calibration.cross_validated(measures, target, speakers, terms=["cosine"])
+    full = calibration.cross_validated(measures, target, speakers, terms=TERMS)
+    assert calibration.cost(full, target)[0] < calibration.cost(plain, target)[0]
+    cllr, least = calibration.cost(full, target)
+    assert cllr - least < 0.03
+
+
+def test_the_contract_says_what_the_service_will_say() -> None:
+    measures, target, speakers = made_trials(2)
+    contract = calibration.for_contract(
+        measures, target, speakers, terms=TERMS, fitted_on="made trials"
+    )
+    fitted = calibration.fit(design(measures, TERMS), target)(design(measures, TERMS))
+    for index in range(0, len(target), 997):
+        one = scoring.Measures(
+            measures.cosine[index],
+            measures.enrol_speech_s[index],
+            measures.test_speech_s[index],
+            measures.snr_db[index],
+        )
+        ratio = scoring.log_likelihood_ratio(contract, one)
+        assert ratio == pytest.approx(fitted[index], abs=1e-6)
+
+
+def test_the_threshold_for_a_false_match_rate_holds_on_unseen_speakers() -> None:
+    measures, target, speakers = made_trials(4, each=10_000)
+    contract = calibration.for_contract(
+        measures, target, speakers, terms=TERMS, fitted_on="made trials"
+    )
+    threshold = dict(contract.false_match)[0.01]
+    unseen, truth, _ = made_trials(5, each=20_000)
+    weights = np.array([contract.weights[term] for term in TERMS])
+    llr = design(unseen, TERMS) @ weights + contract.bias
+    realised = Sweep.of(llr[truth], llr[~truth]).at(threshold).fmr
+    trained, judged = (~target).sum(), (~truth).sum()
+    deviation = np.sqrt(0.01 * 0.99 * (1 / trained + 1 / judged))
+    assert abs(realised - 0.01) < 1.96 * deviation
+
+
+def test_false_match_points_rest_on_thirty_errors() -> None:
+    ratios = np.random.default_rng(6).normal(size=3000).round(2)
+    points = calibration.false_match_points(ratios)
+    assert [rate for rate, _ in points] == [0.2, 0.1, 0.05, 0.02, 0.01]
+    for rate, threshold in points:
+        assert 0.5 * rate < np.mean(ratios >= threshold) <= rate

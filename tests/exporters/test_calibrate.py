@@ -1,0 +1,120 @@
+import asyncio
+import csv
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from numpy.typing import NDArray
+
+from evaluation.cache import Voice
+from evaluation.run import Request
+from exporters import calibrate, model_file, parity
+from exporters.errors import TrialError
+from exporters.publish import Candidate, publish
+from exporters.voices import made_voice
+from service.contract import Calibration, Contract, OperatingPoint
+
+SPEAKERS, CLIPS, RATE = 20, 3, 16000
+
+
+class Direct:
+    """The model's graph alone: one embedding of the first second, no speech detection."""
+
+    def __init__(self, path: Path) -> None:
+        model, self.contract = model_file.read(path)
+        self._embed = parity.graph_embed(model)
+        self.model_id, self.rate = self.contract.model_id, self.contract.sample_rate
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, model: Path, *, device: str = "auto") -> AsyncIterator["Direct"]:
+        yield cls(model)
+
+    async def embed(self, samples: NDArray[np.float32]) -> Voice:
+        return Voice(self._embed(samples[None, :RATE])[0], 1.0, 1.0, 20.0)
+
+
+@pytest.fixture
+def model(candidate: Candidate, tmp_path: Path) -> Path:
+    publish(candidate, tmp_path / "tiny.onnx")
+    return tmp_path / "tiny.onnx"
+
+
+@pytest.fixture
+def request_for(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Request:
+    monkeypatch.setattr(calibrate, "Served", Direct)
+    rows = []
+    for speaker in range(SPEAKERS):
+        voice = made_voice(speaker, rate=RATE, samples=RATE * CLIPS)
+        for clip in range(CLIPS):
+            name = f"{speaker}-{clip}.wav"
+            soundfile.write(tmp_path / name, voice[clip * RATE : (clip + 1) * RATE], RATE)
+            rows.append([name, f"speaker{speaker}", "made", "dev" if speaker < 16 else "train"])
+    with (tmp_path / "manifest.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([["path", "speaker", "corpus", "split"], *rows])
+    return Request(
+        model=model,
+        manifest=tmp_path / "manifest.csv",
+        split="dev",
+        listed=None,
+        audio=None,
+        cache=None,
+    )
+
+
+def test_calibration_goes_into_the_contract_and_embeddings_stay(
+    request_for: Request, model: Path
+) -> None:
+    audio = made_voice(99, rate=RATE, samples=RATE)[None]
+    graph, before = model_file.read(model)
+    fitted = asyncio.run(
+        calibrate.fit(request_for, target_false_match_rate=0.1, cohort_split="train")
+    )
+    calibrate.write(model, fitted)
+    rewritten, after = model_file.read(model)
+    assert after.model_id == before.model_id
+    assert np.array_equal(parity.graph_embed(graph)(audio), parity.graph_embed(rewritten)(audio))
+    assert before.calibration is None
+    assert after.calibration is not None
+    assert "16 speakers (made)" in after.calibration.fitted_on
+    assert after.calibration.weights["cosine"] > 0
+    rates = [rate for rate, _ in after.calibration.false_match]
+    assert rates == sorted(rates, reverse=True)
+    assert after.operating_point is not None
+    assert after.operating_point.target_false_match_rate == 0.1
+    assert after.cohort is not None
+    assert (after.cohort.count, after.cohort.top_n) == (4, 4)
+    assert after.cohort.source == "4 speakers of the train split"
+
+
+def test_a_copy_can_be_calibrated(request_for: Request, model: Path, tmp_path: Path) -> None:
+    before = model.read_bytes()
+    fitted = asyncio.run(calibrate.fit(request_for))
+    calibrate.write(model, fitted, tmp_path / "copy.onnx")
+    assert model.read_bytes() == before
+    assert model_file.read(tmp_path / "copy.onnx")[1].calibration == fitted.calibration
+
+
+def _measured(*rates: float) -> Calibration:
+    return Calibration(0.0, {"cosine": 1.0}, tuple((rate, 0.0) for rate in rates), "")
+
+
+def test_the_operating_rate_is_one_that_was_measured() -> None:
+    assert calibrate.operating_rate(_measured(0.1, 0.01, 0.001), None) == 0.01
+    assert calibrate.operating_rate(_measured(0.1, 0.05), None) == 0.05
+    assert calibrate.operating_rate(_measured(0.1, 0.05), 0.07) == 0.07
+    with pytest.raises(TrialError, match=r"rate of 0\.01: the lowest is 0\.05"):
+        calibrate.operating_rate(_measured(0.1, 0.05), 0.01)
+    with pytest.raises(TrialError, match="too few"):
+        calibrate.operating_rate(_measured(), None)
+
+
+def test_a_second_fit_keeps_the_cohort(model: Path) -> None:
+    contract: Contract = model_file.read(model)[1]
+    fitted = calibrate.Fitted(
+        _measured(0.1), OperatingPoint(0.1), None, trials=1, targets=1, speakers=1
+    )
+    assert fitted.into(contract).cohort is contract.cohort

@@ -1,0 +1,217 @@
+"""Bad input gets the right status and a message that says what to do; the server serves on."""
+
+import io
+from collections.abc import Iterator
+
+import grpc
+import numpy as np
+import pytest
+import soundfile
+from google.rpc import error_details_pb2
+from grpc_status import rpc_status
+from sayso.v1 import (
+    audio_pb2,
+    decision_pb2,
+    speaker_pb2_grpc,
+    verification_pb2_grpc,
+    watchlist_pb2,
+    watchlist_pb2_grpc,
+)
+from sayso.v1 import speaker_pb2 as speakers
+from sayso.v1 import verification_pb2 as pb
+from sayso_server import SaysoServer
+from voices import clips
+
+from service.client import MAX_CHUNK_BYTES
+
+INVALID = grpc.StatusCode.INVALID_ARGUMENT
+UNIMPLEMENTED = grpc.StatusCode.UNIMPLEMENTED
+LINEAR16 = audio_pb2.AUDIO_ENCODING_LINEAR16
+RAW = audio_pb2.AudioConfig(encoding=LINEAR16, sample_rate=16000)
+
+
+@pytest.fixture(scope="module")
+def channel(sqlite_server: SaysoServer) -> Iterator[grpc.Channel]:
+    with grpc.insecure_channel(sqlite_server.address) as channel:
+        yield channel
+
+
+@pytest.fixture(scope="module")
+def voices(channel: grpc.Channel) -> verification_pb2_grpc.VerificationServiceStub:
+    return verification_pb2_grpc.VerificationServiceStub(channel)
+
+
+@pytest.fixture(autouse=True)
+def still_serving(voices: verification_pb2_grpc.VerificationServiceStub) -> Iterator[None]:
+    yield
+    reply = voices.Embed(pb.EmbedRequest(audio=clips("slt", "verify")[0].read_bytes()), timeout=30)
+    assert reply.HasField("embedding")
+
+
+def refused(call: object, request: object) -> tuple[grpc.StatusCode, str, str]:
+    """Status, message and the violated field of a call that must fail."""
+    with pytest.raises(grpc.RpcError) as caught:
+        reply = call(request, timeout=30)  # type: ignore[operator]
+        if hasattr(reply, "__next__"):
+            list(reply)
+    status = rpc_status.from_call(caught.value)
+    field = ""
+    for detail in status.details if status else ():
+        bad_request = error_details_pb2.BadRequest()
+        if detail.Unpack(bad_request):
+            field = bad_request.field_violations[0].field
+    return caught.value.code(), caught.value.details(), field
+
+
+def wav(samples: np.ndarray, rate: int = 16000, *, subtype: str = "PCM_16") -> bytes:
+    made = io.BytesIO()
+    soundfile.write(made, samples, rate, format="WAV", subtype=subtype)
+    return made.getvalue()
+
+
+FLAC = clips("slt", "enroll")[0].read_bytes()
+
+AUDIO = {
+    "empty": (b"", {}, "audio"),
+    "text": (b"This is not audio at all, but prose." * 100, {}, "raw audio set encoding"),
+    "a header and no more": (FLAC[:64], {}, "audio"),
+    "cut in the middle": (FLAC[: len(FLAC) // 2], {}, "cut short"),
+    "NaN samples": (wav(np.full(16000, np.nan), subtype="FLOAT"), {}, "NaN"),
+    "raw without a rate": (b"\0" * 3200, {"encoding": LINEAR16}, "sample_rate"),
+    "raw at 4 kHz": (b"\0" * 3200, {"encoding": LINEAR16, "sample_rate": 4000}, "8000"),
+    "half a sample": (b"\0" * 3201, {"encoding": LINEAR16, "sample_rate": 16000}, "inside a sample"),
+    "a rate that contradicts the header": (wav(np.zeros(16000)), {"sample_rate": 8000}, "16000"),
+    "a channel that is not there": (wav(np.zeros(16000)), {"channel": 1}, "channel"),
+    "an unknown encoding": (wav(np.zeros(16000)), {"encoding": 99}, "encoding"),
+}
+
+
+@pytest.mark.parametrize("name", AUDIO)
+def test_bad_audio(voices: verification_pb2_grpc.VerificationServiceStub, name: str) -> None:
+    audio, config, hint = AUDIO[name]
+    request = pb.EmbedRequest(config=audio_pb2.AudioConfig(**config), audio=audio)
+    code, message, field = refused(voices.Embed, request)
+    assert code is INVALID
+    assert hint in message
+    assert field.startswith("audio")
+
+
+def test_audio_over_the_limits(voices: verification_pb2_grpc.VerificationServiceStub) -> None:
+    too_long = pb.EmbedRequest(config=RAW, audio=b"\0" * (2 * 16000 * 301))
+    assert refused(voices.Embed, too_long)[0] is INVALID
+    too_large = pb.EmbedRequest(config=RAW, audio=b"\0" * (17 * 2**20))
+    code, message, _ = refused(voices.Embed, too_large)
+    assert code is INVALID
+    assert "send less" in message
+    oversize = pb.EmbedRequest(config=RAW, audio=b"\0" * (33 * 2**20))
+    assert refused(voices.Embed, oversize)[0] is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+CONFIG = pb.EnrollRequest(config=pb.EnrollConfig(speaker_id="bad", audio=RAW))
+SOME = pb.EnrollRequest(audio=b"\0" * 3200)
+STREAMS = {
+    "nothing": ([], "config", "ended without one"),
+    "audio first": ([SOME, CONFIG], "config", "first message"),
+    "config twice": ([CONFIG, SOME, CONFIG], "config", "sent twice"),
+    "an empty message": ([CONFIG, pb.EnrollRequest()], "audio", "neither config nor audio"),
+    "an oversize message": (
+        [CONFIG, pb.EnrollRequest(audio=b"\0" * (MAX_CHUNK_BYTES + 2))],
+        "audio",
+        "smaller",
+    ),
+    "no audio": ([CONFIG], "audio", "empty"),
+    "no speaker": (
+        [pb.EnrollRequest(config=pb.EnrollConfig(audio=RAW)), SOME],
+        "config.speaker_id",
+        "1 to 128",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_bad_streams(voices: verification_pb2_grpc.VerificationServiceStub, name: str) -> None:
+    requests, expected_field, hint = STREAMS[name]
+    code, message, field = refused(voices.Enroll, iter(requests))
+    assert code is INVALID
+    assert hint in message
+    assert field == expected_field
+
+
+@pytest.mark.parametrize("speaker_id", ["", "x" * 129, "bell\a", "nul\0"])
+def test_bad_speaker_ids(
+    voices: verification_pb2_grpc.VerificationServiceStub, speaker_id: str
+) -> None:
+    request = pb.VerifyRequest(speaker_id=speaker_id, audio=FLAC)
+    code, _, field = refused(voices.Verify, request)
+    assert code is INVALID
+    assert field == "speaker_id"
+
+
+POLICIES = {
+    "policy.target_false_match_rate": decision_pb2.DecisionPolicy(target_false_match_rate=1.5),
+    "policy.costs.target_prior": decision_pb2.DecisionPolicy(costs=decision_pb2.CostModel()),
+    "policy.min_net_speech_s": decision_pb2.DecisionPolicy(min_net_speech_s=-1),
+    "policy.min_snr_db": decision_pb2.DecisionPolicy(min_snr_db=float("nan")),
+}
+
+
+@pytest.mark.parametrize("field", POLICIES)
+def test_bad_policies(voices: verification_pb2_grpc.VerificationServiceStub, field: str) -> None:
+    request = pb.VerifyRequest(speaker_id="slt", audio=FLAC, policy=POLICIES[field])
+    code, _, violated = refused(voices.Verify, request)
+    assert code is INVALID
+    assert violated == field
+
+
+def test_foreign_embeddings(voices: verification_pb2_grpc.VerificationServiceStub) -> None:
+    ours = voices.Embed(pb.EmbedRequest(audio=FLAC)).embedding
+    foreign = pb.Embedding(model_id="another-model", values=ours.values)
+    short = pb.Embedding(model_id=ours.model_id, values=ours.values[:-1])
+    long = pb.Embedding(model_id=ours.model_id, values=[2 * value for value in ours.values])
+    for bad, field in ((foreign, "model_id"), (short, "values"), (long, "values")):
+        request = pb.CompareRequest(left=[ours], right=[bad])
+        code, _, violated = refused(voices.Compare, request)
+        assert code is INVALID
+        assert violated == f"right[0].{field}"
+
+
+def test_unknown_speakers_and_pages(channel: grpc.Channel) -> None:
+    stub = speaker_pb2_grpc.SpeakerServiceStub(channel)
+    nobody = speakers.GetSpeakerRequest(speaker_id="nobody")
+    assert refused(stub.GetSpeaker, nobody)[0] is grpc.StatusCode.NOT_FOUND
+    for request in (
+        speakers.ListSpeakersRequest(page_size=1001),
+        speakers.ListSpeakersRequest(page_token="not a token"),
+    ):
+        assert refused(stub.ListSpeakers, request)[0] is INVALID
+
+
+def test_a_stale_etag_is_aborted(
+    voices: verification_pb2_grpc.VerificationServiceStub, channel: grpc.Channel
+) -> None:
+    def enroll(etag: str) -> pb.EnrollResponse:
+        config = pb.EnrollConfig(speaker_id="etag", etag=etag)
+        chunks = range(0, len(FLAC), MAX_CHUNK_BYTES)
+        audio = (pb.EnrollRequest(audio=FLAC[at : at + MAX_CHUNK_BYTES]) for at in chunks)
+        *_, last = voices.Enroll(iter([pb.EnrollRequest(config=config), *audio]))
+        return last
+
+    first = enroll("").speaker.etag
+    assert enroll(first).stored
+    with pytest.raises(grpc.RpcError) as caught:
+        enroll(first)
+    assert caught.value.code() is grpc.StatusCode.ABORTED
+    stub = speaker_pb2_grpc.SpeakerServiceStub(channel)
+    stale = speakers.DeleteSpeakerRequest(speaker_id="etag", etag=first)
+    assert refused(stub.DeleteSpeaker, stale)[0] is grpc.StatusCode.ABORTED
+
+
+def test_what_comes_later_is_unimplemented(
+    voices: verification_pb2_grpc.VerificationServiceStub, channel: grpc.Channel
+) -> None:
+    assert refused(voices.Identify, pb.IdentifyRequest(group="vip"))[0] is UNIMPLEMENTED
+    assert refused(voices.StreamingVerify, iter([]))[0] is UNIMPLEMENTED
+    screened = pb.VerifyRequest(speaker_id="slt", audio=FLAC, watchlists=["fraud"])
+    assert refused(voices.Verify, screened)[0] is UNIMPLEMENTED
+    groups = watchlist_pb2_grpc.WatchlistServiceStub(channel)
+    assert refused(groups.ListGroups, watchlist_pb2.ListGroupsRequest())[0] is UNIMPLEMENTED

@@ -1,0 +1,50 @@
+"""Made voices: harmonic tones with a pitch and resonances per speaker, in a folder of WAV files."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import soundfile
+
+RATE_HZ = 16000
+
+
+def voice(speaker: int, take: int, seconds: float) -> npt.NDArray[np.float32]:
+    """A buzz whose pitch and three resonances belong to the speaker, its melody to the take."""
+    body = np.random.default_rng(speaker)
+    pitch_hz, formants_hz = body.uniform(80, 260), np.sort(body.uniform(300, 3500, 3))
+    rng = np.random.default_rng((speaker, take))
+    time_s = np.arange(round(seconds * RATE_HZ)) / RATE_HZ
+    melody = pitch_hz * (1 + 0.04 * np.sin(2 * np.pi * rng.uniform(1, 4) * time_s))
+    phase = 2 * np.pi * np.cumsum(melody) / RATE_HZ
+    wave = rng.normal(0, 0.01, time_s.size)
+    for harmonic in range(1, int(4000 / pitch_hz)):
+        gain = np.exp(-np.abs(harmonic * pitch_hz - formants_hz) / 150).sum()
+        wave += gain * np.sin(harmonic * phase + rng.uniform(0, 6))
+    return (0.1 * wave / np.abs(wave).max()).astype(np.float32)
+
+
+def write_corpus(folder: Path, speakers: int, takes: int, seconds: float = 0.7) -> Path:
+    """A manifest with its clips beside it; returns the manifest's path."""
+    rows = []
+    for speaker in range(speakers):
+        for take in range(takes):
+            name = f"{speaker}-{take}.wav"
+            soundfile.write(folder / name, voice(speaker, take, seconds), RATE_HZ)
+            rows.append([name, "made", f"s{speaker}", "train", seconds])
+    manifest = folder / "manifest.csv"
+    with manifest.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["path", "corpus", "speaker", "split", "seconds"])
+        writer.writerows(rows)
+    return manifest
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Manifest of 24 made speakers with 4 clips of 0.7 s each."""
+    return write_corpus(tmp_path_factory.mktemp("corpus"), speakers=24, takes=4)

@@ -1,0 +1,172 @@
+"""`sayso-train`: train an encoder, or describe one."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import nn
+
+from training import config, data, encoders
+from training.config import Recipe
+from training.errors import TrainingError
+from training.train import Limits, train
+from training.validation import Errors
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
+console = Console(stderr=True)
+
+RecipeName = Annotated[
+    str, typer.Argument(help="A recipe's TOML file, or the name of one in training/recipes.")
+]
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """What the user can put right ends in one line and exit code 2."""
+    try:
+        yield
+    except TrainingError as error:
+        console.print(f"[red]error:[/red] {error}", highlight=False)
+        raise typer.Exit(2) from error
+
+
+class ConsoleReporter:
+    """A bar with time left, and a line for every validation (plain lines when piped)."""
+
+    def __init__(self, progress: Progress, total: int) -> None:
+        self._progress = progress
+        self._task = progress.add_task("training", total=total, note="")
+
+    def step(self, step: int, loss: float, clips_per_s: float) -> None:
+        note = f"loss {loss:.3f}, {clips_per_s:.0f} clips/s"
+        self._progress.update(self._task, completed=step, note=note)
+        if not console.is_terminal:
+            console.print(f"step {step}: {note}", highlight=False)
+
+    def validated(self, step: int, errors: Errors, *, best: bool) -> None:
+        console.print(
+            f"step {step}: held-out EER {errors.recorded:.2%} as recorded, "
+            f"{errors.crossed:.2%} across channels{' (best)' if best else ''}",
+            highlight=False,
+        )
+
+
+def progress_bars() -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+        console=console,
+    )
+
+
+def noises_beside(manifest: Path, folder: Path | None, rate_hz: int) -> tuple[data.Pcm, ...]:
+    if folder is None:
+        folder = manifest.parent / "noise"
+        if not folder.is_dir():
+            console.print("no noise folder: voices will be the only noise", highlight=False)
+            return ()
+    return data.load_noises(folder, rate_hz)
+
+
+@app.command()
+def run(
+    recipe: RecipeName,
+    manifest: Annotated[
+        Path, typer.Option(help="CSV with the columns path, corpus, speaker, split.")
+    ],
+    output: Annotated[Path, typer.Option(help="Run folder: checkpoints and TensorBoard scalars.")],
+    split: Annotated[str, typer.Option(help="Rows of the manifest to use.")] = "train",
+    noise: Annotated[
+        Path | None,
+        typer.Option(help="Folder of noise recordings.", show_default="noise/ beside the manifest"),
+    ] = None,
+    resume: Annotated[bool, typer.Option(help="Go on from last.pt in the run folder.")] = False,
+    max_minutes: Annotated[
+        float, typer.Option(help="Stop after so many minutes of training; resume later.")
+    ] = math.inf,
+    workers: Annotated[int, typer.Option(help="Processes that prepare batches.")] = 1,
+    threads: Annotated[
+        int, typer.Option(help="CPU threads of the model; 0 is torch's default.")
+    ] = 0,
+    device: Annotated[
+        str, typer.Option(help="cpu or cuda.", show_default="cuda when there is one")
+    ] = "",
+) -> None:
+    """Train an encoder by a recipe; prints the best checkpoint's path."""
+    with one_line_errors():
+        chosen = config.load(recipe)
+        target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        torch.set_flush_denormal(True)
+        if threads:
+            torch.set_num_threads(threads)
+        rate_hz = chosen.front_end.sample_rate_hz
+        clips = data.read_manifest(manifest, split)
+        noises = noises_beside(manifest, noise, rate_hz)
+        with progress_bars() as progress:
+            decoding = progress.add_task("decoding", total=len(clips), note="")
+            library = data.load(clips, rate_hz, advance=lambda: progress.advance(decoding))
+            for path in library.unreadable:
+                console.print(f"skipped, unreadable: {path}", highlight=False)
+            best = train(
+                chosen,
+                library,
+                noises,
+                output,
+                reporter=ConsoleReporter(progress, chosen.schedule.steps),
+                device=target,
+                limits=Limits(max_s=60 * max_minutes),
+                resume=resume,
+                workers=workers,
+            )
+    sys.stdout.write(f"{best}\n")
+
+
+def multiply_accumulates(encoder: nn.Module, waveform: torch.Tensor) -> int:
+    """Of all convolutions and linear layers for one forward pass."""
+    total = 0
+
+    def count(layer: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+        nonlocal total
+        if isinstance(layer, nn.Conv1d | nn.Linear):
+            per_output = layer.weight[0].numel()
+            total += per_output * output.numel()
+
+    hooks = [layer.register_forward_hook(count) for layer in encoder.modules()]
+    with torch.inference_mode():
+        encoder(waveform)
+    for hook in hooks:
+        hook.remove()
+    return total
+
+
+@app.command()
+def describe(recipe: RecipeName) -> None:
+    """Print a recipe's encoder: parameters, and multiply-accumulates for one second of audio."""
+    with one_line_errors():
+        chosen: Recipe = config.load(recipe)
+    encoder = encoders.build(chosen).eval()
+    parameters = sum(parameter.numel() for parameter in encoder.parameters())
+    second = torch.zeros(1, chosen.front_end.sample_rate_hz)
+    sys.stdout.write(
+        f"encoder                     {chosen.encoder.name}\n"
+        f"embedding dimension         {chosen.encoder.embedding_dim}\n"
+        f"parameters                  {parameters / 1e6:.2f} M\n"
+        f"MACs for a second of audio  {multiply_accumulates(encoder.encoder, encoder.front_end(second)) / 1e6:.0f} M"
+        " (without the front end)\n"
+    )
+
+
+if __name__ == "__main__":
+    app()

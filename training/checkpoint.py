@@ -1,0 +1,108 @@
+"""What a run needs to go on, and what the exporter needs to go out; plain tensors and JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from training import encoders
+from training.config import Recipe
+from training.encoders import SpeakerEncoder
+from training.errors import CheckpointError
+
+VERSION = 1
+
+State = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where a run stands after `step` steps; `best` is the lowest mean validation EER so far."""
+
+    step: int
+    best: float
+    data_digest: str
+    train_speakers: int
+    train_clips: int
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """`average` is the moving average of `encoder` over steps, the weights to export."""
+
+    recipe: Recipe
+    progress: Progress
+    encoder: dict[str, Tensor]
+    average: dict[str, Tensor]
+    losses: dict[str, Tensor]
+    optimiser: State
+    random: dict[str, Tensor]
+
+
+def save(path: Path, checkpoint: Checkpoint) -> None:
+    """Write beside, flush to disk, then replace: a reader sees the old file or the whole new one."""
+    content = {
+        "version": VERSION,
+        "recipe": checkpoint.recipe.model_dump_json(),
+        "progress": json.dumps(asdict(checkpoint.progress)),
+        "encoder": checkpoint.encoder,
+        "average": checkpoint.average,
+        "losses": checkpoint.losses,
+        "optimiser": checkpoint.optimiser,
+        "random": checkpoint.random,
+    }
+    beside = path.with_name(f".{path.name}.partial")
+    with beside.open("wb") as file:
+        torch.save(content, file)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(beside, path)
+
+
+def load(path: Path) -> Checkpoint:
+    """Read on the CPU without running code from the file; CheckpointError when it is not ours."""
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise CheckpointError(f"{path} is no readable checkpoint: {error}") from error
+    version = content.get("version") if isinstance(content, dict) else None
+    if version != VERSION:
+        raise CheckpointError(f"{path} has checkpoint version {version}, not {VERSION}")
+    return Checkpoint(
+        recipe=Recipe.model_validate_json(content["recipe"]),
+        progress=Progress(**json.loads(content["progress"])),
+        encoder=content["encoder"],
+        average=content["average"],
+        losses=content["losses"],
+        optimiser=content["optimiser"],
+        random=content["random"],
+    )
+
+
+def load_encoder(path: Path) -> SpeakerEncoder:
+    """The averaged encoder in evaluation mode, on the CPU, ready to embed or to export."""
+    checkpoint = load(path)
+    encoder = encoders.build(checkpoint.recipe)
+    encoder.load_state_dict(checkpoint.average)
+    return encoder.eval()
+
+
+def random_state() -> dict[str, Tensor]:
+    """Torch's generators; nothing else draws from global state."""
+    states = {"cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        states["cuda"] = torch.cuda.get_rng_state()
+    return states
+
+
+def restore_random_state(states: dict[str, Tensor]) -> None:
+    torch.set_rng_state(states["cpu"])
+    if "cuda" in states and torch.cuda.is_available():
+        torch.cuda.set_rng_state(states["cuda"])

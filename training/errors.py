@@ -1,0 +1,23 @@
+"""What the user can put right, each with one clear line.
+
+TrainingError
+├── ConfigError        the recipe: an unknown key, a value out of range
+├── ManifestError      the data: no such column, no clips, a single speaker
+└── CheckpointError    the run: a file that is no checkpoint, or of another recipe or data
+"""
+
+
+class TrainingError(Exception):
+    """Root of the errors that end a command with exit code 2."""
+
+
+class ConfigError(TrainingError):
+    pass
+
+
+class ManifestError(TrainingError):
+    pass
+
+
+class CheckpointError(TrainingError):
+    pass

@@ -1,0 +1,82 @@
+"""P x K batches: P voices, K clips of each, drawn from the seed and the step alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """Where to cut one example: `position` in [0, 1] is where in the clip the crop begins."""
+
+    clip: int
+    position: float
+    speed: float
+    label: int
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """One batch: K consecutive views for each of P voices, all cut to `crop_s` seconds."""
+
+    views: tuple[View, ...]
+    crop_s: float
+
+
+class VoiceSampler:
+    """Draws P distinct speakers, one speed of each, and K of its clips, all different if it has K.
+
+    A speaker's chance is its number of clips to the power of `balance`, so that 0 draws all
+    speakers alike. A speaker at another speed is another voice, with its own label:
+    `label = speaker * len(speeds) + speed index`.
+    """
+
+    def __init__(
+        self,
+        clips_by_speaker: Sequence[Sequence[int]],
+        *,
+        speakers: int,
+        clips_per_speaker: int,
+        balance: float,
+        crop_s: Sequence[float],
+        speeds: Sequence[float],
+        seed: int,
+    ) -> None:
+        self._clips = [np.asarray(clips) for clips in clips_by_speaker]
+        self._speakers = min(speakers, len(self._clips))
+        self._clips_per_speaker = clips_per_speaker
+        self._crop_s = tuple(crop_s)
+        self._speeds = tuple(speeds)
+        self._seed = seed
+        chances = np.array([len(clips) for clips in self._clips]) ** balance
+        self._chances = chances / chances.sum()
+
+    @property
+    def voices(self) -> int:
+        return len(self._clips) * len(self._speeds)
+
+    def draw(self, step: int) -> Draw:
+        rng = np.random.default_rng((self._seed, step))
+        chosen = rng.choice(len(self._clips), self._speakers, replace=False, p=self._chances)
+        crop_s = self._crop_s[rng.integers(len(self._crop_s))]
+        views = tuple(view for speaker in chosen for view in self._views(int(speaker), rng))
+        return Draw(views, crop_s)
+
+    def _views(self, speaker: int, rng: np.random.Generator) -> list[View]:
+        speed = int(rng.integers(len(self._speeds)))
+        label = speaker * len(self._speeds) + speed
+        return [
+            View(int(clip), float(rng.random()), self._speeds[speed], label)
+            for clip in self._choose(self._clips[speaker], rng)
+        ]
+
+    def _choose(
+        self, clips: npt.NDArray[np.int_], rng: np.random.Generator
+    ) -> npt.NDArray[np.int_]:
+        rounds = -(-self._clips_per_speaker // len(clips))
+        shuffled = np.concatenate([rng.permutation(clips) for _ in range(rounds)])
+        return shuffled[: self._clips_per_speaker]
