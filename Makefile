@@ -70,8 +70,8 @@ SILERO_VAD := silero-vad==6.2.3
 $(BIN)/python:
 	@"$(PYTHON)" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' \
 		|| { echo 'Sayso needs Python 3.11 or 3.12: make PYTHON=/path/to/python3.11' >&2; exit 1; }
-	@"$(PYTHON)" -m venv $(VENV) \
-		|| { rm -rf $(VENV); echo 'No venv module: apt-get install python3-venv' >&2; exit 1; }
+	@"$(PYTHON)" -c 'import ensurepip' 2>/dev/null || { $(call apt_install,python3-venv); }
+	"$(PYTHON)" -m venv $(VENV)
 
 $(VENV)/.base: pyproject.toml constraints.txt | $(BIN)/python
 	@echo 'Installing the service into $(VENV) (half a minute)'
@@ -88,16 +88,19 @@ build/uv/bin/uv:
 	$(PYTHON) -m venv build/uv
 	build/uv/bin/pip --disable-pip-version-check --quiet install uv
 
-# --- Redis, which the tests start by themselves on a free port ---
+# --- Debian packages, installed when missing and possible ---
 
 .PHONY: redis-server
 redis-server:
-	@command -v redis-server >/dev/null && exit; \
-	if [ "$$(id -u)" = 0 ]; then sudo=; else sudo='sudo -n'; fi; \
-	echo 'Installing redis-server'; \
-	{ $$sudo apt-get -q update && $$sudo env DEBIAN_FRONTEND=noninteractive \
-		apt-get -qy install --no-install-recommends redis-server; } \
-	|| { echo 'The tests need redis-server: apt-get install redis-server' >&2; exit 1; }
+	@command -v redis-server >/dev/null || { $(call apt_install,redis-server); }
+
+define apt_install
+echo 'Installing $(1)'; \
+if [ "$$(id -u)" = 0 ]; then sudo=; else sudo='sudo -n'; fi; \
+{ $$sudo apt-get -qq update && \
+	$$sudo env DEBIAN_FRONTEND=noninteractive apt-get -qqy install --no-install-recommends $(1); } \
+|| { echo '$(1) is needed and could not be installed: apt-get install $(1)' >&2; exit 1; }
+endef
 
 # --- Protos ---
 

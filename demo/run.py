@@ -55,7 +55,7 @@ def server(store: Path) -> Iterator[str]:
     """A server process of its own: host:port once it is ready, stopped with SIGTERM at the end."""
     command = [sys.executable, "-m", "service", "serve"]
     options = ["--listen", "127.0.0.1:0", "--store", f"sqlite:///{store}"]
-    process = subprocess.Popen(  # noqa: S603
+    process = subprocess.Popen(
         command + options,
         stdout=subprocess.PIPE,
         text=True,

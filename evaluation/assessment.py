@@ -1,32 +1,28 @@
-"""One evaluation from end to end: trials, voices, scores, calibration, figures by group."""
+"""One system measured: scores, calibration, and figures by group."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation import calibration, figures
+from evaluation import breakdowns, calibration, figures, labels
 from evaluation.bootstrap import Sides
+from evaluation.breakdowns import Masks
 from evaluation.embeddings import Voices
 from evaluation.figures import Figures
 from evaluation.scores import Scored
 from evaluation.trials import Trials
+from service import scoring
 
 Floats = NDArray[np.float64]
 
 POOLED = "pooled"
-TERMS = (
-    "cosine",
-    "log_enrol_speech",
-    "log_test_speech",
-    "cosine_log_enrol_speech",
-    "cosine_log_test_speech",
-    "snr",
-)
+TERMS = tuple(scoring.TERMS)
+DEMOGRAPHIC = ("gender", "sex", "age", "accent", "dialect", "language", "nationality", "ethnicity")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +31,15 @@ class Assessment:
 
     system: str
     scored: Scored
+    sides: Sides
     llr: Floats | None
     groups: Mapping[str, Figures]
     data_digest: str
+
+    @property
+    def scores(self) -> Floats:
+        """The raw scores (n,)."""
+        return self.scored.measures.cosine
 
 
 def assess(
@@ -46,26 +48,46 @@ def assess(
     data_digest: str,
     *,
     calibrate: bool = True,
+    terms: Sequence[str] = TERMS,
     replicates: int = 200,
     seed: int = 0,
 ) -> Assessment:
     """Figures pooled and by corpus; with LLRs when there are speakers enough to cross-validate."""
-    trials = scored.trials
-    sides = Sides.of(trials)
-    llr = _llr(scored, sides, seed) if calibrate else None
-    groups = {}
-    for name, keep in _groups(trials).items():
-        target = trials.target[keep]
-        if target.any() and not target.all():
-            groups[name] = figures.measure(
-                scored.measures.cosine[keep],
-                target,
-                sides.select(keep),
-                llr=None if llr is None else llr[keep],
-                replicates=replicates,
-                seed=seed,
-            )
-    return Assessment(system, scored, llr, groups, data_digest)
+    sides = Sides.of(scored.trials)
+    llr = _llr(scored, sides, terms, seed) if calibrate else None
+    whole = np.ones(len(scored.trials), bool)
+    corpora = breakdowns.by_corpus(scored)
+    masks = {**(corpora if len(corpora) > 1 else {}), POOLED: whole}
+    measured = Assessment(system, scored, sides, llr, {}, data_digest)
+    groups = by_group(measured, masks, replicates=replicates, seed=seed)
+    return Assessment(system, scored, sides, llr, groups, data_digest)
+
+
+def by_group(
+    assessment: Assessment, masks: Masks, *, replicates: int = 200, seed: int = 0
+) -> dict[str, Figures]:
+    """The figures of each group of trials that has targets and non-targets."""
+    target, llr = assessment.scored.trials.target, assessment.llr
+    return {
+        name: figures.measure(
+            assessment.scores[keep],
+            target[keep],
+            assessment.sides.select(keep),
+            llr=None if llr is None else llr[keep],
+            replicates=replicates,
+            seed=seed,
+        )
+        for name, keep in masks.items()
+        if target[keep].any() and not target[keep].all()
+    }
+
+
+def fairness_groups(scored: Scored) -> Mapping[str, Masks]:
+    """The trials within each demographic group, by column; by corpus when nothing is known."""
+    known = [name for name in labels.columns(scored.trials.clips) if name in DEMOGRAPHIC]
+    if known:
+        return {name: breakdowns.agreeing(scored, name) for name in known}
+    return {"corpus": breakdowns.by_corpus(scored)}
 
 
 def data_digest(trials: Trials, voices: Voices) -> str:
@@ -78,18 +100,10 @@ def data_digest(trials: Trials, voices: Voices) -> str:
     return digest.hexdigest()
 
 
-def _groups(trials: Trials) -> Mapping[str, NDArray[np.bool_]]:
-    """The trials of each corpus and of all; trials across corpora are in none but the last."""
-    own, corpus = trials.enrol_corpus, trials.corpus
-    names = np.unique(corpus[own == corpus])
-    groups = {str(name): (corpus == name) & (own == name) for name in names if len(names) > 1}
-    return {**groups, POOLED: np.ones(len(trials), bool)}
-
-
-def _llr(scored: Scored, sides: Sides, seed: int) -> Floats | None:
+def _llr(scored: Scored, sides: Sides, terms: Sequence[str], seed: int) -> Floats | None:
     speakers = (sides.speaker[sides.enrol], sides.speaker[sides.test])
     if int(sides.speaker.max()) + 1 < 3 * calibration.FOLDS:
         return None
     return calibration.cross_validated(
-        scored.measures, scored.trials.target, speakers, terms=TERMS, seed=seed
+        scored.measures, scored.trials.target, speakers, terms=terms, seed=seed
     )

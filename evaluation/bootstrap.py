@@ -101,15 +101,23 @@ class Curves:
 
 
 def resample(
-    scores: NDArray[np.floating], target: NDArray[np.bool_], sides: Sides, draws: Draws
+    scores: NDArray[np.floating],
+    target: NDArray[np.bool_],
+    sides: Sides,
+    draws: Draws,
+    *,
+    grid: Floats | None = None,
 ) -> Curves:
-    """The error rates of `scores` (n,) under each of the draws, on a fine grid of thresholds."""
-    grid = _grid(scores[target], scores[~target])
+    """The error rates of `scores` (n,) under each of the draws.
+
+    Row 0 accepts all, row k + 1 what is at or above `grid[k]`: by default a fine grid.
+    """
+    grid = _grid(scores[target], scores[~target]) if grid is None else grid
     weighed = draws.speaker * draws.unit
     masses = []
     for keep, other in ((target, draws.unit), (~target, weighed)):
         bins = np.searchsorted(grid, scores[keep], side="right").astype(np.int16)
-        mass = _mass(bins, sides.enrol[keep], sides.test[keep], weighed, other)
+        mass = _mass(bins, len(grid) + 1, (sides.enrol[keep], sides.test[keep]), (weighed, other))
         masses.append(np.concatenate([np.zeros((1, mass.shape[1])), np.cumsum(mass, axis=0)]))
     drawn = (masses[0][-1] > 0) & (masses[1][-1] > 0)  # few speakers may leave a class without
     missed, rejected = (mass[:, drawn] / mass[-1, drawn] for mass in masses)
@@ -122,15 +130,15 @@ def interval(values: Floats, level: float = 0.95) -> Interval:
     return Interval(float(low), float(high))
 
 
-def eer_interval(curves: Curves) -> Interval:
-    """Interval of the ROCCH-EER."""
-    return interval(curves.each(metrics.eer_of_rates))
+def eers(curves: Curves) -> Floats:
+    """The ROCCH-EER of every replicate, (replicates,)."""
+    return curves.each(metrics.eer_of_rates)
 
 
-def dcf_interval(curves: Curves, prior: float) -> Interval:
-    """Interval of the normalised minimum detection cost at unit costs."""
+def dcfs(curves: Curves, prior: float) -> Floats:
+    """The normalised minimum detection cost, unit costs, of every replicate, (replicates,)."""
     cost = prior * curves.fnmr + (1 - prior) * curves.fmr
-    return interval(cost.min(axis=0) / min(prior, 1 - prior))
+    return np.asarray(cost.min(axis=0) / min(prior, 1 - prior))
 
 
 def _grid(target: NDArray[np.floating], nontarget: NDArray[np.floating]) -> Floats:
@@ -143,17 +151,20 @@ def _grid(target: NDArray[np.floating], nontarget: NDArray[np.floating]) -> Floa
 
 def _mass(
     bins: Integers,
-    enrol: Integers,
-    test: Integers,
-    left: NDArray[np.float32],
-    right: NDArray[np.float32],
+    count: int,
+    rows: tuple[Integers, Integers],
+    weights: tuple[NDArray[np.float32], NDArray[np.float32]],
 ) -> Floats:
-    """Sum of `left[enrol] * right[test]` over the trials of each bin, (bins, replicates)."""
+    """The weight that falls into each of `count` bins, (count, replicates).
+
+    A trial weighs the product of both sides' `weights` (u, replicates) at its `rows` (n,).
+    """
     order = np.argsort(bins, kind="stable")
-    bins, enrol, test = bins[order], enrol[order], test[order]
-    total = np.zeros((2 * GRID + 2, left.shape[1]))
+    bins, left, right = bins[order], rows[0][order], rows[1][order]
+    total = np.zeros((count, weights[0].shape[1]))
     for start in range(0, len(bins), ROWS):
-        rows = slice(start, start + ROWS)
-        held, first = np.unique(bins[rows], return_index=True)
-        total[held] += np.add.reduceat(left[enrol[rows]] * right[test[rows]], first, axis=0)
+        part = slice(start, start + ROWS)
+        held, first = np.unique(bins[part], return_index=True)
+        product = weights[0][left[part]] * weights[1][right[part]]
+        total[held] += np.add.reduceat(product, first, axis=0)
     return total

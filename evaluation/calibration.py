@@ -24,6 +24,7 @@ Floats = NDArray[np.float64]
 RATES = (0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001, 0.0005, 0.0001)
 ERRORS_NEEDED = 30  # Doddington's rule: a rate needs 30 errors to be known within about 30%
 FOLDS = 5
+LEAST_IN_BIN = 5
 RIDGE = 1e-6
 STEPS = 50
 TOLERANCE = 1e-10
@@ -125,6 +126,19 @@ def cost(llr: Floats, target: NDArray[np.bool_]) -> tuple[float, float]:
     """(Cllr, minimum Cllr) in bits."""
     sweep = metrics.Sweep.of(llr[target], llr[~target])
     return metrics.cllr(sweep), metrics.min_cllr(sweep)
+
+
+def reliability(llr: Floats, target: NDArray[np.bool_], bins: int = 24) -> tuple[Floats, Floats]:
+    """What is claimed and what is so: mean LLR of each bin, and the log ratio of the shares of
+    targets and of non-targets in it. Bins hold equal shares of the two classes together."""
+    quantiles = np.linspace(0, 1, bins + 1)[1:-1]
+    edges = np.unique([np.quantile(llr[kind], quantiles) for kind in (target, ~target)])[::2]
+    index = np.searchsorted(edges, llr, side="right")
+    size = len(edges) + 1
+    same, other = (np.bincount(index[kind], minlength=size) for kind in (target, ~target))
+    held = (same >= LEAST_IN_BIN) & (other >= LEAST_IN_BIN)
+    claimed = np.bincount(index, llr, minlength=size)[held] / (same + other)[held]
+    return claimed, np.log(same[held] / same.sum()) - np.log(other[held] / other.sum())
 
 
 def _newton(x: Floats, truth: Floats, weight: Floats, offset: float, beta: Floats) -> Floats:

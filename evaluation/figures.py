@@ -71,11 +71,11 @@ def measure(
         targets=len(sweep.target),
         nontargets=len(sweep.nontarget),
         speakers=int(sides.speaker.max()) + 1,
-        eer=_figure(metrics.eer(sweep), curves, bootstrap.eer_interval),
+        eer=_figure(metrics.eer(sweep), curves, bootstrap.eers),
         eer_interpolated=metrics.eer_interpolated(sweep),
         min_dcf={
             prior: _figure(
-                metrics.min_dcf(sweep, prior), curves, partial(bootstrap.dcf_interval, prior=prior)
+                metrics.min_dcf(sweep, prior), curves, partial(bootstrap.dcfs, prior=prior)
             )
             for prior in PRIORS
         },
@@ -84,8 +84,8 @@ def measure(
     )
 
 
-def _figure(value: float, curves: Curves | None, interval: Callable[[Curves], Interval]) -> Figure:
-    return Figure(value, None if curves is None else interval(curves))
+def _figure(value: float, curves: Curves | None, drawn: Callable[[Curves], Floats]) -> Figure:
+    return Figure(value, None if curves is None else bootstrap.interval(drawn(curves)))
 
 
 def _calibrated(llr: Floats, target: Truth) -> Calibrated:

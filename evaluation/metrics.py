@@ -99,8 +99,17 @@ def eer_interpolated(sweep: Sweep) -> float:
 def min_dcf(sweep: Sweep, prior: float, cost_miss: float = 1.0, cost_fa: float = 1.0) -> float:
     """Detection cost at the best threshold, over that of the better blind decision (NIST SRE)."""
     miss, fa = _dcf_weights(prior, cost_miss, cost_fa)
-    hull = sweep.hull
-    return float(np.min(miss * sweep.fnmr[hull] + fa * sweep.fmr[hull]))
+    best = min_dcf_point(sweep, prior, cost_miss, cost_fa)
+    return miss * best.fnmr + fa * best.fmr
+
+
+def min_dcf_point(
+    sweep: Sweep, prior: float, cost_miss: float = 1.0, cost_fa: float = 1.0
+) -> Point:
+    """Where the detection cost is least: a vertex of the convex hull."""
+    miss, fa = _dcf_weights(prior, cost_miss, cost_fa)
+    cost = miss * sweep.fnmr[sweep.hull] + fa * sweep.fmr[sweep.hull]
+    return _corner(sweep, int(sweep.hull[np.argmin(cost)]))
 
 
 def actual_dcf(sweep: Sweep, prior: float, cost_miss: float = 1.0, cost_fa: float = 1.0) -> float:
@@ -140,10 +149,7 @@ def pav_llr(sweep: Sweep) -> tuple[Doubles, Doubles]:
 def point_at_fmr(sweep: Sweep, fmr: float) -> Point:
     """The corner of lowest FNMR whose FMR is at most `fmr`."""
     allowed = math.floor(fmr * len(sweep.nontarget) + 1e-9)
-    corner = int(np.argmax(sweep.false_matches <= allowed))
-    return Point(
-        float(sweep.threshold[corner]), float(sweep.fmr[corner]), float(sweep.fnmr[corner])
-    )
+    return _corner(sweep, int(np.argmax(sweep.false_matches <= allowed)))
 
 
 def fnmr_at_fmr(sweep: Sweep, fmr: float) -> float:
@@ -202,6 +208,10 @@ def _hull(misses: NDArray[Any], false_matches: NDArray[Any]) -> Counts:
     weight = (target + nontarget)[steps].astype(np.float64)
     blocks = isotonic_regression(target[steps] / weight, weights=weight).blocks
     return np.append(steps[blocks[:-1]], len(misses) - 1)
+
+
+def _corner(sweep: Sweep, index: int) -> Point:
+    return Point(float(sweep.threshold[index]), float(sweep.fmr[index]), float(sweep.fnmr[index]))
 
 
 def _balance(fmr: Doubles, fnmr: Doubles) -> float:

@@ -1,56 +1,101 @@
-"""Plots, drawn without a display."""
+"""Plots of evaluation documents, drawn without a display."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from evaluation import metrics
-from evaluation.metrics import Sweep
+Document = Mapping[str, Any]
 
-Floats = NDArray[np.float64]
+PERCENT_TICKS = (0.1, 0.5, 1, 2, 5, 10, 20, 40, 60, 80, 90)
+LIMITS = (0.0005, 0.92)
+MARKERS = ("o", "s", "^", "D")
+LLR_LIMIT = 12
+TARGET, NONTARGET = "#0b6e4f", "#b3392f"
 
-PERCENT_TICKS = (0.01, 0.1, 0.5, 1, 2, 5, 10, 20, 40, 60, 80, 90)
-NEAREST = 1e-5
 
+def det(curves: Mapping[str, Document], points: Mapping[str, Sequence[Document]]) -> Figure:
+    """Detection error trade-off on normal-deviate axes (Martin et al. 1997).
 
-def det(sweeps: Mapping[str, Sweep]) -> Figure:
-    """Detection error trade-off of each system on normal-deviate axes (Martin et al. 1997).
-
-    Marks the EER, the corners of least DCF at priors 0.01 and 0.05, and stops where fewer than
-    one error would be counted.
+    `curves` hold `fmr` and `fnmr` by name; `points` the operating points to mark on them.
     """
-    figure = Figure(figsize=(6.4, 6.0), layout="constrained")
-    axes = figure.add_subplot()
-    for name, sweep in sweeps.items():
-        _det_curve(axes, name, sweep)
-    limits = ndtri([0.0005, 0.92])
-    axes.plot(limits, limits, color="0.8", linewidth=0.8, zorder=0)
+    figure, axes = _axes(5.6, 5.2)
+    limits = ndtri(LIMITS)
+    axes.plot(limits, limits, color="0.85", linewidth=0.8, zorder=0)
+    for name, curve in curves.items():
+        fmr, fnmr = np.array(curve["fmr"]), np.array(curve["fnmr"])
+        counted = (fmr > 0) & (fnmr > 0)
+        (line,) = axes.plot(ndtri(fmr[counted]), ndtri(fnmr[counted]), linewidth=1.6, label=name)
+        for marker, point in zip(MARKERS, points.get(name, ()), strict=False):
+            at = ndtri(np.clip([point["fmr"], point["fnmr"]], LIMITS[0], LIMITS[1]))
+            axes.plot(*at, marker, color=line.get_color(), markersize=5.5)
+    marked: Sequence[Document] = next(iter(points.values()), ())
+    for marker, point in zip(MARKERS, marked, strict=False):
+        axes.plot([], [], marker, color="0.4", markersize=5.5, label=point["name"])
     axes.set(xlim=limits, ylim=limits, aspect="equal")
     axes.set(xlabel="false-match rate (%)", ylabel="false-non-match rate (%)")
-    ticks = [tick for tick in PERCENT_TICKS if limits[0] <= ndtri(tick / 100) <= limits[1]]
     for axis in (axes.xaxis, axes.yaxis):
-        axis.set_ticks(ndtri(np.array(ticks) / 100), [f"{tick:g}" for tick in ticks])
-    axes.grid(color="0.9", linewidth=0.6)
+        axis.set_ticks(_deviates(PERCENT_TICKS), [f"{tick:g}" for tick in PERCENT_TICKS])
+    axes.grid(color="0.92", linewidth=0.7)
     axes.legend(loc="upper right", frameon=False, fontsize="small")
     return figure
 
 
-def _det_curve(axes: Axes, name: str, sweep: Sweep) -> None:
-    fmr, fnmr = metrics.det(sweep)
-    counted = (fmr > 0) & (fnmr > 0)
-    (line,) = axes.plot(ndtri(fmr[counted]), ndtri(fnmr[counted]), linewidth=1.6)
-    rate = metrics.eer(sweep)
-    line.set_label(f"{name}, EER {rate:.2%}")
-    marked = {"o": (rate, rate)}
-    for prior, marker in ((0.05, "s"), (0.01, "^")):
-        best = int(np.argmin(prior * sweep.fnmr + (1 - prior) * sweep.fmr))
-        marked[marker] = (float(sweep.fmr[best]), float(sweep.fnmr[best]))
-    for marker, rates in marked.items():
-        at = ndtri(np.maximum(rates, NEAREST))
-        axes.plot(*at, marker, color=line.get_color(), markersize=5)
+def histogram(system: Document) -> Figure:
+    """Densities of target and non-target scores."""
+    figure, axes = _axes(5.6, 3.2)
+    held = system["histogram"]
+    for kind, colour, label in (
+        ("nontarget", NONTARGET, "different speakers"),
+        ("target", TARGET, "same speaker"),
+    ):
+        axes.stairs(held[kind], held["edges"], fill=True, alpha=0.25, color=colour)
+        axes.stairs(held[kind], held["edges"], color=colour, linewidth=1.2, label=label)
+    axes.set(xlabel="score (cosine)", ylabel="density", yticks=[])
+    axes.legend(frameon=False, fontsize="small")
+    return figure
+
+
+def reliability(calibration: Document) -> Figure:
+    """Claimed against observed log-likelihood ratio, before and after calibration."""
+    figure, axes = _axes(5.6, 4.2)
+    ends = (-LLR_LIMIT, LLR_LIMIT)
+    axes.plot(ends, ends, color="0.75", linewidth=1, zorder=0)
+    told = {"before": "raw score taken as a ratio", "after": "calibrated, cross-validated"}
+    for name, colour in (("before", NONTARGET), ("after", TARGET)):
+        held = calibration[name]
+        label = f"{told[name]}: Cllr {held['cllr']:.3f}"
+        axes.plot(held["claimed"], held["observed"], "o-", color=colour, markersize=3, label=label)
+    axes.set(xlim=ends, ylim=ends, xlabel="claimed ratio (ln)", ylabel="observed ratio (ln)")
+    axes.grid(color="0.92", linewidth=0.7)
+    axes.legend(frameon=False, fontsize="small", loc="upper left")
+    return figure
+
+
+def svg(figure: Figure) -> str:
+    """The figure as an SVG element to put into a page."""
+    buffer = io.StringIO()
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "sayso"}):
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+    text = buffer.getvalue()
+    return text[text.index("<svg") :]
+
+
+def _axes(width: float, height: float) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(width, height), layout="constrained")
+    axes = figure.add_subplot()
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def _deviates(percent: Sequence[float]) -> NDArray[np.float64]:
+    deviates: NDArray[np.float64] = ndtri(np.array(percent) / 100)
+    return deviates

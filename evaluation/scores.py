@@ -31,27 +31,40 @@ class Scored:
     failure_to_acquire: float
 
 
-def score(trials: Trials, voices: Voices) -> Scored:
-    """Cosine of each trial's enrolled voice and test embedding; `voices` are of `trials.clips`."""
-    vectors, speech_s, enrolled = _enrolled(trials, voices)
-    held = enrolled[trials.enrol] & voices.acquired[trials.test]
+@dataclass(frozen=True, slots=True)
+class Enrolled:
+    """Every model's voice (models, dim), its net speech (models,), and whether it has one."""
+
+    vectors: NDArray[np.float32]
+    speech_s: NDArray[np.float64]
+    succeeded: NDArray[np.bool_]
+
+
+def score(trials: Trials, voices: Voices, heard: Voices | None = None) -> Scored:
+    """Cosine of each trial's enrolled voice and heard embedding, both of `trials.clips`.
+
+    `heard` are the voices of the test side where they differ from those of the enrolled.
+    """
+    heard = voices if heard is None else heard
+    models = enrolled(trials, voices)
+    held = models.succeeded[trials.enrol] & heard.acquired[trials.test]
     if not (held & trials.target).any() or not (held & ~trials.target).any():
         raise EvaluationError(
             "too few clips hold enough speech: no target or no non-target is left"
         )
     kept = trials if held.all() else trials.select(held)
     measures = Measures(
-        cosines(vectors, voices.vectors, kept.enrol, kept.test),
-        speech_s[kept.enrol],
-        voices.speech_s[kept.test],
-        voices.snr_db[kept.test],
+        cosines(models.vectors, heard.vectors, kept.enrol, kept.test),
+        models.speech_s[kept.enrol],
+        heard.speech_s[kept.test],
+        heard.snr_db[kept.test],
     )
     return Scored(
         kept,
         measures,
         int(np.sum(~held)),
-        float(np.mean(~enrolled[np.unique(trials.enrol)])),
-        float(np.mean(~voices.acquired[np.unique(trials.test)])),
+        float(np.mean(~models.succeeded[np.unique(trials.enrol)])),
+        float(np.mean(~heard.acquired[np.unique(trials.test)])),
     )
 
 
@@ -69,17 +82,15 @@ def cosines(
     return np.clip(scores, -1.0, 1.0, out=scores)
 
 
-def _enrolled(
-    trials: Trials, voices: Voices
-) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.bool_]]:
-    """Voice (models, dim), net speech (models,) and success (models,) of every enrolment."""
+def enrolled(trials: Trials, voices: Voices) -> Enrolled:
+    """The models' voices: a clip's own, or what the service makes of several."""
     first = np.array([model.clips[0] for model in trials.models])
-    vectors, speech_s = voices.vectors[first], voices.speech_s[first].copy()
-    enrolled = voices.acquired[first].copy()
+    vectors, speech_s = voices.vectors[first], voices.speech_s[first]
+    succeeded = voices.acquired[first]
     for index, model in enumerate(trials.models):
         if len(model.clips) > 1:
-            vectors[index], speech_s[index], enrolled[index] = _voice(model, voices)
-    return vectors, speech_s, enrolled
+            vectors[index], speech_s[index], succeeded[index] = _voice(model, voices)
+    return Enrolled(vectors, speech_s, succeeded)
 
 
 def _voice(model: Model, voices: Voices) -> tuple[NDArray[np.float32], float, bool]:

@@ -14,9 +14,13 @@ from rich.console import Console
 from evaluation import cache
 from evaluation.errors import EvaluationError
 from evaluation.run import Request
+from exporters import adopt as adoption
 from exporters import calibrate as calibration
 from exporters import checkpoint as checkpoints
 from exporters import model_file
+from exporters.errors import ExportError
+from exporters.graft import Features
+from exporters.peers import ARCHITECTURES
 from exporters.publish import Candidate, Windows, publish
 from service.contract import Contract
 from service.errors import SaysoError
@@ -75,6 +79,68 @@ def checkpoint(
             output,
             speech,
         )
+
+
+@app.command()
+def adopt(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME|FILE|URL",
+            help="A name (resemblyzer), a checkpoint or ONNX file, or the address of one.",
+        ),
+    ],
+    output: Output,
+    architecture: Annotated[
+        str | None,
+        typer.Option(help=f"What a checkpoint holds: {', '.join(sorted(ARCHITECTURES))}."),
+    ] = None,
+    features: Annotated[
+        Features | None,
+        typer.Option(help="What an ONNX file starts at. [as its metadata says]"),
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Name that the model id starts with.")] = None,
+    licence: Annotated[
+        str | None, typer.Option(help="Licence of the weights. [the model's own, where known]")
+    ] = None,
+    origin: Annotated[
+        str | None, typer.Option(help="Where the weights come from. [SOURCE]")
+    ] = None,
+    sha256: Annotated[
+        str | None, typer.Option(help="Hex digest that SOURCE must have; needed for a URL.")
+    ] = None,
+    window_s: Annotated[
+        float | None, typer.Option(help="Seconds of speech in one window. [the model's own, or 3]")
+    ] = None,
+    hop_s: Annotated[
+        float | None, typer.Option(help="Seconds between the starts of windows. [half a window]")
+    ] = None,
+    min_speech_s: MinSpeechS = 0.5,
+    speech: Speech = None,
+) -> None:
+    """Turn a published model into a model file: waveform in, its own front end in the graph.
+
+    The graph is compared with the model's own code on speech; below a cosine of 0.99999 nothing
+    is written. Checkpoints are read as plain tensors: no code in them is run.
+    """
+    with _errors_told():
+        windows = None
+        if window_s is not None:
+            windows = Windows(window_s, hop_s or window_s / 2, min_speech_s)
+        elif hop_s is not None:
+            raise ExportError("--hop-s needs --window-s")
+        request = adoption.Request(
+            source=source,
+            architecture=architecture,
+            features=features,
+            name=name,
+            windows=windows,
+            licence=licence,
+            origin=origin,
+            sha256=sha256,
+        )
+        with adoption.candidate(request) as candidate:
+            _publish(candidate, output, speech)
 
 
 @app.command()

@@ -58,7 +58,7 @@ def candidate(request: Request) -> Iterator[Candidate]:
         yield _described(NAMES[request.source](None), request, {})
     elif request.source.startswith(("https://", "http://")):
         with downloaded(request.source, request.sha256) as path:
-            yield _of_file(path, request, request.source)
+            yield _of_file(path, request, {"source": request.source})
     else:
         path = Path(request.source)
         if not path.is_file():
@@ -67,11 +67,11 @@ def candidate(request: Request) -> Iterator[Candidate]:
                 f"{', '.join(sorted(NAMES))}"
             )
         _require_digest(_digest(path), request.sha256, request.source)
-        yield _of_file(path, request, path.name)
+        yield _of_file(path, request, {})
 
 
-def _of_file(path: Path, request: Request, origin: str) -> Candidate:
-    facts = {"source": origin, "checkpoint": model_file.digest(path)}
+def _of_file(path: Path, request: Request, facts: Mapping[str, str]) -> Candidate:
+    facts = {**facts, "checkpoint": model_file.digest(path)}
     if path.suffix == ".onnx":
         if request.architecture is not None:
             raise ExportError("--architecture is for checkpoints; an ONNX file has its own")

@@ -180,6 +180,7 @@ class NemoMel(nn.Module):
         emphasised = torch.cat([waveform[:, :1], later], dim=1)
         margin = self.FFT_SAMPLES // 2
         features = (self.power(functional.pad(emphasised, (margin, margin))) + self.FLOOR).log()
-        centred: Tensor = features - features.mean(dim=2, keepdim=True)
+        centred = features - features.mean(dim=2, keepdim=True)
         variance = centred.square().sum(dim=2, keepdim=True) / (features.shape[2] - 1)
-        return centred / (variance.sqrt() + self.LEAST_DEVIATION)
+        normalised: Tensor = centred / (variance.sqrt() + self.LEAST_DEVIATION)
+        return normalised

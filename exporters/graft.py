@@ -29,6 +29,7 @@ from exporters.parity import Embed, Floats
 from exporters.publish import Candidate, Windows
 from exporters.voices import made_voice
 from exporters.weights import first_line
+from service.scoring import l2_normalized
 
 Features = Literal["wespeaker", "3d-speaker", "nemo"]
 _FEATURES, _LENGTHS, _OWN = "features", "lengths", "peer/"
@@ -278,8 +279,7 @@ def _original(model: onnx.ModelProto, peer: Peer) -> Embed:
         names = [peer.input, *([peer.lengths] if peer.lengths else [])]
         feed = {name: array.numpy() for name, array in zip(names, arrays, strict=True)}
         raw: Floats = session.run([peer.output], feed)[0]
-        raw = raw.reshape(len(raw), -1)
-        return raw / np.linalg.norm(raw, axis=1, keepdims=True)
+        return l2_normalized(raw.reshape(len(raw), -1))
 
     return embed
 

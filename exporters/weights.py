@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -70,3 +71,22 @@ def first_line(error: Exception) -> str:
 def _listed(names: list[str]) -> str:
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return ", ".join(names[:_SHOWN]) + more
+
+
+@dataclass(frozen=True, slots=True)
+class Shapes:
+    """The sizes in a checkpoint, from which its architecture is sized."""
+
+    state: State
+    architecture: str
+
+    def size(self, name: str, axis: int = 0) -> int:
+        """Raises `CheckpointError` when there is no such tensor or axis."""
+        if name not in self.state or self.state[name].ndim <= axis:
+            raise CheckpointError(
+                f"the checkpoint does not hold the weights of {self.architecture}: it lacks {name}"
+            )
+        return self.state[name].shape[axis]
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.state

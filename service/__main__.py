@@ -11,11 +11,14 @@ from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import track
 from rich.table import Table
 
+from service import models
 from service.client import Client, Decision, RawAudio, Speaker
-from service.errors import SaysoError
+from service.errors import ModelError, SaysoError
+from service.session import Session
 from service.settings import Settings
 
 app = typer.Typer(
@@ -25,6 +28,8 @@ app = typer.Typer(
 )
 speakers_app = typer.Typer(help="List, show and delete enrolled speakers.", no_args_is_help=True)
 app.add_typer(speakers_app, name="speakers")
+models_app = typer.Typer(help="List, show and verify model files.", no_args_is_help=True)
+app.add_typer(models_app, name="models")
 
 out = Console()
 err = Console(stderr=True)
@@ -44,6 +49,11 @@ EncodingOption = Annotated[
 Rate = Annotated[int, typer.Option(help="For raw samples: hertz, 8000 to 48000.")]
 ChannelOption = Annotated[int, typer.Option(help="The speaker's channel, from 0.", min=0, max=1)]
 
+ModelFile = Annotated[Path, typer.Argument(help="Contract model file (.onnx).")]
+ModelFolder = Annotated[
+    Path | None, typer.Argument(help="A folder of model files. [that of SAYSO_MODEL]")
+]
+
 LOCAL = "127.0.0.1:50051"
 
 
@@ -53,7 +63,7 @@ def _one_line_errors() -> Iterator[None]:
     try:
         yield
     except SaysoError as error:
-        err.print(f"[red]error:[/red] {error}", highlight=False, soft_wrap=True)
+        err.print(f"[red]error:[/red] {escape(str(error))}", highlight=False, soft_wrap=True)
         raise typer.Exit(2) from error
 
 
@@ -117,15 +127,17 @@ def enroll(
     """Enrols a speaker from recordings, or adds them to what is enrolled."""
     raw = RawAudio(encoding, sample_rate) if encoding else None
     with _one_line_errors(), Client(server) as sayso:
+        needed_s = 0.0
         for index, path in enumerate(track(recordings, "enrolling", console=err, transient=True)):
             done = sayso.enroll(
                 speaker_id, path, raw=raw, channel=channel, replace=replace and index == 0
             )
+            needed_s = done.speech_needed_s
             out.print(
                 f"{path.name}: {done.explanation}; {done.net_speech_s:.1f} s of net speech in all",
                 highlight=False,
             )
-    if done.speech_needed_s > 0:
+    if needed_s > 0:
         raise typer.Exit(1)
 
 
@@ -208,6 +220,57 @@ def _speakers_table(speakers: "Iterator[Speaker] | list[Speaker]") -> Table:
     return table
 
 
+@models_app.command("list")
+def list_models(folder: ModelFolder = None) -> None:
+    """Lists the model files of a folder: contract, digest, size, and speed on this machine.
+
+    Speed is seconds of audio embedded in one second, one window at a time.
+    """
+    table = Table("file", "model id", "rate", "window", "size", "speed", "digest")
+    broken = False
+    with _one_line_errors():
+        paths = models.installed(folder or Settings.read().model.parent)
+    for path in track(paths, "loading", console=err, transient=True):
+        try:
+            found = models.inspect(path)
+        except ModelError as error:
+            broken = True
+            table.add_row(path.name, f"[red]{escape(str(error))}[/red]")
+            continue
+        contract = found.contract
+        table.add_row(
+            path.name,
+            contract.model_id,
+            f"{contract.sample_rate} Hz",
+            f"{contract.window_s:g} s",
+            f"{found.size_bytes / 1e6:.1f} MB",
+            f"{found.speed:.0f} x",
+            f"{found.sha256[:12]}{'' if found.signed else ' (unsigned)'}",
+        )
+    out.print(table)
+    if broken:
+        raise typer.Exit(1)
+
+
+@models_app.command("show")
+def show_model(model: ModelFile) -> None:
+    """Prints a model's whole contract as JSON."""
+    with _one_line_errors():
+        contract = models.inspect(model).contract
+    out.print_json(next(iter(contract.to_metadata().values())))
+
+
+@models_app.command("verify")
+def verify_model(model: ModelFile) -> None:
+    """Loads a model as the server would; exit status 0 when it has a digest beside it and holds."""
+    with _one_line_errors():
+        found = models.inspect(model)
+    if not found.signed:
+        err.print(f"{model.name} loads, but there is no {model.name}.sha256 to check it against")
+        raise typer.Exit(1)
+    out.print(f"{model.name}: {found.contract.model_id}, sha256 {found.sha256}", highlight=False)
+
+
 @app.command()
 def health(server: Server = LOCAL) -> None:
     """Exit status 0 when the server is ready: model loaded and store reachable."""
@@ -224,8 +287,6 @@ def info(
     ] = None,
 ) -> None:
     """Shows the model, the inference provider in use, and every setting with its value."""
-    from service.session import Session  # noqa: PLC0415 - loads ONNX Runtime
-
     with _one_line_errors():
         settings = Settings.read(model=model)
         session = Session.open(settings.model, device=settings.device, threads=settings.threads)

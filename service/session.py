@@ -1,6 +1,7 @@
 """Session: the model file, checked against its own contract, warmed up, and run."""
 
 import contextlib
+import hashlib
 import io
 import logging
 from collections.abc import Iterable
@@ -55,6 +56,7 @@ class Session:
         """
         if not path.is_file():
             raise ModelError(f"there is no model file at {path}; correct SAYSO_MODEL")
+        _check_digest(path)
         inference = _load(path, device, _options(threads, spinning=spinning))
         contract = Contract.from_metadata(inference.get_modelmeta().custom_metadata_map)
         _check_graph(inference, contract)
@@ -114,6 +116,23 @@ def _load(
             f"{path} is damaged, or no model that ONNX Runtime can run; fetch it again, or make it "
             f"again with `sayso-export` ({error})"
         ) from error
+
+
+def digest_file(path: Path) -> Path:
+    """Where a model's digest is kept, in the format of `sha256sum`."""
+    return path.with_name(path.name + ".sha256")
+
+
+def _check_digest(path: Path) -> None:
+    """A model with a digest beside it loads only if it has that digest."""
+    if not (beside := digest_file(path)).exists():
+        return
+    expected = beside.read_text().split()
+    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    if expected[:1] != [found]:
+        raise ModelError(
+            f"{path} has digest {found}, not the one in {beside.name}; fetch or export it again"
+        )
 
 
 def _cuda_present() -> bool:

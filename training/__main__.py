@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -13,10 +13,9 @@ import torch
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from torch import nn
 
 from training import config, data, encoders
-from training.config import Recipe
+from training.encoders.size import multiply_accumulates, parameters
 from training.errors import TrainingError
 from training.train import Limits, train
 from training.validation import Errors
@@ -29,13 +28,17 @@ RecipeName = Annotated[
 ]
 
 
+def say(line: str) -> None:
+    console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
 @contextmanager
 def one_line_errors() -> Iterator[None]:
     """What the user can put right ends in one line and exit code 2."""
     try:
         yield
     except TrainingError as error:
-        console.print(f"[red]error:[/red] {error}", highlight=False)
+        say(f"error: {error}")
         raise typer.Exit(2) from error
 
 
@@ -46,17 +49,16 @@ class ConsoleReporter:
         self._progress = progress
         self._task = progress.add_task("training", total=total, note="")
 
-    def step(self, step: int, loss: float, clips_per_s: float) -> None:
-        note = f"loss {loss:.3f}, {clips_per_s:.0f} clips/s"
+    def step(self, step: int, scalars: Mapping[str, float]) -> None:
+        note = f"loss {scalars['loss/total']:.3f}, {scalars['clips_per_s']:.0f} clips/s"
         self._progress.update(self._task, completed=step, note=note)
         if not console.is_terminal:
-            console.print(f"step {step}: {note}", highlight=False)
+            say(f"step {step}: {note}")
 
     def validated(self, step: int, errors: Errors, *, best: bool) -> None:
-        console.print(
+        say(
             f"step {step}: held-out EER {errors.recorded:.2%} as recorded, "
-            f"{errors.crossed:.2%} across channels{' (best)' if best else ''}",
-            highlight=False,
+            f"{errors.crossed:.2%} across channels{' (best)' if best else ''}"
         )
 
 
@@ -75,7 +77,7 @@ def noises_beside(manifest: Path, folder: Path | None, rate_hz: int) -> tuple[da
     if folder is None:
         folder = manifest.parent / "noise"
         if not folder.is_dir():
-            console.print("no noise folder: voices will be the only noise", highlight=False)
+            say("no noise folder: voices will be the only noise")
             return ()
     return data.load_noises(folder, rate_hz)
 
@@ -118,7 +120,7 @@ def run(
             decoding = progress.add_task("decoding", total=len(clips), note="")
             library = data.load(clips, rate_hz, advance=lambda: progress.advance(decoding))
             for path in library.unreadable:
-                console.print(f"skipped, unreadable: {path}", highlight=False)
+                say(f"skipped, unreadable: {path}")
             best = train(
                 chosen,
                 library,
@@ -133,38 +135,19 @@ def run(
     sys.stdout.write(f"{best}\n")
 
 
-def multiply_accumulates(encoder: nn.Module, waveform: torch.Tensor) -> int:
-    """Of all convolutions and linear layers for one forward pass."""
-    total = 0
-
-    def count(layer: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
-        nonlocal total
-        if isinstance(layer, nn.Conv1d | nn.Linear):
-            per_output = layer.weight[0].numel()
-            total += per_output * output.numel()
-
-    hooks = [layer.register_forward_hook(count) for layer in encoder.modules()]
-    with torch.inference_mode():
-        encoder(waveform)
-    for hook in hooks:
-        hook.remove()
-    return total
-
-
 @app.command()
 def describe(recipe: RecipeName) -> None:
     """Print a recipe's encoder: parameters, and multiply-accumulates for one second of audio."""
     with one_line_errors():
-        chosen: Recipe = config.load(recipe)
+        chosen = config.load(recipe)
     encoder = encoders.build(chosen).eval()
-    parameters = sum(parameter.numel() for parameter in encoder.parameters())
     second = torch.zeros(1, chosen.front_end.sample_rate_hz)
     sys.stdout.write(
-        f"encoder                     {chosen.encoder.name}\n"
-        f"embedding dimension         {chosen.encoder.embedding_dim}\n"
-        f"parameters                  {parameters / 1e6:.2f} M\n"
-        f"MACs for a second of audio  {multiply_accumulates(encoder.encoder, encoder.front_end(second)) / 1e6:.0f} M"
-        " (without the front end)\n"
+        f"encoder              {chosen.encoder.name}\n"
+        f"embedding dimension  {chosen.encoder.embedding_dim}\n"
+        f"parameters           {parameters(encoder) / 1e6:.2f} M\n"
+        f"MACs                 {multiply_accumulates(encoder, second) / 1e6:.0f} M "
+        "for a second of audio\n"
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import pickle
 from dataclasses import asdict, dataclass
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from training import encoders
 from training.config import Recipe
+from training.data import Library
 from training.encoders import SpeakerEncoder
 from training.errors import CheckpointError
 
@@ -32,6 +34,11 @@ class Progress:
     train_speakers: int
     train_clips: int
 
+    @classmethod
+    def at_start(cls, library: Library, learned: Library) -> Progress:
+        speakers = {clip.speaker for clip in learned.clips}
+        return cls(0, math.inf, library.digest(), len(speakers), len(learned.clips))
+
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
@@ -47,7 +54,7 @@ class Checkpoint:
 
 
 def save(path: Path, checkpoint: Checkpoint) -> None:
-    """Write beside, flush to disk, then replace: a reader sees the old file or the whole new one."""
+    """Write beside, flush to disk, then replace: readers see the old file or the whole new one."""
     content = {
         "version": VERSION,
         "recipe": checkpoint.recipe.model_dump_json(),
@@ -63,7 +70,7 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
         torch.save(content, file)
         file.flush()
         os.fsync(file.fileno())
-    os.replace(beside, path)
+    beside.replace(path)
 
 
 def load(path: Path) -> Checkpoint:

@@ -134,6 +134,14 @@ class Recipe(Section):
     losses: tuple[Loss, ...] = Field(min_length=1)
     schedule: Schedule
 
+    @model_validator(mode="after")
+    def _losses_differ(self) -> Recipe:
+        names = [loss.name for loss in self.losses]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"loss {name} is listed twice")
+        return self
+
 
 def parse(text: str) -> Recipe:
     """A recipe from TOML text; ConfigError names every key that is wrong."""
@@ -142,11 +150,8 @@ def parse(text: str) -> Recipe:
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"not TOML: {error}") from error
     except ValidationError as error:
-        raise ConfigError("; ".join(_complaint(list(e["loc"]), e["msg"]) for e in error.errors()))
-
-
-def _complaint(location: list[int | str], message: str) -> str:
-    return f"{'.'.join(map(str, location)) or 'recipe'}: {message}"
+        complaints = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
+        raise ConfigError("; ".join(complaints)) from error
 
 
 def load(recipe: str | Path) -> Recipe:

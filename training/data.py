@@ -62,7 +62,12 @@ def read_manifest(path: Path, split: str = "train") -> list[Clip]:
             missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
             if missing:
                 raise ManifestError(f"{path} has no column {', '.join(missing)}")
-            rows = [row for row in reader if row["split"] == split]
+            rows = []
+            for row in reader:
+                if any(row[name] is None for name in COLUMNS):
+                    raise ManifestError(f"{path} line {reader.line_num} has too few columns")
+                if row["split"] == split:
+                    rows.append(row)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ManifestError(f"cannot read the manifest {path}: {error}") from error
     clips = [

@@ -1,4 +1,4 @@
-"""Waveform to log-mel, in plain ops, so that training and the exported graph share one front end."""
+"""Waveform to log-mel in plain ops, so that the exported graph holds what training used."""
 
 from __future__ import annotations
 

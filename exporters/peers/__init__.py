@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from exporters.peers import resemblyzer
+from exporters.peers.toolkits import TOOLKITS
 from exporters.publish import Candidate
 
 NAMES: Mapping[str, Callable[[Path | None], Candidate]] = {"resemblyzer": resemblyzer.candidate}
@@ -11,5 +12,6 @@ NAMES: Mapping[str, Callable[[Path | None], Candidate]] = {"resemblyzer": resemb
 
 ARCHITECTURES: Mapping[str, Callable[[Path], Candidate]] = {
     "resemblyzer": resemblyzer.candidate,
+    **TOOLKITS,
 }
 """Architectures whose checkpoints can be adopted."""

@@ -32,7 +32,15 @@ PARTIAL_SAMPLES, STEP_SAMPLES = PARTIAL_FRAMES * HOP_SAMPLES, STEP_FRAMES * HOP_
 LEAST_COVERED_SAMPLES = PARTIAL_SAMPLES * 3 // 4  # of a further partial, or it is left out
 LEAST_RMS = 10 ** (-30 / 20)
 
-WINDOWS = Windows(window_s=PARTIAL_SAMPLES / RATE, hop_s=STEP_SAMPLES / RATE, min_speech_s=0.5)
+WINDOWS = Windows(
+    window_s=PARTIAL_SAMPLES / RATE,
+    hop_s=STEP_SAMPLES / RATE,
+    min_speech_s=0.5,
+    short_s=(0.5, 0.7, 0.9, 1.1, 1.3, 1.45),
+)
+"""Its own partials. Speech shorter than one is followed by silence, as in the package: repeated
+instead, it raised the pooled EER of the dev split from 13% to 22%."""
+
 _TRAINING_ONLY = ("similarity_weight", "similarity_bias")
 
 

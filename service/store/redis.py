@@ -12,6 +12,7 @@ not yet reached the replica (`min-replicas-to-write` narrows that). `maxmemory-p
 """
 
 import asyncio
+import contextlib
 import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
@@ -119,8 +120,12 @@ class RedisStore:
             "password": address.password,
             "max_connections": max_connections,
             "retry": Retry(_BACKOFF, _RETRIES, _RETRIED),
-            "socket_timeout": timeout_s / 2,
+            # Time is kept in `_call`: with a socket timeout redis-py sends under
+            # `asyncio.wait_for`, which up to Python 3.11 can swallow a cancellation.
+            "socket_timeout": None,
             "socket_connect_timeout": timeout_s / 2,
+            # In RESP3 redis-py takes a connection from its pool even if an old reply is unread.
+            "protocol": 2,
             **address.tls,
         }
         client, sentinel = _CONNECTORS[address.mode](address, options)
@@ -156,10 +161,8 @@ class RedisStore:
             lambda: self._client.zrangebylex(index, start, b"+", start=0, num=limit)
         )
         speaker_ids = [name.decode() for name in names]
-        pipeline = self._client.pipeline(transaction=False)
-        for speaker_id in speaker_ids:
-            pipeline.hgetall(_speaker_key(tenant, speaker_id))
-        records = await self._call(pipeline.execute)
+        keys = [_speaker_key(tenant, speaker_id) for speaker_id in speaker_ids]
+        records = await self._call(lambda: self._read_all(keys))
         return Page(
             tuple(
                 _speaker(tenant, speaker_id, fields)
@@ -197,9 +200,19 @@ class RedisStore:
         outcome = await self._call(lambda: self._client.eval(script, len(keys), *keys, *args))
         return int(outcome)
 
+    async def _read_all(self, keys: Sequence[bytes]) -> Sequence[Mapping[bytes, bytes]]:
+        pipeline = self._client.pipeline(transaction=False)
+        for key in keys:
+            pipeline.hgetall(key)
+        return await pipeline.execute()
+
     async def _call(self, work: Callable[[], Awaitable[Any]]) -> Any:
+        """Do `work`, and once more on another connection when half of the time has gone by."""
         try:
             async with asyncio.timeout(self._timeout_s), self._free:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(self._timeout_s / 2):
+                        return await work()
                 return await work()
         except (RedisError, RedisClusterException, OSError) as error:
             raise Unavailable(f"the store failed: {type(error).__name__}") from error

@@ -1,6 +1,7 @@
 """Made data: speakers as points, clips scattered around them, and the clips' manifest."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +42,17 @@ def voices_of(vectors: NDArray[np.float32], rng: np.random.Generator) -> Voices:
         rng.uniform(5, 30, count),
         tuple(f"{index:x}" for index in range(count)),
     )
+
+
+@pytest.fixture
+def voices_from() -> Callable[..., Voices]:
+    """Voices of given vectors, with a flag each for what was acquired."""
+
+    def made(vectors: NDArray[np.float32], acquired: list[bool]) -> Voices:
+        voices = voices_of(vectors, np.random.default_rng(0))
+        return replace(voices, acquired=np.array(acquired))
+
+    return made
 
 
 @pytest.fixture

@@ -51,9 +51,8 @@ def test_weights_of_one_give_back_the_exact_figures(world: Callable) -> None:
     ones = np.ones((len(clips), 2), np.float32)
     curves = bootstrap.resample(cosine, target, sides, bootstrap.Draws(ones, ones))
     sweep = Sweep.of(cosine[target], cosine[~target])
-    assert curves.each(metrics.eer_of_rates) == pytest.approx(metrics.eer(sweep), abs=2e-3)
-    least = bootstrap.dcf_interval(curves, 0.05)
-    assert least.low == pytest.approx(metrics.min_dcf(sweep, 0.05), abs=2e-3)
+    assert bootstrap.eers(curves) == pytest.approx(metrics.eer(sweep), abs=2e-3)
+    assert bootstrap.dcfs(curves, 0.05) == pytest.approx(metrics.min_dcf(sweep, 0.05), abs=2e-3)
 
 
 def test_intervals_cover_the_truth_about_as_often_as_they_say(world: Callable) -> None:
@@ -66,7 +65,7 @@ def test_intervals_cover_the_truth_about_as_often_as_they_say(world: Callable) -
         sides = Sides.of(scored.trials)
         draws = sides.draw(100, np.random.default_rng(seed))
         curves = bootstrap.resample(scored.measures.cosine, scored.trials.target, sides, draws)
-        found = bootstrap.eer_interval(curves)
+        found = bootstrap.interval(bootstrap.eers(curves))
         covered += found.low <= truth <= found.high
     assert covered >= 52
 

@@ -6,9 +6,11 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional
 
 from training import config, encoders
+from training.encoders import size
 from training.encoders.ecapa import AttentiveStatistics, EcapaTdnn, Res2, SqueezeExcitation
 
 
@@ -16,7 +18,7 @@ def recipe(stride: int = 1) -> config.Recipe:
     return config.parse(
         f"""
         losses = [{{ name = "triplet" }}]
-        encoder = {{ name = "ecapa", width = 32, groups = 4, stride = {stride}, embedding_dim = 24 }}
+        encoder = {{ name = "ecapa", width = 32, groups = 4, stride = {stride} }}
         schedule = {{ steps = 1 }}
         """
     )
@@ -28,7 +30,7 @@ def speech(batch: int, samples: int) -> torch.Tensor:
     return functional.avg_pool1d(rough, 9, stride=1, padding=4)
 
 
-def stirred(model: torch.nn.Module) -> torch.nn.Module:
+def stirred(model: nn.Module) -> nn.Module:
     """In evaluation mode, with running statistics that are not the initial ones."""
     with torch.no_grad():
         for _ in range(3):
@@ -44,11 +46,12 @@ def test_embeddings_have_unit_length_and_do_not_depend_on_the_batch(stride: int)
     with torch.inference_mode():
         together = model(batch)
         alone = torch.cat([model(one[None]) for one in batch])
-    assert together.shape == (5, 24)
+    assert together.shape == (5, 192)
     assert torch.allclose(together.norm(dim=1), torch.ones(5), atol=1e-6)
     assert functional.cosine_similarity(together, alone).min() > 0.999999
 
 
+@pytest.mark.filterwarnings("ignore:You are using the legacy TorchScript:DeprecationWarning")
 @pytest.mark.parametrize("stride", [1, 2])
 def test_exports_to_onnx_with_dynamic_batch_and_samples(tmp_path: Path, stride: int) -> None:
     torch.manual_seed(0)
@@ -104,7 +107,7 @@ def test_squeeze_excitation_scales_whole_channels() -> None:
 
 def test_pooling_of_even_attention_is_mean_and_deviation() -> None:
     pool = AttentiveStatistics(6).eval()
-    torch.nn.init.zeros_(pool.attention[2].weight)
+    nn.init.zeros_(pool.attention[2].weight)
     hidden = torch.randn(2, 6, 40)
     expected = torch.cat([hidden.mean(dim=2), hidden.std(dim=2, correction=0)], dim=1)
     assert torch.allclose(pool(hidden), expected, atol=1e-5)
@@ -119,5 +122,10 @@ def test_pooling_of_constant_frames_has_a_finite_gradient() -> None:
 
 def test_parameter_count_is_that_of_the_published_network() -> None:
     published = EcapaTdnn(mels=80, width=512, groups=8, stride=1, embedding_dim=192)
-    millions = sum(p.numel() for p in published.parameters()) / 1e6
-    assert millions == pytest.approx(6.2, abs=0.1)
+    assert size.parameters(published) == pytest.approx(6.2e6, abs=0.1e6)
+
+
+def test_multiply_accumulates_are_outputs_times_their_inputs() -> None:
+    layers = nn.Sequential(nn.Conv1d(3, 5, 4, stride=2), nn.ReLU(), nn.Flatten(), nn.Linear(20, 7))
+    conv, linear = 4 * 5 * (3 * 4), 20 * 7
+    assert size.multiply_accumulates(layers, torch.zeros(1, 3, 10)) == conv + linear

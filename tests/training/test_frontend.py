@@ -43,7 +43,11 @@ def test_matches_librosa(samples: int, rate_hz: int, mels: int, high_hz: float) 
 @pytest.mark.parametrize("samples", [400, 559, 560, 32000])
 def test_frames_are_those_of_an_uncentred_stft(samples: int) -> None:
     spectrum = torch.stft(
-        waveforms(1, samples), 400, 160, window=torch.hann_window(400), center=False,
+        waveforms(1, samples),
+        400,
+        160,
+        window=torch.hann_window(400),
+        center=False,
         return_complex=True,
     )
     assert LogMel()(waveforms(1, samples)).shape[2] == spectrum.shape[2]

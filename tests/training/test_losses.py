@@ -40,7 +40,9 @@ def naive_batch_hard(points: Tensor, labels: list[int], margin: float) -> float:
 def naive_semi_hard(points: Tensor, labels: list[int], margin: float) -> float:
     terms = []
     for i, a in enumerate(points):
-        negatives = [distance(a, p) for p, own in zip(points, labels, strict=True) if own != labels[i]]
+        negatives = [
+            distance(a, p) for p, own in zip(points, labels, strict=True) if own != labels[i]
+        ]
         for j, p in enumerate(points):
             if i != j and labels[i] == labels[j] and negatives:
                 to_positive = distance(a, p)
@@ -73,7 +75,7 @@ def test_triplets_match_a_double_loop(
 ) -> None:
     points = embeddings(len(UNEVEN), seed=seed)
     value = loss(margin=margin)(points, torch.tensor(UNEVEN))
-    assert float(value) == pytest.approx(naive(points, UNEVEN, margin), abs=1e-5)
+    assert value.item() == pytest.approx(naive(points, UNEVEN, margin), abs=1e-5)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -81,14 +83,16 @@ def test_triplets_match_a_double_loop(
 def test_info_nce_matches_a_double_loop(temperature: float, seed: int) -> None:
     points = embeddings(len(UNEVEN), seed=seed)
     value = InfoNce(temperature=temperature)(points, torch.tensor(UNEVEN))
-    assert float(value) == pytest.approx(naive_info_nce(points, UNEVEN, temperature), rel=1e-5)
+    assert value.item() == pytest.approx(naive_info_nce(points, UNEVEN, temperature), rel=1e-5)
 
 
 def test_info_nce_of_pairs_is_cross_entropy_over_the_others() -> None:
     points, labels = embeddings(6), [0, 0, 1, 1, 2, 2]
     scores = (points @ points.T / 0.1).fill_diagonal_(-math.inf)
     expected = functional.cross_entropy(scores, torch.tensor([1, 0, 3, 2, 5, 4]))
-    assert float(InfoNce(temperature=0.1)(points, torch.tensor(labels))) == pytest.approx(float(expected))
+    assert InfoNce(temperature=0.1)(points, torch.tensor(labels)).item() == pytest.approx(
+        expected.item()
+    )
 
 
 def test_info_nce_temperature_is_learned_only_when_asked_and_clamped() -> None:
@@ -98,7 +102,7 @@ def test_info_nce_temperature_is_learned_only_when_asked_and_clamped() -> None:
     assert learned.log_scale.grad is not None
     assert not fixed.log_scale.requires_grad
     cold, coldest = InfoNce(temperature=1e-9), InfoNce(temperature=0.01)
-    assert float(cold(points, labels)) == pytest.approx(float(coldest(points, labels)), rel=1e-4)
+    assert cold(points, labels).item() == pytest.approx(coldest(points, labels).item(), rel=1e-4)
 
 
 @pytest.mark.parametrize("loss", [BatchHardTriplet(), BatchSemiHardTriplet(), InfoNce()])
@@ -144,7 +148,7 @@ def test_aam_softmax_matches_its_definition(margin: float) -> None:
     loss = AamSoftmax(embedding_dim=3, classes=4, scale=8.0, margin=margin)
     points, labels = embeddings(40, dim=3), [i % 4 for i in range(40)]
     value = loss(points, torch.tensor(labels))
-    assert float(value) == pytest.approx(naive_aam(loss, points, labels), rel=1e-5)
+    assert value.item() == pytest.approx(naive_aam(loss, points, labels), rel=1e-5)
 
 
 def test_aam_margin_warms_up_over_training_calls_only() -> None:

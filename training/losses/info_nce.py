@@ -1,4 +1,4 @@
-"""InfoNCE over same-speaker pairs: van den Oord et al. 2018, arXiv 1807.03748; NT-Xent: 2002.05709."""
+"""InfoNCE over same-speaker pairs: van den Oord et al. 2018 (1807.03748); NT-Xent (2002.05709)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Triplet losses over a batch: Schroff et al. 2015 (1503.03832), Hermans et al. 2017 (1703.07737)."""
+"""Triplets mined in a batch: Schroff et al. 2015 (1503.03832), Hermans et al. 2017 (1703.07737)."""
 
 from __future__ import annotations
 

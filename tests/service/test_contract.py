@@ -1,0 +1,113 @@
+import dataclasses
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.contract import METADATA_KEY, Calibration, Cohort, Contract, OperatingPoint
+from service.errors import ContractError
+
+FULL = Contract(
+    model_id="ecapa-0123456789ab",
+    sample_rate=16000,
+    window_samples=48000,
+    hop_samples=24000,
+    min_speech_samples=8000,
+    dimension=4,
+    short_windows=(16000, 32000),
+    calibration=Calibration(-3.0, {"cosine": 12.5}, ((0.1, -1.0), (0.01, 2.5)), "dev"),
+    operating_point=OperatingPoint(0.01),
+    cohort=Cohort(np.eye(4, dtype="<f4").tobytes(), count=4, top_n=2, source="train"),
+    provenance={"data": ["LibriSpeech"], "licence": "CC BY 4.0"},
+    evaluation={"eer": 0.1},
+)
+
+
+def document(**changes: Any) -> dict[str, str]:
+    made = json.loads(FULL.to_metadata()[METADATA_KEY])
+    made.update(changes)
+    return {METADATA_KEY: json.dumps(made)}
+
+
+def test_it_comes_back_as_it_was_written() -> None:
+    assert Contract.from_metadata(FULL.to_metadata()) == FULL
+
+
+@given(
+    st.builds(
+        Contract,
+        model_id=st.text(min_size=1),
+        sample_rate=st.integers(8000, 48000),
+        window_samples=st.integers(1000, 10**6),
+        hop_samples=st.integers(1, 1000),
+        min_speech_samples=st.integers(1, 10**6),
+        dimension=st.integers(1, 1024),
+    )
+)
+def test_any_plain_contract_comes_back(contract: Contract) -> None:
+    assert Contract.from_metadata(contract.to_metadata()) == contract
+
+
+def test_lengths_are_told_in_seconds() -> None:
+    assert (FULL.window_s, FULL.hop_s, FULL.min_speech_s) == (3.0, 1.5, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("metadata", "problem"),
+    [
+        ({}, "carries no Sayso contract"),
+        ({METADATA_KEY: "{"}, "not JSON"),
+        ({METADATA_KEY: "[]"}, "JSON object"),
+        (document(schema_version=2), "schema version 2"),
+        (document(schema_version=None), "schema version None"),
+        (document(colour="red"), "colour"),
+        (document(sample_rate=0), "sample_rate"),
+        (document(hop_samples=48001), "hop_samples"),
+        (document(short_windows=[48000]), "short_windows"),
+        (document(sample_rate="fast"), "malformed"),
+        (document(dimension=8), "cohort vectors"),
+        (document(operating_point={"target_false_match_rate": 1}), "operating_point"),
+        (document(calibration={"bias": 0}), "malformed"),
+        (
+            document(
+                calibration={
+                    "bias": float("inf"),
+                    "weights": {},
+                    "false_match": [],
+                    "fitted_on": "",
+                }
+            ),
+            "non-finite",
+        ),
+        (
+            document(
+                calibration={
+                    "bias": 0,
+                    "weights": {},
+                    "false_match": [[0.01, 1], [0.1, 0]],
+                    "fitted_on": "",
+                }
+            ),
+            "rates must fall",
+        ),
+        (document(cohort={"vectors": "!", "count": 1, "top_n": 1, "source": ""}), "malformed"),
+    ],
+)
+def test_anything_else_is_refused(metadata: dict[str, str], problem: str) -> None:
+    with pytest.raises(ContractError, match=problem):
+        Contract.from_metadata(metadata)
+
+
+def test_a_missing_field_is_named() -> None:
+    made = json.loads(FULL.to_metadata()[METADATA_KEY])
+    del made["model_id"]
+    with pytest.raises(ContractError, match="model_id"):
+        Contract.from_metadata({METADATA_KEY: json.dumps(made)})
+
+
+def test_it_cannot_be_changed() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        FULL.dimension = 5  # type: ignore[misc]

@@ -1,0 +1,133 @@
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.contract import Calibration
+from service.decision import (
+    Costs,
+    Demands,
+    Outcome,
+    Policy,
+    Reason,
+    Score,
+    Threshold,
+    bayes_threshold,
+    decide,
+    false_match_threshold,
+    inconclusive,
+    shortcomings,
+    threshold_for,
+)
+from service.errors import InvalidArgument
+from service.quality import Quality
+
+POINTS = ((0.1, -1.0), (0.01, 2.0), (0.001, 6.0))
+CALIBRATION = Calibration(0.0, {"cosine": 1.0}, POINTS, "made")
+DEMANDS = Demands(min_speech_s=2.0, min_snr_db=5.0, max_clipping=0.1)
+GOOD = Quality(net_speech_s=3.0, total_s=4.0, snr_db=20.0, clipping=0.0, peak_dbfs=-3.0)
+
+
+def quality(**changes: float | None) -> Quality:
+    fields = {name: getattr(GOOD, name) for name in GOOD.__slots__}
+    return Quality(**{**fields, **changes})
+
+
+@given(prior=st.floats(0.001, 0.999), miss=st.floats(0.01, 100), false_accept=st.floats(0.01, 100))
+def test_the_bayes_threshold_is_where_both_decisions_cost_the_same(
+    prior: float, miss: float, false_accept: float
+) -> None:
+    likelihood_ratio = math.exp(bayes_threshold(Costs(prior, miss, false_accept)))
+    posterior_odds = likelihood_ratio * prior / (1 - prior)
+    assert posterior_odds * miss == pytest.approx(false_accept)
+
+
+def test_measured_rates_are_met_exactly_and_interpolated_between() -> None:
+    for rate, llr in POINTS:
+        assert false_match_threshold(CALIBRATION, rate) == pytest.approx(llr)
+    middle = math.sqrt(0.1 * 0.01)
+    assert false_match_threshold(CALIBRATION, middle) == pytest.approx(0.5)
+
+
+@given(st.lists(st.floats(0.001, 0.1), min_size=2, max_size=2, unique=True))
+def test_a_stricter_rate_never_has_a_lower_threshold(rates: list[float]) -> None:
+    strict, lenient = (false_match_threshold(CALIBRATION, rate) for rate in sorted(rates))
+    assert strict >= lenient
+
+
+@pytest.mark.parametrize("rate", [0.2, 0.0005])
+def test_an_unmeasured_rate_is_refused(rate: float) -> None:
+    with pytest.raises(InvalidArgument, match=r"0\.1") as caught:
+        false_match_threshold(CALIBRATION, rate)
+    assert caught.value.field == "policy.target_false_match_rate"
+
+
+def test_a_calibration_without_points_says_so() -> None:
+    with pytest.raises(InvalidArgument, match="none"):
+        false_match_threshold(Calibration(0, {}, (), "made"), 0.01)
+
+
+def test_a_threshold_says_where_it_came_from() -> None:
+    by_rate = threshold_for(Policy(0.01, "request", DEMANDS), CALIBRATION)
+    assert by_rate == Threshold(2.0, "target false-match rate 0.01 (request)")
+    by_costs = threshold_for(Policy(Costs(0.5, 1, 10), "setting", DEMANDS), CALIBRATION)
+    assert by_costs == Threshold(pytest.approx(math.log(10)), "prior and costs (setting)")
+
+
+@given(llr=st.floats(-50, 50), threshold=st.floats(-50, 50))
+def test_a_decision_accepts_at_and_above_the_threshold(llr: float, threshold: float) -> None:
+    made = decide(Score(0.5, llr), Threshold(threshold, "made"), GOOD, "m")
+    assert (made.outcome is Outcome.ACCEPTED) == (llr >= threshold)
+    assert made.score == Score(0.5, llr)
+    assert "made" in made.explanation
+
+
+@pytest.mark.parametrize(
+    ("heard", "reasons"),
+    [
+        (GOOD, ()),
+        (quality(net_speech_s=0.0), (Reason.NO_SPEECH,)),
+        (quality(net_speech_s=1.9), (Reason.NOT_ENOUGH_SPEECH,)),
+        (quality(snr_db=4.9), (Reason.TOO_NOISY,)),
+        (quality(snr_db=None), ()),
+        (quality(clipping=0.2), (Reason.CLIPPED,)),
+        (quality(net_speech_s=1.0, snr_db=0.0), (Reason.NOT_ENOUGH_SPEECH, Reason.TOO_NOISY)),
+    ],
+)
+def test_shortcomings_name_every_reason(heard: Quality, reasons: tuple[Reason, ...]) -> None:
+    assert shortcomings(heard, DEMANDS) == reasons
+
+
+def test_an_inconclusive_decision_says_what_is_missing() -> None:
+    heard = quality(net_speech_s=0.5)
+    made = inconclusive(shortcomings(heard, DEMANDS), heard, DEMANDS, "m")
+    assert made.outcome is Outcome.INCONCLUSIVE
+    assert made.speech_needed_s == pytest.approx(1.5)
+    assert "1.5 s more" in made.explanation
+    assert made.score is None
+
+
+@pytest.mark.parametrize("reason", Reason)
+def test_every_reason_can_be_explained(reason: Reason) -> None:
+    assert inconclusive((reason,), GOOD, DEMANDS, "m").explanation
+
+
+@pytest.mark.parametrize("values", [(0, 1, 1), (1, 1, 1), (0.5, 0, 1), (0.5, 1, math.inf)])
+def test_impossible_costs_are_refused(values: tuple[float, float, float]) -> None:
+    with pytest.raises(InvalidArgument):
+        Costs(*values)
+
+
+@pytest.mark.parametrize("rate", [0.0, 1.0, math.nan])
+def test_an_impossible_rate_is_refused(rate: float) -> None:
+    with pytest.raises(InvalidArgument):
+        Policy(rate, "request", DEMANDS)
+
+
+@pytest.mark.parametrize("changes", [{"min_speech_s": -1}, {"min_snr_db": np.nan}])
+def test_impossible_demands_are_refused(changes: dict[str, float]) -> None:
+    fields = {"min_speech_s": 1.0, "min_snr_db": 0.0, "max_clipping": 0.1, **changes}
+    with pytest.raises(InvalidArgument):
+        Demands(**fields)

@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from training import data
+from training.augment import Channel
+from training.batches import Batches, stream
+from training.config import Augmentation
+from training.data import Library
+from training.sampler import VoiceSampler
+
+RATE_HZ = 16000
+QUIET = Augmentation(noise=0, babble=0, room=0, equaliser=0, telephone=0)
+
+
+def batches(
+    library: Library, settings: Augmentation, speeds: tuple[float, ...] = (1.0,)
+) -> Batches:
+    sampler = VoiceSampler(
+        list(data.clips_by_speaker(library.clips).values()),
+        speakers=3,
+        clips_per_speaker=2,
+        balance=0.0,
+        crop_s=(0.5, 1.0),
+        speeds=speeds,
+        seed=3,
+    )
+    channel = Channel(settings, RATE_HZ, (), library.audio)
+    return Batches(library, sampler, channel, sample_rate_hz=RATE_HZ, seed=3)
+
+
+@pytest.fixture(scope="module")
+def library(corpus: Path) -> Library:
+    return data.load(data.read_manifest(corpus)[:24], RATE_HZ)
+
+
+def test_shapes_and_labels(library: Library) -> None:
+    seen = set()
+    for step in range(8):
+        waveforms, labels = batches(library, Augmentation())[step]
+        assert waveforms.dtype == torch.float32
+        assert labels.dtype == torch.int64
+        assert waveforms.shape[0] == labels.shape[0] == 6
+        assert labels.reshape(3, 2).unique(dim=1).shape == (3, 1)
+        seen.add(waveforms.shape[1])
+    assert seen == {8000, 16000}
+
+
+def test_views_of_one_batch_go_through_channels_of_their_own(library: Library) -> None:
+    single = library.of([0, 4, 8])
+    waveforms, _ = batches(single, Augmentation(room=1))[0]
+    assert not torch.allclose(waveforms[0], waveforms[1])
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_stream_starts_anywhere_with_any_number_of_workers(library: Library, workers: int) -> None:
+    made = batches(library, Augmentation(), (1.0, 0.9))
+    for step, (waveforms, labels) in enumerate(stream(made, 2, 5, workers), start=2):
+        expected, expected_labels = made[step]
+        assert torch.equal(waveforms, expected)
+        assert torch.equal(labels, expected_labels)
+    assert step == 4
+
+
+def test_a_faster_voice_is_a_higher_voice() -> None:
+    tone = (8000 * np.sin(2 * np.pi * 1000 * np.arange(64000) / RATE_HZ)).astype(np.int16)
+    clips = [data.Clip(Path(f"{i}.wav"), "x", f"x/{i}") for i in range(3)]
+    library = Library(tuple(clips), (tone,) * 3)
+    for speed in (0.8, 1.25):
+        waveforms, _ = batches(library, QUIET, (speed,))[0]
+        power = np.abs(np.fft.rfft(waveforms[0].numpy()))
+        loudest_hz = power.argmax() * RATE_HZ / waveforms.shape[1]
+        assert loudest_hz == pytest.approx(1000 * speed, abs=3)

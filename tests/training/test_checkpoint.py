@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import os
+import pickle
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from training import checkpoint, config, encoders
+from training.checkpoint import Checkpoint, Progress
+from training.errors import CheckpointError
+
+RECIPE = config.parse(
+    """
+    losses = [{ name = "triplet" }]
+    encoder = { name = "ecapa", width = 16, groups = 4, embedding_dim = 8 }
+    schedule = { steps = 1 }
+    """
+)
+
+
+def made(step: int = 3) -> Checkpoint:
+    torch.manual_seed(step)
+    encoder, average = encoders.build(RECIPE), encoders.build(RECIPE)
+    optimiser = torch.optim.AdamW(encoder.parameters())
+    encoder(torch.randn(2, 4000)).sum().backward()
+    optimiser.step()
+    return Checkpoint(
+        recipe=RECIPE,
+        progress=Progress(step, 0.25, "digest", 10, 100),
+        encoder=encoder.state_dict(),
+        average=average.state_dict(),
+        losses={},
+        optimiser=optimiser.state_dict(),
+        random=checkpoint.random_state(),
+    )
+
+
+def test_comes_back_whole(tmp_path: Path) -> None:
+    saved = made()
+    checkpoint.save(tmp_path / "last.pt", saved)
+    loaded = checkpoint.load(tmp_path / "last.pt")
+    assert (loaded.recipe, loaded.progress) == (saved.recipe, saved.progress)
+    for name in ("encoder", "average", "random"):
+        before, after = getattr(saved, name), getattr(loaded, name)
+        assert before.keys() == after.keys()
+        assert all(torch.equal(before[key], after[key]) for key in before)
+    moments, moments_again = saved.optimiser["state"], loaded.optimiser["state"]
+    assert moments.keys() == moments_again.keys()
+    assert all(torch.equal(moments[i]["exp_avg"], moments_again[i]["exp_avg"]) for i in moments)
+    assert loaded.optimiser["param_groups"] == saved.optimiser["param_groups"]
+
+
+def test_infinite_best_survives(tmp_path: Path) -> None:
+    fresh = replace(made(), progress=Progress(0, float("inf"), "digest", 10, 100))
+    checkpoint.save(tmp_path / "last.pt", fresh)
+    assert checkpoint.load(tmp_path / "last.pt").progress.best == float("inf")
+
+
+def test_a_failed_write_leaves_the_old_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "last.pt"
+    checkpoint.save(path, made(3))
+
+    def full_disk(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full_disk)
+    with pytest.raises(OSError, match="No space"):
+        checkpoint.save(path, made(4))
+    assert checkpoint.load(path).progress.step == 3
+
+
+def test_the_encoder_to_export_is_the_average_in_evaluation_mode(tmp_path: Path) -> None:
+    saved = made()
+    checkpoint.save(tmp_path / "best.pt", saved)
+    encoder = checkpoint.load_encoder(tmp_path / "best.pt")
+    assert not encoder.training
+    for key, tensor in encoder.state_dict().items():
+        assert torch.equal(tensor, saved.average[key])
+
+
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint", pickle.dumps({"version": 1})])
+def test_other_files_are_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "last.pt"
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"last\.pt"):
+        checkpoint.load(path)
+
+
+def test_absent_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="no readable checkpoint"):
+        checkpoint.load(tmp_path / "none.pt")
+
+
+def test_another_version_is_refused(tmp_path: Path) -> None:
+    torch.save({"version": 99}, tmp_path / "last.pt")
+    with pytest.raises(CheckpointError, match="version 99"):
+        checkpoint.load(tmp_path / "last.pt")
+
+
+def test_truncated_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "last.pt"
+    checkpoint.save(path, made())
+    path.write_bytes(path.read_bytes()[:-500])
+    with pytest.raises(CheckpointError):
+        checkpoint.load(path)
+
+
+def test_code_in_a_file_is_not_run(tmp_path: Path) -> None:
+    class Bomb:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return (os.mkdir, (str(tmp_path / "ran"),))
+
+    torch.save({"version": 1, "recipe": Bomb()}, tmp_path / "last.pt")
+    with pytest.raises(CheckpointError):
+        checkpoint.load(tmp_path / "last.pt")
+    assert not (tmp_path / "ran").exists()

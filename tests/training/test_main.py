@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from training import checkpoint
+from training.__main__ import app
+
+RECIPE = """
+[sampling]
+speakers = 4
+crop_s = [0.4]
+held_out_speakers = 0.3
+[encoder]
+name = "ecapa"
+width = 16
+groups = 2
+embedding_dim = 8
+[[losses]]
+name = "info_nce"
+[schedule]
+steps = 3
+"""
+
+runner = CliRunner()
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    path = tmp_path / "tiny.toml"
+    path.write_text(RECIPE, encoding="utf-8")
+    return path
+
+
+def test_run_trains_and_prints_the_best_checkpoint(
+    recipe: Path, corpus: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "run"
+    arguments = ["run", str(recipe), "--manifest", str(corpus), "--output", str(output)]
+    result = runner.invoke(app, [*arguments, "--workers", "0", "--threads", "1", "--device", "cpu"])
+    assert result.exit_code == 0, result.output
+    assert result.stdout.strip() == str(output / "best.pt")
+    assert "held-out EER" in result.stderr
+    assert checkpoint.load(output / "best.pt").progress.step == 3
+    again = runner.invoke(app, arguments)
+    assert again.exit_code == 2
+    assert "--resume" in again.stderr
+
+
+@pytest.mark.parametrize(
+    ("recipe_text", "manifest_text", "complaint"),
+    [
+        (RECIPE + "stepz = 1", "", "schedule.stepz"),
+        (RECIPE, "path,corpus,speaker,split\n", "at least two speakers"),
+    ],
+)
+def test_errors_are_one_line_and_exit_2(
+    tmp_path: Path, recipe_text: str, manifest_text: str, complaint: str
+) -> None:
+    (tmp_path / "r.toml").write_text(recipe_text, encoding="utf-8")
+    (tmp_path / "m.csv").write_text(manifest_text, encoding="utf-8")
+    arguments = ["run", str(tmp_path / "r.toml"), "--manifest", str(tmp_path / "m.csv")]
+    result = runner.invoke(app, [*arguments, "--output", str(tmp_path / "run")])
+    assert result.exit_code == 2
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("error: ")
+    assert complaint in line
+    assert not (tmp_path / "run").exists()
+
+
+def test_describe_counts_parameters_and_work(recipe: Path) -> None:
+    result = runner.invoke(app, ["describe", str(recipe)])
+    assert result.exit_code == 0
+    assert "parameters" in result.stdout
+    assert "MACs" in result.stdout
+
+
+def test_help_explains_the_units() -> None:
+    result = runner.invoke(app, ["run", "--help"], env={"COLUMNS": "200", "NO_COLOR": "1"})
+    assert result.exit_code == 0
+    for word in ("--max-minutes", "minutes", "--manifest", "noise/ beside the manifest"):
+        assert word in result.stdout
