@@ -18,6 +18,27 @@ ARGS ?=
 demo: $(VENV)/.base  ## enrol and verify the clips of demo/audio on a real server; SAYSO_DEMO_AUDIO=folder for your own
 	@$(BIN)/python -m demo.run
 
+##@ Measure
+
+DATA ?= ../shared/data/manifest.csv
+CARD := build/card
+EVALUATE = $(BIN)/sayso-evaluate
+JUDGED = --model models/sayso.onnx --manifest $(DATA) --split dev
+
+.PHONY: model-card
+model-card: $(VENV)/.dev  ## measure the model that ships and write models/README.md; DATA=manifest.csv
+	$(EVALUATE) $(JUDGED) --output $(CARD)/recorded
+	$(EVALUATE) conditions $(JUDGED) --output $(CARD)/recorded --replicates 0 \
+		--clips 200 --speech 1,3,full --snr clean,10 --codec none,mulaw,opus
+	$(EVALUATE) $(JUDGED) --cross-channel --output $(CARD)/cross
+	$(BIN)/python models/card.py $(CARD)
+
+.PHONY: calibration
+calibration: $(VENV)/.dev  ## calibrate the model that ships, on trials like a service's; DATA=manifest.csv
+	$(BIN)/python models/calibration_trials.py $(DATA) build/calibration
+	$(BIN)/sayso-export calibrate models/sayso.onnx --manifest $(DATA) --split dev \
+		--trials build/calibration/trials.txt --enrolments build/calibration/enrolments.txt
+
 ##@ Develop
 
 .PHONY: dev
@@ -35,7 +56,7 @@ lint: $(VENV)/.dev node_modules/.installed  ## style, types, import directions, 
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/mypy demo
+	$(BIN)/mypy demo models
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 	$(BUF) lint protos

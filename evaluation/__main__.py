@@ -3,79 +3,91 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from evaluation import cache, output, table
-from evaluation.errors import EvaluationError
-from evaluation.run import Request, run
-from service.errors import SaysoError
+from evaluation import cache, commands, options, output, table
+from evaluation.options import errors_told
+from evaluation.run import Outcome, Request, embed_share, run
+from evaluation.sampling import Shard
 from service.session import Device
 
 app = typer.Typer(
     name="sayso-evaluate", no_args_is_help=True, add_completion=False, rich_markup_mode=None
 )
+app.command("conditions")(commands.grid)
+app.command("backends")(commands.back_ends)
+app.command("scores")(commands.scores)
+app.command("compare")(commands.compare)
+app.command("merge")(commands.merge)
 
 
 @app.callback(invoke_without_command=True)
 def evaluate(
     context: typer.Context,
-    model: Annotated[
-        Path | None,
-        typer.Option(help="Model file (.onnx) with its contract.", show_default=False),
-    ] = None,
-    manifest: Annotated[
-        Path | None,
-        typer.Option(
-            help="CSV of clips: path, speaker, and where known corpus, split, labels.",
-            show_default=False,
-        ),
-    ] = None,
-    split: Annotated[
-        str | None, typer.Option(help="Only the manifest's clips of this split.")
-    ] = None,
+    model: options.OptionalModel = None,
+    manifest: options.OptionalManifest = None,
+    split: options.Split = None,
     trials: Annotated[
         Path | None,
         typer.Option(
-            help="Trial list, VoxCeleb format (`1 a b`: same speaker). Without one, trials are all"
-            " pairs of the manifest's clips within each corpus: a different corpus is a different"
-            " channel and language, which tells voices apart too easily.",
+            help="Trial list: `1 a b` (VoxCeleb), `a b target` (Kaldi), or NIST with its header."
+            " Without one, trials are all pairs of the manifest's clips within each corpus: a"
+            " different corpus is a different channel and language, which tells voices apart"
+            " too easily.",
             show_default=False,
         ),
+    ] = None,
+    enrolments: Annotated[
+        Path | None,
+        typer.Option(help="Enrolment map of the list: lines `model clip [clip ...]`."),
     ] = None,
     audio: Annotated[
         Path | None,
         typer.Option(help="Folder of the list's files when there is no manifest."),
     ] = None,
-    output_folder: Annotated[
-        Path,
-        typer.Option("--output", help="Folder for det.png, scores.tsv.gz and evaluation.json."),
-    ] = Path("evaluation-report"),
-    cache_file: Annotated[
-        Path | None,
-        typer.Option("--cache", help="Embeddings kept between runs. [~/.cache/sayso]"),
+    same: Annotated[
+        list[str] | None,
+        typer.Option(help="Only trials whose sides agree in this column, e.g. gender."),
     ] = None,
-    device: Annotated[Device, typer.Option(help="Where the model runs.")] = "auto",
-    max_trials: Annotated[
-        int, typer.Option(help="Draw this many trials when there are more pairs.", min=2)
-    ] = 2_000_000,
+    different: Annotated[
+        list[str] | None,
+        typer.Option(help="Only trials whose sides differ in it, e.g. session or corpus."),
+    ] = None,
     across_corpora: Annotated[
         bool, typer.Option("--across-corpora", help="Also pair clips of different corpora.")
     ] = False,
+    cross_channel: Annotated[
+        bool,
+        typer.Option(
+            "--cross-channel",
+            help="Send each side of every trial through a simulated channel of its own: room,"
+            " noise, handset, band, codec, level.",
+        ),
+    ] = False,
+    output_folder: options.Output = commands.DEFAULT_OUTPUT,
+    cache_file: options.CacheFile = None,
+    device: Annotated[Device, typer.Option(help="Where the model runs.")] = "auto",
+    max_trials: options.MaxTrials = 2_000_000,
     baseline: Annotated[
         bool, typer.Option(help="Also evaluate mean-and-deviation MFCC on the same trials.")
     ] = True,
-    replicates: Annotated[
-        int, typer.Option(help="Bootstrap replicates for the 95% intervals; 0 for none.", min=0)
-    ] = 200,
-    seed: Annotated[int, typer.Option(help="Seed of every draw.")] = 0,
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            help="i/n, i from 0: only embed this share of the clips into --cache. Merge the"
+            " caches of all shares, then evaluate from the merged one.",
+        ),
+    ] = None,
+    replicates: options.Replicates = 200,
+    seed: options.Seed = 0,
 ) -> None:
     """Evaluate a speaker-verification model on trials: error rates with 95% intervals.
+
+    Writes report.html, evaluation.json, det.png and scores.tsv.gz.
 
     EER is that of the ROC convex hull; minDCF is normalised, at target priors 0.01 and 0.05 and
     unit costs; Cllr is in bits, of likelihood ratios calibrated by cross-validation over
@@ -98,30 +110,32 @@ def evaluate(
         baseline=baseline,
         replicates=replicates,
         seed=seed,
+        enrolments=enrolments,
+        same=tuple(same or ()),
+        different=tuple(different or ()),
+        cross_channel=cross_channel,
     )
-    with _errors_told():
-        judged, yardstick = asyncio.run(run(request))
-        console = Console()
-        for assessment in filter(None, (judged, yardstick)):
-            console.print(table.of(assessment.groups, assessment.system))
-        scored = judged.scored
-        console.print(
-            f"failure to acquire {scored.failure_to_acquire:.2%} of clips,"
-            f" failure to enrol {scored.failure_to_enrol:.2%} of models,"
-            f" {scored.unscored:,} trials not scored for it"
-        )
-        output.write(output_folder, judged, yardstick)
-        console.print(f"det.png, {output.SCORES} and evaluation.json are in {output_folder}")
+    with errors_told():
+        if shard is not None:
+            count = asyncio.run(embed_share(request, Shard.parse(shard)))
+            typer.echo(f"{count:,} clips are in {request.cache}")
+            return
+        outcome = asyncio.run(run(request))
+        output.write(output_folder, outcome.document, outcome.judged)
+        _tell(outcome, output_folder)
 
 
-@contextmanager
-def _errors_told() -> Iterator[None]:
-    """One clear line and exit status 2 for what the user can correct."""
-    try:
-        yield
-    except (EvaluationError, SaysoError) as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(2) from error
+def _tell(outcome: Outcome, folder: Path) -> None:
+    console = Console()
+    for assessment in filter(None, (outcome.judged, outcome.yardstick)):
+        console.print(table.of(assessment.groups, assessment.system))
+    scored = outcome.judged.scored
+    console.print(
+        f"failure to acquire {scored.failure_to_acquire:.2%} of clips,"
+        f" failure to enrol {scored.failure_to_enrol:.2%} of models:"
+        f" {scored.unscored:,} trials were not scored"
+    )
+    console.print(f"the report is {folder / output.REPORT}")
 
 
 if __name__ == "__main__":

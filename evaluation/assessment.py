@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +27,7 @@ DEMOGRAPHIC = ("gender", "sex", "age", "accent", "dialect", "language", "nationa
 
 @dataclass(frozen=True, slots=True)
 class Assessment:
-    """What was measured of one system: `llr` (n,) is cross-validated, `groups` by name."""
+    """What was measured of one system: `llr` (n,) is cross-validated over `terms`."""
 
     system: str
     scored: Scored
@@ -35,6 +35,7 @@ class Assessment:
     llr: Floats | None
     groups: Mapping[str, Figures]
     data_digest: str
+    terms: tuple[str, ...] = TERMS
 
     @property
     def scores(self) -> Floats:
@@ -47,20 +48,18 @@ def assess(
     scored: Scored,
     data_digest: str,
     *,
-    calibrate: bool = True,
-    terms: Sequence[str] = TERMS,
+    terms: tuple[str, ...] = TERMS,
     replicates: int = 200,
     seed: int = 0,
 ) -> Assessment:
     """Figures pooled and by corpus; with LLRs when there are speakers enough to cross-validate."""
     sides = Sides.of(scored.trials)
-    llr = _llr(scored, sides, terms, seed) if calibrate else None
+    llr = _llr(scored, sides, terms, seed)
     whole = np.ones(len(scored.trials), bool)
     corpora = breakdowns.by_corpus(scored)
     masks = {**(corpora if len(corpora) > 1 else {}), POOLED: whole}
-    measured = Assessment(system, scored, sides, llr, {}, data_digest)
-    groups = by_group(measured, masks, replicates=replicates, seed=seed)
-    return Assessment(system, scored, sides, llr, groups, data_digest)
+    measured = Assessment(system, scored, sides, llr, {}, data_digest, terms)
+    return replace(measured, groups=by_group(measured, masks, replicates=replicates, seed=seed))
 
 
 def by_group(

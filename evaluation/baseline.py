@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from evaluation.cache import Voice
 from evaluation.embeddings import Voices
 from service import speech
+from service.scoring import l2_normalized
 from service.speech import VoiceActivity
 
 COEFFICIENTS = 20
@@ -40,11 +41,15 @@ class MfccStatistics:
         return Voice(vector, quality.net_speech_s, quality.total_s, quality.snr_db or 0.0)
 
 
-def standardised(voices: Voices) -> Voices:
-    """The same with every coefficient at mean 0 and deviation 1, and rows of unit length.
+def standardised(*sides: Voices) -> tuple[Voices, ...]:
+    """Every coefficient at mean 0 and deviation 1 over all `sides`, and rows of unit length.
 
     The statistics are those of the very clips that are judged, which favours the yardstick.
     """
-    held = voices.vectors[voices.acquired]
-    scaled = (voices.vectors - held.mean(axis=0)) / np.maximum(held.std(axis=0), 1e-6)
-    return replace(voices, vectors=scaled / np.linalg.norm(scaled, axis=1, keepdims=True))
+    held = np.concatenate([voices.vectors[voices.acquired] for voices in sides])
+    mean, deviation = held.mean(axis=0), np.maximum(held.std(axis=0), 1e-6)
+    scaled = [(voices.vectors - mean) / deviation for voices in sides]
+    return tuple(
+        replace(voices, vectors=l2_normalized(vectors))
+        for voices, vectors in zip(sides, scaled, strict=True)
+    )

@@ -107,17 +107,20 @@ def resample(
     draws: Draws,
     *,
     grid: Floats | None = None,
+    shares: Floats | None = None,
 ) -> Curves:
-    """The error rates of `scores` (n,) under each of the draws.
+    """The error rates of `scores` (n,), weighed by `shares` (n,), under each of the draws.
 
     Row 0 accepts all, row k + 1 what is at or above `grid[k]`: by default a fine grid.
     """
     grid = _grid(scores[target], scores[~target]) if grid is None else grid
+    shares = np.ones(len(scores)) if shares is None else shares
     weighed = draws.speaker * draws.unit
     masses = []
     for keep, other in ((target, draws.unit), (~target, weighed)):
         bins = np.searchsorted(grid, scores[keep], side="right").astype(np.int16)
-        mass = _mass(bins, len(grid) + 1, (sides.enrol[keep], sides.test[keep]), (weighed, other))
+        rows = (sides.enrol[keep], sides.test[keep])
+        mass = _mass(bins, len(grid) + 1, rows, (weighed, other), shares[keep])
         masses.append(np.concatenate([np.zeros((1, mass.shape[1])), np.cumsum(mass, axis=0)]))
     drawn = (masses[0][-1] > 0) & (masses[1][-1] > 0)  # few speakers may leave a class without
     missed, rejected = (mass[:, drawn] / mass[-1, drawn] for mass in masses)
@@ -154,17 +157,20 @@ def _mass(
     count: int,
     rows: tuple[Integers, Integers],
     weights: tuple[NDArray[np.float32], NDArray[np.float32]],
+    shares: Floats,
 ) -> Floats:
     """The weight that falls into each of `count` bins, (count, replicates).
 
-    A trial weighs the product of both sides' `weights` (u, replicates) at its `rows` (n,).
+    A trial weighs its share (n,) times both sides' `weights` (u, replicates) at its `rows` (n,).
     """
     order = np.argsort(bins, kind="stable")
     bins, left, right = bins[order], rows[0][order], rows[1][order]
+    weighed = shares[order].astype(np.float32)[:, None]
     total = np.zeros((count, weights[0].shape[1]))
     for start in range(0, len(bins), ROWS):
         part = slice(start, start + ROWS)
         held, first = np.unique(bins[part], return_index=True)
         product = weights[0][left[part]] * weights[1][right[part]]
+        product *= weighed[part]
         total[held] += np.add.reduceat(product, first, axis=0)
     return total

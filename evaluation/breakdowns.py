@@ -16,6 +16,7 @@ Masks = Mapping[str, NDArray[np.bool_]]
 SPEECH_EDGES_S = (1.0, 2.0, 3.0, 5.0, 10.0)
 SNR_EDGES_DB = (5.0, 10.0, 20.0, 30.0)
 FEW = 12
+MEASURES = ("seconds", "duration")  # columns that measure a clip and do not label it
 
 
 def of(scored: Scored) -> Iterator[tuple[str, Masks]]:
@@ -48,6 +49,8 @@ def _all(scored: Scored) -> Iterator[tuple[str, Masks]]:
     yield "net speech, enrolled", binned(measures.enrol_speech_s, SPEECH_EDGES_S, "s")
     yield "signal to noise, heard", binned(measures.snr_db, SNR_EDGES_DB, "dB")
     for column in labels.columns(scored.trials.clips):
+        if column in MEASURES:
+            continue
         sides = labels.sided(scored.trials, column)
         if len(sides.names) <= FEW:
             yield column, agreeing(scored, column)

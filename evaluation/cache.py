@@ -87,3 +87,12 @@ class Cache:
                     *(vector, voice.speech_s, voice.total_s, voice.snr_db),
                 ),
             )
+
+    def absorb(self, path: Path) -> int:
+        """Take over what another machine's cache holds; returns how much was new."""
+        before = self._connection.total_changes
+        self._connection.execute("ATTACH DATABASE ? AS other", (str(path),))
+        with self._connection:
+            self._connection.execute("INSERT OR IGNORE INTO voice SELECT * FROM other.voice")
+        self._connection.execute("DETACH DATABASE other")
+        return self._connection.total_changes - before

@@ -2,7 +2,9 @@
 
 Logistic regression with Brümmer's prior-weighted objective (Brümmer & du Preez 2006): targets and
 non-targets weigh what the prior says and not how many there are, so that
-`bias + weights . terms` is a log-likelihood ratio. It is judged by cross-validation over speakers.
+`bias + weights . terms` is a log-likelihood ratio. Every speaker, and every pair of speakers,
+weighs the same however many clips there are of them. It is judged by cross-validation over
+speakers.
 """
 
 from __future__ import annotations
@@ -44,23 +46,33 @@ class Affine:
 
 
 def fit(
-    columns: Floats, target: NDArray[np.bool_], *, prior: float = 0.5, start: Affine | None = None
+    columns: Floats,
+    target: NDArray[np.bool_],
+    *,
+    shares: Floats | None = None,
+    prior: float = 0.5,
+    ridge: Floats | float = RIDGE,
+    start: Affine | None = None,
 ) -> Affine:
     """Minimise the prior-weighted logistic cost over `columns` (n, terms) by Newton's method.
 
-    `prior` is the effective target prior that the fit cares most about. A slight ridge keeps
-    separable data finite.
+    `shares` (n,) weigh the trials within their class. `prior` is the effective target prior that
+    the fit cares most about. `ridge`, one for each term or for all, holds back the weights of the
+    standardised columns; the slight one that it is by default keeps separable data finite.
     """
     if target.all() or not target.any():
         raise EvaluationError("a calibration needs target and non-target trials")
     centre, scale = columns.mean(axis=0), columns.std(axis=0)
     scale = np.where(scale > 0, scale, 1.0)
     x = np.column_stack([np.ones(len(columns)), (columns - centre) / scale])
-    weight = np.where(target, prior / target.sum(), (1 - prior) / (~target).sum())
+    shares = np.ones(len(target)) if shares is None else shares
+    in_class = np.where(target, prior / shares[target].sum(), (1 - prior) / shares[~target].sum())
     beta = np.zeros(x.shape[1])
     if start is not None:
         beta = np.append(start.bias + centre @ start.weights, start.weights * scale)
-    beta = _newton(x, target.astype(float), weight, np.log(prior / (1 - prior)), beta)
+    penalty = np.append(0.0, np.broadcast_to(ridge, len(scale)))
+    weight = shares * in_class
+    beta = _newton(x, target.astype(float), weight, np.log(prior / (1 - prior)), beta, penalty)
     weights = beta[1:] / scale
     return Affine(float(beta[0] - centre @ weights), weights)
 
@@ -83,25 +95,48 @@ def cross_validated(
     count = 1 + max(int(side.max()) for side in speakers)
     fold = np.random.default_rng(seed).permutation(count) % folds
     enrol, test = fold[speakers[0]], fold[speakers[1]]
-    start = fit(columns, target, prior=prior)
+    ridge, shares = _restraint(terms, speakers), equal_shares(speakers)
+    start = fit(columns, target, shares=shares, prior=prior, ridge=ridge)
     llr = np.empty(len(target))
     for one, other in combinations_with_replacement(range(folds), 2):
         judged = ((enrol == one) & (test == other)) | ((enrol == other) & (test == one))
         if judged.any():
             unseen = ~(np.isin(enrol, (one, other)) | np.isin(test, (one, other)))
-            fitted = fit(columns[unseen], target[unseen], prior=prior, start=start)
+            fitted = fit(
+                columns[unseen],
+                target[unseen],
+                shares=shares[unseen],
+                prior=prior,
+                ridge=ridge,
+                start=start,
+            )
             llr[judged] = fitted(columns[judged])
     return llr
 
 
-def false_match_points(nontarget_llr: Floats) -> tuple[tuple[float, float], ...]:
-    """(rate, LLR threshold) pairs, rates falling, each resting on at least 30 false matches."""
-    ordered = np.sort(nontarget_llr)[::-1]
-    counts = [(rate, int(rate * len(ordered))) for rate in RATES]
+def equal_shares(speakers: tuple[NDArray[np.integer], ...]) -> Floats:
+    """A weight (n,) for each trial by which every pair of speakers weighs 1 in all."""
+    pairs = np.sort(np.stack(speakers).astype(np.int64), axis=0)
+    keys = pairs[0] * (1 + int(pairs.max())) + pairs[1]
+    _, pair, counts = np.unique(keys, return_inverse=True, return_counts=True)
+    return 1 / counts[pair]
+
+
+def false_match_points(
+    nontarget_llr: Floats, shares: Floats | None = None
+) -> tuple[tuple[float, float], ...]:
+    """(rate, LLR threshold) pairs, rates falling, each resting on at least 30 trials' worth.
+
+    `shares` (n,) weigh the trials; a threshold accepts no more than its rate of them.
+    """
+    order = np.argsort(-nontarget_llr, kind="stable")
+    ordered = nontarget_llr[order]
+    weight = np.ones(len(order)) if shares is None else shares[order]
+    accepted = np.cumsum(weight) / weight.sum()
     return tuple(
-        (rate, float(np.nextafter(ordered[count], np.inf)))
-        for rate, count in counts
-        if count >= ERRORS_NEEDED
+        (rate, float(np.nextafter(ordered[np.argmax(accepted > rate)], np.inf)))
+        for rate in RATES
+        if rate * len(ordered) >= ERRORS_NEEDED
     )
 
 
@@ -114,11 +149,13 @@ def for_contract(
     fitted_on: str,
     prior: float = 0.5,
 ) -> Calibration:
-    """Fitted on all trials; its false-match thresholds come from the cross-validated ratios."""
+    """Fitted on all trials; its false-match thresholds come from the cross-validated ratios, and
+    are those of an average pair of speakers."""
     judged = cross_validated(measures, target, speakers, terms=terms, prior=prior)
-    fitted = fit(design(measures, terms), target, prior=prior)
+    ridge, shares = _restraint(terms, speakers), equal_shares(speakers)
+    fitted = fit(design(measures, terms), target, shares=shares, prior=prior, ridge=ridge)
     weights = {name: float(value) for name, value in zip(terms, fitted.weights, strict=True)}
-    points = false_match_points(judged[~target])
+    points = false_match_points(judged[~target], shares[~target])
     return Calibration(fitted.bias, weights, points, fitted_on)
 
 
@@ -126,6 +163,16 @@ def cost(llr: Floats, target: NDArray[np.bool_]) -> tuple[float, float]:
     """(Cllr, minimum Cllr) in bits."""
     sweep = metrics.Sweep.of(llr[target], llr[~target])
     return metrics.cllr(sweep), metrics.min_cllr(sweep)
+
+
+def cost_of_pairs(
+    llr: Floats, target: NDArray[np.bool_], speakers: tuple[NDArray[np.integer], ...]
+) -> float:
+    """Cllr in bits in which every speaker, and every pair of speakers, weighs the same."""
+    shares = equal_shares(speakers)
+    bits = np.logaddexp(0, np.where(target, -llr, llr)) / np.log(2)
+    same, other = (np.average(bits[kind], weights=shares[kind]) for kind in (target, ~target))
+    return float(same + other) / 2
 
 
 def reliability(llr: Floats, target: NDArray[np.bool_], bins: int = 24) -> tuple[Floats, Floats]:
@@ -141,10 +188,17 @@ def reliability(llr: Floats, target: NDArray[np.bool_], bins: int = 24) -> tuple
     return claimed, np.log(same[held] / same.sum()) - np.log(other[held] / other.sum())
 
 
-def _newton(x: Floats, truth: Floats, weight: Floats, offset: float, beta: Floats) -> Floats:
+def _restraint(terms: Sequence[str], speakers: Sequence[NDArray[np.integer]]) -> Floats:
+    """The ridge (terms,) of quality measures: a prior of unit deviation on each, against as many
+    independent observations as there are speakers; trials are many more, but not independent."""
+    count = len(np.unique(np.concatenate([np.unique(side) for side in speakers])))
+    return np.array([RIDGE if term == "cosine" else 1 / count for term in terms])
+
+
+def _newton(
+    x: Floats, truth: Floats, weight: Floats, offset: float, beta: Floats, ridge: Floats
+) -> Floats:
     """Newton steps, halved while they do not lower the cost, until the gradient vanishes."""
-    ridge = np.full(len(beta), RIDGE)
-    ridge[0] = 0
     sign = 1 - 2 * truth
 
     def cost_of(candidate: Floats) -> float:

@@ -39,6 +39,17 @@ PRIORS = (0.05, 0.01)
 BREAKDOWN_REPLICATES = 100
 
 
+def head(seed: int, replicates: int, source: str, trials_made: str) -> Document:
+    """What a document begins with: how it came about, in words and numbers."""
+    return {
+        "schema": SCHEMA,
+        "seed": seed,
+        "replicates": replicates,
+        "source": source,
+        "trials_made": trials_made,
+    }
+
+
 def of_system(measured: Assessment) -> Document:
     """One system's figures, DET curves with their operating points, histogram and calibration."""
     target = measured.scored.trials.target
@@ -143,11 +154,14 @@ def _calibration(measured: Assessment) -> Document | None:
     if measured.llr is None:
         return None
     target = measured.scored.trials.target
-    told = {}
+    sides = measured.sides
+    speakers = (sides.speaker[sides.enrol], sides.speaker[sides.test])
+    told: Document = {}
     for name, llr in (("before", measured.scores), ("after", measured.llr)):
         claimed, observed = calibration.reliability(llr, target)
         cllr, least = calibration.cost(llr, target)
         told[name] = {"claimed": claimed, "observed": observed, "cllr": cllr, "min_cllr": least}
+        told[name]["cllr_of_pairs"] = calibration.cost_of_pairs(llr, target, speakers)
     return told
 
 
@@ -175,7 +189,7 @@ def _held_out(measured: Assessment, replicates: int, seed: int) -> Sequence[Any]
         measured.scored.measures,
         measured.scored.trials.target,
         measured.sides,
-        terms=assessment.TERMS,
+        terms=measured.terms,
         strata=_corpus_of_speakers(measured),
         replicates=replicates,
         seed=seed,

@@ -17,7 +17,8 @@ from evaluation.measures import Measures, design
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """A promised false-match rate and the one that came true, with its 95% interval."""
+    """A promised false-match rate and the one that came true for the average pair of speakers,
+    with its 95% interval."""
 
     promised: float
     realised: float
@@ -77,8 +78,10 @@ def _judged(
 ) -> Check:
     sides = sides.compact()
     draws = sides.draw(replicates, np.random.default_rng(seed))
-    curves = bootstrap.resample(llr, target, sides, draws, grid=np.array([threshold]))
-    realised = float(np.mean(llr[~target] >= threshold))
+    shares = calibration.equal_shares((sides.speaker[sides.enrol], sides.speaker[sides.test]))
+    grid = np.array([threshold])
+    curves = bootstrap.resample(llr, target, sides, draws, grid=grid, shares=shares)
+    realised = float(np.average(llr[~target] >= threshold, weights=shares[~target]))
     return Check(rate, realised, bootstrap.interval(curves.fmr[1]), int((~target).sum()))
 
 

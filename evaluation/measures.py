@@ -7,7 +7,7 @@ the two together.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,16 @@ class Measures:
 
     def __len__(self) -> int:
         return len(self.cosine)
+
+    @classmethod
+    def joined(cls, parts: Sequence[Measures]) -> Measures:
+        """The trials of all `parts`, one after the other."""
+        return cls(
+            *(
+                np.concatenate([getattr(part, field.name) for part in parts])
+                for field in fields(cls)
+            )
+        )
 
     def select(self, keep: NDArray[np.bool_]) -> Measures:
         return Measures(

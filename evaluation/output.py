@@ -22,7 +22,7 @@ def write(folder: Path, told: Document, assessment: Assessment) -> None:
     """All four files, in `folder`, made when missing."""
     folder.mkdir(parents=True, exist_ok=True)
     write_scores(folder / SCORES, assessment)
-    document.write(folder / document.NAME, told)
+    document.write(folder / document.NAME, {**told, "scores": SCORES})
     render(folder)
 
 

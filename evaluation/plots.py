@@ -18,7 +18,7 @@ Document = Mapping[str, Any]
 PERCENT_TICKS = (0.1, 0.5, 1, 2, 5, 10, 20, 40, 60, 80, 90)
 LIMITS = (0.0005, 0.92)
 MARKERS = ("o", "s", "^", "D")
-LLR_LIMIT = 12
+LLR_LIMIT = 9
 TARGET, NONTARGET = "#0b6e4f", "#b3392f"
 
 
@@ -59,7 +59,7 @@ def histogram(system: Document) -> Figure:
     ):
         axes.stairs(held[kind], held["edges"], fill=True, alpha=0.25, color=colour)
         axes.stairs(held[kind], held["edges"], color=colour, linewidth=1.2, label=label)
-    axes.set(xlabel="score (cosine)", ylabel="density", yticks=[])
+    axes.set(xlabel="score", ylabel="density", yticks=[])
     axes.legend(frameon=False, fontsize="small")
     return figure
 

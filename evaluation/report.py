@@ -88,7 +88,7 @@ def _figure(value: float | None, digits: int = 3) -> str:
 def _interval(held: Document | None, scale: float = 1, digits: int = 3) -> str:
     if held is None:
         return ""
-    return f"{scale * held['low']:.{digits}f} – {scale * held['high']:.{digits}f}"
+    return f"{scale * held['low']:.{digits}f} to {scale * held['high']:.{digits}f}"
 
 
 def _uri(file: str) -> str:

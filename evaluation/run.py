@@ -1,18 +1,32 @@
-"""The main command's flow: a model and a manifest or list in, assessments and files out."""
+"""The main command's flow: a model and a manifest or list in, an assessment and a document out."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from evaluation import assessment, baseline, embeddings, lists, manifest, scores, trials
+from evaluation import (
+    assessment,
+    baseline,
+    document,
+    embeddings,
+    labels,
+    lists,
+    manifest,
+    scores,
+    trials,
+)
 from evaluation.assessment import Assessment
 from evaluation.cache import Cache
+from evaluation.channels import CrossChannel
+from evaluation.document import Document
 from evaluation.embeddings import System, Voices
 from evaluation.errors import EvaluationError
 from evaluation.manifest import Clip
+from evaluation.sampling import Shard
 from evaluation.served import Served
 from evaluation.trials import Trials
+from service.contract import Contract
 from service.session import Device
 from service.speech import VoiceActivity
 
@@ -34,6 +48,26 @@ class Request:
     replicates: int = 200
     seed: int = 0
     enrolments: Path | None = None
+    same: tuple[str, ...] = ()
+    different: tuple[str, ...] = ()
+    cross_channel: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The model's assessment, the yardstick's where asked for, and the document of both."""
+
+    judged: Assessment
+    yardstick: Assessment | None
+    document: Document
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """The voices of both sides: the same, unless each side has its own channel."""
+
+    enrolled: Voices
+    tested: Voices
 
 
 def read_trials(request: Request) -> Trials:
@@ -42,12 +76,64 @@ def read_trials(request: Request) -> Trials:
     if request.manifest is not None:
         known = manifest.read(request.manifest, request.split)
     if request.listed is not None:
-        return _listed(request.listed, request, known)
-    if known is None:
+        asked = _listed(request.listed, request, known)
+    elif known is not None:
+        asked = trials.pairs(
+            known,
+            limit=request.max_trials,
+            seed=request.seed,
+            across_corpora=request.across_corpora or "corpus" in request.different,
+        )
+    else:
         raise EvaluationError("give --manifest, or --trials with --audio")
-    return trials.pairs(
-        known, limit=request.max_trials, seed=request.seed, across_corpora=request.across_corpora
-    )
+    return labels.filtered(asked, same=request.same, different=request.different)
+
+
+async def run(request: Request) -> Outcome:
+    """Evaluate the model and, where asked for, the yardstick on the trials it could score."""
+    asked = read_trials(request)
+    with Cache.open(request.cache) as cache:
+        async with Served.open(request.model, device=request.device) as model:
+            heard = await listen(request, model, asked, cache, "embedding")
+            contract = model.contract
+        judged = _assess(request, model, asked, heard)
+        yardstick = None
+        if request.baseline:
+            mfcc = baseline.MfccStatistics(
+                VoiceActivity.open(), rate=contract.sample_rate, min_speech_s=contract.min_speech_s
+            )
+            plain = await listen(request, mfcc, asked, cache, "MFCC baseline")
+            both = Heard(*baseline.standardised(plain.enrolled, plain.tested))
+            yardstick = _assess(request, mfcc, judged.scored.trials, both)
+    return Outcome(judged, yardstick, _document(request, judged, yardstick, contract))
+
+
+async def embed_share(request: Request, shard: Shard) -> int:
+    """Fill the cache with one machine's share of the clips; returns how many that were."""
+    asked = read_trials(request)
+    share = shard.of(asked.clips)
+    with Cache.open(request.cache) as cache:
+        async with Served.open(request.model, device=request.device) as model:
+            for treatment in _channels(request):
+                await embeddings.embed(model, share, cache, treatment=treatment)
+    return len(share)
+
+
+async def listen(
+    request: Request, system: System, asked: Trials, cache: Cache, label: str
+) -> Heard:
+    """The voices of both sides of `asked`, through channels of their own where asked for."""
+    sides = [
+        await embeddings.embed(system, asked.clips, cache, treatment=treatment, label=label)
+        for treatment in _channels(request)
+    ]
+    return Heard(sides[0], sides[-1])
+
+
+def _channels(request: Request) -> tuple[CrossChannel | None, ...]:
+    if not request.cross_channel:
+        return (None,)
+    return CrossChannel(request.seed, "enrol"), CrossChannel(request.seed, "test")
 
 
 def _listed(path: Path, request: Request, known: tuple[Clip, ...] | None) -> Trials:
@@ -60,32 +146,39 @@ def _listed(path: Path, request: Request, known: tuple[Clip, ...] | None) -> Tri
     return lists.trials(path, lines, by_name, models)
 
 
-async def run(request: Request) -> tuple[Assessment, Assessment | None]:
-    """The model's assessment and, where asked for, the yardstick's on the trials it could score."""
-    asked = read_trials(request)
-    with Cache.open(request.cache) as cache:
-        async with Served.open(request.model, device=request.device) as model:
-            voices = await embeddings.embed(model, asked.clips, cache)
-            contract = model.contract
-        judged = _assess(request, model, asked, voices)
-        if not request.baseline:
-            return judged, None
-        yardstick = baseline.MfccStatistics(
-            VoiceActivity.open(), rate=contract.sample_rate, min_speech_s=contract.min_speech_s
-        )
-        voices = await embeddings.embed(yardstick, asked.clips, cache, label="MFCC baseline")
-    kept = judged.scored.trials
-    return judged, _assess(request, yardstick, kept, baseline.standardised(voices), calibrate=False)
-
-
-def _assess(
-    request: Request, system: System, asked: Trials, voices: Voices, *, calibrate: bool = True
-) -> Assessment:
+def _assess(request: Request, system: System, asked: Trials, heard: Heard) -> Assessment:
     return assessment.assess(
         system.model_id,
-        scores.score(asked, voices),
-        assessment.data_digest(asked, voices),
-        calibrate=calibrate,
+        scores.score(asked, heard.enrolled, heard.tested),
+        assessment.data_digest(asked, heard.enrolled),
         replicates=request.replicates,
         seed=request.seed,
     )
+
+
+def _document(
+    request: Request, judged: Assessment, yardstick: Assessment | None, contract: Contract
+) -> Document:
+    return {
+        **document.head(request.seed, request.replicates, _source(request), _made(request)),
+        "systems": [document.of_system(one) for one in (judged, yardstick) if one is not None],
+        **document.details(judged, replicates=request.replicates, seed=request.seed),
+        "contract": document.of_contract(contract),
+    }
+
+
+def _source(request: Request) -> str:
+    named = [str(path) for path in (request.manifest, request.listed) if path is not None]
+    return " and ".join(named) + (f", split {request.split}" if request.split else "")
+
+
+def _made(request: Request) -> str:
+    parts = [f"those of {request.listed.name}"] if request.listed else []
+    if request.listed is None:
+        within = request.across_corpora or "corpus" in request.different
+        parts.append("pairs of clips" + (", also across corpora" if within else " of one corpus"))
+    parts += [f"with the same {column}" for column in request.same]
+    parts += [f"with a different {column}" for column in request.different]
+    if request.cross_channel:
+        parts.append("each side through a simulated channel of its own")
+    return ", ".join(parts)

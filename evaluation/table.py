@@ -15,7 +15,7 @@ def of(groups: Mapping[str, Figures], title: str) -> Table:
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("trials", overflow="fold")
     calibrated = any(figures.calibrated for figures in groups.values())
-    columns = ["targets\nothers", "EER %", "minDCF\n0.01", "minDCF\n0.05", "FNMR % at\nFMR 1%"]
+    columns = ["targets\nothers", "EER %", "minDCF\n0.01", "minDCF\n0.05"]
     for column in [*columns, *(["Cllr\nleast"] if calibrated else [])]:
         table.add_column(column, justify="right", no_wrap=True)
     for name, figures in groups.items():
@@ -27,7 +27,6 @@ def _cells(figures: Figures) -> list[str]:
     cells = [f"{figures.targets:,}\n{figures.nontargets:,}"]
     cells.append(_figure(figures.eer, scale=100))
     cells += [_figure(figures.min_dcf[prior]) for prior in (0.01, 0.05)]
-    cells.append(f"{100 * figures.fnmr_at_fmr[0.01]:.1f}")
     if figures.calibrated is not None:
         cells.append(f"{figures.calibrated.cllr:.3f}\n{figures.calibrated.min_cllr:.3f}")
     return cells

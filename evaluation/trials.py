@@ -45,8 +45,8 @@ class Trials:
     def __len__(self) -> int:
         return len(self.target)
 
-    def select(self, keep: NDArray[np.bool_]) -> Trials:
-        """The trials marked in `keep` (n,); models and clips stay, so that indices hold."""
+    def select(self, keep: NDArray[np.bool_] | NDArray[np.intp]) -> Trials:
+        """The trials marked in `keep` (n,), or at its rows; models and clips stay as they are."""
         return Trials(self.models, self.clips, self.enrol[keep], self.test[keep], self.target[keep])
 
     @property

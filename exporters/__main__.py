@@ -17,11 +17,14 @@ from evaluation.run import Request
 from exporters import adopt as adoption
 from exporters import calibrate as calibration
 from exporters import checkpoint as checkpoints
-from exporters import model_file
+from exporters import model_file, record
+from exporters import quantize as quantization
+from exporters import windows as windowing
 from exporters.errors import ExportError
 from exporters.graft import Features
 from exporters.peers import ARCHITECTURES
 from exporters.publish import Candidate, Windows, publish
+from exporters.quantize import Kind
 from service.contract import Contract
 from service.errors import SaysoError
 from service.session import Device
@@ -50,6 +53,15 @@ Speech = Annotated[
     Path | None,
     typer.Option(
         help="Folder of recordings for the parity gate. [../shared/data, else made voices]",
+        show_default=False,
+    ),
+]
+
+CacheFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--cache",
+        help="Embeddings kept between runs. [~/.cache/sayso/embeddings.sqlite]",
         show_default=False,
     ),
 ]
@@ -150,7 +162,11 @@ def calibrate(
     split: Annotated[str, typer.Option(help="The manifest's split to fit on.")] = "dev",
     trials: Annotated[
         Path | None,
-        typer.Option(help="Trial list, VoxCeleb format. [all pairs of clips within a corpus]"),
+        typer.Option(help="Trial list: `1 a b`, or `a b target`. [pairs within a corpus]"),
+    ] = None,
+    enrolments: Annotated[
+        Path | None,
+        typer.Option(help="What the list's models are made of: lines `model clip [clip ...]`."),
     ] = None,
     target_false_match_rate: Annotated[
         float | None,
@@ -162,10 +178,7 @@ def calibrate(
     cohort_speakers: Annotated[int, typer.Option(help="Speakers in the cohort.", min=2)] = 200,
     max_trials: Annotated[int, typer.Option(help="Draw this many at most.", min=2)] = 1_000_000,
     output: Annotated[Path | None, typer.Option(help="Write here. [MODEL itself]")] = None,
-    cache_file: Annotated[
-        Path | None,
-        typer.Option("--cache", help="Embeddings kept between runs. [~/.cache/sayso]"),
-    ] = None,
+    cache_file: CacheFile = None,
     device: Annotated[Device, typer.Option(help="Where inference runs.")] = "auto",
     seed: Annotated[int, typer.Option(help="Seed of every draw.")] = 0,
 ) -> None:
@@ -179,6 +192,7 @@ def calibrate(
         manifest=manifest,
         split=split,
         listed=trials,
+        enrolments=enrolments,
         audio=None,
         cache=cache_file or cache.default_path(),
         device=device,
@@ -201,6 +215,101 @@ def calibrate(
             console.print(
                 f"  false-match rate {rate:7.4%}  at a log-likelihood ratio of {llr:6.2f}"
             )
+
+
+@app.command()
+def windows(
+    model: Annotated[Path, typer.Argument(help="A model file with its contract.")],
+    manifest: Annotated[Path, typer.Option(help="CSV of clips: path, speaker, corpus, split.")],
+    split: Annotated[str, typer.Option(help="The manifest's split to measure on.")] = "dev",
+    window_s: Annotated[
+        list[float], typer.Option(help="A window to try, in seconds; may be given more than once.")
+    ] = [1.5, 2.0, 3.0, 4.0],  # noqa: B006
+    overlap: Annotated[
+        list[float],
+        typer.Option(help="Share of a window that the next repeats; may be given more than once."),
+    ] = [0.5],  # noqa: B006
+    min_speech_s: MinSpeechS = 0.5,
+    max_trials: Annotated[int, typer.Option(help="Draw this many at most.", min=2)] = 1_000_000,
+    output: Annotated[
+        Path | None, typer.Option(help="Write the model with the best choice here. [only told]")
+    ] = None,
+    cache_file: CacheFile = None,
+    device: Annotated[Device, typer.Option(help="Where inference runs.")] = "auto",
+    seed: Annotated[int, typer.Option(help="Seed of every draw.")] = 0,
+) -> None:
+    """Choose window and hop by measurement, on trials run as the service runs them.
+
+    The choice is the one that runs the least audio through the model, the shorter where equal,
+    among those whose EER is within 3% of the least. A model written with other windows has to be
+    calibrated again.
+    """
+    request = Request(
+        model=model,
+        manifest=manifest,
+        split=split,
+        listed=None,
+        audio=None,
+        cache=cache_file or cache.default_path(),
+        device=device,
+        max_trials=max_trials,
+        seed=seed,
+    )
+    with _errors_told():
+        choices = windowing.grid(window_s, overlaps=overlap, min_speech_s=min_speech_s)
+        measured = asyncio.run(windowing.measure(request, choices))
+        chosen = windowing.best(measured)
+        console = Console()
+        for one in measured:
+            mark = "*" if one is chosen else " "
+            console.print(
+                f"{mark} window {one.windows.window_s:4.2f} s, hop {one.windows.hop_s:4.2f} s: "
+                f"EER {one.eer:7.3%}, {one.load:.2f} s of audio for one of speech",
+                highlight=False,
+            )
+        if output is not None:
+            graph, contract = model_file.read(model)
+            model_file.write(output, graph, windowing.applied(contract, chosen.windows))
+
+
+@app.command()
+def quantise(
+    model: Annotated[Path, typer.Argument(help="A model file with its contract.")],
+    kind: Annotated[
+        Kind,
+        typer.Option("--to", help="fp16 stores weights in 16 bits; int8 computes in 8 bits."),
+    ],
+    output: Output,
+    speech: Speech = None,
+) -> None:
+    """Write a smaller variant, its drift from the original measured and kept in its contract.
+
+    Nothing is written when a recording's cosine with the original is below 0.9999 (fp16) or 0.95
+    (int8). The variant has a model id of its own, so voices have to be enrolled with it.
+    """
+    with _errors_told():
+        contract, small = quantization.publish(model, kind, output, speech=speech)
+        before, after = contract.provenance["quantised"]["bytes"]
+        calibrated = "kept" if contract.calibration else "none: run sayso-export calibrate"
+        Console().print(
+            f"{output}: {contract.model_id}, {before / 1e6:.1f} to {after / 1e6:.1f} MB, cosine "
+            f"least {small.least:.5f}, mean {small.mean:.5f} on {small.speech}; calibration "
+            f"{calibrated}",
+            soft_wrap=True,
+            highlight=False,
+        )
+
+
+@app.command("record")
+def record_evaluation(
+    model: Annotated[Path, typer.Argument(help="A model file with its contract.")],
+    report: Annotated[Path, typer.Argument(help="evaluation.json, as sayso-evaluate writes it.")],
+    output: Annotated[Path | None, typer.Option(help="Write here. [MODEL itself]")] = None,
+) -> None:
+    """Keep what a model measured in its contract: EER by corpus, and the report's digest."""
+    with _errors_told():
+        contract = record.write(model, report, output)
+        Console().print(f"{contract.model_id}: {contract.evaluation['report']}", soft_wrap=True)
 
 
 def _publish(candidate: Candidate, output: Path, speech: Path | None) -> Contract:

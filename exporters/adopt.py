@@ -9,9 +9,9 @@ https://... --sha256 D ─────> downloaded, checked, then as a file
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import tempfile
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -66,7 +66,7 @@ def candidate(request: Request) -> Iterator[Candidate]:
                 f"there is no file {request.source}, and no model of that name: "
                 f"{', '.join(sorted(NAMES))}"
             )
-        _require_digest(_digest(path), request.sha256, request.source)
+        _require_digest(path, request.sha256, request.source)
         yield _of_file(path, request, {})
 
 
@@ -103,13 +103,13 @@ def downloaded(url: str, sha256: str | None) -> Iterator[Path]:
     if sha256 is None:
         raise ExportError("a download needs --sha256, the digest that its publisher states")
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / (Path(urllib.request.url2pathname(url)).name or "model")
+        path = Path(folder) / (Path(urllib.parse.urlsplit(url).path).name or "model")
         try:
             with urllib.request.urlopen(url, timeout=_TIMEOUT_S) as reply, path.open("wb") as file:  # noqa: S310 http(s) only
                 _copy(reply, file)
         except (urllib.error.URLError, OSError) as error:
             raise ExportError(f"cannot download {url}: {error}") from error
-        _require_digest(_digest(path), sha256, url)
+        _require_digest(path, sha256, url)
         yield path
 
 
@@ -122,11 +122,9 @@ def _copy(reply: IO[bytes], file: IO[bytes]) -> None:
         file.write(chunk)
 
 
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _require_digest(found: str, wanted: str | None, source: str) -> None:
-    if wanted is not None and found != wanted.lower().removeprefix("sha256:"):
-        raise ExportError(f"{source} has sha256 {found}, not {wanted}")
+def _require_digest(path: Path, wanted: str | None, source: str) -> None:
+    if wanted is None:
+        return
+    found = model_file.digest(path)
+    if found.removeprefix("sha256:") != wanted.lower().removeprefix("sha256:"):
+        raise ExportError(f"{source} has {found}, not {wanted}")

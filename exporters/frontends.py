@@ -184,3 +184,32 @@ class NemoMel(nn.Module):
         variance = centred.square().sum(dim=2, keepdim=True) / (features.shape[2] - 1)
         normalised: Tensor = centred / (variance.sqrt() + self.LEAST_DEVIATION)
         return normalised
+
+
+class SpeechBrainFbank(nn.Module):
+    """SpeechBrain's `Fbank` and its sentence normalisation: -> (batch, frames, mels) in decibels.
+
+    Centred frames with zeros beyond the ends, periodic Hamming; filters on the HTK mel scale, as
+    wide above their centre as below; floored 80 dB under the utterance's highest value.
+    """
+
+    LEAST_POWER, RANGE_DB = 1e-10, 80.0
+
+    def __init__(self, *, rate: int = 16000, mels: int = 80) -> None:
+        super().__init__()
+        length, hop = round(0.025 * rate), round(0.010 * rate)
+        self.margin = length // 2
+        highest = 2595 * np.log10(1 + rate / 2 / 700)
+        edges = 700 * (10 ** (np.linspace(0.0, highest, mels + 2) / 2595) - 1)
+        centres, bands = edges[1:-1, None], np.diff(edges)[:-1, None]
+        distance = np.abs(np.arange(length // 2 + 1) * rate / length - centres) / bands
+        frame = np.diag(np.hamming(length + 1)[:-1])
+        filters = np.maximum(0.0, 1.0 - distance)
+        self.power = MelPower(frame, filters, fft_samples=length, hop=hop)
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        power: Tensor = self.power(functional.pad(waveform, (self.margin, self.margin)))
+        decibels = power.clamp(min=self.LEAST_POWER).log10().transpose(1, 2) * 10
+        floor = decibels.amax(dim=(1, 2), keepdim=True) - self.RANGE_DB
+        features = torch.maximum(decibels, floor)
+        return features - features.mean(dim=1, keepdim=True)

@@ -24,7 +24,7 @@ from torch.nn import functional
 from exporters import model_file
 from exporters.errors import GraphError
 from exporters.frontends import KaldiFbank, NemoMel, hamming, povey
-from exporters.graph import INPUT, OUTPUT, checked, trace_part
+from exporters.graph import INPUT, OUTPUT, checked, opset, trace_part
 from exporters.parity import Embed, Floats
 from exporters.publish import Candidate, Windows
 from exporters.voices import made_voice
@@ -115,7 +115,6 @@ def candidate(path: Path, features: Features | None = None) -> Candidate:
         provenance={
             "source": peer.metadata.get("url", path.name),
             "features": peer.features,
-            "opset": _opset(graph),
             "metadata": dict(peer.metadata),
         },
     )
@@ -188,8 +187,8 @@ def _layout(value: onnx.ValueInfoProto) -> tuple[int, bool]:
     if plausible == [True, False]:
         return int(first), True
     raise GraphError(
-        f"cannot tell mels from frames in the model's input {value.name} {_dims(value)}: export "
-        "it with dynamic frames"
+        f"cannot tell mels from frames in the model's input {value.name} {_dims(value)}: one axis "
+        f"must be of {', '.join(map(str, _PLAUSIBLE_MELS))} mels, and only one"
     )
 
 
@@ -205,7 +204,7 @@ def _output(graph: onnx.GraphProto) -> str:
 
 def grafted(model: onnx.ModelProto, peer: Peer) -> onnx.ModelProto:
     """Front end, `model` and normalisation as one graph, batch and samples dynamic."""
-    opset = _opset(model)
+    version = _supported_opset(model)
     frames = {0: "batch", 1: "a", 2: "b"}
     axes = {INPUT: {0: "batch", 1: "samples"}, _FEATURES: frames}
     joints = [(_FEATURES, _OWN + peer.input)]
@@ -213,9 +212,9 @@ def grafted(model: onnx.ModelProto, peer: Peer) -> onnx.ModelProto:
         axes[_LENGTHS] = {0: "batch"}
         joints.append((_LENGTHS, _OWN + peer.lengths))
     example = torch.from_numpy(made_voice(0, rate=peer.rate, samples=peer.rate)).repeat(2, 1)
-    front = trace_part(FrontEnd(peer), example, axes=axes, opset=opset)
+    front = trace_part(FrontEnd(peer), example, axes=axes, version=version)
     unit_axes = {"raw": {0: "batch", 1: "dim"}, OUTPUT: {0: "batch"}}
-    unit = trace_part(_Unit(), torch.ones(2, 3), axes=unit_axes, opset=opset)
+    unit = trace_part(_Unit(), torch.ones(2, 3), axes=unit_axes, version=version)
     body = _loosened(compose.add_prefix(model, _OWN))
     del body.metadata_props[:]
     for part in (front, body, unit):
@@ -295,17 +294,13 @@ def _session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
         raise GraphError(f"ONNX Runtime does not load the model: {first_line(error)}") from error
 
 
-def _opset(model: onnx.ModelProto) -> int:
-    versions = {entry.domain: entry.version for entry in model.opset_import}
-    others = sorted(domain for domain in versions if domain not in {"", "ai.onnx"})
-    if others:
-        raise GraphError(f"the model uses operators outside ONNX: {', '.join(others)}")
-    opset: int = versions.get("", versions.get("ai.onnx", 0))
-    if opset not in _OPSETS:
+def _supported_opset(model: onnx.ModelProto) -> int:
+    version = opset(model)
+    if version not in _OPSETS:
         raise GraphError(
-            f"the model has opset {opset}; {_OPSETS.start} to {_OPSETS.stop - 1} are supported"
+            f"the model has opset {version}; {_OPSETS.start} to {_OPSETS.stop - 1} are supported"
         )
-    return opset
+    return version
 
 
 def _is(value: onnx.ValueInfoProto, kind: int, *, rank: int) -> bool:

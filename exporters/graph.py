@@ -18,7 +18,6 @@ from exporters.errors import GraphError
 OPSET = 18
 INPUT, OUTPUT = "waveform", "embedding"
 TOOLS = {
-    "opset": OPSET,
     "onnx": onnx.__version__,
     "onnxruntime": onnxruntime.__version__,
     "torch": torch.__version__,
@@ -42,7 +41,7 @@ def trace(model: nn.Module, example: Tensor) -> onnx.ModelProto:
 
 
 def trace_part(
-    model: nn.Module, example: Tensor, *, axes: Mapping[str, dict[int, str]], opset: int = OPSET
+    model: nn.Module, example: Tensor, *, axes: Mapping[str, dict[int, str]], version: int = OPSET
 ) -> onnx.ModelProto:
     """`model` as ONNX; `axes` names its input and then its outputs, with their dynamic axes."""
     buffer: Any = io.BytesIO()  # the stubs know paths only
@@ -55,7 +54,7 @@ def trace_part(
                 (example,),
                 buffer,
                 dynamo=False,
-                opset_version=opset,
+                opset_version=version,
                 do_constant_folding=True,
                 input_names=[source],
                 output_names=results,
@@ -63,7 +62,35 @@ def trace_part(
             )
         except (RuntimeError, torch.onnx.errors.OnnxExporterError) as error:
             raise GraphError(f"the model cannot be written as ONNX: {error}") from error
-    return onnx.load_model_from_string(buffer.getvalue())
+    return _lifted(onnx.load_model_from_string(buffer.getvalue()))
+
+
+def _lifted(model: onnx.ModelProto) -> onnx.ModelProto:
+    """`model` with its constants among its weights, where equal ones are stored once."""
+    graph = model.graph
+    constants = [node for node in graph.node if node.op_type == "Constant"]
+    for node in constants:
+        tensor = onnx.TensorProto()
+        tensor.CopyFrom(node.attribute[0].t)
+        tensor.name = node.output[0]
+        graph.initializer.append(tensor)
+        graph.node.remove(node)
+    first: dict[bytes, str] = {}
+    same = {
+        tensor.name: first.setdefault(_value(tensor), tensor.name) for tensor in graph.initializer
+    }
+    kept = [tensor for tensor in graph.initializer if same[tensor.name] == tensor.name]
+    del graph.initializer[:]
+    graph.initializer.extend(kept)
+    for node in graph.node:
+        node.input[:] = [same.get(name, name) for name in node.input]
+    return model
+
+
+def _value(tensor: onnx.TensorProto) -> bytes:
+    """What makes two tensors one: type, shape and bytes."""
+    shape = str((tensor.data_type, tuple(tensor.dims))).encode()
+    return shape + onnx.numpy_helper.to_array(tensor).tobytes()
 
 
 def checked(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -80,6 +107,15 @@ def checked(model: onnx.ModelProto) -> onnx.ModelProto:
     return model
 
 
+def opset(model: onnx.ModelProto) -> int:
+    """The version of ONNX that `model` is written in; `GraphError` when it uses other operators."""
+    versions = {entry.domain: entry.version for entry in model.opset_import}
+    others = sorted(domain for domain in versions if domain not in {"", "ai.onnx"})
+    if others:
+        raise GraphError(f"the model uses operators outside ONNX: {', '.join(others)}")
+    return int(versions.get("", versions.get("ai.onnx", 0)))
+
+
 def fingerprint(model: onnx.ModelProto) -> str:
     """Hex sha256 over the weights (names and bytes, in the order of their names) and the nodes, so
     that two files share it only if they compute the same thing from the same waveform."""
@@ -93,8 +129,7 @@ def fingerprint(model: onnx.ModelProto) -> str:
 def _essence(graph: onnx.GraphProto) -> Iterator[bytes]:
     for tensor in sorted(graph.initializer, key=lambda tensor: tensor.name):
         yield tensor.name.encode()
-        yield str((tensor.data_type, tuple(tensor.dims))).encode()
-        yield onnx.numpy_helper.to_array(tensor).tobytes()
+        yield _value(tensor)
     for node in graph.node:
         bare = onnx.NodeProto()
         bare.CopyFrom(node)

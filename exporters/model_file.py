@@ -15,6 +15,7 @@ from google.protobuf.message import DecodeError
 from exporters.errors import ExportError, GraphError
 from exporters.graph import checked, fingerprint
 from service.contract import Contract
+from service.session import digest_file
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _ID_DIGITS = 12
@@ -31,13 +32,18 @@ def model_id(name: str, model: onnx.ModelProto) -> str:
 
 
 def write(path: Path, model: onnx.ModelProto, contract: Contract) -> None:
-    """Writes `model` with `contract` in its metadata, replacing `path` in one step."""
+    """Writes `model` with `contract` in its metadata, replacing `path` in one step, and then its
+    digest beside it."""
     document = contract.to_metadata()
     kept = {entry.key: entry.value for entry in model.metadata_props} | document
     signed = onnx.ModelProto()
     signed.CopyFrom(model)
     onnx.helper.set_model_props(signed, kept)
-    write_atomically(path, checked(signed).SerializeToString(deterministic=True))
+    data = checked(signed).SerializeToString(deterministic=True)
+    beside = digest_file(path)
+    beside.unlink(missing_ok=True)  # a model with no digest loads, one with an older digest not
+    write_atomically(path, data)
+    write_atomically(beside, f"{hashlib.sha256(data).hexdigest()}  {path.name}\n".encode())
 
 
 def write_atomically(path: Path, data: bytes) -> None:

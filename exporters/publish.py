@@ -12,7 +12,7 @@ import onnx
 
 from exporters import model_file, parity
 from exporters.errors import ExportError
-from exporters.graph import TOOLS
+from exporters.graph import TOOLS, opset
 from exporters.parity import Embed, Parity
 from exporters.voices import voices
 from service.contract import Contract
@@ -87,7 +87,11 @@ def publish(candidate: Candidate, output: Path, *, speech: Path | None = None) -
         min_speech_samples=round(windows.min_speech_s * rate),
         dimension=candidate.original(probe).shape[1],
         short_windows=tuple(sorted(round(short * rate) for short in windows.short_s)),
-        provenance={**candidate.provenance, "tools": TOOLS, "parity": passed.record()},
+        provenance={
+            **candidate.provenance,
+            "tools": {"opset": opset(candidate.graph), **TOOLS},
+            "parity": passed.record(),
+        },
     )
     model_file.write(output, candidate.graph, contract)
     return contract

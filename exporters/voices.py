@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -35,14 +37,19 @@ def voices(folder: Path | None, *, rate: int, samples: int, count: int) -> tuple
 
 def recordings(folder: Path, *, rate: int, samples: int, count: int) -> Waveforms:
     """`(count, samples)`: recordings evenly spread over `folder`, each row as many as it takes."""
-    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES)
+    files = _files(folder)
     if not files:
         raise ExportError(f"{folder} holds no {', '.join(sorted(_SUFFIXES))} files")
     starts = np.linspace(0, len(files), count, endpoint=False).astype(int)
     return np.stack([_row(files, int(start), rate, samples) for start in starts])
 
 
-def _row(files: list[Path], start: int, rate: int, samples: int) -> NDArray[np.float32]:
+@cache
+def _files(folder: Path) -> tuple[Path, ...]:
+    return tuple(sorted(path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES))
+
+
+def _row(files: Sequence[Path], start: int, rate: int, samples: int) -> NDArray[np.float32]:
     pieces: list[NDArray[np.float32]] = []
     while sum(map(len, pieces)) < samples:
         pieces.append(_read(files[(start + len(pieces)) % len(files)], rate))

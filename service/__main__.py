@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -16,7 +17,7 @@ from rich.progress import track
 from rich.table import Table
 
 from service import models
-from service.client import Client, Decision, RawAudio, Speaker
+from service.client import Client, Decision, Duplicates, Match, RawAudio, Speaker
 from service.errors import ModelError, SaysoError
 from service.session import Session
 from service.settings import Settings
@@ -25,11 +26,14 @@ app = typer.Typer(
     help="Voice verification: enrol a voice, then ask whether a caller is that voice.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    add_completion=False,
 )
-speakers_app = typer.Typer(help="List, show and delete enrolled speakers.", no_args_is_help=True)
+speakers_app = typer.Typer(help="List, show, change and delete speakers.", no_args_is_help=True)
 app.add_typer(speakers_app, name="speakers")
 models_app = typer.Typer(help="List, show and verify model files.", no_args_is_help=True)
 app.add_typer(models_app, name="models")
+groups_app = typer.Typer(help="Make groups of speakers, for identify.", no_args_is_help=True)
+app.add_typer(groups_app, name="groups")
 
 out = Console()
 err = Console(stderr=True)
@@ -38,6 +42,8 @@ Server = Annotated[
     str, typer.Option("--server", envvar="SAYSO_SERVER", help="The server's host:port.")
 ]
 SpeakerId = Annotated[str, typer.Argument(help="Your own id for the speaker, 1 to 128 characters.")]
+SpeakerIds = Annotated[list[str], typer.Argument(help="Ids of speakers.")]
+GroupName = Annotated[str, typer.Argument(help="The group's name, 1 to 64 characters.")]
 Recordings = Annotated[
     list[Path],
     typer.Argument(help="WAV, FLAC or Ogg files; raw samples with --encoding.", exists=True),
@@ -48,6 +54,9 @@ EncodingOption = Annotated[
 ]
 Rate = Annotated[int, typer.Option(help="For raw samples: hertz, 8000 to 48000.")]
 ChannelOption = Annotated[int, typer.Option(help="The speaker's channel, from 0.", min=0, max=1)]
+Consent = Annotated[
+    str | None, typer.Option(help="Your own reference to the speaker's consent, given now.")
+]
 
 ModelFile = Annotated[Path, typer.Argument(help="Contract model file (.onnx).")]
 ModelFolder = Annotated[
@@ -123,21 +132,39 @@ def enroll(
     replace: Annotated[
         bool, typer.Option("--replace", help="Forget what was enrolled before.")
     ] = False,
+    consent: Consent = None,
+    duplicates: Annotated[
+        Duplicates | None,
+        typer.Option(help="What to do with a voice enrolled under another id. [the server's]"),
+    ] = None,
+    confirm: Annotated[
+        bool, typer.Option("--confirm", help="Ask for `speakers confirm` before first use.")
+    ] = False,
 ) -> None:
-    """Enrols a speaker from recordings, or adds them to what is enrolled."""
+    """Enrols a speaker from recordings, or adds them to what is enrolled.
+
+    Exit status 0 when every recording was added and no more speech is needed.
+    """
     raw = RawAudio(encoding, sample_rate) if encoding else None
     with _one_line_errors(), Client(server) as sayso:
-        needed_s = 0.0
+        needed_s, refused = 0.0, False
         for index, path in enumerate(track(recordings, "enrolling", console=err, transient=True)):
             done = sayso.enroll(
-                speaker_id, path, raw=raw, channel=channel, replace=replace and index == 0
+                speaker_id,
+                path,
+                raw=raw,
+                channel=channel,
+                replace=replace and index == 0,
+                consent=consent,
+                require_confirmation=confirm,
+                duplicates=duplicates,
             )
-            needed_s = done.speech_needed_s
+            needed_s, refused = done.speech_needed_s, refused or not done.stored
             out.print(
                 f"{path.name}: {done.explanation}; {done.net_speech_s:.1f} s of net speech in all",
                 highlight=False,
             )
-    if needed_s > 0:
+    if needed_s > 0 or refused:
         raise typer.Exit(1)
 
 
@@ -175,13 +202,116 @@ def verify(
         raise typer.Exit(1)
 
 
-def _decisions_table(names: list[str], decisions: list[Decision]) -> Table:
+@app.command()
+def identify(
+    group: GroupName,
+    recordings: Recordings,
+    server: Server = LOCAL,
+    encoding: EncodingOption = None,
+    sample_rate: Rate = 8000,
+    channel: ChannelOption = 0,
+    candidates: Annotated[int, typer.Option(help="How many to show.", min=1, max=100)] = 3,
+    target_false_match_rate: Annotated[
+        float | None,
+        typer.Option(help="Take this share of strangers for a member, e.g. 0.01. [the server's]"),
+    ] = None,
+) -> None:
+    """Finds who of a group is speaking; exit status 0 when every recording is of a member."""
+    raw = RawAudio(encoding, sample_rate) if encoding else None
+    with _one_line_errors(), Client(server) as sayso:
+        found = [
+            sayso.identify(
+                group,
+                path,
+                raw=raw,
+                channel=channel,
+                target_false_match_rate=target_false_match_rate,
+                max_candidates=candidates,
+            )
+            for path in track(recordings, "identifying", console=err, transient=True)
+        ]
+    out.print(
+        _decisions_table(
+            [path.name for path in recordings],
+            [each.decision for each in found],
+            candidates=[each.candidates for each in found],
+        )
+    )
+    if not all(each.decision.accepted for each in found):
+        raise typer.Exit(1)
+
+
+def _decisions_table(
+    names: list[str],
+    decisions: list[Decision],
+    *,
+    candidates: list[tuple[Match, ...]] | None = None,
+) -> Table:
     table = Table("recording", "decision", "LLR", "threshold", "cosine", "net speech", "why")
-    for name, made in zip(names, decisions, strict=True):
+    if candidates is not None:
+        table.add_column("candidates, by LLR")
+    for index, (name, made) in enumerate(zip(names, decisions, strict=True)):
         numbers = (made.llr, made.threshold_llr, made.cosine)
         scores = ("" if number is None else f"{number:.2f}" for number in numbers)
-        table.add_row(name, made.outcome, *scores, f"{made.net_speech_s:.1f} s", made.explanation)
+        row = [name, made.outcome, *scores, f"{made.net_speech_s:.1f} s", made.explanation]
+        if candidates is not None:
+            row.append("\n".join(f"{at.speaker_id} {at.llr:.2f}" for at in candidates[index]))
+        table.add_row(*map(escape, row))
     return table
+
+
+@groups_app.command("create")
+def create_group(
+    name: GroupName,
+    server: Server = LOCAL,
+    description: Annotated[str, typer.Option(help="For people, at most 256 characters.")] = "",
+) -> None:
+    """Makes an empty group."""
+    with _one_line_errors(), Client(server) as sayso:
+        sayso.create_group(name, description)
+    out.print("created", highlight=False)
+
+
+@groups_app.command("list")
+def list_groups(server: Server = LOCAL) -> None:
+    """Lists the groups, in the order of their names."""
+    table = Table("group", "members", "description")
+    with _one_line_errors(), Client(server) as sayso:
+        for group in sayso.groups():
+            table.add_row(escape(group.name), str(group.members), escape(group.description))
+    out.print(table)
+
+
+@groups_app.command("delete")
+def delete_group(name: GroupName, server: Server = LOCAL) -> None:
+    """Removes a group; its speakers stay enrolled."""
+    with _one_line_errors(), Client(server) as sayso:
+        sayso.delete_group(name)
+    out.print("deleted", highlight=False)
+
+
+@groups_app.command("add")
+def add_members(name: GroupName, speaker_ids: SpeakerIds, server: Server = LOCAL) -> None:
+    """Adds enrolled speakers to a group."""
+    with _one_line_errors(), Client(server) as sayso:
+        sayso.add_members(name, speaker_ids)
+    out.print("added", highlight=False)
+
+
+@groups_app.command("remove")
+def remove_members(name: GroupName, speaker_ids: SpeakerIds, server: Server = LOCAL) -> None:
+    """Takes speakers out of a group; they stay enrolled."""
+    with _one_line_errors(), Client(server) as sayso:
+        sayso.remove_members(name, speaker_ids)
+    out.print("removed", highlight=False)
+
+
+@groups_app.command("members")
+def list_members(name: GroupName, server: Server = LOCAL) -> None:
+    """Prints the ids of a group's speakers, one a line."""
+    with _one_line_errors(), Client(server) as sayso:
+        for speaker_id in sayso.members(name):
+            out.print(escape(speaker_id), highlight=False, soft_wrap=True)
 
 
 @speakers_app.command("list")
@@ -195,7 +325,52 @@ def list_speakers(server: Server = LOCAL) -> None:
 def show_speaker(speaker_id: SpeakerId, server: Server = LOCAL) -> None:
     """Shows what is known of one speaker; never its vectors."""
     with _one_line_errors(), Client(server) as sayso:
-        out.print(_speakers_table([sayso.get(speaker_id)]))
+        out.print(_speaker_table(sayso.get(speaker_id)))
+
+
+@speakers_app.command("update")
+def update_speaker(
+    speaker_id: SpeakerId,
+    server: Server = LOCAL,
+    metadata: Annotated[
+        list[str] | None,
+        typer.Option(help="key=value; once for each entry. Replaces what there is."),
+    ] = None,
+    consent: Consent = None,
+) -> None:
+    """Changes a speaker's metadata, consent, or both."""
+    entries = _entries(metadata) if metadata else None
+    with _one_line_errors(), Client(server) as sayso:
+        updated = sayso.update(speaker_id, metadata=entries, consent=consent)
+    out.print(_speaker_table(updated))
+
+
+@speakers_app.command("opt-out")
+def opt_out(speaker_id: SpeakerId, server: Server = LOCAL) -> None:
+    """Erases a speaker's voice at once and refuses to enrol it again."""
+    with _one_line_errors(), Client(server) as sayso:
+        out.print(_speaker_table(sayso.opt_out(speaker_id)))
+
+
+@speakers_app.command("opt-in")
+def opt_in(speaker_id: SpeakerId, server: Server = LOCAL) -> None:
+    """Lets one who opted out enrol again."""
+    with _one_line_errors(), Client(server) as sayso:
+        out.print(_speaker_table(sayso.opt_in(speaker_id)))
+
+
+@speakers_app.command("undo")
+def undo_enrollment(speaker_id: SpeakerId, server: Server = LOCAL) -> None:
+    """Takes back the latest enrolment."""
+    with _one_line_errors(), Client(server) as sayso:
+        out.print(_speaker_table(sayso.undo(speaker_id)))
+
+
+@speakers_app.command("confirm")
+def confirm_enrollment(speaker_id: SpeakerId, server: Server = LOCAL) -> None:
+    """Releases an enrolment that waits for it."""
+    with _one_line_errors(), Client(server) as sayso:
+        out.print(_speaker_table(sayso.confirm(speaker_id)))
 
 
 @speakers_app.command("delete")
@@ -204,6 +379,13 @@ def delete_speaker(speaker_id: SpeakerId, server: Server = LOCAL) -> None:
     with _one_line_errors(), Client(server) as sayso:
         sayso.delete(speaker_id)
     out.print("deleted", highlight=False)
+
+
+def _entries(pairs: list[str]) -> dict[str, str]:
+    for pair in pairs:
+        if "=" not in pair:
+            raise typer.BadParameter(f"{pair!r} is not key=value", param_hint="--metadata")
+    return dict(pair.split("=", 1) for pair in pairs)
 
 
 def _speakers_table(speakers: "Iterator[Speaker] | list[Speaker]") -> Table:
@@ -215,9 +397,37 @@ def _speakers_table(speakers: "Iterator[Speaker] | list[Speaker]") -> Table:
             f"{speaker.net_speech_s:.1f} s",
             f"{speaker.speech_needed_s:.1f} s",
             ", ".join(speaker.model_ids),
-            ", ".join(f"{key}={value}" for key, value in speaker.metadata.items()),
+            _metadata(speaker),
         )
     return table
+
+
+def _speaker_table(speaker: Speaker) -> Table:
+    """One speaker in full, from top to bottom."""
+    facts = {
+        "speaker": speaker.speaker_id,
+        "state": speaker.state,
+        "net speech": f"{speaker.net_speech_s:.1f} s",
+        "still needed": f"{speaker.speech_needed_s:.1f} s",
+        "models": ", ".join(speaker.model_ids),
+        "metadata": _metadata(speaker),
+        "consent": _dated(speaker.consent, speaker.consented_at),
+        "opted out": _dated("", speaker.opted_out_at),
+        "expires": _dated("", speaker.expires_at),
+        "can be undone": f"{speaker.undo_levels} enrolments",
+    }
+    table = Table("", "", show_header=False)
+    for name, value in facts.items():
+        table.add_row(name, escape(value))
+    return table
+
+
+def _metadata(speaker: Speaker) -> str:
+    return ", ".join(f"{key}={value}" for key, value in speaker.metadata.items())
+
+
+def _dated(text: str | None, at: datetime | None) -> str:
+    return f"{text or ''} {at:%Y-%m-%d %H:%M} UTC".strip() if at else ""
 
 
 @models_app.command("list")

@@ -3,7 +3,7 @@
 import enum
 import itertools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from service.contract import Calibration
 from service.errors import InvalidArgument
@@ -18,6 +18,7 @@ class Outcome(enum.Enum):
     INCONCLUSIVE = enum.auto()
     NOT_ENROLLED = enum.auto()
     OPTED_OUT = enum.auto()
+    EXPIRED = enum.auto()
 
 
 class Reason(enum.Enum):
@@ -25,6 +26,11 @@ class Reason(enum.Enum):
     NO_SPEECH = enum.auto()
     TOO_NOISY = enum.auto()
     CLIPPED = enum.auto()
+    UNDECIDED = enum.auto()
+    VOICE_CHANGED = enum.auto()
+    VOICE_MISMATCH = enum.auto()
+    MULTIPLE_VOICES = enum.auto()
+    ALREADY_ENROLLED = enum.auto()
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,13 +66,46 @@ class Demands:
 
 
 @dataclass(frozen=True, slots=True)
+class SequentialTest:
+    """Wald's sequential probability ratio test (Wald 1945) on the log-likelihood ratio of all
+    speech so far: decide as soon as it leaves the open interval between two bounds.
+
+    `max_speech_s` of net speech end it with the fixed decision.
+    """
+
+    false_match_rate: float
+    false_non_match_rate: float
+    max_speech_s: float
+
+    def __post_init__(self) -> None:
+        for name in ("false_match_rate", "false_non_match_rate"):
+            if not 0 < getattr(self, name) < 0.5:
+                raise InvalidArgument(
+                    "must be above 0 and below 0.5", field=f"policy.sequential.{name}"
+                )
+        if not 0 < self.max_speech_s < math.inf:
+            raise InvalidArgument("must be above 0", field="policy.sequential.max_net_speech_s")
+
+    @property
+    def accept_llr(self) -> float:
+        """Wald's upper bound: log of (1 - false-non-match rate) / false-match rate."""
+        return math.log((1 - self.false_non_match_rate) / self.false_match_rate)
+
+    @property
+    def reject_llr(self) -> float:
+        """Wald's lower bound: log of false-non-match rate / (1 - false-match rate)."""
+        return math.log(self.false_non_match_rate / (1 - self.false_match_rate))
+
+
+@dataclass(frozen=True, slots=True)
 class Policy:
     """How to decide. `criterion` is a target false-match rate or costs; `origin` says who chose
-    it and ends up in the threshold's source."""
+    it and ends up in the threshold's source. `sequential` lets a stream decide early."""
 
     criterion: float | Costs
     origin: str
     demands: Demands
+    sequential: SequentialTest | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.criterion, float) and not 0 < self.criterion < 1:
@@ -165,6 +204,51 @@ def decide(score: Score, threshold: Threshold, quality: Quality, model_id: str) 
     )
 
 
+def decide_early(score: Score, test: SequentialTest, quality: Quality, model_id: str) -> Decision:
+    """The sequential decision: ACCEPTED or REJECTED beyond Wald's bounds, UNDECIDED between."""
+    targets = f"{test.false_match_rate:.3g} / {test.false_non_match_rate:.3g}"
+    accept, reject = (
+        Threshold(llr, f"sequential test at error rates {targets}")
+        for llr in (test.accept_llr, test.reject_llr)
+    )
+    if score.llr >= accept.llr:
+        return decide(score, accept, quality, model_id)
+    if score.llr <= reject.llr:
+        return replace(
+            decide(score, accept, quality, model_id),
+            outcome=Outcome.REJECTED,
+            threshold=reject,
+            explanation=(
+                f"log-likelihood ratio {score.llr:.2f} is at or below {reject.llr:.2f} "
+                f"from {reject.source}"
+            ),
+        )
+    return Decision(
+        outcome=Outcome.INCONCLUSIVE,
+        model_id=model_id,
+        explanation=explain((Reason.UNDECIDED,), 0.0),
+        reasons=(Reason.UNDECIDED,),
+        score=score,
+        threshold=accept,
+        quality=quality,
+        speech_needed_s=max(0.0, test.max_speech_s - quality.net_speech_s),
+    )
+
+
+def voice_changed(score: Score, threshold: Threshold, quality: Quality, model_id: str) -> Decision:
+    """The voice was accepted earlier in the call, and who speaks now is not it."""
+    reasons = (Reason.VOICE_CHANGED,)
+    return Decision(
+        Outcome.REJECTED,
+        model_id,
+        explain(reasons, 0.0),
+        reasons=reasons,
+        score=score,
+        threshold=threshold,
+        quality=quality,
+    )
+
+
 def inconclusive(
     reasons: tuple[Reason, ...], quality: Quality, demands: Demands, model_id: str
 ) -> Decision:
@@ -186,6 +270,11 @@ def explain(reasons: tuple[Reason, ...], needed_s: float) -> str:
         Reason.NO_SPEECH: f"no speech was heard; {needed_s:.1f} s are needed",
         Reason.NOT_ENOUGH_SPEECH: f"{needed_s:.1f} s more of net speech are needed",
         Reason.TOO_NOISY: "the signal-to-noise ratio is below the limit",
+        Reason.UNDECIDED: "the evidence so far is between the bounds; more speech will decide",
+        Reason.VOICE_CHANGED: "the voice changed during the call",
+        Reason.VOICE_MISMATCH: "it does not match the voice enrolled so far",
+        Reason.MULTIPLE_VOICES: "the recording does not sound like one person",
+        Reason.ALREADY_ENROLLED: "the voice is already enrolled under another speaker",
         Reason.CLIPPED: "too many samples are at full scale; lower the input level",
     }
     return "; ".join(clauses[reason] for reason in reasons)

@@ -7,6 +7,7 @@ A whole recording is a stream of one piece. Nothing here blocks the event loop.
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -28,17 +29,20 @@ Samples: TypeAlias = NDArray[np.float32]  # (n,)
 Embedding: TypeAlias = NDArray[np.float32]  # (dimension,)
 Infer: TypeAlias = Callable[[Sequence[Samples]], Awaitable[Sequence[Embedding]]]
 
+LATEST_WINDOWS = 2
 _NOTHING = np.zeros(0, np.float32)
 
 
 @dataclass(frozen=True, slots=True)
 class Utterance:
     """`embedding` is the L2-normalised mean over `windows`, None when there was less net speech
-    than the contract asks for."""
+    than the contract asks for. `coherence` is the mean cosine between two of the windows, None
+    when there are fewer than two."""
 
     embedding: Embedding | None
     quality: Quality
     windows: int
+    coherence: float | None = None
 
 
 class EmbedStream:
@@ -58,6 +62,7 @@ class EmbedStream:
         self._speech_samples = 0
         self._sum = np.zeros(contract.dimension)
         self._windows = 0
+        self._latest: deque[Embedding] = deque(maxlen=LATEST_WINDOWS)
 
     @property
     def quality(self) -> Quality:
@@ -66,15 +71,21 @@ class EmbedStream:
 
     @property
     def windows(self) -> int:
-        """How many windows `embedding` is the mean of."""
+        """How many whole windows there were so far."""
         return self._windows
 
     @property
-    def embedding(self) -> Embedding | None:
-        """So far, or None before the first whole window or with too little net speech."""
-        if not self._windows or not self._enough:
+    def latest(self) -> Embedding | None:
+        """The L2-normalised mean of the last `LATEST_WINDOWS` whole windows, once there are
+        as many: who speaks now."""
+        if len(self._latest) < LATEST_WINDOWS:
             return None
-        return l2_normalized(self._sum.astype(np.float32))
+        return l2_normalized(np.stack(self._latest).mean(axis=0))
+
+    @property
+    def latest_s(self) -> float:
+        """Seconds of speech behind `latest`."""
+        return self._contract.window_s + (LATEST_WINDOWS - 1) * self._contract.hop_s
 
     async def push(self, samples: Samples) -> None:
         """Takes the next `samples (n,)` at the contract's rate, and embeds the windows they
@@ -84,14 +95,27 @@ class EmbedStream:
     async def finish(self, samples: Samples = _NOTHING) -> Utterance:
         """Takes the last `samples (n,)` and embeds all that is left; to be called once."""
         await self._add(self._conclude, samples)
-        return Utterance(self.embedding, self.quality, self._windows)
+        return self._utterance(self._sum, self._windows)
+
+    async def so_far(self) -> Utterance:
+        """What the whole windows give, or before the first one what `finish` would give now."""
+        if self._windows or not self._enough:
+            return self._utterance(self._sum, self._windows)
+        ending = await self._infer(list(self._ending()))
+        return self._utterance(np.stack(ending).astype(np.float64).sum(axis=0), len(ending))
+
+    def _utterance(self, total: NDArray[np.float64], windows: int) -> Utterance:
+        if not windows or not self._enough:
+            return Utterance(None, self.quality, windows)
+        pairs = windows * (windows - 1)
+        coherence = (float(total @ total) - windows) / pairs if pairs else None
+        return Utterance(l2_normalized(total.astype(np.float32)), self.quality, windows, coherence)
 
     async def _add(self, windows: Callable[[Samples], list[Samples]], samples: Samples) -> None:
         new = await asyncio.get_running_loop().run_in_executor(self._pool, windows, samples)
         for embedding in await self._infer(new):
-            if not np.isfinite(embedding).all():
-                raise SaysoError("the model gave an embedding that is not finite")
             self._sum += embedding
+            self._latest.append(embedding)
         self._windows += len(new)
 
     def _hear(self, samples: Samples) -> list[Samples]:
@@ -193,4 +217,6 @@ class Embedder:
         for start in range(0, len(windows), self._share):
             share = windows[start : start + self._share]
             embeddings += await self._batcher.submit_all(share)
+        if not all(np.isfinite(embedding).all() for embedding in embeddings):
+            raise SaysoError("the model gave an embedding that is not finite")
         return embeddings

@@ -4,6 +4,7 @@
     ├── InvalidArgument         INVALID_ARGUMENT     the caller corrects the request
     │   └── AudioError                               ... the audio in it
     ├── NotFound                NOT_FOUND            the caller names something that exists
+    ├── AlreadyExists           ALREADY_EXISTS       the caller chooses another name
     ├── FailedPrecondition      FAILED_PRECONDITION  the caller changes the state first
     ├── Aborted                 ABORTED              the caller reads again and retries
     ├── Overloaded              RESOURCE_EXHAUSTED   the caller waits `retry_after_s`
@@ -51,6 +52,10 @@ class AudioError(InvalidArgument):
 
 class NotFound(SaysoError):
     code = grpc.StatusCode.NOT_FOUND
+
+
+class AlreadyExists(SaysoError):
+    code = grpc.StatusCode.ALREADY_EXISTS
 
 
 class FailedPrecondition(SaysoError):

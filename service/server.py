@@ -6,6 +6,8 @@ settings -> session, voice activity, store -> embedder -> enroller, verifier -> 
 import asyncio
 import contextlib
 import logging
+import math
+import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -23,18 +25,22 @@ from sayso.v1 import (
 )
 
 from service.contract import Contract
-from service.decision import Demands, Policy
+from service.decision import Demands, Policy, SequentialTest
 from service.embedder import Embedder
-from service.enrolment import Enroller
-from service.errors import SettingsError, Unavailable
+from service.enrolment import Duplicates, Enroller, Rules
+from service.errors import SaysoError, SettingsError, Unavailable
+from service.identification import Identifier
 from service.interceptors import Around, errors_to_status, logged
-from service.rpc.requests import AudioLimits
+from service.rpc import messages
+from service.rpc.requests import TENANT, AudioLimits
 from service.rpc.speakers import SpeakerRpc
 from service.rpc.verification import VerificationRpc
+from service.rpc.watchlists import WatchlistRpc
 from service.session import Session
 from service.settings import DEFAULT_FALSE_MATCH_RATE, Settings
 from service.speech import VoiceActivity
 from service.store import Store, open_store
+from service.store.lifecycle import Retention, erase_expired
 from service.verification import Verifier
 
 log = logging.getLogger(__name__)
@@ -49,6 +55,7 @@ SERVICES = tuple(
 )
 _MESSAGE_SLACK = 2
 _STORE_PING_S = 1.0
+_DAY_S = 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +92,15 @@ async def serving(settings: Settings) -> AsyncIterator[Running]:
             )
         )
         server = _grpc_server(settings)
-        _add_services(server, settings, session.contract, embedder, store)
+        identifier = await stack.enter_async_context(
+            Identifier(
+                store,
+                session.contract,
+                policy=_policy(settings, session.contract),
+                retention=_retention(settings),
+            )
+        )
+        _add_services(server, settings, session.contract, embedder, store, identifier)
         statuses = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(statuses, server)
         reflection.enable_server_reflection(
@@ -97,6 +112,8 @@ async def serving(settings: Settings) -> AsyncIterator[Running]:
         stack.push_async_callback(_drain, server, statuses, settings.drain_s)
         watch = asyncio.create_task(_watch_store(store, statuses, reachable))
         stack.callback(watch.cancel)
+        sweep = asyncio.create_task(_erase_expired(store, _retention(settings)))
+        stack.callback(sweep.cancel)
         yield Running(address, session)
 
 
@@ -117,29 +134,40 @@ def _add_services(
     contract: Contract,
     embedder: Embedder,
     store: Store,
+    identifier: Identifier,
 ) -> None:
     demands = Demands(contract.min_speech_s, settings.min_snr_db, settings.max_clipping)
+    retention = _retention(settings)
     enroller = Enroller(
         store,
-        model_id=contract.model_id,
+        contract=contract,
         demands=demands,
         min_speech_s=settings.min_enroll_speech_s,
         max_vectors=settings.max_vectors,
+        rules=_rules(settings),
+        retention=retention,
     )
     voices = VerificationRpc(
         embedder=embedder,
         store=store,
         enroller=enroller,
-        verifier=Verifier(contract),
-        limits=AudioLimits(contract.sample_rate, settings.max_audio_s, settings.max_audio_bytes),
-        policy=_policy(settings, contract),
+        verifier=Verifier(contract, _retention(settings)),
+        identifier=identifier,
+        clock=time.time,
+        limits=AudioLimits(
+            contract.sample_rate,
+            settings.max_audio_s,
+            settings.max_audio_bytes,
+            settings.max_call_s,
+        ),
+        defaults=messages.Defaults(
+            _policy(settings, contract), _sequential(settings), contract.min_speech_s
+        ),
     )
     verification_pb2_grpc.add_VerificationServiceServicer_to_server(voices, server)
-    speakers = SpeakerRpc(store=store, enroller=enroller)
+    speakers = SpeakerRpc(store=store, enroller=enroller, retention=retention)
     speaker_pb2_grpc.add_SpeakerServiceServicer_to_server(speakers, server)
-    watchlist_pb2_grpc.add_WatchlistServiceServicer_to_server(
-        watchlist_pb2_grpc.WatchlistServiceServicer(), server
-    )
+    watchlist_pb2_grpc.add_WatchlistServiceServicer_to_server(WatchlistRpc(store=store), server)
 
 
 def _policy(settings: Settings, contract: Contract) -> Policy:
@@ -150,6 +178,33 @@ def _policy(settings: Settings, contract: Contract) -> Policy:
     if contract.operating_point is not None:
         return Policy(contract.operating_point.target_false_match_rate, "model", demands)
     return Policy(DEFAULT_FALSE_MATCH_RATE, "default", demands)
+
+
+def _retention(settings: Settings) -> Retention:
+    return Retention(settings.expire_after_days * _DAY_S or math.inf)
+
+
+def _rules(settings: Settings) -> Rules:
+    return Rules(
+        consent_required=settings.require_consent,
+        confirm=settings.confirm_enrollments,
+        match_llr=settings.enroll_match_llr,
+        coherence_llr=settings.enroll_coherence_llr,
+        duplicates=Duplicates(settings.duplicates),
+        duplicate_alarm_rate=settings.duplicate_alarm_rate,
+        duplicate_limit=settings.duplicate_limit,
+        adapt=settings.adapt,
+        adapt_margin_llr=settings.adapt_margin_llr,
+        adapt_speech_s=settings.adapt_min_speech_s,
+    )
+
+
+def _sequential(settings: Settings) -> SequentialTest:
+    return SequentialTest(
+        settings.sequential_false_match_rate,
+        settings.sequential_false_non_match_rate,
+        settings.sequential_max_speech_s,
+    )
 
 
 def _bind(server: grpc.aio.Server, listen: str) -> str:
@@ -186,6 +241,17 @@ async def _check_store(
     if reachable is not known:
         await _set_health(statuses, serving=reachable)
     return reachable
+
+
+async def _erase_expired(store: Store, retention: Retention) -> None:
+    """Once a day; what it cannot reach waits for the next."""
+    while math.isfinite(retention.expire_after_s):
+        try:
+            if erased := await erase_expired(store, TENANT, retention):
+                log.info("erased %d expired voices", erased)
+        except SaysoError as error:
+            log.warning("expired voices were not erased: %s", error)
+        await asyncio.sleep(_DAY_S)
 
 
 async def _set_health(statuses: health.aio.HealthServicer, *, serving: bool) -> None:

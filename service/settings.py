@@ -27,6 +27,7 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="log level")
 
     max_audio_s: float = Field(300.0, gt=0, description="seconds of audio in one request or stream")
+    max_call_s: float = Field(3600.0, gt=0, description="seconds of audio in one verified call")
     max_audio_bytes: int = Field(16 * 2**20, gt=0, description="bytes of audio in one request")
     max_batch: int = Field(16, ge=1, le=1024, description="windows in one inference batch")
     max_queue: int = Field(1024, ge=1, description="windows waiting before requests are refused")
@@ -44,6 +45,44 @@ class Settings(BaseSettings):
     min_snr_db: float = Field(0.0, description="signal-to-noise ratio for a decision, decibels")
     max_clipping: float = Field(0.1, ge=0, le=1, description="share of clipped speech samples")
     max_vectors: int = Field(50, ge=1, le=1000, description="vectors kept in one voiceprint")
+
+    require_consent: bool = Field(False, description="refuse enrolments without a consent")
+    confirm_enrollments: bool = Field(
+        False, description="an operator confirms each voice before its first use"
+    )
+    expire_after_days: float = Field(
+        1095.0, ge=0, description="days unused after which a voice is erased; 0: never"
+    )
+    enroll_match_llr: float = Field(
+        0.0, description="log-likelihood ratio of new speech to the voice enrolled so far"
+    )
+    enroll_coherence_llr: float = Field(
+        0.0, description="log-likelihood ratio between two windows of one recording, on average"
+    )
+    duplicates: Literal["allow", "flag", "refuse"] = Field(
+        "allow", description="enrolling a voice that is already enrolled under another id"
+    )
+    duplicate_alarm_rate: float = Field(
+        0.01, gt=0, lt=1, description="share of new voices taken for a duplicate"
+    )
+    duplicate_limit: int = Field(
+        10_000, ge=1, description="speakers searched for a duplicate; more are an error"
+    )
+    adapt: bool = Field(False, description="add the speech of confident accepts to the voice")
+    adapt_margin_llr: float = Field(
+        3.0, ge=0, description="log-likelihood ratio above the threshold for adaptation"
+    )
+    adapt_min_speech_s: float = Field(5.0, ge=0, description="net speech for adaptation")
+
+    sequential_false_match_rate: float = Field(
+        0.01, gt=0, lt=0.5, description="of a sequential test, where the request names none"
+    )
+    sequential_false_non_match_rate: float = Field(
+        0.01, gt=0, lt=0.5, description="of a sequential test, where the request names none"
+    )
+    sequential_max_speech_s: float = Field(
+        10.0, gt=0, description="net speech at which a sequential test decides all the same"
+    )
 
     drain_s: float = Field(10.0, ge=0, description="seconds in-flight calls may take at shutdown")
 

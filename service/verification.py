@@ -1,6 +1,6 @@
 """Verification: an utterance against an enrolled voice, and embeddings against embeddings."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,18 +12,38 @@ from service.decision import (
     Outcome,
     Policy,
     Score,
+    SequentialTest,
+    Threshold,
     decide,
+    decide_early,
     inconclusive,
     shortcomings,
     threshold_for,
+    voice_changed,
 )
 from service.embedder import Utterance
 from service.errors import FailedPrecondition, InvalidArgument
+from service.quality import Quality
 from service.scoring import Measures, cosine, l2_normalized, log_likelihood_ratio, voice
 from service.store import Speaker, SpeakerState, Voiceprint
+from service.store.lifecycle import FOR_EVER, Retention
 
 _UNIT_TOLERANCE = 1e-3
 _UNKNOWN_SNR_DB = 20.0
+
+
+_REFUSALS: Mapping[SpeakerState, tuple[Outcome, str]] = {
+    SpeakerState.OPTED_OUT: (Outcome.OPTED_OUT, "the speaker opted out"),
+    SpeakerState.EXPIRED: (Outcome.EXPIRED, "the voice was unused for too long; enrol again"),
+    SpeakerState.PENDING: (
+        Outcome.NOT_ENROLLED,
+        "the enrolment is not complete; enrol more speech",
+    ),
+    SpeakerState.UNCONFIRMED: (
+        Outcome.NOT_ENROLLED,
+        "the enrolment waits for an operator's confirmation",
+    ),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,23 +64,20 @@ class Comparison:
 class Verifier:
     """Scores in the space of one model and decides by its calibration."""
 
-    def __init__(self, contract: Contract) -> None:
+    def __init__(self, contract: Contract, retention: Retention = FOR_EVER) -> None:
         self._contract = contract
+        self._retention = retention
 
     def claimed(self, speaker: Speaker | None) -> Voiceprint | Decision:
         """The voiceprint to compare with, or the decision that needs no audio."""
         if speaker is None:
             return self._refused(Outcome.NOT_ENROLLED, "no such speaker; enrol first")
-        if speaker.state is SpeakerState.OPTED_OUT:
-            return self._refused(Outcome.OPTED_OUT, "the speaker opted out")
+        if refusal := _REFUSALS.get(self._retention.state(speaker)):
+            return self._refused(*refusal)
         held = speaker.voiceprints.get(self._contract.model_id)
         if held is None:
             return self._refused(
                 Outcome.NOT_ENROLLED, "enrolled with another model only; enrol with this one"
-            )
-        if speaker.state is SpeakerState.PENDING:
-            return self._refused(
-                Outcome.NOT_ENROLLED, "the enrolment is not complete; enrol more speech"
             )
         return held
 
@@ -69,11 +86,44 @@ class Verifier:
 
         Raises `FailedPrecondition` when the model has no calibration.
         """
+        return self._decided(held, utterance, policy, None)
+
+    def so_far(self, held: Voiceprint, utterance: Utterance, policy: Policy) -> Decision:
+        """As `verify` while more speech may come: sequential where the policy says so."""
+        test = policy.sequential
+        ended = test is not None and utterance.quality.net_speech_s >= test.max_speech_s
+        return self._decided(held, utterance, policy, None if ended else test)
+
+    def changed(
+        self, held: Voiceprint, now: Known, quality: Quality, policy: Policy
+    ) -> Decision | None:
+        """REJECTED when the voice heard `now` is not the one enrolled, else None."""
+        test = policy.sequential
+        score = self._score(held, now)
+        threshold = threshold_for(policy, self._calibration())
+        if test is not None:
+            threshold = Threshold(test.reject_llr, "sequential test, lower bound")
+        if score.llr >= threshold.llr:
+            return None
+        return voice_changed(score, threshold, quality, self._contract.model_id)
+
+    def _decided(
+        self,
+        held: Voiceprint,
+        utterance: Utterance,
+        policy: Policy,
+        test: SequentialTest | None,
+    ) -> Decision:
         threshold = threshold_for(policy, self._calibration())
         if reasons := shortcomings(utterance.quality, policy.demands):
             return inconclusive(reasons, utterance.quality, policy.demands, self._contract.model_id)
-        score = self._score(held, utterance)
-        return decide(score, threshold, utterance.quality, self._contract.model_id)
+        quality, model_id = utterance.quality, self._contract.model_id
+        assert utterance.embedding is not None, "the policy demands what the model needs"
+        heard = Known(utterance.embedding, quality.net_speech_s, quality.snr_db)
+        score = self._score(held, heard)
+        if test is not None:
+            return decide_early(score, test, quality, model_id)
+        return decide(score, threshold, quality, model_id)
 
     def compare(self, left: Known, right: Known) -> Comparison:
         """Two embeddings; the ratio needs a calibration and the net speech of both sides."""
@@ -113,11 +163,8 @@ class Verifier:
             raise InvalidArgument("is not L2-normalised", field=f"{field}.values")
         return Known(l2_normalized(embedding), speech_s, snr_db)
 
-    def _score(self, held: Voiceprint, utterance: Utterance) -> Score:
+    def _score(self, held: Voiceprint, heard: Known) -> Score:
         enrolled = Known(voice(held.vectors, held.speech_s), float(held.speech_s.sum()), None)
-        assert utterance.embedding is not None, "checked by the caller"
-        quality = utterance.quality
-        heard = Known(utterance.embedding, quality.net_speech_s, quality.snr_db)
         compared = self.compare(enrolled, heard)
         assert compared.llr is not None, "there is a calibration and net speech on both sides"
         return Score(compared.cosine, compared.llr)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -14,9 +16,9 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from training import config, data, encoders
+from training import checkpoint, config, data, encoders
 from training.encoders.size import multiply_accumulates, parameters
-from training.errors import TrainingError
+from training.errors import ConfigError, TrainingError
 from training.train import Limits, train
 from training.validation import Errors
 
@@ -82,6 +84,27 @@ def noises_beside(manifest: Path, folder: Path | None, rate_hz: int) -> tuple[da
     return data.load_noises(folder, rate_hz)
 
 
+class Device(StrEnum):
+    AUTO = "auto"
+    CPU = "cpu"
+    CUDA = "cuda"
+
+
+def settle(device: Device, threads: int) -> torch.device:
+    """Pick the device, and its reproducible kernels, so that a resumed run repeats itself."""
+    torch.set_flush_denormal(True)
+    if threads:
+        torch.set_num_threads(threads)
+    has_cuda = torch.cuda.is_available()
+    if device is Device.CUDA and not has_cuda:
+        raise ConfigError("torch sees no CUDA device here")
+    if device is Device.CPU or not has_cuda:
+        return torch.device("cpu")
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    return torch.device("cuda")
+
+
 @app.command()
 def run(
     recipe: RecipeName,
@@ -95,24 +118,29 @@ def run(
         typer.Option(help="Folder of noise recordings.", show_default="noise/ beside the manifest"),
     ] = None,
     resume: Annotated[bool, typer.Option(help="Go on from last.pt in the run folder.")] = False,
+    start_from: Annotated[
+        Path | None,
+        typer.Option(help="Begin with the weights of this checkpoint of another run."),
+    ] = None,
     max_minutes: Annotated[
-        float, typer.Option(help="Stop after so many minutes of training; resume later.")
+        float, typer.Option(min=0, help="Stop after so many minutes of training; resume later.")
     ] = math.inf,
-    workers: Annotated[int, typer.Option(help="Processes that prepare batches.")] = 1,
+    workers: Annotated[
+        int, typer.Option(min=0, help="Processes that prepare batches; 0 prepares them in turn.")
+    ] = 1,
     threads: Annotated[
-        int, typer.Option(help="CPU threads of the model; 0 is torch's default.")
+        int, typer.Option(min=0, help="CPU threads of the model; 0 is torch's default.")
     ] = 0,
     device: Annotated[
-        str, typer.Option(help="cpu or cuda.", show_default="cuda when there is one")
-    ] = "",
+        Device, typer.Option(help="auto is cuda when there is one, else cpu.")
+    ] = Device.AUTO,
 ) -> None:
     """Train an encoder by a recipe; prints the best checkpoint's path."""
     with one_line_errors():
         chosen = config.load(recipe)
-        target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        torch.set_flush_denormal(True)
-        if threads:
-            torch.set_num_threads(threads)
+        resume_from = checkpoint.previous(output, chosen, resume=resume)
+        other = checkpoint.load(start_from) if start_from is not None else None
+        target = settle(device, threads)
         rate_hz = chosen.front_end.sample_rate_hz
         clips = data.read_manifest(manifest, split)
         noises = noises_beside(manifest, noise, rate_hz)
@@ -129,7 +157,8 @@ def run(
                 reporter=ConsoleReporter(progress, chosen.schedule.steps),
                 device=target,
                 limits=Limits(max_s=60 * max_minutes),
-                resume=resume,
+                resume_from=resume_from,
+                start_from=other,
                 workers=workers,
             )
     sys.stdout.write(f"{best}\n")

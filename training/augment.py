@@ -13,6 +13,7 @@ import numpy.typing as npt
 from scipy import fft, signal
 
 from training.config import Augmentation, Range
+from training.data import Pcm
 
 Waveform = npt.NDArray[np.float32]
 Rng = np.random.Generator
@@ -21,27 +22,27 @@ TELEPHONE_HZ = 8000
 MU = 255.0
 A = 87.6
 SILENCE = 1e-8
+FULL_SCALE = 32768.0
 
 
-def rms(waveform: Waveform) -> float:
+def rms(waveform: npt.NDArray[np.floating]) -> float:
     return float(np.sqrt(np.mean(np.square(waveform, dtype=np.float64))))
 
 
-def wrapped(audio: npt.NDArray[np.generic], samples: int, position: float) -> Waveform:
-    """A crop as float32; shorter audio is repeated, as the server does, never zero-padded."""
-    if audio.size <= samples:
-        crop = np.resize(audio, samples)
-    else:
-        start = round(position * (audio.size - samples))
-        crop = audio[start : start + samples]
-    scale = 1 / 32768 if audio.dtype == np.int16 else 1.0
-    return crop.astype(np.float32) * np.float32(scale)
+def wrapped(audio: Pcm | Waveform, samples: int, position: float) -> Waveform:
+    """A crop at full scale 1; shorter audio is repeated, as the server does, not zero-padded.
+
+    `position` from 0 to 1 places it between the audio's start and its end.
+    """
+    start = round(position * max(0, audio.size - samples))
+    full_scale = FULL_SCALE if audio.dtype == np.int16 else 1.0
+    return np.resize(audio[start : start + samples] / np.float32(full_scale), samples)
 
 
 def add_noise(speech: Waveform, noise: Waveform, snr_db: float) -> Waveform:
     """Their sum, the noise scaled to lie `snr_db` below the speech; silent noise adds nothing."""
     gain = rms(speech) / max(rms(noise), SILENCE) * 10 ** (-snr_db / 20)
-    return speech + noise * np.float32(gain)
+    return np.asarray(speech + noise * gain, np.float32)
 
 
 def room_response(
@@ -60,8 +61,8 @@ def room_response(
 
 def reverberate(speech: Waveform, response: npt.NDArray[np.float64]) -> Waveform:
     """Convolution, cut to the length of the speech and brought back to its level."""
-    wet = signal.oaconvolve(speech, response)[: speech.size].astype(np.float32)
-    return wet * np.float32(rms(speech) / max(rms(wet), SILENCE))
+    wet = signal.oaconvolve(speech, response)[: speech.size]
+    return np.asarray(wet * (rms(speech) / max(rms(wet), SILENCE)), np.float32)
 
 
 def equalise(
@@ -74,8 +75,7 @@ def equalise(
     spectrum = fft.rfft(speech)
     bins_hz = np.linspace(0.0, sample_rate_hz / 2, spectrum.size)
     curve_db = np.interp(np.log(np.maximum(bins_hz, 1.0)), np.log(centres_hz), gains_db)
-    filtered: Waveform = fft.irfft(spectrum * 10 ** (curve_db / 20), speech.size)
-    return filtered.astype(np.float32)
+    return np.asarray(fft.irfft(spectrum * 10 ** (curve_db / 20), speech.size), np.float32)
 
 
 def handset(
@@ -91,7 +91,8 @@ def mu_law(speech: Waveform) -> Waveform:
     """Through 8 bits of the continuous mu-law that ITU-T G.711 approximates by segments."""
     squeezed = np.sign(speech) * np.log1p(MU * np.minimum(np.abs(speech), 1.0)) / np.log1p(MU)
     code = np.round(squeezed * 127.0) / 127.0
-    return (np.sign(code) * np.expm1(np.abs(code) * np.log1p(MU)) / MU).astype(np.float32)
+    restored = np.sign(code) * np.expm1(np.abs(code) * np.log1p(MU)) / MU
+    return np.asarray(restored, np.float32)
 
 
 def a_law(speech: Waveform) -> Waveform:
@@ -101,7 +102,7 @@ def a_law(speech: Waveform) -> Waveform:
     squeezed = np.where(linear, A * size, 1.0 + np.log(np.maximum(A * size, 1.0))) / slope
     code = (np.floor(squeezed * 128.0).clip(max=127.0) + 0.5) / 128.0
     restored = np.where(code < 1 / slope, code * slope / A, np.exp(code * slope - 1.0) / A)
-    return (np.where(speech < 0, -1.0, 1.0) * restored).astype(np.float32)
+    return np.asarray(np.where(speech < 0, -restored, restored), np.float32)
 
 
 def telephone(
@@ -125,8 +126,7 @@ def telephone(
     wide = np.zeros_like(spectrum)
     wide[: coded.size] = coded
     wide[coded.size - 1] = 0.0
-    restored: Waveform = fft.irfft(wide, speech.size) / ratio
-    return restored.astype(np.float32)
+    return np.asarray(fft.irfft(wide, speech.size) / ratio, np.float32)
 
 
 class Channel:
@@ -140,8 +140,8 @@ class Channel:
         self,
         settings: Augmentation,
         sample_rate_hz: int,
-        noises: Sequence[npt.NDArray[np.int16]],
-        voices: Sequence[npt.NDArray[np.int16]],
+        noises: Sequence[Pcm],
+        voices: Sequence[Pcm],
     ) -> None:
         self._settings = settings
         self._rate_hz = sample_rate_hz
@@ -186,11 +186,11 @@ class Channel:
             companding=mu_law if rng.random() < 0.5 else a_law,
         )
 
-    def _cut(self, recordings: Sequence[npt.NDArray[np.int16]], samples: int, rng: Rng) -> Waveform:
-        return wrapped(recordings[rng.integers(len(recordings))], samples, rng.random())
+    def _cut(self, recordings: Sequence[Pcm], samples: int, rng: Rng) -> Waveform:
+        return wrapped(recordings[int(rng.integers(len(recordings)))], samples, rng.random())
 
 
 def at_level(speech: Waveform, dbfs_range: Range, rng: Rng) -> Waveform:
     """At a drawn RMS level, clipped at full scale."""
     gain = 10 ** (rng.uniform(*dbfs_range) / 20) / max(rms(speech), SILENCE)
-    return np.clip(speech * np.float32(gain), -1.0, 1.0)
+    return np.asarray(np.clip(speech * gain, -1.0, 1.0), np.float32)

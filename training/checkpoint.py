@@ -20,6 +20,16 @@ from training.encoders import SpeakerEncoder
 from training.errors import CheckpointError
 
 VERSION = 1
+LAST, BEST = "last.pt", "best.pt"
+UNREADABLE = (
+    OSError,
+    RuntimeError,
+    EOFError,
+    LookupError,
+    TypeError,
+    ValueError,
+    pickle.UnpicklingError,
+)
 
 State = dict[str, Any]
 
@@ -77,20 +87,35 @@ def load(path: Path) -> Checkpoint:
     """Read on the CPU without running code from the file; CheckpointError when it is not ours."""
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        if content["version"] != VERSION:
+            raise CheckpointError(f"{path} has version {content['version']}, not {VERSION}")
+        return Checkpoint(
+            recipe=Recipe.model_validate_json(content["recipe"]),
+            progress=Progress(**json.loads(content["progress"])),
+            encoder=content["encoder"],
+            average=content["average"],
+            losses=content["losses"],
+            optimiser=content["optimiser"],
+            random=content["random"],
+        )
+    except UNREADABLE as error:
         raise CheckpointError(f"{path} is no readable checkpoint: {error}") from error
-    version = content.get("version") if isinstance(content, dict) else None
-    if version != VERSION:
-        raise CheckpointError(f"{path} has checkpoint version {version}, not {VERSION}")
-    return Checkpoint(
-        recipe=Recipe.model_validate_json(content["recipe"]),
-        progress=Progress(**json.loads(content["progress"])),
-        encoder=content["encoder"],
-        average=content["average"],
-        losses=content["losses"],
-        optimiser=content["optimiser"],
-        random=content["random"],
-    )
+
+
+def previous(output: Path, recipe: Recipe, *, resume: bool) -> Checkpoint | None:
+    """The last checkpoint in a run folder, None when it holds no run.
+
+    Raises CheckpointError when there is one and `resume` is off, or one of another recipe.
+    """
+    last = output / LAST
+    if not last.exists():
+        return None
+    if not resume:
+        raise CheckpointError(f"{output} already holds a run; continue it with --resume")
+    kept = load(last)
+    if kept.recipe != recipe:
+        raise CheckpointError(f"{last} was made by another recipe")
+    return kept
 
 
 def load_encoder(path: Path) -> SpeakerEncoder:

@@ -162,6 +162,6 @@ def load(recipe: str | Path) -> Recipe:
         path = named
     try:
         return parse(path.read_text(encoding="utf-8"))
-    except OSError as error:
+    except (OSError, UnicodeDecodeError) as error:
         names = ", ".join(sorted(known.stem for known in RECIPES.glob("*.toml")))
         raise ConfigError(f"no recipe at {path}; the project has: {names}") from error

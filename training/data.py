@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -19,6 +19,7 @@ from training.errors import ManifestError
 
 Pcm = npt.NDArray[np.int16]
 COLUMNS = ("path", "corpus", "speaker", "split")
+NOISE_SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".opus"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,14 +130,17 @@ def load(
 
 
 def load_noises(folder: Path, sample_rate_hz: int) -> tuple[Pcm, ...]:
-    """Every audio file below the folder, in order of path; ManifestError when there is none."""
-    noises = []
-    for path in sorted(folder.rglob("*")):
-        if path.suffix.lstrip(".").upper() in {*soundfile.available_formats(), "OPUS"}:
-            noises.append(decode(path, sample_rate_hz))
-    if not noises:
-        raise ManifestError(f"no audio in the noise folder {folder}")
-    return tuple(noises)
+    """Every audio file below the folder, in order of path.
+
+    Raises ManifestError when there is none, or one cannot be read.
+    """
+    paths = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in NOISE_SUFFIXES]
+    if not paths:
+        raise ManifestError(f"no {', '.join(sorted(NOISE_SUFFIXES))} in the noise folder {folder}")
+    try:
+        return tuple(decode(path, sample_rate_hz) for path in paths)
+    except (OSError, RuntimeError) as error:
+        raise ManifestError(f"a noise recording cannot be read: {error}") from error
 
 
 def hold_out(clips: Sequence[Clip], share: float) -> tuple[list[int], list[int]]:
@@ -159,9 +163,7 @@ def hold_out(clips: Sequence[Clip], share: float) -> tuple[list[int], list[int]]
 
 def clips_by_speaker(clips: Sequence[Clip]) -> dict[str, list[int]]:
     """Indices of each speaker's clips, speakers in sorted order."""
-    groups: dict[str, list[int]] = {
-        speaker: [] for speaker in sorted(Counter(c.speaker for c in clips))
-    }
+    groups: defaultdict[str, list[int]] = defaultdict(list)
     for index, clip in enumerate(clips):
         groups[clip.speaker].append(index)
-    return groups
+    return dict(sorted(groups.items()))

@@ -3,7 +3,8 @@
 TrainingError
 ├── ConfigError        the recipe: an unknown key, a value out of range
 ├── ManifestError      the data: no such column, no clips, a single speaker
-└── CheckpointError    the run: a file that is no checkpoint, or of another recipe or data
+├── CheckpointError    the run: a file that is no checkpoint, or of another recipe or data
+    └── DivergenceError    the loss is infinite or no number: lower the learning rate
 """
 
 
@@ -20,4 +21,8 @@ class ManifestError(TrainingError):
 
 
 class CheckpointError(TrainingError):
+    pass
+
+
+class DivergenceError(TrainingError):
     pass

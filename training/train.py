@@ -18,7 +18,7 @@ from training.checkpoint import Checkpoint, Progress
 from training.config import Recipe, Schedule
 from training.data import Library, Pcm, clips_by_speaker, hold_out
 from training.encoders import SpeakerEncoder
-from training.errors import CheckpointError
+from training.errors import CheckpointError, DivergenceError
 from training.losses import WeightedSum
 from training.reporting import Board, Lap, Reporter
 from training.sampler import VoiceSampler
@@ -58,11 +58,6 @@ class Learner:
     objective: WeightedSum
     optimiser: torch.optim.AdamW
 
-    @property
-    def parameters(self) -> list[nn.Parameter]:
-        both = (*self.encoder.parameters(), *self.objective.parameters())
-        return [parameter for parameter in both if parameter.requires_grad]
-
     def snapshot(self, recipe: Recipe, progress: Progress) -> Checkpoint:
         return Checkpoint(
             recipe=recipe,
@@ -80,6 +75,19 @@ class Learner:
         self.objective.load_state_dict(kept.losses)
         self.optimiser.load_state_dict(kept.optimiser)
         checkpoint.restore_random_state(kept.random)
+
+    def begin_from(self, other: Checkpoint, *, same_voices: bool) -> None:
+        """Take over the averaged encoder of another run, and its losses if it learned the same
+        voices; raises CheckpointError for another encoder."""
+        try:
+            self.encoder.load_state_dict(other.average)
+            self.average.load_state_dict(other.average)
+            if same_voices:
+                self.objective.load_state_dict(other.losses)
+        except RuntimeError as error:
+            raise CheckpointError(
+                "the checkpoint to start from has another encoder or other losses than the recipe"
+            ) from error
 
 
 def prepare(recipe: Recipe, library: Library, noises: tuple[Pcm, ...]) -> Material:
@@ -104,15 +112,17 @@ def prepare(recipe: Recipe, library: Library, noises: tuple[Pcm, ...]) -> Materi
     )
 
 
+def trainable(*modules: nn.Module) -> list[nn.Parameter]:
+    return [p for module in modules for p in module.parameters() if p.requires_grad]
+
+
 def new_learner(recipe: Recipe, voices: int, device: torch.device) -> Learner:
     """Weights are drawn from the recipe's seed, by torch's global generator."""
     torch.manual_seed(recipe.seed)
     encoder = encoders.build(recipe).to(device)
     objective = losses.build(recipe, voices).to(device)
-    optimiser = torch.optim.AdamW(
-        [p for p in (*encoder.parameters(), *objective.parameters()) if p.requires_grad],
-        weight_decay=recipe.schedule.weight_decay,
-    )
+    parameters = trainable(encoder, objective)
+    optimiser = torch.optim.AdamW(parameters, weight_decay=recipe.schedule.weight_decay)
     return Learner(encoder, copy.deepcopy(encoder).eval(), objective, optimiser)
 
 
@@ -135,7 +145,7 @@ def follow(average: nn.Module, module: nn.Module, decay: float) -> None:
             kept.copy_(new)
 
 
-def train(
+def train(  # noqa: PLR0915 - the loop is told from top to bottom
     recipe: Recipe,
     library: Library,
     noises: tuple[Pcm, ...],
@@ -144,27 +154,34 @@ def train(
     reporter: Reporter,
     device: torch.device,
     limits: Limits = NO_LIMITS,
-    resume: bool = False,
+    resume_from: Checkpoint | None = None,
+    start_from: Checkpoint | None = None,
     workers: int = 0,
 ) -> Path:
     """Train into the run folder `output` and return the path of its best checkpoint.
 
     Writes `last.pt` at every validation and at the end, `best.pt` whenever the mean of the two
-    validation EERs falls, and TensorBoard scalars. With `resume` it goes on from `last.pt`, bit
-    for bit on one device. Raises CheckpointError when the folder holds a run and `resume` is
-    off, or holds one of another recipe or of other data.
+    validation EERs falls, and TensorBoard scalars. It goes on from `resume_from` bit for bit on
+    one device; a new run may `start_from` the weights of another. Raises CheckpointError when
+    what it goes on from was made from other data, DivergenceError when the loss is no longer
+    finite.
     """
     schedule = recipe.schedule
-    last, best = output / "last.pt", output / "best.pt"
+    last, best = output / checkpoint.LAST, output / checkpoint.BEST
     material = prepare(recipe, library, noises)
     learner = new_learner(recipe, material.voices, device)
     progress = Progress.at_start(library, material.learned)
-    if last.exists():
-        kept = _previous(last, recipe, progress.data_digest, resume=resume)
-        learner.restore(kept)
-        progress = kept.progress
+    if resume_from is not None:
+        if resume_from.progress.data_digest != progress.data_digest:
+            raise CheckpointError(f"the run in {output} was made from other data")
+        learner.restore(resume_from)
+        progress = resume_from.progress
+    elif start_from is not None:
+        same_voices = start_from.progress.data_digest == progress.data_digest
+        learner.begin_from(start_from, same_voices=same_voices)
 
     encoder = learner.encoder
+    parameters = trainable(encoder, learner.objective)
     embed = torch.compile(encoder, dynamic=False) if schedule.compile else encoder
     stop = min(schedule.steps, limits.stop_at_step or schedule.steps)
     deadline_s = time.monotonic() + limits.max_s
@@ -183,7 +200,7 @@ def train(
             loss, parts = learner.objective(embeddings, labels.to(device, non_blocking=True))
             learner.optimiser.zero_grad(set_to_none=True)
             loss.backward()
-            norm = nn.utils.clip_grad_norm_(learner.parameters, schedule.gradient_norm)
+            norm = nn.utils.clip_grad_norm_(parameters, schedule.gradient_norm)
             learner.optimiser.step()
             follow(learner.average, encoder, decay)
             progress = replace(progress, step=progress.step + 1)
@@ -199,6 +216,8 @@ def train(
                 }
                 for listener in (reporter, board):
                     listener.step(progress.step, scalars)
+                if not math.isfinite(scalars["loss/total"]):
+                    raise DivergenceError(f"the loss is not finite at step {progress.step}")
 
             if progress.step % schedule.validate_every == 0 or progress.step == schedule.steps:
                 errors = material.validation.measure(learner.average, device)
@@ -214,14 +233,3 @@ def train(
                 break
     checkpoint.save(last, learner.snapshot(recipe, progress))
     return best
-
-
-def _previous(last: Path, recipe: Recipe, data_digest: str, *, resume: bool) -> Checkpoint:
-    if not resume:
-        raise CheckpointError(f"{last.parent} already holds a run; continue it with --resume")
-    kept = checkpoint.load(last)
-    if kept.recipe != recipe:
-        raise CheckpointError(f"{last} was made by another recipe")
-    if kept.progress.data_digest != data_digest:
-        raise CheckpointError(f"{last} was made from other data")
-    return kept

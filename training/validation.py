@@ -58,7 +58,9 @@ class Validation:
         self, encoder: nn.Module, waveforms: Tensor, device: torch.device
     ) -> npt.NDArray[np.float64]:
         with torch.inference_mode():
-            embedded = [encoder(part.to(device)).cpu() for part in waveforms.split(BATCH_CLIPS)]
+            embedded = [
+                encoder(part.to(device)).cpu() for part in torch.split(waveforms, BATCH_CLIPS)
+            ]
         return torch.cat(embedded).double().numpy()
 
     def _eer(self, scores: npt.NDArray[np.float64]) -> float:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from exporters.peers import resemblyzer
+from exporters.peers.speechbrain import SPEECHBRAIN
 from exporters.peers.toolkits import TOOLKITS
 from exporters.publish import Candidate
 
@@ -12,6 +13,7 @@ NAMES: Mapping[str, Callable[[Path | None], Candidate]] = {"resemblyzer": resemb
 
 ARCHITECTURES: Mapping[str, Callable[[Path], Candidate]] = {
     "resemblyzer": resemblyzer.candidate,
+    **SPEECHBRAIN,
     **TOOLKITS,
 }
 """Architectures whose checkpoints can be adopted."""

@@ -38,8 +38,8 @@ WINDOWS = Windows(
     min_speech_s=0.5,
     short_s=(0.5, 0.7, 0.9, 1.1, 1.3, 1.45),
 )
-"""Its own partials. Speech shorter than one is followed by silence, as in the package: repeated
-instead, it raised the pooled EER of the dev split from 13% to 22%."""
+"""Its own partials. Shorter speech is a shape of its own, which the graph follows by silence as the
+package does; repeating it instead is worse, as docs/models.md shows."""
 
 _TRAINING_ONLY = ("similarity_weight", "similarity_bias")
 

@@ -11,6 +11,7 @@ from exporters.peers.campplus import CamPlusPlus
 from exporters.peers.ecapa import EcapaTdnn
 from exporters.peers.eres2net import ERes2NetV2, Sizes
 from exporters.peers.pipeline import Architecture
+from exporters.peers.redimnet import FAMILY, ReDimNet
 from exporters.peers.resnet import Block, Bottleneck, ResNet
 from exporters.weights import Shapes
 
@@ -79,6 +80,16 @@ def _eres2netv2(shapes: Shapes) -> Sized:
     return encoder, mels
 
 
+def _redimnet(name: str) -> Callable[[Shapes], Sized]:
+    sizes = FAMILY[name]
+
+    def sized(shapes: Shapes) -> Sized:
+        dimension, two = shapes.size("seg_1.weight"), "seg_2.weight" in shapes
+        return ReDimNet(sizes, dimension=dimension, two=two), sizes.mels
+
+    return sized
+
+
 def _wespeaker(title: str, encoder: Callable[[Shapes], Sized]) -> Architecture:
     return Architecture(f"WeSpeaker {title}", encoder, FRONT_ENDS["wespeaker"], _WESPEAKER)
 
@@ -94,6 +105,10 @@ TOOLKITS: Mapping[str, Architecture] = {
     "wespeaker-resnet293": _wespeaker("ResNet293", _resnet("resnet293")),
     "wespeaker-ecapa": _wespeaker("ECAPA-TDNN", _ecapa),
     "wespeaker-campplus": _wespeaker("CAM++", _campplus),
+    **{
+        f"wespeaker-redimnet-{name}": _wespeaker(f"ReDimNet {name.upper()}", _redimnet(name))
+        for name in FAMILY
+    },
     "3d-speaker-campplus": _three_d_speaker("CAM++", _campplus),
     "3d-speaker-eres2netv2": _three_d_speaker("ERes2NetV2", _eres2netv2),
 }

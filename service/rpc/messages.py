@@ -1,17 +1,20 @@
 """Messages to domain values and back, one short function each."""
 
+import math
+import time
 import unicodedata
-from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 
 from google.protobuf.timestamp_pb2 import Timestamp
-from sayso.v1 import audio_pb2, decision_pb2, speaker_pb2, verification_pb2
+from sayso.v1 import audio_pb2, decision_pb2, speaker_pb2, verification_pb2, watchlist_pb2
 
 from service.audio import AudioFormat, Encoding
-from service.decision import Costs, Decision, Policy, Reason
+from service.decision import Costs, Decision, Policy, Reason, SequentialTest
 from service.embedder import Utterance
-from service.enrolment import Enrolment, EnrolmentRequest, Progress
+from service.enrolment import Duplicates, Enrolment, EnrolmentRequest, Progress
 from service.errors import InvalidArgument
+from service.identification import Match
 from service.quality import Quality
 from service.store import Consent, Speaker, SpeakerState, Voiceprint
 from service.verification import Comparison
@@ -29,8 +32,16 @@ _ENCODINGS = {
 }
 _STATES = {
     SpeakerState.PENDING: speaker_pb2.SPEAKER_STATE_PENDING,
+    SpeakerState.UNCONFIRMED: speaker_pb2.SPEAKER_STATE_UNCONFIRMED,
     SpeakerState.ENROLLED: speaker_pb2.SPEAKER_STATE_ENROLLED,
+    SpeakerState.EXPIRED: speaker_pb2.SPEAKER_STATE_EXPIRED,
     SpeakerState.OPTED_OUT: speaker_pb2.SPEAKER_STATE_OPTED_OUT,
+}
+_DUPLICATES = {
+    verification_pb2.DUPLICATE_POLICY_UNSPECIFIED: None,
+    verification_pb2.DUPLICATE_POLICY_ALLOW: Duplicates.ALLOW,
+    verification_pb2.DUPLICATE_POLICY_FLAG: Duplicates.FLAG,
+    verification_pb2.DUPLICATE_POLICY_REFUSE: Duplicates.REFUSE,
 }
 
 
@@ -54,8 +65,19 @@ def audio_format(config: audio_pb2.AudioConfig) -> AudioFormat:
     )
 
 
-def policy(message: decision_pb2.DecisionPolicy, default: Policy, *, floor_s: float) -> Policy:
-    """The request's policy over the server's; the model needs at least `floor_s` of net speech."""
+@dataclass(frozen=True, slots=True)
+class Defaults:
+    """What a request's policy leaves out. `sequential` is what one that asks for a sequential test
+    leaves out of it, `floor_s` the net speech that the model needs at least."""
+
+    policy: Policy
+    sequential: SequentialTest
+    floor_s: float
+
+
+def policy(message: decision_pb2.DecisionPolicy, defaults: Defaults) -> Policy:
+    """The request's policy over the server's."""
+    default = defaults.policy
     criterion, origin = default.criterion, default.origin
     match message.WhichOneof("threshold"):
         case "target_false_match_rate":
@@ -67,18 +89,25 @@ def policy(message: decision_pb2.DecisionPolicy, default: Policy, *, floor_s: fl
         demands = replace(demands, min_speech_s=message.min_net_speech_s)
     if message.HasField("min_snr_db"):
         demands = replace(demands, min_snr_db=message.min_snr_db)
-    demands = replace(demands, min_speech_s=max(demands.min_speech_s, floor_s))
-    return Policy(criterion, origin, demands)
+    demands = replace(demands, min_speech_s=max(demands.min_speech_s, defaults.floor_s))
+    sequential = None
+    if message.HasField("sequential"):
+        sequential = _sequential(message.sequential, defaults.sequential)
+    return Policy(criterion, origin, demands, sequential)
 
 
 def enrolment_request(config: verification_pb2.EnrollConfig, *, tenant: str) -> EnrolmentRequest:
+    if config.duplicates not in _DUPLICATES:
+        raise InvalidArgument("is not a policy of this API", field="config.duplicates")
     return EnrolmentRequest(
         tenant=tenant,
         speaker_id=speaker_id(config.speaker_id, field="config.speaker_id"),
         replacing=config.replace,
         metadata=metadata(config.metadata),
-        consent=_consent(config.consent) if config.HasField("consent") else None,
+        consent=consent(config.consent) if config.HasField("consent") else None,
         etag=config.etag,
+        confirm=config.require_confirmation,
+        duplicates=_DUPLICATES[config.duplicates],
     )
 
 
@@ -94,6 +123,16 @@ def metadata(entries: Mapping[str, str]) -> dict[str, str]:
                 field="metadata",
             )
     return given
+
+
+def consent(message: speaker_pb2.Consent, *, clock: Callable[[], float] = time.time) -> Consent:
+    """A consent whose time is left out was given now."""
+    if not 1 <= len(message.reference) <= MAX_TEXT_CHARACTERS:
+        raise InvalidArgument(
+            f"must be 1 to {MAX_TEXT_CHARACTERS} characters", field="consent.reference"
+        )
+    at = message.time.ToNanoseconds() / 1e9 if message.HasField("time") else clock()
+    return Consent(message.reference, at)
 
 
 def quality_message(quality: Quality) -> audio_pb2.Quality:
@@ -131,7 +170,10 @@ def progress_message(progress: Progress) -> speaker_pb2.EnrollmentProgress:
     )
 
 
-def speaker_message(speaker: Speaker, progress: Progress) -> speaker_pb2.Speaker:
+def speaker_message(
+    speaker: Speaker, progress: Progress, *, expires_at: float = math.inf
+) -> speaker_pb2.Speaker:
+    held = speaker.consent
     return speaker_pb2.Speaker(
         speaker_id=speaker.speaker_id,
         state=_STATES[speaker.state],
@@ -139,15 +181,16 @@ def speaker_message(speaker: Speaker, progress: Progress) -> speaker_pb2.Speaker
         voiceprints=[_voiceprint(held) for held in speaker.voiceprints.values()],
         metadata=speaker.metadata,
         consent=(
-            speaker_pb2.Consent(
-                reference=speaker.consent.reference, time=_timestamp(speaker.consent.at)
-            )
-            if speaker.consent
+            speaker_pb2.Consent(reference=held.reference, time=_timestamp(held.at))
+            if held
             else None
         ),
         create_time=_timestamp(speaker.created_at),
         update_time=_timestamp(speaker.updated_at),
         etag=speaker.etag,
+        opt_out_time=None if speaker.opted_out_at is None else _timestamp(speaker.opted_out_at),
+        expire_time=None if math.isinf(expires_at) else _timestamp(expires_at),
+        undo_levels=len(speaker.history),
     )
 
 
@@ -161,7 +204,12 @@ def enroll_response(enrolment: Enrolment) -> verification_pb2.EnrollResponse:
         stored=speaker is not None,
         reasons=_reasons(enrolment.reasons),
         explanation=enrolment.explanation,
-        speaker=speaker_message(speaker, enrolment.progress) if speaker else None,
+        speaker=(
+            speaker_message(speaker, enrolment.progress, expires_at=enrolment.expires_at)
+            if speaker
+            else None
+        ),
+        duplicate_speaker_ids=enrolment.duplicates,
     )
 
 
@@ -185,6 +233,25 @@ def embed_response(
     )
 
 
+def call_response(
+    decision: Decision, matches: Iterable[Match], *, done: bool
+) -> verification_pb2.StreamingVerifyResponse:
+    return verification_pb2.StreamingVerifyResponse(
+        done=done,
+        decision=decision_message(decision),
+        watchlist_matches=map(match_message, matches),
+    )
+
+
+def match_message(match: Match) -> watchlist_pb2.GroupMatch:
+    return watchlist_pb2.GroupMatch(
+        group=match.group,
+        speaker_id=match.speaker_id,
+        cosine=match.score.cosine,
+        llr=match.score.llr,
+    )
+
+
 def comparison_message(comparison: Comparison) -> verification_pb2.Comparison:
     return verification_pb2.Comparison(cosine=comparison.cosine, llr=comparison.llr)
 
@@ -197,12 +264,12 @@ def _costs(message: decision_pb2.CostModel) -> Costs:
     return Costs(message.target_prior, message.miss_cost, message.false_accept_cost)
 
 
-def _consent(message: speaker_pb2.Consent) -> Consent:
-    if len(message.reference) > MAX_TEXT_CHARACTERS:
-        raise InvalidArgument(
-            f"must be at most {MAX_TEXT_CHARACTERS} characters", field="consent.reference"
-        )
-    return Consent(message.reference, message.time.ToNanoseconds() / 1e9)
+def _sequential(message: decision_pb2.SequentialTest, default: SequentialTest) -> SequentialTest:
+    return SequentialTest(
+        message.false_match_rate or default.false_match_rate,
+        message.false_non_match_rate or default.false_non_match_rate,
+        message.max_net_speech_s or default.max_speech_s,
+    )
 
 
 def _voiceprint(held: Voiceprint) -> speaker_pb2.VoiceprintSummary:

@@ -1,13 +1,14 @@
 """Reading requests: a recording in one message, or a stream of config and then audio."""
 
 import asyncio
+import math
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
 import grpc
 
-from service.audio import AudioFormat, Samples, StreamDecoder, decode
+from service.audio import AudioFormat, Encoding, Samples, StreamDecoder, decode
 from service.errors import AudioError, InvalidArgument
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -21,11 +22,13 @@ TENANT = "default"
 
 @dataclass(frozen=True, slots=True)
 class AudioLimits:
-    """`rate` in hertz is the model's; the rest bounds one request or stream."""
+    """`rate` in hertz is the model's; `max_s` and `max_bytes` bound a recording, `max_call_s`
+    a call whose audio is verified as it comes."""
 
     rate: int
     max_s: float
     max_bytes: int
+    max_call_s: float
 
     async def decoded(self, audio: bytes, fmt: AudioFormat) -> Samples:
         """A whole recording as `(samples,)`, decoded off the event loop."""
@@ -40,6 +43,13 @@ class AudioLimits:
     def decoder(self, fmt: AudioFormat) -> StreamDecoder:
         return StreamDecoder(fmt, rate=self.rate, max_s=self.max_s)
 
+    def call_decoder(self, fmt: AudioFormat) -> StreamDecoder:
+        return StreamDecoder(fmt, rate=self.rate, max_s=self.max_call_s)
+
+    def call_bytes(self, fmt: AudioFormat) -> float:
+        """What a call may send: a file is held whole, raw samples are only counted in seconds."""
+        return self.max_bytes if fmt.encoding is Encoding.AUTO else math.inf
+
 
 async def opening(requests: AsyncIterator[Any]) -> Any:
     """The config that a stream of `oneof payload {config, audio}` begins with."""
@@ -50,7 +60,7 @@ async def opening(requests: AsyncIterator[Any]) -> Any:
     raise InvalidArgument("the stream ended without one; send it first", field="config")
 
 
-async def chunks(requests: AsyncIterator[Any], *, max_bytes: int) -> AsyncIterator[bytes]:
+async def chunks(requests: AsyncIterator[Any], *, max_bytes: float) -> AsyncIterator[bytes]:
     """The audio of the messages after the config, at most `max_bytes` in all."""
     room = max_bytes
     async for request in requests:
@@ -63,5 +73,5 @@ async def chunks(requests: AsyncIterator[Any], *, max_bytes: int) -> AsyncIterat
             raise AudioError(f"a message held over {MAX_CHUNK_BYTES} bytes; send smaller ones")
         room -= len(request.audio)
         if room < 0:
-            raise AudioError(f"the stream exceeds {max_bytes} bytes; send less audio")
+            raise AudioError(f"the stream exceeds {max_bytes:.0f} bytes; send less audio")
         yield request.audio

@@ -1,70 +1,157 @@
-"""`SpeakerService`: read, list, delete."""
+"""`SpeakerService`: read, list, update, delete, undo and confirm."""
 
-import base64
-import binascii
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 
+from google.protobuf.field_mask_pb2 import FieldMask
 from sayso.v1 import speaker_pb2 as pb
 from sayso.v1 import speaker_pb2_grpc
 
 from service.enrolment import Enroller
-from service.errors import InvalidArgument, NotFound
-from service.rpc import messages
+from service.errors import InvalidArgument
+from service.rpc import messages, pages
 from service.rpc.requests import TENANT, Context
-from service.store import Speaker, Store
+from service.store import Speaker, SpeakerState, Store
+from service.store.lifecycle import (
+    Retention,
+    change,
+    confirmed,
+    no_such_speaker,
+    opted_in,
+    opted_out,
+    undone,
+)
 
-DEFAULT_PAGE_SIZE = 100
-MAX_PAGE_SIZE = 1000
+Step = Callable[[Speaker, float], Speaker]
+"""From one record to the next at a time, in seconds since the epoch."""
 
 
 class SpeakerRpc(speaker_pb2_grpc.SpeakerServiceServicer):
-    def __init__(self, *, store: Store, enroller: Enroller) -> None:
+    def __init__(self, *, store: Store, enroller: Enroller, retention: Retention) -> None:
         self._store = store
         self._enroller = enroller
+        self._retention = retention
 
     async def GetSpeaker(
         self, request: pb.GetSpeakerRequest, context: Context
     ) -> pb.GetSpeakerResponse:
         speaker = await self._store.get(TENANT, messages.speaker_id(request.speaker_id))
         if speaker is None:
-            raise _no_such_speaker()
+            raise no_such_speaker()
         return pb.GetSpeakerResponse(speaker=self._message(speaker))
 
     async def ListSpeakers(
         self, request: pb.ListSpeakersRequest, context: Context
     ) -> pb.ListSpeakersResponse:
-        limit = request.page_size or DEFAULT_PAGE_SIZE
-        if limit > MAX_PAGE_SIZE:
-            raise InvalidArgument(f"must be at most {MAX_PAGE_SIZE}", field="page_size")
-        page = await self._store.list(TENANT, limit=limit, after=_after(request.page_token))
+        page = await self._store.list(
+            TENANT,
+            limit=pages.limit(request.page_size),
+            after=pages.after(request.page_token),
+        )
         return pb.ListSpeakersResponse(
             speakers=map(self._message, page.speakers),
-            next_page_token=_token(page.next_after),
+            next_page_token=pages.token(page.next_after),
         )
+
+    async def UpdateSpeaker(
+        self, request: pb.UpdateSpeakerRequest, context: Context
+    ) -> pb.UpdateSpeakerResponse:
+        given = request.speaker
+        steps = [_UPDATES[path](given) for path in _paths(request.update_mask)]
+        speaker_id = messages.speaker_id(given.speaker_id, field="speaker.speaker_id")
+        speaker = await self._change(
+            speaker_id, *steps, etag=given.etag, allow_missing=request.allow_missing
+        )
+        return pb.UpdateSpeakerResponse(speaker=speaker)
 
     async def DeleteSpeaker(
         self, request: pb.DeleteSpeakerRequest, context: Context
     ) -> pb.DeleteSpeakerResponse:
         speaker_id = messages.speaker_id(request.speaker_id)
         if not await self._store.delete(TENANT, speaker_id, expected_etag=request.etag or None):
-            raise _no_such_speaker()
+            raise no_such_speaker()
         return pb.DeleteSpeakerResponse()
 
+    async def UndoEnrollment(
+        self, request: pb.UndoEnrollmentRequest, context: Context
+    ) -> pb.UndoEnrollmentResponse:
+        speaker_id = messages.speaker_id(request.speaker_id)
+        speaker = await self._change(
+            speaker_id, lambda found, now: undone(found, now=now), etag=request.etag
+        )
+        return pb.UndoEnrollmentResponse(speaker=speaker)
+
+    async def ConfirmEnrollment(
+        self, request: pb.ConfirmEnrollmentRequest, context: Context
+    ) -> pb.ConfirmEnrollmentResponse:
+        speaker_id = messages.speaker_id(request.speaker_id)
+
+        def step(found: Speaker, now: float) -> Speaker:
+            return confirmed(replace(found, state=self._retention.state(found)), now=now)
+
+        speaker = await self._change(speaker_id, step, etag=request.etag)
+        return pb.ConfirmEnrollmentResponse(speaker=speaker)
+
+    async def _change(
+        self, speaker_id: str, *steps: Step, etag: str, allow_missing: bool = False
+    ) -> pb.Speaker:
+        now = self._retention.clock()
+
+        def step(found: Speaker) -> Speaker:
+            for each in steps:
+                found = each(found, now)
+            return found
+
+        new = Speaker(TENANT, speaker_id, SpeakerState.PENDING, created_at=now, updated_at=now)
+        changed = await change(
+            self._store, TENANT, speaker_id, step, etag=etag, new=new if allow_missing else None
+        )
+        return self._message(changed)
+
     def _message(self, speaker: Speaker) -> pb.Speaker:
-        return messages.speaker_message(speaker, self._enroller.progress(speaker))
+        return messages.speaker_message(
+            replace(speaker, state=self._retention.state(speaker)),
+            self._enroller.progress(speaker),
+            expires_at=self._retention.expires_at(speaker),
+        )
 
 
-def _no_such_speaker() -> NotFound:
-    return NotFound("there is no such speaker; enrol it first, or list the speakers there are")
-
-
-def _token(after: str | None) -> str:
-    return "" if after is None else base64.urlsafe_b64encode(after.encode()).decode("ascii")
-
-
-def _after(token: str) -> str | None:
-    try:
-        return base64.urlsafe_b64decode(token).decode() if token else None
-    except (binascii.Error, UnicodeDecodeError) as error:
+def _paths(mask: FieldMask) -> Iterable[str]:
+    """The paths of a mask, each once and in the order to apply them in: one who opts in again
+    may bring a consent."""
+    if not mask.paths:
         raise InvalidArgument(
-            "is not one that this server gave; start from the first page", field="page_token"
-        ) from error
+            f"names nothing; choose of {', '.join(_UPDATES)}", field="update_mask"
+        )
+    for path in mask.paths:
+        if path not in _UPDATES:
+            raise InvalidArgument(
+                f"{path!r} cannot be updated; choose of {', '.join(_UPDATES)}", field="update_mask"
+            )
+    return [path for path in _UPDATES if path in mask.paths]
+
+
+def _metadata_update(given: pb.Speaker) -> Step:
+    metadata = messages.metadata(given.metadata)
+    return lambda found, now: replace(found, metadata=metadata, updated_at=now)
+
+
+def _consent_update(given: pb.Speaker) -> Step:
+    consent = messages.consent(given.consent) if given.HasField("consent") else None
+    return lambda found, now: replace(found, consent=consent, updated_at=now)
+
+
+def _state_update(given: pb.Speaker) -> Step:
+    match given.state:
+        case pb.SPEAKER_STATE_OPTED_OUT:
+            return lambda found, now: opted_out(found, now=now)
+        case pb.SPEAKER_STATE_PENDING:
+            return lambda found, now: opted_in(found, now=now)
+    raise InvalidArgument("can only be set to OPTED_OUT or PENDING", field="speaker.state")
+
+
+_UPDATES: dict[str, Callable[[pb.Speaker], Step]] = {
+    "metadata": _metadata_update,
+    "state": _state_update,
+    "consent": _consent_update,
+}

@@ -1,17 +1,19 @@
 """`VerificationService`: enrol, verify, embed, compare."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 from sayso.v1 import verification_pb2 as pb
 from sayso.v1 import verification_pb2_grpc
 
-from service.decision import Decision, Policy
-from service.embedder import Embedder
+from service.call import Call
+from service.decision import Decision, Outcome
+from service.embedder import Embedder, Utterance
 from service.enrolment import Enroller
 from service.errors import InvalidArgument
-from service.rpc import messages
+from service.identification import Identifier
+from service.rpc import messages, watchlists
 from service.rpc.requests import TENANT, AudioLimits, Context, chunks, opening
-from service.store import Store
+from service.store import Speaker, Store
 from service.verification import Known, Verifier
 
 MAX_PAIRS = 10_000
@@ -26,15 +28,19 @@ class VerificationRpc(verification_pb2_grpc.VerificationServiceServicer):
         store: Store,
         enroller: Enroller,
         verifier: Verifier,
+        identifier: Identifier,
         limits: AudioLimits,
-        policy: Policy,
+        defaults: messages.Defaults,
+        clock: Callable[[], float],
     ) -> None:
+        self._clock = clock
         self._embedder = embedder
         self._store = store
         self._enroller = enroller
         self._verifier = verifier
+        self._identifier = identifier
         self._limits = limits
-        self._policy = policy
+        self._defaults = defaults
 
     async def Enroll(
         self, request_iterator: AsyncIterator[pb.EnrollRequest], context: Context
@@ -59,10 +65,69 @@ class VerificationRpc(verification_pb2_grpc.VerificationServiceServicer):
         yield messages.enroll_response(enrolment)
 
     async def Verify(self, request: pb.VerifyRequest, context: Context) -> pb.VerifyResponse:
-        if request.watchlists:
-            raise NotImplementedError("watchlists are not served yet; leave them out")
-        decision = await self._decision(request)
-        return pb.VerifyResponse(decision=messages.decision_message(decision))
+        policy = messages.policy(request.policy, self._defaults)
+        groups = watchlists.watchlists(request.watchlists)
+        fmt = messages.audio_format(request.config)
+        speaker = await self._speaker(request.speaker_id, "speaker_id")
+        held = self._verifier.claimed(speaker)
+        if isinstance(held, Decision) and not groups:
+            return pb.VerifyResponse(decision=messages.decision_message(held))
+        await self._identifier.prepare(TENANT, groups)
+        utterance = await self._embedder.embed(await self._limits.decoded(request.audio, fmt))
+        if isinstance(held, Decision):
+            decision = held
+        else:
+            decision = self._verifier.verify(held, utterance, policy)
+            await self._used(speaker, utterance, decision)
+        matches = await self._identifier.screen(TENANT, groups, utterance, policy)
+        return pb.VerifyResponse(
+            decision=messages.decision_message(decision),
+            watchlist_matches=map(messages.match_message, matches),
+        )
+
+    async def StreamingVerify(
+        self, request_iterator: AsyncIterator[pb.StreamingVerifyRequest], context: Context
+    ) -> AsyncIterator[pb.StreamingVerifyResponse]:
+        config: pb.StreamingVerifyConfig = await opening(request_iterator)
+        if config.identify_group or not config.speaker_id:
+            raise NotImplementedError("a stream verifies one claimed speaker; use Identify")
+        policy = messages.policy(config.policy, self._defaults)
+        groups = watchlists.watchlists(config.watchlists, field="config.watchlists")
+        fmt = messages.audio_format(config.audio)
+        decoder = self._limits.call_decoder(fmt)
+        speaker = await self._speaker(config.speaker_id, "config.speaker_id")
+        held = self._verifier.claimed(speaker)
+        if isinstance(held, Decision):
+            yield messages.call_response(held, (), done=True)
+            return
+        await self._identifier.prepare(TENANT, groups)
+        call = Call(
+            self._embedder.stream(), self._verifier, held, policy, continuous=config.continuous
+        )
+        async for chunk in chunks(request_iterator, max_bytes=self._limits.call_bytes(fmt)):
+            if (heard := await call.hear(decoder.push(chunk))) is None:
+                continue
+            if config.stop_at_decision and call.decided:
+                decision = heard
+                break
+            matches = await self._identifier.screen(TENANT, groups, call.heard, policy)
+            yield messages.call_response(heard, matches, done=False)
+        else:
+            decision = await call.finish(await self._limits.finished(decoder))
+        matches = await self._identifier.screen(TENANT, groups, call.heard, policy)
+        await self._used(speaker, call.heard, decision)
+        yield messages.call_response(decision, matches, done=True)
+
+    async def Identify(self, request: pb.IdentifyRequest, context: Context) -> pb.IdentifyResponse:
+        policy = messages.policy(request.policy, self._defaults)
+        group = watchlists.group_name(request.group)
+        fmt = messages.audio_format(request.config)
+        await self._identifier.prepare(TENANT, [group])
+        utterance = await self._embedder.embed(await self._limits.decoded(request.audio, fmt))
+        found = await self._identifier.identify(
+            TENANT, group, utterance, policy, request.max_candidates or 1
+        )
+        return watchlists.identify_response(found)
 
     async def Embed(self, request: pb.EmbedRequest, context: Context) -> pb.EmbedResponse:
         fmt = messages.audio_format(request.config)
@@ -83,16 +148,15 @@ class VerificationRpc(verification_pb2_grpc.VerificationServiceServicer):
             model_id=self._embedder.contract.model_id,
         )
 
-    async def _decision(self, request: pb.VerifyRequest) -> Decision:
-        floor_s = self._embedder.contract.min_speech_s
-        policy = messages.policy(request.policy, self._policy, floor_s=floor_s)
-        fmt = messages.audio_format(request.config)
-        speaker = await self._store.get(TENANT, messages.speaker_id(request.speaker_id))
-        held = self._verifier.claimed(speaker)
-        if isinstance(held, Decision):
-            return held
-        samples = await self._limits.decoded(request.audio, fmt)
-        return self._verifier.verify(held, await self._embedder.embed(samples), policy)
+    async def _speaker(self, speaker_id: str, field: str) -> Speaker | None:
+        return await self._store.get(TENANT, messages.speaker_id(speaker_id, field=field))
+
+    async def _used(self, speaker: Speaker | None, heard: Utterance, decision: Decision) -> None:
+        """An accepted call keeps a voice from expiring and, where the rules allow, improves it."""
+        if speaker is None or decision.outcome is not Outcome.ACCEPTED:
+            return
+        await self._store.touch(TENANT, speaker.speaker_id, decision.model_id, at=self._clock())
+        await self._enroller.adapt(speaker, heard, decision)
 
     def _known(self, given: pb.Embedding, field: str) -> Known:
         return self._verifier.known(

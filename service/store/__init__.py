@@ -6,32 +6,43 @@ get -> change -> put(expected_etag) ── the etag still holds ──> written,
 
 sqlite:///path          sqlite.py   one file, the embedded default
 redis[s][+mode]://...   redis.py    shared by several servers; mode: sentinel, cluster
+
+Groups of speakers are in groups.py, and beside each store in sqlite_groups.py, redis_groups.py.
 """
 
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Protocol, Self
 
 from service.errors import Aborted, StoreError
+from service.store.groups import Changes, Group, GroupPage, Groups, MemberPage, Revision
 from service.store.records import (
     Consent,
     Page,
     RecordError,
     Speaker,
     SpeakerState,
+    Version,
     Voiceprint,
 )
 from service.store.redis import RedisStore
 from service.store.sqlite import SqliteStore
 
 __all__ = [
+    "Changes",
     "Consent",
+    "Group",
+    "GroupPage",
+    "Groups",
+    "MemberPage",
     "Page",
     "RecordError",
+    "Revision",
     "Speaker",
     "SpeakerState",
     "Store",
+    "Version",
     "Voiceprint",
     "open_store",
     "update",
@@ -62,7 +73,14 @@ class Store(Protocol):
         """Return when the store answers; raise Unavailable when it does not."""
         ...
 
+    @property
+    def groups(self) -> Groups: ...
+
     async def get(self, tenant: str, speaker_id: str) -> Speaker | None: ...
+
+    async def get_many(self, tenant: str, speaker_ids: Sequence[str]) -> Sequence[Speaker]:
+        """Those of them that there are, in no particular order."""
+        ...
 
     async def put(self, speaker: Speaker, *, expected_etag: str | None) -> Speaker:
         """Write if the stored etag is still `expected_etag` (None: there is no such speaker yet).
@@ -91,7 +109,7 @@ class Store(Protocol):
         ...
 
 
-_OPENERS: Mapping[str, Callable[[str], Store]] = {
+_OPENERS: Mapping[str, Callable[[str, float], Store]] = {
     "sqlite": SqliteStore.from_url,
     "redis": RedisStore.from_url,
     "rediss": RedisStore.from_url,
@@ -102,8 +120,11 @@ _OPENERS: Mapping[str, Callable[[str], Store]] = {
 }
 
 
-def open_store(url: str) -> Store:
+def open_store(url: str, *, timeout_s: float = 1.0) -> Store:
     """The store at `url`, opened by `async with`; raises StoreError on a malformed address.
+
+    A call that Redis does not answer within `timeout_s`, or a write that waits as long for other
+    processes' writes to a SQLite file, raises Unavailable.
 
     Entering raises StoreError for a SQLite file that cannot be used. A Redis that is away does
     not stop the server: calls raise Unavailable until it is back.
@@ -112,7 +133,7 @@ def open_store(url: str) -> Store:
     if not separator or scheme not in _OPENERS:
         known = ", ".join(f"{name}://" for name in _OPENERS)
         raise StoreError(f"the store's address must begin with one of {known}")
-    return _OPENERS[scheme](url)
+    return _OPENERS[scheme](url, timeout_s)
 
 
 async def update(

@@ -1,16 +1,17 @@
 """What a store keeps of a speaker, and the bytes it keeps it in.
 
     Speaker ─┬─ profile     JSON     whose it is, state, metadata, consent, times
+             ├─ history     binary   what the latest enrolments replaced, oldest first
              └─ voiceprint  binary   one a model id: header, net speech, vectors
                 used_at              beside the voiceprint: a use does not change the record
 
-Both begin with their schema number. Times are seconds since the epoch, UTC.
+Each begins with its schema number. Times are seconds since the epoch, UTC.
 """
 
 import enum
 import json
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,9 +20,11 @@ from numpy.typing import NDArray
 
 from service.errors import SaysoError
 
-PROFILE_SCHEMA = 1
+PROFILE_SCHEMA = 2  # 1 knew neither opt-out times nor confirmation, and had no history
+HISTORY_SCHEMA = 1
 VOICEPRINT_SCHEMA = 1
 _HEADER = struct.Struct("<HHId")  # schema, dim, n, created_at
+_HISTORY_HEADER = struct.Struct("<HI")  # schema, bytes of the JSON that follows
 _FLOAT32 = np.dtype("<f4")
 
 
@@ -30,8 +33,12 @@ class RecordError(SaysoError):
 
 
 class SpeakerState(enum.StrEnum):
+    """`service.store.lifecycle` draws how one follows another."""
+
     PENDING = "pending"
+    UNCONFIRMED = "unconfirmed"
     ENROLLED = "enrolled"
+    EXPIRED = "expired"
     OPTED_OUT = "opted_out"
 
 
@@ -77,10 +84,26 @@ class Voiceprint:
 
 
 @dataclass(frozen=True, slots=True)
-class Speaker:
-    """One speaker of one tenant; `voiceprints` by model id.
+class Version:
+    """The voice that an enrolment changed, kept so that it can be undone.
 
-    `etag` is the store's: it is set by `put` and names this version of the record.
+    `adapted` says that the change was an adaptation rather than an enrolment.
+    """
+
+    state: SpeakerState
+    voiceprints: Mapping[str, Voiceprint] = field(default_factory=dict)
+    enrolled_at: float | None = None
+    awaits_confirmation: bool = False
+    adapted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Speaker:
+    """One speaker of one tenant; `voiceprints` by model id, `history` oldest first.
+
+    `state` is as written: what time has made of it is `Retention.state`'s to say. `enrolled_at` is
+    when speech was last added. `etag` is the store's: it is set by `put` and names this version
+    of the record.
     """
 
     tenant: str
@@ -91,14 +114,19 @@ class Speaker:
     voiceprints: Mapping[str, Voiceprint] = field(default_factory=dict)
     metadata: Mapping[str, str] = field(default_factory=dict)
     consent: Consent | None = None
+    enrolled_at: float | None = None
+    opted_out_at: float | None = None
+    awaits_confirmation: bool = False
+    history: tuple[Version, ...] = ()
     etag: str = ""
 
     def __post_init__(self) -> None:
         for name, value in (("tenant", self.tenant), ("speaker_id", self.speaker_id)):
             if not value or "\0" in value:
                 raise ValueError(f"{name} is a non-empty string without NUL")
-        if any(model_id != held.model_id for model_id, held in self.voiceprints.items()):
-            raise ValueError("voiceprints are keyed by their own model id")
+        for voiceprints in (self.voiceprints, *(version.voiceprints for version in self.history)):
+            if any(model_id != held.model_id for model_id, held in voiceprints.items()):
+                raise ValueError("voiceprints are keyed by their own model id")
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +141,7 @@ class Page:
 
 
 def encode_profile(speaker: Speaker) -> bytes:
-    """Everything of a speaker but its voiceprints and its etag."""
+    """Everything of a speaker but its voiceprints, its history and its etag."""
     consent = speaker.consent
     document = {
         "schema": PROFILE_SCHEMA,
@@ -122,6 +150,9 @@ def encode_profile(speaker: Speaker) -> bytes:
         "state": speaker.state.value,
         "metadata": dict(speaker.metadata),
         "consent": consent and {"reference": consent.reference, "at": consent.at},
+        "enrolled_at": speaker.enrolled_at,
+        "opted_out_at": speaker.opted_out_at,
+        "awaits_confirmation": speaker.awaits_confirmation,
         "created_at": speaker.created_at,
         "updated_at": speaker.updated_at,
     }
@@ -140,17 +171,40 @@ def encode_voiceprint(voiceprint: Voiceprint) -> bytes:
     )
 
 
+def encode_history(history: Sequence[Version]) -> bytes:
+    """A JSON list of versions, then the voiceprints that they name, in their order."""
+    records = [
+        [(held.model_id, encode_voiceprint(held)) for held in version.voiceprints.values()]
+        for version in history
+    ]
+    document = [
+        {
+            "state": version.state.value,
+            "enrolled_at": version.enrolled_at,
+            "awaits_confirmation": version.awaits_confirmation,
+            "adapted": version.adapted,
+            "voiceprints": [(model_id, len(record)) for model_id, record in held],
+        }
+        for version, held in zip(history, records, strict=True)
+    ]
+    head = json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
+    body = b"".join(record for held in records for _, record in held)
+    return _HISTORY_HEADER.pack(HISTORY_SCHEMA, len(head)) + head + body
+
+
 def decode_speaker(
     tenant: str,
     speaker_id: str,
     *,
     etag: str,
     profile: bytes,
+    history: bytes = b"",
     voiceprints: Iterable[tuple[str, bytes, float | None]],
 ) -> Speaker:
     """Inverse of the encoders, from `(model_id, record, used_at)` triples; raises RecordError.
 
-    A profile that names another speaker than the one asked for is refused.
+    A profile that names another speaker than the one asked for is refused. An empty `history` is
+    that of a record from before there was any.
     """
     try:
         document: dict[str, Any] = json.loads(profile)
@@ -165,12 +219,39 @@ def decode_speaker(
             voiceprints={voiceprint.model_id: voiceprint for voiceprint in prints},
             metadata=document["metadata"],
             consent=document["consent"] and Consent(**document["consent"]),
+            enrolled_at=document.get("enrolled_at"),
+            opted_out_at=document.get("opted_out_at"),
+            awaits_confirmation=document.get("awaits_confirmation", False),
+            history=decode_history(history),
             created_at=document["created_at"],
             updated_at=document["updated_at"],
             etag=etag,
         )
     except (KeyError, TypeError, ValueError) as error:
         raise RecordError(f"a stored profile cannot be read: {error}") from error
+
+
+def decode_history(record: bytes) -> tuple[Version, ...]:
+    """Inverse of `encode_history`; nothing is in no bytes. Raises RecordError."""
+    if not record:
+        return ()
+    try:
+        schema, head_bytes = _HISTORY_HEADER.unpack_from(record)
+        _require_schema(schema, HISTORY_SCHEMA)
+        at = _HISTORY_HEADER.size + head_bytes
+        versions = []
+        for document in json.loads(record[_HISTORY_HEADER.size : at]):
+            voiceprints = {}
+            for model_id, size in document.pop("voiceprints"):
+                voiceprints[model_id] = decode_voiceprint(model_id, record[at : at + size])
+                at += size
+            state = SpeakerState(document.pop("state"))
+            versions.append(Version(state, voiceprints, **document))
+        if at != len(record):
+            raise RecordError(f"a stored history is torn: {len(record)} bytes instead of {at}")
+    except (KeyError, TypeError, ValueError, struct.error) as error:
+        raise RecordError(f"a stored history cannot be read: {error}") from error
+    return tuple(versions)
 
 
 def decode_voiceprint(model_id: str, record: bytes, used_at: float | None = None) -> Voiceprint:
@@ -186,7 +267,7 @@ def decode_voiceprint(model_id: str, record: bytes, used_at: float | None = None
 
 
 def _require_schema(found: int, known: int) -> None:
-    if found != known:
+    if not 1 <= found <= known:
         raise RecordError(
-            f"a stored record has schema {found}, and this server reads {known}: upgrade it"
+            f"a stored record has schema {found}, and this server reads up to {known}: upgrade it"
         )

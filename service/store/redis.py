@@ -3,6 +3,7 @@
     sayso:{tenant}:speaker:<id>   etag, profile, voiceprint:<model id>, used_at:<model id>
     sayso:{tenant}:speakers       sorted set of the ids, all of score 0: lexicographic pages
     sayso:{tenant}:write:<token>  for a minute after a write, so that a retry is not a second write
+    (the keys of groups are in redis_groups.py)
 
 The tenant is percent-encoded inside the braces, and is so the hash tag: on a Cluster a tenant
 lives in one slot. How durable an acknowledged write is depends on Redis: only `appendonly yes`
@@ -34,9 +35,11 @@ from service.store.records import (
     Page,
     Speaker,
     decode_speaker,
+    encode_history,
     encode_profile,
     encode_voiceprint,
 )
+from service.store.redis_groups import SPEAKER_DELETED, SPEAKER_WRITTEN, RedisGroups
 
 _Client = Redis | RedisCluster
 
@@ -47,13 +50,15 @@ _RETRIES = 5
 _RETRIED = (RedisConnectionError, RedisTimeoutError, ReadOnlyError)
 
 # KEYS: speaker, index, write. ARGV: expected etag ('' for none), new etag, speaker id, profile,
-# then model id, record and used_at ('' for never) of each voiceprint.
-_PUT = """
+# history, then model id, record and used_at ('' for never) of each voiceprint.
+_PUT = (
+    SPEAKER_WRITTEN
+    + """
 if redis.call('EXISTS', KEYS[3]) == 1 then return 1 end
 if (redis.call('HGET', KEYS[1], 'etag') or '') ~= ARGV[1] then return 0 end
-redis.call('HSET', KEYS[1], 'etag', ARGV[2], 'profile', ARGV[4])
-local kept = {etag = true, profile = true}
-for i = 5, #ARGV, 3 do
+redis.call('HSET', KEYS[1], 'etag', ARGV[2], 'profile', ARGV[4], 'history', ARGV[5])
+local kept = {etag = true, profile = true, history = true}
+for i = 6, #ARGV, 3 do
   local record, used_at = 'voiceprint:' .. ARGV[i], 'used_at:' .. ARGV[i]
   kept[record], kept[used_at] = true, true
   redis.call('HSET', KEYS[1], record, ARGV[i + 1])
@@ -63,21 +68,27 @@ for _, name in ipairs(redis.call('HKEYS', KEYS[1])) do
   if not kept[name] then redis.call('HDEL', KEYS[1], name) end
 end
 redis.call('ZADD', KEYS[2], 0, ARGV[3])
+speaker_written(KEYS[2]:sub(1, -#'speakers' - 1), ARGV[3])
 redis.call('SET', KEYS[3], 1, 'EX', 60)
 return 1
 """
+)
 
 # KEYS: speaker, index, write. ARGV: expected etag ('' for any), speaker id.
-_DELETE = """
+_DELETE = (
+    SPEAKER_DELETED
+    + """
 if redis.call('EXISTS', KEYS[3]) == 1 then return 1 end
 local etag = redis.call('HGET', KEYS[1], 'etag')
 if not etag then return 0 end
 if ARGV[1] ~= '' and etag ~= ARGV[1] then return -1 end
 redis.call('DEL', KEYS[1])
 redis.call('ZREM', KEYS[2], ARGV[2])
+speaker_deleted(KEYS[2]:sub(1, -#'speakers' - 1), ARGV[2])
 redis.call('SET', KEYS[3], 1, 'EX', 60)
 return 1
 """
+)
 
 # KEYS: speaker. ARGV: model id, used_at, the latest stored used_at worth replacing.
 _TOUCH = """
@@ -110,9 +121,10 @@ class RedisStore:
         self._sentinel = sentinel
         self._timeout_s = timeout_s
         self._free = asyncio.Semaphore(max_connections)
+        self.groups = RedisGroups(self._evaluate, prefix=_prefix)
 
     @classmethod
-    def from_url(cls, url: str, *, timeout_s: float = 1.0, max_connections: int = 64) -> Self:
+    def from_url(cls, url: str, timeout_s: float = 1.0, *, max_connections: int = 64) -> Self:
         """A store not yet connected; raises StoreError unless `service.store.address` reads it."""
         address = Address.parse(url)
         options = {
@@ -154,6 +166,15 @@ class RedisStore:
         fields = await self._call(lambda: self._client.hgetall(_speaker_key(tenant, speaker_id)))
         return _speaker(tenant, speaker_id, fields) if fields else None
 
+    async def get_many(self, tenant: str, speaker_ids: Sequence[str]) -> Sequence[Speaker]:
+        keys = [_speaker_key(tenant, speaker_id) for speaker_id in speaker_ids]
+        records = await self._call(lambda: self._read_all(keys))
+        return [
+            _speaker(tenant, speaker_id, fields)
+            for speaker_id, fields in zip(speaker_ids, records, strict=True)
+            if fields
+        ]
+
     async def list(self, tenant: str, *, limit: int, after: str | None = None) -> Page:
         start = b"[" if after is None else b"(" + after.encode()
         index = _index_key(tenant)
@@ -161,22 +182,16 @@ class RedisStore:
             lambda: self._client.zrangebylex(index, start, b"+", start=0, num=limit)
         )
         speaker_ids = [name.decode() for name in names]
-        keys = [_speaker_key(tenant, speaker_id) for speaker_id in speaker_ids]
-        records = await self._call(lambda: self._read_all(keys))
         return Page(
-            tuple(
-                _speaker(tenant, speaker_id, fields)
-                for speaker_id, fields in zip(speaker_ids, records, strict=True)
-                if fields
-            ),
+            tuple(await self.get_many(tenant, speaker_ids)),
             speaker_ids[-1] if len(speaker_ids) == limit else None,
         )
 
     async def put(self, speaker: Speaker, *, expected_etag: str | None) -> Speaker:
         stored = replace(speaker, etag=secrets.token_hex(8))
         keys = _write_keys(stored.tenant, stored.speaker_id, token=stored.etag)
-        head = (expected_etag or "", stored.etag, stored.speaker_id, encode_profile(stored))
-        args: list[str | bytes] = [*head]
+        head = (expected_etag or "", stored.etag, stored.speaker_id)
+        args: list[str | bytes] = [*head, encode_profile(stored), encode_history(stored.history)]
         for model_id, held in stored.voiceprints.items():
             args += [model_id, encode_voiceprint(held), _seconds(held.used_at)]
         if not await self._eval(_PUT, keys, args):
@@ -197,8 +212,12 @@ class RedisStore:
         await self._eval(_TOUCH, [_speaker_key(tenant, speaker_id)], args)
 
     async def _eval(self, script: str, keys: Sequence[bytes], args: Sequence[str | bytes]) -> int:
-        outcome = await self._call(lambda: self._client.eval(script, len(keys), *keys, *args))
-        return int(outcome)
+        return int(await self._evaluate(script, keys, args))
+
+    async def _evaluate(
+        self, script: str, keys: Sequence[bytes], args: Sequence[str | bytes | int]
+    ) -> Any:
+        return await self._call(lambda: self._client.eval(script, len(keys), *keys, *args))
 
     async def _read_all(self, keys: Sequence[bytes]) -> Sequence[Mapping[bytes, bytes]]:
         pipeline = self._client.pipeline(transaction=False)
@@ -207,10 +226,13 @@ class RedisStore:
         return await pipeline.execute()
 
     async def _call(self, work: Callable[[], Awaitable[Any]]) -> Any:
-        """Do `work`, and once more on another connection when half of the time has gone by."""
+        """Do `work`, and once more if the connection fails or half of the time has gone by.
+
+        Only a new command lets redis-py ask the Sentinels again where the master is.
+        """
         try:
             async with asyncio.timeout(self._timeout_s), self._free:
-                with contextlib.suppress(TimeoutError):
+                with contextlib.suppress(TimeoutError, RedisConnectionError):
                     async with asyncio.timeout(self._timeout_s / 2):
                         return await work()
                 return await work()
@@ -250,6 +272,7 @@ def _speaker(tenant: str, speaker_id: str, fields: Mapping[bytes, bytes]) -> Spe
         speaker_id,
         etag=fields[b"etag"].decode(),
         profile=fields[b"profile"],
+        history=fields.get(b"history", b""),
         voiceprints=(
             (model_id.decode(), fields[_VOICEPRINT + model_id], used_at(model_id))
             for model_id in sorted(models)

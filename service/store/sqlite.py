@@ -11,7 +11,7 @@ import itertools
 import json
 import secrets
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -21,10 +21,12 @@ from typing import Any, Self, TypeVar
 from urllib.parse import quote
 
 from service.errors import Aborted, StoreError, Unavailable
+from service.store import sqlite_groups
 from service.store.records import (
     Page,
     Speaker,
     decode_speaker,
+    encode_history,
     encode_profile,
     encode_voiceprint,
 )
@@ -58,29 +60,33 @@ _MIGRATIONS: tuple[tuple[str, ...], ...] = (
         ) STRICT
         """,
     ),
+    ("ALTER TABLE speaker ADD COLUMN history BLOB NOT NULL DEFAULT x''",),
+    sqlite_groups.SCHEMA,
 )
 
 _SELECT = """
-    SELECT s.speaker_id, s.etag, s.profile, v.model_id, v.record, v.used_at
+    SELECT s.speaker_id, s.etag, s.profile, s.history, v.model_id, v.record, v.used_at
     FROM (SELECT * FROM speaker WHERE tenant = ? AND {}) AS s
     LEFT JOIN voiceprint AS v USING (tenant, speaker_id)
     ORDER BY s.speaker_id, v.model_id
 """
 _SELECT_ONE = _SELECT.format("speaker_id = ?")
+_SELECT_MANY = _SELECT.format("speaker_id IN (SELECT value FROM json_each(?))")
 _SELECT_PAGE = _SELECT.format("speaker_id > ? ORDER BY speaker_id LIMIT ?")
 
 
 class SqliteStore:
-    """`Store` in the file at `path`; a write waits `busy_s` for other processes' writes."""
+    """`Store` in the file at `path`; a write waits `timeout_s` for other processes' writes."""
 
-    def __init__(self, path: Path, *, busy_s: float = 5.0) -> None:
+    def __init__(self, path: Path, *, timeout_s: float = 1.0) -> None:
         self._path = path
-        self._busy_s = busy_s
+        self._timeout_s = timeout_s
         self._writer = _Connection("store-writer")
         self._reader = _Connection("store-reader")
+        self.groups = sqlite_groups.SqliteGroups(read=self._reader.run, write=self._write)
 
     @classmethod
-    def from_url(cls, url: str) -> Self:
+    def from_url(cls, url: str, timeout_s: float = 1.0) -> Self:
         """`sqlite:///relative.db` or `sqlite:////absolute.db`; raises StoreError."""
         _, separator, path = url.partition("sqlite:///")
         if not separator or path in ("", ":memory:"):
@@ -88,12 +94,12 @@ class SqliteStore:
                 "a SQLite store is sqlite:///relative.db or sqlite:////absolute.db, "
                 "a file that outlives the server"
             )
-        return cls(Path(path))
+        return cls(Path(path), timeout_s=timeout_s)
 
     async def __aenter__(self) -> Self:
         try:
-            await self._writer.open(partial(_open_writer, self._path, self._busy_s))
-            await self._reader.open(partial(_open_reader, self._path, self._busy_s))
+            await self._writer.open(partial(_open_writer, self._path, self._timeout_s))
+            await self._reader.open(partial(_open_reader, self._path, self._timeout_s))
         except BaseException:
             await self.aclose()
             raise
@@ -120,6 +126,12 @@ class SqliteStore:
         )
         return next(_speakers(tenant, rows), None)
 
+    async def get_many(self, tenant: str, speaker_ids: Sequence[str]) -> Sequence[Speaker]:
+        asked = json.dumps(list(speaker_ids))
+        return await self._reader.run(
+            lambda db: list(_speakers(tenant, db.execute(_SELECT_MANY, (tenant, asked))))
+        )
+
     async def list(self, tenant: str, *, limit: int, after: str | None = None) -> Page:
         rows = await self._reader.run(
             lambda db: db.execute(_SELECT_PAGE, (tenant, after or "", limit)).fetchall()
@@ -145,6 +157,13 @@ class SqliteStore:
                 (at, tenant, speaker_id, model_id, at - _USE_RESOLUTION_S),
             )
         )
+
+    async def _write(self, work: Callable[[sqlite3.Connection], _Result]) -> _Result:
+        def transact(database: sqlite3.Connection) -> _Result:
+            with _transaction(database):
+                return work(database)
+
+        return await self._writer.run(transact)
 
 
 class _Connection:
@@ -179,9 +198,9 @@ def _put(database: sqlite3.Connection, speaker: Speaker, expected_etag: str | No
         if _etag(database, *key) != expected_etag:
             raise Aborted("the speaker changed since it was read: read it again and retry")
         database.execute(
-            "INSERT INTO speaker VALUES (?, ?, ?, ?) ON CONFLICT"
-            " DO UPDATE SET etag = excluded.etag, profile = excluded.profile",
-            (*key, speaker.etag, encode_profile(speaker)),
+            "INSERT INTO speaker VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE"
+            " SET etag = excluded.etag, profile = excluded.profile, history = excluded.history",
+            (*key, speaker.etag, encode_profile(speaker), encode_history(speaker.history)),
         )
         database.execute(
             "DELETE FROM voiceprint WHERE tenant = ? AND speaker_id = ?"
@@ -221,10 +240,16 @@ def _etag(database: sqlite3.Connection, tenant: str, speaker_id: str) -> str | N
 
 
 def _speakers(tenant: str, rows: Iterable[tuple[Any, ...]]) -> Iterator[Speaker]:
-    for (speaker_id, etag, profile), group in itertools.groupby(rows, key=lambda row: row[:3]):
-        voiceprints = (row[3:] for row in group if row[3] is not None)
+    for (speaker_id, etag, profile, history), group in itertools.groupby(
+        rows, key=lambda row: row[:4]
+    ):
         yield decode_speaker(
-            tenant, speaker_id, etag=etag, profile=profile, voiceprints=voiceprints
+            tenant,
+            speaker_id,
+            etag=etag,
+            profile=profile,
+            history=history,
+            voiceprints=(row[4:] for row in group if row[4] is not None),
         )
 
 
@@ -240,28 +265,28 @@ def _transaction(database: sqlite3.Connection) -> Iterator[None]:
         raise
 
 
-def _open_writer(path: Path, busy_s: float) -> sqlite3.Connection:
+def _open_writer(path: Path, timeout_s: float) -> sqlite3.Connection:
     if not path.parent.is_dir():
         raise StoreError(f"the store's folder {path.parent} does not exist: create it")
     try:
         if not path.exists():
             path.touch(mode=0o600)
-        _inspect(path, busy_s)
-        return _configured(path, busy_s)
+        _inspect(path, timeout_s)
+        return _configured(path, timeout_s)
     except (OSError, sqlite3.Error) as error:
         raise StoreError(f"{path} cannot be opened as a store: {error}") from error
 
 
-def _open_reader(path: Path, busy_s: float) -> sqlite3.Connection:
-    database = sqlite3.connect(path, timeout=busy_s, isolation_level=None)
+def _open_reader(path: Path, timeout_s: float) -> sqlite3.Connection:
+    database = sqlite3.connect(path, timeout=timeout_s, isolation_level=None)
     database.execute("PRAGMA query_only = ON")
     return database
 
 
-def _inspect(path: Path, busy_s: float) -> None:
+def _inspect(path: Path, timeout_s: float) -> None:
     """Refuse what is not a sound store of a known schema, without writing to it."""
     address = f"file:{quote(str(path))}?mode=ro"
-    with contextlib.closing(sqlite3.connect(address, timeout=busy_s, uri=True)) as database:
+    with contextlib.closing(sqlite3.connect(address, timeout=timeout_s, uri=True)) as database:
         if not database.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]:
             return
         if _pragma(database, "application_id") != _APPLICATION_ID:
@@ -276,8 +301,8 @@ def _inspect(path: Path, busy_s: float) -> None:
             raise StoreError(f"{path} is damaged ({damage}): restore it from a backup")
 
 
-def _configured(path: Path, busy_s: float) -> sqlite3.Connection:
-    database = sqlite3.connect(path, timeout=busy_s, isolation_level=None)
+def _configured(path: Path, timeout_s: float) -> sqlite3.Connection:
+    database = sqlite3.connect(path, timeout=timeout_s, isolation_level=None)
     try:
         if _pragma(database, "journal_mode = WAL") != "wal":
             raise StoreError(f"{path} is on a file system without the shared memory that WAL needs")

@@ -1,15 +1,9 @@
 import asyncio
-import csv
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
-import soundfile
-from numpy.typing import NDArray
 
-from evaluation.cache import Voice
 from evaluation.run import Request
 from exporters import calibrate, model_file, parity
 from exporters.errors import TrialError
@@ -17,58 +11,23 @@ from exporters.publish import Candidate, publish
 from exporters.voices import made_voice
 from service.contract import Calibration, Contract, OperatingPoint
 
-SPEAKERS, CLIPS, RATE = 20, 3, 16000
 
-
-class Direct:
-    """The model's graph alone: one embedding of the first second, no speech detection."""
-
-    def __init__(self, path: Path) -> None:
-        model, self.contract = model_file.read(path)
-        self._embed = parity.graph_embed(model)
-        self.model_id, self.rate = self.contract.model_id, self.contract.sample_rate
-
-    @classmethod
-    @asynccontextmanager
-    async def open(cls, model: Path, *, device: str = "auto") -> AsyncIterator["Direct"]:
-        yield cls(model)
-
-    async def embed(self, samples: NDArray[np.float32]) -> Voice:
-        return Voice(self._embed(samples[None, :RATE])[0], 1.0, 1.0, 20.0)
+@pytest.fixture
+def model(candidate: Candidate, trial_request: Request) -> Path:
+    publish(candidate, trial_request.model)
+    return trial_request.model
 
 
 @pytest.fixture
-def model(candidate: Candidate, tmp_path: Path) -> Path:
-    publish(candidate, tmp_path / "tiny.onnx")
-    return tmp_path / "tiny.onnx"
-
-
-@pytest.fixture
-def request_for(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Request:
-    monkeypatch.setattr(calibrate, "Served", Direct)
-    rows = []
-    for speaker in range(SPEAKERS):
-        voice = made_voice(speaker, rate=RATE, samples=RATE * CLIPS)
-        for clip in range(CLIPS):
-            name = f"{speaker}-{clip}.wav"
-            soundfile.write(tmp_path / name, voice[clip * RATE : (clip + 1) * RATE], RATE)
-            rows.append([name, f"speaker{speaker}", "made", "dev" if speaker < 16 else "train"])
-    with (tmp_path / "manifest.csv").open("w", newline="") as file:
-        csv.writer(file).writerows([["path", "speaker", "corpus", "split"], *rows])
-    return Request(
-        model=model,
-        manifest=tmp_path / "manifest.csv",
-        split="dev",
-        listed=None,
-        audio=None,
-        cache=None,
-    )
+def request_for(trial_request: Request, direct: type, monkeypatch: pytest.MonkeyPatch) -> Request:
+    monkeypatch.setattr(calibrate, "Served", direct)
+    return trial_request
 
 
 def test_calibration_goes_into_the_contract_and_embeddings_stay(
     request_for: Request, model: Path
 ) -> None:
-    audio = made_voice(99, rate=RATE, samples=RATE)[None]
+    audio = made_voice(99, rate=16000, samples=16000)[None]
     graph, before = model_file.read(model)
     fitted = asyncio.run(
         calibrate.fit(request_for, target_false_match_rate=0.1, cohort_split="train")

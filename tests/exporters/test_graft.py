@@ -1,6 +1,12 @@
 """Feature-in ONNX files as the toolkits export them, here with small random networks."""
 
+import dataclasses
+import functools
+import hashlib
+import http.server
+import threading
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +20,7 @@ from torch import Tensor, nn
 from torchaudio.compliance import kaldi
 
 from exporters import adopt, graft, parity
-from exporters.errors import GraphError
+from exporters.errors import ExportError, GraphError
 from exporters.parity import Floats
 from exporters.publish import gate, publish
 from exporters.voices import voices
@@ -188,7 +194,8 @@ def test_three_d_speaker_is_told_by_its_metadata(tmp_path: Path, speech: Floats)
     theirs = run_alone(path, "embedding", {"x": features})
     assert parity.least_cosine(ours, theirs) >= parity.FLOOR
     assert candidate.provenance["source"] == "https://example.org/model"
-    assert candidate.provenance["opset"] == 13
+    contract = publish(candidate, tmp_path / "adopted.onnx")
+    assert contract.provenance["tools"]["opset"] == 13
 
 
 def test_nemo_counts_its_frames_and_puts_mels_first(tmp_path: Path, speech: Floats) -> None:
@@ -281,9 +288,51 @@ def test_a_waveform_model_is_not_a_feature_model(tmp_path: Path, candidate: Any)
         graft.candidate(path)
 
 
+def test_operators_outside_onnx_are_refused(tmp_path: Path) -> None:
+    path = wespeaker(tmp_path / "m.onnx")
+    model = onnx.load_model(path)
+    model.opset_import.add(domain="com.example", version=1)
+    onnx.save_model(model, path)
+    with pytest.raises(GraphError, match=r"outside ONNX: com\.example"):
+        graft.candidate(path)
+
+
+class _Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def web(tmp_path: Path) -> Iterator[str]:
+    """The address of a server of the files in `tmp_path`."""
+    handler = functools.partial(_Quiet, directory=str(tmp_path))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def test_a_download_needs_its_digest(tmp_path: Path, web: str) -> None:
+    digest = hashlib.sha256(wespeaker(tmp_path / "m.onnx").read_bytes()).hexdigest()
+    request = adopt.Request(f"{web}/m.onnx", licence="CC-BY-4.0", sha256=digest)
+    with adopt.candidate(request) as found:
+        assert found.provenance["source"] == f"{web}/m.onnx"
+        assert found.provenance["checkpoint"] == f"sha256:{digest}"
+    for changes, match in (
+        ({"sha256": "0" * 64}, "has sha256:"),
+        ({"sha256": None}, "--sha256"),
+        ({"source": f"{web}/none.onnx"}, "cannot download"),
+    ):
+        other = dataclasses.replace(request, **changes)
+        with pytest.raises(ExportError, match=match), adopt.candidate(other):
+            pass
+
+
 def test_a_licence_must_be_named(tmp_path: Path) -> None:
     path = wespeaker(tmp_path / "m.onnx")
-    with pytest.raises(Exception, match="--licence"), adopt.candidate(adopt.Request(str(path))):
+    with pytest.raises(ExportError, match="--licence"), adopt.candidate(adopt.Request(str(path))):
         pass
     request = adopt.Request(str(path), licence="CC-BY-4.0", origin="https://example.org")
     with adopt.candidate(request) as found:

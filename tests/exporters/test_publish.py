@@ -11,7 +11,8 @@ from exporters.errors import ExportError, GraphError, ParityError
 from exporters.publish import Candidate, Windows, gate, publish
 from exporters.voices import SHARED_DATA, made_voice, recordings, voices
 from service.contract import Contract, OperatingPoint
-from service.errors import ContractError
+from service.errors import ContractError, ModelError
+from service.session import Session
 
 
 @pytest.fixture
@@ -107,7 +108,7 @@ def test_rewriting_the_contract_leaves_the_graph_alone(model: Path) -> None:
 def test_an_interrupted_write_leaves_the_old_file(
     model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = model.read_bytes()
+    before, files = model.read_bytes(), set(model.parent.iterdir())
 
     def fail(self: Path, target: Path) -> Path:
         raise KeyboardInterrupt
@@ -116,7 +117,16 @@ def test_an_interrupted_write_leaves_the_old_file(
     with pytest.raises(KeyboardInterrupt):
         model_file.write_atomically(model, b"half")
     assert model.read_bytes() == before
-    assert list(model.parent.iterdir()) == [model]
+    assert set(model.parent.iterdir()) == files
+
+
+def test_a_model_has_its_digest_beside_it_and_loads_with_no_other(model: Path) -> None:
+    beside = model.with_name(f"{model.name}.sha256")
+    assert f"sha256:{beside.read_text()}" == f"{model_file.digest(model)}  {model.name}\n"
+    Session.open(model, device="cpu")
+    beside.write_text(f"{'0' * 64}  {model.name}\n")
+    with pytest.raises(ModelError, match="has digest"):
+        Session.open(model, device="cpu")
 
 
 def test_a_place_that_cannot_be_written_is_one_clear_error(tmp_path: Path) -> None:

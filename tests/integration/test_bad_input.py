@@ -14,8 +14,6 @@ from sayso.v1 import (
     decision_pb2,
     speaker_pb2_grpc,
     verification_pb2_grpc,
-    watchlist_pb2,
-    watchlist_pb2_grpc,
 )
 from sayso.v1 import speaker_pb2 as speakers
 from sayso.v1 import verification_pb2 as pb
@@ -211,11 +209,8 @@ def test_a_stale_etag_is_aborted(
 
 
 def test_what_comes_later_is_unimplemented(
-    voices: verification_pb2_grpc.VerificationServiceStub, channel: grpc.Channel
+    voices: verification_pb2_grpc.VerificationServiceStub,
 ) -> None:
-    assert refused(voices.Identify, pb.IdentifyRequest(group="vip"))[0] is UNIMPLEMENTED
-    assert refused(voices.StreamingVerify, iter([]))[0] is UNIMPLEMENTED
-    screened = pb.VerifyRequest(speaker_id="slt", audio=FLAC, watchlists=["fraud"])
-    assert refused(voices.Verify, screened)[0] is UNIMPLEMENTED
-    groups = watchlist_pb2_grpc.WatchlistServiceStub(channel)
-    assert refused(groups.ListGroups, watchlist_pb2.ListGroupsRequest())[0] is UNIMPLEMENTED
+    assert refused(voices.BatchEnroll, iter([]))[0] is UNIMPLEMENTED
+    unclaimed = pb.StreamingVerifyRequest(config=pb.StreamingVerifyConfig(audio=RAW))
+    assert refused(voices.StreamingVerify, iter([unclaimed]))[0] is UNIMPLEMENTED

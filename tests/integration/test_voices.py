@@ -26,7 +26,7 @@ def enrolled(server: SaysoServer) -> SaysoServer:
 
 def test_a_genuine_clip_scores_above_every_impostor(enrolled: SaysoServer, sayso: Client) -> None:
     for speaker in SPEAKERS:
-        for path in clips(speaker, "verify"):
+        for path in clips(speaker, "verify-1"):
             llrs = {name: sayso.verify(name, path).llr for name in SPEAKERS}
             assert max(llrs, key=lambda name: llrs[name] or 0) == speaker, (path, llrs)
 

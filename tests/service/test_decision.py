@@ -13,9 +13,11 @@ from service.decision import (
     Policy,
     Reason,
     Score,
+    SequentialTest,
     Threshold,
     bayes_threshold,
     decide,
+    decide_early,
     false_match_threshold,
     inconclusive,
     shortcomings,
@@ -131,3 +133,48 @@ def test_impossible_demands_are_refused(changes: dict[str, float]) -> None:
     fields = {"min_speech_s": 1.0, "min_snr_db": 0.0, "max_clipping": 0.1, **changes}
     with pytest.raises(InvalidArgument):
         Demands(**fields)
+
+
+TEST = SequentialTest(false_match_rate=0.01, false_non_match_rate=0.05, max_speech_s=10.0)
+
+
+def test_the_bounds_are_walds() -> None:
+    assert TEST.accept_llr == pytest.approx(math.log(0.95 / 0.01))
+    assert TEST.reject_llr == pytest.approx(math.log(0.05 / 0.99))
+
+
+@given(llr=st.floats(-20, 20))
+def test_a_sequential_test_decides_beyond_its_bounds_only(llr: float) -> None:
+    made = decide_early(Score(0.5, llr), TEST, GOOD, "m")
+    if llr >= TEST.accept_llr:
+        assert made.outcome is Outcome.ACCEPTED
+    elif llr <= TEST.reject_llr:
+        assert made.outcome is Outcome.REJECTED
+        assert made.threshold is not None
+        assert made.threshold.llr == TEST.reject_llr
+    else:
+        assert made.outcome is Outcome.INCONCLUSIVE
+        assert made.reasons == (Reason.UNDECIDED,)
+        assert made.speech_needed_s == pytest.approx(7.0)
+
+
+def test_walds_error_rates_hold_on_independent_evidence() -> None:
+    """Gaussian evidence arriving in small steps: the realised rates stay within the targets."""
+    chance = np.random.default_rng(3)
+    separation = 0.35
+    steps = chance.normal(size=(2, 4000, 400))
+    steps[0] += separation / 2
+    steps[1] -= separation / 2
+    paths = np.cumsum(separation * steps, axis=2)  # running log-likelihood ratios
+    outside = (paths >= TEST.accept_llr) | (paths <= TEST.reject_llr)
+    first = np.argmax(outside, axis=2)
+    accepted = np.take_along_axis(paths, first[:, :, None], axis=2)[:, :, 0] > 0
+    assert outside.any(axis=2).mean() > 0.999
+    assert accepted[1].mean() <= TEST.false_match_rate + 3 * math.sqrt(0.01 / 4000)
+    assert (~accepted[0]).mean() <= TEST.false_non_match_rate + 3 * math.sqrt(0.05 / 4000)
+
+
+@pytest.mark.parametrize("values", [(0, 0.1, 1), (0.5, 0.1, 1), (0.1, 0.6, 1), (0.1, 0.1, 0)])
+def test_an_impossible_sequential_test_is_refused(values: tuple[float, float, float]) -> None:
+    with pytest.raises(InvalidArgument):
+        SequentialTest(*values)

@@ -116,12 +116,11 @@ async def test_a_stream_tells_its_embedding_so_far(
         stream = embedder.stream()
         for start in range(0, len(clip), 2_000):
             await stream.push(clip[start : start + 2_000])
-            if not stream.windows:
-                assert stream.embedding is None
-            elif stream.windows not in told:
+            if stream.windows and stream.windows not in told:
                 told.add(stream.windows)
                 heard = speech[: window + (stream.windows - 1) * hop]
-                assert cosine(stream.embedding, naive(watched, heard)) >= 0.99999
+                utterance = await stream.so_far()
+                assert cosine(utterance.embedding, naive(watched, heard)) >= 0.99999
         assert stream.quality.total_s == pytest.approx(len(clip) / RATE)
     assert told == set(range(1, max(told) + 1))
     assert len(told) > 5
@@ -334,3 +333,36 @@ def test_a_model_of_another_rate_is_refused(save_model: SaveModel, vad: VoiceAct
     session = Session.open(save_model(changed={"sample_rate": 8_000}), device="cpu", threads=1)
     with pytest.raises(ContractError, match="8000 Hz"):
         build(session, vad)
+
+
+async def test_so_far_is_what_the_end_would_give_before_the_first_window(
+    session: Session, vad: VoiceActivity, clips: list[Samples]
+) -> None:
+    short = clips[0][: session.contract.window_samples]
+    async with Embedder(session, vad, max_batch=4, queue_limit=64) as embedder:
+        stream = embedder.stream()
+        await stream.push(short)
+        assert stream.windows == 0
+        early = await stream.so_far()
+        ended = await stream.finish()
+    assert early.embedding is not None
+    assert ended.embedding is not None
+    assert float(early.embedding @ ended.embedding) > 0.95
+
+
+async def test_coherence_is_the_mean_cosine_between_windows(
+    session: Session, vad: VoiceActivity, clips: list[Samples]
+) -> None:
+    speech = extract(vad, np.concatenate(clips[:2])).samples
+    contract = session.contract
+    windows = cut(speech, window_samples=contract.window_samples, hop_samples=contract.hop_samples)
+    vectors = session.run(windows).astype(np.float64)
+    pairs = [vectors[i] @ vectors[j] for i in range(len(vectors)) for j in range(i)]
+    async with Embedder(session, vad, max_batch=4, queue_limit=64) as embedder:
+        stream = embedder.stream()
+        heard = await stream.finish(np.concatenate(clips[:2]))
+        latest = stream.latest
+    assert heard.coherence == pytest.approx(float(np.mean(pairs)), abs=1e-4)
+    assert latest is not None
+    expected = vectors[-2:].mean(axis=0)
+    assert latest @ expected / np.linalg.norm(expected) == pytest.approx(1, abs=1e-4)

@@ -1,23 +1,63 @@
 import asyncio
+import logging
+import math
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from service.decision import Demands, Reason
+from service.contract import Calibration, Contract
+from service.decision import Decision, Demands, Outcome, Reason, Score, Threshold
 from service.embedder import Utterance
-from service.enrolment import Enroller, EnrolmentRequest
+from service.enrolment import (
+    Duplicates,
+    Enroller,
+    EnrolmentRequest,
+    Rules,
+    rare_match_threshold,
+    without_outliers,
+)
 from service.errors import Aborted, FailedPrecondition
 from service.quality import Quality
-from service.store import Speaker, SpeakerState, Store, open_store
+from service.scoring import l2_normalized
+from service.store import Consent, Speaker, SpeakerState, Store, Voiceprint, open_store
+from service.store.lifecycle import Retention, opted_out, undone
 
 ALICE = EnrolmentRequest(tenant="t", speaker_id="alice")
+BOB = EnrolmentRequest(tenant="t", speaker_id="bob")
+CALIBRATION = Calibration(-5.0, {"cosine": 10.0}, ((0.1, 0.0), (0.01, 3.0)), "made")
+"""Cosine 1 is a ratio of 5, cosine 0.5 one of 0, cosine 0 one of -5."""
+
+UNCALIBRATED = Contract(
+    model_id="m",
+    sample_rate=16000,
+    window_samples=32000,
+    hop_samples=16000,
+    min_speech_samples=8000,
+    dimension=4,
+)
+CALIBRATED = replace(UNCALIBRATED, calibration=CALIBRATION)
+YEAR_S = 365 * 86_400.0
 
 
-def utterance(axis: int = 0, speech_s: float = 2.0) -> Utterance:
+def utterance(
+    axis: int = 0, speech_s: float = 2.0, *, angle: float = 0.0, coherence: float | None = None
+) -> Utterance:
+    """An embedding along `axis`, turned by `angle` towards the next one."""
     quality = Quality(speech_s, speech_s + 1, snr_db=20.0, clipping=0.0, peak_dbfs=-3.0)
-    return Utterance(np.eye(4, dtype=np.float32)[axis], quality, windows=1)
+    axes = np.eye(4, dtype=np.float32)
+    embedding = math.cos(angle) * axes[axis] + math.sin(angle) * axes[(axis + 1) % 4]
+    return Utterance(l2_normalized(embedding), quality, windows=1, coherence=coherence)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
 
 
 @pytest.fixture
@@ -27,19 +67,45 @@ async def store(tmp_path: Path) -> AsyncIterator[Store]:
 
 
 @pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
 def enroller(store: Store) -> Enroller:
     return make(store)
 
 
-def make(store: Store, *, model_id: str = "m", max_vectors: int = 3) -> Enroller:
+def make(
+    store: Store,
+    *,
+    model_id: str = "m",
+    max_vectors: int = 3,
+    contract: Contract = UNCALIBRATED,
+    expire_after_s: float = math.inf,
+    clock: Clock | None = None,
+    **rules: object,
+) -> Enroller:
     return Enroller(
         store,
-        model_id=model_id,
+        contract=replace(contract, model_id=model_id),
         demands=Demands(min_speech_s=0.5, min_snr_db=0.0, max_clipping=0.1),
         min_speech_s=5.0,
         max_vectors=max_vectors,
-        clock=lambda: 1000.0,
+        rules=Rules(**rules),  # type: ignore[arg-type]
+        retention=Retention(expire_after_s, clock or Clock()),
     )
+
+
+async def stored(store: Store, speaker_id: str = "alice") -> Speaker:
+    found = await store.get("t", speaker_id)
+    assert found is not None
+    return found
+
+
+async def undo(store: Store) -> Speaker:
+    found = await stored(store)
+    return await store.put(undone(found, now=2000.0), expected_etag=found.etag)
 
 
 async def test_speech_adds_up_to_an_enrolment(enroller: Enroller) -> None:
@@ -129,3 +195,282 @@ async def test_one_who_opted_out_is_refused(enroller: Enroller, store: Store) ->
         await enroller.open(ALICE)
     with pytest.raises(FailedPrecondition, match="opted out"):
         await enroller.add(ALICE, utterance())
+
+
+async def test_an_opt_out_during_the_call_is_respected(store: Store) -> None:
+    enroller = make(store)
+    await enroller.add(ALICE, utterance())
+    await enroller.open(ALICE)
+    found = await stored(store)
+    await store.put(opted_out(found, now=1.0), expected_etag=found.etag)
+    with pytest.raises(FailedPrecondition, match="opted out"):
+        await enroller.add(ALICE, utterance())
+    assert (await stored(store)).voiceprints == {}
+
+
+async def test_consent_is_required_where_the_operator_says_so(store: Store) -> None:
+    enroller = make(store, consent_required=True)
+    with pytest.raises(FailedPrecondition, match="send `consent`"):
+        await enroller.open(ALICE)
+    with pytest.raises(FailedPrecondition, match="send `consent`"):
+        await enroller.add(ALICE, utterance())
+    assert await store.get("t", "alice") is None
+    agreed = replace(ALICE, consent=Consent("form 27", 900.0))
+    await enroller.open(agreed)
+    await enroller.add(agreed, utterance())
+    made = await enroller.add(ALICE, utterance())
+    assert made.speaker is not None
+    assert made.speaker.consent == Consent("form 27", 900.0)
+
+
+async def test_an_enrolment_waits_for_confirmation_before_first_use(store: Store) -> None:
+    enroller = make(store, confirm=True)
+    first = await enroller.add(ALICE, utterance(speech_s=2))
+    assert first.speaker is not None
+    assert first.speaker.state is SpeakerState.PENDING
+    complete = await enroller.add(ALICE, utterance(speech_s=4))
+    assert complete.speaker is not None
+    assert complete.speaker.state is SpeakerState.UNCONFIRMED
+    assert "confirmation" in complete.explanation
+
+
+async def test_a_confirmation_once_asked_for_is_not_forgotten(store: Store) -> None:
+    enroller = make(store)
+    await enroller.add(replace(ALICE, confirm=True), utterance(speech_s=2))
+    made = await enroller.add(ALICE, utterance(speech_s=4))
+    assert made.speaker is not None
+    assert made.speaker.state is SpeakerState.UNCONFIRMED
+
+
+async def test_speech_for_a_voice_in_use_needs_no_confirmation_but_a_new_voice_does(
+    store: Store,
+) -> None:
+    await make(store).add(ALICE, utterance(speech_s=9))
+    enroller = make(store, confirm=True)
+    more = await enroller.add(ALICE, utterance())
+    assert more.speaker is not None
+    assert more.speaker.state is SpeakerState.ENROLLED
+    other = await enroller.add(replace(ALICE, replacing=True), utterance(1, speech_s=9))
+    assert other.speaker is not None
+    assert other.speaker.state is SpeakerState.UNCONFIRMED
+
+
+async def test_another_voice_is_not_added(store: Store) -> None:
+    enroller = make(store, contract=CALIBRATED)
+    await enroller.add(ALICE, utterance(0, speech_s=3))
+    before = await stored(store)
+    made = await enroller.add(ALICE, utterance(0, angle=1.06))  # cosine 0.489
+    assert made.speaker is None
+    assert made.reasons == (Reason.VOICE_MISMATCH,)
+    assert made.progress.speech_s == pytest.approx(3)
+    assert await stored(store) == before
+    assert (await enroller.add(ALICE, utterance(0, angle=1.03))).speaker is not None  # 0.515
+
+
+async def test_another_voice_may_replace_the_one_enrolled(store: Store) -> None:
+    enroller = make(store, contract=CALIBRATED)
+    await enroller.add(ALICE, utterance(0))
+    assert (await enroller.add(replace(ALICE, replacing=True), utterance(1))).speaker is not None
+
+
+async def test_without_a_calibration_any_voice_is_added(enroller: Enroller) -> None:
+    await enroller.add(ALICE, utterance(0))
+    assert (await enroller.add(ALICE, utterance(1, coherence=-1.0))).speaker is not None
+
+
+async def test_a_recording_of_several_voices_is_not_added(store: Store) -> None:
+    enroller = make(store, contract=CALIBRATED)
+    made = await enroller.add(ALICE, utterance(coherence=0.49))
+    assert made.reasons == (Reason.MULTIPLE_VOICES,)
+    assert await store.get("t", "alice") is None
+    assert (await enroller.add(ALICE, utterance(coherence=0.51))).speaker is not None
+
+
+async def test_vectors_that_no_longer_fit_are_dropped(store: Store) -> None:
+    """The first recording is noise: what follows matches it just so, and then shows it up."""
+    enroller = make(store, contract=CALIBRATED, max_vectors=50)
+    for angle in (0.0, 0.9, 1.4):
+        made = await enroller.add(ALICE, utterance(0, angle=angle))
+        assert made.speaker is not None, angle
+    kept = (await stored(store)).voiceprints["m"]
+    assert len(kept.speech_s) == 2
+    assert kept.vectors[:, 0].max() < 0.7
+
+
+def test_outliers_are_those_that_a_naive_search_finds() -> None:
+    """Against a double loop, over vectors of two voices."""
+    rng = np.random.default_rng(3)
+    for _ in range(50):
+        centre = rng.normal(size=4)
+        vectors = centre + rng.normal(scale=1.2, size=(6, 4))
+        held = Voiceprint(
+            "m",
+            l2_normalized(vectors.astype(np.float32)),
+            rng.uniform(1, 5, 6).astype(np.float32),
+            0.0,
+        )
+
+        def ratio(others: Voiceprint, heard: np.ndarray, *_: object) -> float:
+            mean = np.average(others.vectors, axis=0, weights=others.speech_s)
+            return 10 * float(mean @ heard / np.linalg.norm(mean)) - 5
+
+        left = list(range(6))
+        while len(left) > 2:
+            ratios = []
+            for index in left:
+                others = [other for other in left if other != index]
+                mean = sum(held.speech_s[other] * held.vectors[other] for other in others)
+                ratios.append(10 * float(mean @ held.vectors[index] / np.linalg.norm(mean)) - 5)
+            if min(ratios) >= 0:
+                break
+            del left[ratios.index(min(ratios))]
+        kept = without_outliers(held, ratio, least_llr=0.0)
+        np.testing.assert_array_equal(kept.speech_s, held.speech_s[left])
+        np.testing.assert_array_equal(kept.vectors, held.vectors[left])
+
+
+@pytest.mark.parametrize("policy", [Duplicates.FLAG, Duplicates.REFUSE])
+async def test_a_voice_under_another_id_is_found(store: Store, policy: Duplicates) -> None:
+    enroller = make(store, contract=CALIBRATED)
+    for number in range(20):
+        name = EnrolmentRequest("t", f"other-{number}")
+        await enroller.add(name, utterance(1 + number % 3))
+    await enroller.add(EnrolmentRequest("other tenant", "eve"), utterance(0))
+    await enroller.add(BOB, utterance(0, angle=0.02))
+    request = replace(ALICE, duplicates=policy)
+    lenient = make(store, contract=CALIBRATED, duplicate_alarm_rate=0.5)
+    made = await lenient.add(request, utterance(0))
+    assert made.duplicates == ("bob",)
+    assert made.reasons == (Reason.ALREADY_ENROLLED,)
+    assert (made.speaker is None) == (policy is Duplicates.REFUSE)
+    assert ((await store.get("t", "alice")) is None) == (policy is Duplicates.REFUSE)
+    again = await lenient.add(replace(BOB, duplicates=policy), utterance(0))
+    assert again.duplicates == (() if policy is Duplicates.REFUSE else ("alice",))
+
+
+async def test_the_search_for_a_voice_is_an_operators_rule_that_a_request_can_lift(
+    store: Store,
+) -> None:
+    enroller = make(
+        store, contract=CALIBRATED, duplicates=Duplicates.REFUSE, duplicate_alarm_rate=0.5
+    )
+    await enroller.add(BOB, utterance(0))
+    assert (await enroller.add(ALICE, utterance(0))).speaker is None
+    allowed = replace(ALICE, duplicates=Duplicates.ALLOW)
+    assert (await enroller.add(allowed, utterance(0))).speaker is not None
+
+
+async def test_a_search_that_cannot_be_complete_is_refused(store: Store) -> None:
+    request = replace(ALICE, duplicates=Duplicates.FLAG)
+    with pytest.raises(FailedPrecondition, match="calibrat"):
+        await make(store).add(request, utterance())
+    enroller = make(store, contract=CALIBRATED, duplicate_limit=2)
+    for name in ("b", "c", "d"):
+        await enroller.add(EnrolmentRequest("t", name), utterance())
+    with pytest.raises(FailedPrecondition, match="SAYSO_DUPLICATE_LIMIT"):
+        await enroller.add(request, utterance())
+
+
+def test_rare_matches_are_interpolated_where_measured_and_bounded_beyond() -> None:
+    assert rare_match_threshold(CALIBRATION, 0.5) == pytest.approx(0.0)
+    assert rare_match_threshold(CALIBRATION, math.sqrt(0.001)) == pytest.approx(1.5)
+    assert rare_match_threshold(CALIBRATION, 0.01) == pytest.approx(3.0)
+    assert rare_match_threshold(CALIBRATION, 0.01 / math.e) == pytest.approx(4.0)
+
+
+async def test_an_expired_voice_counts_for_nothing(store: Store, clock: Clock) -> None:
+    enroller = make(store, contract=CALIBRATED, expire_after_s=3 * YEAR_S, clock=clock)
+    await enroller.add(ALICE, utterance(0, speech_s=9))
+    clock.now += 3 * YEAR_S
+    assert enroller.progress(await stored(store)).speech_s == 0
+    assert (await enroller.open(ALICE)).speech_s == 0
+    found = await make(store, contract=CALIBRATED, expire_after_s=3 * YEAR_S, clock=clock).add(
+        replace(BOB, duplicates=Duplicates.REFUSE), utterance(0)
+    )
+    assert found.duplicates == ()
+    again = await enroller.add(ALICE, utterance(1, speech_s=2))
+    assert again.speaker is not None
+    assert again.speaker.state is SpeakerState.PENDING
+    assert again.progress.speech_s == pytest.approx(2)
+    assert all(not version.voiceprints for version in again.speaker.history)
+
+
+async def test_undo_goes_back_enrolment_by_enrolment(store: Store) -> None:
+    enroller = make(store, max_vectors=1)
+    versions = []
+    for request, axis, speech_s in (
+        (ALICE, 0, 4.0),
+        (ALICE, 1, 6.0),
+        (replace(ALICE, replacing=True), 2, 3.0),
+    ):
+        await enroller.add(request, utterance(axis, speech_s))
+        versions.append(await stored(store))
+    assert [made.state.value for made in versions] == ["pending", "enrolled", "pending"]
+    for before in reversed(versions[:-1]):
+        after = await undo(store)
+        assert (after.state, after.voiceprints) == (before.state, before.voiceprints)
+        assert after.enrolled_at == before.enrolled_at
+    first = await undo(store)
+    assert first.state is SpeakerState.PENDING
+    assert first.voiceprints == {}
+    with pytest.raises(FailedPrecondition):
+        await undo(store)
+
+
+def accepted(llr: float = 5.0, **changes: object) -> Decision:
+    decision = Decision(
+        Outcome.ACCEPTED, "m", "", score=Score(0.9, llr), threshold=Threshold(2.0, "made")
+    )
+    return replace(decision, **changes)  # type: ignore[arg-type]
+
+
+async def test_a_confident_accept_adapts_the_voice(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    enroller = make(store, contract=CALIBRATED, adapt=True, max_vectors=50)
+    made = await enroller.add(ALICE, utterance(speech_s=6))
+    assert made.speaker is not None
+    for _ in range(5):
+        adapted = await enroller.adapt(made.speaker, utterance(speech_s=5), accepted())
+        assert adapted is not None
+    assert (await stored(store)).voiceprints["m"].speech_s.tolist() == [6, 5, 5, 5, 5, 5]
+    assert "adapted" in caplog.text
+    assert "alice" not in caplog.text
+    assert (await undo(store)).voiceprints == made.speaker.voiceprints
+
+
+@pytest.mark.parametrize(
+    ("heard", "decision", "rules"),
+    [
+        (utterance(speech_s=5), accepted(), {"adapt": False}),
+        (utterance(speech_s=5), accepted(4.9), {}),
+        (utterance(speech_s=4.9), accepted(), {}),
+        (utterance(speech_s=5), accepted(outcome=Outcome.REJECTED), {}),
+        (utterance(speech_s=5), accepted(model_id="other"), {}),
+        (utterance(speech_s=5), accepted(score=None), {}),
+        (utterance(speech_s=5, coherence=0.4), accepted(), {}),
+        (utterance(1, speech_s=5), accepted(), {}),
+        (replace(utterance(), embedding=None), accepted(), {"adapt_speech_s": 0.0}),
+    ],
+)
+async def test_nothing_less_adapts_it(
+    store: Store, heard: Utterance, decision: Decision, rules: dict[str, object]
+) -> None:
+    enroller = make(store, contract=CALIBRATED, **({"adapt": True} | rules))
+    made = await enroller.add(ALICE, utterance(speech_s=6))
+    assert made.speaker is not None
+    assert await enroller.adapt(made.speaker, heard, decision) is None
+    assert await stored(store) == made.speaker
+
+
+async def test_a_voice_that_went_meanwhile_is_not_adapted(store: Store) -> None:
+    enroller = make(store, contract=CALIBRATED, adapt=True)
+    made = await enroller.add(ALICE, utterance(speech_s=6))
+    assert made.speaker is not None
+    gone = await store.put(opted_out(made.speaker, now=1.0), expected_etag=made.speaker.etag)
+    assert await enroller.adapt(made.speaker, utterance(speech_s=5), accepted()) is None
+    assert await stored(store) == gone
+    await store.delete("t", "alice")
+    assert await enroller.adapt(made.speaker, utterance(speech_s=5), accepted()) is None
+    assert await store.get("t", "alice") is None

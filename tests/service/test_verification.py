@@ -58,6 +58,7 @@ def test_too_little_speech_is_inconclusive() -> None:
     [
         (None, Outcome.NOT_ENROLLED, "no such speaker"),
         (replace(ALICE, state=SpeakerState.PENDING), Outcome.NOT_ENROLLED, "not complete"),
+        (replace(ALICE, state=SpeakerState.UNCONFIRMED), Outcome.NOT_ENROLLED, "confirmation"),
         (replace(ALICE, state=SpeakerState.OPTED_OUT), Outcome.OPTED_OUT, "opted out"),
         (replace(ALICE, voiceprints={}), Outcome.NOT_ENROLLED, "another model"),
     ],

@@ -14,18 +14,18 @@ RATE_HZ = 16000
 
 
 def voice(speaker: int, take: int, seconds: float) -> npt.NDArray[np.float32]:
-    """A buzz whose pitch and three resonances belong to the speaker, its melody to the take."""
-    body = np.random.default_rng(speaker)
-    pitch_hz, formants_hz = body.uniform(80, 260), np.sort(body.uniform(300, 3500, 3))
+    """A buzz whose three resonances belong to the speaker; pitch and tilt belong to the take."""
+    formants_hz = np.sort(np.random.default_rng(speaker).uniform(300, 3300, 3))
     rng = np.random.default_rng((speaker, take))
+    pitch_hz, tilt = rng.uniform(90, 220), rng.uniform(0.0, 1.0)
     time_s = np.arange(round(seconds * RATE_HZ)) / RATE_HZ
-    melody = pitch_hz * (1 + 0.04 * np.sin(2 * np.pi * rng.uniform(1, 4) * time_s))
+    melody = pitch_hz * (1 + 0.1 * np.sin(2 * np.pi * rng.uniform(1, 4) * time_s))
     phase = 2 * np.pi * np.cumsum(melody) / RATE_HZ
-    wave = rng.normal(0, 0.01, time_s.size)
-    for harmonic in range(1, int(4000 / pitch_hz)):
-        gain = np.exp(-np.abs(harmonic * pitch_hz - formants_hz) / 150).sum()
+    wave = rng.normal(0, 0.03, time_s.size)
+    for harmonic in range(1, int(3600 / pitch_hz)):
+        gain = np.exp(-np.abs(harmonic * pitch_hz - formants_hz) / 200).sum() / harmonic**tilt
         wave += gain * np.sin(harmonic * phase + rng.uniform(0, 6))
-    return (0.1 * wave / np.abs(wave).max()).astype(np.float32)
+    return np.asarray(0.1 * wave / np.abs(wave).max(), np.float32)
 
 
 def write_corpus(folder: Path, speakers: int, takes: int, seconds: float = 0.7) -> Path:

@@ -83,7 +83,9 @@ def test_the_encoder_to_export_is_the_average_in_evaluation_mode(tmp_path: Path)
         assert torch.equal(tensor, saved.average[key])
 
 
-@pytest.mark.parametrize("content", [b"", b"not a checkpoint", pickle.dumps({"version": 1})])
+@pytest.mark.parametrize(
+    "content", [b"", b"not a checkpoint", pickle.dumps({"version": 1}, protocol=2)]
+)
 def test_other_files_are_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "last.pt"
     path.write_bytes(content)
@@ -100,6 +102,24 @@ def test_another_version_is_refused(tmp_path: Path) -> None:
     torch.save({"version": 99}, tmp_path / "last.pt")
     with pytest.raises(CheckpointError, match="version 99"):
         checkpoint.load(tmp_path / "last.pt")
+
+
+def test_a_checkpoint_with_parts_missing_is_refused(tmp_path: Path) -> None:
+    torch.save({"version": checkpoint.VERSION}, tmp_path / "last.pt")
+    with pytest.raises(CheckpointError, match="recipe"):
+        checkpoint.load(tmp_path / "last.pt")
+
+
+def test_a_run_is_neither_overwritten_nor_mixed_up(tmp_path: Path) -> None:
+    assert checkpoint.previous(tmp_path, RECIPE, resume=True) is None
+    checkpoint.save(tmp_path / "last.pt", made())
+    with pytest.raises(CheckpointError, match="--resume"):
+        checkpoint.previous(tmp_path, RECIPE, resume=False)
+    with pytest.raises(CheckpointError, match="another recipe"):
+        checkpoint.previous(tmp_path, RECIPE.model_copy(update={"seed": 9}), resume=True)
+    kept = checkpoint.previous(tmp_path, RECIPE, resume=True)
+    assert kept is not None
+    assert kept.progress.step == 3
 
 
 def test_truncated_file_is_refused(tmp_path: Path) -> None:

@@ -102,5 +102,8 @@ def test_hold_out_of_too_few_speakers_is_an_error() -> None:
 
 def test_noise_folder(corpus: Path, tmp_path: Path) -> None:
     assert len(data.load_noises(corpus.parent, 16000)) == 96
-    with pytest.raises(ManifestError, match="no audio"):
+    with pytest.raises(ManifestError, match="noise folder"):
+        data.load_noises(tmp_path, 16000)
+    (tmp_path / "rain.wav").write_bytes(b"no audio")
+    with pytest.raises(ManifestError, match=r"rain\.wav"):
         data.load_noises(tmp_path, 16000)

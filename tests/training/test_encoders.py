@@ -51,7 +51,7 @@ def test_embeddings_have_unit_length_and_do_not_depend_on_the_batch(stride: int)
     assert functional.cosine_similarity(together, alone).min() > 0.999999
 
 
-@pytest.mark.filterwarnings("ignore:You are using the legacy TorchScript:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the TorchScript exporter
 @pytest.mark.parametrize("stride", [1, 2])
 def test_exports_to_onnx_with_dynamic_batch_and_samples(tmp_path: Path, stride: int) -> None:
     torch.manual_seed(0)
@@ -61,11 +61,10 @@ def test_exports_to_onnx_with_dynamic_batch_and_samples(tmp_path: Path, stride: 
         model,
         (speech(2, 16000),),
         str(path),
+        dynamo=False,
         input_names=["waveform"],
         output_names=["embedding"],
         dynamic_axes={"waveform": {0: "batch", 1: "samples"}, "embedding": {0: "batch"}},
-        opset_version=17,
-        dynamo=False,
     )
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     for batch, samples in [(1, 16000), (3, 8000), (1, 48000), (2, 31999), (7, 4321)]:
@@ -107,7 +106,9 @@ def test_squeeze_excitation_scales_whole_channels() -> None:
 
 def test_pooling_of_even_attention_is_mean_and_deviation() -> None:
     pool = AttentiveStatistics(6).eval()
-    nn.init.zeros_(pool.attention[2].weight)
+    last = pool.attention[2]
+    assert isinstance(last, nn.Conv1d)
+    nn.init.zeros_(last.weight)
     hidden = torch.randn(2, 6, 40)
     expected = torch.cat([hidden.mean(dim=2), hidden.std(dim=2, correction=0)], dim=1)
     assert torch.allclose(pool(hidden), expected, atol=1e-5)

@@ -83,6 +83,8 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     """The voice matched a watchlist."""
     REASON_VOICE_CHANGED: _Reason.ValueType  # 9
     """The voice changed during the call."""
+    REASON_UNDECIDED: _Reason.ValueType  # 10
+    """The evidence so far lies between the bounds of the sequential test; more speech will decide."""
 
 class Reason(_Reason, metaclass=_ReasonEnumTypeWrapper):
     """Why an outcome is not a plain acceptance or rejection, or why audio was not used."""
@@ -106,6 +108,8 @@ REASON_WATCHLISTED: Reason.ValueType  # 8
 """The voice matched a watchlist."""
 REASON_VOICE_CHANGED: Reason.ValueType  # 9
 """The voice changed during the call."""
+REASON_UNDECIDED: Reason.ValueType  # 10
+"""The evidence so far lies between the bounds of the sequential test; more speech will decide."""
 Global___Reason: _TypeAlias = Reason  # noqa: Y015
 
 @_typing.final
@@ -272,7 +276,7 @@ class Decision(_message.Message):
     nothing was compared.
     """
     speech_needed_s: _builtins.float
-    """Seconds of net speech still needed for a decision, 0 when there is enough."""
+    """Seconds of net speech still needed for a decision, at most; 0 when there is enough."""
     model_id: _builtins.str
     """The model whose embedding space was compared in."""
     @_builtins.property

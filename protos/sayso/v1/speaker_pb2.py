@@ -26,7 +26,7 @@ from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mas
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16sayso/v1/speaker.proto\x12\x08sayso.v1\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"F\n\x07\x43onsent\x12\x11\n\treference\x18\x01 \x01(\t\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xab\x01\n\x11VoiceprintSummary\x12\x10\n\x08model_id\x18\x01 \x01(\t\x12\x0f\n\x07vectors\x18\x02 \x01(\r\x12\x14\n\x0cnet_speech_s\x18\x03 \x01(\x01\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08use_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"C\n\x12\x45nrollmentProgress\x12\x14\n\x0cnet_speech_s\x18\x01 \x01(\x01\x12\x17\n\x0fspeech_needed_s\x18\x02 \x01(\x01\"\x9e\x03\n\x07Speaker\x12\x12\n\nspeaker_id\x18\x01 \x01(\t\x12%\n\x05state\x18\x02 \x01(\x0e\x32\x16.sayso.v1.SpeakerState\x12.\n\x08progress\x18\x03 \x01(\x0b\x32\x1c.sayso.v1.EnrollmentProgress\x12\x30\n\x0bvoiceprints\x18\x04 \x03(\x0b\x32\x1b.sayso.v1.VoiceprintSummary\x12\x31\n\x08metadata\x18\x05 \x03(\x0b\x32\x1f.sayso.v1.Speaker.MetadataEntry\x12\"\n\x07\x63onsent\x18\x06 \x01(\x0b\x32\x11.sayso.v1.Consent\x12/\n\x0b\x63reate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04\x65tag\x18\t \x01(\t\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\'\n\x11GetSpeakerRequest\x12\x12\n\nspeaker_id\x18\x01 \x01(\t\"8\n\x12GetSpeakerResponse\x12\"\n\x07speaker\x18\x01 \x01(\x0b\x32\x11.sayso.v1.Speaker\"<\n\x13ListSpeakersRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\"T\n\x14ListSpeakersResponse\x12#\n\x08speakers\x18\x01 \x03(\x0b\x32\x11.sayso.v1.Speaker\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"k\n\x14UpdateSpeakerRequest\x12\"\n\x07speaker\x18\x01 \x01(\x0b\x32\x11.sayso.v1.Speaker\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\";\n\x15UpdateSpeakerResponse\x12\"\n\x07speaker\x18\x01 \x01(\x0b\x32\x11.sayso.v1.Speaker\"8\n\x14\x44\x65leteSpeakerRequest\x12\x12\n\nspeaker_id\x18\x01 \x01(\t\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\"\x17\n\x15\x44\x65leteSpeakerResponse\"9\n\x15UndoEnrollmentRequest\x12\x12\n\nspeaker_id\x18\x01 \x01(\t\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\"<\n\x16UndoEnrollmentResponse\x12\"\n\x07speaker\x18\x01 \x01(\x0b\x32\x11.sayso.v1.Speaker\"<\n\x18\x43onfirmEnrollmentRequest\x12\x12\n\nspeaker_id\x18\x01 \x01(\t\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\"?\n\x19\x43onfirmEnrollmentResponse\x12\"\n\x07speaker\x18\x01 \x01(\x0b\x32\x11.sayso.v1.Speaker*\xbb\x01\n\x0cSpeakerState\x12\x1d\n\x19SPEAKER_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15SPEAKER_STATE_PENDING\x10\x01\x12\x1a\n\x16SPEAKER_STATE_ENROLLED\x10\x02\x12\x19\n\x15SPEAKER_STATE_EXPIRED\x10\x03\x12\x1b\n\x17SPEAKER_STATE_OPTED_OUT\x10\x04\x12\x1d\n\x19SPEAKER_STATE_UNCONFIRMED\x10\x05\x32\xff\x03\n\x0eSpeakerService\x12G\n\nGetSpeaker\x12\x1b.sayso.v1.GetSpeakerRequest\x1a\x1c.sayso.v1.GetSpeakerResponse\x12M\n\x0cListSpeakers\x12\x1d.sayso.v1.ListSpeakersRequest\x1a\x1e.sayso.v1.ListSpeakersResponse\x12P\n\rUpdateSpeaker\x12\x1e.sayso.v1.UpdateSpeakerRequest\x1a\x1f.sayso.v1.UpdateSpeakerResponse\x12P\n\rDeleteSpeaker\x12\x1e.sayso.v1.DeleteSpeakerRequest\x1a\x1f.sayso.v1.DeleteSpeakerResponse\x12S\n\x0eUndoEnrollment\x12\x1f.sayso.v1.UndoEnrollmentRequest\x1a .sayso.v1.UndoEnrollmentResponse\x12\\\n\x11\x43onfirmEnrollment\x12\".sayso.v1.ConfirmEnrollmentRequest\x1a#.sayso.v1.ConfirmEnrollmentResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16sayso/v1/speaker.proto\x12\x08sayso.v1\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"F\n\x07\x43onsent\x12\x11\n\treference\x18\x01 \x01(\t\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xab\x01\n\x11VoiceprintSummary\x12\x10\n\x08model_id\x18\x01 \x01(\t\x12\x0f\n\x07vectors\x18\x02 \x01(\r\x12\x14\n\x0cnet_speech_s\x18\x03 \x01(\x01\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08use_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"C\n\x12\x45nrollmentProgress\x12\x14\n\x0cnet_speech_s\x18\x01 \x01(\x01\x12\x17\n\x0fspeech_needed_s\x18\x02 \x01(\x01\"\x96\x04\n\x07Speaker\x12\x12\n\nspeaker_id\x18\x01 \x01(\t\x12%\n\x05state\x18\x02 \x01(\x0e\x32\x16.sayso.v1.SpeakerState\x12.\n\x08progress\x18\x03 \x01(\x0b\x32\x1c.sayso.v1.EnrollmentProgress\x12\x30\n\x0bvoiceprints\x18\x04 \x03(\x0b\x32\x1b.sayso.v1.VoiceprintSummary\x12\x31\n\x08metadata\x18\x05 \x03(\x0b\x32\x1f.sayso.v1.Speaker.MetadataEntry\x12\"\n\x07\x63onsent\x18\x06 \x01(\x0b\x32\x11.sayso.v1.Consent\x12/\n\x0b\x63reate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04\x65tag\x18\t \x01(\t\x12\x30\n\x0copt_out_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0bundo_levels\x18\x0c \x01(\r\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\'\n\x11GetSpeakerRequest\x12\x12\n\nspeaker_id\x18\x01 \x01(\t\"8\n\x12GetSpeakerResponse\x12\"\n\x07speaker\x18\x01 \x01(\x0b\x32\x11.sayso.v1.Speaker\"<\n\x13ListSpeakersRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\"T\n\x14ListSpeakersResponse\x12#\n\x08speakers\x18\x01 \x03(\x0b\x32\x11.sayso.v1.Speaker\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x82\x01\n\x14UpdateSpeakerRequest\x12\"\n\x07speaker\x18\x01 \x01(\x0b\x32\x11.sayso.v1.Speaker\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\x12\x15\n\rallow_missing\x18\x03 \x01(\x08\";\n\x15UpdateSpeakerResponse\x12\"\n\x07speaker\x18\x01 \x01(\x0b\x32\x11.sayso.v1.Speaker\"8\n\x14\x44\x65leteSpeakerRequest\x12\x12\n\nspeaker_id\x18\x01 \x01(\t\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\"\x17\n\x15\x44\x65leteSpeakerResponse\"9\n\x15UndoEnrollmentRequest\x12\x12\n\nspeaker_id\x18\x01 \x01(\t\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\"<\n\x16UndoEnrollmentResponse\x12\"\n\x07speaker\x18\x01 \x01(\x0b\x32\x11.sayso.v1.Speaker\"<\n\x18\x43onfirmEnrollmentRequest\x12\x12\n\nspeaker_id\x18\x01 \x01(\t\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\"?\n\x19\x43onfirmEnrollmentResponse\x12\"\n\x07speaker\x18\x01 \x01(\x0b\x32\x11.sayso.v1.Speaker*\xbb\x01\n\x0cSpeakerState\x12\x1d\n\x19SPEAKER_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15SPEAKER_STATE_PENDING\x10\x01\x12\x1a\n\x16SPEAKER_STATE_ENROLLED\x10\x02\x12\x19\n\x15SPEAKER_STATE_EXPIRED\x10\x03\x12\x1b\n\x17SPEAKER_STATE_OPTED_OUT\x10\x04\x12\x1d\n\x19SPEAKER_STATE_UNCONFIRMED\x10\x05\x32\xff\x03\n\x0eSpeakerService\x12G\n\nGetSpeaker\x12\x1b.sayso.v1.GetSpeakerRequest\x1a\x1c.sayso.v1.GetSpeakerResponse\x12M\n\x0cListSpeakers\x12\x1d.sayso.v1.ListSpeakersRequest\x1a\x1e.sayso.v1.ListSpeakersResponse\x12P\n\rUpdateSpeaker\x12\x1e.sayso.v1.UpdateSpeakerRequest\x1a\x1f.sayso.v1.UpdateSpeakerResponse\x12P\n\rDeleteSpeaker\x12\x1e.sayso.v1.DeleteSpeakerRequest\x1a\x1f.sayso.v1.DeleteSpeakerResponse\x12S\n\x0eUndoEnrollment\x12\x1f.sayso.v1.UndoEnrollmentRequest\x1a .sayso.v1.UndoEnrollmentResponse\x12\\\n\x11\x43onfirmEnrollment\x12\".sayso.v1.ConfirmEnrollmentRequest\x1a#.sayso.v1.ConfirmEnrollmentResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,8 +35,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_SPEAKER_METADATAENTRY']._loaded_options = None
   _globals['_SPEAKER_METADATAENTRY']._serialized_options = b'8\001'
-  _globals['_SPEAKERSTATE']._serialized_start=1584
-  _globals['_SPEAKERSTATE']._serialized_end=1771
+  _globals['_SPEAKERSTATE']._serialized_start=1728
+  _globals['_SPEAKERSTATE']._serialized_end=1915
   _globals['_CONSENT']._serialized_start=103
   _globals['_CONSENT']._serialized_end=173
   _globals['_VOICEPRINTSUMMARY']._serialized_start=176
@@ -44,33 +44,33 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ENROLLMENTPROGRESS']._serialized_start=349
   _globals['_ENROLLMENTPROGRESS']._serialized_end=416
   _globals['_SPEAKER']._serialized_start=419
-  _globals['_SPEAKER']._serialized_end=833
-  _globals['_SPEAKER_METADATAENTRY']._serialized_start=786
-  _globals['_SPEAKER_METADATAENTRY']._serialized_end=833
-  _globals['_GETSPEAKERREQUEST']._serialized_start=835
-  _globals['_GETSPEAKERREQUEST']._serialized_end=874
-  _globals['_GETSPEAKERRESPONSE']._serialized_start=876
-  _globals['_GETSPEAKERRESPONSE']._serialized_end=932
-  _globals['_LISTSPEAKERSREQUEST']._serialized_start=934
-  _globals['_LISTSPEAKERSREQUEST']._serialized_end=994
-  _globals['_LISTSPEAKERSRESPONSE']._serialized_start=996
-  _globals['_LISTSPEAKERSRESPONSE']._serialized_end=1080
-  _globals['_UPDATESPEAKERREQUEST']._serialized_start=1082
-  _globals['_UPDATESPEAKERREQUEST']._serialized_end=1189
-  _globals['_UPDATESPEAKERRESPONSE']._serialized_start=1191
-  _globals['_UPDATESPEAKERRESPONSE']._serialized_end=1250
-  _globals['_DELETESPEAKERREQUEST']._serialized_start=1252
-  _globals['_DELETESPEAKERREQUEST']._serialized_end=1308
-  _globals['_DELETESPEAKERRESPONSE']._serialized_start=1310
-  _globals['_DELETESPEAKERRESPONSE']._serialized_end=1333
-  _globals['_UNDOENROLLMENTREQUEST']._serialized_start=1335
-  _globals['_UNDOENROLLMENTREQUEST']._serialized_end=1392
-  _globals['_UNDOENROLLMENTRESPONSE']._serialized_start=1394
-  _globals['_UNDOENROLLMENTRESPONSE']._serialized_end=1454
-  _globals['_CONFIRMENROLLMENTREQUEST']._serialized_start=1456
-  _globals['_CONFIRMENROLLMENTREQUEST']._serialized_end=1516
-  _globals['_CONFIRMENROLLMENTRESPONSE']._serialized_start=1518
-  _globals['_CONFIRMENROLLMENTRESPONSE']._serialized_end=1581
-  _globals['_SPEAKERSERVICE']._serialized_start=1774
-  _globals['_SPEAKERSERVICE']._serialized_end=2285
+  _globals['_SPEAKER']._serialized_end=953
+  _globals['_SPEAKER_METADATAENTRY']._serialized_start=906
+  _globals['_SPEAKER_METADATAENTRY']._serialized_end=953
+  _globals['_GETSPEAKERREQUEST']._serialized_start=955
+  _globals['_GETSPEAKERREQUEST']._serialized_end=994
+  _globals['_GETSPEAKERRESPONSE']._serialized_start=996
+  _globals['_GETSPEAKERRESPONSE']._serialized_end=1052
+  _globals['_LISTSPEAKERSREQUEST']._serialized_start=1054
+  _globals['_LISTSPEAKERSREQUEST']._serialized_end=1114
+  _globals['_LISTSPEAKERSRESPONSE']._serialized_start=1116
+  _globals['_LISTSPEAKERSRESPONSE']._serialized_end=1200
+  _globals['_UPDATESPEAKERREQUEST']._serialized_start=1203
+  _globals['_UPDATESPEAKERREQUEST']._serialized_end=1333
+  _globals['_UPDATESPEAKERRESPONSE']._serialized_start=1335
+  _globals['_UPDATESPEAKERRESPONSE']._serialized_end=1394
+  _globals['_DELETESPEAKERREQUEST']._serialized_start=1396
+  _globals['_DELETESPEAKERREQUEST']._serialized_end=1452
+  _globals['_DELETESPEAKERRESPONSE']._serialized_start=1454
+  _globals['_DELETESPEAKERRESPONSE']._serialized_end=1477
+  _globals['_UNDOENROLLMENTREQUEST']._serialized_start=1479
+  _globals['_UNDOENROLLMENTREQUEST']._serialized_end=1536
+  _globals['_UNDOENROLLMENTRESPONSE']._serialized_start=1538
+  _globals['_UNDOENROLLMENTRESPONSE']._serialized_end=1598
+  _globals['_CONFIRMENROLLMENTREQUEST']._serialized_start=1600
+  _globals['_CONFIRMENROLLMENTREQUEST']._serialized_end=1660
+  _globals['_CONFIRMENROLLMENTRESPONSE']._serialized_start=1662
+  _globals['_CONFIRMENROLLMENTRESPONSE']._serialized_end=1725
+  _globals['_SPEAKERSERVICE']._serialized_start=1918
+  _globals['_SPEAKERSERVICE']._serialized_end=2429
 # @@protoc_insertion_point(module_scope)

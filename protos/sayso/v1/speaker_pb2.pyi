@@ -33,7 +33,7 @@ class _SpeakerStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SpeakerS
     SPEAKER_STATE_ENROLLED: _SpeakerState.ValueType  # 2
     """Ready for verification."""
     SPEAKER_STATE_EXPIRED: _SpeakerState.ValueType  # 3
-    """Unused for longer than allowed; enrol again."""
+    """Unused for longer than allowed; enrol again. The voiceprint, if not erased yet, is not used."""
     SPEAKER_STATE_OPTED_OUT: _SpeakerState.ValueType  # 4
     """Opted out: audio is refused and voiceprints are erased."""
     SPEAKER_STATE_UNCONFIRMED: _SpeakerState.ValueType  # 5
@@ -47,7 +47,7 @@ SPEAKER_STATE_PENDING: SpeakerState.ValueType  # 1
 SPEAKER_STATE_ENROLLED: SpeakerState.ValueType  # 2
 """Ready for verification."""
 SPEAKER_STATE_EXPIRED: SpeakerState.ValueType  # 3
-"""Unused for longer than allowed; enrol again."""
+"""Unused for longer than allowed; enrol again. The voiceprint, if not erased yet, is not used."""
 SPEAKER_STATE_OPTED_OUT: SpeakerState.ValueType  # 4
 """Opted out: audio is refused and voiceprints are erased."""
 SPEAKER_STATE_UNCONFIRMED: SpeakerState.ValueType  # 5
@@ -63,9 +63,11 @@ class Consent(_message.Message):
     REFERENCE_FIELD_NUMBER: _builtins.int
     TIME_FIELD_NUMBER: _builtins.int
     reference: _builtins.str
-    """The caller's own reference, e.g. a recording or form number, at most 256 characters."""
+    """The caller's own reference, e.g. a recording or form number, 1 to 256 characters."""
     @_builtins.property
-    def time(self) -> _timestamp_pb2.Timestamp: ...
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """When it was given. Unset: now."""
+
     def __init__(
         self,
         *,
@@ -176,6 +178,9 @@ class Speaker(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
+    OPT_OUT_TIME_FIELD_NUMBER: _builtins.int
+    EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    UNDO_LEVELS_FIELD_NUMBER: _builtins.int
     speaker_id: _builtins.str
     """The caller's own id, 1 to 128 characters, no control characters. It is stored and logged as an
     opaque key: use a customer number rather than a name.
@@ -183,6 +188,8 @@ class Speaker(_message.Message):
     state: Global___SpeakerState.ValueType
     etag: _builtins.str
     """Changes with every write; send it back to make a write conditional."""
+    undo_levels: _builtins.int
+    """How many enrolments can be taken back."""
     @_builtins.property
     def progress(self) -> Global___EnrollmentProgress: ...
     @_builtins.property
@@ -197,6 +204,14 @@ class Speaker(_message.Message):
     def create_time(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
     def update_time(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def opt_out_time(self) -> _timestamp_pb2.Timestamp:
+        """When the speaker opted out; only while OPTED_OUT."""
+
+    @_builtins.property
+    def expire_time(self) -> _timestamp_pb2.Timestamp:
+        """When the voice expires unless it is used or enrolled again; absent when it never does."""
+
     def __init__(
         self,
         *,
@@ -209,10 +224,13 @@ class Speaker(_message.Message):
         create_time: _timestamp_pb2.Timestamp | None = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
         etag: _builtins.str = ...,
+        opt_out_time: _timestamp_pb2.Timestamp | None = ...,
+        expire_time: _timestamp_pb2.Timestamp | None = ...,
+        undo_levels: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["consent", b"consent", "create_time", b"create_time", "progress", b"progress", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["consent", b"consent", "create_time", b"create_time", "expire_time", b"expire_time", "opt_out_time", b"opt_out_time", "progress", b"progress", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["consent", b"consent", "create_time", b"create_time", "etag", b"etag", "metadata", b"metadata", "progress", b"progress", "speaker_id", b"speaker_id", "state", b"state", "update_time", b"update_time", "voiceprints", b"voiceprints"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consent", b"consent", "create_time", b"create_time", "etag", b"etag", "expire_time", b"expire_time", "metadata", b"metadata", "opt_out_time", b"opt_out_time", "progress", b"progress", "speaker_id", b"speaker_id", "state", b"state", "undo_levels", b"undo_levels", "update_time", b"update_time", "voiceprints", b"voiceprints"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -311,23 +329,31 @@ class UpdateSpeakerRequest(_message.Message):
 
     SPEAKER_FIELD_NUMBER: _builtins.int
     UPDATE_MASK_FIELD_NUMBER: _builtins.int
+    ALLOW_MISSING_FIELD_NUMBER: _builtins.int
+    allow_missing: _builtins.bool
+    """Makes a PENDING speaker where there is none, e.g. to remember an opt-out."""
     @_builtins.property
     def speaker(self) -> Global___Speaker:
         """`speaker_id` says which. With an etag the update is conditional: ABORTED when it is stale."""
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """Of `metadata`, `consent` and `state` (only to or from OPTED_OUT)."""
+        """What to change, of:
+        `metadata`, replaced as a whole;
+        `consent`, removed when it is not in `speaker`;
+        `state`: OPTED_OUT erases the voice and the consent at once, PENDING opts in again.
+        """
 
     def __init__(
         self,
         *,
         speaker: Global___Speaker | None = ...,
         update_mask: _field_mask_pb2.FieldMask | None = ...,
+        allow_missing: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["speaker", b"speaker", "update_mask", b"update_mask"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["speaker", b"speaker", "update_mask", b"update_mask"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_missing", b"allow_missing", "speaker", b"speaker", "update_mask", b"update_mask"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

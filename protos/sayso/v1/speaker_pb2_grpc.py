@@ -102,14 +102,17 @@ class SpeakerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UndoEnrollment(self, request, context):
-        """Takes back the latest enrolment.
+        """Takes back the latest enrolment, or what was adapted since; the three latest can be. After the
+        first one a PENDING speaker without a voice is left. Metadata and consent stay as they are.
+        FAILED_PRECONDITION when there is none.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ConfirmEnrollment(self, request, context):
-        """An operator's confirmation that releases an enrolment for first use.
+        """An operator's confirmation that releases an enrolment for first use. FAILED_PRECONDITION unless
+        the speaker is UNCONFIRMED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -44,9 +44,14 @@ class SpeakerServiceStub:
     DeleteSpeaker: _grpc.UnaryUnaryMultiCallable[_speaker_pb2.DeleteSpeakerRequest, _speaker_pb2.DeleteSpeakerResponse]
     """Erases a speaker and its voiceprints at once. NOT_FOUND when there is none."""
     UndoEnrollment: _grpc.UnaryUnaryMultiCallable[_speaker_pb2.UndoEnrollmentRequest, _speaker_pb2.UndoEnrollmentResponse]
-    """Takes back the latest enrolment."""
+    """Takes back the latest enrolment, or what was adapted since; the three latest can be. After the
+    first one a PENDING speaker without a voice is left. Metadata and consent stay as they are.
+    FAILED_PRECONDITION when there is none.
+    """
     ConfirmEnrollment: _grpc.UnaryUnaryMultiCallable[_speaker_pb2.ConfirmEnrollmentRequest, _speaker_pb2.ConfirmEnrollmentResponse]
-    """An operator's confirmation that releases an enrolment for first use."""
+    """An operator's confirmation that releases an enrolment for first use. FAILED_PRECONDITION unless
+    the speaker is UNCONFIRMED.
+    """
 
 @_typing.type_check_only
 class SpeakerServiceAsyncStub(SpeakerServiceStub):
@@ -64,9 +69,14 @@ class SpeakerServiceAsyncStub(SpeakerServiceStub):
     DeleteSpeaker: _aio.UnaryUnaryMultiCallable[_speaker_pb2.DeleteSpeakerRequest, _speaker_pb2.DeleteSpeakerResponse]  # type: ignore[assignment]
     """Erases a speaker and its voiceprints at once. NOT_FOUND when there is none."""
     UndoEnrollment: _aio.UnaryUnaryMultiCallable[_speaker_pb2.UndoEnrollmentRequest, _speaker_pb2.UndoEnrollmentResponse]  # type: ignore[assignment]
-    """Takes back the latest enrolment."""
+    """Takes back the latest enrolment, or what was adapted since; the three latest can be. After the
+    first one a PENDING speaker without a voice is left. Metadata and consent stay as they are.
+    FAILED_PRECONDITION when there is none.
+    """
     ConfirmEnrollment: _aio.UnaryUnaryMultiCallable[_speaker_pb2.ConfirmEnrollmentRequest, _speaker_pb2.ConfirmEnrollmentResponse]  # type: ignore[assignment]
-    """An operator's confirmation that releases an enrolment for first use."""
+    """An operator's confirmation that releases an enrolment for first use. FAILED_PRECONDITION unless
+    the speaker is UNCONFIRMED.
+    """
 
 class SpeakerServiceServicer:
     """The life of enrolled voices. A speaker belongs to the caller's tenant, which comes from the
@@ -106,13 +116,18 @@ class SpeakerServiceServicer:
         request: _speaker_pb2.UndoEnrollmentRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_speaker_pb2.UndoEnrollmentResponse, _abc.Awaitable[_speaker_pb2.UndoEnrollmentResponse]]:
-        """Takes back the latest enrolment."""
+        """Takes back the latest enrolment, or what was adapted since; the three latest can be. After the
+        first one a PENDING speaker without a voice is left. Metadata and consent stay as they are.
+        FAILED_PRECONDITION when there is none.
+        """
 
     def ConfirmEnrollment(
         self,
         request: _speaker_pb2.ConfirmEnrollmentRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_speaker_pb2.ConfirmEnrollmentResponse, _abc.Awaitable[_speaker_pb2.ConfirmEnrollmentResponse]]:
-        """An operator's confirmation that releases an enrolment for first use."""
+        """An operator's confirmation that releases an enrolment for first use. FAILED_PRECONDITION unless
+        the speaker is UNCONFIRMED.
+        """
 
 def add_SpeakerServiceServicer_to_server(servicer: SpeakerServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -7,6 +7,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from sayso.v1 import audio_pb2 as _audio_pb2
 from sayso.v1 import decision_pb2 as _decision_pb2
 from sayso.v1 import speaker_pb2 as _speaker_pb2
@@ -21,6 +22,34 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _DuplicatePolicy:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _DuplicatePolicyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DuplicatePolicy.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    DUPLICATE_POLICY_UNSPECIFIED: _DuplicatePolicy.ValueType  # 0
+    """The server's setting."""
+    DUPLICATE_POLICY_ALLOW: _DuplicatePolicy.ValueType  # 1
+    """Do not look for it."""
+    DUPLICATE_POLICY_FLAG: _DuplicatePolicy.ValueType  # 2
+    """Enrol it, and answer REASON_ALREADY_ENROLLED."""
+    DUPLICATE_POLICY_REFUSE: _DuplicatePolicy.ValueType  # 3
+    """Do not enrol it, and answer REASON_ALREADY_ENROLLED."""
+
+class DuplicatePolicy(_DuplicatePolicy, metaclass=_DuplicatePolicyEnumTypeWrapper):
+    """What to do with a voice that is already enrolled under another speaker."""
+
+DUPLICATE_POLICY_UNSPECIFIED: DuplicatePolicy.ValueType  # 0
+"""The server's setting."""
+DUPLICATE_POLICY_ALLOW: DuplicatePolicy.ValueType  # 1
+"""Do not look for it."""
+DUPLICATE_POLICY_FLAG: DuplicatePolicy.ValueType  # 2
+"""Enrol it, and answer REASON_ALREADY_ENROLLED."""
+DUPLICATE_POLICY_REFUSE: DuplicatePolicy.ValueType  # 3
+"""Do not enrol it, and answer REASON_ALREADY_ENROLLED."""
+Global___DuplicatePolicy: _TypeAlias = DuplicatePolicy  # noqa: Y015
 
 @_typing.final
 class Embedding(_message.Message):
@@ -87,12 +116,20 @@ class EnrollConfig(_message.Message):
     METADATA_FIELD_NUMBER: _builtins.int
     CONSENT_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
+    DUPLICATES_FIELD_NUMBER: _builtins.int
+    REQUIRE_CONFIRMATION_FIELD_NUMBER: _builtins.int
     speaker_id: _builtins.str
     """See Speaker.speaker_id."""
     replace: _builtins.bool
     """Replaces the voice enrolled so far instead of adding to it."""
     etag: _builtins.str
     """Optional: ABORTED when the speaker has changed since."""
+    duplicates: Global___DuplicatePolicy.ValueType
+    """FAILED_PRECONDITION when a search is asked for and the model has no calibration, or there are
+    more speakers than the server searches.
+    """
+    require_confirmation: _builtins.bool
+    """Asks for ConfirmEnrollment before first use, also where the server's setting does not."""
     @_builtins.property
     def audio(self) -> _audio_pb2.AudioConfig: ...
     @_builtins.property
@@ -110,10 +147,12 @@ class EnrollConfig(_message.Message):
         metadata: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         consent: _speaker_pb2.Consent | None = ...,
         etag: _builtins.str = ...,
+        duplicates: Global___DuplicatePolicy.ValueType = ...,
+        require_confirmation: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["audio", b"audio", "consent", b"consent"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio", b"audio", "consent", b"consent", "etag", b"etag", "metadata", b"metadata", "replace", b"replace", "speaker_id", b"speaker_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio", b"audio", "consent", b"consent", "duplicates", b"duplicates", "etag", b"etag", "metadata", b"metadata", "replace", b"replace", "require_confirmation", b"require_confirmation", "speaker_id", b"speaker_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -158,6 +197,7 @@ class EnrollResponse(_message.Message):
     REASONS_FIELD_NUMBER: _builtins.int
     EXPLANATION_FIELD_NUMBER: _builtins.int
     SPEAKER_FIELD_NUMBER: _builtins.int
+    DUPLICATE_SPEAKER_IDS_FIELD_NUMBER: _builtins.int
     done: _builtins.bool
     """Set on the last response only."""
     stored: _builtins.bool
@@ -174,11 +214,15 @@ class EnrollResponse(_message.Message):
 
     @_builtins.property
     def reasons(self) -> _containers.RepeatedScalarFieldContainer[_decision_pb2.Reason.ValueType]:
-        """Why speech was not added, or why the enrolment is not complete."""
+        """Why speech was not added, or why it is doubtful that it should be."""
 
     @_builtins.property
     def speaker(self) -> _speaker_pb2.Speaker:
         """The speaker as stored; on the last response, when there is one."""
+
+    @_builtins.property
+    def duplicate_speaker_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Other speakers who have this voice, the likeliest first; on the last response."""
 
     def __init__(
         self,
@@ -190,10 +234,11 @@ class EnrollResponse(_message.Message):
         reasons: _abc.Iterable[_decision_pb2.Reason.ValueType] | None = ...,
         explanation: _builtins.str = ...,
         speaker: _speaker_pb2.Speaker | None = ...,
+        duplicate_speaker_ids: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["progress", b"progress", "quality", b"quality", "speaker", b"speaker"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["done", b"done", "explanation", b"explanation", "progress", b"progress", "quality", b"quality", "reasons", b"reasons", "speaker", b"speaker", "stored", b"stored"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["done", b"done", "duplicate_speaker_ids", b"duplicate_speaker_ids", "explanation", b"explanation", "progress", b"progress", "quality", b"quality", "reasons", b"reasons", "speaker", b"speaker", "stored", b"stored"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -26,10 +26,11 @@ class Group(_message.Message):
     DESCRIPTION_FIELD_NUMBER: _builtins.int
     MEMBERS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """1 to 64 characters."""
+    """1 to 64 characters, no control characters."""
     description: _builtins.str
     """For people, at most 256 characters."""
     members: _builtins.int
+    """How many speakers are in it. Set by the server."""
     def __init__(
         self,
         *,
@@ -208,7 +209,7 @@ class AddMembersRequest(_message.Message):
     group: _builtins.str
     @_builtins.property
     def speaker_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """At most 1000."""
+        """1 to 1000."""
 
     def __init__(
         self,
@@ -253,7 +254,7 @@ class RemoveMembersRequest(_message.Message):
     group: _builtins.str
     @_builtins.property
     def speaker_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """At most 1000."""
+        """1 to 1000."""
 
     def __init__(
         self,

@@ -72,7 +72,8 @@ class WatchlistServiceServicer:
     """
 
     def CreateGroup(self, request, context):
-        """Makes a group. ALREADY_EXISTS when there is one of that name.
+        """Makes an empty group. ALREADY_EXISTS when there is one of that name, FAILED_PRECONDITION when
+        there are 1000 groups already.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -86,21 +87,24 @@ class WatchlistServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DeleteGroup(self, request, context):
-        """Removes a group; its speakers stay enrolled.
+        """Removes a group; its speakers stay enrolled. NOT_FOUND when there is none.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def AddMembers(self, request, context):
-        """Adds speakers to a group; those already in it stay.
+        """Adds speakers to a group; those already in it stay. All or none: NOT_FOUND says how many of
+        them are unknown, or that the group is; FAILED_PRECONDITION beyond 1,000,000 members. A speaker
+        may be of any state; only those who are enrolled are ever matched. A speaker that is deleted
+        leaves every group.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RemoveMembers(self, request, context):
-        """Takes speakers out of a group.
+        """Takes speakers out of a group; those who are not in it are passed over.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

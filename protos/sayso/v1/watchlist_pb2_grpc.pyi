@@ -34,15 +34,21 @@ class WatchlistServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> WatchlistServiceAsyncStub: ...
     CreateGroup: _grpc.UnaryUnaryMultiCallable[_watchlist_pb2.CreateGroupRequest, _watchlist_pb2.CreateGroupResponse]
-    """Makes a group. ALREADY_EXISTS when there is one of that name."""
+    """Makes an empty group. ALREADY_EXISTS when there is one of that name, FAILED_PRECONDITION when
+    there are 1000 groups already.
+    """
     ListGroups: _grpc.UnaryUnaryMultiCallable[_watchlist_pb2.ListGroupsRequest, _watchlist_pb2.ListGroupsResponse]
     """Lists groups in the order of their names."""
     DeleteGroup: _grpc.UnaryUnaryMultiCallable[_watchlist_pb2.DeleteGroupRequest, _watchlist_pb2.DeleteGroupResponse]
-    """Removes a group; its speakers stay enrolled."""
+    """Removes a group; its speakers stay enrolled. NOT_FOUND when there is none."""
     AddMembers: _grpc.UnaryUnaryMultiCallable[_watchlist_pb2.AddMembersRequest, _watchlist_pb2.AddMembersResponse]
-    """Adds speakers to a group; those already in it stay."""
+    """Adds speakers to a group; those already in it stay. All or none: NOT_FOUND says how many of
+    them are unknown, or that the group is; FAILED_PRECONDITION beyond 1,000,000 members. A speaker
+    may be of any state; only those who are enrolled are ever matched. A speaker that is deleted
+    leaves every group.
+    """
     RemoveMembers: _grpc.UnaryUnaryMultiCallable[_watchlist_pb2.RemoveMembersRequest, _watchlist_pb2.RemoveMembersResponse]
-    """Takes speakers out of a group."""
+    """Takes speakers out of a group; those who are not in it are passed over."""
     ListMembers: _grpc.UnaryUnaryMultiCallable[_watchlist_pb2.ListMembersRequest, _watchlist_pb2.ListMembersResponse]
     """Lists the speakers of a group in the order of their ids."""
 
@@ -52,15 +58,21 @@ class WatchlistServiceAsyncStub(WatchlistServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateGroup: _aio.UnaryUnaryMultiCallable[_watchlist_pb2.CreateGroupRequest, _watchlist_pb2.CreateGroupResponse]  # type: ignore[assignment]
-    """Makes a group. ALREADY_EXISTS when there is one of that name."""
+    """Makes an empty group. ALREADY_EXISTS when there is one of that name, FAILED_PRECONDITION when
+    there are 1000 groups already.
+    """
     ListGroups: _aio.UnaryUnaryMultiCallable[_watchlist_pb2.ListGroupsRequest, _watchlist_pb2.ListGroupsResponse]  # type: ignore[assignment]
     """Lists groups in the order of their names."""
     DeleteGroup: _aio.UnaryUnaryMultiCallable[_watchlist_pb2.DeleteGroupRequest, _watchlist_pb2.DeleteGroupResponse]  # type: ignore[assignment]
-    """Removes a group; its speakers stay enrolled."""
+    """Removes a group; its speakers stay enrolled. NOT_FOUND when there is none."""
     AddMembers: _aio.UnaryUnaryMultiCallable[_watchlist_pb2.AddMembersRequest, _watchlist_pb2.AddMembersResponse]  # type: ignore[assignment]
-    """Adds speakers to a group; those already in it stay."""
+    """Adds speakers to a group; those already in it stay. All or none: NOT_FOUND says how many of
+    them are unknown, or that the group is; FAILED_PRECONDITION beyond 1,000,000 members. A speaker
+    may be of any state; only those who are enrolled are ever matched. A speaker that is deleted
+    leaves every group.
+    """
     RemoveMembers: _aio.UnaryUnaryMultiCallable[_watchlist_pb2.RemoveMembersRequest, _watchlist_pb2.RemoveMembersResponse]  # type: ignore[assignment]
-    """Takes speakers out of a group."""
+    """Takes speakers out of a group; those who are not in it are passed over."""
     ListMembers: _aio.UnaryUnaryMultiCallable[_watchlist_pb2.ListMembersRequest, _watchlist_pb2.ListMembersResponse]  # type: ignore[assignment]
     """Lists the speakers of a group in the order of their ids."""
 
@@ -72,7 +84,9 @@ class WatchlistServiceServicer:
         request: _watchlist_pb2.CreateGroupRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_watchlist_pb2.CreateGroupResponse, _abc.Awaitable[_watchlist_pb2.CreateGroupResponse]]:
-        """Makes a group. ALREADY_EXISTS when there is one of that name."""
+        """Makes an empty group. ALREADY_EXISTS when there is one of that name, FAILED_PRECONDITION when
+        there are 1000 groups already.
+        """
 
     def ListGroups(
         self,
@@ -86,21 +100,25 @@ class WatchlistServiceServicer:
         request: _watchlist_pb2.DeleteGroupRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_watchlist_pb2.DeleteGroupResponse, _abc.Awaitable[_watchlist_pb2.DeleteGroupResponse]]:
-        """Removes a group; its speakers stay enrolled."""
+        """Removes a group; its speakers stay enrolled. NOT_FOUND when there is none."""
 
     def AddMembers(
         self,
         request: _watchlist_pb2.AddMembersRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_watchlist_pb2.AddMembersResponse, _abc.Awaitable[_watchlist_pb2.AddMembersResponse]]:
-        """Adds speakers to a group; those already in it stay."""
+        """Adds speakers to a group; those already in it stay. All or none: NOT_FOUND says how many of
+        them are unknown, or that the group is; FAILED_PRECONDITION beyond 1,000,000 members. A speaker
+        may be of any state; only those who are enrolled are ever matched. A speaker that is deleted
+        leaves every group.
+        """
 
     def RemoveMembers(
         self,
         request: _watchlist_pb2.RemoveMembersRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_watchlist_pb2.RemoveMembersResponse, _abc.Awaitable[_watchlist_pb2.RemoveMembersResponse]]:
-        """Takes speakers out of a group."""
+        """Takes speakers out of a group; those who are not in it are passed over."""
 
     def ListMembers(
         self,

@@ -1,19 +1,33 @@
+import math
+
 import pytest
 from sayso.v1 import audio_pb2, decision_pb2, speaker_pb2, verification_pb2
 
 from service.audio import AudioFormat, Encoding
-from service.decision import Costs, Decision, Demands, Outcome, Policy, Reason, Score, Threshold
+from service.decision import (
+    Costs,
+    Decision,
+    Demands,
+    Outcome,
+    Policy,
+    Reason,
+    Score,
+    SequentialTest,
+    Threshold,
+)
+from service.enrolment import Duplicates, Enrolment, Progress
 from service.errors import InvalidArgument
 from service.quality import Quality
 from service.rpc import messages
-from service.store import SpeakerState
+from service.store import Consent, Speaker, SpeakerState
 
 DEFAULT = Policy(0.01, "model", Demands(1.0, 0.0, 0.1))
+SEQUENTIAL = SequentialTest(0.01, 0.02, max_speech_s=10.0)
 
 
 def asked(**fields: object) -> Policy:
     message = decision_pb2.DecisionPolicy(**fields)  # type: ignore[arg-type]
-    return messages.policy(message, DEFAULT, floor_s=0.5)
+    return messages.policy(message, messages.Defaults(DEFAULT, SEQUENTIAL, floor_s=0.5))
 
 
 def test_an_empty_policy_is_the_servers() -> None:
@@ -25,6 +39,12 @@ def test_a_requests_policy_wins() -> None:
     assert made == Policy(0.1, "request", Demands(3.0, -5.0, 0.1))
     costs = decision_pb2.CostModel(target_prior=0.9, miss_cost=1, false_accept_cost=10)
     assert asked(costs=costs).criterion == Costs(0.9, 1, 10)
+
+
+def test_a_sequential_test_takes_what_it_leaves_out_from_the_server() -> None:
+    assert asked(sequential=decision_pb2.SequentialTest()).sequential == SEQUENTIAL
+    given = decision_pb2.SequentialTest(false_match_rate=0.1, max_net_speech_s=5)
+    assert asked(sequential=given).sequential == SequentialTest(0.1, 0.02, max_speech_s=5.0)
 
 
 def test_less_speech_than_the_model_needs_cannot_be_asked_for() -> None:
@@ -73,9 +93,51 @@ def test_metadata_is_bounded(metadata: dict[str, str]) -> None:
         messages.metadata(metadata)
 
 
-def test_a_consent_reference_is_bounded() -> None:
-    consent = speaker_pb2.Consent(reference="x" * 257)
+@pytest.mark.parametrize("reference", ["", "x" * 257])
+def test_a_consent_reference_is_bounded(reference: str) -> None:
+    consent = speaker_pb2.Consent(reference=reference)
     config = verification_pb2.EnrollConfig(speaker_id="alice", consent=consent)
     with pytest.raises(InvalidArgument) as caught:
         messages.enrolment_request(config, tenant="t")
     assert caught.value.field == "consent.reference"
+
+
+def test_a_consent_without_a_time_was_given_now() -> None:
+    message = speaker_pb2.Consent(reference="form 27")
+    assert messages.consent(message, clock=lambda: 5.5) == Consent("form 27", 5.5)
+    message.time.FromNanoseconds(1_500_000_000)
+    assert messages.consent(message, clock=lambda: 5.5) == Consent("form 27", 1.5)
+
+
+def test_an_enrolment_says_what_to_do_with_duplicates_and_confirmation() -> None:
+    config = verification_pb2.EnrollConfig(speaker_id="alice")
+    made = messages.enrolment_request(config, tenant="t")
+    assert (made.duplicates, made.confirm) == (None, False)
+    config.duplicates = verification_pb2.DUPLICATE_POLICY_REFUSE
+    config.require_confirmation = True
+    made = messages.enrolment_request(config, tenant="t")
+    assert (made.duplicates, made.confirm) == (Duplicates.REFUSE, True)
+    config.duplicates = 9  # type: ignore[assignment]
+    with pytest.raises(InvalidArgument) as caught:
+        messages.enrolment_request(config, tenant="t")
+    assert caught.value.field == "config.duplicates"
+
+
+def test_an_enrolment_carries_its_reasons_and_duplicates() -> None:
+    quality = Quality(1.0, 2.0, snr_db=None, clipping=0.0, peak_dbfs=-3.0)
+    made = messages.enroll_response(
+        Enrolment(Progress(0, 5), quality, "why", reasons=tuple(Reason), duplicates=("bob", "eve"))
+    )
+    names = [decision_pb2.Reason.Name(reason) for reason in made.reasons]
+    assert names == [f"REASON_{reason.name}" for reason in Reason]
+    assert list(made.duplicate_speaker_ids) == ["bob", "eve"]
+    assert not made.stored
+
+
+def test_a_speaker_without_an_end_has_no_expiry() -> None:
+    speaker = Speaker("t", "alice", SpeakerState.OPTED_OUT, 1.0, 2.0, opted_out_at=3.0)
+    for expires_at in (math.inf, 9.0):
+        made = messages.speaker_message(speaker, Progress(0, 5), expires_at=expires_at)
+        assert made.HasField("expire_time") == (expires_at == 9.0)
+        assert made.opt_out_time.seconds == 3
+        assert not made.HasField("consent")

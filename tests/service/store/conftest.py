@@ -79,7 +79,7 @@ def address(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 @pytest.fixture
 async def store(address: str) -> AsyncIterator[Store]:
-    async with open_store(address) as opened:
+    async with open_store(address, timeout_s=10.0) as opened:
         yield opened
 
 

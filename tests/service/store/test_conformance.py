@@ -136,7 +136,7 @@ async def test_concurrent_appends_lose_nothing(
         return change
 
     tenant = make_speaker().tenant
-    async with open_store(address) as other:
+    async with open_store(address, timeout_s=10.0) as other:
         await asyncio.gather(
             *(
                 update((store, other)[number % 2], tenant, "alice", append(number))
@@ -307,7 +307,7 @@ async def test_ping(store: Store) -> None:
 
 
 async def test_persists_over_reopening(address: str, make_speaker: MakeSpeaker) -> None:
-    async with open_store(address) as store:
+    async with open_store(address, timeout_s=10.0) as store:
         written = await store.put(make_speaker(vectors=3), expected_etag=None)
-    async with open_store(address) as store:
+    async with open_store(address, timeout_s=10.0) as store:
         assert await store.get(written.tenant, "alice") == written

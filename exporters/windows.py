@@ -1,0 +1,105 @@
+"""Window and hop by measurement: the error of each choice on trials, run as the service runs it."""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from evaluation import embeddings, metrics, scores
+from evaluation.cache import Cache
+from evaluation.run import Request, read_trials
+from evaluation.served import Served
+from evaluation.trials import Trials
+from exporters import model_file
+from exporters.publish import Windows
+from service.contract import Contract
+
+NEAR_BEST = 1.03
+_CACHED = "{id}-w{window}-h{hop}"
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """EER of `windows` as a share, over all trials; `unscored` had too little speech."""
+
+    windows: Windows
+    eer: float
+    unscored: int
+
+    @property
+    def load(self) -> float:
+        """Seconds of audio through the model for each second of speech."""
+        return self.windows.window_s / self.windows.hop_s
+
+
+async def measure(request: Request, choices: Sequence[Windows]) -> list[Measured]:
+    """Every choice on the trials that `request` asks for, `request.model` being a model file."""
+    asked = read_trials(request)
+    with Cache.open(request.cache) as cache, tempfile.TemporaryDirectory() as folder:
+        return [
+            await _measured(request, asked, cache, choice, Path(folder) / "model.onnx")
+            for choice in choices
+        ]
+
+
+async def _measured(
+    request: Request, asked: Trials, cache: Cache, choice: Windows, path: Path
+) -> Measured:
+    graph, contract = model_file.read(request.model)
+    model_file.write(path, graph, named_for_the_cache(applied(contract, choice)))
+    label = f"window {choice.window_s:g} s, hop {choice.hop_s:g} s"
+    async with Served.open(path, device=request.device) as model:
+        voices = await embeddings.embed(model, asked.clips, cache, label=label)
+    scored = scores.score(asked, voices)
+    cosine, target = scored.measures.cosine, scored.trials.target
+    sweep = metrics.Sweep.of(cosine[target], cosine[~target])
+    return Measured(choice, metrics.eer(sweep), scored.unscored)
+
+
+def applied(contract: Contract, windows: Windows) -> Contract:
+    """`contract` with other windows; its calibration goes, having been fitted on the old ones."""
+    rate = contract.sample_rate
+    return dataclasses.replace(
+        contract,
+        window_samples=round(windows.window_s * rate),
+        hop_samples=round(windows.hop_s * rate),
+        min_speech_samples=round(windows.min_speech_s * rate),
+        short_windows=tuple(sorted(round(short * rate) for short in windows.short_s)),
+        calibration=None,
+        operating_point=None,
+    )
+
+
+def named_for_the_cache(contract: Contract) -> Contract:
+    """Embeddings are cached by model id, and those of other windows are others."""
+    name = _CACHED.format(
+        id=contract.model_id, window=contract.window_samples, hop=contract.hop_samples
+    )
+    return dataclasses.replace(contract, model_id=f"{name}-s{contract.short_windows}")
+
+
+def best(measured: Sequence[Measured]) -> Measured:
+    """The cheapest choice whose EER is within 3% of the least, the shorter window where equal."""
+    least = min(choice.eer for choice in measured)
+    near = [choice for choice in measured if choice.eer <= NEAR_BEST * least]
+    return min(near, key=lambda choice: (choice.load, choice.windows.window_s))
+
+
+def grid(
+    windows_s: Sequence[float], *, overlaps: Sequence[float], min_speech_s: float
+) -> list[Windows]:
+    """Every window with every overlap (0 to below 1), the shorter windows as shapes too."""
+    ordered = sorted(windows_s)
+    return [
+        Windows(
+            window_s,
+            round(window_s * (1 - overlap), 3),
+            min_speech_s,
+            tuple(short for short in ordered if short < window_s),
+        )
+        for window_s in ordered
+        for overlap in overlaps
+    ]

@@ -1,0 +1,147 @@
+"""Writes models/README.md, the card of the model that ships, from what was measured.
+
+python models/card.py FOLDER     FOLDER/recorded and FOLDER/cross are folders of sayso-evaluate
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from jinja2 import StrictUndefined, Template
+
+FOLDER = Path(__file__).parent
+
+
+def read(path: Path) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads(path.read_text())
+    return document
+
+
+def percent(rate: float) -> str:
+    return f"{100 * rate:.1f}%"
+
+
+def eer(figures: dict[str, Any]) -> str:
+    """EER with its interval, in percent."""
+    value, interval = figures["eer"]["value"], figures["eer"]["interval"]
+    if interval is None:
+        return percent(value)
+    low, high = (
+        (interval[key] for key in ("low", "high")) if isinstance(interval, dict) else interval
+    )
+    return f"{percent(value)} ({100 * low:.1f} to {100 * high:.1f})"
+
+
+def table(header: list[str], rows: list[list[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines) + "\n"
+
+
+def by_group(recorded: dict[str, Any], cross: dict[str, Any]) -> str:
+    """EER by corpus and pooled: this model and the yardstick, as recorded and cross-channel."""
+    systems = [
+        (document, system) for document in (recorded, cross) for system in document["systems"]
+    ]
+    names = [
+        f"{system['system']}, {'as recorded' if document is recorded else 'cross-channel'}"
+        for document, system in systems
+    ]
+    groups = list(recorded["systems"][0]["groups"])
+    rows = [[group, *(eer(system["groups"][group]) for _, system in systems)] for group in groups]
+    return table(["corpus", *names], rows)
+
+
+def costs(recorded: dict[str, Any], cross: dict[str, Any]) -> str:
+    rows = []
+    for name, document in (("as recorded", recorded), ("cross-channel", cross)):
+        for system in document["systems"]:
+            pooled = system["groups"]["pooled"]
+            rows.append(
+                [
+                    f"{system['system']}, {name}",
+                    f"{pooled['min_dcf']['0.01']['value']:.3f}",
+                    f"{pooled['min_dcf']['0.05']['value']:.3f}",
+                    percent(pooled["fnmr_at_fmr"]["0.01"]),
+                    f"{pooled['calibrated']['cllr']:.3f}",
+                    percent(system["failure_to_acquire"]),
+                ]
+            )
+    header = [
+        "system",
+        "minDCF 0.01",
+        "minDCF 0.05",
+        "FNMR at FMR 1%",
+        "Cllr",
+        "failure to acquire",
+    ]
+    return table(header, rows)
+
+
+def by_speech(recorded: dict[str, Any], cross: dict[str, Any]) -> str:
+    key = "net speech, heard"
+    rows = [
+        [
+            band,
+            f"{figures['targets']:,}",
+            eer(figures),
+            eer(cross["breakdowns"][key][band]) if band in cross["breakdowns"][key] else "",
+        ]
+        for band, figures in recorded["breakdowns"][key].items()
+    ]
+    return table(["net speech heard", "target trials", "as recorded", "cross-channel"], rows)
+
+
+def grid(conditions: dict[str, Any]) -> str:
+    """EER by channel and net speech of the heard side."""
+    cells = {(cell["channel"], cell["length"]): cell for cell in conditions["cells"]}
+    channels = dict.fromkeys(channel for channel, _ in cells)
+    lengths = dict.fromkeys(length for _, length in cells)
+    rows = [
+        [
+            channel,
+            *(percent(cells[channel, length]["figures"]["eer"]["value"]) for length in lengths),
+        ]
+        for channel in channels
+    ]
+    return table(["heard", *lengths], rows)
+
+
+def main(folder: Path) -> None:
+    recorded, cross = (read(folder / name / "evaluation.json") for name in ("recorded", "cross"))
+    conditions = read(folder / "recorded" / "conditions.json")
+    contract = recorded["contract"]
+    provenance, rate = contract["provenance"], contract["sample_rate"]
+    recipe = provenance["recipe"]
+    template = Template((FOLDER / "card.md.j2").read_text(), undefined=StrictUndefined)
+    card = template.render(
+        model_id=contract["model_id"],
+        dimension=contract["dimension"],
+        size_mb=f"{(FOLDER / 'sayso.onnx').stat().st_size / 1e6:.1f}",
+        rate=rate,
+        window_s=contract["window_samples"] / rate,
+        hop_s=contract["hop_samples"] / rate,
+        min_speech_s=contract["min_speech_samples"] / rate,
+        encoder=", ".join(f"{key} {value}" for key, value in recipe["encoder"].items()),
+        losses=", ".join(
+            f"{made['name']} (weight {made['weight']:g})" for made in recipe["losses"]
+        ),
+        clips=f"{provenance['data']['clips']:,}",
+        speakers=provenance["data"]["speakers"],
+        data=provenance["data"]["digest"][:12],
+        steps=provenance["source"],
+        fitted_on=contract["calibration"]["fitted_on"],
+        operating_point=contract["operating_point"]["target_false_match_rate"],
+        licence=provenance["licence"],
+        trials=f"{recorded['source'].split('/')[-1]}, {recorded['trials_made']}",
+        by_group=by_group(recorded, cross),
+        costs=costs(recorded, cross),
+        by_speech=by_speech(recorded, cross),
+        told=conditions["told"],
+        grid=grid(conditions),
+    )
+    (FOLDER / "README.md").write_text(card)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,138 @@
+"""Rosters: the voices of a group in memory, as the store has them.
+
+    a search begins -> what changed since the roster's revision? -> read, patch -> search
+
+A search sees every change to the group and to its members that was acknowledged, by any server on
+the same store, before the search began. Patches and searches run one after the other on one
+thread, away from the event loop, so that no search sees half a patch.
+"""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+
+from service.contract import Contract
+from service.errors import NotFound
+from service.scoring import TERMS, Measures, voice
+from service.search import Hit, Ranking, Vector, Voices
+from service.store import Changes, Revision, Speaker, SpeakerState, Store, Voiceprint
+
+_PAGE = 200
+
+
+class Roster:
+    """The enrolled voices of one group in the space of one model.
+
+    Reading a group for the first time takes as long as the store does; one that is cancelled on
+    the way goes on from there the next time.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        tenant: str,
+        group: str,
+        contract: Contract,
+        thread: ThreadPoolExecutor,
+    ) -> None:
+        self._store = store
+        self._tenant = tenant
+        self._group = group
+        self._model_id = contract.model_id
+        self._dimension = contract.dimension
+        self._voices = Voices(self._dimension)
+        self._thread = thread
+        self._revision: Revision | None = None
+        self._reading = asyncio.Lock()
+
+    def __len__(self) -> int:
+        return len(self._voices)
+
+    async def refresh(self) -> None:
+        """Takes in what has changed in the store; raises NotFound when the group is gone."""
+        async with self._reading:
+            more = True
+            while more:
+                changes = await self._store.groups.changes(
+                    self._tenant, self._group, since=self._revision, limit=_PAGE
+                )
+                if changes.members or changes.restart:
+                    await self._take(changes)
+                more = changes.more
+
+    async def best(self, query: Vector, ranking: Ranking, count: int) -> list[Hit]:
+        """As `Voices.best`."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._thread, self._best, query, ranking, count)
+
+    def _best(self, query: Vector, ranking: Ranking, count: int) -> list[Hit]:
+        return self._voices.best(query, ranking, count)
+
+    async def _take(self, changes: Changes) -> None:
+        named = [member.speaker_id for member in changes.members if member.speaker_id is not None]
+        speakers = await self._store.get_many(self._tenant, named)
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(self._thread, self._patch, changes, speakers)
+
+    def _patch(self, changes: Changes, speakers: Iterable[Speaker]) -> None:
+        if changes.restart:
+            self._voices = Voices(self._dimension)
+        held = {speaker.speaker_id: self._held(speaker) for speaker in speakers}
+        for member in changes.members:
+            voiceprint = None if member.speaker_id is None else held.get(member.speaker_id)
+            if member.speaker_id is None or voiceprint is None:
+                self._voices.drop(member.slot)
+            else:
+                vector = voice(voiceprint.vectors, voiceprint.speech_s)
+                self._voices.put(member.slot, member.speaker_id, vector, _log_speech(voiceprint))
+        self._revision = changes.revision
+
+    def _held(self, speaker: Speaker) -> Voiceprint | None:
+        """The voiceprint to search; whether it has expired is for the clock to say, later."""
+        if speaker.state is not SpeakerState.ENROLLED:
+            return None
+        return speaker.voiceprints.get(self._model_id)
+
+
+class Rosters:
+    """Those of the groups that were searched last, up to `max_voices` in all, or else one.
+
+    A voice takes five bytes a dimension and about 300 more. Used under `async with`.
+    """
+
+    def __init__(self, store: Store, contract: Contract, *, max_voices: int) -> None:
+        self._store = store
+        self._contract = contract
+        self._max_voices = max_voices
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="search")
+        self._held: OrderedDict[tuple[str, str], Roster] = OrderedDict()
+
+    def close(self) -> None:
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    async def current(self, tenant: str, group: str) -> Roster:
+        """The roster as the store has it now; raises NotFound when there is no such group."""
+        key = (tenant, group)
+        roster = self._held.get(key) or self._new(tenant, group)
+        self._held[key] = roster
+        self._held.move_to_end(key)
+        try:
+            await roster.refresh()
+        except NotFound:
+            self._held.pop(key, None)
+            raise
+        while len(self._held) > 1 and sum(map(len, self._held.values())) > self._max_voices:
+            self._held.popitem(last=False)
+        return roster
+
+    def _new(self, tenant: str, group: str) -> Roster:
+        return Roster(
+            self._store, tenant=tenant, group=group, contract=self._contract, thread=self._thread
+        )
+
+
+def _log_speech(voiceprint: Voiceprint) -> float:
+    """As the calibration sees the net speech of an enrolment."""
+    return TERMS["log_enrol_speech"](Measures(0.0, float(voiceprint.speech_s.sum()), 0.0, 0.0))

@@ -1,0 +1,30 @@
+"""Pages of a list: how many at once, and the opaque token that says where the next one begins."""
+
+import base64
+import binascii
+
+from service.errors import InvalidArgument
+
+DEFAULT_PAGE_SIZE = 100
+MAX_PAGE_SIZE = 1000
+
+
+def limit(page_size: int) -> int:
+    """A request's `page_size`, 0 being the default."""
+    if page_size > MAX_PAGE_SIZE:
+        raise InvalidArgument(f"must be at most {MAX_PAGE_SIZE}", field="page_size")
+    return page_size or DEFAULT_PAGE_SIZE
+
+
+def token(after: str | None) -> str:
+    """Empty on the last page."""
+    return "" if after is None else base64.urlsafe_b64encode(after.encode()).decode("ascii")
+
+
+def after(page_token: str) -> str | None:
+    try:
+        return base64.urlsafe_b64decode(page_token).decode() if page_token else None
+    except (binascii.Error, UnicodeDecodeError) as error:
+        raise InvalidArgument(
+            "is not one that this server gave; start from the first page", field="page_token"
+        ) from error

@@ -1,0 +1,119 @@
+"""`WatchlistService`: named groups of speakers, and who is in them."""
+
+import time
+import unicodedata
+from collections.abc import Callable, Iterable
+
+from sayso.v1 import verification_pb2, watchlist_pb2_grpc
+from sayso.v1 import watchlist_pb2 as pb
+
+from service.errors import InvalidArgument
+from service.identification import MAX_SCREENED_GROUPS, Identification
+from service.rpc import messages, pages
+from service.rpc.requests import TENANT, Context
+from service.store import Group, Store
+
+MAX_GROUP_NAME_CHARACTERS = 64
+MAX_SPEAKERS_AT_ONCE = 1000
+
+
+class WatchlistRpc(watchlist_pb2_grpc.WatchlistServiceServicer):
+    def __init__(self, *, store: Store, clock: Callable[[], float] = time.time) -> None:
+        self._groups = store.groups
+        self._clock = clock
+
+    async def CreateGroup(
+        self, request: pb.CreateGroupRequest, context: Context
+    ) -> pb.CreateGroupResponse:
+        name = group_name(request.group.name, field="group.name")
+        group = Group(name, _description(request.group.description), self._clock())
+        await self._groups.create(TENANT, group)
+        return pb.CreateGroupResponse(group=_message(group))
+
+    async def ListGroups(
+        self, request: pb.ListGroupsRequest, context: Context
+    ) -> pb.ListGroupsResponse:
+        page = await self._groups.list(
+            TENANT, limit=pages.limit(request.page_size), after=pages.after(request.page_token)
+        )
+        return pb.ListGroupsResponse(
+            groups=map(_message, page.groups), next_page_token=pages.token(page.next_after)
+        )
+
+    async def DeleteGroup(
+        self, request: pb.DeleteGroupRequest, context: Context
+    ) -> pb.DeleteGroupResponse:
+        await self._groups.delete(TENANT, group_name(request.name, field="name"))
+        return pb.DeleteGroupResponse()
+
+    async def AddMembers(
+        self, request: pb.AddMembersRequest, context: Context
+    ) -> pb.AddMembersResponse:
+        speaker_ids = _speaker_ids(request.speaker_ids)
+        group = await self._groups.add(TENANT, group_name(request.group), speaker_ids)
+        return pb.AddMembersResponse(group=_message(group))
+
+    async def RemoveMembers(
+        self, request: pb.RemoveMembersRequest, context: Context
+    ) -> pb.RemoveMembersResponse:
+        speaker_ids = _speaker_ids(request.speaker_ids)
+        group = await self._groups.remove(TENANT, group_name(request.group), speaker_ids)
+        return pb.RemoveMembersResponse(group=_message(group))
+
+    async def ListMembers(
+        self, request: pb.ListMembersRequest, context: Context
+    ) -> pb.ListMembersResponse:
+        page = await self._groups.members(
+            TENANT,
+            group_name(request.group),
+            limit=pages.limit(request.page_size),
+            after=pages.after(request.page_token),
+        )
+        return pb.ListMembersResponse(
+            speaker_ids=page.speaker_ids, next_page_token=pages.token(page.next_after)
+        )
+
+
+def group_name(value: str, *, field: str = "group") -> str:
+    """1 to 64 characters, none of them a control character."""
+    if not 1 <= len(value) <= MAX_GROUP_NAME_CHARACTERS:
+        raise InvalidArgument(f"must be 1 to {MAX_GROUP_NAME_CHARACTERS} characters", field=field)
+    if any(unicodedata.category(character) == "Cc" for character in value):
+        raise InvalidArgument("must not hold control characters", field=field)
+    return value
+
+
+def watchlists(values: Iterable[str], *, field: str = "watchlists") -> tuple[str, ...]:
+    """The groups to screen against, each once."""
+    names = tuple(dict.fromkeys(values))
+    if len(names) > MAX_SCREENED_GROUPS:
+        raise InvalidArgument(f"holds more than {MAX_SCREENED_GROUPS} groups", field=field)
+    return tuple(group_name(name, field=f"{field}[{at}]") for at, name in enumerate(names))
+
+
+def identify_response(found: Identification) -> verification_pb2.IdentifyResponse:
+    return verification_pb2.IdentifyResponse(
+        decision=messages.decision_message(found.decision),
+        candidates=map(messages.match_message, found.candidates),
+    )
+
+
+def _speaker_ids(values: Iterable[str]) -> list[str]:
+    given = list(values)
+    if not 1 <= len(given) <= MAX_SPEAKERS_AT_ONCE:
+        raise InvalidArgument(f"must be 1 to {MAX_SPEAKERS_AT_ONCE} ids", field="speaker_ids")
+    return [
+        messages.speaker_id(value, field=f"speaker_ids[{at}]") for at, value in enumerate(given)
+    ]
+
+
+def _description(value: str) -> str:
+    if len(value) > messages.MAX_TEXT_CHARACTERS:
+        raise InvalidArgument(
+            f"must be at most {messages.MAX_TEXT_CHARACTERS} characters", field="group.description"
+        )
+    return value
+
+
+def _message(group: Group) -> pb.Group:
+    return pb.Group(name=group.name, description=group.description, members=group.members)

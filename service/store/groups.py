@@ -1,0 +1,144 @@
+"""What a store keeps of groups of speakers, and how a reader follows one as it changes.
+
+    Group ── member ── speaker       a speaker that is deleted leaves every group in the same write
+
+Every joining, leaving and rewriting of a member takes the group's next version. A reader that holds
+a group as of a `Revision` asks for what came after it, a page at a time, until there is no more; a
+member stands in the pages once, at its latest version, by the slot that it keeps while it is in the
+group. Those who left stand in them by their slot alone: the group forgets who they were.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from service.errors import AlreadyExists, FailedPrecondition, NotFound
+
+MAX_GROUPS = 1000
+"""Groups of one tenant."""
+
+MAX_MEMBERS = 1_000_000
+"""Members of one group."""
+
+DEPARTURES = 100_000
+"""How many versions back a group tells who left; a reader further behind starts again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A named set of speakers; `members` counts them."""
+
+    name: str
+    description: str
+    created_at: float
+    members: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class GroupPage:
+    """Groups in code-point order of their names; `next_after` is None after the last page."""
+
+    groups: tuple[Group, ...]
+    next_after: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class MemberPage:
+    """Speaker ids in code-point order; `next_after` is None after the last page."""
+
+    speaker_ids: tuple[str, ...]
+    next_after: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """A state of one group; `group_id` tells it from an earlier group of the same name."""
+
+    group_id: str
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A member that joined or changed, or that left: then `speaker_id` is None."""
+
+    slot: int
+    speaker_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What happened up to `revision`: to what the reader holds or, with `restart`, to nothing."""
+
+    revision: Revision
+    restart: bool
+    members: tuple[Member, ...]
+    more: bool
+
+
+class Groups(Protocol):
+    """Groups by tenant and name; no call sees another tenant's. Raises as `Store` does, and
+    NotFound for an unknown group."""
+
+    async def create(self, tenant: str, group: Group) -> None:
+        """Raises AlreadyExists for a name in use, FailedPrecondition beyond MAX_GROUPS."""
+        ...
+
+    async def get(self, tenant: str, name: str) -> Group: ...
+
+    async def list(self, tenant: str, *, limit: int, after: str | None = None) -> GroupPage:
+        """Up to `limit` groups with names after `after`; as stable under change as speakers."""
+        ...
+
+    async def delete(self, tenant: str, name: str) -> None: ...
+
+    async def add(self, tenant: str, name: str, speaker_ids: Sequence[str]) -> Group:
+        """Adds all or none; those already in it stay as they are.
+
+        Raises NotFound with how many of them are unknown speakers, FailedPrecondition beyond
+        MAX_MEMBERS.
+        """
+        ...
+
+    async def remove(self, tenant: str, name: str, speaker_ids: Sequence[str]) -> Group:
+        """Takes out those that are in it."""
+        ...
+
+    async def members(
+        self, tenant: str, name: str, *, limit: int, after: str | None = None
+    ) -> MemberPage: ...
+
+    async def changes(
+        self, tenant: str, name: str, *, since: Revision | None, limit: int
+    ) -> Changes:
+        """Up to `limit` members that changed after `since` (None: all), by rising version."""
+        ...
+
+
+def restarts(since: Revision | None, now: Revision) -> bool:
+    """Whether a reader at `since` can no longer be told all that led to `now`."""
+    return (
+        since is None
+        or since.group_id != now.group_id
+        or not now.version - DEPARTURES <= since.version <= now.version
+    )
+
+
+def no_such_group() -> NotFound:
+    return NotFound("there is no such group; create it first, or list the groups there are")
+
+
+def group_exists() -> AlreadyExists:
+    return AlreadyExists("there is a group of that name; delete it first, or choose another name")
+
+
+def too_many_groups() -> FailedPrecondition:
+    return FailedPrecondition(f"there are {MAX_GROUPS} groups already; delete one first")
+
+
+def too_many_members() -> FailedPrecondition:
+    return FailedPrecondition(f"a group holds at most {MAX_MEMBERS} members; make another group")
+
+
+def unknown_speakers(count: int, asked: int) -> NotFound:
+    return NotFound(f"{count} of the {asked} speakers are unknown, so none was added; enrol first")

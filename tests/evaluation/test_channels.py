@@ -1,0 +1,127 @@
+"""Channels and conditions: the same for the same seed, name and side, and as strong as they say."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from evaluation import channels, codecs, conditions
+from evaluation.channels import CrossChannel
+from evaluation.conditions import Condition, Degraded
+from evaluation.errors import EvaluationError
+from service import audio
+from service.speech import VoiceActivity, extract
+
+RATE = 16_000
+CLIP = Path(__file__).parents[2] / "demo" / "audio" / "slt" / "enroll-1.flac"
+Samples = NDArray[np.float32]
+
+
+@pytest.fixture(scope="module")
+def speech() -> Samples:
+    return audio.decode(CLIP.read_bytes(), audio.AudioFormat(), rate=RATE, max_s=60)
+
+
+@pytest.fixture(scope="module")
+def vad() -> VoiceActivity:
+    return VoiceActivity.open()
+
+
+def test_a_channel_depends_on_seed_side_and_name_alone(
+    speech: Samples, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(channels, "CODECS", ("none", "mulaw"))
+    heard = CrossChannel(0, "enrol")("a", speech, RATE)
+    assert heard.dtype == np.float32
+    assert heard.shape == speech.shape
+    assert np.abs(heard).max() <= 1
+    assert np.array_equal(heard, CrossChannel(0, "enrol")("a", speech, RATE))
+    for other in (
+        CrossChannel(0, "test")("a", speech, RATE),
+        CrossChannel(1, "enrol")("a", speech, RATE),
+        CrossChannel(0, "enrol")("b", speech, RATE),
+    ):
+        assert not np.array_equal(heard, other)
+
+
+@pytest.mark.parametrize("snr_db", [20.0, 5.0])
+def test_noise_is_as_loud_as_asked_for(speech: Samples, snr_db: float) -> None:
+    for added in (channels.noisy, channels.speech_shaped):
+        heard = added(speech, RATE, snr_db=snr_db, rng=np.random.default_rng(0))
+        noise_power = np.mean((heard - speech).astype(float) ** 2)
+        found_db = 10 * np.log10(channels.active_power(speech, RATE) / noise_power)
+        assert found_db == pytest.approx(snr_db, abs=0.1)
+
+
+def test_narrow_band_and_level(speech: Samples) -> None:
+    spectrum = np.abs(np.fft.rfft(channels.narrow_band(speech, RATE))) ** 2
+    assert spectrum[len(spectrum) * 5 // 8 :].sum() < 1e-4 * spectrum.sum()
+    assert np.abs(channels.level(speech, -6.0)).max() == pytest.approx(10 ** (-0.3), rel=1e-5)
+    assert np.array_equal(channels.level(np.zeros(4, np.float32), -6.0), np.zeros(4))
+
+
+def test_a_room_keeps_the_direct_sound(speech: Samples) -> None:
+    heard = channels.room(speech, RATE, rt60_s=0.4, rng=np.random.default_rng(0))
+    assert heard.shape == speech.shape
+    assert 0.4 < np.corrcoef(speech, heard)[0, 1] < 0.99
+
+
+@pytest.mark.parametrize("name", [name for name in codecs.available() if name != "none"])
+def test_codecs_degrade_and_keep_the_length(speech: Samples, name: str) -> None:
+    piece = speech[: 2 * RATE]
+    heard = codecs.apply(name, piece, RATE, np.random.default_rng(0))
+    assert heard.dtype == np.float32
+    assert heard.shape == piece.shape
+    assert 0.6 < np.corrcoef(piece, heard)[0, 1] < 0.9999
+    again = codecs.apply(name, piece, RATE, np.random.default_rng(0))
+    assert np.array_equal(heard, again)
+
+
+def test_mu_law_codes_are_those_of_the_standard() -> None:
+    narrow = np.sin(np.arange(800) / 5).astype(np.float32)
+    heard = codecs.mu_law(narrow, codecs.TELEPHONE_HZ, np.random.default_rng(0))
+    codes = audio.decode(
+        bytes(range(256)),
+        audio.AudioFormat(audio.Encoding.MULAW, 8000),
+        rate=8000,
+        max_s=1,
+    )
+    assert set(heard.tolist()) <= set(codes.tolist())
+    nearest = [min(set(codes.tolist()), key=lambda code: abs(code - x)) for x in narrow.tolist()]
+    assert np.abs(heard - narrow).max() == pytest.approx(np.abs(nearest - narrow).max())
+
+
+def test_lost_packets_come_at_the_rate_and_are_concealed() -> None:
+    steady = np.ones(200 * RATE, np.float32)
+    heard = codecs.lossy(steady, RATE, np.random.default_rng(0))
+    lost = np.mean(heard[:: int(codecs.LOSS_FRAME_S * RATE)] < 1)
+    assert 0.03 < lost < 0.07
+    assert heard.min() > 0
+
+
+def test_an_unknown_codec_is_an_error(speech: Samples) -> None:
+    with pytest.raises(EvaluationError, match="not available"):
+        codecs.apply("vocoder", speech, RATE, np.random.default_rng(0))
+
+
+def test_shortened_to_net_speech(speech: Samples, vad: VoiceActivity) -> None:
+    whole_s = extract(vad, speech).quality.net_speech_s
+    short = conditions.shortened(vad, speech, RATE, speech_s=2.0)
+    assert 1.9 <= extract(vad, short).quality.net_speech_s <= 2.6 < whole_s
+    assert np.array_equal(short, speech[: len(short)])
+    assert np.array_equal(conditions.shortened(vad, speech, RATE, speech_s=1000), speech)
+
+
+def test_conditions_are_told_and_keyed_apart(speech: Samples, vad: VoiceActivity) -> None:
+    asked = list(conditions.grid((1.0, None), (None, 10.0), ("none", "mulaw")))
+    told = [(condition.length, condition.channel) for condition in asked]
+    assert told == [
+        (length, channel)
+        for length in ("1 s", "full")
+        for channel in ("as recorded", "10 dB", "G.711 mu-law")
+    ]
+    assert len({Degraded(condition, vad).key for condition in asked}) == len(asked)
+    noisy = Degraded(Condition(snr_db=10.0), vad)
+    assert np.array_equal(noisy("a", speech, RATE), noisy("a", speech, RATE))
+    assert np.array_equal(Degraded(Condition(), vad)("a", speech, RATE), speech)

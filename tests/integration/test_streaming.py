@@ -1,0 +1,199 @@
+"""Decisions while the caller talks, over real gRPC."""
+
+import io
+import itertools
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import numpy as np
+import pytest
+import soundfile
+from sayso.v1 import audio_pb2, decision_pb2, verification_pb2_grpc
+from sayso.v1 import verification_pb2 as pb
+from sayso_server import SaysoServer
+from voices import clips
+
+from service.client import Client, Decision, RawAudio, SequentialTest
+
+MULAW = RawAudio("MULAW", 8000)
+FRAME_BYTES = 160  # 20 ms
+
+
+def mulaw(*paths: Path) -> bytes:
+    """Recordings one after another, as a telephone line carries them."""
+    made = io.BytesIO()
+    for path in paths:
+        samples, rate = soundfile.read(path, dtype="float32")
+        soundfile.write(made, samples[:: rate // 8000], 8000, format="RAW", subtype="ULAW")
+    return made.getvalue()
+
+
+def frames(audio: bytes, size: int = FRAME_BYTES) -> Iterator[bytes]:
+    return (audio[at : at + size] for at in range(0, len(audio), size))
+
+
+@pytest.fixture(scope="module")
+def enrolled(sqlite_server: SaysoServer) -> Iterator[Client]:
+    with sqlite_server.client() as sayso:
+        for speaker in ("slt", "rms"):
+            for path in clips(speaker, "enroll"):
+                sayso.enroll(speaker, path)
+        yield sayso
+
+
+@pytest.fixture(scope="module")
+def call_audio() -> bytes:
+    return mulaw(*clips("slt", "verify"), *clips("slt", "enroll"))
+
+
+def test_results_come_while_the_caller_talks(enrolled: Client, call_audio: bytes) -> None:
+    decisions = list(enrolled.verify_stream("slt", frames(call_audio), raw=MULAW))
+    speech_s = [decision.net_speech_s for decision in decisions]
+    assert len(decisions) > 5
+    assert speech_s == sorted(speech_s)
+    assert speech_s[0] < 2
+
+
+@pytest.mark.parametrize("size", [1, 7, 160, 4000])
+def test_any_chunking_ends_as_one_call_does(enrolled: Client, size: int) -> None:
+    audio = mulaw(clips("slt", "verify")[0])[:32000]
+    whole = enrolled.verify("slt", audio, raw=MULAW)
+    *_, last = enrolled.verify_stream("slt", frames(audio, size), raw=MULAW)
+    assert last.cosine == pytest.approx(whole.cosine, abs=1e-5)
+    assert last.llr == pytest.approx(whole.llr, abs=1e-3)
+    assert last.outcome == whole.outcome
+
+
+def test_a_stream_can_stop_at_its_decision(enrolled: Client, call_audio: bytes) -> None:
+    sent = itertools.count()
+    chunks = (chunk for chunk in frames(call_audio) if next(sent) >= 0)
+    decisions = list(
+        enrolled.verify_stream(
+            "slt",
+            chunks,
+            raw=MULAW,
+            sequential=SequentialTest(0.3, 0.3),
+            stop_at_decision=True,
+        )
+    )
+    assert decisions[-1].outcome in {"ACCEPTED", "REJECTED"}
+    assert all(decision.reasons == ("UNDECIDED",) for decision in decisions[:-1])
+    assert decisions[-1].threshold_source.startswith("sequential test")
+
+
+def test_an_undecided_test_ends_with_the_fixed_decision(
+    enrolled: Client, call_audio: bytes
+) -> None:
+    decisions = list(
+        enrolled.verify_stream(
+            "slt", frames(call_audio), raw=MULAW, sequential=SequentialTest(1e-12, 1e-12, 4.0)
+        )
+    )
+    early = [decision for decision in decisions if decision.net_speech_s < 4]
+    assert early
+    assert all(decision.outcome == "INCONCLUSIVE" for decision in early)
+    assert all(decision.speech_needed_s > 0 for decision in early)
+    assert decisions[-1].outcome in {"ACCEPTED", "REJECTED"}
+    assert decisions[-1].threshold_source.startswith("target false-match rate")
+
+
+def test_a_reached_decision_stands(enrolled: Client, call_audio: bytes) -> None:
+    decisions: list[Decision] = list(
+        enrolled.verify_stream(
+            "slt", frames(call_audio), raw=MULAW, sequential=SequentialTest(0.3, 0.3)
+        )
+    )
+    conclusive = [made for made in decisions if made.outcome in {"ACCEPTED", "REJECTED"}]
+    assert len(set(conclusive)) == 1
+
+
+def test_an_unknown_caller_is_told_at_once(enrolled: Client, call_audio: bytes) -> None:
+    (only,) = enrolled.verify_stream("nobody", frames(call_audio), raw=MULAW)
+    assert only.outcome == "NOT_ENROLLED"
+
+
+def test_silence_is_inconclusive(enrolled: Client) -> None:
+    (only,) = enrolled.verify_stream("slt", frames(b"\xff" * 16000), raw=MULAW)
+    assert only.outcome == "INCONCLUSIVE"
+    assert only.reasons == ("NO_SPEECH",)
+
+
+CONFIG = pb.StreamingVerifyConfig(
+    speaker_id="slt",
+    audio=audio_pb2.AudioConfig(encoding=audio_pb2.AUDIO_ENCODING_MULAW, sample_rate=8000),
+)
+FIRST = pb.StreamingVerifyRequest(config=CONFIG)
+
+
+@pytest.mark.parametrize(
+    "requests",
+    [
+        [],
+        [pb.StreamingVerifyRequest(audio=b"\xff" * 160)],
+        [FIRST, FIRST],
+        [FIRST, pb.StreamingVerifyRequest()],
+        [FIRST, pb.StreamingVerifyRequest(audio=b"\xff" * 15361)],
+        [
+            pb.StreamingVerifyRequest(
+                config=pb.StreamingVerifyConfig(
+                    speaker_id="slt",
+                    audio=CONFIG.audio,
+                    policy=decision_pb2.DecisionPolicy(
+                        sequential=decision_pb2.SequentialTest(false_match_rate=0.6)
+                    ),
+                )
+            )
+        ],
+    ],
+)
+def test_a_malformed_stream_is_refused(
+    sqlite_server: SaysoServer, enrolled: Client, requests: list[pb.StreamingVerifyRequest]
+) -> None:
+    with grpc.insecure_channel(sqlite_server.address) as channel:
+        stub = verification_pb2_grpc.VerificationServiceStub(channel)
+        with pytest.raises(grpc.RpcError) as caught:
+            list(stub.StreamingVerify(iter(requests), timeout=30))
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+def test_a_cancelled_call_leaves_the_server_serving(
+    sqlite_server: SaysoServer, enrolled: Client, call_audio: bytes
+) -> None:
+    with grpc.insecure_channel(sqlite_server.address) as channel:
+        stub = verification_pb2_grpc.VerificationServiceStub(channel)
+        audio = (pb.StreamingVerifyRequest(audio=chunk) for chunk in frames(call_audio))
+        calls = [stub.StreamingVerify(itertools.chain([FIRST], audio)) for _ in range(5)]
+        for call in calls:
+            call.cancel()
+    assert enrolled.verify("slt", clips("slt", "verify")[0]).llr is not None
+
+
+def test_a_deadline_ends_a_silent_call(sqlite_server: SaysoServer, enrolled: Client) -> None:
+    def silent() -> Iterator[pb.StreamingVerifyRequest]:
+        yield FIRST
+        time.sleep(5)
+
+    with grpc.insecure_channel(sqlite_server.address) as channel:
+        stub = verification_pb2_grpc.VerificationServiceStub(channel)
+        with pytest.raises(grpc.RpcError) as caught:
+            list(stub.StreamingVerify(silent(), timeout=0.5))
+    assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+
+
+def test_a_change_of_voice_is_reported(enrolled: Client) -> None:
+    slt, rms = mulaw(*clips("slt", "enroll")), mulaw(*clips("rms", "enroll"))
+    decisions = list(
+        enrolled.verify_stream(
+            "slt",
+            frames(slt + rms),
+            raw=MULAW,
+            sequential=SequentialTest(0.2, 0.2),
+            continuous=True,
+        )
+    )
+    changed = [np.float64(d.net_speech_s) for d in decisions if d.reasons == ("VOICE_CHANGED",)]
+    assert changed
+    assert min(changed) > 10
+    assert decisions[-1].reasons == ("VOICE_CHANGED",)

@@ -1,0 +1,239 @@
+"""`SpeakerService` on a real store, without a network."""
+
+import math
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from google.protobuf.field_mask_pb2 import FieldMask
+from sayso.v1 import speaker_pb2 as pb
+
+from service.contract import Contract
+from service.decision import Demands
+from service.embedder import Utterance
+from service.enrolment import Enroller, EnrolmentRequest, Rules
+from service.errors import Aborted, FailedPrecondition, InvalidArgument, NotFound
+from service.quality import Quality
+from service.rpc.requests import TENANT
+from service.rpc.speakers import SpeakerRpc
+from service.store import Store, open_store
+from service.store.lifecycle import Retention
+
+DAY_S = 86_400.0
+NO_CONTEXT: Any = None
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1_700_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[Store]:
+    async with open_store(f"sqlite:///{tmp_path / 'sayso.db'}") as opened:
+        yield opened
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def retention(clock: Clock) -> Retention:
+    return Retention(100 * DAY_S, clock)
+
+
+@pytest.fixture
+def enroller(store: Store, retention: Retention) -> Enroller:
+    return Enroller(
+        store,
+        contract=Contract("m", 16000, 32000, 16000, 8000, 2),
+        demands=Demands(0.5, -math.inf, 1.0),
+        min_speech_s=5.0,
+        max_vectors=50,
+        rules=Rules(confirm=True),
+        retention=retention,
+    )
+
+
+@pytest.fixture
+def rpc(store: Store, enroller: Enroller, retention: Retention) -> SpeakerRpc:
+    return SpeakerRpc(store=store, enroller=enroller, retention=retention)
+
+
+async def enrol(enroller: Enroller, speech_s: float = 6.0) -> None:
+    quality = Quality(speech_s, speech_s, snr_db=None, clipping=0.0, peak_dbfs=-3.0)
+    heard = Utterance(np.array([1, 0], np.float32), quality, windows=1)
+    await enroller.add(EnrolmentRequest(TENANT, "alice"), heard)
+
+
+async def get(rpc: SpeakerRpc) -> pb.Speaker:
+    response = await rpc.GetSpeaker(pb.GetSpeakerRequest(speaker_id="alice"), NO_CONTEXT)
+    return response.speaker
+
+
+async def update(
+    rpc: SpeakerRpc, *paths: str, allow_missing: bool = False, **fields: object
+) -> pb.Speaker:
+    request = pb.UpdateSpeakerRequest(
+        speaker=pb.Speaker(**({"speaker_id": "alice"} | fields)),  # type: ignore[arg-type]
+        update_mask=FieldMask(paths=paths),
+        allow_missing=allow_missing,
+    )
+    return (await rpc.UpdateSpeaker(request, NO_CONTEXT)).speaker
+
+
+async def test_an_update_changes_what_the_mask_names_and_nothing_else(
+    rpc: SpeakerRpc, enroller: Enroller
+) -> None:
+    await enrol(enroller)
+    consent = pb.Consent(reference="form 27")
+    made = await update(rpc, "metadata", "consent", metadata={"a": "1"}, consent=consent)
+    assert made.metadata == {"a": "1"}
+    assert made.consent.reference == "form 27"
+    made = await update(rpc, "metadata", metadata={"b": "2"})
+    assert made.metadata == {"b": "2"}
+    assert made.consent.reference == "form 27"
+    made = await update(rpc, "consent", metadata={"c": "3"})
+    assert made.metadata == {"b": "2"}
+    assert not made.HasField("consent")
+    assert made.state == pb.SPEAKER_STATE_UNCONFIRMED
+    assert made == await get(rpc)
+
+
+@pytest.mark.parametrize(
+    ("paths", "fields", "field"),
+    [
+        ((), {}, "update_mask"),
+        (("etag",), {}, "update_mask"),
+        (("metadata", "voiceprints"), {}, "update_mask"),
+        (("metadata.a",), {}, "update_mask"),
+        (("state",), {}, "speaker.state"),
+        (("state",), {"state": pb.SPEAKER_STATE_ENROLLED}, "speaker.state"),
+        (("consent",), {"consent": pb.Consent()}, "consent.reference"),
+        (("metadata",), {"metadata": {"": "x"}}, "metadata"),
+        (("metadata",), {"speaker_id": ""}, "speaker.speaker_id"),
+    ],
+)
+async def test_a_bad_update_names_its_field(
+    rpc: SpeakerRpc,
+    enroller: Enroller,
+    paths: tuple[str, ...],
+    fields: dict[str, object],
+    field: str,
+) -> None:
+    await enrol(enroller)
+    before = await get(rpc)
+    with pytest.raises(InvalidArgument) as caught:
+        await update(rpc, *paths, **fields)
+    assert caught.value.field == field
+    assert await get(rpc) == before
+
+
+async def test_an_unknown_path_is_told_by_name(rpc: SpeakerRpc) -> None:
+    with pytest.raises(InvalidArgument, match="'colour' cannot be updated; choose of metadata"):
+        await update(rpc, "colour")
+
+
+async def test_a_stale_etag_changes_nothing(rpc: SpeakerRpc, enroller: Enroller) -> None:
+    await enrol(enroller)
+    stale = (await get(rpc)).etag
+    fresh = await update(rpc, "metadata", metadata={"a": "1"}, etag=stale)
+    with pytest.raises(Aborted):
+        await update(rpc, "metadata", metadata={"a": "2"}, etag=stale)
+    with pytest.raises(Aborted):
+        await rpc.UndoEnrollment(
+            pb.UndoEnrollmentRequest(speaker_id="alice", etag=stale), NO_CONTEXT
+        )
+    with pytest.raises(Aborted):
+        await rpc.ConfirmEnrollment(
+            pb.ConfirmEnrollmentRequest(speaker_id="alice", etag=stale), NO_CONTEXT
+        )
+    assert await get(rpc) == fresh
+
+
+async def test_what_is_not_there_is_not_found(rpc: SpeakerRpc) -> None:
+    with pytest.raises(NotFound):
+        await update(rpc, "metadata")
+    with pytest.raises(NotFound):
+        await rpc.UndoEnrollment(pb.UndoEnrollmentRequest(speaker_id="alice"), NO_CONTEXT)
+    with pytest.raises(NotFound):
+        await rpc.ConfirmEnrollment(pb.ConfirmEnrollmentRequest(speaker_id="alice"), NO_CONTEXT)
+
+
+async def test_an_opt_out_is_remembered_of_one_who_never_enrolled(
+    rpc: SpeakerRpc, enroller: Enroller, clock: Clock
+) -> None:
+    out = pb.SPEAKER_STATE_OPTED_OUT
+    made = await update(rpc, "state", state=out, allow_missing=True)
+    assert made.state == out
+    assert made.opt_out_time.seconds == int(clock.now)
+    with pytest.raises(FailedPrecondition, match="opted out"):
+        await enrol(enroller)
+    back = await update(
+        rpc,
+        "consent",
+        "state",
+        state=pb.SPEAKER_STATE_PENDING,
+        consent=pb.Consent(reference="form 28"),
+    )
+    assert back.state == pb.SPEAKER_STATE_PENDING
+    assert back.consent.reference == "form 28"
+    assert not back.HasField("opt_out_time")
+    await enrol(enroller)
+
+
+async def test_an_opt_out_erases_at_once(rpc: SpeakerRpc, enroller: Enroller) -> None:
+    await enrol(enroller)
+    made = await update(rpc, "state", state=pb.SPEAKER_STATE_OPTED_OUT)
+    assert (len(made.voiceprints), made.undo_levels, made.progress.net_speech_s) == (0, 0, 0)
+    assert made == await get(rpc)
+
+
+async def test_one_who_is_enrolled_cannot_opt_in(rpc: SpeakerRpc, enroller: Enroller) -> None:
+    await enrol(enroller)
+    with pytest.raises(FailedPrecondition, match="opt in"):
+        await update(rpc, "state", state=pb.SPEAKER_STATE_PENDING)
+
+
+async def test_a_confirmation_releases_and_an_undo_takes_back(
+    rpc: SpeakerRpc, enroller: Enroller
+) -> None:
+    confirm = pb.ConfirmEnrollmentRequest(speaker_id="alice")
+    undo = pb.UndoEnrollmentRequest(speaker_id="alice")
+    await enrol(enroller, 2.0)
+    with pytest.raises(FailedPrecondition, match="pending"):
+        await rpc.ConfirmEnrollment(confirm, NO_CONTEXT)
+    await enrol(enroller, 4.0)
+    assert (await get(rpc)).undo_levels == 2
+    released = (await rpc.ConfirmEnrollment(confirm, NO_CONTEXT)).speaker
+    assert released.state == pb.SPEAKER_STATE_ENROLLED
+    back = (await rpc.UndoEnrollment(undo, NO_CONTEXT)).speaker
+    assert back.state == pb.SPEAKER_STATE_PENDING
+    assert back.progress.net_speech_s == pytest.approx(2)
+    empty = (await rpc.UndoEnrollment(undo, NO_CONTEXT)).speaker
+    assert empty.state == pb.SPEAKER_STATE_PENDING
+    assert len(empty.voiceprints) == 0
+    with pytest.raises(FailedPrecondition, match="no enrolment"):
+        await rpc.UndoEnrollment(undo, NO_CONTEXT)
+
+
+async def test_an_expired_voice_is_said_to_be(
+    rpc: SpeakerRpc, enroller: Enroller, clock: Clock
+) -> None:
+    await enrol(enroller)
+    made = await get(rpc)
+    assert made.expire_time.seconds == int(clock.now + 100 * DAY_S)
+    clock.now += 100 * DAY_S
+    listed = await rpc.ListSpeakers(pb.ListSpeakersRequest(), NO_CONTEXT)
+    for speaker in (await get(rpc), *listed.speakers):
+        assert speaker.state == pb.SPEAKER_STATE_EXPIRED
+        assert speaker.progress.speech_needed_s == 5
+    with pytest.raises(FailedPrecondition, match="expired"):
+        await rpc.ConfirmEnrollment(pb.ConfirmEnrollmentRequest(speaker_id="alice"), NO_CONTEXT)
