@@ -15,8 +15,8 @@ ARGS ?=
 ##@ Use
 
 .PHONY: demo
-demo: $(VENV)/.base  ## enrol and verify the clips of demo/audio on a real server; SAYSO_DEMO_AUDIO=folder for your own
-	@$(BIN)/python -m demo.run
+demo: $(VENV)/.base  ## enrol and verify the clips of demo/audio on a real server; SAYSO_DEMO_AUDIO=folder for your own, MODEL=file.onnx for another model
+	@$(if $(MODEL),SAYSO_MODEL=$(MODEL) )$(BIN)/python -m demo.run
 
 ##@ Measure
 
@@ -38,6 +38,14 @@ calibration: $(VENV)/.dev  ## calibrate the model that ships, on trials like a s
 	$(BIN)/python models/calibration_trials.py $(DATA) build/calibration
 	$(BIN)/sayso-export calibrate models/sayso.onnx --manifest $(DATA) --split dev \
 		--trials build/calibration/trials.txt --enrolments build/calibration/enrolments.txt
+
+.PHONY: bench-evaluation
+bench-evaluation: $(VENV)/.dev  ## metrics of ten million scores, beside scikit-learn: benchmarks/results/evaluation.json
+	$(BIN)/python -m benchmarks.evaluation
+
+.PHONY: bench-search
+bench-search: $(VENV)/.base  ## exact search among a million voices: benchmarks/results/search.json
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.search
 
 ##@ Develop
 
@@ -69,7 +77,7 @@ protos: $(VENV)/.dev  ## regenerate the stubs beside the protos
 
 .PHONY: constraints
 constraints: build/uv/bin/uv  ## remake constraints.txt from pyproject.toml; ARGS=--upgrade takes newer versions
-	echo '$(SILERO_VAD)' | $< pip compile --quiet --all-extras --no-annotate $(ARGS) \
+	printf '%s\n' $(SILERO_VAD) $(RESEMBLYZER) | $< pip compile --quiet --all-extras --no-annotate $(ARGS) \
 		--python-version 3.11 --python-platform x86_64-manylinux_2_28 \
 		--custom-compile-command 'make constraints' --output-file constraints.txt pyproject.toml -
 
@@ -80,13 +88,16 @@ clean:  ## remove what was installed, built or cached
 .PHONY: help
 help:  ## list these targets
 	@awk -F ':.*## ' '/^##@/ { print "\n" substr($$0, 5) } \
-		/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+		/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # --- Python: two levels in one .venv, each with a stamp, so that a second call installs nothing ---
 
 # Voice activity's model comes in a package that depends on torch, which serving never needs: it is
 # always installed with --no-deps, and so is not among the dependencies in pyproject.toml.
 SILERO_VAD := silero-vad==6.2.3
+
+# A published model whose weights come with its package: the tests adopt and serve it.
+RESEMBLYZER := resemblyzer==0.1.4 webrtcvad-wheels==2.0.14.post1
 
 $(BIN)/python:
 	@"$(PYTHON)" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' \
@@ -103,6 +114,7 @@ $(VENV)/.base: pyproject.toml constraints.txt | $(BIN)/python
 $(VENV)/.dev: $(VENV)/.base
 	@echo 'Installing training and development tools into $(VENV) (5 GB, some minutes)'
 	@$(PIP) install -c constraints.txt -e '.[train,dev]'
+	@$(PIP) install -c constraints.txt --no-deps resemblyzer webrtcvad-wheels
 	@touch $@
 
 build/uv/bin/uv:

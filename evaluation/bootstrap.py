@@ -127,8 +127,10 @@ def resample(
     return Curves(1 - rejected, missed)
 
 
-def interval(values: Floats, level: float = 0.95) -> Interval:
-    """The percentile interval of replicate figures (r,)."""
+def interval(values: Floats, level: float = 0.95) -> Interval | None:
+    """The percentile interval of replicate figures (r,); None when there are none."""
+    if not len(values):
+        return None
     low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
     return Interval(float(low), float(high))
 

@@ -22,11 +22,13 @@ from evaluation.measures import Measures, design
 from service.contract import Calibration
 
 Floats = NDArray[np.float64]
+Sides = tuple[NDArray[np.integer], NDArray[np.integer]]  # the speaker of each side, (n,) each
 
 RATES = (0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001, 0.0005, 0.0001)
 ERRORS_NEEDED = 30  # Doddington's rule: a rate needs 30 errors to be known within about 30%
 FOLDS = 5
 LEAST_IN_BIN = 5
+MOST_OF_A_PAIR = 200
 RIDGE = 1e-6
 STEPS = 50
 TOLERANCE = 1e-10
@@ -80,7 +82,7 @@ def fit(
 def cross_validated(
     measures: Measures,
     target: NDArray[np.bool_],
-    speakers: tuple[NDArray[np.integer], NDArray[np.integer]],
+    speakers: Sides,
     *,
     terms: Sequence[str],
     folds: int = FOLDS,
@@ -95,16 +97,18 @@ def cross_validated(
     count = 1 + max(int(side.max()) for side in speakers)
     fold = np.random.default_rng(seed).permutation(count) % folds
     enrol, test = fold[speakers[0]], fold[speakers[1]]
-    ridge, shares = _restraint(terms, speakers), equal_shares(speakers)
-    start = fit(columns, target, shares=shares, prior=prior, ridge=ridge)
+    ridge, rows = _restraint(terms, speakers), thinned(speakers)
+    x, truth, shares = columns[rows], target[rows], equal_shares(_rows(speakers, rows))
+    folds_seen = np.stack([enrol[rows], test[rows]])
+    start = fit(x, truth, shares=shares, prior=prior, ridge=ridge)
     llr = np.empty(len(target))
     for one, other in combinations_with_replacement(range(folds), 2):
         judged = ((enrol == one) & (test == other)) | ((enrol == other) & (test == one))
         if judged.any():
-            unseen = ~(np.isin(enrol, (one, other)) | np.isin(test, (one, other)))
+            unseen = ~np.isin(folds_seen, (one, other)).any(axis=0)
             fitted = fit(
-                columns[unseen],
-                target[unseen],
+                x[unseen],
+                truth[unseen],
                 shares=shares[unseen],
                 prior=prior,
                 ridge=ridge,
@@ -114,12 +118,20 @@ def cross_validated(
     return llr
 
 
-def equal_shares(speakers: tuple[NDArray[np.integer], ...]) -> Floats:
+def equal_shares(speakers: Sides) -> Floats:
     """A weight (n,) for each trial by which every pair of speakers weighs 1 in all."""
-    pairs = np.sort(np.stack(speakers).astype(np.int64), axis=0)
-    keys = pairs[0] * (1 + int(pairs.max())) + pairs[1]
-    _, pair, counts = np.unique(keys, return_inverse=True, return_counts=True)
+    _, pair, counts = np.unique(_pairs(speakers), return_inverse=True, return_counts=True)
     return 1 / counts[pair]
+
+
+def thinned(speakers: Sides) -> NDArray[np.intp]:
+    """Rows of at most 200 trials of each pair of speakers, drawn alike every time: as each pair
+    weighs the same, more of one would only take time."""
+    keys = _pairs(speakers)
+    order = np.random.default_rng(0).permutation(len(keys))
+    order = order[np.argsort(keys[order], kind="stable")]
+    first = np.searchsorted(keys[order], keys[order], side="left")
+    return np.sort(order[np.arange(len(order)) - first < MOST_OF_A_PAIR])
 
 
 def false_match_points(
@@ -143,7 +155,7 @@ def false_match_points(
 def for_contract(
     measures: Measures,
     target: NDArray[np.bool_],
-    speakers: tuple[NDArray[np.integer], NDArray[np.integer]],
+    speakers: Sides,
     *,
     terms: Sequence[str],
     fitted_on: str,
@@ -152,10 +164,16 @@ def for_contract(
     """Fitted on all trials; its false-match thresholds come from the cross-validated ratios, and
     are those of an average pair of speakers."""
     judged = cross_validated(measures, target, speakers, terms=terms, prior=prior)
-    ridge, shares = _restraint(terms, speakers), equal_shares(speakers)
-    fitted = fit(design(measures, terms), target, shares=shares, prior=prior, ridge=ridge)
+    rows = thinned(speakers)
+    fitted = fit(
+        design(measures.select(rows), terms),
+        target[rows],
+        shares=equal_shares(_rows(speakers, rows)),
+        prior=prior,
+        ridge=_restraint(terms, speakers),
+    )
     weights = {name: float(value) for name, value in zip(terms, fitted.weights, strict=True)}
-    points = false_match_points(judged[~target], shares[~target])
+    points = false_match_points(judged[~target], equal_shares(speakers)[~target])
     return Calibration(fitted.bias, weights, points, fitted_on)
 
 
@@ -165,9 +183,7 @@ def cost(llr: Floats, target: NDArray[np.bool_]) -> tuple[float, float]:
     return metrics.cllr(sweep), metrics.min_cllr(sweep)
 
 
-def cost_of_pairs(
-    llr: Floats, target: NDArray[np.bool_], speakers: tuple[NDArray[np.integer], ...]
-) -> float:
+def cost_of_pairs(llr: Floats, target: NDArray[np.bool_], speakers: Sides) -> float:
     """Cllr in bits in which every speaker, and every pair of speakers, weighs the same."""
     shares = equal_shares(speakers)
     bits = np.logaddexp(0, np.where(target, -llr, llr)) / np.log(2)
@@ -188,7 +204,18 @@ def reliability(llr: Floats, target: NDArray[np.bool_], bins: int = 24) -> tuple
     return claimed, np.log(same[held] / same.sum()) - np.log(other[held] / other.sum())
 
 
-def _restraint(terms: Sequence[str], speakers: Sequence[NDArray[np.integer]]) -> Floats:
+def _pairs(speakers: Sides) -> NDArray[np.int64]:
+    """A number (n,) for each trial's pair of speakers, whichever is on which side."""
+    pairs = np.sort(np.stack(speakers).astype(np.int64), axis=0)
+    keys: NDArray[np.int64] = pairs[0] * (1 + int(pairs.max())) + pairs[1]
+    return keys
+
+
+def _rows(speakers: Sides, rows: NDArray[np.intp]) -> Sides:
+    return speakers[0][rows], speakers[1][rows]
+
+
+def _restraint(terms: Sequence[str], speakers: Sides) -> Floats:
     """The ridge (terms,) of quality measures: a prior of unit deviation on each, against as many
     independent observations as there are speakers; trials are many more, but not independent."""
     count = len(np.unique(np.concatenate([np.unique(side) for side in speakers])))

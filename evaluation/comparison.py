@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from evaluation import bootstrap, metrics
 from evaluation.bootstrap import Curves, Interval, Sides
+from evaluation.errors import EvaluationError
 from evaluation.metrics import Sweep
 
 Floats = NDArray[np.float64]
@@ -65,5 +66,9 @@ def paired(
 
 def _difference(values: tuple[float, float], drawn: tuple[Floats, Floats]) -> Difference:
     less = drawn[1] - drawn[0]
-    ties = np.mean(less == 0) / 2
-    return Difference(*values, bootstrap.interval(less), float(np.mean(less < 0) + ties))
+    found = bootstrap.interval(less)
+    if found is None:
+        raise EvaluationError(
+            "too few speakers to compare: no draw of them has both kinds of trial"
+        )
+    return Difference(*values, found, float(np.mean(less < 0) + np.mean(less == 0) / 2))

@@ -74,11 +74,12 @@ def of_system(measured: Assessment) -> Document:
 def details(measured: Assessment, *, replicates: int, seed: int) -> Document:
     """What is shown of the evaluated model alone: breakdowns, fairness, errors, promises."""
     few = min(replicates, BREAKDOWN_REPLICATES)
+    divided = {
+        name: assessment.by_group(measured, masks, replicates=few, seed=seed)
+        for name, masks in breakdowns.of(measured.scored)
+    }
     return {
-        "breakdowns": {
-            name: assessment.by_group(measured, masks, replicates=few, seed=seed)
-            for name, masks in breakdowns.of(measured.scored)
-        },
+        "breakdowns": {name: groups for name, groups in divided.items() if len(groups) > 1},
         "fairness": _fairness(measured, few, seed),
         "worst": {
             "false matches": worst.false_matches(measured.scored.trials, measured.scores),

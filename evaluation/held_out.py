@@ -64,7 +64,7 @@ def check(
         checks.append(
             _judged(llr, target[unseen], sides.select(unseen), rate, threshold, replicates, seed)
         )
-    return tuple(checks)
+    return tuple(check for check in checks if check is not None)
 
 
 def _judged(
@@ -75,14 +75,15 @@ def _judged(
     threshold: float,
     replicates: int,
     seed: int,
-) -> Check:
+) -> Check | None:
     sides = sides.compact()
     draws = sides.draw(replicates, np.random.default_rng(seed))
     shares = calibration.equal_shares((sides.speaker[sides.enrol], sides.speaker[sides.test]))
     grid = np.array([threshold])
     curves = bootstrap.resample(llr, target, sides, draws, grid=grid, shares=shares)
     realised = float(np.average(llr[~target] >= threshold, weights=shares[~target]))
-    return Check(rate, realised, bootstrap.interval(curves.fmr[1]), int((~target).sum()))
+    found = bootstrap.interval(curves.fmr[1])
+    return None if found is None else Check(rate, realised, found, int((~target).sum()))
 
 
 def _halved(strata: NDArray[np.integer], seed: int) -> NDArray[np.bool_]:

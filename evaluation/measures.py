@@ -40,7 +40,7 @@ class Measures:
             )
         )
 
-    def select(self, keep: NDArray[np.bool_]) -> Measures:
+    def select(self, keep: NDArray[np.bool_] | NDArray[np.intp]) -> Measures:
         return Measures(
             self.cosine[keep],
             self.enrol_speech_s[keep],

@@ -54,7 +54,7 @@ class Settings(BaseSettings):
         1095.0, ge=0, description="days unused after which a voice is erased; 0: never"
     )
     enroll_match_llr: float = Field(
-        0.0, description="log-likelihood ratio of new speech to the voice enrolled so far"
+        -3.0, description="log-likelihood ratio of new speech to the voice enrolled so far"
     )
     enroll_coherence_llr: float = Field(
         0.0, description="log-likelihood ratio between two windows of one recording, on average"

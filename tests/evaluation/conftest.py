@@ -125,7 +125,7 @@ def spoken(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 start, length = int((0.5 + 3 * take) * RATE), (2 - take % 2) * RATE
                 path = folder / f"{name}-{take}.wav"
                 soundfile.write(path, changed[start : start + length], RATE)
-                rows.append(f"{path.name},{name},demo,{split},{'f' if speed > 1 else 'm'}")
+                rows.append(f"{path.name},{name},demo,{split},{'f' if speed < 1 else 'm'}")
     (folder / "manifest.csv").write_text("\n".join(rows) + "\n")
     return folder / "manifest.csv"
 

@@ -66,8 +66,20 @@ def test_intervals_cover_the_truth_about_as_often_as_they_say(world: Callable) -
         draws = sides.draw(100, np.random.default_rng(seed))
         curves = bootstrap.resample(scored.measures.cosine, scored.trials.target, sides, draws)
         found = bootstrap.interval(bootstrap.eers(curves))
-        covered += found.low <= truth <= found.high
+        covered += found is not None and found.low <= truth <= found.high
     assert covered >= 52
+
+
+def test_draws_without_both_kinds_of_trial_are_left_out(world: Callable) -> None:
+    clips, voices = world(2, 2)
+    scored = scores.score(trials.pairs(clips, limit=100), voices)
+    sides = Sides.of(scored.trials)
+    draws = sides.draw(200, np.random.default_rng(0))
+    curves = bootstrap.resample(scored.measures.cosine, scored.trials.target, sides, draws)
+    assert 0 < curves.fmr.shape[1] < 200
+    assert np.isfinite(curves.fmr).all()
+    assert np.isfinite(curves.fnmr).all()
+    assert bootstrap.interval(np.zeros(0)) is None
 
 
 def _eer_of(clips: tuple, voices: object) -> float:

@@ -45,7 +45,8 @@ def test_the_document_tells_what_was_evaluated(folder: Path) -> None:
     assert 0 <= pooled["eer"]["interval"]["low"] <= pooled["eer"]["interval"]["high"] <= 1
     assert {point["name"] for point in model["points"]} >= {"EER", "minDCF 0.01", "FMR 1%"}
     assert told["contract"]["model_id"] == "toy-1"
-    assert set(told["breakdowns"]) >= {"net speech, heard", "change of gender"}
+    assert set(told["breakdowns"]) >= {"net speech, heard", "gender"}
+    assert "change of gender" not in told["breakdowns"]  # no target differs in it
     assert told["fairness"][0]["by"] == "gender"
     assert len(model["data_digest"]) == 64
 
@@ -75,7 +76,8 @@ def test_the_scores_can_be_evaluated_again(folder: Path, tmp_path: Path) -> None
 
 
 def test_two_reports_are_compared_on_shared_trials(folder: Path, tmp_path: Path) -> None:
-    lines = gzip.open(folder / "scores.tsv.gz", "rt").read().splitlines()
+    with gzip.open(folder / "scores.tsv.gz", "rt") as stream:
+        lines = stream.read().splitlines()
     better = [
         "\t".join([*words[:3], f"{float(words[3]) + (words[2] == 'target')}"])
         for words in (line.split("\t") for line in lines[:-7])

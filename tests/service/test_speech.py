@@ -15,10 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.errors import StartupError
+from service.quality import SAMPLE_RATE
 from service.speech import (
     CONTEXT_SAMPLES,
     FRAME_SAMPLES,
-    SAMPLE_RATE,
     Bursts,
     SpeechDetector,
     State,

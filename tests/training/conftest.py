@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 import soundfile
+import torch
 
 RATE_HZ = 16000
 
@@ -48,3 +50,10 @@ def write_corpus(folder: Path, speakers: int, takes: int, seconds: float = 0.7) 
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Manifest of 24 made speakers with 4 clips of 0.7 s each."""
     return write_corpus(tmp_path_factory.mktemp("corpus"), speakers=24, takes=4)
+
+
+@pytest.fixture(autouse=True)
+def denormals_after() -> Iterator[None]:
+    """Training flushes denormal numbers to zero, in the whole process: undo that for the others."""
+    yield
+    torch.set_flush_denormal(False)
