@@ -30,7 +30,7 @@ model-card: $(VENV)/.dev  ## measure the model that ships and write models/READM
 	$(EVALUATE) $(JUDGED) --output $(CARD)/recorded
 	$(EVALUATE) conditions $(JUDGED) --output $(CARD)/recorded --replicates 0 \
 		--clips 200 --speech 1,3,full --snr clean,10 --codec none,mulaw,opus
-	$(EVALUATE) $(JUDGED) --cross-channel --output $(CARD)/cross
+	$(EVALUATE) $(JUDGED) --cross-channel --no-baseline --output $(CARD)/cross
 	$(BIN)/python models/card.py $(CARD)
 
 .PHONY: calibration

@@ -113,7 +113,8 @@ def main(folder: Path) -> None:
     contract = recorded["contract"]
     provenance, rate = contract["provenance"], contract["sample_rate"]
     recipe = provenance["recipe"]
-    template = Template((FOLDER / "card.md.j2").read_text(), undefined=StrictUndefined)
+    source = (FOLDER / "card.md.j2").read_text()
+    template = Template(source, undefined=StrictUndefined, keep_trailing_newline=True)
     card = template.render(
         model_id=contract["model_id"],
         dimension=contract["dimension"],
