@@ -22,6 +22,7 @@ class MfccStatistics:
     """20 mel-frequency cepstral coefficients, as (40,) means and deviations."""
 
     model_id = "mfcc-mean-deviation-1"
+    cut = "whole"
 
     def __init__(self, vad: VoiceActivity, *, rate: int, min_speech_s: float) -> None:
         self._vad = vad

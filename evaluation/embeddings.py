@@ -35,6 +35,11 @@ class System(Protocol):
     def model_id(self) -> str: ...
 
     @property
+    def cut(self) -> str:
+        """How it cuts audio into windows, in words: other windows give other embeddings."""
+        ...
+
+    @property
     def rate(self) -> int: ...
 
     async def embed(self, samples: Samples) -> Voice: ...
@@ -107,7 +112,8 @@ async def _voice(
     except OSError as error:
         raise EvaluationError(f"{clip.file}: {error.strerror}") from error
     digest = hashlib.sha256(data).hexdigest()
-    key = Key(system.model_id, digest, f"{treatment.key}|{clip.name}" if treatment else "")
+    treated = f"{treatment.key}|{clip.name}" if treatment else ""
+    key = Key(f"{system.model_id} {system.cut}", digest, treated)
     if (known := cache.get(key)) is not None:
         return digest, known
     try:

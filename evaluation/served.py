@@ -50,6 +50,12 @@ class Served:
         return self.contract.model_id
 
     @property
+    def cut(self) -> str:
+        contract = self.contract
+        lengths = (*contract.short_windows, contract.window_samples)
+        return f"{lengths} every {contract.hop_samples} from {contract.min_speech_samples}"
+
+    @property
     def rate(self) -> int:
         return self.contract.sample_rate
 

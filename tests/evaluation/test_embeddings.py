@@ -22,6 +22,7 @@ class Loudness:
     """A stand-in system: the mean magnitude, and nothing at all below 0.01."""
 
     model_id = "loudness"
+    cut = "whole"
     rate = RATE
 
     def __init__(self) -> None:
@@ -85,6 +86,9 @@ def test_a_changed_file_another_model_and_a_treatment_are_embedded_anew(
     system.model_id = "other"
     embed(system, clips, path)
     assert system.calls == 10
+    system.cut = "in other windows"
+    embed(system, clips, path)
+    assert system.calls == 13
 
 
 def test_what_is_no_audio_is_not_acquired(clips: list[Clip], tmp_path: Path) -> None:

@@ -123,6 +123,7 @@ class Direct:
         model, self.contract = model_file.read(path)
         self._embed = parity.graph_embed(model)
         self.model_id, self.rate = self.contract.model_id, self.contract.sample_rate
+        self.cut = "whole"
 
     @classmethod
     @asynccontextmanager
