@@ -30,7 +30,7 @@ from service.decision import (
 from service.embedder import Utterance
 from service.errors import FailedPrecondition, NotFound
 from service.quality import Quality
-from service.scoring import Measures, cosine, log_likelihood_ratio, voice
+from service.scoring import UNKNOWN_SNR_DB, Measures, cosine, log_likelihood_ratio, voice
 from service.store import Consent, Speaker, SpeakerState, Store, Voiceprint
 from service.store.lifecycle import FOR_EVER, Retention, change, enrolled, expired
 
@@ -39,7 +39,6 @@ LogRatio: TypeAlias = Callable[[Voiceprint, NDArray[np.float32], float, float | 
 SNR in decibels, where known, against a voiceprint."""
 
 _PAGE = 200
-_UNKNOWN_SNR_DB = 20.0
 
 log = logging.getLogger(__name__)
 
@@ -387,7 +386,7 @@ def coherence_llr(coherence: float, contract: Contract) -> float:
     """The ratio of two windows of a recording, on average, from their mean cosine; needs a
     calibration."""
     assert contract.calibration is not None, "the caller checks that there is a calibration"
-    measures = Measures(coherence, contract.window_s, contract.window_s, _UNKNOWN_SNR_DB)
+    measures = Measures(coherence, contract.window_s, contract.window_s, UNKNOWN_SNR_DB)
     return log_likelihood_ratio(contract.calibration, measures)
 
 
@@ -419,7 +418,7 @@ def _log_ratio(calibration: Calibration) -> LogRatio:
         held: Voiceprint, heard: NDArray[np.float32], speech_s: float, snr_db: float | None
     ) -> float:
         similarity = cosine(voice(held.vectors, held.speech_s), heard)
-        known_snr_db = _UNKNOWN_SNR_DB if snr_db is None else snr_db
+        known_snr_db = UNKNOWN_SNR_DB if snr_db is None else snr_db
         measures = Measures(similarity, _speech_s(held), speech_s, known_snr_db)
         return log_likelihood_ratio(calibration, measures)
 

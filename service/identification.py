@@ -31,7 +31,7 @@ from service.embedder import Utterance
 from service.errors import FailedPrecondition, InvalidArgument
 from service.quality import Quality
 from service.roster import Roster, Rosters
-from service.scoring import Measures, log_likelihood_ratio, voice
+from service.scoring import UNKNOWN_SNR_DB, Measures, log_likelihood_ratio
 from service.search import Ranking
 from service.store import Speaker, SpeakerState, Store, Voiceprint
 from service.store.lifecycle import Retention
@@ -42,7 +42,6 @@ MAX_SCREENED_GROUPS = 16
 _SPARE = 8
 _MARGIN = 2.0
 _MAX_VOICES = 2_000_000
-_ASSUMED_SNR_DB = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +79,7 @@ class Identifier:
         self._store = store
         self._contract = contract
         self._policy = policy
-        self._compare = Verifier(contract).compare
+        self._verifier = Verifier(contract)
         self._retention = retention
         self._rosters = Rosters(store, contract, max_voices=max_voices)
 
@@ -168,7 +167,7 @@ class Identifier:
             speakers = await self._store.get_many(tenant, [hit.speaker_id for hit in hits])
             held = ((speaker.speaker_id, self._usable(speaker)) for speaker in speakers)
             matches = [
-                Match(group, speaker_id, self._score(voiceprint, heard))
+                Match(group, speaker_id, self._verifier.score(voiceprint, heard))
                 for speaker_id, voiceprint in held
                 if voiceprint is not None
             ]
@@ -181,12 +180,6 @@ class Identifier:
         if self._retention.state(speaker) is not SpeakerState.ENROLLED:
             return None
         return speaker.voiceprints.get(self._contract.model_id)
-
-    def _score(self, held: Voiceprint, heard: Known) -> Score:
-        enrolled = Known(voice(held.vectors, held.speech_s), float(held.speech_s.sum()), None)
-        compared = self._compare(enrolled, heard)
-        assert compared.llr is not None, "there is a calibration and net speech on both sides"
-        return Score(compared.cosine, compared.llr)
 
     def _able(self, policy: Policy) -> Policy:
         """The policy, demanding at least the net speech that the model needs."""
@@ -241,7 +234,7 @@ def _unmeasured(calibration: Calibration, rate: float) -> float:
 def ranking_for(calibration: Calibration, quality: Quality) -> Ranking:
     """How the voices rank for a test of this quality, from the calibration at four points: it is
     linear in the cosine, in the log of the enrolment's net speech, and in their product."""
-    snr_db = _ASSUMED_SNR_DB if quality.snr_db is None else quality.snr_db
+    snr_db = UNKNOWN_SNR_DB if quality.snr_db is None else quality.snr_db
 
     def llr(cosine: float, log_speech: float) -> float:
         measures = Measures(cosine, math.exp(log_speech), quality.net_speech_s, snr_db)

@@ -26,6 +26,10 @@ class Measures:
     snr_db: float
 
 
+UNKNOWN_SNR_DB = 20.0
+"""Stands for a signal-to-noise ratio that could not be estimated: that of an ordinary call."""
+
+
 def _log_speech(seconds: float) -> float:
     return math.log(min(max(seconds, _SPEECH_RANGE_S[0]), _SPEECH_RANGE_S[1]))
 

@@ -151,7 +151,7 @@ def _add_services(
         embedder=embedder,
         store=store,
         enroller=enroller,
-        verifier=Verifier(contract, _retention(settings)),
+        verifier=Verifier(contract, retention),
         identifier=identifier,
         clock=time.time,
         limits=AudioLimits(

@@ -24,12 +24,18 @@ from service.decision import (
 from service.embedder import Utterance
 from service.errors import FailedPrecondition, InvalidArgument
 from service.quality import Quality
-from service.scoring import Measures, cosine, l2_normalized, log_likelihood_ratio, voice
+from service.scoring import (
+    UNKNOWN_SNR_DB,
+    Measures,
+    cosine,
+    l2_normalized,
+    log_likelihood_ratio,
+    voice,
+)
 from service.store import Speaker, SpeakerState, Voiceprint
 from service.store.lifecycle import FOR_EVER, Retention
 
 _UNIT_TOLERANCE = 1e-3
-_UNKNOWN_SNR_DB = 20.0
 
 
 _REFUSALS: Mapping[SpeakerState, tuple[Outcome, str]] = {
@@ -99,7 +105,7 @@ class Verifier:
     ) -> Decision | None:
         """REJECTED when the voice heard `now` is not the one enrolled, else None."""
         test = policy.sequential
-        score = self._score(held, now)
+        score = self.score(held, now)
         threshold = threshold_for(policy, self._calibration())
         if test is not None:
             threshold = Threshold(test.reject_llr, "sequential test, lower bound")
@@ -120,7 +126,7 @@ class Verifier:
         quality, model_id = utterance.quality, self._contract.model_id
         assert utterance.embedding is not None, "the policy demands what the model needs"
         heard = Known(utterance.embedding, quality.net_speech_s, quality.snr_db)
-        score = self._score(held, heard)
+        score = self.score(held, heard)
         if test is not None:
             return decide_early(score, test, quality, model_id)
         return decide(score, threshold, quality, model_id)
@@ -131,7 +137,7 @@ class Verifier:
         calibration = self._contract.calibration
         if calibration is None or left.speech_s is None or right.speech_s is None:
             return Comparison(similarity, None)
-        snr_db = _UNKNOWN_SNR_DB if right.snr_db is None else right.snr_db
+        snr_db = UNKNOWN_SNR_DB if right.snr_db is None else right.snr_db
         measures = Measures(similarity, left.speech_s, right.speech_s, snr_db)
         return Comparison(similarity, log_likelihood_ratio(calibration, measures))
 
@@ -163,7 +169,8 @@ class Verifier:
             raise InvalidArgument("is not L2-normalised", field=f"{field}.values")
         return Known(l2_normalized(embedding), speech_s, snr_db)
 
-    def _score(self, held: Voiceprint, heard: Known) -> Score:
+    def score(self, held: Voiceprint, heard: Known) -> Score:
+        """An embedding with known net speech against a voiceprint; needs a calibration."""
         enrolled = Known(voice(held.vectors, held.speech_s), float(held.speech_s.sum()), None)
         compared = self.compare(enrolled, heard)
         assert compared.llr is not None, "there is a calibration and net speech on both sides"

@@ -46,9 +46,13 @@ _DUPLICATES = {
 
 
 def speaker_id(value: str, *, field: str = "speaker_id") -> str:
-    """1 to 128 characters, none of them a control character."""
-    if not 1 <= len(value) <= MAX_SPEAKER_ID_CHARACTERS:
-        raise InvalidArgument(f"must be 1 to {MAX_SPEAKER_ID_CHARACTERS} characters", field=field)
+    return named(value, most=MAX_SPEAKER_ID_CHARACTERS, field=field)
+
+
+def named(value: str, *, most: int, field: str) -> str:
+    """1 to `most` characters, none of them a control character."""
+    if not 1 <= len(value) <= most:
+        raise InvalidArgument(f"must be 1 to {most} characters", field=field)
     if any(unicodedata.category(character) == "Cc" for character in value):
         raise InvalidArgument("must not hold control characters", field=field)
     return value

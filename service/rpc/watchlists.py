@@ -1,7 +1,6 @@
 """`WatchlistService`: named groups of speakers, and who is in them."""
 
 import time
-import unicodedata
 from collections.abc import Callable, Iterable
 
 from sayso.v1 import verification_pb2, watchlist_pb2_grpc
@@ -75,12 +74,7 @@ class WatchlistRpc(watchlist_pb2_grpc.WatchlistServiceServicer):
 
 
 def group_name(value: str, *, field: str = "group") -> str:
-    """1 to 64 characters, none of them a control character."""
-    if not 1 <= len(value) <= MAX_GROUP_NAME_CHARACTERS:
-        raise InvalidArgument(f"must be 1 to {MAX_GROUP_NAME_CHARACTERS} characters", field=field)
-    if any(unicodedata.category(character) == "Cc" for character in value):
-        raise InvalidArgument("must not hold control characters", field=field)
-    return value
+    return messages.named(value, most=MAX_GROUP_NAME_CHARACTERS, field=field)
 
 
 def watchlists(values: Iterable[str], *, field: str = "watchlists") -> tuple[str, ...]:
