@@ -12,6 +12,7 @@ import io
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import soundfile
@@ -101,10 +102,14 @@ class _Resampler:
     def __init__(self, source_rate: int, rate: int, *, max_s: float) -> None:
         self._max_s = max_s
         self._room = int(max_s * source_rate)
-        self._stream = (
-            None if source_rate == rate else soxr.ResampleStream(source_rate, rate, 1, "float32")
-        )
+        self._source_rate = source_rate
+        self._rate = rate
         self.started = False
+
+    @cached_property
+    def _stream(self) -> soxr.ResampleStream:
+        """Made for the first samples: it takes 50 kB, and a call may say nothing for long."""
+        return soxr.ResampleStream(self._source_rate, self._rate, 1, "float32")
 
     def reserve(self, count: int) -> None:
         """Counts samples before they are decoded; raises when they exceed the limit."""
@@ -118,7 +123,7 @@ class _Resampler:
         if samples.size and np.abs(samples).max() > _MAX_MAGNITUDE:
             raise AudioError("float samples far exceed full scale; scale them to -1..1")
         self.started = self.started or samples.size > 0
-        if self._stream is None:
+        if self._source_rate == self._rate:
             return samples
         resampled: Samples = self._stream.resample_chunk(samples, last=last)
         return resampled

@@ -1,17 +1,25 @@
 """A call: audio as it comes, and the decision as it stands."""
 
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TypeAlias
+
 from service.audio import Samples
 from service.decision import Decision, Outcome, Policy
-from service.embedder import EmbedStream, Utterance
+from service.embedder import Stream, Utterance
 from service.store import Voiceprint
 from service.verification import Known, Verifier
 
+_Judge: TypeAlias = Callable[[Voiceprint, Utterance, Policy], Decision]
+
 _FIRST_STEP_S = 0.5
-_CONCLUSIVE = (Outcome.ACCEPTED, Outcome.REJECTED)
 
 
 class Call:
     """One caller against one voiceprint.
+
+    `held` may be the decision on a claim that needs no audio, which stands, or None where nobody is
+    claimed, which nothing decides; the call is then heard for others to search with.
 
     A sequential decision, once reached, stands; a fixed one follows all the speech there is. With
     `continuous`, an accepted call is watched for a change of voice, and back.
@@ -19,9 +27,9 @@ class Call:
 
     def __init__(
         self,
-        stream: EmbedStream,
+        stream: Stream,
         verifier: Verifier,
-        held: Voiceprint,
+        held: Voiceprint | Decision | None,
         policy: Policy,
         *,
         continuous: bool = False,
@@ -56,12 +64,12 @@ class Call:
         if not self._due():
             return None
         self._heard = await self._stream.so_far()
-        return self._judged(self._verifier.so_far(self._held, self._heard, self._policy))
+        return self._judged(self._verifier.so_far)
 
     async def finish(self, samples: Samples) -> Decision:
         """Takes the last `samples (n,)`; the decision on the whole call."""
         self._heard = await self._stream.finish(samples)
-        return self._judged(self._verifier.verify(self._held, self._heard, self._policy))
+        return self._judged(self._verifier.verify)
 
     def _due(self) -> bool:
         if self._stream.windows:
@@ -74,17 +82,22 @@ class Call:
         self._next_s = heard_s + _FIRST_STEP_S
         return True
 
-    def _judged(self, decision: Decision) -> Decision:
-        if self._reached is None and decision.outcome in _CONCLUSIVE:
+    def _judged(self, judge: _Judge) -> Decision:
+        if self._held is None:
+            return self._verifier.unclaimed(self.heard, self._policy)
+        if isinstance(self._held, Decision):
+            return replace(self._held, quality=self.heard.quality)
+        decision = judge(self._held, self.heard, self._policy)
+        if self._reached is None and decision.conclusive:
             self._reached = decision
         if self._reached is not None and self._policy.sequential is not None:
             decision = self._reached
-        return self._changed(decision) or decision
+        return self._changed(self._held, decision) or decision
 
-    def _changed(self, decision: Decision) -> Decision | None:
+    def _changed(self, held: Voiceprint, decision: Decision) -> Decision | None:
         latest = self._stream.latest
         if not self._continuous or latest is None or decision.outcome is not Outcome.ACCEPTED:
             return None
         quality = self._stream.quality
         now = Known(latest, self._stream.latest_s, quality.snr_db)
-        return self._verifier.changed(self._held, now, quality, self._policy)
+        return self._verifier.changed(held, now, quality, self._policy)

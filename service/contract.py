@@ -7,6 +7,7 @@ the server refuses to start on one it does not understand. Standard library only
 import base64
 import binascii
 import dataclasses
+import enum
 import json
 import math
 from collections.abc import Mapping
@@ -20,12 +21,21 @@ SCHEMA_VERSION = 1
 _FLOAT32_BYTES = 4
 
 
+class ScoreKind(enum.StrEnum):
+    """Which score of two embeddings a calibration maps: their cosine, or that after adaptive
+    S-norm against the contract's cohort (Matejka et al. 2017)."""
+
+    COSINE = "cosine"
+    AS_NORM = "as_norm"
+
+
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """Maps a cosine and its quality measures to a natural-log likelihood ratio.
+    """Maps a score and its quality measures to a natural-log likelihood ratio.
 
     `llr = bias + sum(weights[term] * term)`, the terms being those of `service.scoring.TERMS`
-    (logistic regression on development trials, Brümmer and du Preez 2006).
+    (logistic regression on development trials, Brümmer and du Preez 2006); where a term's name
+    says cosine, it means the `score` that it was fitted on.
     `false_match` holds measured `(rate, llr threshold)` points, rates falling, from non-target
     trials that the regression did not see.
     """
@@ -34,6 +44,7 @@ class Calibration:
     weights: Mapping[str, float]
     false_match: tuple[tuple[float, float], ...]
     fitted_on: str
+    score: ScoreKind = ScoreKind.COSINE
 
     def __post_init__(self) -> None:
         numbers = [self.bias, *self.weights.values(), *(x for p in self.false_match for x in p)]
@@ -102,6 +113,11 @@ class Contract:
         if self.cohort is not None:
             size = self.cohort.count * self.dimension * _FLOAT32_BYTES
             _require(len(self.cohort.vectors) == size, "cohort", f"vectors must be {size} bytes")
+        if self.calibration is not None and self.calibration.score is ScoreKind.AS_NORM:
+            deviates = self.cohort is not None and self.cohort.top_n >= 2
+            _require(
+                deviates, "cohort", "must be there with a top_n of 2 or more, as_norm needs it"
+            )
 
     @property
     def window_s(self) -> float:
@@ -151,7 +167,8 @@ def _parsed(document: dict[str, Any]) -> dict[str, Any]:
     parts["short_windows"] = tuple(parts.get("short_windows", ()))
     if (calibration := parts.get("calibration")) is not None:
         points = tuple((float(rate), float(llr)) for rate, llr in calibration["false_match"])
-        parts["calibration"] = Calibration(**{**calibration, "false_match": points})
+        kind = ScoreKind(calibration.get("score", ScoreKind.COSINE))
+        parts["calibration"] = Calibration(**{**calibration, "false_match": points, "score": kind})
     if (point := parts.get("operating_point")) is not None:
         parts["operating_point"] = OperatingPoint(**point)
     if (cohort := parts.get("cohort")) is not None:

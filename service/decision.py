@@ -31,6 +31,8 @@ class Reason(enum.Enum):
     VOICE_MISMATCH = enum.auto()
     MULTIPLE_VOICES = enum.auto()
     ALREADY_ENROLLED = enum.auto()
+    WATCHLISTED = enum.auto()
+    NO_CLAIM = enum.auto()
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +145,10 @@ class Decision:
     quality: Quality = NOTHING_HEARD
     speech_needed_s: float = 0.0
 
+    @property
+    def conclusive(self) -> bool:
+        return self.outcome in (Outcome.ACCEPTED, Outcome.REJECTED)
+
 
 def threshold_for(policy: Policy, calibration: Calibration) -> Threshold:
     """The threshold that a policy asks for; raises `InvalidArgument` beyond what was measured."""
@@ -173,6 +179,22 @@ def false_match_threshold(calibration: Calibration, rate: float) -> float:
             share = math.log(upper / rate) / math.log(upper / lower)
             return low_llr + share * (high_llr - low_llr)
     return points[0][1]
+
+
+def careful_threshold(calibration: Calibration, rate: float) -> float:
+    """A threshold that at most `rate` of non-target trials reach, whatever was measured.
+
+    Between measured rates it is interpolated, above the highest it is that one's. Below the lowest,
+    or where there are none, it is log(1/rate): over non-target trials the mean of a calibrated
+    likelihood ratio is 1, so that at most `rate` of them reach 1/rate (Markov's inequality). As far
+    as the lowest measured rate needed more than that, the calibration is overconfident, and rarer
+    rates need as much more.
+    """
+    points = calibration.false_match
+    if points and rate >= points[-1][0]:
+        return false_match_threshold(calibration, min(rate, points[0][0]))
+    excess = points[-1][1] + math.log(points[-1][0]) if points else 0.0
+    return -math.log(rate) + max(0.0, excess)
 
 
 def shortcomings(quality: Quality, demands: Demands) -> tuple[Reason, ...]:
@@ -249,6 +271,12 @@ def voice_changed(score: Score, threshold: Threshold, quality: Quality, model_id
     )
 
 
+def unclaimed(quality: Quality, demands: Demands, model_id: str) -> Decision:
+    """On a voice that is claimed to be nobody's: never more than INCONCLUSIVE."""
+    reasons = (Reason.NO_CLAIM, *shortcomings(quality, demands))
+    return inconclusive(reasons, quality, demands, model_id)
+
+
 def inconclusive(
     reasons: tuple[Reason, ...], quality: Quality, demands: Demands, model_id: str
 ) -> Decision:
@@ -275,6 +303,8 @@ def explain(reasons: tuple[Reason, ...], needed_s: float) -> str:
         Reason.VOICE_MISMATCH: "it does not match the voice enrolled so far",
         Reason.MULTIPLE_VOICES: "the recording does not sound like one person",
         Reason.ALREADY_ENROLLED: "the voice is already enrolled under another speaker",
+        Reason.WATCHLISTED: "the voice matches a watchlist",
+        Reason.NO_CLAIM: "no speaker is claimed",
         Reason.CLIPPED: "too many samples are at full scale; lower the input level",
     }
     return "; ".join(clauses[reason] for reason in reasons)

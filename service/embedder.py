@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Self, TypeAlias
+from typing import Protocol, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,19 +30,50 @@ Embedding: TypeAlias = NDArray[np.float32]  # (dimension,)
 Infer: TypeAlias = Callable[[Sequence[Samples]], Awaitable[Sequence[Embedding]]]
 
 LATEST_WINDOWS = 2
-_NOTHING = np.zeros(0, np.float32)
+NOTHING = np.zeros(0, np.float32)
 
 
 @dataclass(frozen=True, slots=True)
 class Utterance:
     """`embedding` is the L2-normalised mean over `windows`, None when there was less net speech
     than the contract asks for. `coherence` is the mean cosine between two of the windows, None
-    when there are fewer than two."""
+    when there are fewer than two. `also` is the same speech in the space of another model."""
 
     embedding: Embedding | None
     quality: Quality
     windows: int
     coherence: float | None = None
+    model_id: str = ""
+    also: "Utterance | None" = None
+
+    def within(self, model_id: str) -> "Utterance":
+        """The utterance in the space of that model."""
+        if self.model_id == model_id:
+            return self
+        assert self.also is not None, "it was heard in every space that it is compared in"
+        return self.also.within(model_id)
+
+
+class Stream(Protocol):
+    """An utterance as it comes; what it gives is explained at `EmbedStream`."""
+
+    @property
+    def quality(self) -> Quality: ...
+
+    @property
+    def windows(self) -> int: ...
+
+    @property
+    def latest(self) -> Embedding | None: ...
+
+    @property
+    def latest_s(self) -> float: ...
+
+    async def push(self, samples: Samples) -> None: ...
+
+    async def finish(self, samples: Samples = ...) -> Utterance: ...
+
+    async def so_far(self) -> Utterance: ...
 
 
 class EmbedStream:
@@ -90,9 +121,10 @@ class EmbedStream:
     async def push(self, samples: Samples) -> None:
         """Takes the next `samples (n,)` at the contract's rate, and embeds the windows they
         complete; raises what `Batcher.submit_all` raises."""
-        await self._add(self._hear, samples)
+        if samples.size:  # resampled audio comes in blocks, and a trip to a thread is not free
+            await self._add(self._hear, samples)
 
-    async def finish(self, samples: Samples = _NOTHING) -> Utterance:
+    async def finish(self, samples: Samples = NOTHING) -> Utterance:
         """Takes the last `samples (n,)` and embeds all that is left; to be called once."""
         await self._add(self._conclude, samples)
         return self._utterance(self._sum, self._windows)
@@ -105,11 +137,13 @@ class EmbedStream:
         return self._utterance(np.stack(ending).astype(np.float64).sum(axis=0), len(ending))
 
     def _utterance(self, total: NDArray[np.float64], windows: int) -> Utterance:
+        model_id = self._contract.model_id
         if not windows or not self._enough:
-            return Utterance(None, self.quality, windows)
+            return Utterance(None, self.quality, windows, model_id=model_id)
         pairs = windows * (windows - 1)
         coherence = (float(total @ total) - windows) / pairs if pairs else None
-        return Utterance(l2_normalized(total.astype(np.float32)), self.quality, windows, coherence)
+        mean = l2_normalized(total.astype(np.float32))
+        return Utterance(mean, self.quality, windows, coherence, model_id)
 
     async def _add(self, windows: Callable[[Samples], list[Samples]], samples: Samples) -> None:
         new = await asyncio.get_running_loop().run_in_executor(self._pool, windows, samples)

@@ -10,35 +10,37 @@ A check that needs a calibrated ratio passes where the model has no calibration.
 import enum
 import logging
 import math
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from service.contract import Calibration, Contract
+from service.contract import Contract
 from service.decision import (
     Decision,
     Demands,
     Outcome,
     Reason,
     explain,
-    false_match_threshold,
     shortcomings,
 )
+from service.duplicates import DuplicateSearch
 from service.embedder import Utterance
 from service.errors import FailedPrecondition, NotFound
 from service.quality import Quality
-from service.scoring import UNKNOWN_SNR_DB, Measures, cosine, log_likelihood_ratio, voice
+from service.scoring import Scorer, voice
 from service.store import Consent, Speaker, SpeakerState, Store, Voiceprint
 from service.store.lifecycle import FOR_EVER, Retention, change, enrolled, expired
+from service.succession import Succession
 
 LogRatio: TypeAlias = Callable[[Voiceprint, NDArray[np.float32], float, float | None], float]
 """The natural-log likelihood ratio of an embedding `(dim,)`, its net speech in seconds and its
 SNR in decibels, where known, against a voiceprint."""
 
-_PAGE = 200
+_SAME_COSINE = 0.99999
+_SAME_SPEECH_S = 0.001
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +82,9 @@ _DEFAULT_RULES = Rules()
 @dataclass(frozen=True, slots=True)
 class EnrolmentRequest:
     """Whose voice to enrol. `replacing` forgets what was enrolled before; with an `etag` the
-    write is conditional. `confirm` asks for an operator's confirmation before first use."""
+    write is conditional. `confirm` asks for an operator's confirmation before first use. `once`
+    adds nothing to a voice that holds this very recording already, so that a lost answer may be
+    asked for again."""
 
     tenant: str
     speaker_id: str
@@ -90,6 +94,7 @@ class EnrolmentRequest:
     etag: str = ""
     confirm: bool = False
     duplicates: Duplicates | None = None
+    once: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,14 +122,24 @@ class Enrolment:
     expires_at: float = math.inf
 
 
-class _Mismatch(Exception):
+class Mismatch(Exception):
     """Keeps a write from happening: the speech is not of the voice that it would be added to."""
+
+
+class _AlreadyHeld(Exception):
+    """Keeps a write from happening: the voice of `speaker` holds the recording."""
+
+    def __init__(self, speaker: Speaker) -> None:
+        super().__init__()
+        self.speaker = speaker
 
 
 class Enroller:
     """Keeps one vector per utterance, weighted by its net speech; the longest `max_vectors` stay.
 
-    `demands` are on each utterance, `min_speech_s` of net speech on all of them together.
+    `demands` are on each utterance, `min_speech_s` of net speech on all of them together. With the
+    contract of a `previous` model, utterances are heard in both spaces; new voices are made in that
+    of `contract`, and one who has a voice of the previous model only enrols with that voice.
     """
 
     def __init__(
@@ -137,16 +152,34 @@ class Enroller:
         max_vectors: int,
         rules: Rules = _DEFAULT_RULES,
         retention: Retention = FOR_EVER,
+        previous: Contract | None = None,
     ) -> None:
+        accepted = (contract, *filter(None, [previous]))
+        self.succession = Succession(tuple(each.model_id for each in accepted), min_speech_s)
+        scorers = {each.model_id: Scorer(each) for each in accepted}
+        self._scorer = scorers[contract.model_id]
+        self._ratios = {
+            each.model_id: _log_ratio(scorers[each.model_id])
+            for each in accepted
+            if each.calibration
+        }
         self._store = store
         self._contract = contract
         self._model_id = contract.model_id
-        self._log_ratio = _log_ratio(contract.calibration) if contract.calibration else None
+        self._log_ratio = self._ratios.get(contract.model_id)
         self._demands = demands
         self._min_speech_s = min_speech_s
         self._max_vectors = max_vectors
         self._rules = rules
         self._retention = retention
+        self._search = DuplicateSearch(
+            store,
+            {each.model_id: each for each in accepted},
+            in_use=self._in_use,
+            ratio=self._ratio,
+            alarm_rate=rules.duplicate_alarm_rate,
+            limit=rules.duplicate_limit,
+        )
 
     async def open(self, request: EnrolmentRequest) -> Progress:
         """What an enrolment starts from; raises `FailedPrecondition` for one who opted out, or
@@ -171,8 +204,10 @@ class Enroller:
             return replace(made, duplicates=duplicates)
         try:
             speaker = await self._stored(request, utterance)
-        except _Mismatch:
+        except Mismatch:
             return await self._doubted(request, utterance, Reason.VOICE_MISMATCH)
+        except _AlreadyHeld as held:
+            speaker = held.speaker
         return self._made(speaker, utterance, duplicates)
 
     async def adapt(
@@ -186,27 +221,49 @@ class Enroller:
         def step(found: Speaker) -> Speaker:
             held = self._held(found)
             if held is None or self._retention.state(found) is not SpeakerState.ENROLLED:
-                raise _Mismatch
+                raise Mismatch
             now = self._retention.clock()
             after = self._with(found, self._extended(held, utterance, now))
             if after.state is not SpeakerState.ENROLLED:
-                raise _Mismatch
+                raise Mismatch
             return enrolled(found, after, now=now, adapted=True)
 
         try:
             adapted = await change(self._store, speaker.tenant, speaker.speaker_id, step)
-        except (_Mismatch, NotFound):
+        except (Mismatch, NotFound):
             return None
         log.info("adapted a voice with %.1f s of net speech", utterance.quality.net_speech_s)
         return adapted
+
+    def good(self, utterance: Utterance) -> bool:
+        """Whether the audio would be enrolled, whoever it is of."""
+        return not shortcomings(utterance.quality, self._demands) and self._coherent(utterance)
+
+    def extended(self, speaker: Speaker, utterance: Utterance, now: float) -> Speaker:
+        """The speaker with the utterance in the voice of this model; raises `Mismatch` if it is
+        not that voice, and if that voice holds this very recording already."""
+        held = self._held(speaker)
+        if held and _holds(held, utterance):
+            raise Mismatch
+        return self._with(speaker, self._extended(held, utterance, now))
 
     def progress(self, speaker: Speaker | None) -> Progress:
         """How far a speaker's enrolment with this model has come."""
         held = self._held(speaker) if speaker else None
         return self.progress_at(_speech_s(held) if held else 0.0)
 
+    def standing(self, speaker: Speaker) -> Progress:
+        """How far a speaker's enrolment has come with the model that counts."""
+        held = self._in_use(speaker)
+        return self.progress_at(_speech_s(held) if held else 0.0)
+
     def progress_at(self, speech_s: float) -> Progress:
         return Progress(speech_s, max(0.0, self._min_speech_s - speech_s))
+
+    def enough(self, before: Progress, heard: Quality) -> bool:
+        """Whether audio that is good enough completes an enrolment that had come so far."""
+        speech_s = before.speech_s + heard.net_speech_s
+        return not (self.progress_at(speech_s).needed_s or shortcomings(heard, self._demands))
 
     def _made(
         self, speaker: Speaker, utterance: Utterance, duplicates: tuple[str, ...]
@@ -251,7 +308,11 @@ class Enroller:
         self._refuse_unwilling(found, request)
         lapsed = self._retention.state(found) is SpeakerState.EXPIRED
         speaker = expired(found, now=now) if lapsed else found
+        held = self._held(speaker)
+        if request.once and not request.replacing and held and _holds(held, utterance):
+            raise _AlreadyHeld(found)
         base = replace(speaker, voiceprints={}) if request.replacing else speaker
+        self._require_same_voice(base, utterance)
         trusted = speaker.state is SpeakerState.ENROLLED and not request.replacing
         after = self._with(
             replace(
@@ -273,12 +334,36 @@ class Enroller:
         complete = (
             SpeakerState.UNCONFIRMED if speaker.awaits_confirmation else SpeakerState.ENROLLED
         )
-        enough = _speech_s(voiceprint) >= self._min_speech_s
+        voiceprints = {**speaker.voiceprints, self._model_id: voiceprint}
+        held = self.succession.in_use(voiceprints)
+        enough = held is not None and _speech_s(held) >= self._min_speech_s
         return replace(
             speaker,
             state=complete if enough else SpeakerState.PENDING,
-            voiceprints={**speaker.voiceprints, self._model_id: voiceprint},
+            voiceprints=voiceprints,
         )
+
+    def _require_same_voice(self, speaker: Speaker, utterance: Utterance) -> None:
+        """Raises `Mismatch` if the utterance is not the voice of a previous model that counts."""
+        held = self.succession.in_use(speaker.voiceprints)
+        if held is None or held.model_id not in self._ratios or held.model_id == self._model_id:
+            return
+        if self._ratio(held, utterance) < self._rules.match_llr:
+            raise Mismatch
+
+    def _ratio(self, held: Voiceprint, utterance: Utterance) -> float:
+        """Of the utterance against a voiceprint, in its space; needs a calibration of its model."""
+        own = held.model_id == self._model_id
+        heard = (utterance if own else utterance.within(held.model_id)).embedding
+        assert heard is not None, "the demands are what every model needs"
+        quality = utterance.quality
+        return self._ratios[held.model_id](held, heard, quality.net_speech_s, quality.snr_db)
+
+    def _in_use(self, speaker: Speaker) -> Voiceprint | None:
+        """The voiceprint that counts, unless it has expired."""
+        if self._retention.state(speaker) is SpeakerState.EXPIRED:
+            return None
+        return self.succession.in_use(speaker.voiceprints)
 
     def _held(self, speaker: Speaker) -> Voiceprint | None:
         """The voiceprint of this model, unless it has expired."""
@@ -287,7 +372,7 @@ class Enroller:
         return speaker.voiceprints.get(self._model_id)
 
     def _extended(self, held: Voiceprint | None, utterance: Utterance, now: float) -> Voiceprint:
-        """`held` and the utterance, without outliers; raises `_Mismatch` if it is not the voice."""
+        """`held` and the utterance, without outliers; raises `Mismatch` if it is not the voice."""
         assert utterance.embedding is not None, "the caller checks that there is an embedding"
         heard, speech_s = utterance.embedding, utterance.quality.net_speech_s
         if held is None:
@@ -300,14 +385,16 @@ class Enroller:
         if self._log_ratio is not None:
             snr_db = utterance.quality.snr_db
             if self._log_ratio(held, heard, speech_s, snr_db) < self._rules.match_llr:
-                raise _Mismatch
+                raise Mismatch
             joined = without_outliers(joined, self._log_ratio, least_llr=self._rules.match_llr)
         return _longest(joined, self._max_vectors)
 
     def _coherent(self, utterance: Utterance) -> bool:
         if self._contract.calibration is None or utterance.coherence is None:
             return True
-        return coherence_llr(utterance.coherence, self._contract) >= self._rules.coherence_llr
+        assert utterance.embedding is not None, "the caller checks that there is an embedding"
+        ratio = self._scorer.coherence_ratio(utterance.embedding, utterance.coherence)
+        return ratio >= self._rules.coherence_llr
 
     def _convincing(self, utterance: Utterance, decision: Decision) -> bool:
         score, threshold = decision.score, decision.threshold
@@ -328,47 +415,9 @@ class Enroller:
         return request.duplicates or self._rules.duplicates
 
     async def _duplicates(self, request: EnrolmentRequest, utterance: Utterance) -> tuple[str, ...]:
-        """The ids of other speakers who have this voice, the likeliest first.
-
-        Compares every voice of the tenant. Raises `FailedPrecondition` where that cannot be done.
-        """
         if self._policy(request) is Duplicates.ALLOW:
             return ()
-        calibration = self._contract.calibration
-        if calibration is None or self._log_ratio is None or not calibration.false_match:
-            raise FailedPrecondition(
-                "the model has no calibration, so duplicates cannot be found; allow them, or run "
-                "`sayso-export calibrate` on it and restart the server"
-            )
-        assert utterance.embedding is not None, "the caller checks that there is an embedding"
-        heard, quality = utterance.embedding, utterance.quality
-        ratios = {
-            speaker_id: self._log_ratio(held, heard, quality.net_speech_s, quality.snr_db)
-            async for speaker_id, held in self._others(request)
-        }
-        rate = self._rules.duplicate_alarm_rate / max(len(ratios), 1)
-        least_llr = rare_match_threshold(calibration, rate)
-        found = [speaker_id for speaker_id, ratio in ratios.items() if ratio >= least_llr]
-        return tuple(sorted(found, key=lambda speaker_id: -ratios[speaker_id]))
-
-    async def _others(self, request: EnrolmentRequest) -> AsyncIterator[tuple[str, Voiceprint]]:
-        """Every other speaker of the tenant with a voice of this model."""
-        seen, after = 0, None
-        while True:
-            page = await self._store.list(request.tenant, limit=_PAGE, after=after)
-            seen += len(page.speakers)
-            if seen > self._rules.duplicate_limit:
-                raise FailedPrecondition(
-                    f"there are more than {self._rules.duplicate_limit} speakers to compare with; "
-                    "allow duplicates, or raise SAYSO_DUPLICATE_LIMIT"
-                )
-            for speaker in page.speakers:
-                held = self._held(speaker)
-                if held is not None and speaker.speaker_id != request.speaker_id:
-                    yield speaker.speaker_id, held
-            if page.next_after is None:
-                return
-            after = page.next_after
+        return await self._search.others(request.tenant, request.speaker_id, utterance)
 
     def _refuse_unwilling(self, speaker: Speaker | None, request: EnrolmentRequest) -> None:
         if speaker is not None and speaker.state is SpeakerState.OPTED_OUT:
@@ -380,14 +429,6 @@ class Enroller:
                 "enrolment needs the speaker's consent; send `consent` with the enrolment, or "
                 "record it with UpdateSpeaker first"
             )
-
-
-def coherence_llr(coherence: float, contract: Contract) -> float:
-    """The ratio of two windows of a recording, on average, from their mean cosine; needs a
-    calibration."""
-    assert contract.calibration is not None, "the caller checks that there is a calibration"
-    measures = Measures(coherence, contract.window_s, contract.window_s, UNKNOWN_SNR_DB)
-    return log_likelihood_ratio(contract.calibration, measures)
 
 
 def without_outliers(held: Voiceprint, log_ratio: LogRatio, *, least_llr: float) -> Voiceprint:
@@ -405,22 +446,17 @@ def without_outliers(held: Voiceprint, log_ratio: LogRatio, *, least_llr: float)
     return held
 
 
-def rare_match_threshold(calibration: Calibration, rate: float) -> float:
-    """The ratio that `rate` of other voices reach; beyond the rates that were measured it grows by
-    one for each factor e, as calibrated ratios do at most (Markov's inequality)."""
-    (highest, _), (lowest, _) = calibration.false_match[0], calibration.false_match[-1]
-    measured = false_match_threshold(calibration, min(max(rate, lowest), highest))
-    return measured + max(0.0, math.log(lowest / rate))
-
-
-def _log_ratio(calibration: Calibration) -> LogRatio:
+def _log_ratio(scorer: Scorer) -> LogRatio:
     def ratio(
         held: Voiceprint, heard: NDArray[np.float32], speech_s: float, snr_db: float | None
     ) -> float:
-        similarity = cosine(voice(held.vectors, held.speech_s), heard)
-        known_snr_db = UNKNOWN_SNR_DB if snr_db is None else snr_db
-        measures = Measures(similarity, _speech_s(held), speech_s, known_snr_db)
-        return log_likelihood_ratio(calibration, measures)
+        return scorer.log_ratio(
+            voice(held.vectors, held.speech_s),
+            heard,
+            enrol_speech_s=_speech_s(held),
+            test_speech_s=speech_s,
+            snr_db=snr_db,
+        )
 
     return ratio
 
@@ -429,6 +465,14 @@ def _refused(
     progress: Progress, utterance: Utterance, reasons: tuple[Reason, ...], why: str
 ) -> Enrolment:
     return Enrolment(progress, utterance.quality, f"nothing was enrolled: {why}", reasons=reasons)
+
+
+def _holds(held: Voiceprint, utterance: Utterance) -> bool:
+    """Whether one of the vectors is of this very recording, to what arithmetic may differ by."""
+    assert utterance.embedding is not None, "the caller checks that there is an embedding"
+    alike = held.vectors @ utterance.embedding > _SAME_COSINE  # (n,)
+    as_long = np.abs(held.speech_s - utterance.quality.net_speech_s) < _SAME_SPEECH_S  # (n,)
+    return bool((alike & as_long).any())
 
 
 def _longest(held: Voiceprint, count: int) -> Voiceprint:

@@ -32,6 +32,11 @@ class SaysoError(Exception):
         super().__init__(message)
         self.message = message
 
+    @property
+    def status_message(self) -> str:
+        """What the status that a caller sees says."""
+        return self.message
+
 
 class InvalidArgument(SaysoError):
     """A request field is wrong; `field` is its path in the request, e.g. `audio.sample_rate`."""
@@ -41,6 +46,10 @@ class InvalidArgument(SaysoError):
     def __init__(self, message: str, *, field: str) -> None:
         super().__init__(message)
         self.field = field
+
+    @property
+    def status_message(self) -> str:
+        return f"{self.field}: {self.message}"
 
 
 class AudioError(InvalidArgument):

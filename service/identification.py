@@ -20,21 +20,24 @@ from service.decision import (
     Outcome,
     Policy,
     Score,
+    SequentialTest,
     Threshold,
     bayes_threshold,
+    careful_threshold,
     decide,
-    false_match_threshold,
+    decide_early,
     inconclusive,
     shortcomings,
 )
 from service.embedder import Utterance
 from service.errors import FailedPrecondition, InvalidArgument
 from service.quality import Quality
-from service.roster import Roster, Rosters
+from service.roster import Roster, Rosters, scale_of
 from service.scoring import UNKNOWN_SNR_DB, Measures, log_likelihood_ratio
-from service.search import Ranking
+from service.search import Ranking, Scale, Vector
 from service.store import Speaker, SpeakerState, Store, Voiceprint
 from service.store.lifecycle import Retention
+from service.succession import Succession
 from service.verification import Known, Verifier
 
 MAX_CANDIDATES = 100
@@ -46,11 +49,12 @@ _MAX_VOICES = 2_000_000
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """A member of a group, compared."""
+    """A member of a group, compared in the space of a model."""
 
     group: str
     speaker_id: str
     score: Score
+    model_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +68,10 @@ class Identification:
 class Identifier:
     """Searches groups in the space of one model. Used under `async with`.
 
-    `policy` is for screening; `retention` says whose voice has expired.
+    `policy` is for screening; `retention` says whose voice has expired. With that of the previous
+    model `beside` it, those who have no voice of this model yet are searched in that one's space,
+    and the members of both spaces are ranked by their log-likelihood ratios; `succession` says in
+    which of them a speaker is compared.
     """
 
     def __init__(
@@ -75,13 +82,17 @@ class Identifier:
         policy: Policy,
         retention: Retention,
         max_voices: int = _MAX_VOICES,
+        succession: Succession | None = None,
+        beside: "Identifier | None" = None,
     ) -> None:
+        self._succession = succession or Succession((contract.model_id,))
+        self._spaces = (self, *filter(None, [beside]))
         self._store = store
         self._contract = contract
         self._policy = policy
         self._verifier = Verifier(contract)
         self._retention = retention
-        self._rosters = Rosters(store, contract, max_voices=max_voices)
+        self._rosters = Rosters(store, contract, self._succession, max_voices=max_voices)
 
     async def __aenter__(self) -> Self:
         return self
@@ -92,7 +103,7 @@ class Identifier:
     async def prepare(self, tenant: str, groups: Iterable[str]) -> None:
         """Reads the groups that a stream will search; raises NotFound for one that there is not."""
         for group in dict.fromkeys(groups):
-            await self._rosters.current(tenant, group)
+            await self._current(tenant, group)
 
     async def identify(
         self, tenant: str, group: str, utterance: Utterance, policy: Policy, max_candidates: int
@@ -101,20 +112,64 @@ class Identifier:
 
         Raises NotFound for an unknown group, FailedPrecondition when the model has no calibration.
         """
-        if not 1 <= max_candidates <= MAX_CANDIDATES:
-            raise InvalidArgument(f"must be 1 to {MAX_CANDIDATES}", field="max_candidates")
-        roster = await self._rosters.current(tenant, group)
-        quality, model_id = utterance.quality, self._contract.model_id
+        return await self._identified(tenant, group, utterance, policy, max_candidates, None)
+
+    async def so_far(
+        self, tenant: str, group: str, utterance: Utterance, policy: Policy, max_candidates: int
+    ) -> Identification:
+        """As `identify` while more speech may come: sequential where the policy says so, with its
+        false-match rate shared out among the group."""
+        test = policy.sequential
+        ended = test is None or utterance.quality.net_speech_s >= test.max_speech_s
+        return await self._identified(
+            tenant, group, utterance, policy, max_candidates, None if ended else test
+        )
+
+    async def _identified(
+        self,
+        tenant: str,
+        group: str,
+        utterance: Utterance,
+        policy: Policy,
+        max_candidates: int,
+        test: SequentialTest | None,
+    ) -> Identification:
+        count = candidates(max_candidates)
         policy = self._able(policy)
-        threshold = threshold_among(len(roster), policy, self._calibration())
+        rosters = await self._current(tenant, group)
+        voices = sum(map(len, rosters))
+        found = [
+            await space._found(roster, voices, tenant, group, utterance, policy, count, test)
+            for space, roster in zip(self._spaces, rosters, strict=True)
+        ]
+        return _nearest(found, count)
+
+    async def _found(
+        self,
+        roster: Roster,
+        voices: int,
+        tenant: str,
+        group: str,
+        utterance: Utterance,
+        policy: Policy,
+        count: int,
+        test: SequentialTest | None,
+    ) -> Identification:
+        """In this space only, with the errors that the policy allows of `voices` in all spaces."""
+        quality, model_id = utterance.quality, self._contract.model_id
+        threshold = threshold_among(voices, policy, self._calibration())
         if reasons := shortcomings(quality, policy.demands):
             return Identification(inconclusive(reasons, quality, policy.demands, model_id))
-        matches = await self._matches(roster, tenant, group, utterance, max_candidates)
+        matches = await self._matches(roster, tenant, group, utterance, count)
         if not matches:
             nobody = "no enrolled voice is in the group"
             return Identification(
                 Decision(Outcome.REJECTED, model_id, nobody, threshold=threshold, quality=quality)
             )
+        if test is not None:
+            shared = replace(test, false_match_rate=test.false_match_rate / max(voices, 1))
+            early = decide_early(matches[0].score, shared, quality, model_id)
+            return Identification(early, matches)
         return Identification(decide(matches[0].score, threshold, quality, model_id), matches)
 
     async def screen(
@@ -133,16 +188,22 @@ class Identifier:
         if len(names) > MAX_SCREENED_GROUPS:
             raise InvalidArgument(f"more than {MAX_SCREENED_GROUPS} groups", field="watchlists")
         policy = self._able(policy or self._policy)
-        rosters = [await self._rosters.current(tenant, group) for group in names]
+        rosters = [await self._current(tenant, group) for group in names]
         if not names or shortcomings(utterance.quality, policy.demands):
             return ()
         found: list[Match] = []
-        for group, roster in zip(names, rosters, strict=True):
-            threshold = threshold_among(len(roster), policy, self._calibration())
-            found += await self._matches(
-                roster, tenant, group, utterance, MAX_CANDIDATES, least=threshold.llr
-            )
+        for group, of_spaces in zip(names, rosters, strict=True):
+            voices = sum(map(len, of_spaces))
+            for space, roster in zip(self._spaces, of_spaces, strict=True):
+                threshold = threshold_among(voices, policy, space._calibration())
+                found += await space._matches(
+                    roster, tenant, group, utterance, MAX_CANDIDATES, least=threshold.llr
+                )
         return tuple(sorted(found, key=_falling))
+
+    async def _current(self, tenant: str, group: str) -> list[Roster]:
+        """The roster of the group in each space."""
+        return [await space._rosters.current(tenant, group) for space in self._spaces]
 
     async def _matches(
         self,
@@ -156,18 +217,19 @@ class Identifier:
     ) -> tuple[Match, ...]:
         """The `count` best who can be verified now, scored as verification would, and of those
         the ones that reach `least`; nobody far below it is read again."""
-        quality = utterance.quality
-        assert utterance.embedding is not None, "the policy demands what the model needs"
-        heard = Known(utterance.embedding, quality.net_speech_s, quality.snr_db)
-        ranking = ranking_for(self._calibration(), quality)
+        quality, model_id = utterance.quality, self._contract.model_id
+        embedding = (utterance.within(model_id) if utterance.also else utterance).embedding
+        assert embedding is not None, "the policy demands what the model needs"
+        heard = Known(embedding, quality.net_speech_s, quality.snr_db)
+        ranking = ranking_for(self._calibration(), quality, self._scale(embedding))
         asked = count + _SPARE
         while True:
-            hits = await roster.best(utterance.embedding, ranking, asked)
+            hits = await roster.best(embedding, ranking, asked)
             hits = [hit for hit in hits if hit.llr >= least - _MARGIN]
             speakers = await self._store.get_many(tenant, [hit.speaker_id for hit in hits])
             held = ((speaker.speaker_id, self._usable(speaker)) for speaker in speakers)
             matches = [
-                Match(group, speaker_id, self._verifier.score(voiceprint, heard))
+                Match(group, speaker_id, self._verifier.score(voiceprint, heard), model_id)
                 for speaker_id, voiceprint in held
                 if voiceprint is not None
             ]
@@ -176,14 +238,21 @@ class Identifier:
                 return tuple(sorted(reached, key=_falling)[:count])
             asked *= 4
 
+    def _scale(self, heard: Vector) -> Scale | None:
+        """Of an embedding `(dim,)`, where scores are normalised."""
+        scorer = self._verifier.scorer
+        return scale_of(scorer.standing(heard)) if scorer.normalises else None
+
     def _usable(self, speaker: Speaker) -> Voiceprint | None:
         if self._retention.state(speaker) is not SpeakerState.ENROLLED:
             return None
-        return speaker.voiceprints.get(self._contract.model_id)
+        held = self._succession.in_use(speaker.voiceprints)
+        return held if held and held.model_id == self._contract.model_id else None
 
     def _able(self, policy: Policy) -> Policy:
-        """The policy, demanding at least the net speech that the model needs."""
-        needed_s = max(policy.demands.min_speech_s, self._contract.min_speech_s)
+        """The policy, demanding at least the net speech that every model needs."""
+        needed_s = max(space._contract.min_speech_s for space in self._spaces)
+        needed_s = max(policy.demands.min_speech_s, needed_s)
         return replace(policy, demands=replace(policy.demands, min_speech_s=needed_s))
 
     def _calibration(self) -> Calibration:
@@ -195,13 +264,29 @@ class Identifier:
         return self._contract.calibration
 
 
-def threshold_among(candidates: int, policy: Policy, calibration: Calibration) -> Threshold:
+def _nearest(found: Sequence[Identification], count: int) -> Identification:
+    """One of several spaces: the decision is on the candidate that comes nearest."""
+    first = max(
+        found, key=lambda each: max((at.score.llr for at in each.candidates), default=-math.inf)
+    )
+    ranked = sorted((match for each in found for match in each.candidates), key=_falling)
+    return Identification(first.decision, tuple(ranked[:count]))
+
+
+def candidates(count: int, *, field: str = "max_candidates") -> int:
+    """As many as a search gives; raises `InvalidArgument` for any other number."""
+    if not 1 <= count <= MAX_CANDIDATES:
+        raise InvalidArgument(f"must be 1 to {MAX_CANDIDATES}", field=field)
+    return count
+
+
+def threshold_among(voices: int, policy: Policy, calibration: Calibration) -> Threshold:
     """What the best of so many has to reach for the error that the policy allows of all of them.
 
     A target rate is divided by their number (Bonferroni). Costs: the prior is shared out among
     them, which adds the log of their number.
     """
-    among = max(candidates, 1)
+    among = max(voices, 1)
     if isinstance(policy.criterion, Costs):
         llr = bayes_threshold(policy.criterion) + math.log(among)
         return Threshold(llr, f"prior and costs ({policy.origin}), log {among} added")
@@ -210,34 +295,28 @@ def threshold_among(candidates: int, policy: Policy, calibration: Calibration) -
         f"target false-positive identification rate {policy.criterion:.3g} ({policy.origin}), "
         f"{rate:.3g} for each of {among}"
     )
-    measured = calibration.false_match
-    if measured and rate >= measured[-1][0]:
-        return Threshold(false_match_threshold(calibration, rate), source)
-    lowest = f"the lowest measured, {measured[-1][0]:.3g}" if measured else "any measured"
-    return Threshold(_unmeasured(calibration, rate), f"{source}: below {lowest}, so by log N")
+    return Threshold(careful_threshold(calibration, rate), source + _beyond(calibration, rate))
 
 
-def _unmeasured(calibration: Calibration, rate: float) -> float:
-    """A threshold for a false-match rate below all that were measured.
-
-    At least log(1/rate), which the ratio of a calibrated score exceeds in at most `rate` of
-    non-target trials (Markov's inequality: its mean over them is 1), and at least the threshold
-    of the lowest measured rate plus the log of how many times rarer this one is.
-    """
-    bound = -math.log(rate)
-    if not calibration.false_match:
-        return bound
-    lowest, llr = calibration.false_match[-1]
-    return max(bound, llr + math.log(lowest / rate))
+def _beyond(calibration: Calibration, rate: float) -> str:
+    """Says so where a rate is none of those that were measured."""
+    points = calibration.false_match
+    if not points:
+        return ": below any measured, so by log N"
+    (highest, _), (lowest, _) = points[0], points[-1]
+    if rate < lowest:
+        return f": below the lowest measured, {lowest:.3g}, so by log N"
+    return f": above the highest measured, {highest:.3g}, so by that" if rate > highest else ""
 
 
-def ranking_for(calibration: Calibration, quality: Quality) -> Ranking:
+def ranking_for(calibration: Calibration, quality: Quality, scale: Scale | None = None) -> Ranking:
     """How the voices rank for a test of this quality, from the calibration at four points: it is
-    linear in the cosine, in the log of the enrolment's net speech, and in their product."""
+    linear in the score, in the log of the enrolment's net speech, and in their product. `scale` is
+    the test's, where scores are normalised."""
     snr_db = UNKNOWN_SNR_DB if quality.snr_db is None else quality.snr_db
 
-    def llr(cosine: float, log_speech: float) -> float:
-        measures = Measures(cosine, math.exp(log_speech), quality.net_speech_s, snr_db)
+    def llr(score: float, log_speech: float) -> float:
+        measures = Measures(score, math.exp(log_speech), quality.net_speech_s, snr_db)
         return log_likelihood_ratio(calibration, measures)
 
     offset, slope = llr(0, 0), llr(1, 0) - llr(0, 0)
@@ -246,6 +325,7 @@ def ranking_for(calibration: Calibration, quality: Quality) -> Ranking:
         offset_speech=llr(0, 1) - offset,
         slope=slope,
         slope_speech=llr(1, 1) - llr(0, 1) - slope,
+        scale=scale,
     )
 
 

@@ -111,14 +111,13 @@ def details(error: SaysoError) -> list[message.Message]:
 
 
 async def _abort(error: SaysoError, context: Context) -> None:
-    text = f"{error.field}: {error.message}" if isinstance(error, InvalidArgument) else str(error)
-    status = status_pb2.Status(code=error.code.value[0], message=text)
+    status = status_pb2.Status(code=error.code.value[0], message=error.status_message)
     for detail in details(error):
         packed = any_pb2.Any()
         packed.Pack(detail)
         status.details.append(packed)
     trailing = ((_DETAILS_KEY, status.SerializeToString()),)
-    await context.abort(error.code, text, trailing_metadata=trailing)
+    await context.abort(error.code, error.status_message, trailing_metadata=trailing)
 
 
 def _code(context: Context) -> grpc.StatusCode:

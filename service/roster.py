@@ -4,7 +4,9 @@
 
 A search sees every change to the group and to its members that was acknowledged, by any server on
 the same store, before the search began. Patches and searches run one after the other on one
-thread, away from the event loop, so that no search sees half a patch.
+thread, away from the event loop, so that no search sees half a patch. How a voice stands to the
+model's cohort, where scores are normalised by one, is found as it is read: as many products of
+`dim` as the cohort has voices.
 """
 
 import asyncio
@@ -12,11 +14,14 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
+
 from service.contract import Contract
 from service.errors import NotFound
-from service.scoring import TERMS, Measures, voice
-from service.search import Hit, Ranking, Vector, Voices
+from service.scoring import TERMS, Measures, Scorer, Standing, voice
+from service.search import Hit, Ranking, Scale, Vector, Voices
 from service.store import Changes, Revision, Speaker, SpeakerState, Store, Voiceprint
+from service.succession import Succession
 
 _PAGE = 200
 
@@ -35,13 +40,17 @@ class Roster:
         tenant: str,
         group: str,
         contract: Contract,
+        scorer: Scorer,
+        succession: Succession,
         thread: ThreadPoolExecutor,
     ) -> None:
+        self._succession = succession
         self._store = store
         self._tenant = tenant
         self._group = group
         self._model_id = contract.model_id
         self._dimension = contract.dimension
+        self._scorer = scorer
         self._voices = Voices(self._dimension)
         self._thread = thread
         self._revision: Revision | None = None
@@ -79,21 +88,35 @@ class Roster:
     def _patch(self, changes: Changes, speakers: Iterable[Speaker]) -> None:
         if changes.restart:
             self._voices = Voices(self._dimension)
-        held = {speaker.speaker_id: self._held(speaker) for speaker in speakers}
+        heard = self._enrolled(speakers)
         for member in changes.members:
-            voiceprint = None if member.speaker_id is None else held.get(member.speaker_id)
-            if member.speaker_id is None or voiceprint is None:
+            found = heard.get(member.speaker_id or "")
+            if member.speaker_id is None or found is None:
                 self._voices.drop(member.slot)
             else:
-                vector = voice(voiceprint.vectors, voiceprint.speech_s)
-                self._voices.put(member.slot, member.speaker_id, vector, _log_speech(voiceprint))
+                self._voices.put(member.slot, member.speaker_id, *found)
         self._revision = changes.revision
+
+    def _enrolled(self, speakers: Iterable[Speaker]) -> dict[str, tuple[Vector, float, Scale]]:
+        """Of each who is enrolled the voice, the log of its net speech and its scale."""
+        held = {speaker.speaker_id: self._held(speaker) for speaker in speakers}
+        found = {name: voiceprint for name, voiceprint in held.items() if voiceprint is not None}
+        if not found:
+            return {}
+        vectors = np.stack([voice(held.vectors, held.speech_s) for held in found.values()])
+        return {
+            name: (vector, _log_speech(voiceprint), scale_of(standing))
+            for (name, voiceprint), vector, standing in zip(
+                found.items(), vectors, self._scorer.standings(vectors), strict=True
+            )
+        }
 
     def _held(self, speaker: Speaker) -> Voiceprint | None:
         """The voiceprint to search; whether it has expired is for the clock to say, later."""
         if speaker.state is not SpeakerState.ENROLLED:
             return None
-        return speaker.voiceprints.get(self._model_id)
+        held = self._succession.in_use(speaker.voiceprints)
+        return held if held and held.model_id == self._model_id else None
 
 
 class Rosters:
@@ -102,9 +125,13 @@ class Rosters:
     A voice takes five bytes a dimension and about 300 more. Used under `async with`.
     """
 
-    def __init__(self, store: Store, contract: Contract, *, max_voices: int) -> None:
+    def __init__(
+        self, store: Store, contract: Contract, succession: Succession, *, max_voices: int
+    ) -> None:
         self._store = store
+        self._succession = succession
         self._contract = contract
+        self._scorer = Scorer(contract)
         self._max_voices = max_voices
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="search")
         self._held: OrderedDict[tuple[str, str], Roster] = OrderedDict()
@@ -129,8 +156,19 @@ class Rosters:
 
     def _new(self, tenant: str, group: str) -> Roster:
         return Roster(
-            self._store, tenant=tenant, group=group, contract=self._contract, thread=self._thread
+            self._store,
+            tenant=tenant,
+            group=group,
+            contract=self._contract,
+            scorer=self._scorer,
+            succession=self._succession,
+            thread=self._thread,
         )
+
+
+def scale_of(standing: Standing) -> Scale:
+    """Half of what a standing makes of a cosine, so that two of them give their mean."""
+    return Scale(0.5 / standing.deviation, 0.5 * standing.mean / standing.deviation)
 
 
 def _log_speech(voiceprint: Voiceprint) -> float:

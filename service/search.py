@@ -34,27 +34,72 @@ _STRIDE = 1024
 
 
 @dataclass(frozen=True, slots=True)
+class Scale:
+    """What one side of a comparison makes of its cosine: `gain * cosine - shift`."""
+
+    gain: float
+    shift: float
+
+
+HALF = Scale(0.5, 0.0)
+"""Two of them leave a cosine as it is."""
+
+
+class Traits:
+    """What a ranking has to know of each of some voices, (n,) each: the log of its net speech in
+    seconds, and its scale."""
+
+    def __init__(self, values: Vector) -> None:
+        self.values = values  # (3, n)
+        self.log_speech, self.gain, self.shift = values
+
+    def __getitem__(self, rows: Any) -> Self:
+        return type(self)(self.values[:, rows])
+
+    def put(self, row: int, log_speech: float, scale: Scale) -> None:
+        self.values[:, row] = log_speech, scale.gain, scale.shift
+
+    def at(self, row: int) -> tuple[float, Scale]:
+        return float(self.log_speech[row]), Scale(float(self.gain[row]), float(self.shift[row]))
+
+
+@dataclass(frozen=True, slots=True)
 class Ranking:
-    """The log-likelihood ratio of a voice from its cosine and the log of its net speech in seconds:
-    `offset + offset_speech * speech + cosine * (slope + slope_speech * speech)`."""
+    """The log-likelihood ratio of a voice from its score and the log of its net speech in seconds:
+    `offset + offset_speech * speech + score * (slope + slope_speech * speech)`.
+
+    The score is the cosine or, where the query has a `scale`, what both sides make of it together.
+    """
 
     offset: float
     offset_speech: float
     slope: float
     slope_speech: float
+    scale: Scale | None = None
 
-    def llrs(self, cosines: Vector, log_speech: Vector) -> Vector:
-        """Of `cosines (n,)` and `log_speech (n,)`."""
-        by_speech: Vector = cosines * np.float32(self.slope_speech)
+    def llrs(self, cosines: Vector, traits: Traits) -> Vector:
+        """Of `cosines (n,)` with as many voices."""
+        scores = self._scores(cosines, traits)
+        by_speech: Vector = scores * np.float32(self.slope_speech)
         by_speech += np.float32(self.offset_speech)
-        by_speech *= log_speech
+        by_speech *= traits.log_speech
         by_speech += np.float32(self.offset)
-        by_speech += cosines * np.float32(self.slope)
+        by_speech += scores * np.float32(self.slope)
         return by_speech
 
-    def steepest(self, log_speech: tuple[float, float]) -> float:
-        """The most that a cosine weighs between two logs of net speech."""
-        return max(abs(self.slope + self.slope_speech * end) for end in log_speech)
+    def steepest(self, log_speech: tuple[float, float], most_gain: float) -> float:
+        """The most that a cosine weighs between two logs of net speech, up to a gain."""
+        by_score = max(abs(self.slope + self.slope_speech * end) for end in log_speech)
+        return by_score if self.scale is None else by_score * (most_gain + self.scale.gain)
+
+    def _scores(self, cosines: Vector, traits: Traits) -> Vector:
+        if self.scale is None:
+            return cosines
+        scores: Vector = traits.gain + np.float32(self.scale.gain)
+        scores *= cosines
+        scores -= traits.shift
+        scores -= np.float32(self.scale.shift)
+        return scores
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,12 +165,12 @@ class _Block:
 
     def __init__(self, rows: int, dimension: int) -> None:
         self.voices = np.zeros((rows, dimension), np.float32)
-        self.log_speech = np.zeros(rows, np.float32)
+        self.traits = Traits(np.zeros((3, rows), np.float32))
         self.codes: Codes | None = None
 
-    def put(self, row: int, voice: Vector, log_speech: float) -> None:
+    def put(self, row: int, voice: Vector, log_speech: float, scale: Scale) -> None:
         self.voices[row] = voice
-        self.log_speech[row] = log_speech
+        self.traits.put(row, log_speech, scale)
         if self.codes is not None:
             self.codes.put(slice(row, row + 1), voice[None, :])
         elif row == len(self.voices) - 1:
@@ -155,11 +200,14 @@ class Voices:
         self._slots: list[int] = []
         self._speaker_ids: list[str] = []
         self._log_speech = (0.0, 0.0)  # the least and the most of any voice so far
+        self._most_gain = 0.0
 
     def __len__(self) -> int:
         return len(self._slots)
 
-    def put(self, slot: int, speaker_id: str, voice: Vector, log_speech: float) -> None:
+    def put(
+        self, slot: int, speaker_id: str, voice: Vector, log_speech: float, scale: Scale = HALF
+    ) -> None:
         """Adds a voice `(dimension,)`, or changes the one in that slot."""
         row = self._rows.setdefault(slot, len(self))
         if row == len(self):
@@ -170,8 +218,9 @@ class Voices:
         self._speaker_ids[row] = speaker_id
         least, most = self._log_speech
         self._log_speech = (min(least, log_speech), max(most, log_speech))
+        self._most_gain = max(self._most_gain, scale.gain)
         block, within = divmod(row, self._block_rows)
-        self._blocks[block].put(within, voice, log_speech)
+        self._blocks[block].put(within, voice, log_speech, scale)
 
     def drop(self, slot: int) -> None:
         """Forgets the voice in that slot, if there is one; the last one takes its place."""
@@ -182,8 +231,8 @@ class Voices:
         if slot != self._slots[-1]:
             self._rows[self._slots[-1]] = self._rows[slot]
             self._slots[self._rows[slot]] = self._slots[-1]
-            speech = float(block.log_speech[within])
-            self.put(self._slots[-1], self._speaker_ids[-1], block.voices[within], speech)
+            traits = block.traits.at(within)
+            self.put(self._slots[-1], self._speaker_ids[-1], block.voices[within], *traits)
         block.clear_last(within)
         if within == 0:
             self._blocks.pop()
@@ -193,9 +242,9 @@ class Voices:
         """Up to `count` voices by falling log-likelihood ratio against `query (dimension,)`, of
         length one."""
         rows = self._possible(Query(query), ranking, count)
-        voices, log_speech = self._gathered(rows)
+        voices, traits = self._gathered(rows)
         cosines = voices @ query
-        llrs = ranking.llrs(cosines, log_speech)
+        llrs = ranking.llrs(cosines, traits)
         return [
             Hit(self._speaker_ids[rows[at]], float(cosines[at]), float(llrs[at]))
             for at in highest(llrs, count)
@@ -208,23 +257,23 @@ class Voices:
         for number, block in enumerate(self._blocks):
             here = llrs[number * self._block_rows : (number + 1) * self._block_rows]
             cosines = block.cosines(query, here.size)
-            here[:] = ranking.llrs(cosines, block.log_speech[: here.size])
+            here[:] = ranking.llrs(cosines, block.traits[: here.size])
             error = max(error, block.codes.error(query) if block.codes else 0.0)
-        margin = 2 * error * ranking.steepest(self._log_speech) + _ROUNDING
+        margin = 2 * error * ranking.steepest(self._log_speech, self._most_gain) + _ROUNDING
         peaks = np.maximum.reduceat(llrs, np.arange(0, llrs.size, _STRIDE))
         rows = np.flatnonzero(llrs >= _least(peaks, count) - margin)
         return rows[llrs[rows] >= _least(llrs[rows], count) - margin]
 
-    def _gathered(self, rows: NDArray[np.intp]) -> tuple[Vector, Vector]:
-        """The voices `(n, dimension)` and the logs of their net speech `(n,)` in these rows."""
+    def _gathered(self, rows: NDArray[np.intp]) -> tuple[Vector, Traits]:
+        """The voices `(n, dimension)` in these rows, and their traits."""
         voices = np.empty((rows.size, self._dimension), np.float32)
-        log_speech = np.empty(rows.size, np.float32)
+        traits = Traits(np.empty((3, rows.size), np.float32))
         for number in np.unique(rows // self._block_rows):
             at = rows // self._block_rows == number
             block, within = self._blocks[number], rows[at] % self._block_rows
             voices[at] = block.voices[within]
-            log_speech[at] = block.log_speech[within]
-        return voices, log_speech
+            traits.values[:, at] = block.traits.values[:, within]
+        return voices, traits
 
 
 def highest(scores: Vector, count: int) -> NDArray[np.intp]:

@@ -1,6 +1,7 @@
 """Composition root: settings in, a running gRPC server out, drained on the way down.
 
 settings -> session, voice activity, store -> embedder -> enroller, verifier -> rpc -> grpc
+            once for each model: the current and, during an upgrade, the previous one
 """
 
 import asyncio
@@ -8,7 +9,7 @@ import contextlib
 import logging
 import math
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
@@ -41,6 +42,7 @@ from service.settings import DEFAULT_FALSE_MATCH_RATE, Settings
 from service.speech import VoiceActivity
 from service.store import Store, open_store
 from service.store.lifecycle import Retention, erase_expired
+from service.upgrade import Mover, MoveRules, Space, Spaces
 from service.verification import Verifier
 
 log = logging.getLogger(__name__)
@@ -73,34 +75,19 @@ async def serving(settings: Settings) -> AsyncIterator[Running]:
     Raises a `StartupError` that tells the operator what to correct.
     """
     async with AsyncExitStack() as stack:
-        session = await asyncio.to_thread(
-            Session.open,
-            settings.model,
-            device=settings.device,
-            threads=settings.threads,
-            max_batch=settings.max_batch,
-        )
+        sessions = await asyncio.to_thread(_sessions, settings)
         store = await stack.enter_async_context(open_store(settings.store))
-        embedder = await stack.enter_async_context(
-            Embedder(
-                session,
-                VoiceActivity.open(),
-                max_batch=settings.max_batch,
-                queue_limit=settings.max_queue,
-                max_delay_s=settings.max_batch_delay_s,
-                speech_threads=settings.speech_threads,
-            )
-        )
+        embedders = [
+            await stack.enter_async_context(_embedder(settings, each)) for each in sessions
+        ]
         server = _grpc_server(settings)
-        identifier = await stack.enter_async_context(
-            Identifier(
-                store,
-                session.contract,
-                policy=_policy(settings, session.contract),
-                retention=_retention(settings),
-            )
-        )
-        _add_services(server, settings, session.contract, embedder, store, identifier)
+        enroller = _enroller(settings, store, *(each.contract for each in sessions))
+        identifier = None
+        for each in reversed(sessions):
+            searching = _identifier(settings, store, each.contract, enroller, identifier)
+            identifier = await stack.enter_async_context(searching)
+        assert identifier is not None, "there is a current model"
+        _add_services(server, settings, embedders, store, enroller, identifier)
         statuses = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(statuses, server)
         reflection.enable_server_reflection(
@@ -114,7 +101,68 @@ async def serving(settings: Settings) -> AsyncIterator[Running]:
         stack.callback(watch.cancel)
         sweep = asyncio.create_task(_erase_expired(store, _retention(settings)))
         stack.callback(sweep.cancel)
-        yield Running(address, session)
+        yield Running(address, sessions[0])
+
+
+def _sessions(settings: Settings) -> list[Session]:
+    """Of the current model and, during an upgrade, the previous one."""
+    sessions = [
+        Session.open(
+            path, device=settings.device, threads=settings.threads, max_batch=settings.max_batch
+        )
+        for path in (settings.model, settings.previous_model)
+        if path is not None
+    ]
+    if len({each.contract.model_id for each in sessions}) < len(sessions):
+        raise SettingsError(
+            "SAYSO_PREVIOUS_MODEL: is the same model as SAYSO_MODEL; unset it, or name the one "
+            "that the enrolled voices were made with"
+        )
+    return sessions
+
+
+def _embedder(settings: Settings, session: Session) -> Embedder:
+    return Embedder(
+        session,
+        VoiceActivity.open(),
+        max_batch=settings.max_batch,
+        queue_limit=settings.max_queue,
+        max_delay_s=settings.max_batch_delay_s,
+        speech_threads=settings.speech_threads,
+    )
+
+
+def _enroller(
+    settings: Settings, store: Store, contract: Contract, previous: Contract | None = None
+) -> Enroller:
+    floor_s = max(each.min_speech_s for each in (contract, previous) if each is not None)
+    return Enroller(
+        store,
+        contract=contract,
+        demands=Demands(floor_s, settings.min_snr_db, settings.max_clipping),
+        min_speech_s=settings.min_enroll_speech_s,
+        max_vectors=settings.max_vectors,
+        rules=_rules(settings),
+        retention=_retention(settings),
+        previous=previous,
+    )
+
+
+def _identifier(
+    settings: Settings,
+    store: Store,
+    contract: Contract,
+    enroller: Enroller,
+    beside: Identifier | None,
+) -> Identifier:
+    return Identifier(
+        store,
+        contract,
+        policy=_policy(settings, contract),
+        retention=_retention(settings),
+        succession=enroller.succession,
+        beside=beside,
+    )
 
 
 def _grpc_server(settings: Settings) -> grpc.aio.Server:
@@ -131,38 +179,35 @@ def _grpc_server(settings: Settings) -> grpc.aio.Server:
 def _add_services(
     server: grpc.aio.Server,
     settings: Settings,
-    contract: Contract,
-    embedder: Embedder,
+    embedders: Sequence[Embedder],
     store: Store,
+    enroller: Enroller,
     identifier: Identifier,
 ) -> None:
-    demands = Demands(contract.min_speech_s, settings.min_snr_db, settings.max_clipping)
     retention = _retention(settings)
-    enroller = Enroller(
-        store,
-        contract=contract,
-        demands=demands,
-        min_speech_s=settings.min_enroll_speech_s,
-        max_vectors=settings.max_vectors,
-        rules=_rules(settings),
-        retention=retention,
-    )
+    contracts = [each.contract for each in embedders]
+    current, *previous = (Space(each, Verifier(each.contract, retention)) for each in embedders)
+    spaces = Spaces(current, enroller.succession, previous[0] if previous else None)
     voices = VerificationRpc(
-        embedder=embedder,
+        spaces=spaces,
         store=store,
         enroller=enroller,
-        verifier=Verifier(contract, retention),
+        mover=Mover(store, enroller, spaces, rules=_move_rules(settings), retention=retention),
         identifier=identifier,
         clock=time.time,
+        batch_items=settings.batch_items,
         limits=AudioLimits(
-            contract.sample_rate,
+            contracts[0].sample_rate,
             settings.max_audio_s,
             settings.max_audio_bytes,
             settings.max_call_s,
         ),
-        defaults=messages.Defaults(
-            _policy(settings, contract), _sequential(settings), contract.min_speech_s
-        ),
+        defaults={
+            each.model_id: messages.Defaults(
+                _policy(settings, each), _sequential(settings), each.min_speech_s
+            )
+            for each in contracts
+        },
     )
     verification_pb2_grpc.add_VerificationServiceServicer_to_server(voices, server)
     speakers = SpeakerRpc(store=store, enroller=enroller, retention=retention)
@@ -197,6 +242,10 @@ def _rules(settings: Settings) -> Rules:
         adapt_margin_llr=settings.adapt_margin_llr,
         adapt_speech_s=settings.adapt_min_speech_s,
     )
+
+
+def _move_rules(settings: Settings) -> MoveRules:
+    return MoveRules(settings.move_margin_llr, settings.move_min_speech_s, settings.require_consent)
 
 
 def _sequential(settings: Settings) -> SequentialTest:

@@ -21,6 +21,9 @@ class Settings(BaseSettings):
 
     listen: str = Field("127.0.0.1:50051", description="host:port to serve on; port 0 picks one")
     model: Path = Field(SHIPPED_MODEL, description="the contract model file (.onnx)")
+    previous_model: Path | None = Field(
+        None, description="the model before it, whose voiceprints count until callers have moved"
+    )
     store: str = Field("sqlite:///sayso.db", description="sqlite:///file or redis://host:port/db")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where inference runs")
     threads: int = Field(0, ge=0, le=256, description="inference threads; 0 uses every core")
@@ -29,6 +32,9 @@ class Settings(BaseSettings):
     max_audio_s: float = Field(300.0, gt=0, description="seconds of audio in one request or stream")
     max_call_s: float = Field(3600.0, gt=0, description="seconds of audio in one verified call")
     max_audio_bytes: int = Field(16 * 2**20, gt=0, description="bytes of audio in one request")
+    batch_items: int = Field(
+        4, ge=1, le=256, description="recordings of one batch enrolment in work at once"
+    )
     max_batch: int = Field(16, ge=1, le=1024, description="windows in one inference batch")
     max_queue: int = Field(1024, ge=1, description="windows waiting before requests are refused")
     max_batch_delay_s: float = Field(0.0, ge=0, le=1, description="seconds a batch may gather")
@@ -73,6 +79,13 @@ class Settings(BaseSettings):
         3.0, ge=0, description="log-likelihood ratio above the threshold for adaptation"
     )
     adapt_min_speech_s: float = Field(5.0, ge=0, description="net speech for adaptation")
+
+    move_margin_llr: float = Field(
+        3.0, ge=0, description="log-likelihood ratio above the threshold to move to the model"
+    )
+    move_min_speech_s: float = Field(
+        3.0, ge=0, description="net speech of a call that moves to the model"
+    )
 
     sequential_false_match_rate: float = Field(
         0.01, gt=0, lt=0.5, description="of a sequential test, where the request names none"

@@ -19,19 +19,13 @@ from service.decision import (
     inconclusive,
     shortcomings,
     threshold_for,
+    unclaimed,
     voice_changed,
 )
 from service.embedder import Utterance
 from service.errors import FailedPrecondition, InvalidArgument
 from service.quality import Quality
-from service.scoring import (
-    UNKNOWN_SNR_DB,
-    Measures,
-    cosine,
-    l2_normalized,
-    log_likelihood_ratio,
-    voice,
-)
+from service.scoring import Scorer, cosine, l2_normalized, voice
 from service.store import Speaker, SpeakerState, Voiceprint
 from service.store.lifecycle import FOR_EVER, Retention
 
@@ -71,6 +65,7 @@ class Verifier:
     """Scores in the space of one model and decides by its calibration."""
 
     def __init__(self, contract: Contract, retention: Retention = FOR_EVER) -> None:
+        self.scorer = Scorer(contract)
         self._contract = contract
         self._retention = retention
 
@@ -99,6 +94,10 @@ class Verifier:
         test = policy.sequential
         ended = test is not None and utterance.quality.net_speech_s >= test.max_speech_s
         return self._decided(held, utterance, policy, None if ended else test)
+
+    def unclaimed(self, utterance: Utterance, policy: Policy) -> Decision:
+        """On an utterance that is claimed to be nobody's."""
+        return unclaimed(utterance.quality, policy.demands, self._contract.model_id)
 
     def changed(
         self, held: Voiceprint, now: Known, quality: Quality, policy: Policy
@@ -134,12 +133,16 @@ class Verifier:
     def compare(self, left: Known, right: Known) -> Comparison:
         """Two embeddings; the ratio needs a calibration and the net speech of both sides."""
         similarity = cosine(left.embedding, right.embedding)
-        calibration = self._contract.calibration
-        if calibration is None or left.speech_s is None or right.speech_s is None:
+        if self._contract.calibration is None or left.speech_s is None or right.speech_s is None:
             return Comparison(similarity, None)
-        snr_db = UNKNOWN_SNR_DB if right.snr_db is None else right.snr_db
-        measures = Measures(similarity, left.speech_s, right.speech_s, snr_db)
-        return Comparison(similarity, log_likelihood_ratio(calibration, measures))
+        ratio = self.scorer.log_ratio(
+            left.embedding,
+            right.embedding,
+            enrol_speech_s=left.speech_s,
+            test_speech_s=right.speech_s,
+            snr_db=right.snr_db,
+        )
+        return Comparison(similarity, ratio)
 
     def known(
         self,

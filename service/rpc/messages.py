@@ -3,19 +3,20 @@
 import math
 import time
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from sayso.v1 import audio_pb2, decision_pb2, speaker_pb2, verification_pb2, watchlist_pb2
 
 from service.audio import AudioFormat, Encoding
-from service.decision import Costs, Decision, Policy, Reason, SequentialTest
+from service.decision import Costs, Decision, Policy, Reason, SequentialTest, explain
 from service.embedder import Utterance
 from service.enrolment import Duplicates, Enrolment, EnrolmentRequest, Progress
 from service.errors import InvalidArgument
 from service.identification import Match
 from service.quality import Quality
+from service.screening import Findings
 from service.store import Consent, Speaker, SpeakerState, Voiceprint
 from service.verification import Comparison
 
@@ -149,12 +150,14 @@ def quality_message(quality: Quality) -> audio_pb2.Quality:
     )
 
 
-def decision_message(decision: Decision) -> decision_pb2.Decision:
+def decision_message(decision: Decision, matches: Sequence[Match] = ()) -> decision_pb2.Decision:
+    """`matches` are those on watchlists."""
     score, threshold = decision.score, decision.threshold
+    found = _watchlisted(matches)
     return decision_pb2.Decision(
         outcome=decision_pb2.Outcome.Value(f"OUTCOME_{decision.outcome.name}"),
-        reasons=_reasons(decision.reasons),
-        explanation=decision.explanation,
+        reasons=_reasons((*decision.reasons, *found)),
+        explanation=_explained(decision.explanation, found),
         cosine=score.cosine if score else None,
         llr=score.llr if score else None,
         threshold=(
@@ -198,22 +201,25 @@ def speaker_message(
     )
 
 
-def enroll_response(enrolment: Enrolment) -> verification_pb2.EnrollResponse:
-    """The last response of an enrolment."""
-    speaker = enrolment.speaker
+def enroll_response(
+    enrolment: Enrolment, matches: Sequence[Match] = ()
+) -> verification_pb2.EnrollResponse:
+    """The last response of an enrolment; `matches` are those on watchlists."""
+    speaker, found = enrolment.speaker, _watchlisted(matches)
     return verification_pb2.EnrollResponse(
         done=True,
         progress=progress_message(enrolment.progress),
         quality=quality_message(enrolment.quality),
         stored=speaker is not None,
-        reasons=_reasons(enrolment.reasons),
-        explanation=enrolment.explanation,
+        reasons=_reasons((*enrolment.reasons, *found)),
+        explanation=_explained(enrolment.explanation, found),
         speaker=(
             speaker_message(speaker, enrolment.progress, expires_at=enrolment.expires_at)
             if speaker
             else None
         ),
         duplicate_speaker_ids=enrolment.duplicates,
+        watchlist_matches=map(match_message, matches),
     )
 
 
@@ -237,13 +243,25 @@ def embed_response(
     )
 
 
+def verify_response(
+    decision: Decision, matches: Sequence[Match] = ()
+) -> verification_pb2.VerifyResponse:
+    return verification_pb2.VerifyResponse(
+        decision=decision_message(decision, matches),
+        watchlist_matches=map(match_message, matches),
+    )
+
+
 def call_response(
-    decision: Decision, matches: Iterable[Match], *, done: bool
+    decision: Decision, findings: Findings, *, done: bool
 ) -> verification_pb2.StreamingVerifyResponse:
+    found = findings.identification
     return verification_pb2.StreamingVerifyResponse(
         done=done,
-        decision=decision_message(decision),
-        watchlist_matches=map(match_message, matches),
+        decision=decision_message(decision, findings.matches),
+        watchlist_matches=map(match_message, findings.matches),
+        candidates=map(match_message, found.candidates if found else ()),
+        identification=decision_message(found.decision) if found else None,
     )
 
 
@@ -253,11 +271,20 @@ def match_message(match: Match) -> watchlist_pb2.GroupMatch:
         speaker_id=match.speaker_id,
         cosine=match.score.cosine,
         llr=match.score.llr,
+        model_id=match.model_id,
     )
 
 
 def comparison_message(comparison: Comparison) -> verification_pb2.Comparison:
     return verification_pb2.Comparison(cosine=comparison.cosine, llr=comparison.llr)
+
+
+def _watchlisted(matches: Sequence[Match]) -> tuple[Reason, ...]:
+    return (Reason.WATCHLISTED,) if matches else ()
+
+
+def _explained(explanation: str, found: tuple[Reason, ...]) -> str:
+    return f"{explanation}; {explain(found, 0.0)}" if found else explanation
 
 
 def _reasons(reasons: Iterable[Reason]) -> list[decision_pb2.Reason.ValueType]:

@@ -1,4 +1,4 @@
-"""`SpeakerService`: read, list, update, delete, undo and confirm."""
+"""`SpeakerService`: read, list, update, delete, undo, confirm, and count who has moved."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -9,6 +9,7 @@ from sayso.v1 import speaker_pb2_grpc
 
 from service.enrolment import Enroller
 from service.errors import InvalidArgument
+from service.migration import migration
 from service.rpc import messages, pages
 from service.rpc.requests import TENANT, Context
 from service.store import Speaker, SpeakerState, Store
@@ -92,6 +93,21 @@ class SpeakerRpc(speaker_pb2_grpc.SpeakerServiceServicer):
         speaker = await self._change(speaker_id, step, etag=request.etag)
         return pb.ConfirmEnrollmentResponse(speaker=speaker)
 
+    async def GetMigration(
+        self, request: pb.GetMigrationRequest, context: Context
+    ) -> pb.GetMigrationResponse:
+        succession = self._enroller.succession
+        current, *previous = succession.model_ids
+        counted = await migration(self._store, TENANT, succession, self._retention)
+        return pb.GetMigrationResponse(
+            model_id=current,
+            previous_model_id=previous[0] if previous else "",
+            moved=counted.moved,
+            waiting=counted.waiting,
+            begun=counted.begun,
+            stranded=counted.stranded,
+        )
+
     async def _change(
         self, speaker_id: str, *steps: Step, etag: str, allow_missing: bool = False
     ) -> pb.Speaker:
@@ -111,7 +127,7 @@ class SpeakerRpc(speaker_pb2_grpc.SpeakerServiceServicer):
     def _message(self, speaker: Speaker) -> pb.Speaker:
         return messages.speaker_message(
             replace(speaker, state=self._retention.state(speaker)),
-            self._enroller.progress(speaker),
+            self._enroller.standing(speaker),
             expires_at=self._retention.expires_at(speaker),
         )
 

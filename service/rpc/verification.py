@@ -1,20 +1,25 @@
 """`VerificationService`: enrol, verify, embed, compare."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import replace
 
+from sayso.v1 import decision_pb2, verification_pb2_grpc
 from sayso.v1 import verification_pb2 as pb
-from sayso.v1 import verification_pb2_grpc
 
+from service.audio import AudioFormat
 from service.call import Call
-from service.decision import Decision, Outcome
-from service.embedder import Embedder, Utterance
-from service.enrolment import Enroller
+from service.decision import Decision, Outcome, Policy
+from service.embedder import Utterance
+from service.enrolment import Enroller, EnrolmentRequest
 from service.errors import InvalidArgument
 from service.identification import Identifier
 from service.rpc import messages, watchlists
+from service.rpc.batches import Batch, Turn
 from service.rpc.requests import TENANT, AudioLimits, Context, chunks, opening
+from service.screening import Findings, Screening
 from service.store import Speaker, Store
-from service.verification import Known, Verifier
+from service.upgrade import Mover, Space, Spaces
+from service.verification import Known
 
 MAX_PAIRS = 10_000
 _PROGRESS_STEP_S = 1.0
@@ -24,20 +29,23 @@ class VerificationRpc(verification_pb2_grpc.VerificationServiceServicer):
     def __init__(
         self,
         *,
-        embedder: Embedder,
+        spaces: Spaces,
         store: Store,
         enroller: Enroller,
-        verifier: Verifier,
+        mover: Mover,
         identifier: Identifier,
         limits: AudioLimits,
-        defaults: messages.Defaults,
+        defaults: Mapping[str, messages.Defaults],
         clock: Callable[[], float],
+        batch_items: int,
     ) -> None:
+        self._batch_items = batch_items
         self._clock = clock
-        self._embedder = embedder
+        self._spaces = spaces
+        self._current = spaces.current
         self._store = store
         self._enroller = enroller
-        self._verifier = verifier
+        self._mover = mover
         self._identifier = identifier
         self._limits = limits
         self._defaults = defaults
@@ -48,11 +56,15 @@ class VerificationRpc(verification_pb2_grpc.VerificationServiceServicer):
         config: pb.EnrollConfig = await opening(request_iterator)
         request = messages.enrolment_request(config, tenant=TENANT)
         decoder = self._limits.decoder(messages.audio_format(config.audio))
+        groups = watchlists.watchlists(config.watchlists, field="config.watchlists")
         before = await self._enroller.open(request)
-        stream = self._embedder.stream()
+        await self._identifier.prepare(TENANT, groups)
+        stream = self._spaces.stream(self._current, searching=True)
         reported_s = 0.0
         async for chunk in chunks(request_iterator, max_bytes=self._limits.max_bytes):
             await stream.push(decoder.push(chunk))
+            if config.stop_when_complete and self._enroller.enough(before, stream.quality):
+                break
             if stream.quality.net_speech_s >= reported_s + _PROGRESS_STEP_S:
                 reported_s = stream.quality.net_speech_s
                 progress = self._enroller.progress_at(before.speech_s + reported_s)
@@ -61,69 +73,75 @@ class VerificationRpc(verification_pb2_grpc.VerificationServiceServicer):
                     quality=messages.quality_message(stream.quality),
                 )
         utterance = await stream.finish(await self._limits.finished(decoder))
-        enrolment = await self._enroller.add(request, utterance)
-        yield messages.enroll_response(enrolment)
+        yield await self._enrolled(request, groups, utterance)
+
+    async def BatchEnroll(
+        self, request_iterator: AsyncIterator[pb.BatchEnrollRequest], context: Context
+    ) -> AsyncIterator[pb.BatchEnrollResponse]:
+        batch = Batch(self._item, at_once=self._batch_items)
+        async for answer in batch.answers(request_iterator):
+            yield answer
 
     async def Verify(self, request: pb.VerifyRequest, context: Context) -> pb.VerifyResponse:
-        policy = messages.policy(request.policy, self._defaults)
         groups = watchlists.watchlists(request.watchlists)
         fmt = messages.audio_format(request.config)
         speaker = await self._speaker(request.speaker_id, "speaker_id")
-        held = self._verifier.claimed(speaker)
-        if isinstance(held, Decision) and not groups:
-            return pb.VerifyResponse(decision=messages.decision_message(held))
+        space, held = self._spaces.claimed(speaker)
+        policy = self._policy(request.policy, space)
+        if isinstance(held, Decision) and (not groups or held.outcome is Outcome.OPTED_OUT):
+            return messages.verify_response(held)
         await self._identifier.prepare(TENANT, groups)
-        utterance = await self._embedder.embed(await self._limits.decoded(request.audio, fmt))
+        stream = self._spaces.stream(space, searching=bool(groups))
+        utterance = await stream.finish(await self._limits.decoded(request.audio, fmt))
         if isinstance(held, Decision):
             decision = held
         else:
-            decision = self._verifier.verify(held, utterance, policy)
+            decision = space.verifier.verify(held, utterance, policy)
             await self._used(speaker, utterance, decision)
-        matches = await self._identifier.screen(TENANT, groups, utterance, policy)
-        return pb.VerifyResponse(
-            decision=messages.decision_message(decision),
-            watchlist_matches=map(messages.match_message, matches),
-        )
+        screening = self._policy(request.policy)
+        matches = await self._identifier.screen(TENANT, groups, utterance, screening)
+        return messages.verify_response(decision, matches)
 
     async def StreamingVerify(
         self, request_iterator: AsyncIterator[pb.StreamingVerifyRequest], context: Context
     ) -> AsyncIterator[pb.StreamingVerifyResponse]:
         config: pb.StreamingVerifyConfig = await opening(request_iterator)
-        if config.identify_group or not config.speaker_id:
-            raise NotImplementedError("a stream verifies one claimed speaker; use Identify")
-        policy = messages.policy(config.policy, self._defaults)
-        groups = watchlists.watchlists(config.watchlists, field="config.watchlists")
         fmt = messages.audio_format(config.audio)
         decoder = self._limits.call_decoder(fmt)
-        speaker = await self._speaker(config.speaker_id, "config.speaker_id")
-        held = self._verifier.claimed(speaker)
-        if isinstance(held, Decision):
-            yield messages.call_response(held, (), done=True)
+        screening = self._screening(config)
+        speaker, held, space = None, None, self._current
+        if config.speaker_id or not screening.asked:
+            speaker = await self._speaker(config.speaker_id, "config.speaker_id")
+            space, held = self._spaces.claimed(speaker)
+        policy = self._policy(config.policy, space)
+        if isinstance(held, Decision) and (
+            not screening.asked or held.outcome is Outcome.OPTED_OUT
+        ):
+            yield messages.call_response(held, Findings(), done=True)
             return
-        await self._identifier.prepare(TENANT, groups)
-        call = Call(
-            self._embedder.stream(), self._verifier, held, policy, continuous=config.continuous
-        )
+        await screening.prepare()
+        stream = self._spaces.stream(space, searching=screening.asked)
+        call = Call(stream, space.verifier, held, policy, continuous=config.continuous)
+        ending = screening if held is None else call
         async for chunk in chunks(request_iterator, max_bytes=self._limits.call_bytes(fmt)):
-            if (heard := await call.hear(decoder.push(chunk))) is None:
+            if (decision := await call.hear(decoder.push(chunk))) is None:
                 continue
-            if config.stop_at_decision and call.decided:
-                decision = heard
+            findings = await screening.so_far(call.heard)
+            if config.stop_at_decision and ending.decided:
                 break
-            matches = await self._identifier.screen(TENANT, groups, call.heard, policy)
-            yield messages.call_response(heard, matches, done=False)
+            yield messages.call_response(decision, findings, done=False)
         else:
             decision = await call.finish(await self._limits.finished(decoder))
-        matches = await self._identifier.screen(TENANT, groups, call.heard, policy)
+            findings = await screening.finish(call.heard)
         await self._used(speaker, call.heard, decision)
-        yield messages.call_response(decision, matches, done=True)
+        yield messages.call_response(decision, findings, done=True)
 
     async def Identify(self, request: pb.IdentifyRequest, context: Context) -> pb.IdentifyResponse:
-        policy = messages.policy(request.policy, self._defaults)
+        policy = self._policy(request.policy)
         group = watchlists.group_name(request.group)
         fmt = messages.audio_format(request.config)
         await self._identifier.prepare(TENANT, [group])
-        utterance = await self._embedder.embed(await self._limits.decoded(request.audio, fmt))
+        utterance = await self._heard(request.audio, fmt)
         found = await self._identifier.identify(
             TENANT, group, utterance, policy, request.max_candidates or 1
         )
@@ -131,8 +149,9 @@ class VerificationRpc(verification_pb2_grpc.VerificationServiceServicer):
 
     async def Embed(self, request: pb.EmbedRequest, context: Context) -> pb.EmbedResponse:
         fmt = messages.audio_format(request.config)
-        utterance = await self._embedder.embed(await self._limits.decoded(request.audio, fmt))
-        contract = self._embedder.contract
+        embedder = self._current.embedder
+        utterance = await embedder.embed(await self._limits.decoded(request.audio, fmt))
+        contract = embedder.contract
         return messages.embed_response(
             utterance, model_id=contract.model_id, min_speech_s=contract.min_speech_s
         )
@@ -140,12 +159,51 @@ class VerificationRpc(verification_pb2_grpc.VerificationServiceServicer):
     async def Compare(self, request: pb.CompareRequest, context: Context) -> pb.CompareResponse:
         if len(request.left) * len(request.right) > MAX_PAIRS:
             raise InvalidArgument(f"more than {MAX_PAIRS} pairs; send fewer", field="left")
-        left = [self._known(given, f"left[{i}]") for i, given in enumerate(request.left)]
-        right = [self._known(given, f"right[{i}]") for i, given in enumerate(request.right)]
-        compared = (self._verifier.compare(one, other) for one in left for other in right)
+        given = next(iter((*request.left, *request.right)), pb.Embedding())
+        space = self._spaces.of(given.model_id)
+        left = [_known(space, each, f"left[{i}]") for i, each in enumerate(request.left)]
+        right = [_known(space, each, f"right[{i}]") for i, each in enumerate(request.right)]
+        compared = (space.verifier.compare(one, other) for one in left for other in right)
         return pb.CompareResponse(
-            comparisons=map(messages.comparison_message, compared),
-            model_id=self._embedder.contract.model_id,
+            comparisons=map(messages.comparison_message, compared), model_id=space.model_id
+        )
+
+    async def _item(self, item: pb.BatchEnrollRequest, turn: Turn) -> pb.EnrollResponse:
+        request = replace(messages.enrolment_request(item.config, tenant=TENANT), once=True)
+        groups = watchlists.watchlists(item.config.watchlists, field="config.watchlists")
+        fmt = messages.audio_format(item.config.audio)
+        await self._enroller.open(request)
+        await self._identifier.prepare(TENANT, groups)
+        utterance = await self._heard(item.audio, fmt)
+        await turn()
+        return await self._enrolled(request, groups, utterance)
+
+    async def _enrolled(
+        self, request: EnrolmentRequest, groups: Sequence[str], utterance: Utterance
+    ) -> pb.EnrollResponse:
+        """Screened first, so that nothing is stored where that cannot be done."""
+        matches = await self._identifier.screen(TENANT, groups, utterance)
+        return messages.enroll_response(await self._enroller.add(request, utterance), matches)
+
+    async def _heard(self, audio: bytes, fmt: AudioFormat) -> Utterance:
+        """A whole recording in every space."""
+        stream = self._spaces.stream(self._current, searching=True)
+        return await stream.finish(await self._limits.decoded(audio, fmt))
+
+    def _policy(self, given: decision_pb2.DecisionPolicy, space: Space | None = None) -> Policy:
+        """The request's over what the server has for a model."""
+        model_id = (space or self._current).model_id
+        return messages.policy(given, self._defaults[model_id])
+
+    def _screening(self, config: pb.StreamingVerifyConfig) -> Screening:
+        group = config.identify_group
+        return Screening(
+            self._identifier,
+            TENANT,
+            self._policy(config.policy),
+            watchlists=watchlists.watchlists(config.watchlists, field="config.watchlists"),
+            group=group and watchlists.group_name(group, field="config.identify_group"),
+            max_candidates=config.max_candidates or 1,
         )
 
     async def _speaker(self, speaker_id: str, field: str) -> Speaker | None:
@@ -157,12 +215,14 @@ class VerificationRpc(verification_pb2_grpc.VerificationServiceServicer):
             return
         await self._store.touch(TENANT, speaker.speaker_id, decision.model_id, at=self._clock())
         await self._enroller.adapt(speaker, heard, decision)
+        await self._mover.move(speaker, heard, decision)
 
-    def _known(self, given: pb.Embedding, field: str) -> Known:
-        return self._verifier.known(
-            given.values,
-            model_id=given.model_id,
-            speech_s=given.net_speech_s or None,
-            snr_db=given.snr_db if given.HasField("snr_db") else None,
-            field=field,
-        )
+
+def _known(space: Space, given: pb.Embedding, field: str) -> Known:
+    return space.verifier.known(
+        given.values,
+        model_id=given.model_id,
+        speech_s=given.net_speech_s or None,
+        snr_db=given.snr_db if given.HasField("snr_db") else None,
+        field=field,
+    )

@@ -16,6 +16,7 @@ from sayso_server import SaysoServer
 from voices import clips
 
 from service.client import Client, Decision, RawAudio, SequentialTest
+from service.errors import InvalidArgument, NotFound
 
 MULAW = RawAudio("MULAW", 8000)
 FRAME_BYTES = 160  # 20 ms
@@ -118,6 +119,124 @@ def test_silence_is_inconclusive(enrolled: Client) -> None:
     (only,) = enrolled.verify_stream("slt", frames(b"\xff" * 16000), raw=MULAW)
     assert only.outcome == "INCONCLUSIVE"
     assert only.reasons == ("NO_SPEECH",)
+
+
+@pytest.fixture
+def staff(enrolled: Client) -> Iterator[str]:
+    enrolled.create_group("staff")
+    enrolled.add_members("staff", ["slt", "rms"])
+    yield "staff"
+    enrolled.delete_group("staff")
+
+
+def test_a_claim_watchlists_and_a_group_are_served_together(
+    enrolled: Client, call_audio: bytes, staff: str
+) -> None:
+    asked = {"watchlists": [staff], "identify_group": staff, "max_candidates": 2}
+    alone = list(enrolled.verify_stream("slt", frames(call_audio), raw=MULAW))
+    both = list(enrolled.verify_stream("slt", frames(call_audio), raw=MULAW, **asked))
+    assert [(made.outcome, made.llr) for made in both] == [
+        (made.outcome, made.llr) for made in alone
+    ]
+    whole = enrolled.identify(staff, call_audio, raw=MULAW, max_candidates=2)
+    found = both[-1].identification
+    assert found is not None
+    assert found.speaker_id == whole.speaker_id == "slt"
+    assert [match.speaker_id for match in found.candidates] == ["slt", "rms"]
+    assert [match.llr for match in found.candidates] == pytest.approx(
+        [match.llr for match in whole.candidates], abs=1e-3
+    )
+    assert found.candidates[0].llr == both[-1].llr
+    assert [match.speaker_id for match in both[-1].watchlist_matches] == ["slt"]
+    assert both[-1].reasons == ("WATCHLISTED",)
+    by_wrong_claim = list(enrolled.verify_stream("rms", frames(call_audio), raw=MULAW, **asked))
+    assert by_wrong_claim[-1].outcome == "REJECTED"
+    assert by_wrong_claim[-1].identification == found
+
+
+def test_without_a_claim_nobody_is_accepted_and_groups_are_searched(
+    enrolled: Client, call_audio: bytes, staff: str
+) -> None:
+    decisions = list(
+        enrolled.verify_stream(
+            "", frames(call_audio), raw=MULAW, watchlists=[staff], identify_group=staff
+        )
+    )
+    assert len(decisions) > 5
+    assert {decision.outcome for decision in decisions} == {"INCONCLUSIVE"}
+    assert all(decision.reasons[0] == "NO_CLAIM" for decision in decisions)
+    assert all(decision.llr is None for decision in decisions)
+    assert decisions[-1].reasons == ("NO_CLAIM", "WATCHLISTED")
+    assert decisions[-1].identification is not None
+    assert decisions[-1].identification.speaker_id == "slt"
+    (alone,) = enrolled.verify_stream("", [b"\xff" * 16000], raw=MULAW, watchlists=[staff])
+    assert alone.reasons == ("NO_CLAIM", "NO_SPEECH")
+    assert alone.watchlist_matches == ()
+    assert alone.identification is None
+
+
+def test_a_stream_without_a_claim_ends_at_its_identification(
+    enrolled: Client, call_audio: bytes, staff: str
+) -> None:
+    *early, last = enrolled.verify_stream(
+        "",
+        frames(call_audio),
+        raw=MULAW,
+        identify_group=staff,
+        sequential=SequentialTest(0.1, 0.1),
+        stop_at_decision=True,
+    )
+    assert last.identification is not None
+    assert last.identification.speaker_id == "slt"
+    assert last.identification.decision.threshold_source.startswith("sequential test")
+    whole = enrolled.identify(staff, call_audio, raw=MULAW)
+    assert last.net_speech_s < whole.decision.net_speech_s / 2
+    for decision in early:
+        assert decision.identification is not None
+        assert decision.identification.decision.reasons == ("UNDECIDED",)
+
+
+def test_a_claim_of_nobody_enrolled_leaves_the_groups_to_search(
+    enrolled: Client, call_audio: bytes, staff: str
+) -> None:
+    *_, last = enrolled.verify_stream("nobody", frames(call_audio), raw=MULAW, identify_group=staff)
+    assert last.outcome == "NOT_ENROLLED"
+    assert last.net_speech_s > 5
+    assert last.identification is not None
+    assert last.identification.speaker_id == "slt"
+
+
+def test_the_audio_of_one_who_opted_out_is_not_heard(
+    enrolled: Client, call_audio: bytes, staff: str
+) -> None:
+    enrolled.opt_out("private")
+    (only,) = enrolled.verify_stream(
+        "private", frames(call_audio), raw=MULAW, watchlists=[staff], identify_group=staff
+    )
+    assert only.outcome == "OPTED_OUT"
+    assert only.identification is None
+    whole = enrolled.verify("private", call_audio, raw=MULAW, watchlists=[staff])
+    assert whole.outcome == "OPTED_OUT"
+    assert whole.watchlist_matches == ()
+    assert whole.net_speech_s == 0
+
+
+@pytest.mark.parametrize(
+    ("asked", "error"),
+    [
+        ({}, InvalidArgument),
+        ({"identify_group": "staff", "max_candidates": 101}, InvalidArgument),
+        ({"identify_group": "line\nbreak"}, InvalidArgument),
+        ({"watchlists": [str(n) for n in range(17)]}, InvalidArgument),
+        ({"identify_group": "none such"}, NotFound),
+        ({"watchlists": ["none such"]}, NotFound),
+    ],
+)
+def test_what_cannot_be_searched_is_refused_before_any_audio(
+    enrolled: Client, staff: str, asked: dict[str, object], error: type[Exception]
+) -> None:
+    with pytest.raises(error):
+        list(enrolled.verify_stream("", [], raw=MULAW, **asked))  # type: ignore[arg-type]
 
 
 CONFIG = pb.StreamingVerifyConfig(

@@ -1,4 +1,5 @@
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -25,13 +26,16 @@ async def decisions(
     session: Session,
     vad: VoiceActivity,
     samples: Samples,
-    calibration: Calibration,
+    calibration: Calibration | None,
     policy: Policy,
+    *,
+    claim: Decision | Literal["anyone", "nobody"] = "anyone",
 ) -> list[Decision]:
     """Every decision of a call in 100 ms pieces, the last one at its end."""
     contract = replace(session.contract, calibration=calibration)
-    anyone = np.eye(contract.dimension, dtype=np.float32)[:1]
-    held = Voiceprint(contract.model_id, anyone, np.array([10], np.float32), 0.0)
+    vector = np.eye(contract.dimension, dtype=np.float32)[:1]
+    anyone = Voiceprint(contract.model_id, vector, np.array([10], np.float32), 0.0)
+    held = {"anyone": anyone, "nobody": None}[claim] if isinstance(claim, str) else claim
     async with Embedder(session, vad, max_batch=4, queue_limit=64) as embedder:
         call = Call(embedder.stream(), Verifier(contract), held, policy)
         told = [await call.hear(piece) for piece in np.split(samples, range(0, len(samples), 1600))]
@@ -71,6 +75,27 @@ async def test_undecided_evidence_ends_with_the_fixed_decision(
     assert last.outcome is Outcome.ACCEPTED
     assert last.threshold is not None
     assert "target false-match rate" in last.threshold.source
+
+
+async def test_nothing_is_decided_of_a_voice_that_nobody_claims(
+    session: Session, vad: VoiceActivity, speech: Samples
+) -> None:
+    told = await decisions(session, vad, speech, None, POLICY, claim="nobody")
+    assert len(told) > 3
+    assert all(made.reasons == (Reason.NO_CLAIM,) for made in told)
+    heard_s = [made.quality.net_speech_s for made in told]
+    assert heard_s == sorted(heard_s)
+    assert heard_s[0] > 0
+
+
+async def test_a_claim_that_needs_no_audio_stands_while_it_is_heard(
+    session: Session, vad: VoiceActivity, speech: Samples
+) -> None:
+    refused = Decision(Outcome.NOT_ENROLLED, "m", "no such speaker")
+    told = await decisions(session, vad, speech, None, POLICY, claim=refused)
+    assert len(told) > 3
+    assert {replace(made, quality=refused.quality) for made in told} == {refused}
+    assert told[-1].quality.net_speech_s > 1
 
 
 async def test_silence_never_decides(session: Session, vad: VoiceActivity) -> None:

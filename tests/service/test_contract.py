@@ -7,7 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.contract import METADATA_KEY, Calibration, Cohort, Contract, OperatingPoint
+from service.contract import (
+    METADATA_KEY,
+    Calibration,
+    Cohort,
+    Contract,
+    OperatingPoint,
+    ScoreKind,
+)
 from service.errors import ContractError
 
 FULL = Contract(
@@ -36,6 +43,20 @@ def test_it_comes_back_as_it_was_written() -> None:
     assert Contract.from_metadata(FULL.to_metadata()) == FULL
 
 
+@pytest.mark.parametrize("kind", ScoreKind)
+def test_it_says_which_score_it_was_calibrated_on(kind: ScoreKind) -> None:
+    assert FULL.calibration is not None
+    calibration = dataclasses.replace(FULL.calibration, score=kind)
+    read = Contract.from_metadata(dataclasses.replace(FULL, calibration=calibration).to_metadata())
+    assert read.calibration == calibration
+
+
+def test_a_calibration_that_does_not_say_is_one_of_cosines() -> None:
+    older = {"bias": 0, "weights": {}, "false_match": [], "fitted_on": "dev"}
+    read = Contract.from_metadata(document(calibration=older))
+    assert read.calibration == Calibration(0, {}, (), "dev", ScoreKind.COSINE)
+
+
 @given(
     st.builds(
         Contract,
@@ -53,6 +74,10 @@ def test_any_plain_contract_comes_back(contract: Contract) -> None:
 
 def test_lengths_are_told_in_seconds() -> None:
     assert (FULL.window_s, FULL.hop_s, FULL.min_speech_s) == (3.0, 1.5, 0.5)
+
+
+NORMALISED = {"bias": 0, "weights": {}, "false_match": [], "fitted_on": "", "score": "as_norm"}
+COHORT = json.loads(FULL.to_metadata()[METADATA_KEY])["cohort"]
 
 
 @pytest.mark.parametrize(
@@ -93,6 +118,9 @@ def test_lengths_are_told_in_seconds() -> None:
             ),
             "rates must fall",
         ),
+        (document(calibration={**NORMALISED, "score": "plda"}), "plda"),
+        (document(calibration=NORMALISED, cohort=None), "cohort must be there"),
+        (document(calibration=NORMALISED, cohort={**COHORT, "top_n": 1}), "top_n of 2 or more"),
         (document(cohort={"vectors": "!", "count": 1, "top_n": 1, "source": ""}), "malformed"),
     ],
 )

@@ -1,4 +1,6 @@
 import math
+import statistics
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,12 +18,14 @@ from service.decision import (
     SequentialTest,
     Threshold,
     bayes_threshold,
+    careful_threshold,
     decide,
     decide_early,
     false_match_threshold,
     inconclusive,
     shortcomings,
     threshold_for,
+    unclaimed,
 )
 from service.errors import InvalidArgument
 from service.quality import Quality
@@ -71,6 +75,48 @@ def test_a_calibration_without_points_says_so() -> None:
         false_match_threshold(Calibration(0, {}, (), "made"), 0.01)
 
 
+@pytest.mark.parametrize("rate", [0.1, 0.02, 0.001])
+def test_what_was_measured_needs_no_care(rate: float) -> None:
+    assert careful_threshold(CALIBRATION, rate) == false_match_threshold(CALIBRATION, rate)
+
+
+def test_above_the_highest_measured_rate_its_threshold_holds() -> None:
+    assert careful_threshold(CALIBRATION, 0.5) == -1.0
+
+
+def test_below_the_lowest_measured_rate_the_threshold_grows_with_the_log() -> None:
+    overconfident = replace(CALIBRATION, false_match=((0.1, 3.0), (0.001, 9.0)))
+    assert careful_threshold(overconfident, 1e-5) == pytest.approx(9.0 + math.log(100))
+    assert careful_threshold(CALIBRATION, 1e-5) == pytest.approx(math.log(1e5))
+    assert careful_threshold(replace(CALIBRATION, false_match=()), 0.5) == pytest.approx(
+        math.log(2)
+    )
+
+
+@given(
+    rates=st.lists(st.floats(1e-9, 0.999), min_size=2, max_size=2),
+    points=st.sampled_from([POINTS, POINTS[:1], ((0.1, 3.0), (0.001, 9.0)), ()]),
+)
+def test_a_rarer_match_never_needs_less(
+    rates: list[float], points: tuple[tuple[float, float], ...]
+) -> None:
+    calibration = replace(CALIBRATION, false_match=points)
+    strict, lenient = (careful_threshold(calibration, rate) for rate in sorted(rates))
+    assert strict >= lenient
+
+
+@pytest.mark.parametrize("separation", [1.0, 2.0, 4.0])
+def test_calibrated_scores_reach_a_careful_threshold_no_more_often_than_asked(
+    separation: float,
+) -> None:
+    """Exact tails: ratios of two Gaussians are Gaussian, with a mean of minus half their variance
+    over non-targets. Their threshold at 1 in 100 was measured, rarer ones were not."""
+    scores = statistics.NormalDist(-(separation**2) / 2, separation)
+    measured = replace(CALIBRATION, false_match=((0.01, scores.inv_cdf(0.99)),))
+    for rate in (1e-3, 1e-5, 1e-7):
+        assert 1 - scores.cdf(careful_threshold(measured, rate)) <= rate
+
+
 def test_a_threshold_says_where_it_came_from() -> None:
     by_rate = threshold_for(Policy(0.01, "request", DEMANDS), CALIBRATION)
     assert by_rate == Threshold(2.0, "target false-match rate 0.01 (request)")
@@ -114,6 +160,15 @@ def test_an_inconclusive_decision_says_what_is_missing() -> None:
 @pytest.mark.parametrize("reason", Reason)
 def test_every_reason_can_be_explained(reason: Reason) -> None:
     assert inconclusive((reason,), GOOD, DEMANDS, "m").explanation
+
+
+@pytest.mark.parametrize("heard", [GOOD, quality(net_speech_s=0.5)])
+def test_nobody_claimed_is_nobody_accepted_or_rejected(heard: Quality) -> None:
+    made = unclaimed(heard, DEMANDS, "m")
+    assert made.outcome is Outcome.INCONCLUSIVE
+    assert made.reasons == (Reason.NO_CLAIM, *shortcomings(heard, DEMANDS))
+    assert made.speech_needed_s == max(0.0, 2.0 - heard.net_speech_s)
+    assert made.score is None
 
 
 @pytest.mark.parametrize("values", [(0, 1, 1), (1, 1, 1), (0.5, 0, 1), (0.5, 1, math.inf)])

@@ -8,20 +8,28 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from service.contract import Calibration, Contract
-from service.decision import Decision, Demands, Outcome, Reason, Score, Threshold
+from service.contract import Calibration, Cohort, Contract, ScoreKind
+from service.decision import (
+    Decision,
+    Demands,
+    Outcome,
+    Reason,
+    Score,
+    Threshold,
+    careful_threshold,
+)
 from service.embedder import Utterance
 from service.enrolment import (
     Duplicates,
     Enroller,
     EnrolmentRequest,
+    Progress,
     Rules,
-    rare_match_threshold,
     without_outliers,
 )
 from service.errors import Aborted, FailedPrecondition
 from service.quality import Quality
-from service.scoring import l2_normalized
+from service.scoring import Scorer, l2_normalized
 from service.store import Consent, Speaker, SpeakerState, Store, Voiceprint, open_store
 from service.store.lifecycle import Retention, opted_out, undone
 
@@ -286,6 +294,61 @@ async def test_a_recording_of_several_voices_is_not_added(store: Store) -> None:
     assert (await enroller.add(ALICE, utterance(coherence=0.51))).speaker is not None
 
 
+COHORT = l2_normalized(np.random.default_rng(2).normal(0.4, 1, (40, 4)).astype(np.float32))
+NORMALISED = replace(
+    CALIBRATED,
+    calibration=replace(CALIBRATION, bias=-1.0, weights={"cosine": 2.0}, score=ScoreKind.AS_NORM),
+    cohort=Cohort(COHORT.astype("<f4").tobytes(), len(COHORT), 10, "made"),
+)
+ANGLES = np.linspace(0, 1.5, 16)
+
+
+def normalised_ratio(axis: int, angle: float) -> float:
+    enrolled, heard = utterance(axis).embedding, utterance(axis, angle=angle).embedding
+    assert enrolled is not None
+    assert heard is not None
+    return Scorer(NORMALISED).log_ratio(
+        enrolled, heard, enrol_speech_s=9.0, test_speech_s=2.0, snr_db=20.0
+    )
+
+
+async def test_a_voice_is_matched_by_the_score_of_the_calibration(store: Store) -> None:
+    enroller = make(store, contract=NORMALISED, max_vectors=50)
+    ratios = [normalised_ratio(0, angle) for angle in ANGLES]
+    assert min(ratios) < 0 < max(ratios)
+    assert [ratio >= 0 for ratio in ratios] != [2 * np.cos(a) - 1 >= 0 for a in ANGLES]
+    for number, (angle, ratio) in enumerate(zip(ANGLES, ratios, strict=True)):
+        request = EnrolmentRequest("t", f"speaker {number}")
+        await enroller.add(request, utterance(0, speech_s=9))
+        made = await enroller.add(request, utterance(0, angle=angle))
+        assert (made.speaker is not None) == (ratio >= 0), angle
+
+
+async def test_a_duplicate_is_found_by_the_score_of_the_calibration(store: Store) -> None:
+    enroller = make(store, contract=NORMALISED, duplicate_alarm_rate=0.9)
+    await enroller.add(BOB, utterance(0, speech_s=9))
+    least = careful_threshold(CALIBRATION, 0.9)
+    request = replace(ALICE, duplicates=Duplicates.REFUSE)
+    for angle in ANGLES[::-1]:
+        made = await enroller.add(replace(request, replacing=True), utterance(0, angle=angle))
+        assert (made.duplicates == ("bob",)) == (normalised_ratio(0, angle) >= least), angle
+    assert made.duplicates
+
+
+async def test_windows_cohere_by_the_score_of_the_calibration(store: Store) -> None:
+    enroller, scorer = make(store, contract=NORMALISED), Scorer(NORMALISED)
+    heard = utterance(0)
+    assert heard.embedding is not None
+    refused = []
+    for coherence in np.linspace(0.1, 1.0, 10):
+        ratio = scorer.coherence_ratio(heard.embedding, coherence)
+        made = await enroller.add(ALICE, replace(heard, coherence=coherence))
+        assert (made.reasons == (Reason.MULTIPLE_VOICES,)) == (ratio < 0), coherence
+        refused.append(ratio < 0)
+    assert True in refused
+    assert False in refused
+
+
 async def test_vectors_that_no_longer_fit_are_dropped(store: Store) -> None:
     """The first recording is noise: what follows matches it just so, and then shows it up."""
     enroller = make(store, contract=CALIBRATED, max_vectors=50)
@@ -371,13 +434,6 @@ async def test_a_search_that_cannot_be_complete_is_refused(store: Store) -> None
         await enroller.add(request, utterance())
 
 
-def test_rare_matches_are_interpolated_where_measured_and_bounded_beyond() -> None:
-    assert rare_match_threshold(CALIBRATION, 0.5) == pytest.approx(0.0)
-    assert rare_match_threshold(CALIBRATION, math.sqrt(0.001)) == pytest.approx(1.5)
-    assert rare_match_threshold(CALIBRATION, 0.01) == pytest.approx(3.0)
-    assert rare_match_threshold(CALIBRATION, 0.01 / math.e) == pytest.approx(4.0)
-
-
 async def test_an_expired_voice_counts_for_nothing(store: Store, clock: Clock) -> None:
     enroller = make(store, contract=CALIBRATED, expire_after_s=3 * YEAR_S, clock=clock)
     await enroller.add(ALICE, utterance(0, speech_s=9))
@@ -415,6 +471,19 @@ async def test_undo_goes_back_enrolment_by_enrolment(store: Store) -> None:
     assert first.voiceprints == {}
     with pytest.raises(FailedPrecondition):
         await undo(store)
+
+
+async def test_enough_speech_is_what_completes_an_enrolment(store: Store) -> None:
+    enroller = make(store)
+    await enroller.add(ALICE, utterance(speech_s=3))
+    before = await enroller.open(ALICE)
+    quality = utterance(speech_s=2).quality
+    assert enroller.enough(before, quality)
+    assert not enroller.enough(before, replace(quality, net_speech_s=1.9))
+    assert not enroller.enough(before, replace(quality, clipping=0.5))
+    assert not enroller.enough(await enroller.open(BOB), quality)
+    complete = Progress(9.0, 0.0)
+    assert not enroller.enough(complete, replace(quality, net_speech_s=0.4))
 
 
 def accepted(llr: float = 5.0, **changes: object) -> Decision:

@@ -10,8 +10,16 @@ import pytest
 from numpy.typing import NDArray
 from redis_server import RedisServer
 
-from service.contract import Calibration, Contract
-from service.decision import Costs, Demands, Outcome, Policy, Reason, bayes_threshold
+from service.contract import Calibration, Cohort, Contract, ScoreKind
+from service.decision import (
+    Costs,
+    Demands,
+    Outcome,
+    Policy,
+    Reason,
+    SequentialTest,
+    bayes_threshold,
+)
 from service.embedder import Utterance
 from service.errors import FailedPrecondition, InvalidArgument, NotFound
 from service.identification import (
@@ -23,6 +31,7 @@ from service.identification import (
 )
 from service.quality import Quality
 from service.scoring import TERMS, Measures, l2_normalized, log_likelihood_ratio
+from service.search import HALF, Traits
 from service.store import Group, Speaker, SpeakerState, Store, Voiceprint, open_store, update
 from service.store.lifecycle import Retention
 from service.verification import Verifier
@@ -426,6 +435,70 @@ async def test_a_growing_group_takes_no_more_strangers_for_members(tmp_path: Pat
     assert naively > 390
 
 
+COHORT = vectors(80, seed=20)
+NORMALISED = replace(
+    CONTRACT,
+    calibration=Calibration(
+        -4.0, {"cosine": 2.0, "cosine_log_enrol_speech": 0.2}, MEASURED, "made", ScoreKind.AS_NORM
+    ),
+    cohort=Cohort(COHORT.astype("<f4").tobytes(), len(COHORT), 20, "made"),
+)
+
+
+async def test_a_group_is_searched_by_the_normalised_score(store: Store) -> None:
+    """Against verifying with everybody, voices being such that cosines would rank otherwise."""
+    many = {f"{n:03}": vector for n, vector in enumerate(vectors(300, seed=21))}
+    hubs = l2_normalized(vectors(60, seed=22) + 2 * COHORT[:60])  # near somebody of the cohort
+    many |= {f"hub {n:02}": vector for n, vector in enumerate(hubs)}
+    await enrol(store, "callers", many)
+    verifier, differs = Verifier(NORMALISED), 0
+    async with Identifier(store, NORMALISED, policy=POLICY, retention=Retention()) as identifier:
+        for query in (*vectors(10, seed=23), *hubs[:5], *COHORT[:5]):
+            call = heard(query, noise=0.6)
+            found = await identifier.identify(T, "callers", call, POLICY, 5)
+            scores = {
+                name: verifier.verify(speaker(name, vector).voiceprints["m"], call, POLICY).score
+                for name, vector in many.items()
+            }
+            ratios = {name: score.llr for name, score in scores.items() if score is not None}
+            expected = sorted(many, key=lambda name: -ratios[name])[:5]
+            assert names(found) == expected
+            assert [match.score.llr for match in found.candidates] == [ratios[n] for n in expected]
+            assert call.embedding is not None
+            by_cosine = sorted(many, key=lambda name: -float(many[name] @ call.embedding))[:5]
+            differs += by_cosine != expected
+    assert differs > 5, "or the cohort would have made no difference"
+
+
+async def test_a_sequential_identification_waits_for_evidence(
+    store: Store, identifier: Identifier
+) -> None:
+    await enrol(store, "callers", VOICES)
+    test = SequentialTest(0.01, 0.01, max_speech_s=10.0)
+    policy = replace(POLICY, sequential=test)
+
+    async def ask(vector: Vector, **changes: float) -> Identification:
+        return await identifier.so_far(T, "callers", heard(vector, **changes), policy, 1)
+
+    sure = await ask(VOICES["alice"])
+    assert sure.decision.outcome is Outcome.ACCEPTED
+    assert sure.decision.threshold is not None
+    assert sure.decision.threshold.llr == pytest.approx(math.log(0.99 / (0.01 / 4)))
+    unlike = await ask(vectors(1, seed=31)[0])
+    assert unlike.decision.outcome is Outcome.REJECTED
+    for noise in np.arange(0.5, 2.0, 0.02):
+        between = await ask(VOICES["alice"], noise=noise)
+        if between.decision.outcome is Outcome.INCONCLUSIVE:
+            break
+    assert between.decision.reasons == (Reason.UNDECIDED,)
+    assert between.candidates
+    ended = await ask(VOICES["alice"], speech_s=10.0)
+    assert ended.decision.threshold is not None
+    assert "identification rate" in ended.decision.threshold.source
+    whole = await identifier.identify(T, "callers", heard(VOICES["alice"]), policy, 1)
+    assert "identification rate" in whole.decision.explanation
+
+
 def calibration() -> Calibration:
     assert CONTRACT.calibration is not None
     return CONTRACT.calibration
@@ -440,6 +513,12 @@ def test_a_target_rate_is_shared_among_the_candidates() -> None:
     assert made.llr == pytest.approx(5.0)
     assert "identification rate 0.01 (request), 0.001 for each of 10" in made.source
     assert "below" not in made.source
+
+
+def test_above_what_was_measured_the_highest_rate_holds_and_is_named() -> None:
+    made = threshold_among(1, replace(POLICY, criterion=0.5), calibration())
+    assert made.llr == pytest.approx(0.0)
+    assert "above the highest measured, 0.1, so by that" in made.source
 
 
 def test_costs_add_the_log_of_the_number() -> None:
@@ -479,5 +558,6 @@ def test_the_ranking_is_the_calibration(term: str) -> None:
         for enrol_s in (0.1, 0.25, 3.0, 60.0, 500.0):
             measures = Measures(cosine, enrol_s, quality.net_speech_s, 7.0)
             log_speech = TERMS["log_enrol_speech"](measures)
-            (llr,) = ranking.llrs(np.array([cosine], "f4"), np.array([log_speech], "f4"))
+            traits = Traits(np.array([[log_speech], [HALF.gain], [HALF.shift]], "f4"))
+            (llr,) = ranking.llrs(np.array([cosine], "f4"), traits)
             assert llr == pytest.approx(log_likelihood_ratio(weighed, measures), abs=1e-4)

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from service.scoring import l2_normalized
-from service.search import PRODUCTS, Codes, Hit, Query, Ranking, Voices, highest
+from service.search import HALF, PRODUCTS, Codes, Hit, Query, Ranking, Scale, Voices, highest
 
 DIMENSION = 12
 COSINE = Ranking(offset=0.0, offset_speech=0.0, slope=1.0, slope_speech=0.0)
@@ -14,10 +14,11 @@ RANKINGS = [
     COSINE,
     Ranking(offset=-3.0, offset_speech=0.4, slope=9.0, slope_speech=0.7),
     Ranking(offset=1.0, offset_speech=-2.0, slope=-5.0, slope_speech=0.0),
+    Ranking(offset=-3.0, offset_speech=0.4, slope=0.5, slope_speech=0.1, scale=Scale(8.0, 3.0)),
 ]
 
 Vector = NDArray[np.float32]
-Held = dict[int, tuple[str, Vector, float]]
+Held = dict[int, tuple[str, Vector, float, Scale]]
 
 
 def unit(chance: np.random.Generator) -> Vector:
@@ -27,10 +28,12 @@ def unit(chance: np.random.Generator) -> Vector:
 def naive(held: Held, query: Vector, ranking: Ranking, count: int) -> list[tuple[str, float]]:
     """One voice at a time, in double precision."""
     llrs = []
-    for name, voice, log_speech in held.values():
-        cosine = sum(float(a) * float(b) for a, b in zip(voice, query, strict=True))
+    for name, voice, log_speech, scale in held.values():
+        score = sum(float(a) * float(b) for a, b in zip(voice, query, strict=True))
+        if ranking.scale is not None:
+            score = sum(side.gain * score - side.shift for side in (scale, ranking.scale))
         slope = ranking.slope + ranking.slope_speech * log_speech
-        llrs.append((name, ranking.offset + ranking.offset_speech * log_speech + cosine * slope))
+        llrs.append((name, ranking.offset + ranking.offset_speech * log_speech + score * slope))
     return sorted(llrs, key=lambda pair: -pair[1])[:count]
 
 
@@ -48,7 +51,8 @@ def test_the_best_are_those_of_a_naive_search_after_any_changes(
             voices.drop(slot)
             held.pop(slot, None)
         else:
-            held[slot] = (f"speaker {slot} at {step}", unit(chance), rng.uniform(-1, 4))
+            scale = Scale(rng.uniform(5, 12), rng.uniform(0, 5))
+            held[slot] = (f"speaker {slot} at {step}", unit(chance), rng.uniform(-1, 4), scale)
             voices.put(slot, *held[slot])
         if step % 10 == 0:
             query, count = unit(chance), rng.choice([1, 3, 100])
@@ -71,6 +75,14 @@ def test_a_hit_tells_the_cosine() -> None:
     doubled = Ranking(offset=1.0, offset_speech=0.0, slope=2.0, slope_speech=0.0)
     (hit,) = voices.best(np.array([1, 0], np.float32), doubled, 1)
     assert hit == Hit("alice", pytest.approx(0.6), pytest.approx(2.2))
+
+
+def test_two_halves_are_a_cosine() -> None:
+    voices = Voices(2)
+    voices.put(5, "alice", np.array([0.6, 0.8], np.float32), 0.0)
+    halved = Ranking(offset=0.0, offset_speech=0.0, slope=1.0, slope_speech=0.0, scale=HALF)
+    query = np.array([1, 0], np.float32)
+    assert voices.best(query, halved, 1) == voices.best(query, COSINE, 1)
 
 
 def test_memory_follows_the_number_of_voices() -> None:
@@ -103,7 +115,7 @@ def crowded(chance: np.random.Generator, count: int) -> Vector:
 def test_voices_too_close_for_their_codes_are_told_apart(ranking: Ranking) -> None:
     chance = np.random.default_rng(4)
     held = {
-        slot: (str(slot), voice, chance.uniform(0, 1e-3))
+        slot: (str(slot), voice, chance.uniform(0, 1e-3), Scale(9 + chance.uniform(0, 1e-3), 1.0))
         for slot, voice in enumerate(crowded(chance, 200))
     }
     voices = Voices(DIMENSION, block_rows=64)

@@ -3,12 +3,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from service.contract import Calibration, Contract
+from evaluation import normalization
+from evaluation.normalization import Norm
+from service.contract import Calibration, Cohort, Contract, ScoreKind
 from service.decision import Decision, Demands, Outcome, Policy
 from service.embedder import Utterance
 from service.errors import FailedPrecondition, InvalidArgument
 from service.quality import Quality
-from service.scoring import l2_normalized
+from service.scoring import l2_normalized, voice
 from service.store import Speaker, SpeakerState, Voiceprint
 from service.verification import Known, Verifier
 
@@ -85,6 +87,34 @@ def test_embeddings_compare_with_a_ratio_only_where_net_speech_is_known() -> Non
     assert VERIFIER.compare(one, one).llr == pytest.approx(5.0)
     assert VERIFIER.compare(one, replace(one, speech_s=None)).llr is None
     assert Verifier(replace(CONTRACT, calibration=None)).compare(one, one).llr is None
+
+
+COHORT = l2_normalized(np.random.default_rng(1).normal(0.3, 1, (30, 4)).astype(np.float32))
+NORMALISED = replace(
+    CONTRACT,
+    calibration=Calibration(-5.0, {"cosine": 2.0}, ((0.1, 0.0),), "made", ScoreKind.AS_NORM),
+    cohort=Cohort(COHORT.astype("<f4").tobytes(), len(COHORT), 10, "made"),
+)
+
+
+def test_scores_are_normalised_where_the_calibration_was_fitted_so() -> None:
+    """Verification, a change of voice and a comparison of embeddings all by the same ratio, and
+    the cosine is told as it is."""
+    verifier, call = Verifier(NORMALISED), heard(3, 1, 1, 0)
+    assert call.embedding is not None
+    enrolled = voice(ENROLLED.vectors, ENROLLED.speech_s)
+    cosine = float(enrolled @ call.embedding)
+    sides = ((enrolled[None], np.array([0])), (call.embedding[None], np.array([0])))
+    (score,) = normalization.normalised(Norm.AS, np.array([cosine]), *sides, COHORT, top_n=10)
+    made = verifier.verify(ENROLLED, call, replace(POLICY, criterion=0.1)).score
+    assert made is not None
+    assert made.llr == pytest.approx(2 * score - 5, abs=1e-4)
+    assert made.cosine == pytest.approx(cosine)
+    assert abs(made.llr - (2 * cosine - 5)) > 0.5
+    now = Known(call.embedding, 4.0, 20.0)
+    assert verifier.score(ENROLLED, now) == made
+    assert verifier.compare(Known(enrolled, 4.0, None), now).llr == made.llr
+    assert verifier.compare(Known(enrolled, None, None), now).llr is None
 
 
 @pytest.mark.parametrize(

@@ -85,9 +85,13 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     """The voice changed during the call."""
     REASON_UNDECIDED: _Reason.ValueType  # 10
     """The evidence so far lies between the bounds of the sequential test; more speech will decide."""
+    REASON_NO_CLAIM: _Reason.ValueType  # 11
+    """No speaker is claimed, so that there is nobody to accept or reject."""
 
 class Reason(_Reason, metaclass=_ReasonEnumTypeWrapper):
-    """Why an outcome is not a plain acceptance or rejection, or why audio was not used."""
+    """Why an outcome is not a plain acceptance or rejection, why audio was not used, or what else was
+    found.
+    """
 
 REASON_UNSPECIFIED: Reason.ValueType  # 0
 REASON_NOT_ENOUGH_SPEECH: Reason.ValueType  # 1
@@ -110,6 +114,8 @@ REASON_VOICE_CHANGED: Reason.ValueType  # 9
 """The voice changed during the call."""
 REASON_UNDECIDED: Reason.ValueType  # 10
 """The evidence so far lies between the bounds of the sequential test; more speech will decide."""
+REASON_NO_CLAIM: Reason.ValueType  # 11
+"""No speaker is claimed, so that there is nobody to accept or reject."""
 Global___Reason: _TypeAlias = Reason  # noqa: Y015
 
 @_typing.final

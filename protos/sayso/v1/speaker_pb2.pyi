@@ -502,3 +502,62 @@ class ConfirmEnrollmentResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ConfirmEnrollmentResponse: _TypeAlias = ConfirmEnrollmentResponse  # noqa: Y015
+
+@_typing.final
+class GetMigrationRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetMigrationRequest: _TypeAlias = GetMigrationRequest  # noqa: Y015
+
+@_typing.final
+class GetMigrationResponse(_message.Message):
+    """Of the speakers who are ENROLLED or UNCONFIRMED each is counted once, as `moved`, `waiting` or
+    `stranded`.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_ID_FIELD_NUMBER: _builtins.int
+    PREVIOUS_MODEL_ID_FIELD_NUMBER: _builtins.int
+    MOVED_FIELD_NUMBER: _builtins.int
+    WAITING_FIELD_NUMBER: _builtins.int
+    BEGUN_FIELD_NUMBER: _builtins.int
+    STRANDED_FIELD_NUMBER: _builtins.int
+    model_id: _builtins.str
+    """The model that new voiceprints are made with."""
+    previous_model_id: _builtins.str
+    """The model whose voiceprints are still accepted; empty when there is none."""
+    moved: _builtins.int
+    """Speakers who are compared in the space of `model_id`."""
+    waiting: _builtins.int
+    """Speakers who are compared in the space of `previous_model_id` until they are moved."""
+    begun: _builtins.int
+    """Of `waiting`, those with some speech of `model_id`, not yet enough to be compared with."""
+    stranded: _builtins.int
+    """Speakers with voiceprints of other models only, who have to enrol again."""
+    def __init__(
+        self,
+        *,
+        model_id: _builtins.str = ...,
+        previous_model_id: _builtins.str = ...,
+        moved: _builtins.int = ...,
+        waiting: _builtins.int = ...,
+        begun: _builtins.int = ...,
+        stranded: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["begun", b"begun", "model_id", b"model_id", "moved", b"moved", "previous_model_id", b"previous_model_id", "stranded", b"stranded", "waiting", b"waiting"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetMigrationResponse: _TypeAlias = GetMigrationResponse  # noqa: Y015

@@ -66,6 +66,11 @@ class SpeakerServiceStub:
                 request_serializer=sayso_dot_v1_dot_speaker__pb2.ConfirmEnrollmentRequest.SerializeToString,
                 response_deserializer=sayso_dot_v1_dot_speaker__pb2.ConfirmEnrollmentResponse.FromString,
                 _registered_method=True)
+        self.GetMigration = channel.unary_unary(
+                '/sayso.v1.SpeakerService/GetMigration',
+                request_serializer=sayso_dot_v1_dot_speaker__pb2.GetMigrationRequest.SerializeToString,
+                response_deserializer=sayso_dot_v1_dot_speaker__pb2.GetMigrationResponse.FromString,
+                _registered_method=True)
 
 
 class SpeakerServiceServicer:
@@ -118,6 +123,14 @@ class SpeakerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetMigration(self, request, context):
+        """Says how far the speakers have moved from the previous model's voiceprints to those of the
+        current one. Reads every speaker, so takes as long as listing them all.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_SpeakerServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -150,6 +163,11 @@ def add_SpeakerServiceServicer_to_server(servicer, server):
                     servicer.ConfirmEnrollment,
                     request_deserializer=sayso_dot_v1_dot_speaker__pb2.ConfirmEnrollmentRequest.FromString,
                     response_serializer=sayso_dot_v1_dot_speaker__pb2.ConfirmEnrollmentResponse.SerializeToString,
+            ),
+            'GetMigration': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetMigration,
+                    request_deserializer=sayso_dot_v1_dot_speaker__pb2.GetMigrationRequest.FromString,
+                    response_serializer=sayso_dot_v1_dot_speaker__pb2.GetMigrationResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -316,6 +334,33 @@ class SpeakerService:
             '/sayso.v1.SpeakerService/ConfirmEnrollment',
             sayso_dot_v1_dot_speaker__pb2.ConfirmEnrollmentRequest.SerializeToString,
             sayso_dot_v1_dot_speaker__pb2.ConfirmEnrollmentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetMigration(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sayso.v1.SpeakerService/GetMigration',
+            sayso_dot_v1_dot_speaker__pb2.GetMigrationRequest.SerializeToString,
+            sayso_dot_v1_dot_speaker__pb2.GetMigrationResponse.FromString,
             options,
             channel_credentials,
             insecure,

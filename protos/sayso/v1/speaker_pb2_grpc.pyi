@@ -52,6 +52,10 @@ class SpeakerServiceStub:
     """An operator's confirmation that releases an enrolment for first use. FAILED_PRECONDITION unless
     the speaker is UNCONFIRMED.
     """
+    GetMigration: _grpc.UnaryUnaryMultiCallable[_speaker_pb2.GetMigrationRequest, _speaker_pb2.GetMigrationResponse]
+    """Says how far the speakers have moved from the previous model's voiceprints to those of the
+    current one. Reads every speaker, so takes as long as listing them all.
+    """
 
 @_typing.type_check_only
 class SpeakerServiceAsyncStub(SpeakerServiceStub):
@@ -76,6 +80,10 @@ class SpeakerServiceAsyncStub(SpeakerServiceStub):
     ConfirmEnrollment: _aio.UnaryUnaryMultiCallable[_speaker_pb2.ConfirmEnrollmentRequest, _speaker_pb2.ConfirmEnrollmentResponse]  # type: ignore[assignment]
     """An operator's confirmation that releases an enrolment for first use. FAILED_PRECONDITION unless
     the speaker is UNCONFIRMED.
+    """
+    GetMigration: _aio.UnaryUnaryMultiCallable[_speaker_pb2.GetMigrationRequest, _speaker_pb2.GetMigrationResponse]  # type: ignore[assignment]
+    """Says how far the speakers have moved from the previous model's voiceprints to those of the
+    current one. Reads every speaker, so takes as long as listing them all.
     """
 
 class SpeakerServiceServicer:
@@ -128,6 +136,15 @@ class SpeakerServiceServicer:
     ) -> _typing.Union[_speaker_pb2.ConfirmEnrollmentResponse, _abc.Awaitable[_speaker_pb2.ConfirmEnrollmentResponse]]:
         """An operator's confirmation that releases an enrolment for first use. FAILED_PRECONDITION unless
         the speaker is UNCONFIRMED.
+        """
+
+    def GetMigration(
+        self,
+        request: _speaker_pb2.GetMigrationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_speaker_pb2.GetMigrationResponse, _abc.Awaitable[_speaker_pb2.GetMigrationResponse]]:
+        """Says how far the speakers have moved from the previous model's voiceprints to those of the
+        current one. Reads every speaker, so takes as long as listing them all.
         """
 
 def add_SpeakerServiceServicer_to_server(servicer: SpeakerServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

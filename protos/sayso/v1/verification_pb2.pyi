@@ -118,6 +118,8 @@ class EnrollConfig(_message.Message):
     ETAG_FIELD_NUMBER: _builtins.int
     DUPLICATES_FIELD_NUMBER: _builtins.int
     REQUIRE_CONFIRMATION_FIELD_NUMBER: _builtins.int
+    WATCHLISTS_FIELD_NUMBER: _builtins.int
+    STOP_WHEN_COMPLETE_FIELD_NUMBER: _builtins.int
     speaker_id: _builtins.str
     """See Speaker.speaker_id."""
     replace: _builtins.bool
@@ -130,6 +132,11 @@ class EnrollConfig(_message.Message):
     """
     require_confirmation: _builtins.bool
     """Asks for ConfirmEnrollment before first use, also where the server's setting does not."""
+    stop_when_complete: _builtins.bool
+    """Ends the stream once the speaker's net speech, with that of this stream, is enough: it is stored,
+    `done` is answered and no more audio is read. Left out, audio is taken until the client
+    half-closes. WAV, FLAC and Ogg are decoded when they are whole, so are always read to the end.
+    """
     @_builtins.property
     def audio(self) -> _audio_pb2.AudioConfig: ...
     @_builtins.property
@@ -138,6 +145,12 @@ class EnrollConfig(_message.Message):
 
     @_builtins.property
     def consent(self) -> _speaker_pb2.Consent: ...
+    @_builtins.property
+    def watchlists(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Names of groups to screen the voice against, at most 16, by the server's default policy. A match
+        is answered and does not keep the voice from being enrolled.
+        """
+
     def __init__(
         self,
         *,
@@ -149,10 +162,12 @@ class EnrollConfig(_message.Message):
         etag: _builtins.str = ...,
         duplicates: Global___DuplicatePolicy.ValueType = ...,
         require_confirmation: _builtins.bool = ...,
+        watchlists: _abc.Iterable[_builtins.str] | None = ...,
+        stop_when_complete: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["audio", b"audio", "consent", b"consent"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio", b"audio", "consent", b"consent", "duplicates", b"duplicates", "etag", b"etag", "metadata", b"metadata", "replace", b"replace", "require_confirmation", b"require_confirmation", "speaker_id", b"speaker_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio", b"audio", "consent", b"consent", "duplicates", b"duplicates", "etag", b"etag", "metadata", b"metadata", "replace", b"replace", "require_confirmation", b"require_confirmation", "speaker_id", b"speaker_id", "stop_when_complete", b"stop_when_complete", "watchlists", b"watchlists"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -198,6 +213,7 @@ class EnrollResponse(_message.Message):
     EXPLANATION_FIELD_NUMBER: _builtins.int
     SPEAKER_FIELD_NUMBER: _builtins.int
     DUPLICATE_SPEAKER_IDS_FIELD_NUMBER: _builtins.int
+    WATCHLIST_MATCHES_FIELD_NUMBER: _builtins.int
     done: _builtins.bool
     """Set on the last response only."""
     stored: _builtins.bool
@@ -224,6 +240,12 @@ class EnrollResponse(_message.Message):
     def duplicate_speaker_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Other speakers who have this voice, the likeliest first; on the last response."""
 
+    @_builtins.property
+    def watchlist_matches(self) -> _containers.RepeatedCompositeFieldContainer[_watchlist_pb2.GroupMatch]:
+        """Members of `EnrollConfig.watchlists` whom the voice matches, by falling log-likelihood ratio; on
+        the last response, whose `reasons` then hold REASON_WATCHLISTED, whether stored or not.
+        """
+
     def __init__(
         self,
         *,
@@ -235,10 +257,11 @@ class EnrollResponse(_message.Message):
         explanation: _builtins.str = ...,
         speaker: _speaker_pb2.Speaker | None = ...,
         duplicate_speaker_ids: _abc.Iterable[_builtins.str] | None = ...,
+        watchlist_matches: _abc.Iterable[_watchlist_pb2.GroupMatch] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["progress", b"progress", "quality", b"quality", "speaker", b"speaker"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["done", b"done", "duplicate_speaker_ids", b"duplicate_speaker_ids", "explanation", b"explanation", "progress", b"progress", "quality", b"quality", "reasons", b"reasons", "speaker", b"speaker", "stored", b"stored"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["done", b"done", "duplicate_speaker_ids", b"duplicate_speaker_ids", "explanation", b"explanation", "progress", b"progress", "quality", b"quality", "reasons", b"reasons", "speaker", b"speaker", "stored", b"stored", "watchlist_matches", b"watchlist_matches"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -346,9 +369,13 @@ class VerifyResponse(_message.Message):
     DECISION_FIELD_NUMBER: _builtins.int
     WATCHLIST_MATCHES_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def decision(self) -> _decision_pb2.Decision: ...
+    def decision(self) -> _decision_pb2.Decision:
+        """With REASON_WATCHLISTED when there are `watchlist_matches`."""
+
     @_builtins.property
-    def watchlist_matches(self) -> _containers.RepeatedCompositeFieldContainer[_watchlist_pb2.GroupMatch]: ...
+    def watchlist_matches(self) -> _containers.RepeatedCompositeFieldContainer[_watchlist_pb2.GroupMatch]:
+        """By falling log-likelihood ratio."""
+
     def __init__(
         self,
         *,
@@ -374,20 +401,29 @@ class StreamingVerifyConfig(_message.Message):
     IDENTIFY_GROUP_FIELD_NUMBER: _builtins.int
     STOP_AT_DECISION_FIELD_NUMBER: _builtins.int
     CONTINUOUS_FIELD_NUMBER: _builtins.int
+    MAX_CANDIDATES_FIELD_NUMBER: _builtins.int
     speaker_id: _builtins.str
-    """The claimed identity. Empty: only watchlists and `identify_group` are served."""
+    """The claimed identity. Empty: only watchlists and `identify_group` are served, of which there must
+    be one.
+    """
     identify_group: _builtins.str
     """Also identify within this group."""
     stop_at_decision: _builtins.bool
-    """End the stream at the first conclusive decision."""
+    """End the stream at the first conclusive decision: on the claimed speaker or, where none is
+    claimed, at the first conclusive `identification`. Watchlists alone never end it.
+    """
     continuous: _builtins.bool
     """Keep scoring after the decision and report a change of voice."""
+    max_candidates: _builtins.int
+    """Candidates to answer from `identify_group`, 1 to 100. 0 means 1."""
     @_builtins.property
     def audio(self) -> _audio_pb2.AudioConfig: ...
     @_builtins.property
     def policy(self) -> _decision_pb2.DecisionPolicy: ...
     @_builtins.property
-    def watchlists(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def watchlists(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Names of groups to screen the voice against, at most 16."""
+
     def __init__(
         self,
         *,
@@ -398,10 +434,11 @@ class StreamingVerifyConfig(_message.Message):
         identify_group: _builtins.str = ...,
         stop_at_decision: _builtins.bool = ...,
         continuous: _builtins.bool = ...,
+        max_candidates: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["audio", b"audio", "policy", b"policy"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio", b"audio", "continuous", b"continuous", "identify_group", b"identify_group", "policy", b"policy", "speaker_id", b"speaker_id", "stop_at_decision", b"stop_at_decision", "watchlists", b"watchlists"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio", b"audio", "continuous", b"continuous", "identify_group", b"identify_group", "max_candidates", b"max_candidates", "policy", b"policy", "speaker_id", b"speaker_id", "stop_at_decision", b"stop_at_decision", "watchlists", b"watchlists"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -443,16 +480,30 @@ class StreamingVerifyResponse(_message.Message):
     DECISION_FIELD_NUMBER: _builtins.int
     WATCHLIST_MATCHES_FIELD_NUMBER: _builtins.int
     CANDIDATES_FIELD_NUMBER: _builtins.int
+    IDENTIFICATION_FIELD_NUMBER: _builtins.int
     done: _builtins.bool
     """Set on the last response only."""
     @_builtins.property
     def decision(self) -> _decision_pb2.Decision:
-        """The decision as it stands."""
+        """The decision on the claimed speaker as it stands. With REASON_WATCHLISTED when there are
+        `watchlist_matches`. Where no speaker is claimed it is OUTCOME_INCONCLUSIVE with REASON_NO_CLAIM,
+        and with the reasons, where there are any, why the audio cannot be searched for yet.
+        """
 
     @_builtins.property
-    def watchlist_matches(self) -> _containers.RepeatedCompositeFieldContainer[_watchlist_pb2.GroupMatch]: ...
+    def watchlist_matches(self) -> _containers.RepeatedCompositeFieldContainer[_watchlist_pb2.GroupMatch]:
+        """Members of `watchlists` whom the voice matches as it stands, by falling log-likelihood ratio."""
+
     @_builtins.property
-    def candidates(self) -> _containers.RepeatedCompositeFieldContainer[_watchlist_pb2.GroupMatch]: ...
+    def candidates(self) -> _containers.RepeatedCompositeFieldContainer[_watchlist_pb2.GroupMatch]:
+        """Members of `identify_group` who come nearest, by falling log-likelihood ratio."""
+
+    @_builtins.property
+    def identification(self) -> _decision_pb2.Decision:
+        """Set with `identify_group`. ACCEPTED: the first candidate is speaking. REJECTED: none of the
+        group is. It follows the policy corrected for the size of the group, its sequential test too.
+        """
+
     def __init__(
         self,
         *,
@@ -460,10 +511,11 @@ class StreamingVerifyResponse(_message.Message):
         decision: _decision_pb2.Decision | None = ...,
         watchlist_matches: _abc.Iterable[_watchlist_pb2.GroupMatch] | None = ...,
         candidates: _abc.Iterable[_watchlist_pb2.GroupMatch] | None = ...,
+        identification: _decision_pb2.Decision | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["decision", b"decision"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["decision", b"decision", "identification", b"identification"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["candidates", b"candidates", "decision", b"decision", "done", b"done", "watchlist_matches", b"watchlist_matches"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["candidates", b"candidates", "decision", b"decision", "done", b"done", "identification", b"identification", "watchlist_matches", b"watchlist_matches"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

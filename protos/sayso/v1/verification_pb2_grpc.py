@@ -85,7 +85,9 @@ class VerificationServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def BatchEnroll(self, request_iterator, context):
-        """Enrols many recordings on one stream, with a result for each.
+        """Enrols many recordings on one stream, with a result for each: side by side, those of one speaker
+        in their order, answered as they are ready. One that fails ends nothing. One that the voice holds
+        already is answered as stored and not added again, so that what got no answer can be sent again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

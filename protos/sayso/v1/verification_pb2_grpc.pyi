@@ -38,7 +38,10 @@ class VerificationServiceStub:
     arrives; the last response has `done` set and is sent when the enrolment is stored durably.
     """
     BatchEnroll: _grpc.StreamStreamMultiCallable[_verification_pb2.BatchEnrollRequest, _verification_pb2.BatchEnrollResponse]
-    """Enrols many recordings on one stream, with a result for each."""
+    """Enrols many recordings on one stream, with a result for each: side by side, those of one speaker
+    in their order, answered as they are ready. One that fails ends nothing. One that the voice holds
+    already is answered as stored and not added again, so that what got no answer can be sent again.
+    """
     Verify: _grpc.UnaryUnaryMultiCallable[_verification_pb2.VerifyRequest, _verification_pb2.VerifyResponse]
     """Decides whether a recording is the enrolled voice."""
     StreamingVerify: _grpc.StreamStreamMultiCallable[_verification_pb2.StreamingVerifyRequest, _verification_pb2.StreamingVerifyResponse]
@@ -60,7 +63,10 @@ class VerificationServiceAsyncStub(VerificationServiceStub):
     arrives; the last response has `done` set and is sent when the enrolment is stored durably.
     """
     BatchEnroll: _aio.StreamStreamMultiCallable[_verification_pb2.BatchEnrollRequest, _verification_pb2.BatchEnrollResponse]  # type: ignore[assignment]
-    """Enrols many recordings on one stream, with a result for each."""
+    """Enrols many recordings on one stream, with a result for each: side by side, those of one speaker
+    in their order, answered as they are ready. One that fails ends nothing. One that the voice holds
+    already is answered as stored and not added again, so that what got no answer can be sent again.
+    """
     Verify: _aio.UnaryUnaryMultiCallable[_verification_pb2.VerifyRequest, _verification_pb2.VerifyResponse]  # type: ignore[assignment]
     """Decides whether a recording is the enrolled voice."""
     StreamingVerify: _aio.StreamStreamMultiCallable[_verification_pb2.StreamingVerifyRequest, _verification_pb2.StreamingVerifyResponse]  # type: ignore[assignment]
@@ -89,7 +95,10 @@ class VerificationServiceServicer:
         request_iterator: _MaybeAsyncIterator[_verification_pb2.BatchEnrollRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_verification_pb2.BatchEnrollResponse], _abc.AsyncIterator[_verification_pb2.BatchEnrollResponse]]:
-        """Enrols many recordings on one stream, with a result for each."""
+        """Enrols many recordings on one stream, with a result for each: side by side, those of one speaker
+        in their order, answered as they are ready. One that fails ends nothing. One that the voice holds
+        already is answered as stored and not added again, so that what got no answer can be sent again.
+        """
 
     def Verify(
         self,

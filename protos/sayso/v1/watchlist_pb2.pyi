@@ -56,12 +56,15 @@ class GroupMatch(_message.Message):
     SPEAKER_ID_FIELD_NUMBER: _builtins.int
     COSINE_FIELD_NUMBER: _builtins.int
     LLR_FIELD_NUMBER: _builtins.int
+    MODEL_ID_FIELD_NUMBER: _builtins.int
     group: _builtins.str
     speaker_id: _builtins.str
     cosine: _builtins.float
     """Cosine similarity, -1 to 1."""
     llr: _builtins.float
     """Calibrated log-likelihood ratio, natural log."""
+    model_id: _builtins.str
+    """In whose space the cosine is, and by whose calibration the ratio."""
     def __init__(
         self,
         *,
@@ -69,10 +72,11 @@ class GroupMatch(_message.Message):
         speaker_id: _builtins.str = ...,
         cosine: _builtins.float = ...,
         llr: _builtins.float = ...,
+        model_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cosine", b"cosine", "group", b"group", "llr", b"llr", "speaker_id", b"speaker_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cosine", b"cosine", "group", b"group", "llr", b"llr", "model_id", b"model_id", "speaker_id", b"speaker_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -17,8 +17,10 @@ from service.decision import (
 )
 from service.enrolment import Duplicates, Enrolment, Progress
 from service.errors import InvalidArgument
+from service.identification import Identification, Match
 from service.quality import Quality
 from service.rpc import messages
+from service.screening import Findings
 from service.store import Consent, Speaker, SpeakerState
 
 DEFAULT = Policy(0.01, "model", Demands(1.0, 0.0, 0.1))
@@ -72,6 +74,38 @@ def test_every_domain_value_has_its_message() -> None:
         name.removeprefix("SPEAKER_STATE_")
         for name in speaker_pb2.SpeakerState.DESCRIPTOR.values_by_name
     }
+
+
+MATCH = Match("fraud", "mallory", Score(0.5, 3.0))
+
+
+def test_a_watchlist_is_a_reason_and_changes_no_outcome() -> None:
+    decision = Decision(Outcome.REJECTED, "m", "too far", reasons=(Reason.VOICE_CHANGED,))
+    plain, made = messages.verify_response(decision), messages.verify_response(decision, [MATCH])
+    assert made.decision.outcome == plain.decision.outcome
+    assert list(made.decision.reasons) == [
+        decision_pb2.REASON_VOICE_CHANGED,
+        decision_pb2.REASON_WATCHLISTED,
+    ]
+    assert made.decision.explanation == "too far; the voice matches a watchlist"
+    (match,) = made.watchlist_matches
+    assert (match.group, match.speaker_id, match.llr) == ("fraud", "mallory", 3.0)
+    assert plain.decision.explanation == "too far"
+
+
+def test_a_call_tells_of_the_claim_of_watchlists_and_of_the_group() -> None:
+    claim = Decision(Outcome.ACCEPTED, "m", "near enough")
+    found = Identification(Decision(Outcome.REJECTED, "m", "nobody"), (MATCH,))
+    made = messages.call_response(claim, Findings((MATCH,), found), done=True)
+    assert made.decision.outcome == decision_pb2.OUTCOME_ACCEPTED
+    assert list(made.decision.reasons) == [decision_pb2.REASON_WATCHLISTED]
+    assert made.identification.outcome == decision_pb2.OUTCOME_REJECTED
+    assert not made.identification.reasons
+    assert [match.speaker_id for match in made.candidates] == ["mallory"]
+    nothing = messages.call_response(claim, Findings(), done=False)
+    assert not nothing.HasField("identification")
+    assert not nothing.candidates
+    assert not nothing.decision.reasons
 
 
 def test_a_compared_decision_carries_its_scores() -> None:

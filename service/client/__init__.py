@@ -1,0 +1,55 @@
+"""The client that an integrator imports; needs only grpcio and the `sayso.v1` messages.
+
+with Client("127.0.0.1:50051") as sayso:
+    sayso.enroll("alice", Path("alice.wav"))
+    print(sayso.verify("alice", Path("call.wav")).outcome)
+"""
+
+from service.client.groups import Groups
+from service.client.messages import MAX_CHUNK_BYTES
+from service.client.speakers import Speakers
+from service.client.values import (
+    BatchItem,
+    BatchResult,
+    Decision,
+    Duplicates,
+    Embedding,
+    Enrollment,
+    Group,
+    Identification,
+    Match,
+    Migration,
+    Outcome,
+    RawAudio,
+    SequentialTest,
+    Speaker,
+)
+from service.client.voices import Voices
+
+__all__ = [
+    "MAX_CHUNK_BYTES",
+    "BatchItem",
+    "BatchResult",
+    "Client",
+    "Decision",
+    "Duplicates",
+    "Embedding",
+    "Enrollment",
+    "Group",
+    "Identification",
+    "Match",
+    "Migration",
+    "Outcome",
+    "RawAudio",
+    "SequentialTest",
+    "Speaker",
+]
+
+
+class Client(Voices, Speakers, Groups):
+    """A connection to a Sayso server.
+
+    `audio` is the bytes of a WAV, FLAC or Ogg file or the path of one; for raw samples say so with
+    `raw`; `channel` picks the caller's side of a two-channel recording. Failures are raised as the
+    classes of `service.errors`; too little speech is a decision, not a failure.
+    """

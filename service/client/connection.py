@@ -1,0 +1,53 @@
+"""One channel to a server, the stubs on it, and how a call is made."""
+
+from types import TracebackType
+from typing import Any, Self
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from sayso.v1 import speaker_pb2_grpc, verification_pb2_grpc, watchlist_pb2_grpc
+
+from service.client.statuses import raise_error
+
+_MAX_MESSAGE_BYTES = 64 * 2**20
+
+
+class Connection:
+    """Closed on leaving; `timeout_s` is the deadline of every call but a live one."""
+
+    def __init__(self, address: str = "127.0.0.1:50051", *, timeout_s: float = 30.0) -> None:
+        options = [("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES)]
+        self._channel = grpc.insecure_channel(address, options=options)
+        self._voices = verification_pb2_grpc.VerificationServiceStub(self._channel)
+        self._speakers = speaker_pb2_grpc.SpeakerServiceStub(self._channel)
+        self._groups = watchlist_pb2_grpc.WatchlistServiceStub(self._channel)
+        self._health: Any = health_pb2_grpc.HealthStub(self._channel)
+        self._timeout_s = timeout_s
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._channel.close()
+
+    def ready(self) -> bool:
+        """Whether the server is there, its model loaded and its store reachable."""
+        try:
+            reply = self._health.Check(health_pb2.HealthCheckRequest(), timeout=self._timeout_s)
+        except grpc.RpcError:
+            return False
+        return bool(reply.status == health_pb2.HealthCheckResponse.SERVING)
+
+    def _call(self, method: Any, request: Any) -> Any:
+        try:
+            return method(request, timeout=self._timeout_s)
+        except grpc.RpcError as error:
+            raise_error(error)

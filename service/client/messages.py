@@ -1,0 +1,193 @@
+"""Values to protobuf messages and back."""
+
+import dataclasses
+import itertools
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from sayso.v1 import audio_pb2, decision_pb2, speaker_pb2, verification_pb2, watchlist_pb2
+
+from service.client.values import (
+    BatchItem,
+    Decision,
+    Embedding,
+    Enrollment,
+    Group,
+    Identification,
+    Match,
+    RawAudio,
+    SequentialTest,
+    Speaker,
+)
+
+MAX_CHUNK_BYTES = 15 * 1024
+"""The most audio that one stream message may carry."""
+
+_MAX_SPEAKERS_AT_ONCE = 1000
+
+
+def audio_bytes(audio: bytes | Path) -> bytes:
+    return audio.read_bytes() if isinstance(audio, Path) else audio
+
+
+def audio_config(raw: RawAudio | None, channel: int) -> audio_pb2.AudioConfig:
+    if raw is None:
+        return audio_pb2.AudioConfig(channel=channel)
+    return audio_pb2.AudioConfig(
+        encoding=audio_pb2.AudioEncoding.Value(f"AUDIO_ENCODING_{raw.encoding}"),
+        sample_rate=raw.sample_rate,
+        channels=raw.channels,
+        channel=channel,
+    )
+
+
+def policy(
+    target_false_match_rate: float | None, sequential: SequentialTest | None
+) -> decision_pb2.DecisionPolicy:
+    policy = decision_pb2.DecisionPolicy()
+    if target_false_match_rate is not None:
+        policy.target_false_match_rate = target_false_match_rate
+    if sequential is not None:
+        policy.sequential.CopyFrom(
+            decision_pb2.SequentialTest(
+                false_match_rate=sequential.false_match_rate,
+                false_non_match_rate=sequential.false_non_match_rate,
+                max_net_speech_s=sequential.max_net_speech_s,
+            )
+        )
+    return policy
+
+
+def enroll_config(item: BatchItem) -> verification_pb2.EnrollConfig:
+    return verification_pb2.EnrollConfig(
+        speaker_id=item.speaker_id,
+        audio=audio_config(item.raw, item.channel),
+        replace=item.replace,
+        metadata=item.metadata,
+        consent=consent(item.consent),
+        require_confirmation=item.require_confirmation,
+        duplicates=verification_pb2.DuplicatePolicy.Value(
+            f"DUPLICATE_POLICY_{item.duplicates or 'UNSPECIFIED'}"
+        ),
+        etag=item.etag,
+        watchlists=item.watchlists,
+    )
+
+
+def enroll_requests(
+    config: verification_pb2.EnrollConfig, chunks: Iterable[bytes]
+) -> Iterator[verification_pb2.EnrollRequest]:
+    yield verification_pb2.EnrollRequest(config=config)
+    for chunk in chunks:
+        for piece in _pieces(chunk):
+            yield verification_pb2.EnrollRequest(audio=piece)
+
+
+def call_requests(
+    config: verification_pb2.StreamingVerifyConfig, chunks: Iterable[bytes]
+) -> Iterator[verification_pb2.StreamingVerifyRequest]:
+    yield verification_pb2.StreamingVerifyRequest(config=config)
+    for chunk in chunks:
+        for piece in _pieces(chunk):
+            yield verification_pb2.StreamingVerifyRequest(audio=piece)
+
+
+def _pieces(audio: bytes) -> Iterator[bytes]:
+    return (audio[at : at + MAX_CHUNK_BYTES] for at in range(0, len(audio), MAX_CHUNK_BYTES))
+
+
+def embedding_message(embedding: Embedding) -> verification_pb2.Embedding:
+    return verification_pb2.Embedding(
+        model_id=embedding.model_id,
+        values=embedding.values,
+        net_speech_s=embedding.net_speech_s,
+    )
+
+
+def reasons(reasons: Iterable[Any]) -> tuple[str, ...]:
+    return tuple(decision_pb2.Reason.Name(reason).removeprefix("REASON_") for reason in reasons)
+
+
+def decision(
+    made: decision_pb2.Decision, watchlist_matches: Iterable[watchlist_pb2.GroupMatch] = ()
+) -> Decision:
+    compared = made.HasField("threshold")
+    outcome: Any = decision_pb2.Outcome.Name(made.outcome).removeprefix("OUTCOME_")
+    return Decision(
+        outcome=outcome,
+        explanation=made.explanation,
+        reasons=reasons(made.reasons),
+        cosine=made.cosine if compared else None,
+        llr=made.llr if compared else None,
+        threshold_llr=made.threshold.llr if compared else None,
+        threshold_source=made.threshold.source,
+        net_speech_s=made.quality.net_speech_s,
+        snr_db=made.quality.snr_db if made.quality.HasField("snr_db") else None,
+        speech_needed_s=made.speech_needed_s,
+        model_id=made.model_id,
+        watchlist_matches=tuple(map(match, watchlist_matches)),
+    )
+
+
+def call_decision(response: verification_pb2.StreamingVerifyResponse) -> Decision:
+    made = decision(response.decision, response.watchlist_matches)
+    if not response.HasField("identification"):
+        return made
+    candidates = tuple(map(match, response.candidates))
+    found = Identification(decision(response.identification), candidates)
+    return dataclasses.replace(made, identification=found)
+
+
+def enrollment(last: verification_pb2.EnrollResponse) -> Enrollment:
+    return Enrollment(
+        stored=last.stored,
+        explanation=last.explanation,
+        reasons=reasons(last.reasons),
+        net_speech_s=last.progress.net_speech_s,
+        speech_needed_s=last.progress.speech_needed_s,
+        speaker=speaker(last.speaker) if last.HasField("speaker") else None,
+        duplicates=tuple(last.duplicate_speaker_ids),
+        watchlist_matches=tuple(map(match, last.watchlist_matches)),
+        done=last.done,
+    )
+
+
+def speaker(speaker: speaker_pb2.Speaker) -> Speaker:
+    return Speaker(
+        speaker_id=speaker.speaker_id,
+        state=speaker_pb2.SpeakerState.Name(speaker.state).removeprefix("SPEAKER_STATE_"),
+        net_speech_s=speaker.progress.net_speech_s,
+        speech_needed_s=speaker.progress.speech_needed_s,
+        model_ids=tuple(voiceprint.model_id for voiceprint in speaker.voiceprints),
+        metadata=dict(speaker.metadata),
+        etag=speaker.etag,
+        consent=speaker.consent.reference if speaker.HasField("consent") else None,
+        consented_at=_time(speaker.consent, "time"),
+        opted_out_at=_time(speaker, "opt_out_time"),
+        expires_at=_time(speaker, "expire_time"),
+        undo_levels=speaker.undo_levels,
+    )
+
+
+def consent(reference: str | None) -> speaker_pb2.Consent | None:
+    return None if reference is None else speaker_pb2.Consent(reference=reference)
+
+
+def _time(message: Any, field: str) -> datetime | None:
+    return getattr(message, field).ToDatetime(tzinfo=UTC) if message.HasField(field) else None
+
+
+def thousands(values: Iterable[str]) -> Iterator[tuple[str, ...]]:
+    remaining = iter(values)
+    while some := tuple(itertools.islice(remaining, _MAX_SPEAKERS_AT_ONCE)):
+        yield some
+
+
+def group(group: watchlist_pb2.Group) -> Group:
+    return Group(group.name, group.description, group.members)
+
+
+def match(match: watchlist_pb2.GroupMatch) -> Match:
+    return Match(match.group, match.speaker_id, match.cosine, match.llr, match.model_id)

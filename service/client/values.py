@@ -1,0 +1,186 @@
+"""What is sent to a server and what it answers, as plain values without protobuf."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Literal
+
+Outcome = Literal["ACCEPTED", "REJECTED", "INCONCLUSIVE", "NOT_ENROLLED", "OPTED_OUT", "EXPIRED"]
+Duplicates = Literal["ALLOW", "FLAG", "REFUSE"]
+
+
+@dataclass(frozen=True, slots=True)
+class RawAudio:
+    """How to read audio without a header: `encoding` is LINEAR16, MULAW or ALAW."""
+
+    encoding: Literal["LINEAR16", "MULAW", "ALAW"]
+    sample_rate: int
+    channels: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """A verification decision; scores are None when nothing was compared.
+
+    `llr` is a natural-log likelihood ratio, `threshold_llr` what it had to reach. Where watchlists
+    or a group were asked for, `watchlist_matches` are who of them the voice matches, and
+    `identification` is who of the group it is.
+    """
+
+    outcome: Outcome
+    explanation: str
+    reasons: tuple[str, ...]
+    cosine: float | None
+    llr: float | None
+    threshold_llr: float | None
+    threshold_source: str
+    net_speech_s: float
+    snr_db: float | None
+    speech_needed_s: float
+    model_id: str
+    watchlist_matches: tuple["Match", ...] = ()
+    identification: "Identification | None" = None
+
+    @property
+    def accepted(self) -> bool:
+        return self.outcome == "ACCEPTED"
+
+
+@dataclass(frozen=True, slots=True)
+class SequentialTest:
+    """Asks for a decision as early as these error rates allow; 0 means the server's default."""
+
+    false_match_rate: float = 0.0
+    false_non_match_rate: float = 0.0
+    max_net_speech_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Speaker:
+    """An enrolled speaker, without vectors; `state` as in the API, e.g. ENROLLED.
+
+    `consent` is the caller's own reference to it; `undo_levels` enrolments can be taken back.
+    """
+
+    speaker_id: str
+    state: str
+    net_speech_s: float
+    speech_needed_s: float
+    model_ids: tuple[str, ...]
+    metadata: Mapping[str, str]
+    etag: str
+    consent: str | None = None
+    consented_at: datetime | None = None
+    opted_out_at: datetime | None = None
+    expires_at: datetime | None = None
+    undo_levels: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Enrollment:
+    """The result of an enrolment; `stored` is False when the speech was not added, and why.
+
+    `duplicates` are other speakers who have this voice, `watchlist_matches` those of the asked
+    watchlists. `done` is False while audio is still taken.
+    """
+
+    stored: bool
+    explanation: str
+    reasons: tuple[str, ...]
+    net_speech_s: float
+    speech_needed_s: float
+    speaker: Speaker | None
+    duplicates: tuple[str, ...] = ()
+    watchlist_matches: tuple["Match", ...] = ()
+    done: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class BatchItem:
+    """One recording of a batch: the arguments of `Client.enroll`."""
+
+    speaker_id: str
+    audio: bytes | Path = field(repr=False)
+    raw: RawAudio | None = None
+    channel: int = 0
+    replace: bool = False
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    consent: str | None = None
+    require_confirmation: bool = False
+    duplicates: Duplicates | None = None
+    etag: str = ""
+    watchlists: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class BatchResult:
+    """What came of the item at `index`: its enrolment, or the gRPC status code that it failed with,
+    e.g. INVALID_ARGUMENT, and why."""
+
+    index: int
+    speaker_id: str
+    enrollment: Enrollment | None = None
+    error_code: str = ""
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """How many speakers are compared in the space of `model_id`, or wait in that of
+    `previous_model_id`, of whom some have `begun` to move, or have to enrol again."""
+
+    model_id: str
+    previous_model_id: str
+    moved: int
+    waiting: int
+    begun: int
+    stranded: int
+
+    @property
+    def share(self) -> float:
+        """Of the speakers, those who have moved: 0 to 1, 1 where there is nobody to move."""
+        everybody = self.moved + self.waiting + self.stranded
+        return self.moved / everybody if everybody else 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Embedding:
+    """An L2-normalised speaker embedding; comparable only within one `model_id`."""
+
+    model_id: str
+    values: tuple[float, ...] = field(repr=False)
+    net_speech_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A named set of speakers, for identification and for screening."""
+
+    name: str
+    description: str
+    members: int
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """A member of a group that a voice was compared with, in the space of `model_id`; `llr` is a
+    natural-log ratio."""
+
+    group: str
+    speaker_id: str
+    cosine: float
+    llr: float
+    model_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Identification:
+    """Who of a group is speaking: the first of `candidates` if the decision is ACCEPTED."""
+
+    decision: Decision
+    candidates: tuple[Match, ...]
+
+    @property
+    def speaker_id(self) -> str | None:
+        return self.candidates[0].speaker_id if self.decision.accepted else None

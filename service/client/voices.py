@@ -1,0 +1,217 @@
+"""Recordings and calls: enrol, verify, identify, embed, compare."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+import grpc
+from sayso.v1 import verification_pb2
+
+from service.client import batch, messages
+from service.client.batch import MAX_ITEM_BYTES
+from service.client.connection import Connection
+from service.client.statuses import raise_error
+from service.client.values import (
+    BatchItem,
+    BatchResult,
+    Decision,
+    Duplicates,
+    Embedding,
+    Enrollment,
+    Identification,
+    RawAudio,
+    SequentialTest,
+)
+
+
+class Voices(Connection):
+    """`VerificationService`."""
+
+    def enroll(
+        self,
+        speaker_id: str,
+        audio: bytes | Path,
+        *,
+        raw: RawAudio | None = None,
+        channel: int = 0,
+        replace: bool = False,
+        metadata: Mapping[str, str] | None = None,
+        consent: str | None = None,
+        require_confirmation: bool = False,
+        duplicates: Duplicates | None = None,
+        etag: str = "",
+        watchlists: Iterable[str] = (),
+        stop_when_complete: bool = False,
+    ) -> Enrollment:
+        """Adds a recording to a speaker's voice; stored durably when this returns.
+
+        `consent` is your own reference to the speaker's consent, given now. `duplicates` says what
+        to do with a voice that is already enrolled under another id. The voice is screened against
+        `watchlists`. With `stop_when_complete` no more of `raw` audio is taken than is needed.
+        """
+        item = BatchItem(
+            speaker_id,
+            audio,
+            raw=raw,
+            channel=channel,
+            replace=replace,
+            metadata=metadata or {},
+            consent=consent,
+            require_confirmation=require_confirmation,
+            duplicates=duplicates,
+            etag=etag,
+            watchlists=tuple(watchlists),
+        )
+        config = messages.enroll_config(item)
+        config.stop_when_complete = stop_when_complete
+        requests = messages.enroll_requests(config, [messages.audio_bytes(audio)])
+        try:
+            *_, last = self._voices.Enroll(requests, timeout=self._timeout_s)
+        except grpc.RpcError as error:
+            raise_error(error)
+        return messages.enrollment(last)
+
+    def enroll_stream(
+        self,
+        speaker_id: str,
+        chunks: Iterable[bytes],
+        *,
+        raw: RawAudio | None = None,
+        channel: int = 0,
+        replace: bool = False,
+        consent: str | None = None,
+        watchlists: Iterable[str] = (),
+        stop_when_complete: bool = False,
+    ) -> Iterator[Enrollment]:
+        """Enrols while the speaker still talks: yields progress and, stored durably, the result,
+        when `chunks` end or, with `stop_when_complete`, as soon as there is enough speech."""
+        item = BatchItem(
+            speaker_id,
+            b"",
+            raw=raw,
+            channel=channel,
+            replace=replace,
+            consent=consent,
+            watchlists=tuple(watchlists),
+        )
+        config = messages.enroll_config(item)
+        config.stop_when_complete = stop_when_complete
+        try:
+            for response in self._voices.Enroll(messages.enroll_requests(config, chunks)):
+                yield messages.enrollment(response)
+        except grpc.RpcError as error:
+            raise_error(error)
+
+    def batch_enroll(
+        self, items: Iterable[BatchItem], *, max_item_bytes: int = MAX_ITEM_BYTES
+    ) -> Iterator[BatchResult]:
+        """Enrols many recordings on one stream; yields a result for each as it is ready.
+
+        An item that fails does not end the others; a recording that the voice holds already is not
+        added twice, so a batch that broke off may be sent again. `max_item_bytes` is the server's
+        limit. Raises when the stream itself ends in an error.
+        """
+        return batch.results(self._voices.BatchEnroll, items, max_item_bytes=max_item_bytes)
+
+    def verify(
+        self,
+        speaker_id: str,
+        audio: bytes | Path,
+        *,
+        raw: RawAudio | None = None,
+        channel: int = 0,
+        target_false_match_rate: float | None = None,
+        watchlists: Iterable[str] = (),
+    ) -> Decision:
+        """Decides whether a recording is the enrolled voice; screens it against `watchlists`."""
+        request = verification_pb2.VerifyRequest(
+            speaker_id=speaker_id,
+            config=messages.audio_config(raw, channel),
+            audio=messages.audio_bytes(audio),
+            policy=messages.policy(target_false_match_rate, None),
+            watchlists=watchlists,
+        )
+        response = self._call(self._voices.Verify, request)
+        return messages.decision(response.decision, response.watchlist_matches)
+
+    def verify_stream(
+        self,
+        speaker_id: str,
+        chunks: Iterable[bytes],
+        *,
+        raw: RawAudio | None = None,
+        channel: int = 0,
+        target_false_match_rate: float | None = None,
+        sequential: SequentialTest | None = None,
+        stop_at_decision: bool = False,
+        continuous: bool = False,
+        watchlists: Iterable[str] = (),
+        identify_group: str = "",
+        max_candidates: int = 1,
+    ) -> Iterator[Decision]:
+        """Decides while the caller still talks: yields the decision as it stands, the last one
+        when `chunks` end or, with `stop_at_decision`, when it is conclusive.
+
+        With an empty `speaker_id` only `watchlists` and `identify_group` are searched: the decision
+        is INCONCLUSIVE, and its `identification` is what counts.
+        """
+        config = verification_pb2.StreamingVerifyConfig(
+            speaker_id=speaker_id,
+            audio=messages.audio_config(raw, channel),
+            policy=messages.policy(target_false_match_rate, sequential),
+            stop_at_decision=stop_at_decision,
+            continuous=continuous,
+            watchlists=watchlists,
+            identify_group=identify_group,
+            max_candidates=max_candidates,
+        )
+        try:
+            for response in self._voices.StreamingVerify(messages.call_requests(config, chunks)):
+                yield messages.call_decision(response)
+        except grpc.RpcError as error:
+            raise_error(error)
+
+    def identify(
+        self,
+        group: str,
+        audio: bytes | Path,
+        *,
+        raw: RawAudio | None = None,
+        channel: int = 0,
+        target_false_match_rate: float | None = None,
+        max_candidates: int = 1,
+    ) -> Identification:
+        """Finds who of a group is speaking, or that it is none of them; raises `NotFound`.
+
+        `target_false_match_rate` is of taking a stranger for any member.
+        """
+        request = verification_pb2.IdentifyRequest(
+            group=group,
+            config=messages.audio_config(raw, channel),
+            audio=messages.audio_bytes(audio),
+            policy=messages.policy(target_false_match_rate, None),
+            max_candidates=max_candidates,
+        )
+        response = self._call(self._voices.Identify, request)
+        return Identification(
+            messages.decision(response.decision), tuple(map(messages.match, response.candidates))
+        )
+
+    def embed(
+        self, audio: bytes | Path, *, raw: RawAudio | None = None, channel: int = 0
+    ) -> Embedding | None:
+        """The embedding of a recording; None when it has too little speech."""
+        request = verification_pb2.EmbedRequest(
+            config=messages.audio_config(raw, channel), audio=messages.audio_bytes(audio)
+        )
+        response = self._call(self._voices.Embed, request)
+        if not response.HasField("embedding"):
+            return None
+        made = response.embedding
+        return Embedding(made.model_id, tuple(made.values), made.net_speech_s)
+
+    def compare(self, left: Embedding, right: Embedding) -> float:
+        """Cosine of two embeddings of one model."""
+        request = verification_pb2.CompareRequest(
+            left=[messages.embedding_message(left)], right=[messages.embedding_message(right)]
+        )
+        return float(self._call(self._voices.Compare, request).comparisons[0].cosine)

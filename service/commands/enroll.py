@@ -1,0 +1,119 @@
+"""`sayso enroll`: one speaker's recordings, or those of a manifest."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.progress import track
+
+from service.client import BatchItem, Client, Duplicates, RawAudio
+from service.commands import batch
+from service.commands.options import (
+    LOCAL,
+    ChannelOption,
+    Consent,
+    EncodingOption,
+    OptionalRecordings,
+    OptionalSpeakerId,
+    Rate,
+    Server,
+    Watchlists,
+)
+from service.commands.terminal import err, one_line_errors, out, tell_matches
+
+
+def enroll(
+    speaker_id: OptionalSpeakerId = None,
+    recordings: OptionalRecordings = None,
+    manifest: Annotated[
+        Path | None,
+        typer.Option(
+            help="Instead of both: a CSV file with the columns speaker_id,path and, where they "
+            "differ, consent,channel,encoding,sample_rate.",
+            exists=True,
+            dir_okay=False,
+        ),
+    ] = None,
+    results: Annotated[
+        Path | None,
+        typer.Option(
+            help="What came of each recording of the manifest: a JSON Lines file, by which a run "
+            "goes on where the last one ended. [the manifest's name with .results.jsonl]"
+        ),
+    ] = None,
+    server: Server = LOCAL,
+    encoding: EncodingOption = None,
+    sample_rate: Rate = 8000,
+    channel: ChannelOption = 0,
+    replacing: Annotated[
+        bool, typer.Option("--replace", help="Forget what was enrolled before.")
+    ] = False,
+    consent: Consent = None,
+    duplicates: Annotated[
+        Duplicates | None,
+        typer.Option(help="What to do with a voice enrolled under another id. [the server's]"),
+    ] = None,
+    confirm: Annotated[
+        bool, typer.Option("--confirm", help="Ask for `speakers confirm` before first use.")
+    ] = False,
+    watchlist: Watchlists = None,
+    stop_when_complete: Annotated[
+        bool, typer.Option("--stop-when-complete", help="Send no more than is needed.")
+    ] = False,
+) -> None:
+    """Enrols a speaker from recordings, or adds them to what is enrolled.
+
+    Exit status 0 when every recording was added and no more speech is needed, or when every
+    recording of the manifest is enrolled, by this run or an earlier one.
+    """
+    item = BatchItem(
+        speaker_id or "",
+        b"",
+        raw=RawAudio(encoding, sample_rate) if encoding else None,
+        channel=channel,
+        replace=replacing,
+        consent=consent,
+        require_confirmation=confirm,
+        duplicates=duplicates,
+        watchlists=tuple(watchlist or ()),
+    )
+    if manifest is not None:
+        if speaker_id is not None or replacing or stop_when_complete:
+            raise typer.BadParameter(
+                "goes without speaker, --replace and --stop-when-complete", param_hint="--manifest"
+            )
+        batch.enroll(manifest, item, sample_rate=sample_rate, results=results, server=server)
+    elif speaker_id is None or not recordings:
+        raise typer.BadParameter("name a speaker and recordings, or a --manifest")
+    else:
+        _enroll(item, recordings, server, stop_when_complete=stop_when_complete)
+
+
+def _enroll(
+    item: BatchItem, recordings: list[Path], server: str, *, stop_when_complete: bool
+) -> None:
+    needed_s, refused = 0.0, False
+    with one_line_errors(), Client(server) as sayso:
+        for index, path in enumerate(track(recordings, "enrolling", console=err, transient=True)):
+            done = sayso.enroll(
+                item.speaker_id,
+                path,
+                raw=item.raw,
+                channel=item.channel,
+                replace=item.replace and index == 0,
+                consent=item.consent,
+                require_confirmation=item.require_confirmation,
+                duplicates=item.duplicates,
+                watchlists=item.watchlists,
+                stop_when_complete=stop_when_complete,
+            )
+            needed_s, refused = done.speech_needed_s, refused or not done.stored
+            out.print(
+                f"{path.name}: {done.explanation}; {done.net_speech_s:.1f} s of net speech in all",
+                highlight=False,
+            )
+            tell_matches(path.name, done.watchlist_matches)
+            if stop_when_complete and needed_s == 0:
+                break
+    if needed_s > 0 or refused:
+        raise typer.Exit(1)

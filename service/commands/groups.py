@@ -1,0 +1,67 @@
+"""`sayso groups`: named groups of speakers, for identification and screening."""
+
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from service.client import Client
+from service.commands.options import LOCAL, GroupName, Server, SpeakerIds
+from service.commands.terminal import one_line_errors, out
+
+app = typer.Typer(help="Make groups of speakers, for identify.", no_args_is_help=True)
+
+
+@app.command("create")
+def create_group(
+    name: GroupName,
+    server: Server = LOCAL,
+    description: Annotated[str, typer.Option(help="For people, at most 256 characters.")] = "",
+) -> None:
+    """Makes an empty group."""
+    with one_line_errors(), Client(server) as sayso:
+        sayso.create_group(name, description)
+    out.print("created", highlight=False)
+
+
+@app.command("list")
+def list_groups(server: Server = LOCAL) -> None:
+    """Lists the groups, in the order of their names."""
+    table = Table("group", "members", "description")
+    with one_line_errors(), Client(server) as sayso:
+        for group in sayso.groups():
+            table.add_row(escape(group.name), str(group.members), escape(group.description))
+    out.print(table)
+
+
+@app.command("delete")
+def delete_group(name: GroupName, server: Server = LOCAL) -> None:
+    """Removes a group; its speakers stay enrolled."""
+    with one_line_errors(), Client(server) as sayso:
+        sayso.delete_group(name)
+    out.print("deleted", highlight=False)
+
+
+@app.command("add")
+def add_members(name: GroupName, speaker_ids: SpeakerIds, server: Server = LOCAL) -> None:
+    """Adds enrolled speakers to a group."""
+    with one_line_errors(), Client(server) as sayso:
+        sayso.add_members(name, speaker_ids)
+    out.print("added", highlight=False)
+
+
+@app.command("remove")
+def remove_members(name: GroupName, speaker_ids: SpeakerIds, server: Server = LOCAL) -> None:
+    """Takes speakers out of a group; they stay enrolled."""
+    with one_line_errors(), Client(server) as sayso:
+        sayso.remove_members(name, speaker_ids)
+    out.print("removed", highlight=False)
+
+
+@app.command("members")
+def list_members(name: GroupName, server: Server = LOCAL) -> None:
+    """Prints the ids of a group's speakers, one a line."""
+    with one_line_errors(), Client(server) as sayso:
+        for speaker_id in sayso.members(name):
+            out.print(escape(speaker_id), highlight=False, soft_wrap=True)

@@ -1,0 +1,82 @@
+"""The recordings of a CSV file: `speaker_id,path` and what holds for one of them only."""
+
+import csv
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from service.client import BatchItem, RawAudio
+
+REQUIRED = ("speaker_id", "path")
+OPTIONAL = ("consent", "channel", "encoding", "sample_rate")
+ENCODINGS: Mapping[str, Any] = {name: name for name in ("LINEAR16", "MULAW", "ALAW")}
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A recording as the manifest names it, and as it is sent; one name is one recording."""
+
+    path: str
+    item: BatchItem
+
+    @property
+    def name(self) -> tuple[str, str, int]:
+        return self.item.speaker_id, self.path, self.item.channel
+
+
+def read(manifest: Path, default: BatchItem, *, sample_rate: int) -> list[Row]:
+    """The rows of a CSV file, paths relative to it, over what `default` says of all of them.
+
+    Raises `typer.BadParameter` that names the line.
+    """
+    with manifest.open(newline="", encoding="utf-8-sig") as file:
+        table = csv.DictReader(file)
+        _check_columns(table.fieldnames or ())
+        rows = []
+        for cells in table:
+            try:
+                rows.append(_row(manifest.parent, cells, default, sample_rate))
+            except ValueError as error:
+                raise _bad(f"line {table.line_num}: {error}") from error
+    return list({row.name: row for row in rows}.values())
+
+
+def _row(folder: Path, cells: Mapping[str, str], default: BatchItem, sample_rate: int) -> Row:
+    if not all(isinstance(cells.get(name), str) for name in cells) or not all(
+        cells[name] for name in REQUIRED
+    ):
+        raise ValueError("a row has as many cells as the header, the first two filled")
+    item = replace(
+        default,
+        speaker_id=cells["speaker_id"],
+        audio=folder / cells["path"],
+        raw=_raw(cells, default.raw, sample_rate),
+        channel=int(cells.get("channel") or default.channel),
+        consent=cells.get("consent") or default.consent,
+    )
+    return Row(cells["path"], item)
+
+
+def _raw(cells: Mapping[str, str], default: RawAudio | None, sample_rate: int) -> RawAudio | None:
+    encoding = cells.get("encoding") or (default and default.encoding)
+    if not encoding:
+        return None
+    if encoding not in ENCODINGS:
+        raise ValueError(f"{encoding} is none of {', '.join(ENCODINGS)}")
+    return RawAudio(ENCODINGS[encoding], int(cells.get("sample_rate") or sample_rate))
+
+
+def _check_columns(names: Iterable[str]) -> None:
+    given = set(names)
+    for name in REQUIRED:
+        if name not in given:
+            raise _bad(f"there is no column {name}")
+    if unknown := sorted(given.difference(REQUIRED, OPTIONAL)):
+        raise _bad(f"{unknown[0]!r} is no column of {', '.join((*REQUIRED, *OPTIONAL))}")
+
+
+def _bad(problem: str) -> typer.BadParameter:
+    return typer.BadParameter(problem, param_hint="--manifest")

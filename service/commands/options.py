@@ -1,0 +1,39 @@
+"""Arguments and options that several commands share."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+LOCAL = "127.0.0.1:50051"
+
+Server = Annotated[
+    str, typer.Option("--server", envvar="SAYSO_SERVER", help="The server's host:port.")
+]
+SpeakerId = Annotated[str, typer.Argument(help="Your own id for the speaker, 1 to 128 characters.")]
+OptionalSpeakerId = Annotated[
+    str | None, typer.Argument(help="Your own id for the speaker, 1 to 128 characters.")
+]
+OptionalRecordings = Annotated[
+    list[Path] | None,
+    typer.Argument(help="WAV, FLAC or Ogg files; raw samples with --encoding.", exists=True),
+]
+SpeakerIds = Annotated[list[str], typer.Argument(help="Ids of speakers.")]
+GroupName = Annotated[str, typer.Argument(help="The group's name, 1 to 64 characters.")]
+Recordings = Annotated[
+    list[Path],
+    typer.Argument(help="WAV, FLAC or Ogg files; raw samples with --encoding.", exists=True),
+]
+EncodingOption = Annotated[
+    Literal["LINEAR16", "MULAW", "ALAW"] | None,
+    typer.Option(help="For raw samples without a header: how they are encoded."),
+]
+Rate = Annotated[int, typer.Option(help="For raw samples: hertz, 8000 to 48000.")]
+ChannelOption = Annotated[int, typer.Option(help="The speaker's channel, from 0.", min=0, max=1)]
+Watchlists = Annotated[
+    list[str] | None,
+    typer.Option("--watchlist", help="A group to screen the voice against; may be repeated."),
+]
+Consent = Annotated[
+    str | None, typer.Option(help="Your own reference to the speaker's consent, given now.")
+]

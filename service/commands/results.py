@@ -1,0 +1,79 @@
+"""What came of each recording of a manifest, in a JSON Lines file: a run that broke off goes on
+where it was, and failures are tried again."""
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Self, TextIO
+
+import typer
+
+from service.client import BatchResult
+from service.commands.manifest import Row
+
+ENROLLED, REFUSED, FAILED = "enrolled", "refused", "failed"
+
+Outcome = Mapping[str, Any]
+
+
+class Results:
+    """A line for each answer; of several for one recording the last counts. Used under `with`."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._outcomes: dict[tuple[str, str, int], Outcome] = {}
+
+    def __enter__(self) -> Self:
+        written = self._path.read_bytes() if self._path.exists() else b""
+        whole = written[: written.rfind(b"\n") + 1]
+        try:
+            for line in whole.splitlines():
+                self._keep(json.loads(line))
+        except (ValueError, LookupError, TypeError) as error:
+            problem = f"{self._path} is no file of results; name another"
+            raise typer.BadParameter(problem, param_hint="--results") from error
+        self._file: TextIO = self._path.open("a", encoding="utf-8")
+        self._file.truncate(len(whole))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def add(self, row: Row, result: BatchResult) -> Outcome:
+        """Written when this returns."""
+        outcome = _outcome(row, result)
+        self._keep(outcome)
+        self._file.write(json.dumps(outcome, ensure_ascii=False) + "\n")
+        self._file.flush()
+        return outcome
+
+    def missing(self, rows: Iterable[Row]) -> list[Row]:
+        """Those that are not enrolled yet, whether tried or not."""
+        return [row for row in rows if self._status(row) != ENROLLED]
+
+    def failures(self, rows: Iterable[Row]) -> list[Outcome]:
+        return [self._outcomes[row.name] for row in rows if self._status(row) in (REFUSED, FAILED)]
+
+    def _status(self, row: Row) -> str | None:
+        return self._outcomes.get(row.name, {}).get("status")
+
+    def _keep(self, outcome: Outcome) -> None:
+        name = outcome["speaker_id"], outcome["path"], outcome["channel"]
+        self._outcomes[name] = outcome
+
+
+def _outcome(row: Row, result: BatchResult) -> Outcome:
+    speaker_id, path, channel = row.name
+    named = {"speaker_id": speaker_id, "path": path, "channel": channel}
+    made = result.enrollment
+    if made is None:
+        return {**named, "status": FAILED, "code": result.error_code, "why": result.error}
+    return {
+        **named,
+        "status": ENROLLED if made.stored else REFUSED,
+        "why": made.explanation,
+        "reasons": made.reasons,
+        "net_speech_s": made.net_speech_s,
+        "speech_needed_s": made.speech_needed_s,
+        "duplicates": made.duplicates,
+    }

@@ -1,0 +1,161 @@
+"""`sayso speakers`: who is enrolled, and every change to one of them."""
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from service.client import Client, Migration, Speaker
+from service.commands.options import LOCAL, Consent, Server, SpeakerId
+from service.commands.terminal import one_line_errors, out
+
+app = typer.Typer(help="List, show, change and delete speakers.", no_args_is_help=True)
+
+
+@app.command("list")
+def list_speakers(server: Server = LOCAL) -> None:
+    """Lists every enrolled speaker, in the order of their ids."""
+    with one_line_errors(), Client(server) as sayso:
+        out.print(_speakers_table(sayso.list()))
+
+
+@app.command("show")
+def show_speaker(speaker_id: SpeakerId, server: Server = LOCAL) -> None:
+    """Shows what is known of one speaker; never its vectors."""
+    with one_line_errors(), Client(server) as sayso:
+        out.print(_speaker_table(sayso.get(speaker_id)))
+
+
+@app.command("update")
+def update_speaker(
+    speaker_id: SpeakerId,
+    server: Server = LOCAL,
+    metadata: Annotated[
+        list[str] | None,
+        typer.Option(help="key=value; once for each entry. Replaces what there is."),
+    ] = None,
+    consent: Consent = None,
+) -> None:
+    """Changes a speaker's metadata, consent, or both."""
+    entries = _entries(metadata) if metadata else None
+    with one_line_errors(), Client(server) as sayso:
+        updated = sayso.update(speaker_id, metadata=entries, consent=consent)
+    out.print(_speaker_table(updated))
+
+
+@app.command("opt-out")
+def opt_out(speaker_id: SpeakerId, server: Server = LOCAL) -> None:
+    """Erases a speaker's voice at once and refuses to enrol it again."""
+    with one_line_errors(), Client(server) as sayso:
+        out.print(_speaker_table(sayso.opt_out(speaker_id)))
+
+
+@app.command("opt-in")
+def opt_in(speaker_id: SpeakerId, server: Server = LOCAL) -> None:
+    """Lets one who opted out enrol again."""
+    with one_line_errors(), Client(server) as sayso:
+        out.print(_speaker_table(sayso.opt_in(speaker_id)))
+
+
+@app.command("undo")
+def undo_enrollment(speaker_id: SpeakerId, server: Server = LOCAL) -> None:
+    """Takes back the latest enrolment."""
+    with one_line_errors(), Client(server) as sayso:
+        out.print(_speaker_table(sayso.undo(speaker_id)))
+
+
+@app.command("confirm")
+def confirm_enrollment(speaker_id: SpeakerId, server: Server = LOCAL) -> None:
+    """Releases an enrolment that waits for it."""
+    with one_line_errors(), Client(server) as sayso:
+        out.print(_speaker_table(sayso.confirm(speaker_id)))
+
+
+@app.command("migrate")
+def migrate(
+    server: Server = LOCAL,
+    status: Annotated[
+        bool, typer.Option("--status", help="Count who has moved, and who has not.")
+    ] = False,
+) -> None:
+    """Shows the share of speakers who have moved to the model that the server now runs.
+
+    They move by themselves, as calls of theirs are accepted.
+    """
+    if not status:
+        raise typer.BadParameter("speakers move by themselves, in calls; ask for --status")
+    with one_line_errors(), Client(server) as sayso:
+        out.print(_migration_table(sayso.migration()))
+
+
+@app.command("delete")
+def delete_speaker(speaker_id: SpeakerId, server: Server = LOCAL) -> None:
+    """Erases a speaker and its voiceprints."""
+    with one_line_errors(), Client(server) as sayso:
+        sayso.delete(speaker_id)
+    out.print("deleted", highlight=False)
+
+
+def _entries(pairs: list[str]) -> dict[str, str]:
+    for pair in pairs:
+        if "=" not in pair:
+            raise typer.BadParameter(f"{pair!r} is not key=value", param_hint="--metadata")
+    return dict(pair.split("=", 1) for pair in pairs)
+
+
+def _speakers_table(speakers: Iterable[Speaker]) -> Table:
+    table = Table("speaker", "state", "net speech", "still needed", "models", "metadata")
+    for speaker in speakers:
+        table.add_row(
+            speaker.speaker_id,
+            speaker.state,
+            f"{speaker.net_speech_s:.1f} s",
+            f"{speaker.speech_needed_s:.1f} s",
+            ", ".join(speaker.model_ids),
+            _metadata(speaker),
+        )
+    return table
+
+
+def _speaker_table(speaker: Speaker) -> Table:
+    """One speaker in full, from top to bottom."""
+    facts = {
+        "speaker": speaker.speaker_id,
+        "state": speaker.state,
+        "net speech": f"{speaker.net_speech_s:.1f} s",
+        "still needed": f"{speaker.speech_needed_s:.1f} s",
+        "models": ", ".join(speaker.model_ids),
+        "metadata": _metadata(speaker),
+        "consent": _dated(speaker.consent, speaker.consented_at),
+        "opted out": _dated("", speaker.opted_out_at),
+        "expires": _dated("", speaker.expires_at),
+        "can be undone": f"{speaker.undo_levels} enrolments",
+    }
+    table = Table("", "", show_header=False)
+    for name, value in facts.items():
+        table.add_row(name, escape(value))
+    return table
+
+
+def _migration_table(counted: Migration) -> Table:
+    table = Table("speakers", "", "compared by", title=f"{counted.share:.1%} have moved")
+    previous = counted.previous_model_id or "none is loaded"
+    for name, count, model_id in (
+        ("moved", counted.moved, counted.model_id),
+        ("waiting", counted.waiting, previous),
+        ("of them begun", counted.begun, previous),
+        ("have to enrol again", counted.stranded, "none that is loaded"),
+    ):
+        table.add_row(name, str(count), escape(model_id))
+    return table
+
+
+def _metadata(speaker: Speaker) -> str:
+    return ", ".join(f"{key}={value}" for key, value in speaker.metadata.items())
+
+
+def _dated(text: str | None, at: datetime | None) -> str:
+    return f"{text or ''} {at:%Y-%m-%d %H:%M} UTC".strip() if at else ""

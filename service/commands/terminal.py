@@ -1,0 +1,35 @@
+"""Where commands print: results to standard output, the rest to standard error."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from service.client import Match
+from service.errors import SaysoError
+
+out = Console()
+err = Console(stderr=True)
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """An error the user can act on is one line on stderr and exit status 2."""
+    try:
+        yield
+    except SaysoError as error:
+        err.print(f"[red]error:[/red] {escape(str(error))}", highlight=False, soft_wrap=True)
+        raise typer.Exit(2) from error
+
+
+def tell_matches(name: str, matches: Iterable[Match]) -> None:
+    """One line for each member of a watchlist whom a recording matches."""
+    for match in matches:
+        out.print(
+            f"{name}: on watchlist {match.group} as {match.speaker_id}, LLR {match.llr:.2f}",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )

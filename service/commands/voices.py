@@ -1,0 +1,116 @@
+"""`sayso verify`, `identify`: recordings go to a server, decisions come back."""
+
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+from rich.progress import track
+from rich.table import Table
+
+from service.client import Client, Decision, Match, RawAudio
+from service.commands.options import (
+    LOCAL,
+    ChannelOption,
+    EncodingOption,
+    GroupName,
+    Rate,
+    Recordings,
+    Server,
+    SpeakerId,
+    Watchlists,
+)
+from service.commands.terminal import err, one_line_errors, out, tell_matches
+
+
+def verify(
+    speaker_id: SpeakerId,
+    recordings: Recordings,
+    server: Server = LOCAL,
+    encoding: EncodingOption = None,
+    sample_rate: Rate = 8000,
+    channel: ChannelOption = 0,
+    target_false_match_rate: Annotated[
+        float | None,
+        typer.Option(help="Accept this share of other speakers, e.g. 0.01. [the server's]"),
+    ] = None,
+    watchlist: Watchlists = None,
+) -> None:
+    """Decides whether recordings are the enrolled voice; exit status 0 when all are accepted.
+
+    LLR is the natural log of how much likelier the audio is from this speaker than from another.
+    """
+    raw = RawAudio(encoding, sample_rate) if encoding else None
+    with one_line_errors(), Client(server) as sayso:
+        decisions = [
+            sayso.verify(
+                speaker_id,
+                path,
+                raw=raw,
+                channel=channel,
+                target_false_match_rate=target_false_match_rate,
+                watchlists=watchlist or (),
+            )
+            for path in track(recordings, "verifying", console=err, transient=True)
+        ]
+    out.print(_decisions_table([path.name for path in recordings], decisions))
+    for path, decision in zip(recordings, decisions, strict=True):
+        tell_matches(path.name, decision.watchlist_matches)
+    if not all(decision.accepted for decision in decisions):
+        raise typer.Exit(1)
+
+
+def identify(
+    group: GroupName,
+    recordings: Recordings,
+    server: Server = LOCAL,
+    encoding: EncodingOption = None,
+    sample_rate: Rate = 8000,
+    channel: ChannelOption = 0,
+    candidates: Annotated[int, typer.Option(help="How many to show.", min=1, max=100)] = 3,
+    target_false_match_rate: Annotated[
+        float | None,
+        typer.Option(help="Take this share of strangers for a member, e.g. 0.01. [the server's]"),
+    ] = None,
+) -> None:
+    """Finds who of a group is speaking; exit status 0 when every recording is of a member."""
+    raw = RawAudio(encoding, sample_rate) if encoding else None
+    with one_line_errors(), Client(server) as sayso:
+        found = [
+            sayso.identify(
+                group,
+                path,
+                raw=raw,
+                channel=channel,
+                target_false_match_rate=target_false_match_rate,
+                max_candidates=candidates,
+            )
+            for path in track(recordings, "identifying", console=err, transient=True)
+        ]
+    out.print(
+        _decisions_table(
+            [path.name for path in recordings],
+            [each.decision for each in found],
+            candidates=[each.candidates for each in found],
+        )
+    )
+    if not all(each.decision.accepted for each in found):
+        raise typer.Exit(1)
+
+
+def _decisions_table(
+    names: list[str],
+    decisions: list[Decision],
+    *,
+    candidates: list[tuple[Match, ...]] | None = None,
+) -> Table:
+    table = Table("recording", "decision", "LLR", "threshold", "cosine", "net speech", "why")
+    if candidates is not None:
+        table.add_column("candidates, by LLR")
+    for index, (name, made) in enumerate(zip(names, decisions, strict=True)):
+        numbers = (made.llr, made.threshold_llr, made.cosine)
+        scores = ("" if number is None else f"{number:.2f}" for number in numbers)
+        row = [name, made.outcome, *scores, f"{made.net_speech_s:.1f} s", made.explanation]
+        if candidates is not None:
+            row.append("\n".join(f"{at.speaker_id} {at.llr:.2f}" for at in candidates[index]))
+        table.add_row(*map(escape, row))
+    return table
