@@ -42,6 +42,7 @@ def candidate(path: Path, *, name: str, windows: Windows, licence: str = "") -> 
                 "speakers": loaded.progress.train_speakers,
                 "clips": loaded.progress.train_clips,
             },
+            **({"teacher": loaded.progress.teacher} if loaded.progress.teacher else {}),
             **({"licence": licence} if licence else {}),
         },
     )

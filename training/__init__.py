@@ -8,9 +8,11 @@ manifest.csv ─ data ─> clips, decoded        recipes/*.toml ─ config ─> 
                 │
              encoders   frontend > encoder > L2 norm ─> (batch, dim)
                 │
-             losses     weighted sum ─> scalar
+             frameworks what is compared with what, ─ losses ─> scalar
                 │
              train      optimise, average, ─ validation ─> EER of held-out speakers
                 │
-             checkpoint ─> last.pt, best.pt
+             checkpoint ─> last.pt, best.pt ─ embedding ─> gallery, probe: what it tells apart
+                │
+             reporting  scalars ─ history ─> curves, comparison of runs
 """

@@ -1,4 +1,4 @@
-"""`sayso-train`: train an encoder, or describe one."""
+"""`sayso-train`: from a corpus to a checkpoint."""
 
 from __future__ import annotations
 
@@ -6,42 +6,47 @@ import math
 import os
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import torch
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import Progress
 
-from training import checkpoint, config, data, encoders
+from training import (
+    checkpoint,
+    config,
+    data,
+    encoders,
+    gallery,
+    history,
+    published,
+    reproduction,
+    teacher,
+)
+from training.checkpoint import Checkpoint
+from training.commands.compare import compare
+from training.commands.hear import hear
+from training.commands.material import inspect, library_of, manifest, pack
+from training.commands.picture import picture
+from training.commands.probe import probe
+from training.commands.terminal import console, one_line_errors, progress_bars, say
+from training.curves import Curves
 from training.encoders.size import multiply_accumulates, parameters
-from training.errors import ConfigError, TrainingError
+from training.errors import ConfigError
+from training.gather import started_by_torchrun
+from training.reporting import Everyone
 from training.train import Limits, train
 from training.validation import Errors
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
-console = Console(stderr=True)
+for command in (manifest, inspect, pack, hear, compare, picture, probe):
+    app.command()(command)
 
 RecipeName = Annotated[
     str, typer.Argument(help="A recipe's TOML file, or the name of one in training/recipes.")
 ]
-
-
-def say(line: str) -> None:
-    console.print(line, highlight=False, markup=False, soft_wrap=True)
-
-
-@contextmanager
-def one_line_errors() -> Iterator[None]:
-    """What the user can put right ends in one line and exit code 2."""
-    try:
-        yield
-    except TrainingError as error:
-        say(f"error: {error}")
-        raise typer.Exit(2) from error
 
 
 class ConsoleReporter:
@@ -52,7 +57,10 @@ class ConsoleReporter:
         self._task = progress.add_task("training", total=total, note="")
 
     def step(self, step: int, scalars: Mapping[str, float]) -> None:
-        note = f"loss {scalars['loss/total']:.3f}, {scalars['clips_per_s']:.0f} clips/s"
+        note = (
+            f"loss {scalars['loss/total']:.3f}, {scalars['clips_per_s']:.0f} clips/s, "
+            f"{scalars['loader_wait']:.0%} waiting for the loader"
+        )
         self._progress.update(self._task, completed=step, note=note)
         if not console.is_terminal:
             say(f"step {step}: {note}")
@@ -63,16 +71,8 @@ class ConsoleReporter:
             f"{errors.crossed:.2%} across channels{' (best)' if best else ''}"
         )
 
-
-def progress_bars() -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
-        console=console,
-    )
+    def warned(self, step: int, warning: str) -> None:
+        say(f"step {step}: {warning}")
 
 
 def noises_beside(manifest: Path, folder: Path | None, rate_hz: int) -> tuple[data.Pcm, ...]:
@@ -105,13 +105,29 @@ def settle(device: Device, threads: int) -> torch.device:
     return torch.device("cuda")
 
 
+def given(context: typer.Context, *left_out: str) -> Iterator[str]:
+    """The command's arguments, other than its defaults."""
+    for parameter in context.command.params:
+        value = context.params.get(parameter.name or "")
+        if parameter.name not in left_out and value != parameter.default:
+            if parameter.param_type_name == "option":
+                yield parameter.opts[0]
+            yield str(value)
+
+
+def beginning(start_from: Path | None) -> Checkpoint | Path | None:
+    """A checkpoint read; the path of a model file, whose weights depend on the encoder."""
+    if start_from is None or start_from.suffix == published.SUFFIX:
+        return start_from
+    return checkpoint.load(start_from)
+
+
 @app.command()
 def run(
+    context: typer.Context,
     recipe: RecipeName,
-    manifest: Annotated[
-        Path, typer.Option(help="CSV with the columns path, corpus, speaker, split.")
-    ],
-    output: Annotated[Path, typer.Option(help="Run folder: checkpoints and TensorBoard scalars.")],
+    manifest: Annotated[Path, typer.Option(help="A manifest (CSV), or the folder of a pack.")],
+    output: Annotated[Path, typer.Option(help="Run folder: checkpoints, scalars, pictures.")],
     split: Annotated[str, typer.Option(help="Rows of the manifest to use.")] = "train",
     noise: Annotated[
         Path | None,
@@ -120,7 +136,13 @@ def run(
     resume: Annotated[bool, typer.Option(help="Go on from last.pt in the run folder.")] = False,
     start_from: Annotated[
         Path | None,
-        typer.Option(help="Begin with the weights of this checkpoint of another run."),
+        typer.Option(
+            help="Begin with the weights of another run's checkpoint, or of a model file."
+        ),
+    ] = None,
+    targets: Annotated[
+        Path | None,
+        typer.Option(help="What `sayso-train teach` wrote; for a recipe that distils."),
     ] = None,
     max_minutes: Annotated[
         float, typer.Option(min=0, help="Stop after so many minutes of training; resume later.")
@@ -135,33 +157,78 @@ def run(
         Device, typer.Option(help="auto is cuda when there is one, else cpu.")
     ] = Device.AUTO,
 ) -> None:
-    """Train an encoder by a recipe; prints the best checkpoint's path."""
-    with one_line_errors():
+    """Train an encoder by a recipe; prints the best checkpoint's path.
+
+    Several processes train it together under torchrun --nproc-per-node N -m training run ...
+    """
+    with one_line_errors(), started_by_torchrun(os.environ) as ranks:
         chosen = config.load(recipe)
         resume_from = checkpoint.previous(output, chosen, resume=resume)
-        other = checkpoint.load(start_from) if start_from is not None else None
+        other = beginning(start_from)
+        taught = teacher.Targets.load(targets) if targets is not None else None
         target = settle(device, threads)
         rate_hz = chosen.front_end.sample_rate_hz
-        clips = data.read_manifest(manifest, split)
-        noises = noises_beside(manifest, noise, rate_hz)
-        with progress_bars() as progress:
-            decoding = progress.add_task("decoding", total=len(clips), note="")
-            library = data.load(clips, rate_hz, advance=lambda: progress.advance(decoding))
-            for path in library.unreadable:
-                say(f"skipped, unreadable: {path}")
+        with progress_bars(shown=ranks.first) as progress:
+            library = library_of(manifest, split, rate_hz, progress)
+            noises = noises_beside(manifest, noise, rate_hz)
+            before = history.read(output, until=resume_from.progress.step) if resume_from else {}
             best = train(
                 chosen,
                 library,
                 noises,
                 output,
-                reporter=ConsoleReporter(progress, chosen.schedule.steps),
+                reporter=Everyone(
+                    ConsoleReporter(progress, chosen.schedule.steps), Curves(output, before)
+                ),
                 device=target,
                 limits=Limits(max_s=60 * max_minutes),
                 resume_from=resume_from,
                 start_from=other,
+                targets=taught,
                 workers=workers,
+                ranks=ranks,
             )
-    sys.stdout.write(f"{best}\n")
+        if ranks.first:
+            gallery.hang(output, library, target)
+            made = checkpoint.load(output / checkpoint.LAST).progress
+            again = reproduction.line(
+                given(context, "resume", "max_minutes"),
+                seed=chosen.seed,
+                data_digest=made.data_digest,
+                code=made.code,
+                processes=ranks.world,
+            )
+            say(f"to make this run again: {again}")
+            sys.stdout.write(f"{best}\n")
+
+
+@app.command()
+def teach(
+    model: Annotated[Path, typer.Argument(help="The teacher: a model file (.onnx).")],
+    recipe: RecipeName,
+    manifest: Annotated[Path, typer.Option(help="A manifest (CSV), or the folder of a pack.")],
+    output: Annotated[Path, typer.Option(help="The targets to write (.npz).")],
+    split: Annotated[str, typer.Option(help="Rows of the manifest to use.")] = "train",
+    threads: Annotated[int, typer.Option(min=1, help="Clips heard at once.")] = 2,
+) -> None:
+    """Embed every clip, at every speed of the recipe, by another model: targets to distil."""
+    with one_line_errors():
+        chosen = config.load(recipe)
+        rate_hz = chosen.front_end.sample_rate_hz
+        with progress_bars() as progress:
+            library = library_of(manifest, split, rate_hz, progress)
+            hearing = progress.add_task("hearing", total=len(library.clips), note="")
+            made = teacher.teach(
+                model,
+                library,
+                sample_rate_hz=rate_hz,
+                speeds=chosen.sampling.speeds,
+                threads=threads,
+                cuda=torch.cuda.is_available(),
+                advance=lambda: progress.advance(hearing),
+            )
+        made.save(output)
+    sys.stdout.write(f"{output}\n")
 
 
 @app.command()
@@ -176,7 +243,7 @@ def describe(recipe: RecipeName) -> None:
         f"embedding dimension  {chosen.encoder.embedding_dim}\n"
         f"parameters           {parameters(encoder) / 1e6:.2f} M\n"
         f"MACs                 {multiply_accumulates(encoder, second) / 1e6:.0f} M "
-        "for a second of audio\n"
+        "for a second of audio, front end included\n"
     )
 
 

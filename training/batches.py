@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import soxr
@@ -12,38 +14,81 @@ from torch.utils.data import DataLoader, Dataset
 
 from training.augment import Channel, Waveform, wrapped
 from training.data import Library
-from training.sampler import View, VoiceSampler
+from training.gather import ALONE, Ranks
+from training.sampler import Draw, View
+from training.teacher import Targets
 
 
-class Batches(Dataset[tuple[Tensor, Tensor]]):
-    """Step t is (batch, samples) float32 and labels (batch,) int64, from (seed, t) alone."""
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Waveforms (batch, samples) float32, labels (batch,) and numbers of the clips (batch,) int64
+    and, where there is a teacher, what it makes of each whole clip: (batch, dim) float32 of unit
+    length."""
+
+    waveforms: Tensor
+    labels: Tensor
+    clips: Tensor
+    targets: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def to(self, device: torch.device) -> Batch:
+        def moved(part: Tensor) -> Tensor:
+            return part.to(device, non_blocking=True)
+
+        targets = None if self.targets is None else moved(self.targets)
+        return Batch(moved(self.waveforms), moved(self.labels), moved(self.clips), targets)
+
+
+class Sampler(Protocol):
+    def draw(self, step: int) -> Draw: ...
+
+
+class Batches(Dataset[Batch]):
+    """Step t's batch, from (seed, t) alone; of several ranks each makes its share of it."""
 
     def __init__(
         self,
         library: Library,
-        sampler: VoiceSampler,
+        sampler: Sampler,
         channel: Channel,
         *,
         sample_rate_hz: int,
         seed: int,
+        targets: Targets | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
         self._library = library
         self._sampler = sampler
         self._channel = channel
         self._rate_hz = sample_rate_hz
         self._seed = seed
+        self._targets = targets
+        self._ranks = ranks
 
-    def __getitem__(self, step: int) -> tuple[Tensor, Tensor]:
+    def __getitem__(self, step: int) -> Batch:
         draw = self._sampler.draw(step)
         samples = round(draw.crop_s * self._rate_hz)
+        share = self._ranks.share(len(draw.views))
+        views = draw.views[share]
         waveforms = [
             self._channel(
                 self._cut(view, samples), np.random.default_rng((self._seed, step, place))
             )
-            for place, view in enumerate(draw.views)
+            for place, view in enumerate(views, start=share.start)
         ]
-        labels = [view.label for view in draw.views]
-        return torch.from_numpy(np.stack(waveforms)), torch.tensor(labels)
+        return Batch(
+            torch.from_numpy(np.stack(waveforms)),
+            torch.tensor([view.label for view in views]),
+            torch.tensor([view.clip for view in views]),
+            self._taught(views),
+        )
+
+    def _taught(self, views: tuple[View, ...]) -> Tensor | None:
+        if self._targets is None:
+            return None
+        return torch.from_numpy(np.stack([self._targets.of(v.clip, v.speed) for v in views]))
 
     def _cut(self, view: View, samples: int) -> Waveform:
         audio = self._library.audio[view.clip]
@@ -55,9 +100,7 @@ class Batches(Dataset[tuple[Tensor, Tensor]]):
         return wrapped(sped, samples, 0.0)
 
 
-def stream(
-    batches: Batches, start: int, stop: int, workers: int
-) -> Iterator[tuple[Tensor, Tensor]]:
+def stream(batches: Batches, start: int, stop: int, workers: int) -> Iterator[Batch]:
     """Batches of steps start to stop - 1 in order, whatever the number of worker processes."""
     loader = DataLoader(
         batches,

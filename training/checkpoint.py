@@ -18,8 +18,9 @@ from training.config import Recipe
 from training.data import Library
 from training.encoders import SpeakerEncoder
 from training.errors import CheckpointError
+from training.reproduction import code_version
 
-VERSION = 1
+VERSION = 2
 LAST, BEST = "last.pt", "best.pt"
 UNREADABLE = (
     OSError,
@@ -36,18 +37,33 @@ State = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Where a run stands after `step` steps; `best` is the lowest mean validation EER so far."""
+    """Where a run stands after `step` steps; `best` is the lowest mean validation EER so far.
+
+    `teacher` is the model file that targets came from, by name and digest; `waited` counts the
+    validations since the best one; `code` is that of the last process to go on with the run.
+    """
 
     step: int
     best: float
     data_digest: str
     train_speakers: int
     train_clips: int
+    teacher: str | None = None
+    waited: int = 0
+    code: str = ""
 
     @classmethod
-    def at_start(cls, library: Library, learned: Library) -> Progress:
+    def at_start(cls, library: Library, learned: Library, teacher: str | None = None) -> Progress:
         speakers = {clip.speaker for clip in learned.clips}
-        return cls(0, math.inf, library.digest(), len(speakers), len(learned.clips))
+        return cls(
+            step=0,
+            best=math.inf,
+            data_digest=library.digest(),
+            train_speakers=len(speakers),
+            train_clips=len(learned.clips),
+            teacher=teacher,
+            code=code_version(),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +74,7 @@ class Checkpoint:
     progress: Progress
     encoder: dict[str, Tensor]
     average: dict[str, Tensor]
-    losses: dict[str, Tensor]
+    framework: dict[str, Tensor]
     optimiser: State
     random: dict[str, Tensor]
 
@@ -71,7 +87,7 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
         "progress": json.dumps(asdict(checkpoint.progress)),
         "encoder": checkpoint.encoder,
         "average": checkpoint.average,
-        "losses": checkpoint.losses,
+        "framework": checkpoint.framework,
         "optimiser": checkpoint.optimiser,
         "random": checkpoint.random,
     }
@@ -87,6 +103,8 @@ def load(path: Path) -> Checkpoint:
     """Read on the CPU without running code from the file; CheckpointError when it is not ours."""
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
+        if content["version"] == 1:
+            content |= {"version": 2, "framework": _framework_of_version_1(content["losses"])}
         if content["version"] != VERSION:
             raise CheckpointError(f"{path} has version {content['version']}, not {VERSION}")
         return Checkpoint(
@@ -94,12 +112,16 @@ def load(path: Path) -> Checkpoint:
             progress=Progress(**json.loads(content["progress"])),
             encoder=content["encoder"],
             average=content["average"],
-            losses=content["losses"],
+            framework=content["framework"],
             optimiser=content["optimiser"],
             random=content["random"],
         )
     except UNREADABLE as error:
         raise CheckpointError(f"{path} is no readable checkpoint: {error}") from error
+
+
+def _framework_of_version_1(losses: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {f"objective.{name}": value for name, value in losses.items()}
 
 
 def previous(output: Path, recipe: Recipe, *, resume: bool) -> Checkpoint | None:

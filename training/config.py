@@ -16,6 +16,12 @@ Probability = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
 Range = tuple[float, float]
+Distance = Annotated[float, Field(gt=0, le=2)]
+Temperature = Annotated[float, Field(ge=0.01, le=1)]
+LearnedScale = Annotated[float, Field(ge=1, le=100)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+Burst = Annotated[float, Field(ge=1)]
+CodecName = Literal["gsm", "mp3", "opus", "vorbis"]
 
 
 class Section(BaseModel):
@@ -31,7 +37,7 @@ class Section(BaseModel):
 
 class Sampling(Section):
     """`balance` 0 draws speakers alike, 1 in proportion to their clips; each of `speeds` makes
-    a voice of its own; a batch takes one of `crop_s`."""
+    a voice of its own; a batch takes one of `crop_s`; the labels of so many speakers are known."""
 
     speakers: Annotated[int, Field(ge=2)] = 32
     clips_per_speaker: Count = 2
@@ -39,10 +45,15 @@ class Sampling(Section):
     crop_s: tuple[Positive, ...] = Field(default=(1.5, 2.0, 3.0), min_length=1)
     speeds: tuple[Positive, ...] = Field(default=(1.0,), min_length=1)
     held_out_speakers: Annotated[float, Field(gt=0, lt=1)] = 0.08
+    label_share: Annotated[float, Field(gt=0, le=1)] = 1.0
 
 
 class Augmentation(Section):
-    """Probabilities are per clip; ranges are uniform draws."""
+    """Probabilities are per clip; ranges are uniform draws.
+
+    Of the rooms, a share `shoebox` are simulated boxes, the others Polack's statistical model. A
+    burst counts packets of 20 ms. Masks hide features (SpecAugment), at most so wide each.
+    """
 
     noise: Probability = 0.5
     noise_snr_db_range: Range = (0.0, 20.0)
@@ -56,6 +67,19 @@ class Augmentation(Section):
     equaliser_deviation_db: Positive = 4.0
     telephone: Probability = 0.4
     level_dbfs_range: Range = (-36.0, -16.0)
+    shoebox: Probability = 0.0
+    shoebox_rooms: Count = 256
+    drift: Probability = 0.0
+    drift_db: Positive = 8.0
+    codec: Probability = 0.0
+    codecs: tuple[CodecName, ...] = Field(default=("gsm", "mp3", "vorbis"), min_length=1)
+    packet_loss: Probability = 0.0
+    packet_loss_share_range: tuple[Share, Share] = (0.01, 0.15)
+    packet_burst_range: tuple[Burst, Burst] = (1.0, 4.0)
+    band_masks: Annotated[int, Field(ge=0)] = 0
+    band_mask_mels: Count = 8
+    stretch_masks: Annotated[int, Field(ge=0)] = 0
+    stretch_mask_s: Positive = 0.1
 
 
 class FrontEnd(Section):
@@ -85,34 +109,166 @@ class Ecapa(Section):
         return self
 
 
-class TripletLoss(Section):
+class ResNet34(Section):
+    """`width` is that of the first of four stages; a `stride` of 2 quarters the work."""
+
+    name: Literal["resnet34"]
+    width: Annotated[int, Field(ge=8)] = 32
+    stride: Annotated[int, Field(ge=1, le=2)] = 1
+    embedding_dim: Count = 192
+
+
+class CamPlusPlus(Section):
+    """`head_width` is that of the convolutions over the spectrogram; each of `layers` dense layers
+    adds `growth` channels to `width`; a `stride` of 2 halves the frames."""
+
+    name: Literal["cam++"]
+    head_width: Annotated[int, Field(ge=4)] = 32
+    width: Annotated[int, Field(ge=8)] = 128
+    growth: Annotated[int, Field(ge=4)] = 32
+    layers: tuple[Count, Count, Count] = (12, 24, 16)
+    stride: Annotated[int, Field(ge=1, le=2)] = 1
+    embedding_dim: Count = 192
+
+
+class WeightedLoss(Section):
+    weight: Positive = 1.0
+
+
+class ContrastiveLoss(WeightedLoss):
+    name: Literal["contrastive"]
+    margin: Distance = 1.0
+
+
+class TripletLoss(WeightedLoss):
     name: Literal["triplet"]
-    weight: Positive = 1.0
-    margin: Positive = 0.3
-    mining: Literal["hard", "semi_hard"] = "hard"
+    margin: Distance = 0.3
+    mining: Literal["hard", "semi_hard", "all"] = "hard"
 
 
-class InfoNceLoss(Section):
+class NPairLoss(WeightedLoss):
+    name: Literal["n_pair"]
+    scale: Positive = 16.0
+
+
+class NegativeChoice(Section):
+    """Which negatives count: see `training.losses.negatives`; with `memory_momentum` those of a
+    memory of all voices as well."""
+
+    hardest: Count | None = None
+    trusted_share: Annotated[float, Field(gt=0, le=1)] = 1.0
+    suspect_weight: Probability = 0.0
+    memory_momentum: Annotated[float, Field(ge=0, lt=1)] | None = None
+
+
+class InfoNceLoss(WeightedLoss):
     name: Literal["info_nce"]
-    weight: Positive = 1.0
-    temperature: Positive = 0.07
+    temperature: Temperature = 0.07
+    learned: bool = True
+    negatives: NegativeChoice = NegativeChoice()
+
+
+class SymmetricInfoNceLoss(WeightedLoss):
+    name: Literal["symmetric_info_nce"]
+    temperature: Temperature = 0.07
     learned: bool = True
 
 
-class AamSoftmaxLoss(Section):
+class SupervisedContrastiveLoss(WeightedLoss):
+    name: Literal["supervised_contrastive"]
+    temperature: Temperature = 0.1
+    learned: bool = False
+    negatives: NegativeChoice = NegativeChoice()
+
+
+class LogisticLoss(WeightedLoss):
+    name: Literal["logistic"]
+    scale: LearnedScale = 10.0
+    bias: float = -5.0
+
+
+class AngularPrototypicalLoss(WeightedLoss):
+    name: Literal["angular_prototypical"]
+    scale: LearnedScale = 10.0
+
+
+class Ge2eLoss(WeightedLoss):
+    name: Literal["ge2e"]
+    scale: LearnedScale = 10.0
+
+
+class AamSoftmaxLoss(WeightedLoss):
     name: Literal["aam_softmax"]
-    weight: Positive = 1.0
     scale: Positive = 30.0
     margin: Annotated[float, Field(ge=0, lt=1.5)] = 0.2
     margin_warmup_steps: Annotated[int, Field(ge=0)] = 0
+    subcentres: Count = 1
 
 
-Encoder = Ecapa
-Loss = Annotated[TripletLoss | InfoNceLoss | AamSoftmaxLoss, Field(discriminator="name")]
+class DistillationLoss(WeightedLoss):
+    """Needs the targets that `sayso-train teach` makes of another model."""
+
+    name: Literal["distillation"]
+
+
+Encoder = Ecapa | ResNet34 | CamPlusPlus
+Loss = Annotated[
+    ContrastiveLoss
+    | TripletLoss
+    | NPairLoss
+    | InfoNceLoss
+    | SymmetricInfoNceLoss
+    | SupervisedContrastiveLoss
+    | LogisticLoss
+    | AngularPrototypicalLoss
+    | Ge2eLoss
+    | AamSoftmaxLoss
+    | DistillationLoss,
+    Field(discriminator="name"),
+]
+
+
+class Supervised(Section):
+    """`latent_memory` differences within voices are kept for voices with one clip; 0 is none."""
+
+    name: Literal["supervised"] = "supervised"
+    latent_memory: Annotated[int, Field(ge=0)] = 0
+
+
+class SimClr(Section):
+    """`crop_spread` 0 gives all views of a clip the same crop, 1 any; `head_width` 0 is no head."""
+
+    name: Literal["simclr"]
+    crop_spread: Probability = 1.0
+    head_width: Annotated[int, Field(ge=0)] = 0
+
+
+class MoCo(Section):
+    name: Literal["moco"]
+    crop_spread: Probability = 1.0
+    queue: Count = 4096
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    temperature: Temperature = 0.07
+
+
+class Cpc(Section):
+    """A latent is a chunk of so many frames of 10 ms; those up to `ahead` latents on are told."""
+
+    name: Literal["cpc"]
+    ahead: Count = 3
+    chunk_frames: Count = 20
+    context_dim: Count = 256
+    negatives: Literal["all", "utterances", "times"] = "all"
+
+
+Framework = Annotated[Supervised | SimClr | MoCo | Cpc, Field(discriminator="name")]
 
 
 class Schedule(Section):
-    """Linear warm-up, then cosine decay to `final_learning_rate` at `steps`."""
+    """Linear warm-up, then cosine decay to `final_learning_rate` at `steps`.
+
+    After `patience` validations without improvement training stops; 0 is never.
+    """
 
     steps: Count
     warmup_steps: Annotated[int, Field(ge=0)] = 100
@@ -122,6 +278,7 @@ class Schedule(Section):
     gradient_norm: Positive = 5.0
     average_decay: Annotated[float, Field(ge=0, lt=1)] = 0.999
     validate_every: Count = 200
+    patience: Annotated[int, Field(ge=0)] = 0
     compile: bool = False
 
 
@@ -130,8 +287,9 @@ class Recipe(Section):
     sampling: Sampling = Sampling()
     augmentation: Augmentation = Augmentation()
     front_end: FrontEnd = FrontEnd()
-    encoder: Encoder
-    losses: tuple[Loss, ...] = Field(min_length=1)
+    encoder: Encoder = Field(discriminator="name")
+    framework: Framework = Supervised()
+    losses: tuple[Loss, ...] = ()
     schedule: Schedule
 
     @model_validator(mode="after")
@@ -140,6 +298,45 @@ class Recipe(Section):
         for name in names:
             if names.count(name) > 1:
                 raise ValueError(f"loss {name} is listed twice")
+        return self
+
+    @model_validator(mode="after")
+    def _framework_fits(self) -> Recipe:
+        chosen, views = self.framework, self.sampling.clips_per_speaker
+        if isinstance(chosen, MoCo | Cpc) and self.losses:
+            raise ValueError(f"the framework {chosen.name} has its own loss: leave out losses")
+        if isinstance(chosen, Supervised | SimClr) and not self.losses:
+            raise ValueError(f"the framework {chosen.name} needs losses")
+        if isinstance(chosen, SimClr) and views < 2:
+            raise ValueError("simclr compares views of a clip: clips_per_speaker of 2 or more")
+        if isinstance(chosen, MoCo) and views != 2:
+            raise ValueError("moco compares two views of a clip: clips_per_speaker = 2")
+        if isinstance(chosen, SimClr) and any(
+            isinstance(loss, DistillationLoss) for loss in self.losses
+        ):
+            raise ValueError("distillation goes with the framework supervised")
+        if not isinstance(chosen, Supervised) and self.sampling.label_share < 1:
+            raise ValueError(f"{chosen.name} needs no labels: leave out sampling.label_share")
+        return self
+
+    @model_validator(mode="after")
+    def _latent_memory_fits(self) -> Recipe:
+        if isinstance(self.framework, Supervised) and self.framework.latent_memory:
+            if self.sampling.clips_per_speaker < 2:
+                raise ValueError("latent_memory needs clips_per_speaker of 2 or more")
+            if any(isinstance(loss, DistillationLoss) for loss in self.losses):
+                raise ValueError("there is no target for what latent_memory makes: do not distil")
+        return self
+
+    @model_validator(mode="after")
+    def _crops_hold_chunks(self) -> Recipe:
+        if isinstance(self.framework, Cpc):
+            shortest_s = min(self.sampling.crop_s)
+            chunks = int((shortest_s - 0.015) * 100) // self.framework.chunk_frames
+            if chunks <= self.framework.ahead:
+                raise ValueError(
+                    f"a crop of {shortest_s} s has {chunks} chunks, cpc needs more than `ahead`"
+                )
         return self
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,36 +14,56 @@ import numpy.typing as npt
 import soundfile
 import soxr
 
+from training import manifest
 from training.errors import ManifestError
 
 Pcm = npt.NDArray[np.int16]
-COLUMNS = ("path", "corpus", "speaker", "split")
+DECODED_AHEAD = 64
 NOISE_SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".opus"})
 
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """One recording; `speaker` is unique across corpora."""
+    """One recording; `speaker` is unique across corpora, `session`, if known, in its speaker."""
 
     path: Path
     corpus: str
     speaker: str
+    session: str = ""
+
+
+class Digest:
+    """SHA-256 over the clips' names and samples, one clip after the other."""
+
+    def __init__(self) -> None:
+        self._total = hashlib.sha256()
+
+    def add(self, clip: Clip, pcm: Pcm) -> None:
+        self._total.update(f"{clip.corpus}\n{clip.speaker}\n{pcm.size}\n".encode())
+        self._total.update(pcm.tobytes())
+
+    def hexdigest(self) -> str:
+        return self._total.hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
 class Library:
-    """Clips with their audio in the same order; what could not be read is in `unreadable`."""
+    """Clips with their audio in the same order; what could not be read is in `unreadable`.
+
+    `known_digest` spares reading the audio of a pack, whose index has it.
+    """
 
     clips: tuple[Clip, ...]
     audio: tuple[Pcm, ...]
     unreadable: tuple[Path, ...] = ()
+    known_digest: str | None = None
 
     def digest(self) -> str:
-        """SHA-256 over the clips' names and samples."""
-        total = hashlib.sha256()
+        if self.known_digest is not None:
+            return self.known_digest
+        total = Digest()
         for clip, pcm in zip(self.clips, self.audio, strict=True):
-            total.update(f"{clip.corpus}\n{clip.speaker}\n{pcm.size}\n".encode())
-            total.update(pcm.tobytes())
+            total.add(clip, pcm)
         return total.hexdigest()
 
     def of(self, chosen: Iterable[int]) -> Library:
@@ -57,29 +76,17 @@ def read_manifest(path: Path, split: str = "train") -> list[Clip]:
 
     Raises ManifestError when it cannot be read, lacks a column, or has under two speakers.
     """
-    try:
-        with path.open(newline="", encoding="utf-8") as lines:
-            reader = csv.DictReader(lines)
-            missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
-            if missing:
-                raise ManifestError(f"{path} has no column {', '.join(missing)}")
-            rows = []
-            for row in reader:
-                if any(row[name] is None for name in COLUMNS):
-                    raise ManifestError(f"{path} line {reader.line_num} has too few columns")
-                if row["split"] == split:
-                    rows.append(row)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ManifestError(f"cannot read the manifest {path}: {error}") from error
     clips = [
-        Clip(path.parent / row["path"], row["corpus"], f"{row['corpus']}/{row['speaker']}")
-        for row in rows
+        Clip(row.path, row.corpus, f"{row.corpus}/{row.speaker}", row.session)
+        for row in manifest.read(path)
+        if row.split == split
     ]
-    _require_speakers(clips, f"{path}, split {split}")
+    require_speakers(clips, f"{path}, split {split}")
     return clips
 
 
-def _require_speakers(clips: Sequence[Clip], source: str) -> None:
+def require_speakers(clips: Sequence[Clip], source: str) -> None:
+    """Raises ManifestError when there are under two; `source` says of what."""
     speakers = {clip.speaker for clip in clips}
     if len(speakers) < 2:
         raise ManifestError(
@@ -97,6 +104,24 @@ def decode(path: Path, sample_rate_hz: int) -> Pcm:
     return np.ascontiguousarray(mono)
 
 
+def decoded(
+    clips: Sequence[Clip], sample_rate_hz: int, threads: int
+) -> Iterator[tuple[Clip, Pcm | None]]:
+    """Each clip in turn with its audio, None when its file is missing, broken or empty."""
+
+    def attempt(clip: Clip) -> Pcm | None:
+        try:
+            pcm = decode(clip.path, sample_rate_hz)
+        except (OSError, RuntimeError):
+            return None
+        return pcm if pcm.size else None
+
+    with ThreadPoolExecutor(threads) as pool:
+        for start in range(0, len(clips), DECODED_AHEAD):
+            some = clips[start : start + DECODED_AHEAD]
+            yield from zip(some, pool.map(attempt, some), strict=True)
+
+
 def load(
     clips: Sequence[Clip],
     sample_rate_hz: int,
@@ -108,25 +133,18 @@ def load(
 
     Files that are missing, broken or empty are listed in `unreadable` and left out.
     """
-
-    def attempt(clip: Clip) -> Pcm | None:
-        try:
-            pcm = decode(clip.path, sample_rate_hz)
-        except (OSError, RuntimeError):
-            return None
-        return pcm if pcm.size else None
-
-    decoded: list[Pcm | None] = []
-    with ThreadPoolExecutor(threads) as pool:
-        for pcm in pool.map(attempt, clips):
-            decoded.append(pcm)
-            advance()
-    pairs = [(clip, pcm) for clip, pcm in zip(clips, decoded, strict=True) if pcm is not None]
-    unreadable = [clip.path for clip, pcm in zip(clips, decoded, strict=True) if pcm is None]
-    _require_speakers([clip for clip, _ in pairs], "readable audio")
-    return Library(
-        tuple(clip for clip, _ in pairs), tuple(pcm for _, pcm in pairs), tuple(unreadable)
-    )
+    kept: list[Clip] = []
+    audio: list[Pcm] = []
+    unreadable: list[Path] = []
+    for clip, pcm in decoded(clips, sample_rate_hz, threads):
+        if pcm is None:
+            unreadable.append(clip.path)
+        else:
+            kept.append(clip)
+            audio.append(pcm)
+        advance()
+    require_speakers(kept, "readable audio")
+    return Library(tuple(kept), tuple(audio), tuple(unreadable))
 
 
 def load_noises(folder: Path, sample_rate_hz: int) -> tuple[Pcm, ...]:
@@ -148,17 +166,27 @@ def hold_out(clips: Sequence[Clip], share: float) -> tuple[list[int], list[int]]
 
     A speaker keeps its side when others come or go; ManifestError when a side has under two.
     """
-
-    def held_out(speaker: str) -> bool:
-        first_bytes = hashlib.sha256(speaker.encode()).digest()[:8]
-        return int.from_bytes(first_bytes, "big") < share * 2**64
-
     sides: tuple[list[int], list[int]] = ([], [])
     for index, clip in enumerate(clips):
-        sides[held_out(clip.speaker)].append(index)
+        sides[_drawn(clip.speaker, share)].append(index)
     for side, name in zip(sides, ("training", "validation"), strict=True):
-        _require_speakers([clips[i] for i in side], f"{name} with {share:.0%} held out")
+        require_speakers([clips[i] for i in side], f"{name} with {share:.0%} held out")
     return sides
+
+
+def labelled(clips: Sequence[Clip], share: float) -> list[int]:
+    """Indices of the clips of a share of the speakers, by a hash that `hold_out` has no part in.
+
+    A larger share has all of a smaller one; ManifestError when it has under two speakers.
+    """
+    chosen = [i for i, clip in enumerate(clips) if _drawn(f"label {clip.speaker}", share)]
+    require_speakers([clips[i] for i in chosen], f"{share:.0%} of the labels")
+    return chosen
+
+
+def _drawn(name: str, share: float) -> bool:
+    first_bytes = hashlib.sha256(name.encode()).digest()[:8]
+    return int.from_bytes(first_bytes, "big") < share * 2**64
 
 
 def clips_by_speaker(clips: Sequence[Clip]) -> dict[str, list[int]]:

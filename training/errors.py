@@ -4,7 +4,9 @@ TrainingError
 ├── ConfigError        the recipe: an unknown key, a value out of range
 ├── ManifestError      the data: no such column, no clips, a single speaker
 ├── CheckpointError    the run: a file that is no checkpoint, or of another recipe or data
-    └── DivergenceError    the loss is infinite or no number: lower the learning rate
+├── BatchError         a batch the loss cannot learn from: too few views of a voice
+├── TeacherError       distillation: no such model, or targets of other data
+└── DivergenceError    the loss is infinite or no number: lower the learning rate
 """
 
 
@@ -21,6 +23,14 @@ class ManifestError(TrainingError):
 
 
 class CheckpointError(TrainingError):
+    pass
+
+
+class BatchError(TrainingError):
+    pass
+
+
+class TeacherError(TrainingError):
     pass
 
 

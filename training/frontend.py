@@ -66,11 +66,15 @@ class LogMel(nn.Module):
         self.register_buffer("filters", torch.from_numpy(filters).float(), persistent=False)
 
     def forward(self, waveform: Tensor) -> Tensor:
+        log_mel = self.uncentred(waveform)
+        return log_mel - log_mel.mean(dim=2, keepdim=True)
+
+    def uncentred(self, waveform: Tensor) -> Tensor:
+        """The same before its mean over time is removed."""
         with torch.autocast(waveform.device.type, enabled=False):
             level = waveform.square().mean(dim=1, keepdim=True).sqrt()
             signal = (waveform / (level + LEVEL_FLOOR)).unsqueeze(1)  # (batch, 1, samples)
             spectrum = functional.conv1d(signal, self.bases, stride=self.hop_samples)
             cosine, sine = spectrum.chunk(2, dim=1)  # each (batch, bins, frames)
             power = cosine.square() + sine.square()
-            log_mel = (self.filters @ power + POWER_FLOOR).log()  # (batch, mels, frames)
-            return log_mel - log_mel.mean(dim=2, keepdim=True)
+            return (self.filters @ power + POWER_FLOOR).log()  # (batch, mels, frames)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -30,6 +31,9 @@ class Draw:
 class VoiceSampler:
     """Draws P distinct speakers, one speed of each, and K of its clips, all different if it has K.
 
+    They come from as many sessions as they can: `sessions` names that of each clip, and a clip
+    whose session is unknown ("") counts as one of its own.
+
     A speaker's chance is its number of clips to the power of `balance`, so that 0 draws all
     speakers alike. A speaker at another speed is another voice, with its own label:
     `label = speaker * len(speeds) + speed index`.
@@ -45,8 +49,10 @@ class VoiceSampler:
         crop_s: Sequence[float],
         speeds: Sequence[float],
         seed: int,
+        sessions: Sequence[str] = (),
     ) -> None:
         self._clips = [np.asarray(clips) for clips in clips_by_speaker]
+        self._sessions = sessions if any(sessions) else ()
         self._speakers = min(speakers, len(self._clips))
         self._clips_per_speaker = clips_per_speaker
         self._crop_s = tuple(crop_s)
@@ -78,5 +84,17 @@ class VoiceSampler:
         self, clips: npt.NDArray[np.int_], rng: np.random.Generator
     ) -> npt.NDArray[np.int_]:
         rounds = -(-self._clips_per_speaker // len(clips))
-        shuffled = np.concatenate([rng.permutation(clips) for _ in range(rounds)])
-        return shuffled[: self._clips_per_speaker]
+        shuffled = [self._alternating(rng.permutation(clips)) for _ in range(rounds)]
+        return np.concatenate(shuffled)[: self._clips_per_speaker]
+
+    def _alternating(self, clips: npt.NDArray[np.int_]) -> npt.NDArray[np.int_]:
+        """In the order given, but for the n-th clips of all sessions before any n+1-th."""
+        if not self._sessions:
+            return clips
+        met: Counter[str] = Counter()
+        turns = []
+        for clip in clips:
+            session = self._sessions[clip]
+            turns.append(met[session])
+            met[session] += bool(session)
+        return clips[np.argsort(turns, kind="stable")]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,6 +32,15 @@ class Errors:
         return (self.recorded + self.crossed) / 2
 
 
+def embedded(
+    encoder: nn.Module, waveforms: Tensor, device: torch.device
+) -> npt.NDArray[np.float64]:
+    """Of waveforms (clips, samples), (clips, dim)."""
+    with torch.inference_mode():
+        rows = [encoder(part.to(device)).cpu() for part in torch.split(waveforms, BATCH_CLIPS)]
+    return torch.cat(rows).double().numpy()
+
+
 class Validation:
     """All pairs of different clips within a corpus, up to eight clips a speaker, equal lengths.
 
@@ -50,18 +61,19 @@ class Validation:
         self._speakers = np.array([library.clips[index].speaker for index in chosen])
         self._corpora = np.array([library.clips[index].corpus for index in chosen])
 
-    def measure(self, encoder: nn.Module, device: torch.device) -> Errors:
-        recorded, left, right = (self._embed(encoder, side, device) for side in self._sides)
-        return Errors(self._eer(recorded @ recorded.T), self._eer(left @ right.T))
-
-    def _embed(
-        self, encoder: nn.Module, waveforms: Tensor, device: torch.device
-    ) -> npt.NDArray[np.float64]:
+    def through(self, front_end: Callable[[Tensor], Tensor]) -> Validation:
+        """The same trials in features, to measure many encoders without their front end."""
+        heard = copy.copy(self)
         with torch.inference_mode():
-            embedded = [
-                encoder(part.to(device)).cpu() for part in torch.split(waveforms, BATCH_CLIPS)
+            heard._sides = [
+                torch.cat([front_end(part) for part in torch.split(side, BATCH_CLIPS)])
+                for side in self._sides
             ]
-        return torch.cat(embedded).double().numpy()
+        return heard
+
+    def measure(self, encoder: nn.Module, device: torch.device) -> Errors:
+        recorded, left, right = (embedded(encoder, side, device) for side in self._sides)
+        return Errors(self._eer(recorded @ recorded.T), self._eer(left @ right.T))
 
     def _eer(self, scores: npt.NDArray[np.float64]) -> float:
         same = self._speakers[:, None] == self._speakers[None, :]

@@ -26,7 +26,7 @@ def run(tiny_recipe: config.Recipe, tmp_path: Path) -> Path:
             progress=progress,
             encoder=last.state_dict(),
             average=average.state_dict(),
-            losses={},
+            framework={},
             optimiser={},
             random={},
         ),

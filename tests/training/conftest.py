@@ -12,6 +12,8 @@ import pytest
 import soundfile
 import torch
 
+from training.data import Clip, Library
+
 RATE_HZ = 16000
 
 
@@ -50,6 +52,17 @@ def write_corpus(folder: Path, speakers: int, takes: int, seconds: float = 0.7) 
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Manifest of 24 made speakers with 4 clips of 0.7 s each."""
     return write_corpus(tmp_path_factory.mktemp("corpus"), speakers=24, takes=4)
+
+
+@pytest.fixture(scope="session")
+def sittings() -> Library:
+    """48 made voices, each recorded in one sitting that is cut into two clips of 0.7 s."""
+    halves = [
+        (Clip(Path(f"{speaker}-{half}.wav"), "made", f"made/s{speaker}"), pcm)
+        for speaker in range(48)
+        for half, pcm in enumerate(np.split((32767 * voice(speaker, 0, 1.4)).astype(np.int16), 2))
+    ]
+    return Library(tuple(clip for clip, _ in halves), tuple(pcm for _, pcm in halves))
 
 
 @pytest.fixture(autouse=True)

@@ -12,13 +12,17 @@ from training.batches import Batches, stream
 from training.config import Augmentation
 from training.data import Library
 from training.sampler import VoiceSampler
+from training.teacher import Targets
 
 RATE_HZ = 16000
 QUIET = Augmentation(noise=0, babble=0, room=0, equaliser=0, telephone=0)
 
 
 def batches(
-    library: Library, settings: Augmentation, speeds: tuple[float, ...] = (1.0,)
+    library: Library,
+    settings: Augmentation,
+    speeds: tuple[float, ...] = (1.0,),
+    targets: Targets | None = None,
 ) -> Batches:
     sampler = VoiceSampler(
         list(data.clips_by_speaker(library.clips).values()),
@@ -30,7 +34,7 @@ def batches(
         seed=3,
     )
     channel = Channel(settings, RATE_HZ, (), library.audio)
-    return Batches(library, sampler, channel, sample_rate_hz=RATE_HZ, seed=3)
+    return Batches(library, sampler, channel, sample_rate_hz=RATE_HZ, seed=3, targets=targets)
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +45,8 @@ def library(corpus: Path) -> Library:
 def test_shapes_and_labels(library: Library) -> None:
     seen = set()
     for step in range(8):
-        waveforms, labels = batches(library, Augmentation())[step]
+        batch = batches(library, Augmentation())[step]
+        waveforms, labels = batch.waveforms, batch.labels
         assert waveforms.dtype == torch.float32
         assert labels.dtype == torch.int64
         assert waveforms.shape[0] == labels.shape[0] == 6
@@ -54,17 +59,17 @@ def test_shapes_and_labels(library: Library) -> None:
 
 def test_views_of_one_batch_go_through_channels_of_their_own(library: Library) -> None:
     single = library.of([0, 4, 8])
-    waveforms, _ = batches(single, Augmentation(room=1))[0]
+    waveforms = batches(single, Augmentation(room=1))[0].waveforms
     assert not torch.allclose(waveforms[0], waveforms[1])
 
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_stream_starts_anywhere_with_any_number_of_workers(library: Library, workers: int) -> None:
     made = batches(library, Augmentation(), (1.0, 0.9))
-    for step, (waveforms, labels) in enumerate(stream(made, 2, 5, workers), start=2):
-        expected, expected_labels = made[step]
-        assert torch.equal(waveforms, expected)
-        assert torch.equal(labels, expected_labels)
+    for step, batch in enumerate(stream(made, 2, 5, workers), start=2):
+        assert torch.equal(batch.waveforms, made[step].waveforms)
+        assert torch.equal(batch.labels, made[step].labels)
+        assert batch.targets is None
     assert step == 4
 
 
@@ -73,7 +78,23 @@ def test_a_faster_voice_is_a_higher_voice() -> None:
     clips = [data.Clip(Path(f"{i}.wav"), "x", f"x/{i}") for i in range(3)]
     library = Library(tuple(clips), (tone,) * 3)
     for speed in (0.8, 1.25):
-        waveforms, _ = batches(library, QUIET, (speed,))[0]
+        waveforms = batches(library, QUIET, (speed,))[0].waveforms
         power = np.abs(np.fft.rfft(waveforms[0].numpy()))
         loudest_hz = power.argmax() * RATE_HZ / waveforms.shape[1]
         assert loudest_hz == pytest.approx(1000 * speed, abs=3)
+
+
+def test_every_view_gets_the_target_of_its_clip_and_speed(library: Library) -> None:
+    speeds = (1.0, 0.9)
+    clips = len(library.clips)
+    names = np.arange(clips * 2, dtype=np.float32).reshape(clips, 2, 1)
+    targets = Targets(names, speeds, library.digest(), "made")
+    made = batches(library, QUIET, speeds, targets)
+    drawn = [batch for batch in stream(made, 0, 4, 1) if batch.targets is not None]
+    assert len(drawn) == 4
+    for batch in drawn:
+        clip, speed = np.divmod(batch.targets.numpy()[:, 0].astype(int), 2)
+        speaker = [library.clips[i].speaker for i in clip]
+        known = sorted({c.speaker for c in library.clips})
+        expected = [known.index(name) * 2 + s for name, s in zip(speaker, speed, strict=True)]
+        assert batch.labels.tolist() == expected

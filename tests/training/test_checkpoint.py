@@ -32,7 +32,7 @@ def made(step: int = 3) -> Checkpoint:
         progress=Progress(step, 0.25, "digest", 10, 100),
         encoder=encoder.state_dict(),
         average=average.state_dict(),
-        losses={},
+        framework={},
         optimiser=optimiser.state_dict(),
         random=checkpoint.random_state(),
     )
@@ -102,6 +102,18 @@ def test_another_version_is_refused(tmp_path: Path) -> None:
     torch.save({"version": 99}, tmp_path / "last.pt")
     with pytest.raises(CheckpointError, match="version 99"):
         checkpoint.load(tmp_path / "last.pt")
+
+
+def test_losses_of_version_1_are_those_of_the_supervised_framework(tmp_path: Path) -> None:
+    path = tmp_path / "last.pt"
+    checkpoint.save(path, made())
+    content = torch.load(path)
+    del content["framework"]
+    centres = torch.ones(2, 8)
+    torch.save({**content, "version": 1, "losses": {"losses.aam_softmax.centres": centres}}, path)
+    framework = checkpoint.load(path).framework
+    assert framework.keys() == {"objective.losses.aam_softmax.centres"}
+    assert torch.equal(*framework.values(), centres)
 
 
 def test_a_checkpoint_with_parts_missing_is_refused(tmp_path: Path) -> None:

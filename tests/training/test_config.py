@@ -33,7 +33,7 @@ def test_defaults_fill_a_minimal_recipe() -> None:
         (("width = 16", "width = 16\ndepth = 3"), "depth"),
         (('{ name = "triplet" }', '{ name = "triplet", scale = 3 }'), "losses.0.triplet.scale"),
         (('"triplet"', '"tripled"'), "losses.0"),
-        (('"ecapa"', '"resnet"'), "encoder.name"),
+        (('"ecapa"', '"resnet"'), "encoder: .*'ecapa', 'resnet34', 'cam[+]{2}'"),
         (("steps = 10", "steps = 0"), "schedule.steps"),
         (("width = 16", "width = 18"), "no multiple of groups"),
         (('[{ name = "triplet" }]', "[]"), "losses"),

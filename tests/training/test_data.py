@@ -107,3 +107,10 @@ def test_noise_folder(corpus: Path, tmp_path: Path) -> None:
     (tmp_path / "rain.wav").write_bytes(b"no audio")
     with pytest.raises(ManifestError, match=r"rain\.wav"):
         data.load_noises(tmp_path, 16000)
+
+
+def test_the_session_is_read_where_there_is_one(tmp_path: Path) -> None:
+    header = "path,corpus,speaker,split,session\n"
+    rows = "a.wav,x,1,train,monday\nb.wav,x,2,train,\n"
+    clips = data.read_manifest(write(tmp_path, rows, header))
+    assert [clip.session for clip in clips] == ["monday", ""]

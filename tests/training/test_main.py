@@ -44,6 +44,7 @@ def test_run_trains_and_prints_the_best_checkpoint(
     assert result.stdout.strip() == str(output / "best.pt")
     assert "held-out EER" in result.stderr
     assert checkpoint.load(output / "best.pt").progress.step == 3
+    assert {path.name for path in output.glob("*.png")} == {"curves.png", "embeddings.png"}
     again = runner.invoke(app, arguments)
     assert again.exit_code == 2
     assert "--resume" in again.stderr

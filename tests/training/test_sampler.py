@@ -1,9 +1,11 @@
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
+from itertools import accumulate, pairwise
 
 import pytest
 
+from training import config
 from training.sampler import VoiceSampler
 
 CLIPS = [[0], [1, 2], [3, 4, 5, 6, 7], list(range(8, 40)), [40, 41], [42, 43, 44]]
@@ -66,3 +68,54 @@ def test_balance_runs_from_speakers_alike_to_clips_alike(balance: float, share: 
 
 def test_a_batch_never_asks_for_more_speakers_than_there_are() -> None:
     assert len(sampler(speakers=100).draw(0).views) == len(CLIPS) * 3
+
+
+# Speaker 3 has clips of sessions a to d, speaker 4 two of one session, speaker 5 lacks one's name.
+SESSIONS = [""] * 8 + [f"3{'abcd'[i // 8]}" for i in range(32)] + ["4a", "4a", "5a", "5a", ""]
+
+
+@pytest.mark.parametrize("step", range(20))
+def test_positives_cross_sessions_where_they_are_known(step: int) -> None:
+    drawn: defaultdict[int, list[int]] = defaultdict(list)
+    for view in sampler(sessions=SESSIONS).draw(step).views:
+        drawn[view.label // 2].append(view.clip)
+    if 3 in drawn:
+        assert len({SESSIONS[clip] for clip in drawn[3]}) == 3
+    if 5 in drawn:
+        assert sorted(drawn[5]) == [42, 43, 44]
+        assert 44 in drawn[5][:2], "a clip without a session counts as one of its own"
+
+
+def test_clips_of_all_sessions_are_reached() -> None:
+    chosen = sampler(sessions=SESSIONS)
+    views = [view for step in range(400) for view in chosen.draw(step).views]
+    assert {view.clip for view in views} == set(range(45))
+
+
+def test_without_sessions_the_draws_of_the_first_recipe_are_what_they_were() -> None:
+    recipe = config.load("first")
+    chosen = recipe.sampling
+    ends = list(accumulate((1, 2, 5, 32, 2, 3, 40), initial=0))
+    clips = [list(range(start, end)) for start, end in pairwise(ends)]
+    for sessions in ((), [""] * ends[-1], [str(clip) for clip in range(ends[-1])]):
+        drawn = VoiceSampler(
+            clips,
+            speakers=4,
+            clips_per_speaker=chosen.clips_per_speaker,
+            balance=chosen.balance,
+            crop_s=chosen.crop_s,
+            speeds=chosen.speeds,
+            seed=recipe.seed,
+            sessions=sessions,
+        ).draw(1999)
+        assert [(v.clip, round(v.position, 6), v.speed, v.label) for v in drawn.views] == [
+            (8, 0.772177, 0.9, 10),
+            (12, 0.878326, 0.9, 10),
+            (40, 0.101015, 0.9, 13),
+            (41, 0.549353, 0.9, 13),
+            (3, 0.501723, 1.1, 8),
+            (4, 0.214774, 1.1, 8),
+            (55, 0.769866, 1.1, 20),
+            (48, 0.300638, 1.1, 20),
+        ]
+        assert drawn.crop_s == 2.0

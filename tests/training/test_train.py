@@ -1,64 +1,34 @@
-"""A whole training on made voices: it learns, it resumes bit for bit, it exports."""
+"""A whole training on made voices: it learns, it resumes bit for bit, it stops in time."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from small_runs import CPU, assert_same, error_of_untrained, go, recipe_of
 from torch import nn
+from torch.nn import functional
 
 from training import checkpoint, config, data
-from training.config import Recipe, Schedule
+from training.config import Schedule
 from training.data import Library
+from training.encoders import SpeakerEncoder
 from training.errors import CheckpointError, DivergenceError
-from training.train import NO_LIMITS, Limits, follow, learning_rate, new_learner, prepare, train
-from training.validation import Errors
+from training.learner import follow, new_learner, same_voices
+from training.train import Limits, learning_rate
+from training.validation import Errors, Validation
 
-RECIPE = """
-seed = 5
-[sampling]
-speakers = 8
-clips_per_speaker = 2
-crop_s = [0.5]
-held_out_speakers = 0.35
-[augmentation]
-room = 0.0
-babble = 0.0
-[front_end]
-mels = 40
-[encoder]
-name = "ecapa"
-width = 32
-groups = 4
-stride = 2
-embedding_dim = 32
+LOSSES = """
 [[losses]]
 name = "aam_softmax"
 [[losses]]
 name = "info_nce"
 [[losses]]
 name = "triplet"
-[schedule]
-steps = 60
-warmup_steps = 5
-learning_rate = 3e-3
-average_decay = 0.9
-validate_every = 20
 """
-
-
-class Listener:
-    def __init__(self) -> None:
-        self.losses: list[float] = []
-        self.errors: list[Errors] = []
-
-    def step(self, step: int, scalars: Mapping[str, float]) -> None:
-        self.losses.append(scalars["loss/total"])
-
-    def validated(self, step: int, errors: Errors, *, best: bool) -> None:
-        self.errors.append(errors)
+RECIPE = recipe_of(LOSSES)
 
 
 @pytest.fixture(scope="module")
@@ -71,83 +41,115 @@ def one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def go(recipe: Recipe, library: Library, output: Path, limits: Limits = NO_LIMITS) -> Listener:
-    listener = Listener()
-    train(
-        recipe,
-        library,
-        (),
-        output,
-        reporter=listener,
-        device=torch.device("cpu"),
-        limits=limits,
-        resume_from=checkpoint.previous(output, recipe, resume=True),
-    )
-    return listener
-
-
-def error_of_untrained(recipe: Recipe, library: Library) -> Errors:
-    material = prepare(recipe, library, ())
-    learner = new_learner(recipe, material.voices, torch.device("cpu"))
-    return material.validation.measure(learner.average, torch.device("cpu"))
-
-
-def flat(state: object) -> list[torch.Tensor | float]:
-    if isinstance(state, dict):
-        return [leaf for value in state.values() for leaf in flat(value)]
-    if isinstance(state, list | tuple):
-        return [leaf for value in state for leaf in flat(value)]
-    return [state] if isinstance(state, torch.Tensor | float | int) else []
-
-
 def test_learns_and_resumes_bit_for_bit(library: Library, tmp_path: Path) -> None:
-    recipe = config.parse(RECIPE)
-    listener = go(recipe, library, tmp_path / "whole")
+    listener = go(RECIPE, library, tmp_path / "whole")
     assert listener.losses[-1] < 0.5 * listener.losses[0]
-    untrained = error_of_untrained(recipe, library)
+    untrained = error_of_untrained(RECIPE, library)
     assert listener.errors[-1].crossed < min(0.1, 0.5 * untrained.crossed)
 
     for stop in (13, 40, None):
-        go(recipe, library, tmp_path / "parts", Limits(stop_at_step=stop))
+        go(RECIPE, library, tmp_path / "parts", Limits(stop_at_step=stop))
     whole, parts = (checkpoint.load(tmp_path / run / "last.pt") for run in ("whole", "parts"))
-    assert parts.progress == whole.progress
-    for name in ("encoder", "average", "losses", "optimiser", "random"):
-        pairs = zip(flat(getattr(whole, name)), flat(getattr(parts, name)), strict=True)
-        assert all(torch.equal(torch.as_tensor(a), torch.as_tensor(b)) for a, b in pairs), name
+    assert_same(whole, parts)
     assert (tmp_path / "parts" / "best.pt").exists()
     assert list((tmp_path / "parts").glob("events.*"))
 
 
 def test_begins_with_the_averaged_weights_of_another_run(library: Library, tmp_path: Path) -> None:
-    recipe = config.parse(RECIPE)
-    go(recipe, library, tmp_path, Limits(stop_at_step=3))
+    go(RECIPE, library, tmp_path, Limits(stop_at_step=3))
     other = checkpoint.load(tmp_path / "last.pt")
-    learner = new_learner(recipe, prepare(recipe, library, ()).voices, torch.device("cpu"))
+    classes = len(other.framework["objective.losses.aam_softmax.centres"])
+    learner = new_learner(RECIPE, classes, CPU)
     learner.begin_from(other, same_voices=True)
     for taken in (learner.encoder, learner.average):
         for name, value in taken.state_dict().items():
             assert torch.equal(value, other.average[name]), name
-    assert all(
-        torch.equal(value, other.losses[name])
-        for name, value in learner.objective.state_dict().items()
-    )
-    narrow = config.parse(RECIPE.replace("width = 32", "width = 16"))
+    for name, value in learner.framework.state_dict().items():
+        assert torch.equal(value, other.framework[name]), name
+    narrow = recipe_of(LOSSES, width="16")
     with pytest.raises(CheckpointError, match="another encoder"):
-        new_learner(narrow, 8, torch.device("cpu")).begin_from(other, same_voices=False)
+        new_learner(narrow, classes, CPU).begin_from(other, same_voices=False)
+
+
+@pytest.mark.parametrize("pretraining", ["pretrain", "moco", "cpc"])
+def test_finetuning_has_the_encoder_that_is_pretrained(pretraining: str) -> None:
+    before, after = config.load(pretraining), config.load("finetune")
+    assert before.encoder == after.encoder
+    assert before.front_end == after.front_end
+    assert after.sampling.label_share < 1
+
+
+def test_losses_are_taken_over_only_by_a_run_on_the_same_voices(
+    library: Library, tmp_path: Path
+) -> None:
+    go(RECIPE, library, tmp_path, Limits(stop_at_step=1))
+    other = checkpoint.load(tmp_path / "last.pt")
+    assert same_voices(other, recipe_of(LOSSES, steps="70"), other.progress)
+    for recipe in (
+        recipe_of(LOSSES, crop_s="[0.5]\nspeeds = [1.0, 0.9]"),
+        recipe_of(LOSSES, crop_s="[0.5]\nlabel_share = 0.5"),
+        recipe_of(LOSSES, '[framework]\nname = "simclr"'),
+        recipe_of('[[losses]]\nname = "aam_softmax"'),
+    ):
+        assert not same_voices(other, recipe, other.progress)
+    assert not same_voices(other, RECIPE, replace(other.progress, data_digest="other"))
 
 
 def test_stops_when_its_time_is_up_and_refuses_other_data(library: Library, tmp_path: Path) -> None:
-    recipe = config.parse(RECIPE)
-    go(recipe, library, tmp_path, Limits(max_s=0.0))
+    go(RECIPE, library, tmp_path, Limits(max_s=0.0))
     assert checkpoint.load(tmp_path / "last.pt").progress.step == 1
     with pytest.raises(CheckpointError, match="other data"):
-        go(recipe, library.of(range(92)), tmp_path)
+        go(RECIPE, library.of(range(92)), tmp_path)
+
+
+def test_stops_early_without_improvement(
+    library: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured = iter([0.4, 0.3, 0.35, 0.3, 0.31, 0.1])
+
+    def measure(*_: object) -> Errors:
+        eer = next(measured)
+        return Errors(eer, eer)
+
+    monkeypatch.setattr(Validation, "measure", measure)
+    recipe = recipe_of(LOSSES, validate_every="2\npatience = 3")
+    listener = go(recipe, library, tmp_path)
+    kept = checkpoint.load(tmp_path / "last.pt")
+    assert len(listener.errors) == 5
+    assert (kept.progress.step, kept.progress.waited) == (10, 3)
+    assert checkpoint.load(tmp_path / "best.pt").progress.step == 4
+    (warning,) = listener.warnings
+    assert "stopped early" in warning
+    assert not go(recipe, library, tmp_path).errors, "a run that has stopped stays so"
+
+
+def test_says_when_other_code_began_the_run(library: Library, tmp_path: Path) -> None:
+    go(RECIPE, library, tmp_path, Limits(stop_at_step=1))
+    kept = checkpoint.load(tmp_path / "last.pt")
+    assert not go(RECIPE, library, tmp_path, Limits(stop_at_step=2)).warnings
+    older = replace(kept, progress=replace(kept.progress, code="0.0.1+abc"))
+    checkpoint.save(tmp_path / "last.pt", older)
+    (warning,) = go(RECIPE, library, tmp_path, Limits(stop_at_step=2)).warnings
+    assert "other code" in warning
+
+
+def test_collapse_is_reported_with_its_remedy(
+    library: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def one_point(self: nn.Module, waveform: torch.Tensor) -> torch.Tensor:
+        scale = next(self.parameters()).sum() * 0.0
+        return functional.normalize(torch.ones(len(waveform), 32) + scale, dim=1)
+
+    monkeypatch.setattr(SpeakerEncoder, "forward", one_point)
+    recipe = recipe_of('[[losses]]\nname = "triplet"', steps="2", validate_every="2")
+    (warning,) = go(recipe, library, tmp_path).warnings
+    assert warning.startswith("collapse: ")
+    assert "lower schedule.learning_rate" in warning
 
 
 def test_a_loss_that_is_not_finite_ends_the_run(library: Library, tmp_path: Path) -> None:
-    recipe = config.parse(RECIPE.replace("learning_rate = 3e-3", "learning_rate = 1e30"))
     with pytest.raises(DivergenceError, match="step 20"):
-        go(recipe, library, tmp_path)
+        go(recipe_of(LOSSES, learning_rate="1e30"), library, tmp_path)
 
 
 def test_learning_rate_warms_up_then_falls_as_a_cosine() -> None:

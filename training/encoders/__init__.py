@@ -7,38 +7,51 @@ from collections.abc import Callable
 from torch import Tensor, nn
 from torch.nn import functional
 
-from training.config import Ecapa, Encoder, Recipe
+from training import config
+from training.augment.masks import Masks
+from training.encoders.campplus import CamPlusPlus
 from training.encoders.ecapa import EcapaTdnn
-from training.frontend import LogMel
+from training.encoders.resnet import ResNet34
+from training.frontend import HOP_S, LogMel
 
-
-def _ecapa(settings: Ecapa, mels: int) -> nn.Module:
-    return EcapaTdnn(
-        mels=mels,
-        width=settings.width,
-        groups=settings.groups,
-        stride=settings.stride,
-        embedding_dim=settings.embedding_dim,
-    )
-
-
-ENCODERS: dict[type[Encoder], Callable[[Ecapa, int], nn.Module]] = {Ecapa: _ecapa}
+ENCODERS: dict[type[config.Encoder], Callable[..., nn.Module]] = {
+    config.Ecapa: EcapaTdnn,
+    config.ResNet34: ResNet34,
+    config.CamPlusPlus: CamPlusPlus,
+}
 
 
 class SpeakerEncoder(nn.Module):
-    """waveform (batch, samples) float32 -> embedding (batch, dim) float32 of unit length."""
+    """waveform (batch, samples) float32 -> embedding (batch, dim) float32 of unit length.
 
-    def __init__(self, front_end: LogMel, encoder: nn.Module) -> None:
+    `masks` hide features, (batch, mels, frames) in and out, while training.
+    """
+
+    def __init__(
+        self, front_end: LogMel, encoder: nn.Module, masks: nn.Module | None = None
+    ) -> None:
         super().__init__()
         self.front_end = front_end
+        self.masks = masks if masks is not None else nn.Identity()
         self.encoder = encoder
 
     def forward(self, waveform: Tensor) -> Tensor:
-        features = self.front_end(waveform)  # (batch, mels, frames)
+        features = self.masks(self.front_end(waveform))  # (batch, mels, frames)
         return functional.normalize(self.encoder(features).float(), dim=1)
 
 
-def build(recipe: Recipe) -> SpeakerEncoder:
+def _masks(settings: config.Augmentation) -> Masks | None:
+    if not settings.band_masks and not settings.stretch_masks:
+        return None
+    return Masks(
+        bands=settings.band_masks,
+        band_mels=settings.band_mask_mels,
+        stretches=settings.stretch_masks,
+        stretch_frames=max(1, round(settings.stretch_mask_s / HOP_S)),
+    )
+
+
+def build(recipe: config.Recipe) -> SpeakerEncoder:
     """The encoder a recipe asks for, its weights drawn from torch's global generator."""
     settings = recipe.front_end
     front_end = LogMel(
@@ -47,4 +60,6 @@ def build(recipe: Recipe) -> SpeakerEncoder:
         low_hz=settings.low_hz,
         high_hz=settings.high_hz,
     )
-    return SpeakerEncoder(front_end, ENCODERS[type(recipe.encoder)](recipe.encoder, settings.mels))
+    options = recipe.encoder.model_dump(exclude={"name"})
+    encoder = ENCODERS[type(recipe.encoder)](mels=settings.mels, **options)
+    return SpeakerEncoder(front_end, encoder, _masks(recipe.augmentation))

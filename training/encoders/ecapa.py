@@ -5,21 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-VARIANCE_FLOOR = 1e-4
-
-
-class ConvBlock(nn.Sequential):
-    """Convolution, ReLU, batch norm: (batch, in, frames) -> (batch, out, ceil(frames / stride))."""
-
-    def __init__(
-        self, inputs: int, outputs: int, kernel: int = 1, dilation: int = 1, stride: int = 1
-    ) -> None:
-        padding = dilation * (kernel - 1) // 2
-        super().__init__(
-            nn.Conv1d(inputs, outputs, kernel, stride, padding, dilation),
-            nn.ReLU(),
-            nn.BatchNorm1d(outputs),
-        )
+from training.encoders.pooling import AttentiveStatistics
+from training.encoders.tdnn import ConvBlock
 
 
 class Res2(nn.Module):
@@ -69,31 +56,6 @@ class SERes2Block(nn.Sequential):
         )
 
 
-def mean_and_deviation(hidden: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-    """Weighted over time, (batch, channels, frames) -> two of (batch, channels, 1), float32."""
-    hidden, weights = hidden.float(), weights.float()
-    mean = (hidden * weights).sum(dim=2, keepdim=True)
-    variance = ((hidden - mean).square() * weights).sum(dim=2, keepdim=True)
-    return mean, variance.clamp(min=VARIANCE_FLOOR).sqrt()
-
-
-class AttentiveStatistics(nn.Module):
-    """Channel-wise attention over time, with global context: -> (batch, 2 * channels)."""
-
-    def __init__(self, channels: int, bottleneck: int = 128) -> None:
-        super().__init__()
-        self.attention = nn.Sequential(
-            ConvBlock(3 * channels, bottleneck), nn.Tanh(), nn.Conv1d(bottleneck, channels, 1)
-        )
-
-    def forward(self, hidden: Tensor) -> Tensor:
-        uniform = torch.ones_like(hidden[:, :1]) / hidden.shape[2]
-        mean, deviation = mean_and_deviation(hidden, uniform)
-        context = torch.cat([hidden, mean.expand_as(hidden), deviation.expand_as(hidden)], dim=1)
-        weights = self.attention(context).float().softmax(dim=2)  # (batch, channels, frames)
-        return torch.cat(mean_and_deviation(hidden, weights), dim=1).squeeze(2)
-
-
 class EcapaTdnn(nn.Module):
     """(batch, mels, frames) -> (batch, embedding_dim), not normalised.
 
@@ -106,6 +68,7 @@ class EcapaTdnn(nn.Module):
         super().__init__()
         self.stem = ConvBlock(mels, width, kernel=5, stride=stride)
         self.blocks = nn.ModuleList(SERes2Block(width, groups, dilation) for dilation in (2, 3, 4))
+        self.frame_dim = 3 * width
         self.aggregate = nn.Sequential(nn.Conv1d(3 * width, 3 * width, 1), nn.ReLU())
         self.pool = AttentiveStatistics(3 * width)
         self.head = nn.Sequential(
@@ -115,12 +78,16 @@ class EcapaTdnn(nn.Module):
         )
 
     def forward(self, features: Tensor) -> Tensor:
+        embedding: Tensor = self.head(self.pool(self.frames(features)))
+        return embedding
+
+    def frames(self, features: Tensor) -> Tensor:
+        """(batch, mels, frames) -> (batch, frame_dim, ceil(frames / stride)), before pooling."""
         total = self.stem(features)
         outputs = []
         for block in self.blocks:
             output = block(total) + total
             outputs.append(output)
             total = total + output
-        hidden = self.aggregate(torch.cat(outputs, dim=1))  # (batch, 3 * width, frames)
-        embedding: Tensor = self.head(self.pool(hidden))
-        return embedding
+        hidden: Tensor = self.aggregate(torch.cat(outputs, dim=1))
+        return hidden

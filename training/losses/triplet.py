@@ -7,19 +7,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-SQUARE_FLOOR = 1e-12
-
-
-def distances(embeddings: Tensor) -> Tensor:
-    """Euclidean, between unit vectors: (batch, dim) -> (batch, batch), 0 to 2."""
-    square = 2.0 - 2.0 * (embeddings @ embeddings.T)
-    return square.clamp(min=SQUARE_FLOOR).sqrt()
-
-
-def pair_masks(labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Same speaker but not oneself, and other speaker: two of (batch, batch) bool."""
-    same = labels[:, None] == labels[None, :]
-    return same & ~torch.eye(len(labels), dtype=torch.bool, device=labels.device), ~same
+from training.losses.pairs import distances, mean_where, pair_masks
+from training.losses.precision import in_float32
 
 
 class BatchHardTriplet(nn.Module):
@@ -32,15 +21,14 @@ class BatchHardTriplet(nn.Module):
         super().__init__()
         self.margin = margin
 
+    @in_float32
     def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
         distance = distances(embeddings)
         positive, negative = pair_masks(labels)
-        anchors = positive.any(dim=1) & negative.any(dim=1)
-        if not anchors.any():
-            return distance.sum() * 0.0
         farthest = distance.masked_fill(~positive, -math.inf).amax(dim=1)
         nearest = distance.masked_fill(~negative, math.inf).amin(dim=1)
-        return (self.margin + farthest - nearest)[anchors].clamp(min=0.0).mean()
+        anchors = positive.any(dim=1) & negative.any(dim=1)
+        return mean_where((self.margin + farthest - nearest).clamp(min=0.0), anchors)
 
 
 class BatchSemiHardTriplet(nn.Module):
@@ -54,6 +42,7 @@ class BatchSemiHardTriplet(nn.Module):
         super().__init__()
         self.margin = margin
 
+    @in_float32
     def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
         distance = distances(embeddings)
         positive, negative = pair_masks(labels)
@@ -68,3 +57,22 @@ class BatchSemiHardTriplet(nn.Module):
         farthest = to_others.masked_fill(~negative[anchor], -math.inf).amax(dim=1)
         to_negative = torch.where(semi_hard.any(dim=1), nearest_beyond, farthest)
         return (self.margin + to_positive[:, 0] - to_negative).clamp(min=0.0).mean()
+
+
+class BatchAllTriplet(nn.Module):
+    """max(0, margin + positive - negative) of every triplet, averaged over those not zero.
+
+    Zero, with zero gradient, when no triplet is within the margin or there is none.
+    """
+
+    def __init__(self, *, margin: float = 0.3) -> None:
+        super().__init__()
+        self.margin = margin
+
+    @in_float32
+    def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+        distance = distances(embeddings)
+        positive, negative = pair_masks(labels)
+        anchor, _ = positive.nonzero(as_tuple=True)
+        short = self.margin + distance[positive][:, None] - distance[anchor]  # (pairs, batch)
+        return mean_where(short, negative[anchor] & (short > 0))

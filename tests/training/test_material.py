@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from small_runs import recipe_of
+
+from training import data
+from training.data import Library
+from training.errors import ConfigError, ManifestError
+from training.gather import Ranks
+from training.material import prepare
+
+LOSSES = """
+[[losses]]
+name = "info_nce"
+"""
+
+
+@pytest.fixture(scope="module")
+def library(corpus: Path) -> Library:
+    return data.load(data.read_manifest(corpus), 16000)
+
+
+def learned_speakers(library: Library, share: float) -> set[str]:
+    recipe = recipe_of(LOSSES, crop_s=f"[0.5]\nlabel_share = {share}")
+    return {clip.speaker for clip in prepare(recipe, library, ()).learned.clips}
+
+
+def test_fewer_labels_are_some_of_the_more(library: Library) -> None:
+    some, more, all_of_them = (learned_speakers(library, share) for share in (0.3, 0.6, 1.0))
+    assert 2 <= len(some) < len(more) < len(all_of_them)
+    assert some < more < all_of_them
+    recipe = recipe_of(LOSSES)
+    held_out = {clip.speaker for clip in library.clips} - all_of_them
+    assert not held_out & {clip.speaker for clip in prepare(recipe, library, ()).learned.clips}
+
+
+def test_too_few_labels_are_an_error(library: Library) -> None:
+    with pytest.raises(ManifestError, match="1% of the labels"):
+        learned_speakers(library, 0.01)
+
+
+def test_ranks_make_the_shares_of_one_batch(library: Library) -> None:
+    recipe = recipe_of(LOSSES)
+    whole = prepare(recipe, library, ()).batches[3]
+    for rank in range(2):
+        share = prepare(recipe, library, (), ranks=Ranks(rank, 2)).batches[3]
+        rows = slice(8 * rank, 8 * rank + 8)
+        assert share.waveforms.equal(whole.waveforms[rows])
+        assert share.labels.equal(whole.labels[rows])
+        assert share.clips.equal(whole.clips[rows])
+
+
+def test_a_batch_that_does_not_divide_is_an_error(library: Library) -> None:
+    batches = prepare(recipe_of(LOSSES), library, (), ranks=Ranks(0, 3)).batches
+    with pytest.raises(ConfigError, match="does not divide among 3 processes"):
+        batches[0]

@@ -1,0 +1,130 @@
+"""The stages between a mouth and a recording, each drawn for itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from training.augment.codecs import CODECS
+from training.augment.handset import equalise, handset
+from training.augment.levels import at_level, drift
+from training.augment.noise import add_noise, babble, cut
+from training.augment.packets import PACKET_S, conceal, lost_packets
+from training.augment.rooms import reverberate, room_bank, room_response
+from training.augment.telephone import a_law, mu_law, telephone
+from training.augment.waveform import Rng, Waveform
+from training.config import Augmentation
+from training.data import Pcm
+
+DRIFT_POINTS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One thing that happens to a voice with a `probability`; None is always, without a draw."""
+
+    name: str
+    probability: float | None
+    apply: Callable[[Waveform, Rng], Waveform]
+
+    def happens(self, rng: Rng) -> bool:
+        return self.probability is None or rng.random() < self.probability
+
+
+class Channel:
+    """Draws a channel for each clip: what `stages` lists, in that order.
+
+    `noises` and `voices` are int16 recordings at the same rate; a stage that is off, or that has
+    no recordings to draw from, draws nothing from the generator. The shoebox rooms are computed
+    here, once, from `seed`.
+    """
+
+    def __init__(
+        self,
+        settings: Augmentation,
+        sample_rate_hz: int,
+        noises: Sequence[Pcm],
+        voices: Sequence[Pcm],
+        *,
+        seed: int = 0,
+    ) -> None:
+        self._settings = settings
+        self._rate_hz = sample_rate_hz
+        self._noises = noises
+        self._voices = voices
+        self._packet_samples = round(PACKET_S * sample_rate_hz)
+        self._rooms = room_bank(
+            settings.shoebox_rooms if settings.room and settings.shoebox else 0,
+            settings.room_rt60_s_range,
+            sample_rate_hz,
+            np.random.default_rng(seed),
+        )
+        self.stages = tuple(stage for stage in self._stages() if stage.probability != 0)
+
+    def __call__(self, speech: Waveform, rng: Rng) -> Waveform:
+        for stage in self.stages:
+            if stage.happens(rng):
+                speech = stage.apply(speech, rng)
+        return speech
+
+    def _stages(self) -> tuple[Stage, ...]:
+        chosen = self._settings
+        return (
+            Stage("room", chosen.room, self._in_a_room),
+            Stage("noise", chosen.noise if self._noises else 0, self._with_noise),
+            Stage("babble", chosen.babble if self._voices else 0, self._among_voices),
+            Stage("equaliser", chosen.equaliser, self._through_a_handset),
+            Stage("level", None, self._at_a_level),
+            Stage("drift", chosen.drift, self._drifting),
+            Stage("telephone", chosen.telephone, self._over_the_telephone),
+            Stage("codec", chosen.codec, self._coded),
+            Stage("packet_loss", chosen.packet_loss, self._with_packets_lost),
+        )
+
+    def _in_a_room(self, speech: Waveform, rng: Rng) -> Waveform:
+        chosen = self._settings
+        if self._rooms and rng.random() < chosen.shoebox:
+            return reverberate(speech, self._rooms[int(rng.integers(len(self._rooms)))])
+        rt60_s = rng.uniform(*chosen.room_rt60_s_range)
+        direct_db = rng.uniform(*chosen.room_direct_db_range)
+        return reverberate(speech, room_response(rt60_s, direct_db, self._rate_hz, rng))
+
+    def _with_noise(self, speech: Waveform, rng: Rng) -> Waveform:
+        noise = cut(self._noises, speech.size, rng)
+        return add_noise(speech, noise, rng.uniform(*self._settings.noise_snr_db_range))
+
+    def _among_voices(self, speech: Waveform, rng: Rng) -> Waveform:
+        voices = babble(self._voices, self._settings.babble_voices, speech.size, rng)
+        return add_noise(speech, voices, rng.uniform(*self._settings.babble_snr_db_range))
+
+    def _through_a_handset(self, speech: Waveform, rng: Rng) -> Waveform:
+        centres_hz, gains_db = handset(rng, self._settings.equaliser_deviation_db, self._rate_hz)
+        return equalise(speech, centres_hz, gains_db, self._rate_hz)
+
+    def _at_a_level(self, speech: Waveform, rng: Rng) -> Waveform:
+        return at_level(speech, self._settings.level_dbfs_range, rng)
+
+    def _drifting(self, speech: Waveform, rng: Rng) -> Waveform:
+        furthest_db = self._settings.drift_db
+        return drift(speech, rng.uniform(-furthest_db, furthest_db, DRIFT_POINTS))
+
+    def _over_the_telephone(self, speech: Waveform, rng: Rng) -> Waveform:
+        return telephone(
+            speech,
+            self._rate_hz,
+            low_hz=rng.uniform(80.0, 350.0),
+            high_hz=rng.uniform(3000.0, 3800.0),
+            companding=mu_law if rng.random() < 0.5 else a_law,
+        )
+
+    def _coded(self, speech: Waveform, rng: Rng) -> Waveform:
+        names = self._settings.codecs
+        return CODECS[names[int(rng.integers(len(names)))]](speech, self._rate_hz, rng)
+
+    def _with_packets_lost(self, speech: Waveform, rng: Rng) -> Waveform:
+        share = rng.uniform(*self._settings.packet_loss_share_range)
+        burst = rng.uniform(*self._settings.packet_burst_range)
+        lost = lost_packets(speech.size // self._packet_samples, share, burst, rng)
+        return conceal(speech, lost, self._packet_samples)

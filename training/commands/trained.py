@@ -1,0 +1,36 @@
+"""A trained encoder and the clips that it is shown, for the commands that look at one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+
+from training import checkpoint
+from training.checkpoint import Checkpoint
+from training.commands.material import library_of
+from training.commands.terminal import progress_bars
+from training.data import Library
+
+CheckpointFile = Annotated[Path, typer.Argument(help="best.pt of a run folder, say.")]
+Clips = Annotated[Path, typer.Option(help="A manifest (CSV), or the folder of a pack.")]
+Split = Annotated[str, typer.Option(help="Rows of the manifest to use.")]
+Seed = Annotated[int, typer.Option(min=0, help="The same draws the same.")]
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    kept: Checkpoint
+    library: Library
+    device: torch.device
+
+    @classmethod
+    def load(cls, path: Path, manifest: Path, split: str) -> Shown:
+        """On CUDA where there is one; CheckpointError or ManifestError when one cannot be read."""
+        kept = checkpoint.load(path)
+        with progress_bars() as progress:
+            library = library_of(manifest, split, kept.recipe.front_end.sample_rate_hz, progress)
+        return cls(kept, library, torch.device("cuda" if torch.cuda.is_available() else "cpu"))

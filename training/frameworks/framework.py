@@ -1,0 +1,46 @@
+"""What every framework is to the training loop."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from training.batches import Batch
+from training.encoders import SpeakerEncoder
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A step's scalar loss; detached, its parts by name and, if embeddings were compared, these,
+    (count, dim), with their labels (count,)."""
+
+    loss: Tensor
+    parts: dict[str, Tensor]
+    compared: tuple[Tensor, Tensor] | None = None
+
+
+class Framework(nn.Module):
+    """The way from a batch to a loss: what is compared with what.
+
+    Its parameters are trained with the encoder's, and its state goes into the checkpoint.
+    """
+
+    def begin(self, encoder: SpeakerEncoder) -> None:
+        """Once, when the encoder has the weights that training begins with."""
+
+    def step(self, encoder: SpeakerEncoder, batch: Batch) -> Outcome:
+        raise NotImplementedError
+
+    def after_step(self, encoder: SpeakerEncoder) -> None:
+        """Once the optimiser has changed the encoder."""
+
+    def measured(self, encoder: SpeakerEncoder) -> nn.Module:
+        """Waveform (batch, samples) to embedding: what validation measures."""
+        return encoder
+
+
+def mixed_precision(device: torch.device) -> torch.autocast:
+    """The encoder computes in bfloat16 on CUDA; losses do not."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda")

@@ -1,0 +1,114 @@
+"""What changes from step to step, and where it begins."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from training import checkpoint, encoders, frameworks
+from training.checkpoint import Checkpoint, Progress
+from training.config import Recipe
+from training.encoders import SpeakerEncoder
+from training.errors import CheckpointError
+from training.frameworks import Framework
+from training.gather import ALONE, Ranks
+from training.published import encoder_weights
+
+
+@dataclass(frozen=True, slots=True)
+class Learner:
+    """`average` is the encoder's moving average; the framework's weights are learned with it."""
+
+    encoder: SpeakerEncoder
+    average: SpeakerEncoder
+    framework: Framework
+    optimiser: torch.optim.AdamW
+
+    def snapshot(self, recipe: Recipe, progress: Progress) -> Checkpoint:
+        return Checkpoint(
+            recipe=recipe,
+            progress=progress,
+            encoder=self.encoder.state_dict(),
+            average=self.average.state_dict(),
+            framework=self.framework.state_dict(),
+            optimiser=self.optimiser.state_dict(),
+            random=checkpoint.random_state(),
+        )
+
+    def restore(self, kept: Checkpoint) -> None:
+        self.encoder.load_state_dict(kept.encoder)
+        self.average.load_state_dict(kept.average)
+        self.framework.load_state_dict(kept.framework)
+        self.optimiser.load_state_dict(kept.optimiser)
+        checkpoint.restore_random_state(kept.random)
+
+    def begin_at(self, published: Path) -> None:
+        """Take over the encoder of a model file; raises CheckpointError for another encoder."""
+        weights = encoder_weights(published, self.encoder.state_dict())
+        self.encoder.load_state_dict(weights)
+        self.average.load_state_dict(weights)
+        self.framework.begin(self.encoder)
+
+    def begin_from(self, other: Checkpoint, *, same_voices: bool) -> None:
+        """Take over the averaged encoder of another run, and its losses if it learned the same
+        voices; raises CheckpointError for another encoder."""
+        try:
+            self.encoder.load_state_dict(other.average)
+            self.average.load_state_dict(other.average)
+            if same_voices:
+                self.framework.load_state_dict(other.framework)
+            self.framework.begin(self.encoder)
+        except RuntimeError as error:
+            raise CheckpointError(
+                "the checkpoint to start from has another encoder or other losses than the recipe"
+            ) from error
+
+
+def same_voices(other: Checkpoint, recipe: Recipe, progress: Progress) -> bool:
+    """Whether its losses, with their class for each voice, fit this run as they are."""
+    sampling = other.recipe.sampling
+    return (
+        other.progress.data_digest == progress.data_digest
+        and other.recipe.framework == recipe.framework
+        and sampling.speeds == recipe.sampling.speeds
+        and sampling.held_out_speakers == recipe.sampling.held_out_speakers
+        and sampling.label_share == recipe.sampling.label_share
+        and [loss.name for loss in other.recipe.losses] == [loss.name for loss in recipe.losses]
+    )
+
+
+def trainable(*modules: nn.Module) -> list[nn.Parameter]:
+    return [p for module in modules for p in module.parameters() if p.requires_grad]
+
+
+def new_learner(
+    recipe: Recipe,
+    voices: int,
+    device: torch.device,
+    target_dim: int | None = None,
+    ranks: Ranks = ALONE,
+) -> Learner:
+    """Weights are drawn from the recipe's seed, by torch's global generator."""
+    torch.manual_seed(recipe.seed)
+    encoder = encoders.build(recipe)
+    framework = frameworks.build(
+        recipe, encoder, voices=voices, target_dim=target_dim, ranks=ranks
+    ).to(device)
+    encoder.to(device)
+    parameters = trainable(encoder, framework)
+    optimiser = torch.optim.AdamW(parameters, weight_decay=recipe.schedule.weight_decay)
+    return Learner(encoder, copy.deepcopy(encoder).eval(), framework, optimiser)
+
+
+@torch.no_grad()
+def follow(average: nn.Module, module: nn.Module, decay: float) -> None:
+    """Move the average towards the module: weights and running statistics, counters copied."""
+    for kept, new in zip(average.state_dict().values(), module.state_dict().values(), strict=True):
+        if kept.is_floating_point():
+            kept.lerp_(new, 1 - decay)
+        else:
+            kept.copy_(new)

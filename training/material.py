@@ -1,0 +1,89 @@
+"""A library made ready for a recipe: batches of the speakers learned from, trials of the others."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from training import config
+from training.augment import Channel
+from training.batches import Batches
+from training.config import Recipe
+from training.data import Library, Pcm, clips_by_speaker, hold_out, labelled
+from training.frameworks.views import ClipSampler
+from training.gather import ALONE, Ranks
+from training.sampler import VoiceSampler
+from training.teacher import Targets
+from training.validation import Validation
+
+VALIDATION_S = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """What is learned from, and the held-out speakers it is measured on."""
+
+    learned: Library
+    voices: int
+    batches: Batches
+    validation: Validation
+
+
+def prepare(
+    recipe: Recipe,
+    library: Library,
+    noises: tuple[Pcm, ...],
+    targets: Targets | None = None,
+    ranks: Ranks = ALONE,
+) -> Material:
+    """Raises ManifestError when too few speakers are left, ConfigError when a batch cannot be
+    shared among the ranks."""
+    sampling, rate_hz = recipe.sampling, recipe.front_end.sample_rate_hz
+    sides = hold_out(library.clips, sampling.held_out_speakers)
+    chosen = sides[0]
+    if sampling.label_share < 1:
+        known = labelled([library.clips[i] for i in chosen], sampling.label_share)
+        chosen = [chosen[i] for i in known]
+    learned, held_out = library.of(chosen), library.of(sides[1])
+    sampler = _sampler(recipe, learned)
+    if targets is not None:
+        targets = targets.for_run(library, sampling.speeds, chosen)
+    channel = Channel(recipe.augmentation, rate_hz, noises, learned.audio)
+    return Material(
+        learned,
+        sampler.voices,
+        Batches(
+            learned,
+            sampler,
+            channel,
+            sample_rate_hz=rate_hz,
+            seed=recipe.seed,
+            targets=targets,
+            ranks=ranks,
+        ),
+        Validation(held_out, channel, samples=round(VALIDATION_S * rate_hz), seed=recipe.seed),
+    )
+
+
+def _sampler(recipe: Recipe, learned: Library) -> VoiceSampler | ClipSampler:
+    sampling = recipe.sampling
+    if isinstance(recipe.framework, config.Supervised):
+        return VoiceSampler(
+            list(clips_by_speaker(learned.clips).values()),
+            speakers=sampling.speakers,
+            clips_per_speaker=sampling.clips_per_speaker,
+            balance=sampling.balance,
+            crop_s=sampling.crop_s,
+            speeds=sampling.speeds,
+            seed=recipe.seed,
+            sessions=[clip.session for clip in learned.clips],
+        )
+    spread = 1.0 if isinstance(recipe.framework, config.Cpc) else recipe.framework.crop_spread
+    return ClipSampler(
+        len(learned.clips),
+        drawn=sampling.speakers,
+        views=sampling.clips_per_speaker,
+        spread=spread,
+        crop_s=sampling.crop_s,
+        speeds=sampling.speeds,
+        seed=recipe.seed,
+    )
