@@ -37,13 +37,14 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from evaluation import embeddings, manifest, metrics, scores, trials  # noqa: E402
-from evaluation.cache import Cache, Voice  # noqa: E402
+from evaluation.cache import Cache  # noqa: E402
 from evaluation.embeddings import System  # noqa: E402
 from evaluation.served import Served  # noqa: E402
 from exporters import adopt, model_file, parity, quantize, windows  # noqa: E402
 from exporters.macs import macs  # noqa: E402
 from exporters.publish import Windows, publish  # noqa: E402
 from exporters.voices import voices  # noqa: E402
+from models.resemblyzer_pipeline import ResemblyzerPipeline  # noqa: E402
 
 RATE, WINDOW_S = 16000, 3.0
 REPEATS = 5
@@ -272,29 +273,15 @@ def resemblyzer_row(path: Path) -> Row:
     return compared("resemblyzer", path, pipeline, "its own", "Resemblyzer")
 
 
-class OwnResemblyzer:
-    """Resemblyzer as its authors run it: its own voice activity, levels and partials."""
-
-    model_id, rate = "resemblyzer-own", RATE
-
-    def __init__(self) -> None:
-        self._package = importlib.import_module("resemblyzer")
-        self._encoder = self._package.VoiceEncoder("cpu", verbose=False)
-
-    async def embed(self, samples: parity.Floats) -> Voice:
-        return await asyncio.to_thread(self._embed, samples)
-
-    def _embed(self, samples: parity.Floats) -> Voice:
-        kept = self._package.preprocess_wav(samples)
-        if len(kept) < RATE // 4:
-            return Voice(None, 0.0, 0.0, 0.0)
-        return Voice(self._encoder.embed_utterance(kept), len(kept) / RATE, len(samples) / RATE, 0)
-
-
 async def error_table(
-    path: Path, others: Mapping[str, Path], table: Path, cache_file: Path
+    path: Path,
+    others: Mapping[str, Path],
+    more: Mapping[str, Path],
+    table: Path,
+    cache_file: Path,
 ) -> list[str]:
-    """EER by corpus on the dev split: the package's own pipeline, the models, those in 8 bits."""
+    """EER by corpus on the dev split: the package's own pipeline, the models and, but for `more`,
+    those in 8 bits."""
     clips = manifest.read(table, "dev")
     asked = trials.pairs(clips, limit=1_000_000)
     corpora = sorted({clip.corpus for clip in clips})
@@ -315,7 +302,7 @@ async def error_table(
             ]
             lines.append(f"| {title} | {' | '.join(cells)} | {int((~found.acquired).sum())} |")
 
-        await add("Resemblyzer's own pipeline", OwnResemblyzer())
+        await add("Resemblyzer's own pipeline", ResemblyzerPipeline())
         graph, contract = model_file.read(path)
         longer = Windows(2.37, 1.54, 0.5, (0.5, 0.9, 1.3, 1.6, 2.0))
         repeated = Windows(1.6, 0.77, 0.5)
@@ -326,9 +313,8 @@ async def error_table(
                 ("adopted, short speech repeated", repeated),
             ):
                 files[title] = Path(folder) / f"{len(files)}.onnx"
-                other = windows.named_for_the_cache(windows.applied(contract, choice))
-                model_file.write(files[title], graph, other)
-            files.update(others)
+                model_file.write(files[title], graph, windows.applied(contract, choice))
+            files.update({**others, **more})
             for name, model in {"adopted": path, **others}.items():
                 small = files[f"{name}, int8"] = Path(folder) / f"{len(files)}.onnx"
                 quantize.publish(model, "int8", small)
@@ -385,6 +371,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--manifest", type=Path, default=ROOT.parent / "shared/data/manifest.csv")
     parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "models.sqlite")
+    parser.add_argument(
+        "--also", metavar="TITLE=FILE", action="append", default=[], help="a row more of errors"
+    )
     parser.add_argument("--only", choices=SECTIONS, action="append", help="just this table")
     options = parser.parse_args()
     wanted = options.only or SECTIONS
@@ -401,7 +390,10 @@ def main() -> None:
         if "variants" in wanted:
             rewrite("variants", variant_table({"resemblyzer": adopted, **shipped}))
         if "errors" in wanted:
-            table = error_table(adopted, shipped, options.manifest, options.cache)
+            more = {
+                title: Path(file) for title, file in (row.split("=", 1) for row in options.also)
+            }
+            table = error_table(adopted, shipped, more, options.manifest, options.cache)
             rewrite("errors", asyncio.run(table))
 
 

@@ -7,11 +7,13 @@ comes through the same channel on one side, and through another one on the other
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import soxr
 from numpy.typing import NDArray
+from scipy import fft
 from scipy.signal import fftconvolve
 
 from evaluation import codecs
@@ -19,10 +21,27 @@ from evaluation import codecs
 Samples = NDArray[np.float32]
 Rng = np.random.Generator
 
-VERSION = 1
-CODECS = ("none", "mulaw", "gsm", "opus")
+VERSION = 2
 FRAME_S = 0.02
 ACTIVE_RANGE_DB = 35.0
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What channels of one `name` are drawn from: a signal-to-noise ratio in decibels between two,
+    the shares that have a room and that are narrow-band, the codecs, all as likely."""
+
+    name: str
+    snr_db: tuple[float, float]
+    rooms: float
+    narrow: float
+    codecs: tuple[str, ...]
+
+
+ANY = Kind("cross-channel", (8, 30), 0.7, 0.5, ("none", "mulaw", "gsm", "opus"))
+CLEAN = Kind("cross-clean", (25, 40), 0.5, 0.0, ("none",))
+TELEPHONE = Kind("cross-telephone", (15, 30), 0.5, 1.0, ("mulaw", "gsm"))
+NOISY = Kind("cross-noisy", (5, 15), 0.7, 0.5, ("none", "mulaw", "gsm", "opus"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,20 +50,21 @@ class CrossChannel:
 
     seed: int
     side: str
+    kind: Kind
 
     @property
     def key(self) -> str:
-        return f"cross-channel-{VERSION}:{self.seed}:{self.side}"
+        return f"{self.kind.name}-{VERSION}:{self.seed}:{self.side}"
 
     def __call__(self, name: str, samples: Samples, rate: int) -> Samples:
-        rng = generator(self.key, name)
-        if rng.random() < 0.7:
+        rng, kind = generator(self.key, name), self.kind
+        if rng.random() < kind.rooms:
             samples = room(samples, rate, rt60_s=rng.uniform(0.15, 0.6), rng=rng)
-        samples = noisy(samples, rate, snr_db=rng.uniform(8, 30), rng=rng)
+        samples = noisy(samples, rate, snr_db=rng.uniform(*kind.snr_db), rng=rng)
         samples = handset(samples, rate, rng)
-        if rng.random() < 0.5:
+        if rng.random() < kind.narrow:
             samples = narrow_band(samples, rate)
-        samples = codecs.apply(str(rng.choice(CODECS)), samples, rate, rng)
+        samples = codecs.apply(str(rng.choice(kind.codecs)), samples, rate, rng)
         return level(samples, rng.uniform(-24, -3))
 
 
@@ -67,28 +87,34 @@ def room(samples: Samples, rate: int, *, rt60_s: float, rng: Rng) -> Samples:
 def noisy(samples: Samples, rate: int, *, snr_db: float, rng: Rng) -> Samples:
     """With stationary noise of a random slope, `snr_db` below the active level of speech."""
     slope_db = rng.uniform(-6, 0)  # an octave
-    noise = _shaped(rng.normal(size=len(samples)), rate, slope_db)
-    return _mixed(samples, noise, rate, snr_db)
+
+    def sloped_db(hertz: NDArray[np.float64]) -> NDArray[np.float64]:
+        return slope_db * np.log2(np.maximum(hertz, 50) / 50)
+
+    white = rng.standard_normal(len(samples), np.float32)
+    return _mixed(samples, _filtered(white, rate, sloped_db), rate, snr_db)
 
 
 def speech_shaped(samples: Samples, rate: int, *, snr_db: float, rng: Rng) -> Samples:
     """With noise of the clip's own long-term spectrum, `snr_db` below its active level."""
-    spectrum = np.fft.rfft(samples)
-    noise = np.fft.irfft(
-        np.abs(spectrum) * np.exp(2j * np.pi * rng.random(len(spectrum))), len(samples)
-    )
-    return _mixed(samples, noise, rate, snr_db)
+    size = fft.next_fast_len(len(samples), real=True)
+    spectrum = fft.rfft(samples, size)
+    noise = fft.irfft(np.abs(spectrum) * np.exp(2j * np.pi * rng.random(len(spectrum))), size)
+    return _mixed(samples, noise[: len(samples)], rate, snr_db)
 
 
 def handset(samples: Samples, rate: int, rng: Rng) -> Samples:
     """A smooth frequency response: a few decibels up or down in each of eight bands."""
     bands_hz = np.geomspace(80, rate / 2, 8)
     gains_db = rng.normal(0, 4, len(bands_hz))
-    hertz = np.fft.rfftfreq(len(samples), 1 / rate)
-    response_db = np.interp(np.log(np.maximum(hertz, 1)), np.log(bands_hz), gains_db)
-    response_db -= 12 * np.log2(np.maximum(rng.uniform(60, 300) / np.maximum(hertz, 1), 1))
-    heard = np.fft.irfft(np.fft.rfft(samples) * 10 ** (response_db / 20), len(samples))
-    return np.asarray(heard, np.float32)
+    cutoff_hz = rng.uniform(60, 300)
+
+    def response_db(hertz: NDArray[np.float64]) -> NDArray[np.float64]:
+        db = np.interp(np.log(np.maximum(hertz, 1)), np.log(bands_hz), gains_db)
+        db -= 12 * np.log2(np.maximum(cutoff_hz / np.maximum(hertz, 1), 1))
+        return db
+
+    return _filtered(samples, rate, response_db)
 
 
 def narrow_band(samples: Samples, rate: int) -> Samples:
@@ -112,14 +138,20 @@ def active_power(samples: Samples, rate: int) -> float:
     return float(power[power >= power.max() * 10 ** (-ACTIVE_RANGE_DB / 10)].mean())
 
 
-def _mixed(samples: Samples, noise: NDArray[np.float64], rate: int, snr_db: float) -> Samples:
+def _mixed(samples: Samples, noise: Samples, rate: int, snr_db: float) -> Samples:
     wanted = active_power(samples, rate) / 10 ** (snr_db / 10)
     gain = np.sqrt(wanted / max(float(np.mean(noise**2)), 1e-20))
     mixed: Samples = (samples + gain * noise).astype(np.float32)
     return mixed
 
 
-def _shaped(noise: NDArray[np.float64], rate: int, slope_db: float) -> NDArray[np.float64]:
-    octaves = np.log2(np.maximum(np.fft.rfftfreq(len(noise), 1 / rate), 50) / 50)
-    spectrum = np.fft.rfft(noise) * 10 ** (slope_db * octaves / 20)
-    return np.fft.irfft(spectrum, len(noise))
+def _filtered(
+    samples: Samples,
+    rate: int,
+    response_db: Callable[[NDArray[np.float64]], NDArray[np.float64]],
+) -> Samples:
+    """`samples` (n,) with the gain `response_db` of each frequency in hertz, no phase."""
+    size = fft.next_fast_len(len(samples), real=True)
+    gain = 10 ** (response_db(fft.rfftfreq(size, 1 / rate)) / 20)
+    heard = fft.irfft(fft.rfft(samples, size) * gain, size)[: len(samples)]
+    return np.asarray(heard, np.float32)

@@ -1,19 +1,23 @@
 """Speech codecs: what audio sounds like after a call, (n,) float32 in and out at the same rate.
 
-G.711 is computed here; GSM, AMR and Opus go through ffmpeg, where it has their encoders.
+G.711 is computed here, GSM by libsndfile and Opus by libopus, all in this process; AMR goes through
+ffmpeg, where it has the encoder, and costs a process a clip.
 """
 
 from __future__ import annotations
 
+import io
 import shutil
 import subprocess
 from collections.abc import Callable, Mapping
-from functools import cache, partial
+from functools import cache
 
 import numpy as np
+import soundfile
 import soxr
 from numpy.typing import NDArray
 
+from evaluation import opus
 from evaluation.errors import EvaluationError
 from service.audio import AudioFormat, Encoding, decode
 
@@ -21,6 +25,7 @@ Samples = NDArray[np.float32]
 Codec = Callable[[Samples, int, np.random.Generator], Samples]
 
 TELEPHONE_HZ = 8_000
+OPUS_BITS_S = 12_000
 LOSS_ENTER, LOSS_STAY = 0.03, 0.4
 LOSS_FRAME_S = 0.02
 LOSS_FADE = 0.6
@@ -28,7 +33,7 @@ LOSS_FADE = 0.6
 
 def available() -> tuple[str, ...]:
     """The names of the codecs that can be used here."""
-    return tuple(name for name, needs in _ENCODERS.items() if not needs or needs in _encoders())
+    return tuple(name for name in _CODECS if name not in _NEEDS or _NEEDS[name]())
 
 
 def apply(name: str, samples: Samples, rate: int, rng: np.random.Generator) -> Samples:
@@ -36,7 +41,7 @@ def apply(name: str, samples: Samples, rate: int, rng: np.random.Generator) -> S
     if name not in available():
         raise EvaluationError(
             f"codec {name!r} is not available here ({', '.join(available())} are);"
-            " GSM, AMR and Opus need an ffmpeg with their encoders"
+            " Opus needs libopus (the Debian package libopus0), AMR an ffmpeg with its encoder"
         )
     return as_long_as(samples, _CODECS[name](samples, rate, rng))
 
@@ -49,17 +54,36 @@ def as_long_as(samples: Samples, heard: Samples) -> Samples:
 
 def mu_law(samples: Samples, rate: int, _: np.random.Generator) -> Samples:
     """8 kHz and the nearest code of ITU-T G.711 mu-law."""
-    table = decode(
-        bytes(range(256)),
-        AudioFormat(Encoding.MULAW, TELEPHONE_HZ),
-        rate=TELEPHONE_HZ,
-        max_s=1.0,
-    )
-    values = np.unique(table)
+    values = _mu_law_values()
     narrow = soxr.resample(samples, rate, TELEPHONE_HZ)
     nearest = values[np.searchsorted((values[1:] + values[:-1]) / 2, narrow)]
     wide: Samples = soxr.resample(nearest, TELEPHONE_HZ, rate)
     return wide
+
+
+@cache
+def _mu_law_values() -> Samples:
+    every, telephone = bytes(range(256)), AudioFormat(Encoding.MULAW, TELEPHONE_HZ)
+    return np.unique(decode(every, telephone, rate=TELEPHONE_HZ, max_s=1.0))
+
+
+def gsm(samples: Samples, rate: int, _: np.random.Generator) -> Samples:
+    """8 kHz and GSM 06.10 full rate."""
+    narrow = np.clip(soxr.resample(samples, rate, TELEPHONE_HZ), -1, 1)
+    coded, form = io.BytesIO(), {"format": "RAW", "subtype": "GSM610"}
+    soundfile.write(coded, narrow, TELEPHONE_HZ, **form)
+    coded.seek(0)
+    heard, _rate = soundfile.read(
+        coded, samplerate=TELEPHONE_HZ, channels=1, dtype="float32", **form
+    )
+    wide: Samples = soxr.resample(heard, TELEPHONE_HZ, rate)
+    return wide
+
+
+def opus_with_losses(samples: Samples, rate: int, rng: np.random.Generator) -> Samples:
+    """Opus as a call has it, 12 kb/s, and lost packets."""
+    heard = opus.coded(samples, rate, bits_s=OPUS_BITS_S)
+    return lossy(heard, rate, rng)
 
 
 def lossy(samples: Samples, rate: int, rng: np.random.Generator) -> Samples:
@@ -74,24 +98,12 @@ def lossy(samples: Samples, rate: int, rng: np.random.Generator) -> Samples:
     return heard
 
 
-def _through_ffmpeg(
-    samples: Samples,
-    rate: int,
-    _: np.random.Generator,
-    *,
-    encode: tuple[str, ...],
-    container: str,
-) -> Samples:
+def amr(samples: Samples, rate: int, _: np.random.Generator) -> Samples:
+    """8 kHz and AMR-NB at 12.2 kb/s."""
     raw = ("-f", "f32le", "-ar", str(rate), "-ac", "1")
-    coded = _ffmpeg((*raw, "-i", "pipe:0", *encode, "-f", container), samples.tobytes())
-    plain = _ffmpeg(("-f", container, "-i", "pipe:0", *raw), coded)
-    return np.frombuffer(plain, np.float32)
-
-
-def _opus(samples: Samples, rate: int, rng: np.random.Generator) -> Samples:
-    encode = ("-c:a", "libopus", "-b:a", "12k", "-application", "voip", "-frame_duration", "20")
-    heard = _through_ffmpeg(samples, rate, rng, encode=encode, container="ogg")
-    return lossy(heard, rate, rng)
+    encode = ("-c:a", _AMR_ENCODER, "-ar", str(TELEPHONE_HZ), "-b:a", "12.2k", "-f", "amr")
+    coded = _ffmpeg((*raw, "-i", "pipe:0", *encode), samples.tobytes())
+    return np.frombuffer(_ffmpeg(("-f", "amr", "-i", "pipe:0", *raw), coded), np.float32)
 
 
 def _ffmpeg(arguments: tuple[str, ...], data: bytes) -> bytes:
@@ -103,37 +115,28 @@ def _ffmpeg(arguments: tuple[str, ...], data: bytes) -> bytes:
 
 
 @cache
-def _encoders() -> frozenset[str]:
+def _ffmpeg_has_amr() -> bool:
     if shutil.which("ffmpeg") is None:
-        return frozenset()
+        return False
     listed = subprocess.run(
         ["ffmpeg", "-hide_banner", "-encoders"],  # noqa: S607
         capture_output=True,
         text=True,
         check=False,
     )
-    return frozenset(words[1] for line in listed.stdout.splitlines() if (words := line.split())[1:])
+    return _AMR_ENCODER in listed.stdout
 
 
 def _none(samples: Samples, _rate: int, _rng: np.random.Generator) -> Samples:
     return samples
 
 
+_AMR_ENCODER = "libopencore_amrnb"
 _CODECS: Mapping[str, Codec] = {
     "none": _none,
     "mulaw": mu_law,
-    "gsm": partial(_through_ffmpeg, encode=("-c:a", "libgsm", "-ar", "8000"), container="gsm"),
-    "amr": partial(
-        _through_ffmpeg,
-        encode=("-c:a", "libopencore_amrnb", "-ar", "8000", "-b:a", "12.2k"),
-        container="amr",
-    ),
-    "opus": _opus,
+    "gsm": gsm,
+    "amr": amr,
+    "opus": opus_with_losses,
 }
-_ENCODERS: Mapping[str, str] = {
-    "none": "",
-    "mulaw": "",
-    "gsm": "libgsm",
-    "amr": "libopencore_amrnb",
-    "opus": "libopus",
-}
+_NEEDS: Mapping[str, Callable[[], bool]] = {"amr": _ffmpeg_has_amr, "opus": opus.available}

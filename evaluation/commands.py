@@ -48,7 +48,7 @@ def grid(
     ] = "clean,20,10,5",
     codec: Annotated[
         str | None,
-        typer.Option(help=f"Of {', '.join(conditions.CODEC_NAMES)}. [all that ffmpeg has]"),
+        typer.Option(help=f"Of {', '.join(conditions.CODEC_NAMES)}. [all that can be used here]"),
     ] = None,
     output_folder: options.Output = DEFAULT_OUTPUT,
     cache_file: options.CacheFile = None,

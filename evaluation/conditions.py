@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from evaluation import channels, codecs
+from evaluation.embeddings import Treatment
 from service.speech import SpeechDetector, VoiceActivity
 
 Samples = NDArray[np.float32]
 
-VERSION = 1
+VERSION = 2
 SPEECH_S = (1.0, 2.0, 3.0, 5.0, None)
 SNR_DB = (None, 20.0, 10.0, 5.0)
 STEP_S = 0.1
@@ -71,6 +72,42 @@ class Degraded:
         if asked.speech_s is None:
             return samples
         return shortened(self.vad, samples, rate, speech_s=asked.speech_s)
+
+
+@dataclass(slots=True)
+class Kept:
+    """What a treatment made of each clip, kept for the next system and the next length."""
+
+    treatment: Treatment | None
+    vad: VoiceActivity
+    made: dict[str, Samples] = field(default_factory=dict)
+
+    def first(self, speech_s: float | None) -> Treatment | None:
+        """The treatment, and of what it leaves the first `speech_s` of net speech."""
+        if self.treatment is None:
+            return None if speech_s is None else Degraded(Condition(speech_s), self.vad)
+        return _First(self, self.treatment, speech_s)
+
+
+@dataclass(frozen=True, slots=True)
+class _First:
+    kept: Kept
+    treatment: Treatment
+    speech_s: float | None
+
+    @property
+    def key(self) -> str:
+        part = "" if self.speech_s is None else f"|first {self.speech_s:g} s"
+        return f"{self.treatment.key}{part}"
+
+    def __call__(self, name: str, samples: Samples, rate: int) -> Samples:
+        made = self.kept.made
+        key = f"{rate}:{name}"
+        if key not in made:
+            made[key] = self.treatment(name, samples, rate)
+        if self.speech_s is None:
+            return made[key]
+        return shortened(self.kept.vad, made[key], rate, speech_s=self.speech_s)
 
 
 def shortened(vad: VoiceActivity, samples: Samples, rate: int, *, speech_s: float) -> Samples:

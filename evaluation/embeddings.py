@@ -26,6 +26,7 @@ from service.errors import AudioError
 Samples = NDArray[np.float32]
 
 MAX_S = 3600.0
+NOT_ACQUIRED = Voice(None, 0.0, 0.0, 0.0)
 
 
 class System(Protocol):
@@ -81,52 +82,85 @@ async def embed(
     cache: Cache,
     *,
     treatment: Treatment | None = None,
+    wanted: NDArray[np.bool_] | None = None,
     label: str = "embedding",
     at_once: int | None = None,
 ) -> Voices:
     """The voices of `clips`, from the cache where it has them; EvaluationError if none has one."""
+    [voices] = await embed_each(
+        [system], clips, cache, treatment=treatment, wanted=wanted, label=label, at_once=at_once
+    )
+    return voices
+
+
+async def embed_each(
+    systems: Sequence[System],
+    clips: Sequence[Clip],
+    cache: Cache,
+    *,
+    treatment: Treatment | None = None,
+    wanted: NDArray[np.bool_] | None = None,
+    label: str = "embedding",
+    at_once: int | None = None,
+) -> list[Voices]:
+    """The voices of `clips` by each of `systems`, every clip read and treated once for all.
+
+    Clips that are not `wanted` (clips,) are not read and count as not acquired.
+    """
+    wanted = np.ones(len(clips), bool) if wanted is None else wanted
     gate = asyncio.Semaphore(at_once or 8 + 4 * (os.cpu_count() or 1))
     with _progress() as progress:
-        task = progress.add_task(label, total=len(clips))
+        task = progress.add_task(label, total=int(wanted.sum()))
 
-        async def one(clip: Clip) -> tuple[str, Voice]:
+        async def one(clip: Clip, want: np.bool_) -> tuple[str, list[Voice]]:
+            if not want:
+                return "", [NOT_ACQUIRED] * len(systems)
             async with gate:
-                voice = await _voice(system, clip, cache, treatment)
+                voices = await _voices(systems, clip, cache, treatment)
             progress.advance(task)
-            return voice
+            return voices
 
         try:
             async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(one(clip)) for clip in clips]
+                tasks = [group.create_task(one(*each)) for each in zip(clips, wanted, strict=True)]
         except ExceptionGroup as failed:
             raise failed.exceptions[0] from None
-    digests, voices = zip(*(task.result() for task in tasks), strict=True)
-    return _stacked(voices, digests)
+    digests, rows = zip(*(task.result() for task in tasks), strict=True)
+    return [_stacked(column, digests) for column in zip(*rows, strict=True)]
 
 
-async def _voice(
-    system: System, clip: Clip, cache: Cache, treatment: Treatment | None
-) -> tuple[str, Voice]:
+async def _voices(
+    systems: Sequence[System], clip: Clip, cache: Cache, treatment: Treatment | None
+) -> tuple[str, list[Voice]]:
     try:
         data = await asyncio.to_thread(clip.file.read_bytes)
     except OSError as error:
         raise EvaluationError(f"{clip.file}: {error.strerror}") from error
     digest = hashlib.sha256(data).hexdigest()
     treated = f"{treatment.key}|{clip.name}" if treatment else ""
-    key = Key(f"{system.model_id} {system.cut}", digest, treated)
-    if (known := cache.get(key)) is not None:
-        return digest, known
+    heard: dict[int, Samples | None] = {}
+    voices = []
+    for system in systems:
+        key = Key(f"{system.model_id} {system.cut}", digest, treated)
+        if (voice := cache.get(key)) is None:
+            rate = system.rate
+            if rate not in heard:
+                heard[rate] = await asyncio.to_thread(_decoded, data, rate, clip.name, treatment)
+            if (samples := heard[rate]) is None:
+                voice = NOT_ACQUIRED
+            else:
+                voice = await system.embed(samples)
+                cache.put(key, voice)
+        voices.append(voice)
+    return digest, voices
+
+
+def _decoded(data: bytes, rate: int, name: str, treatment: Treatment | None) -> Samples | None:
+    """The clip's samples after its treatment; None when it cannot be read."""
     try:
-        samples = await asyncio.to_thread(_decoded, data, system.rate, clip.name, treatment)
+        samples = audio.decode(data, audio.AudioFormat(), rate=rate, max_s=MAX_S)
     except AudioError:
-        return digest, Voice(None, 0.0, 0.0, 0.0)
-    voice = await system.embed(samples)
-    cache.put(key, voice)
-    return digest, voice
-
-
-def _decoded(data: bytes, rate: int, name: str, treatment: Treatment | None) -> Samples:
-    samples = audio.decode(data, audio.AudioFormat(), rate=rate, max_s=MAX_S)
+        return None
     return samples if treatment is None else treatment(name, samples, rate)
 
 

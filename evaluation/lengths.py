@@ -4,21 +4,43 @@ as well as its whole."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from evaluation import embeddings, scores
+from evaluation.bootstrap import Sides
 from evaluation.cache import Cache
 from evaluation.conditions import Condition, Degraded
-from evaluation.embeddings import System
+from evaluation.embeddings import System, Voices
+from evaluation.errors import EvaluationError
 from evaluation.measures import Measures
+from evaluation.scores import Scored
 from evaluation.trials import Trials
+from service.contract import Cohort
 from service.speech import VoiceActivity
 
 LENGTHS_S = (1.0, 2.0, 3.0, 5.0, None)
 
 Speakers = tuple[NDArray[np.integer], NDArray[np.integer]]
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Trials with their measures, truth (n,), sides, and the length asked of each (n,), which is
+    infinite where the heard side is whole; `whole` are the clips' voices as recorded."""
+
+    measures: Measures
+    target: NDArray[np.bool_]
+    sides: Sides
+    length_s: NDArray[np.float64]
+    whole: Voices
+
+    @property
+    def speakers(self) -> Speakers:
+        """The enrolled and the heard speaker of each trial, for `calibration.for_contract`."""
+        return self.sides.speaker[self.sides.enrol], self.sides.speaker[self.sides.test]
 
 
 async def measured(
@@ -27,39 +49,65 @@ async def measured(
     cache: Cache,
     *,
     lengths_s: Sequence[float | None] = LENGTHS_S,
+    cohort: Cohort | None = None,
     limit: int = 1_000_000,
     seed: int = 0,
-) -> tuple[Measures, NDArray[np.bool_], Speakers]:
-    """Measures, truth and speakers of the trials, with the first seconds of net speech heard.
+) -> Measured:
+    """The trials with the first seconds of net speech heard, at each of `lengths_s`.
 
     Enrolment is always whole; None is the whole heard side too. A clip that holds no more than a
     length is left out of it. Of each length an equal share of `limit` trials is drawn by `seed`.
-    For `calibration.for_contract`.
+    A `cohort` normalises the scores. EvaluationError when no length has trials of both kinds.
     """
     vad = VoiceActivity.open()
     whole = await embeddings.embed(system, asked.clips, cache, label="whole clips")
-    speaker = np.unique([clip.speaker for clip in asked.clips], return_inverse=True)[1]
-    first = np.array([model.clips[0] for model in asked.models])
     parts = []
     for length_s in lengths_s:
         longer = whole.acquired if length_s is None else whole.speech_s > length_s
-        kept = _drawn(asked, longer[asked.test], limit // len(lengths_s), seed)
+        if not _both_kinds(asked, longer):
+            continue
         heard = whole
         if length_s is not None:
-            treatment = Degraded(Condition(length_s), vad)
-            label = f"first {length_s:g} s"
             heard = await embeddings.embed(
-                system, asked.clips, cache, treatment=treatment, label=label
+                system,
+                asked.clips,
+                cache,
+                treatment=Degraded(Condition(length_s), vad),
+                wanted=longer,
+                label=f"first {length_s:g} s",
             )
-        scored = scores.score(kept, whole, heard)
-        sides = (speaker[first][scored.trials.enrol], speaker[scored.trials.test])
-        parts.append((scored.measures, scored.trials.target, sides))
-    measures, targets, sides = zip(*parts, strict=True)
-    one, other = zip(*sides, strict=True)
-    return (
-        Measures.joined(measures),
-        np.concatenate(targets),
-        (np.concatenate(one), np.concatenate(other)),
+        kept = _drawn(asked, longer[asked.test], limit // len(lengths_s), seed)
+        parts.append((scores.score(kept, whole, heard, cohort=cohort), length_s))
+    if not parts:
+        raise EvaluationError("no length has target and non-target trials: clips are too short")
+    return _joined(asked, parts, whole)
+
+
+def _both_kinds(asked: Trials, longer: NDArray[np.bool_]) -> bool:
+    target = asked.target[longer[asked.test]]
+    return bool(target.any() and not target.all())
+
+
+def _joined(asked: Trials, parts: Sequence[tuple[Scored, float | None]], whole: Voices) -> Measured:
+    held = [scored.trials for scored, _ in parts]
+    together = Trials(
+        asked.models,
+        asked.clips,
+        np.concatenate([trials.enrol for trials in held]),
+        np.concatenate([trials.test for trials in held]),
+        np.concatenate([trials.target for trials in held]),
+    )
+    return Measured(
+        Measures.joined([scored.measures for scored, _ in parts]),
+        together.target,
+        Sides.of(together),
+        np.concatenate(
+            [
+                np.full(len(scored.trials), np.inf if length_s is None else length_s)
+                for scored, length_s in parts
+            ]
+        ),
+        whole,
     )
 
 

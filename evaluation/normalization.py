@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 from evaluation.embeddings import Voices
 from evaluation.manifest import Clip
 from service.contract import Cohort
-from service.scoring import l2_normalized
+from service.scoring import cohort_vectors, l2_normalized, standings
 
 Floats = NDArray[np.float64]
 Vectors = NDArray[np.float32]
+Side = tuple[Vectors, NDArray[np.integer]]  # vectors (u, dim), and each trial's row in them (n,)
 
 ROWS = 4096
-LEAST_DEVIATION = 1e-6
 
 
 class Norm(Enum):
@@ -63,22 +63,26 @@ def statistics(vectors: Vectors, others: Vectors, top_n: int | None = None) -> S
     mean, deviation = np.empty(len(vectors)), np.empty(len(vectors))
     for start in range(0, len(vectors), ROWS):
         rows = slice(start, start + ROWS)
-        scores = vectors[rows] @ others.T
-        highest = np.partition(scores, len(others) - count, axis=1)[:, len(others) - count :]
-        mean[rows], deviation[rows] = highest.mean(axis=1), highest.std(axis=1)
-    return Statistics(mean, np.maximum(deviation, LEAST_DEVIATION))
+        mean[rows], deviation[rows] = standings(vectors[rows], others, count)
+    return Statistics(mean, deviation)
+
+
+def by_contract(scores: Floats, enrol: Side, test: Side, cohort: Cohort) -> Floats:
+    """`scores` (n,) after the adaptive S-norm that a model with this cohort is served with."""
+    others = cohort_vectors(cohort)
+    return normalised(Norm.AS, scores, enrol, test, others, top_n=cohort.top_n)
 
 
 def normalised(
     norm: Norm,
     scores: Floats,
-    enrol: tuple[Vectors, NDArray[np.integer]],
-    test: tuple[Vectors, NDArray[np.integer]],
+    enrol: Side,
+    test: Side,
     others: Vectors,
     *,
     top_n: int = 100,
 ) -> Floats:
-    """`scores` (n,) after `norm`; a side is its vectors (u, dim) and each trial's row in them."""
+    """`scores` (n,) after `norm`."""
     nearest = top_n if norm is Norm.AS else None
     sides = {Norm.Z: (enrol,), Norm.T: (test,)}.get(norm, (enrol, test))
     total = np.zeros(len(scores))

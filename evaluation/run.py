@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from evaluation import (
     assessment,
     baseline,
+    channels,
     document,
     embeddings,
     labels,
@@ -94,15 +96,16 @@ async def run(request: Request) -> Outcome:
     asked = read_trials(request)
     with Cache.open(request.cache) as cache:
         async with Served.open(request.model, device=request.device) as model:
-            heard = await listen(request, model, asked, cache, "embedding")
             contract = model.contract
-        judged = _assess(request, model, asked, heard)
-        yardstick = None
-        if request.baseline:
             mfcc = baseline.MfccStatistics(
                 VoiceActivity.open(), rate=contract.sample_rate, min_speech_s=contract.min_speech_s
             )
-            plain = await listen(request, mfcc, asked, cache, "MFCC baseline")
+            heard = await listen(
+                request, [model, mfcc] if request.baseline else [model], asked, cache
+            )
+        judged = _assess(request, model, asked, heard[0])
+        yardstick = None
+        for plain in heard[1:]:
             both = Heard(*baseline.standardised(plain.enrolled, plain.tested))
             yardstick = _assess(request, mfcc, judged.scored.trials, both)
     return Outcome(judged, yardstick, _document(request, judged, yardstick, contract))
@@ -120,20 +123,21 @@ async def embed_share(request: Request, shard: Shard) -> int:
 
 
 async def listen(
-    request: Request, system: System, asked: Trials, cache: Cache, label: str
-) -> Heard:
-    """The voices of both sides of `asked`, through channels of their own where asked for."""
+    request: Request, systems: Sequence[System], asked: Trials, cache: Cache
+) -> list[Heard]:
+    """The voices of both sides of `asked` by each system, through channels of their own where
+    asked for."""
     sides = [
-        await embeddings.embed(system, asked.clips, cache, treatment=treatment, label=label)
+        await embeddings.embed_each(systems, asked.clips, cache, treatment=treatment)
         for treatment in _channels(request)
     ]
-    return Heard(sides[0], sides[-1])
+    return [Heard(*each) for each in zip(sides[0], sides[-1], strict=True)]
 
 
 def _channels(request: Request) -> tuple[CrossChannel | None, ...]:
     if not request.cross_channel:
         return (None,)
-    return CrossChannel(request.seed, "enrol"), CrossChannel(request.seed, "test")
+    return tuple(CrossChannel(request.seed, side, channels.ANY) for side in ("enrol", "test"))
 
 
 def _listed(path: Path, request: Request, known: tuple[Clip, ...] | None) -> Trials:

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from evaluation import normalization
 from evaluation.embeddings import Voices
 from evaluation.errors import EvaluationError
 from evaluation.measures import Measures
 from evaluation.trials import Model, Trials
 from service import scoring
+from service.contract import Cohort
 
 ROWS = 1 << 16
 
@@ -40,8 +42,11 @@ class Enrolled:
     succeeded: NDArray[np.bool_]
 
 
-def score(trials: Trials, voices: Voices, heard: Voices | None = None) -> Scored:
-    """Cosine of each trial's enrolled voice and heard embedding, both of `trials.clips`.
+def score(
+    trials: Trials, voices: Voices, heard: Voices | None = None, *, cohort: Cohort | None = None
+) -> Scored:
+    """Cosine of each trial's enrolled voice and heard embedding, both of `trials.clips`; with a
+    `cohort`, after adaptive S-norm against it.
 
     `heard` are the voices of the test side where they differ from those of the enrolled.
     """
@@ -53,8 +58,10 @@ def score(trials: Trials, voices: Voices, heard: Voices | None = None) -> Scored
             "too few clips hold enough speech: no target or no non-target is left"
         )
     kept = trials if held.all() else trials.select(held)
+    plain = cosines(models.vectors, heard.vectors, kept.enrol, kept.test)
+    sides = ((models.vectors, kept.enrol), (heard.vectors, kept.test))
     measures = Measures(
-        cosines(models.vectors, heard.vectors, kept.enrol, kept.test),
+        plain if cohort is None else normalization.by_contract(plain, *sides, cohort),
         models.speech_s[kept.enrol],
         heard.speech_s[kept.test],
         heard.snr_db[kept.test],

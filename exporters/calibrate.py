@@ -1,6 +1,7 @@
 """A model file's scores made likelihood ratios, fitted on trials run as the service runs them.
 
-model.onnx ─ evaluation.served ─> voices ─> scores ─> logistic regression ─> contract
+model.onnx ─ evaluation.served ─> voices ─> scores at several lengths ─> logistic regression
+    ─> contract
 """
 
 from __future__ import annotations
@@ -13,9 +14,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation import calibration, embeddings, manifest, scores
+from evaluation import calibration, embeddings, lengths, manifest, normalization
 from evaluation.assessment import TERMS, data_digest
-from evaluation.bootstrap import Sides
 from evaluation.cache import Cache
 from evaluation.errors import EvaluationError
 from evaluation.manifest import Clip
@@ -23,8 +23,7 @@ from evaluation.run import Request, read_trials
 from evaluation.served import Served
 from exporters import model_file
 from exporters.errors import TrialError
-from service.contract import Calibration, Cohort, Contract, OperatingPoint
-from service.scoring import l2_normalized
+from service.contract import Calibration, Cohort, Contract, OperatingPoint, ScoreKind
 
 DEFAULT_FALSE_MATCH_RATE = 0.01
 _COHORT_CLIPS = 3
@@ -58,39 +57,59 @@ async def fit(
     target_false_match_rate: float | None = None,
     cohort_split: str | None = None,
     cohort_speakers: int = 200,
+    kind: ScoreKind = ScoreKind.COSINE,
+    lengths_s: Sequence[float | None] = lengths.LENGTHS_S,
 ) -> Fitted:
-    """Calibration and operating point of `request.model` on the trials that `request` asks for.
+    """Calibration and operating point of `request.model` on the trials that `request` asks for,
+    with the heard side's first seconds of net speech at each of `lengths_s` (None: all of it), so
+    that it knows a call's first second and its whole.
 
     Without a target rate the operating point is 1%, or the lowest rate that the trials can
     measure when that is higher. Raises `TrialError` when there are too few trials to measure any.
+    `kind` is the score to fit on; for one that is normalised there must be a cohort, here or in the
+    model already.
     """
     asked = read_trials(request)
     with Cache.open(request.cache) as cache:
         async with Served.open(request.model, device=request.device) as model:
-            voices = await embeddings.embed(model, asked.clips, cache, label="trials")
             cohort = None
             if cohort_split is not None:
                 clips = _cohort_clips(request, cohort_split, cohort_speakers)
+                _refuse_shared(asked.clips, clips, cohort_split)
                 heard = await embeddings.embed(model, clips, cache, label="cohort")
-                cohort = _cohort(clips, heard, f"{cohort_split} split")
-    scored = scores.score(asked, voices)
-    sides = Sides.of(scored.trials)
-    speakers = int(sides.speaker.max()) + 1
-    digest = data_digest(asked, voices)[:12]
+                cohort = _cohort(clips, heard, cohort_split)
+            normaliser = _normaliser(kind, cohort or model.contract.cohort)
+            measured = await lengths.measured(
+                model,
+                asked,
+                cache,
+                lengths_s=lengths_s,
+                cohort=normaliser,
+                limit=request.max_trials,
+                seed=request.seed,
+            )
+    speakers = int(measured.sides.speaker.max()) + 1
+    digest = data_digest(asked, measured.whole)[:12]
     corpora = sorted({clip.corpus for clip in asked.clips if clip.corpus})
-    targets = int(scored.trials.target.sum())
+    trials, targets = len(measured.target), int(measured.target.sum())
     fitted = calibration.for_contract(
-        scored.measures,
-        scored.trials.target,
-        (sides.speaker[sides.enrol], sides.speaker[sides.test]),
+        measured.measures,
+        measured.target,
+        measured.speakers,
         terms=TERMS,
         fitted_on=(
-            f"{targets:,} target and {len(scored.trials) - targets:,} non-target trials of "
-            f"{speakers} speakers ({', '.join(corpora) or 'no corpus named'}), data {digest}"
+            f"{targets:,} target and {trials - targets:,} non-target trials of "
+            f"{speakers} speakers ({', '.join(corpora) or 'no corpus named'}), net speech heard "
+            f"{_told(measured.length_s)}, data {digest}"
         ),
     )
+    fitted = dataclasses.replace(fitted, score=kind)
     rate = operating_rate(fitted, target_false_match_rate)
-    return Fitted(fitted, OperatingPoint(rate), cohort, len(scored.trials), targets, speakers)
+    return Fitted(fitted, OperatingPoint(rate), cohort, trials, targets, speakers)
+
+
+def _told(length_s: NDArray[np.float64]) -> str:
+    return ", ".join("all" if np.isinf(one) else f"{one:g} s" for one in np.unique(length_s))
 
 
 def operating_rate(fitted: Calibration, wanted: float | None) -> float:
@@ -117,18 +136,24 @@ def _cohort_clips(request: Request, split: str, speakers: int) -> tuple[Clip, ..
     return tuple(clip for i in sorted(chosen) for clip in by_speaker[names[i]][:_COHORT_CLIPS])
 
 
-def _cohort(clips: Sequence[Clip], heard: embeddings.Voices, source: str) -> Cohort:
-    """One vector a speaker: the mean of its clips."""
-    names, owner = np.unique([clip.speaker for clip in clips], return_inverse=True)
-    held = [np.flatnonzero((owner == i) & heard.acquired) for i in range(len(names))]
-    means = [heard.vectors[rows].mean(axis=0) for rows in held if len(rows)]
-    vectors: NDArray[np.float32] = l2_normalized(np.stack(means))
-    return Cohort(
-        vectors.astype("<f4").tobytes(),
-        len(vectors),
-        min(_COHORT_TOP, len(vectors)),
-        f"{len(vectors)} speakers of the {source}",
-    )
+def _refuse_shared(asked: Sequence[Clip], cohort: Sequence[Clip], split: str) -> None:
+    if shared := {clip.speaker for clip in asked} & {clip.speaker for clip in cohort}:
+        raise TrialError(f"split {split!r} shares speakers with the trials: {min(shared)}")
+
+
+def _cohort(clips: Sequence[Clip], heard: embeddings.Voices, split: str) -> Cohort:
+    vectors = normalization.cohort(clips, heard)
+    source = f"{len(vectors)} speakers of the {split} split"
+    return normalization.for_contract(vectors, top_n=_COHORT_TOP, source=source)
+
+
+def _normaliser(kind: ScoreKind, cohort: Cohort | None) -> Cohort | None:
+    """What scores are to be normalised by."""
+    if kind is ScoreKind.COSINE:
+        return None
+    if cohort is None:
+        raise TrialError("as_norm needs a cohort, and the model has none; give --cohort-split")
+    return cohort
 
 
 def write(model: Path, fitted: Fitted, output: Path | None = None) -> Contract:

@@ -18,7 +18,6 @@ from exporters.publish import Windows
 from service.contract import Contract
 
 NEAR_BEST = 1.03
-_CACHED = "{id}-w{window}-h{hop}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +48,7 @@ async def _measured(
     request: Request, asked: Trials, cache: Cache, choice: Windows, path: Path
 ) -> Measured:
     graph, contract = model_file.read(request.model)
-    model_file.write(path, graph, named_for_the_cache(applied(contract, choice)))
+    model_file.write(path, graph, applied(contract, choice))
     label = f"window {choice.window_s:g} s, hop {choice.hop_s:g} s"
     async with Served.open(path, device=request.device) as model:
         voices = await embeddings.embed(model, asked.clips, cache, label=label)
@@ -71,14 +70,6 @@ def applied(contract: Contract, windows: Windows) -> Contract:
         calibration=None,
         operating_point=None,
     )
-
-
-def named_for_the_cache(contract: Contract) -> Contract:
-    """Embeddings are cached by model id, and those of other windows are others."""
-    name = _CACHED.format(
-        id=contract.model_id, window=contract.window_samples, hop=contract.hop_samples
-    )
-    return dataclasses.replace(contract, model_id=f"{name}-s{contract.short_windows}")
 
 
 def best(measured: Sequence[Measured]) -> Measured:

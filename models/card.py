@@ -1,6 +1,9 @@
 """Writes models/README.md, the card of the model that ships, from what was measured.
 
-python models/card.py FOLDER     FOLDER/recorded and FOLDER/cross are folders of sayso-evaluate
+python models/card.py FOLDER [SYSTEMS]
+
+FOLDER/recorded and FOLDER/cross are folders of sayso-evaluate; SYSTEMS/systems.md, where there is
+one and this model is in it, is what compare_systems.py wrote.
 """
 
 import json
@@ -107,7 +110,15 @@ def grid(conditions: dict[str, Any]) -> str:
     return table(["heard", *lengths], rows)
 
 
-def main(folder: Path) -> None:
+def beside(folder: Path, model_id: str) -> str:
+    """The comparison with other systems, its headings a level lower; empty when it is not of
+    this model."""
+    page = folder / "systems.md"
+    text = page.read_text() if page.is_file() else ""
+    return text.replace("\n#", "\n##") if model_id in text else ""
+
+
+def main(folder: Path, systems: Path) -> None:
     recorded, cross = (read(folder / name / "evaluation.json") for name in ("recorded", "cross"))
     conditions = read(folder / "recorded" / "conditions.json")
     contract = recorded["contract"]
@@ -140,9 +151,10 @@ def main(folder: Path) -> None:
         by_speech=by_speech(recorded, cross),
         told=conditions["told"],
         grid=grid(conditions),
+        beside=beside(systems, contract["model_id"]),
     )
     (FOLDER / "README.md").write_text(card)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]) if len(sys.argv) > 2 else Path())

@@ -1,5 +1,6 @@
 """Channels and conditions: the same for the same seed, name and side, and as strong as they say."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from evaluation import channels, codecs, conditions
-from evaluation.channels import CrossChannel
+from evaluation.channels import CrossChannel, Kind
 from evaluation.conditions import Condition, Degraded
 from evaluation.errors import EvaluationError
 from service import audio
@@ -28,21 +29,34 @@ def vad() -> VoiceActivity:
     return VoiceActivity.open()
 
 
-def test_a_channel_depends_on_seed_side_and_name_alone(
-    speech: Samples, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(channels, "CODECS", ("none", "mulaw"))
-    heard = CrossChannel(0, "enrol")("a", speech, RATE)
-    assert heard.dtype == np.float32
-    assert heard.shape == speech.shape
-    assert np.abs(heard).max() <= 1
-    assert np.array_equal(heard, CrossChannel(0, "enrol")("a", speech, RATE))
-    for other in (
-        CrossChannel(0, "test")("a", speech, RATE),
-        CrossChannel(1, "enrol")("a", speech, RATE),
-        CrossChannel(0, "enrol")("b", speech, RATE),
-    ):
-        assert not np.array_equal(heard, other)
+@pytest.mark.parametrize(
+    "kind", [channels.ANY, channels.CLEAN, channels.TELEPHONE, channels.NOISY], ids=lambda k: k.name
+)
+def test_a_channel_depends_on_seed_side_and_name_alone(speech: Samples, kind: Kind) -> None:
+    kind = replace(kind, codecs=tuple(name for name in kind.codecs if name != "opus"))
+
+    def heard(seed: int, side: str, name: str) -> Samples:
+        return CrossChannel(seed, side, kind)(name, speech, RATE)
+
+    first = heard(0, "enrol", "a")
+    assert first.dtype == np.float32
+    assert first.shape == speech.shape
+    assert np.abs(first).max() <= 1
+    assert np.array_equal(first, heard(0, "enrol", "a"))
+    for other in (heard(0, "test", "a"), heard(1, "enrol", "a"), heard(0, "enrol", "b")):
+        assert not np.array_equal(first, other)
+
+
+def test_telephone_channels_are_narrow_and_noisy_ones_noisier(speech: Samples) -> None:
+    def above_4_khz(samples: Samples) -> float:
+        power = np.abs(np.fft.rfft(samples)) ** 2
+        return float(power[len(power) * 5 // 8 :].sum() / power.sum())
+
+    names = [str(number) for number in range(6)]
+    narrow = [CrossChannel(0, "test", channels.TELEPHONE)(name, speech, RATE) for name in names]
+    wide = [CrossChannel(0, "test", channels.CLEAN)(name, speech, RATE) for name in names]
+    assert max(map(above_4_khz, narrow)) < 1e-4 < min(map(above_4_khz, wide))
+    assert channels.NOISY.snr_db[1] <= channels.TELEPHONE.snr_db[0] < channels.CLEAN.snr_db[0]
 
 
 @pytest.mark.parametrize("snr_db", [20.0, 5.0])

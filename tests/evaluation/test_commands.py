@@ -3,11 +3,13 @@
 import gzip
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner, Result
 
+from evaluation import channels
 from evaluation.__main__ import app
 
 FEW = ["--replicates", "10"]
@@ -140,7 +142,8 @@ def test_shards_are_embedded_apart_and_merged(
 def test_each_side_through_its_own_channel(
     model_file: Path, spoken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("evaluation.channels.CODECS", ("none", "mulaw"))
+    plain = replace(channels.ANY, codecs=("none", "mulaw"))
+    monkeypatch.setattr(channels, "ANY", plain)
     done = run(*evaluation(model_file, spoken, tmp_path), "--cross-channel", "--same", "gender")
     assert done.exit_code == 0, done.output
     told = json.loads((tmp_path / "evaluation.json").read_text())

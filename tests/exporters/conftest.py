@@ -123,7 +123,7 @@ class Direct:
         model, self.contract = model_file.read(path)
         self._embed = parity.graph_embed(model)
         self.model_id, self.rate = self.contract.model_id, self.contract.sample_rate
-        self.cut = "whole"
+        self.cut = f"{self.contract.window_samples}, {self.contract.hop_samples}"
 
     @classmethod
     @asynccontextmanager

@@ -9,7 +9,7 @@ from exporters import calibrate, model_file, parity
 from exporters.errors import TrialError
 from exporters.publish import Candidate, publish
 from exporters.voices import made_voice
-from service.contract import Calibration, Contract, OperatingPoint
+from service.contract import Calibration, Contract, OperatingPoint, ScoreKind
 
 
 @pytest.fixture
@@ -47,6 +47,41 @@ def test_calibration_goes_into_the_contract_and_embeddings_stay(
     assert after.cohort is not None
     assert (after.cohort.count, after.cohort.top_n) == (4, 4)
     assert after.cohort.source == "4 speakers of the train split"
+
+
+def test_a_calibration_can_be_fitted_on_normalised_scores(
+    request_for: Request, model: Path
+) -> None:
+    """And the next fit needs no cohort of its own."""
+    fitted = asyncio.run(calibrate.fit(request_for, cohort_split="train", kind=ScoreKind.AS_NORM))
+    after = calibrate.write(model, fitted)
+    assert after.calibration is not None
+    assert after.calibration.score is ScoreKind.AS_NORM
+    assert model_file.read(model)[1] == after
+    plain = asyncio.run(calibrate.fit(request_for, cohort_split="train"))
+    assert plain.calibration.score is ScoreKind.COSINE
+    assert plain.calibration.weights != fitted.calibration.weights
+    again = asyncio.run(calibrate.fit(request_for, kind=ScoreKind.AS_NORM))
+    assert again.cohort is None
+    assert again.calibration == fitted.calibration
+
+
+def test_normalised_scores_need_a_cohort_of_other_speakers(
+    request_for: Request, model: Path
+) -> None:
+    with pytest.raises(TrialError, match="--cohort-split"):
+        asyncio.run(calibrate.fit(request_for, kind=ScoreKind.AS_NORM))
+    with pytest.raises(TrialError, match="shares speakers"):
+        asyncio.run(calibrate.fit(request_for, cohort_split="dev", kind=ScoreKind.AS_NORM))
+
+
+def test_every_length_of_the_heard_side_adds_its_trials(request_for: Request, model: Path) -> None:
+    whole = asyncio.run(calibrate.fit(request_for, lengths_s=(None,)))
+    both = asyncio.run(calibrate.fit(request_for, lengths_s=(0.5, None)))
+    assert (both.trials, both.targets) == (2 * whole.trials, 2 * whole.targets)
+    assert both.speakers == whole.speakers
+    assert "net speech heard 0.5 s, all" in both.calibration.fitted_on
+    assert "net speech heard all" in whole.calibration.fitted_on
 
 
 def test_a_copy_can_be_calibrated(request_for: Request, model: Path, tmp_path: Path) -> None:

@@ -50,8 +50,8 @@ def test_every_choice_is_measured_on_its_own_windows(
 
     class Seen(direct):  # type: ignore[misc]
         async def embed(self, samples: object) -> object:
-            if self.model_id not in seen:
-                seen.append(self.model_id)
+            if self.cut not in seen:
+                seen.append(self.cut)
             return await super().embed(samples)
 
     monkeypatch.setattr(windows, "Served", Seen)

@@ -1,0 +1,253 @@
+"""A back-end fitted on embeddings, put into the graph: one affine map and a new unit length.
+
+model.onnx ─ train split ─> projection ─> graph with it ─ dev split, as served ─> better? ─> file
+
+Mean subtraction, whitening and LDA are fitted on speakers of one split and judged on those of
+another, both models running as the service runs them: the map is applied to every window, before
+their mean.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from evaluation import backends, channels, comparison, embeddings, manifest, sampling, scores
+from evaluation.backends import Projection
+from evaluation.bootstrap import Sides
+from evaluation.cache import Cache
+from evaluation.channels import CrossChannel
+from evaluation.comparison import Difference
+from evaluation.embeddings import Treatment
+from evaluation.errors import EvaluationError
+from evaluation.manifest import Clip
+from evaluation.run import Request
+from evaluation.served import Served
+from evaluation.trials import Trials, pairs
+from exporters import model_file
+from exporters.errors import ExportError
+from exporters.graph import OUTPUT, checked
+from service.contract import Contract
+
+AFFINE = "backend/"
+Vectors = NDArray[np.float32]
+Speakers = NDArray[np.integer]
+Fit = Callable[[Vectors, Speakers, int], Projection]
+
+
+class Kind(StrEnum):
+    """Which projection."""
+
+    MEAN = "mean"
+    WHITENING = "whitening"
+    LDA = "lda"
+
+
+def _mean(vectors: Vectors, _: Speakers, _kept: int) -> Projection:
+    return backends.mean_subtraction(vectors)
+
+
+def _whitening(vectors: Vectors, _: Speakers, _kept: int) -> Projection:
+    return backends.whitening(vectors)
+
+
+FITS: Mapping[Kind, Fit] = {
+    Kind.MEAN: _mean,
+    Kind.WHITENING: _whitening,
+    Kind.LDA: backends.lda,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Fitting:
+    """What to fit on: `clips` of `split`, evenly over its speakers; LDA keeps `dimension`."""
+
+    kind: Kind
+    split: str = "train"
+    clips: int = 2000
+    dimension: int = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """EER without and with the back-end on the same trials, as recorded or cross-channel."""
+
+    trials: str
+    difference: Difference
+
+    def __str__(self) -> str:
+        eer, low, high = self.difference, *dataclasses.astuple(self.difference.interval)
+        return (
+            f"{self.trials}: EER {eer.first:.2%} without, {eer.second:.2%} with it, "
+            f"difference {100 * low:+.2f} to {100 * high:+.2f} points"
+        )
+
+
+def helps(judged: Sequence[Judged]) -> bool:
+    """Whether it is shown to be better on some of the trials and worse on none."""
+    verdicts = {one.difference.verdict for one in judged}
+    return "B is better" in verdicts and "A is better" not in verdicts
+
+
+async def publish(
+    request: Request, fitting: Fitting, output: Path, *, clips: int, force: bool = False
+) -> tuple[Contract, list[Judged]]:
+    """Writes `request.model` with a back-end to `output` when that helps, or by `force`.
+
+    Judged on the pairs of `clips` clips of the request's split; `request.cross_channel` fits on
+    channel-simulated speech too, and judges each side through a channel of its own too. The model
+    id is a new one, and calibration, cohort and evaluation are dropped: they no longer hold.
+    Raises `ExportError` when it does not help.
+    """
+    graph, contract = model_file.read(request.model)
+    chosen, others = _clips(request, fitting, clips)
+    asked = pairs(chosen, limit=request.max_trials, seed=request.seed)
+    with Cache.open(request.cache) as cache, tempfile.TemporaryDirectory() as folder:
+        projection = await fitted(request, fitting, others, cache)
+        whole = appended(graph, projection)
+        renamed = _renamed(contract, whole, fitting, others, request.cross_channel)
+        candidate = Path(folder) / "model.onnx"
+        model_file.write(candidate, whole, renamed)
+        judged = await _judged(request, candidate, asked, cache)
+    if not (helps(judged) or force):
+        told = "; ".join(map(str, judged))
+        raise ExportError(f"{fitting.kind} does not help: {told}; nothing was written")
+    evidence = {"backend": {**renamed.provenance["backend"], "judged": [str(j) for j in judged]}}
+    told_of = dataclasses.replace(renamed, provenance={**renamed.provenance, **evidence})
+    model_file.write(output, whole, told_of)
+    return told_of, judged
+
+
+async def fitted(
+    request: Request, fitting: Fitting, clips: Sequence[Clip], cache: Cache
+) -> Projection:
+    """The projection of `clips`, as recorded and, where asked for, through a channel each."""
+    treatments: list[Treatment | None] = [None]
+    if request.cross_channel:
+        treatments.append(CrossChannel(request.seed, "fit", channels.ANY))
+    async with Served.open(request.model, device=request.device) as model:
+        heard = [
+            await embeddings.embed(model, clips, cache, treatment=treatment, label="fit")
+            for treatment in treatments
+        ]
+    owner = np.unique([clip.speaker for clip in clips], return_inverse=True)[1]
+    vectors = np.concatenate([voices.vectors[voices.acquired] for voices in heard])
+    speakers = np.concatenate([owner[voices.acquired] for voices in heard])
+    kept = min(fitting.dimension, vectors.shape[1], len(np.unique(speakers)) - 1)
+    return FITS[fitting.kind](vectors, speakers, kept)
+
+
+def appended(model: onnx.ModelProto, projection: Projection) -> onnx.ModelProto:
+    """`model` with `projection` between what was its embedding and the new one."""
+    whole = onnx.ModelProto()
+    whole.CopyFrom(model)
+    graph, plain = whole.graph, f"{AFFINE}plain"
+    if any(tensor.name.startswith(AFFINE) for tensor in graph.initializer):
+        raise ExportError("the model has a back-end already; start from the model without")
+    for node in graph.node:
+        node.input[:] = [plain if name == OUTPUT else name for name in node.input]
+        node.output[:] = [plain if name == OUTPUT else name for name in node.output]
+    weights = {"matrix": projection.matrix, "bias": -projection.mean @ projection.matrix}
+    for name, values in weights.items():
+        tensor = onnx.numpy_helper.from_array(values.astype(np.float32), f"{AFFINE}{name}")
+        graph.initializer.append(tensor)
+    inputs = [plain, f"{AFFINE}matrix", f"{AFFINE}bias"]
+    graph.node.extend(
+        [
+            onnx.helper.make_node("Gemm", inputs, [f"{AFFINE}mapped"], f"{AFFINE}Gemm"),
+            onnx.helper.make_node(
+                "LpNormalization", [f"{AFFINE}mapped"], [OUTPUT], f"{AFFINE}unit", axis=1, p=2
+            ),
+        ]
+    )
+    [embedding] = graph.output
+    embedding.type.tensor_type.shape.dim[1].dim_value = projection.matrix.shape[1]
+    return checked(whole)
+
+
+def _clips(
+    request: Request, fitting: Fitting, count: int
+) -> tuple[tuple[Clip, ...], tuple[Clip, ...]]:
+    """Those to judge on and those to fit on, of different speakers."""
+    if request.manifest is None:
+        raise EvaluationError("a back-end needs --manifest")
+    judged, others = (
+        sampling.balanced(manifest.read(request.manifest, split), size, seed=request.seed)
+        for split, size in ((request.split, count), (fitting.split, fitting.clips))
+    )
+    if shared := {clip.speaker for clip in judged} & {clip.speaker for clip in others}:
+        raise EvaluationError(
+            f"split {fitting.split!r} shares speakers with {request.split!r}: {min(shared)}"
+        )
+    return judged, others
+
+
+async def _judged(request: Request, candidate: Path, asked: Trials, cache: Cache) -> list[Judged]:
+    modes: dict[str, list[Treatment | None]] = {"as recorded": [None]}
+    if request.cross_channel:
+        modes["cross-channel"] = [
+            CrossChannel(request.seed, side, channels.ANY) for side in ("enrol", "test")
+        ]
+    judged = []
+    async with (
+        Served.open(request.model, device=request.device) as without,
+        Served.open(candidate, device=request.device) as with_it,
+    ):
+        for name, treatments in modes.items():
+            sides = [
+                await embeddings.embed_each(
+                    [without, with_it], asked.clips, cache, treatment=treatment, label=name
+                )
+                for treatment in treatments
+            ]
+            plain, mapped = (
+                scores.score(asked, one, other)
+                for one, other in zip(sides[0], sides[-1], strict=True)
+            )
+            difference = comparison.paired(
+                plain.measures.cosine,
+                mapped.measures.cosine,
+                plain.trials.target,
+                Sides.of(plain.trials),
+                replicates=max(request.replicates, 2),
+                seed=request.seed,
+            )["EER"]
+            judged.append(Judged(name, difference))
+    return judged
+
+
+def _renamed(
+    contract: Contract,
+    whole: onnx.ModelProto,
+    fitting: Fitting,
+    clips: Sequence[Clip],
+    cross_channel: bool,
+) -> Contract:
+    dimension = whole.graph.output[0].type.tensor_type.shape.dim[1].dim_value
+    return dataclasses.replace(
+        contract,
+        model_id=model_file.model_id(contract.model_id.rsplit("-", 1)[0], whole),
+        dimension=dimension,
+        calibration=None,
+        operating_point=None,
+        cohort=None,
+        evaluation={},
+        provenance={
+            **contract.provenance,
+            "backend": {
+                "kind": str(fitting.kind),
+                "from": contract.model_id,
+                "fitted_on": f"{len(clips)} clips of {len({clip.speaker for clip in clips})} "
+                f"speakers of split {fitting.split}",
+                "cross_channel": cross_channel,
+            },
+        },
+    )
