@@ -22,6 +22,7 @@ demo: $(VENV)/.base  ## enrol and verify the clips of demo/audio on a real serve
 
 DATA ?= ../shared/data/manifest.csv
 CARD := build/card
+SYSTEMS := build/systems
 EVALUATE = $(BIN)/sayso-evaluate
 JUDGED = --model models/sayso.onnx --manifest $(DATA) --split dev
 
@@ -30,14 +31,18 @@ model-card: $(VENV)/.dev  ## measure the model that ships and write models/READM
 	$(EVALUATE) $(JUDGED) --output $(CARD)/recorded
 	$(EVALUATE) conditions $(JUDGED) --output $(CARD)/recorded --replicates 0 \
 		--clips 200 --speech 1,3,full --snr clean,10 --codec none,mulaw,opus
-	$(EVALUATE) $(JUDGED) --cross-channel --no-baseline --output $(CARD)/cross
-	$(BIN)/python models/card.py $(CARD)
+	$(EVALUATE) $(JUDGED) --cross-channel --output $(CARD)/cross
+	$(BIN)/python models/card.py $(CARD) $(SYSTEMS)
 
 .PHONY: calibration
 calibration: $(VENV)/.dev  ## calibrate the model that ships, on trials like a service's; DATA=manifest.csv
 	$(BIN)/python models/calibration_trials.py $(DATA) build/calibration
 	$(BIN)/sayso-export calibrate models/sayso.onnx --manifest $(DATA) --split dev \
 		--trials build/calibration/trials.txt --enrolments build/calibration/enrolments.txt
+
+.PHONY: compare-systems
+compare-systems: $(VENV)/.dev  ## models beside Resemblyzer and MFCC, clean, telephone, noisy: build/systems; MODELS='new.onnx old.onnx'
+	$(BIN)/python models/compare_systems.py $(SYSTEMS) $(or $(MODELS),models/sayso.onnx) --manifest $(DATA) $(ARGS)
 
 .PHONY: bench-evaluation
 bench-evaluation: $(VENV)/.dev  ## metrics of ten million scores, beside scikit-learn: benchmarks/results/evaluation.json
@@ -46,6 +51,30 @@ bench-evaluation: $(VENV)/.dev  ## metrics of ten million scores, beside scikit-
 .PHONY: bench-search
 bench-search: $(VENV)/.base  ## exact search among a million voices: benchmarks/results/search.json
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.search
+
+.PHONY: bench-train
+bench-train: $(VENV)/.dev  ## clips a second of training beside its model alone and SpeechBrain's: benchmarks/results/train.json; ARGS='--device cpu'
+	$(BIN)/python -m benchmarks.train $(ARGS)
+
+.PHONY: bench-streaming
+bench-streaming: $(VENV)/.base  ## calls held at once, idle calls: benchmarks/results/streaming.json; ARGS='--model file --label small --target 60'
+	$(BIN)/python -m benchmarks.streaming $(ARGS)
+
+.PHONY: soak
+soak: $(VENV)/.dev redis-server  ## ten minutes of mixed calls on each store, with flat memory; ARGS='--minutes 1'
+	$(BIN)/python -m benchmarks.soak $(ARGS)
+
+.PHONY: bench-report
+bench-report: $(VENV)/.base  ## write benchmarks/results into the README and docs/benchmarks.md
+	$(BIN)/python -m benchmarks.report
+
+.PHONY: streaming-figures
+streaming-figures: $(VENV)/.dev  ## how soon the sequential test decides, into docs/streaming.md; DATA=manifest.csv
+	$(BIN)/python docs/measure_streaming.py --manifest $(DATA) $(ARGS)
+
+.PHONY: voice-figures
+voice-figures: $(VENV)/.dev  ## how well the checks of an enrolment work, into docs/voices.md; DATA=manifest.csv
+	$(BIN)/python docs/measure_voices.py --manifest $(DATA) $(ARGS)
 
 ##@ Develop
 
@@ -64,7 +93,7 @@ lint: $(VENV)/.dev node_modules/.installed  ## style, types, import directions, 
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/mypy demo models
+	$(BIN)/mypy demo models benchmarks
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 	$(BUF) lint protos

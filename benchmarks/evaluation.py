@@ -11,29 +11,25 @@ from __future__ import annotations
 import argparse
 import asyncio
 import gc
-import json
 import multiprocessing
 import resource
-import statistics
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import roc_curve
 
+from benchmarks.figures import Figure, above, below, figure, write
 from evaluation import allpairs, embeddings, manifest, metrics, sampling
 from evaluation.cache import Cache
 from evaluation.metrics import Sweep
 from evaluation.served import Served
 
 ROOT = Path(__file__).resolve().parent.parent
-RESULTS = ROOT / "benchmarks" / "results" / "evaluation.json"
 DATA = ROOT.parent / "shared" / "data" / "manifest.csv"
 MODEL = ROOT / "models" / "sayso.onnx"
 SHARES = {"lopsided": 0.02, "balanced": 0.5}  # of targets; balanced is the worst case
@@ -43,7 +39,6 @@ CLIPS = 200
 MB = 1e6
 
 Scores = NDArray[np.float32]
-Figure = dict[str, Any]
 
 
 def made_scores(count: int, share: float) -> tuple[Scores, Scores]:
@@ -147,39 +142,6 @@ def measure_cache(_: int, __: str) -> list[Figure]:
     return [figure("first_run_over_later", ratios, "times", above(10.0), how)]
 
 
-@dataclass(frozen=True, slots=True)
-class Aim:
-    """A target and on which side of it to be."""
-
-    value: float
-    under: bool
-
-    def met_by(self, value: float) -> bool:
-        return value < self.value if self.under else value > self.value
-
-
-def below(value: float) -> Aim:
-    return Aim(value, under=True)
-
-
-def above(value: float) -> Aim:
-    return Aim(value, under=False)
-
-
-def figure(name: str, values: list[float], unit: str, aim: Aim | None, how: str) -> Figure:
-    """The median of `values`, whether it meets the aim, and how far they spread."""
-    value = statistics.median(values)
-    return {
-        "name": name,
-        "value": round(value, 3),
-        "unit": unit,
-        "target": None if aim is None else aim.value,
-        "holds": None if aim is None else aim.met_by(value),
-        "spread": [round(min(values), 3), round(max(values), 3)] if len(values) > 1 else None,
-        "how": how,
-    }
-
-
 def _seconds(work: Callable[[], object]) -> float:
     gc.collect()
     started = time.perf_counter()
@@ -205,10 +167,7 @@ def main() -> None:
     for measure, size, name in asked:
         with multiprocessing.get_context("spawn").Pool(1) as process:
             figures += process.apply(measure, (size, name))
-    for one in figures:
-        print(f"{one['name']}: {one['value']:g} {one['unit']} (target {one['target']})")
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(figures, indent=2) + "\n")
+    write("evaluation", figures)
 
 
 if __name__ == "__main__":

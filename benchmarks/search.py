@@ -9,16 +9,14 @@ in float32 over the speed at which this machine copies memory, measured in turn 
 
 import argparse
 import asyncio
-import json
 import tempfile
 import time
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.figures import Figure, below, figure, write
 from service.contract import Calibration, Contract
 from service.decision import Demands, Policy
 from service.embedder import Utterance
@@ -29,7 +27,6 @@ from service.search import Ranking, Voices
 from service.store import Group, Speaker, SpeakerState, Voiceprint, open_store
 from service.store.lifecycle import Retention
 
-RESULTS = Path(__file__).resolve().parent / "results" / "search.json"
 DIMENSION = 192
 TARGET_MS = 50.0
 TOP = 10
@@ -38,7 +35,6 @@ STORED = 1000
 RANKING = Ranking(offset=-12.0, offset_speech=0.3, slope=20.0, slope_speech=0.5)
 
 Vectors = NDArray[np.float32]
-Figure = dict[str, Any]
 
 
 def random_voices(count: int, chance: np.random.Generator) -> Iterator[Vectors]:
@@ -87,31 +83,37 @@ def speed(voices: Voices, searches: int, chance: np.random.Generator) -> list[Fi
     floor_ms = len(voices) * DIMENSION * 4 / bytes_ms
     how = f"{searches} searches of {len(voices)} voices of {DIMENSION} dimensions, top {TOP}"
     return [
-        figure("median", median_ms, "ms", how, target=TARGET_MS, of=search_ms),
-        figure("p99", float(np.percentile(search_ms, 99)), "ms", how),
-        figure("least", float(search_ms.min()), "ms", how),
+        figure("search_median", search_ms.tolist(), "ms", below(TARGET_MS), how),
+        figure("search_p99", [float(np.percentile(search_ms, 99))], "ms", None, how),
+        figure("search_least", [float(search_ms.min())], "ms", None, how),
         figure(
-            "float32_products",
-            float(np.median(products_ms)),
+            "search_float32_products",
+            products_ms.tolist(),
             "ms",
+            None,
             "the products alone of the same queries with all voices in float32, in turn",
-            of=products_ms,
         ),
         figure(
-            "over_float32_products",
-            float(np.median(search_ms / products_ms)),
+            "search_over_float32_products",
+            (search_ms / products_ms).tolist(),
             "ratio",
+            below(1.0),
             "a search over the float32 products of its own query",
-            target=1.0,
-            of=search_ms / products_ms,
         ),
         figure(
-            "memory_floor",
-            floor_ms,
+            "search_memory_floor",
+            [floor_ms],
             "ms",
+            None,
             f"float32 voices over the speed of copies made in turn, {bytes_ms / 1e6:.1f} GB/s",
         ),
-        figure("over_memory_floor", median_ms / floor_ms, "ratio", "median over that floor"),
+        figure(
+            "search_over_memory_floor",
+            [median_ms / floor_ms],
+            "ratio",
+            None,
+            "median over that floor",
+        ),
     ]
 
 
@@ -126,7 +128,7 @@ def exactness(name: str, voices: Voices, parts: Iterator[Vectors], queries: Vect
         found = [int(hit.speaker_id) for hit in voices.best(query, cosine, TOP)]
         same += len(set(found)) == TOP and bool((scores[found] >= least - 1e-6).all())
     how = f"of {len(queries)} searches of {len(matrix)} voices, the top {TOP} of brute force missed"
-    return figure(f"inexact_{name}", len(queries) - same, "searches", how, target=0)
+    return figure(f"search_inexact_{name}", [len(queries) - same], "searches", below(0), how)
 
 
 async def from_the_store(chance: np.random.Generator) -> list[Figure]:
@@ -168,32 +170,9 @@ async def from_the_store(chance: np.random.Generator) -> list[Figure]:
     how = f"a group of {STORED} on SQLite"
     steps = f"{how}: version check, search, candidates read again"
     return [
-        figure("first_read", rate, "voices/s", how),
-        figure("identify", float(np.median(taken_ms)), "ms", steps, of=np.array(taken_ms)),
+        figure("search_first_read", [rate], "voices/s", None, how),
+        figure("search_identify", taken_ms, "ms", None, steps),
     ]
-
-
-def figure(
-    name: str,
-    value: float,
-    unit: str,
-    how: str,
-    *,
-    target: float | None = None,
-    of: NDArray[np.float64] | None = None,
-) -> Figure:
-    """One that holds when it is at most its target; `of` are what it is the median of."""
-    return {
-        "name": f"search_{name}",
-        "value": round(value, 3),
-        "unit": unit,
-        "target": target,
-        "holds": None if target is None else value <= target,
-        "spread": None
-        if of is None
-        else [round(float(np.percentile(of, at)), 3) for at in (5, 95)],
-        "how": how,
-    }
 
 
 def main() -> None:
@@ -213,10 +192,7 @@ def main() -> None:
     figures += asyncio.run(from_the_store(chance))
     voices = filled(random_voices(asked.voices, chance), chance)
     figures = speed(voices, asked.searches, chance) + figures
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(figures, indent=2) + "\n")
-    for each in figures:
-        print(f"{each['name']:30} {each['value']:10} {each['unit']:9} {each['holds']}")
+    write("search", figures)
 
 
 if __name__ == "__main__":

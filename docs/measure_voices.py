@@ -23,8 +23,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / "protos")]
 
 from service.audio import AudioFormat, decode  # noqa: E402
 from service.contract import Contract  # noqa: E402
+from service.decision import careful_threshold  # noqa: E402
 from service.embedder import Embedder, Samples, Utterance  # noqa: E402
-from service.enrolment import coherence_llr, rare_match_threshold  # noqa: E402
 from service.quality import SAMPLE_RATE  # noqa: E402
 from service.session import Session  # noqa: E402
 from service.settings import SHIPPED_MODEL, Settings  # noqa: E402
@@ -104,8 +104,7 @@ def recordings(clips: Clips, count: int, chance: random.Random) -> list[Joined]:
 
 
 async def measured(session: Session, joined: list[Joined]) -> Ratios:
-    contract = session.contract
-    verifier = Verifier(contract)
+    verifier = Verifier(session.contract)
     coherence, match, one_person = [], [], []
     async with Embedder(session, VoiceActivity.open(), max_batch=8, queue_limit=512) as embedder:
         for each in joined:
@@ -113,7 +112,8 @@ async def measured(session: Session, joined: list[Joined]) -> Ratios:
             first, second = [known(await embedder.embed(samples)) for samples in each.halves]
             if whole.coherence is None or first is None or second is None:
                 continue
-            coherence.append(coherence_llr(whole.coherence, contract))
+            assert whole.embedding is not None, "there is one of each half"
+            coherence.append(verifier.scorer.coherence_ratio(whole.embedding, whole.coherence))
             match.append(verifier.compare(first, second).llr)
             one_person.append(each.one_person)
     return Ratios(np.array(coherence), np.array(match), np.array(one_person))
@@ -142,7 +142,7 @@ def table(ratios: Ratios, contract: Contract, described: str) -> str:
     lines += ["", "| voices searched | duplicates found | threshold |", "|---|---|---|"]
     for voices in VOICES:
         assert contract.calibration is not None, "checked at the start"
-        least = rare_match_threshold(contract.calibration, alarm_rate / voices)
+        least = careful_threshold(contract.calibration, alarm_rate / voices)
         lines.append(f"| {voices} | {np.mean(ratios.match[one] >= least):.1%} | {least:.1f} |")
     return "\n".join(lines) + "\n"
 

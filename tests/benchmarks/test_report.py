@@ -1,0 +1,52 @@
+"""What the pages say is what the result files say."""
+
+import pytest
+
+from benchmarks import report
+from benchmarks.figures import Figure
+
+ONE: Figure = {
+    "name": "calls_held",
+    "value": 41.0,
+    "unit": "calls",
+    "target": 40,
+    "holds": True,
+    "spread": [39.0, 44.0],
+    "how": "made | up",
+}
+
+
+def test_the_readme_says_what_was_measured() -> None:
+    text = report.README.read_text(encoding="utf-8")
+    assert report.block(text) == report.summary(report.results()), "run `make bench-report`"
+
+
+def test_the_page_says_what_was_measured() -> None:
+    text = report.PAGE.read_text(encoding="utf-8")
+    assert report.block(text) == report.whole(report.results()), "run `make bench-report`"
+
+
+def test_every_result_has_all_it_takes() -> None:
+    found = report.results()
+    assert {"evaluation", "search"} <= set(found)
+    assert all(set(one) == set(ONE) for figures in found.values() for one in figures)
+
+
+def test_a_missed_target_stays_as_missed() -> None:
+    missed = ONE | {"name": "calls_missed", "value": 12345, "holds": False}
+    untold = ONE | {"name": "calls_told", "target": None, "holds": None, "spread": None}
+    lines = report.summary({"calls": [ONE, missed, untold]}).splitlines()[2:]
+    assert lines == [
+        "| calls held | 41 calls | 40 calls | holds |",
+        "| calls missed | 12,345 calls | 40 calls | **missed** |",
+    ]
+    page = report.whole({"calls": [missed, untold]})
+    assert "| calls missed | 12,345 calls | 39 to 44 | 40 calls: **missed** | made / up |" in page
+    assert "| calls told | 41 calls |  |  | made / up |" in page
+
+
+def test_only_what_stands_between_the_marks_changes() -> None:
+    page = f"before\n{report.BEGIN}old\n{report.END}after\n"
+    assert report.rewritten(page, "new\n") == f"before\n{report.BEGIN}new\n{report.END}after\n"
+    with pytest.raises(ValueError, match="unpack"):
+        report.rewritten("no marks\n", "new\n")
