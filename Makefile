@@ -35,9 +35,9 @@ model-card: $(VENV)/.dev  ## measure the model that ships and write models/READM
 	$(BIN)/python models/card.py $(CARD) $(SYSTEMS)
 
 .PHONY: calibration
-calibration: $(VENV)/.dev  ## calibrate the model that ships, on trials like a service's; DATA=manifest.csv
+calibration: $(VENV)/.dev  ## calibrate a model that ships, on trials like a service's; MODEL=file.onnx, DATA=manifest.csv
 	$(BIN)/python models/calibration_trials.py $(DATA) build/calibration
-	$(BIN)/sayso-export calibrate models/sayso.onnx --manifest $(DATA) --split dev \
+	$(BIN)/sayso-export calibrate $(or $(MODEL),models/sayso.onnx) --manifest $(DATA) --split dev \
 		--trials build/calibration/trials.txt --enrolments build/calibration/enrolments.txt
 
 .PHONY: compare-systems

@@ -110,6 +110,23 @@ def grid(conditions: dict[str, Any]) -> str:
     return table(["heard", *lengths], rows)
 
 
+def promises(recorded: dict[str, Any], cross: dict[str, Any]) -> str:
+    """Thresholds for a false-match rate, on speakers whom their calibration did not see."""
+    rows = []
+    for name, document in (("as recorded", recorded), ("cross-channel", cross)):
+        for check in document["held_out"]:
+            low, high = (check["interval"][side] for side in ("low", "high"))
+            rows.append(
+                [
+                    name,
+                    f"{check['promised']:.0%}",
+                    f"{check['realised']:.2%} ({100 * low:.2f} to {100 * high:.2f})",
+                    "holds" if check["holds"] else "**does not hold**",
+                ]
+            )
+    return table(["trials", "promised", "realised", ""], rows)
+
+
 def beside(folder: Path, model_id: str) -> str:
     """The comparison with other systems, its headings a level lower; empty when it is not of
     this model."""
@@ -149,6 +166,7 @@ def main(folder: Path, systems: Path) -> None:
         by_group=by_group(recorded, cross),
         costs=costs(recorded, cross),
         by_speech=by_speech(recorded, cross),
+        promises=promises(recorded, cross),
         told=conditions["told"],
         grid=grid(conditions),
         beside=beside(systems, contract["model_id"]),

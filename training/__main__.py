@@ -168,9 +168,9 @@ def run(
         taught = teacher.Targets.load(targets) if targets is not None else None
         target = settle(device, threads)
         rate_hz = chosen.front_end.sample_rate_hz
+        library = library_of(manifest, split, rate_hz, shown=ranks.first)
+        noises = noises_beside(manifest, noise, rate_hz)
         with progress_bars(shown=ranks.first) as progress:
-            library = library_of(manifest, split, rate_hz, progress)
-            noises = noises_beside(manifest, noise, rate_hz)
             before = history.read(output, until=resume_from.progress.step) if resume_from else {}
             best = train(
                 chosen,
@@ -215,8 +215,8 @@ def teach(
     with one_line_errors():
         chosen = config.load(recipe)
         rate_hz = chosen.front_end.sample_rate_hz
+        library = library_of(manifest, split, rate_hz)
         with progress_bars() as progress:
-            library = library_of(manifest, split, rate_hz, progress)
             hearing = progress.add_task("hearing", total=len(library.clips), note="")
             made = teacher.teach(
                 model,

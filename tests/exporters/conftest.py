@@ -93,6 +93,7 @@ def _bare_package(name: str) -> None:
     found = importlib.util.find_spec(name)
     assert found is not None
     package = types.ModuleType(name)
+    package.__spec__ = found
     package.__path__ = list(found.submodule_search_locations or ())
     sys.modules[name] = package
 

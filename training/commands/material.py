@@ -11,7 +11,6 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import Progress
 from rich.table import Table
 
 from training import data, inspection, packing, readers, shards
@@ -31,13 +30,14 @@ Manifest = Annotated[
 Threads = Annotated[int, typer.Option(min=1, help="Files decoded at once.")]
 
 
-def library_of(path: Path, split: str, rate_hz: int, progress: Progress) -> Library:
+def library_of(path: Path, split: str, rate_hz: int, *, shown: bool = True) -> Library:
     """The clips of a split, decoded, or of a pack, mapped; what is unreadable is said."""
     if path.is_dir():
         return shards.read(path, rate_hz)
     clips = data.read_manifest(path, split)
-    task = progress.add_task("decoding", total=len(clips), note="")
-    library = data.load(clips, rate_hz, advance=lambda: progress.advance(task))
+    with progress_bars(shown=shown) as progress:
+        task = progress.add_task("decoding", total=len(clips), note="")
+        library = data.load(clips, rate_hz, advance=lambda: progress.advance(task))
     for unreadable in library.unreadable:
         say(f"skipped, unreadable: {unreadable}")
     return library

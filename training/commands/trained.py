@@ -12,7 +12,6 @@ import typer
 from training import checkpoint
 from training.checkpoint import Checkpoint
 from training.commands.material import library_of
-from training.commands.terminal import progress_bars
 from training.data import Library
 
 CheckpointFile = Annotated[Path, typer.Argument(help="best.pt of a run folder, say.")]
@@ -31,6 +30,5 @@ class Shown:
     def load(cls, path: Path, manifest: Path, split: str) -> Shown:
         """On CUDA where there is one; CheckpointError or ManifestError when one cannot be read."""
         kept = checkpoint.load(path)
-        with progress_bars() as progress:
-            library = library_of(manifest, split, kept.recipe.front_end.sample_rate_hz, progress)
+        library = library_of(manifest, split, kept.recipe.front_end.sample_rate_hz)
         return cls(kept, library, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
