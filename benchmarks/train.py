@@ -18,11 +18,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.autograd import DeviceType
+from torch.autograd import DeviceType  # type: ignore[attr-defined]
 from torch.nn import functional
 from torch.profiler import ProfilerActivity, profile
 
@@ -32,6 +33,7 @@ from training.__main__ import Device, settle
 from training.batches import Batch, stream
 from training.config import Recipe
 from training.data import Clip, Library, Pcm
+from training.encoders import SpeakerEncoder
 from training.learner import Learner, follow, new_learner, trainable
 from training.material import Material, prepare
 
@@ -118,14 +120,17 @@ def has_speechbrain() -> bool:
 
 def with_speechbrain(own: Learner, width: int, device: torch.device) -> Learner:
     """The same losses and optimiser around its encoder."""
-    encoder, framework = SpeechBrainEcapa(width).to(device), copy.deepcopy(own.framework)
+    theirs = SpeechBrainEcapa(width).to(device)
+    encoder, framework = cast("SpeakerEncoder", theirs), copy.deepcopy(own.framework)
     optimiser = torch.optim.AdamW(trainable(encoder, framework))
     return Learner(encoder, copy.deepcopy(encoder).eval(), framework, optimiser)
 
 
 def step_of(learner: Learner, recipe: Recipe, *, compiled: bool) -> Callable[[Batch], None]:
     """What `training.train` does with a batch, reports and validations aside."""
-    embed = torch.compile(learner.encoder, dynamic=False) if compiled else learner.encoder
+    embed = learner.encoder
+    if compiled:
+        embed = cast("SpeakerEncoder", torch.compile(embed, dynamic=False))
     parameters = trainable(learner.encoder, learner.framework)
 
     def learn(batch: Batch) -> None:
@@ -179,7 +184,8 @@ class Bench:
             for event in watched.events() or ()
             if event.device_type == DeviceType.CUDA and not event.is_user_annotation
         ]
-        return covered(spans) / (max(end for _, end in spans) - min(start for start, _ in spans))
+        whole = max(end for _, end in spans) - min(start for start, _ in spans)
+        return float(covered(spans) / whole)
 
     def _learnt(self, batch: Batch) -> Batch:
         self.learn(batch.to(self.load.device))
