@@ -1,40 +1,70 @@
 # The service alone: ONNX Runtime, no training framework.
 #   docker build -t sayso .                         runs on the CPU
 #   docker build -t sayso:cuda --target cuda .      for an NVIDIA GPU: docker run --gpus all ...
+#
+# Only two places are written to: /var/lib/sayso (a volume) and /tmp. The root may be read-only:
+#   docker run --read-only --tmpfs /tmp -v voices:/var/lib/sayso -e SAYSO_INSECURE=true \
+#     -p 127.0.0.1:50051:50051 sayso
+# SAYSO_INSECURE allows plaintext inside of the container's network; docs/access.md sets up TLS.
+#
+# What is installed is pinned by constraints.txt; pin the base by its digest, too:
+#   docker build --build-arg PYTHON=python:3.11-slim-bookworm@sha256:... .
+ARG PYTHON=python:3.11-slim-bookworm
 
-FROM python:3.11-slim-bookworm AS build
-ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
-RUN python -m venv /opt/sayso
+FROM ${PYTHON} AS dependencies
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_PYTHON=/opt/sayso/bin/python
+RUN python -m venv --without-pip /opt/sayso \
+    && echo /opt/code/lib/python3.11/site-packages > /opt/sayso/lib/python3.11/site-packages/code.pth
 WORKDIR /src
-COPY pyproject.toml constraints.txt README.md LICENSE ./
+COPY pyproject.toml constraints.txt ./
+RUN python -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
+        print(*p['dependencies'], *p['optional-dependencies']['tracing'], sep='\n')" > needed.txt \
+    && pip install -c constraints.txt -r needed.txt \
+    && pip install -c constraints.txt --no-deps silero-vad
+
+# ONNX Runtime's CUDA provider is half of what is installed, and loads nowhere without a GPU.
+FROM dependencies AS dependencies-cpu
+RUN rm -f /opt/sayso/lib/python3.11/site-packages/onnxruntime/capi/libonnxruntime_providers_cuda.so \
+    /opt/sayso/lib/python3.11/site-packages/onnxruntime/capi/libonnxruntime_providers_tensorrt.so
+
+FROM dependencies AS dependencies-cuda
+RUN python -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
+        print(*p['optional-dependencies']['cuda'], sep='\n')" > needed.txt \
+    && pip install -c constraints.txt -r needed.txt
+
+# Apart from what it depends on, so that an upgrade pulls one small layer.
+FROM dependencies AS code
+COPY README.md LICENSE ./
 COPY protos protos
 COPY models models
 COPY service service
 COPY training training
 COPY exporters exporters
 COPY evaluation evaluation
-RUN /opt/sayso/bin/pip install -c constraints.txt . \
-    && /opt/sayso/bin/pip install -c constraints.txt --no-deps silero-vad
+RUN pip install --no-deps --prefix /opt/code .
 
-FROM build AS build-cuda
-RUN /opt/sayso/bin/pip install -c constraints.txt '.[cuda]'
-
-FROM python:3.11-slim-bookworm AS runtime
-ENV PATH=/opt/sayso/bin:$PATH \
+FROM ${PYTHON} AS runtime
+ENV PATH=/opt/code/bin:/opt/sayso/bin:$PATH \
     PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1 \
+    ORT_DISABLE_TELEMETRY=1 \
     SAYSO_LISTEN=0.0.0.0:50051 \
     SAYSO_STORE=sqlite:////var/lib/sayso/sayso.db
-RUN useradd --uid 10001 --user-group --create-home --home-dir /var/lib/sayso sayso
+RUN groupadd --gid 10001 sayso \
+    && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /var/lib/sayso sayso \
+    && install --directory --owner sayso --group sayso --mode 0700 /var/lib/sayso
 USER 10001:10001
 WORKDIR /var/lib/sayso
 VOLUME /var/lib/sayso
-EXPOSE 50051
-HEALTHCHECK --interval=10s --timeout=6s --start-period=30s --retries=3 CMD ["sayso", "health"]
+EXPOSE 50051 9464
+HEALTHCHECK --interval=15s --timeout=8s --start-period=60s --retries=3 CMD ["sayso", "health"]
 ENTRYPOINT ["sayso"]
 CMD ["serve"]
 
 FROM runtime AS cuda
-COPY --from=build-cuda /opt/sayso /opt/sayso
+COPY --from=dependencies-cuda /opt/sayso /opt/sayso
+COPY --from=code /opt/code /opt/code
 
 FROM runtime AS cpu
-COPY --from=build /opt/sayso /opt/sayso
+COPY --from=dependencies-cpu /opt/sayso /opt/sayso
+COPY --from=code /opt/code /opt/code

@@ -6,6 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 BUF := node_modules/.bin/buf
+PIP_AUDIT := build/pip-audit/bin/pip-audit
 PROTOS := $(wildcard protos/sayso/v1/*.proto)
 ARGS ?=
 
@@ -60,6 +61,31 @@ bench-train: $(VENV)/.dev  ## clips a second of training beside its model alone 
 bench-streaming: $(VENV)/.base  ## calls held at once, idle calls: benchmarks/results/streaming.json; ARGS='--model file --label small --target 60'
 	$(BIN)/python -m benchmarks.streaming $(ARGS)
 
+.PHONY: bench
+bench: $(VENV)/.dev redis-server peers  ## every benchmark of serving in turn, then the report: half an hour of an idle machine
+	$(MAKE) bench-serving bench-latency bench-peers bench-cpu bench-workers bench-stores
+	$(MAKE) bench-requests ARGS='--requests 3000'
+	$(MAKE) bench-evaluation bench-search bench-streaming bench-report
+
+BENCHES := bench-serving bench-latency bench-peers bench-cpu bench-workers bench-requests bench-stores
+.PHONY: $(BENCHES)
+bench-serving:  ## windows a second of a server beside its session in a bare loop
+bench-latency:  ## p50, p95, p99 of Verify against load, with a picture
+bench-peers: peers  ## beside SpeechBrain, sherpa-onnx, Resemblyzer and Triton
+bench-cpu:  ## options of the model's session; ARGS='--label small --model models/sayso-small.onnx'
+bench-workers:  ## two processes beside one
+bench-requests:  ## memory over many requests, and the start; ARGS='--requests 100000'
+bench-stores: redis-server  ## lookups among a million speakers in Redis and in SQLite
+$(BENCHES): bench-%: $(VENV)/.dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.$* $(ARGS)
+
+.PHONY: gpu-check
+gpu-check: $(VENV)/.dev  ## CUDA beside the CPU: parity, windows a second, streams, memory; says what it skips
+	$(BIN)/python -m benchmarks.gpu_check $(ARGS)
+
+.PHONY: peers
+peers: build/peers/.installed build/triton/.installed  ## what bench-peers compares with
+
 .PHONY: soak
 soak: $(VENV)/.dev redis-server  ## ten minutes of mixed calls on each store, with flat memory; ARGS='--minutes 1'
 	$(BIN)/python -m benchmarks.soak $(ARGS)
@@ -71,6 +97,10 @@ bench-report: $(VENV)/.base  ## write benchmarks/results into the README and doc
 .PHONY: streaming-figures
 streaming-figures: $(VENV)/.dev  ## how soon the sequential test decides, into docs/streaming.md; DATA=manifest.csv
 	$(BIN)/python docs/measure_streaming.py --manifest $(DATA) $(ARGS)
+
+.PHONY: template-figures
+template-figures: $(VENV)/.dev  ## what protected templates cost, into docs/encryption.md; DATA=manifest.csv
+	$(BIN)/python docs/measure_templates.py --manifest $(DATA) $(ARGS)
 
 .PHONY: voice-figures
 voice-figures: $(VENV)/.dev  ## how well the checks of an enrolment work, into docs/voices.md; DATA=manifest.csv
@@ -109,6 +139,16 @@ constraints: build/uv/bin/uv  ## remake constraints.txt from pyproject.toml; ARG
 	printf '%s\n' $(SILERO_VAD) $(RESEMBLYZER) | $< pip compile --quiet --all-extras --no-annotate $(ARGS) \
 		--python-version 3.11 --python-platform x86_64-manylinux_2_28 \
 		--custom-compile-command 'make constraints' --output-file constraints.txt pyproject.toml -
+
+.PHONY: sbom
+sbom: build/serving/.installed build/cyclonedx/bin/cyclonedx-py  ## what an image installs, with versions and licences (CycloneDX): build/sbom.json
+	build/cyclonedx/bin/cyclonedx-py environment build/serving/bin/python \
+		--pyproject pyproject.toml --output-reproducible --output-file build/sbom.json
+
+.PHONY: audit
+audit: $(PIP_AUDIT)  ## ask for known vulnerabilities of every pinned version: build/audit.json
+	@mkdir -p build
+	@$(audited)
 
 .PHONY: clean
 clean:  ## remove what was installed, built or cached
@@ -149,6 +189,55 @@ $(VENV)/.dev: $(VENV)/.base
 build/uv/bin/uv:
 	$(PYTHON) -m venv build/uv
 	build/uv/bin/pip --disable-pip-version-check --quiet install uv
+
+# Peers see what .venv has, torch too, beside what is theirs.
+define sees_venv
+site='import site; print(site.getsitepackages()[0])'; \
+$(BIN)/python -c "$$site" > "$$($(1)/bin/python -c "$$site")/sayso.pth"
+endef
+
+build/peers/.installed: | $(VENV)/.dev
+	$(BIN)/python -m venv build/peers
+	build/peers/bin/python -m pip --disable-pip-version-check --quiet install --no-deps \
+		sherpa-onnx==2.0.1 sherpa-onnx-core==2.0.1
+	@$(call sees_venv,build/peers)
+	@touch $@
+
+build/triton/.installed: | $(VENV)/.dev
+	$(BIN)/python -m venv build/triton
+	build/triton/bin/python -m pip --disable-pip-version-check --quiet install nvidia-pytriton==0.7.0
+	@$(call sees_venv,build/triton)
+	@touch $@
+
+build/cyclonedx/bin/cyclonedx-py:
+	$(PYTHON) -m venv build/cyclonedx
+	build/cyclonedx/bin/pip --disable-pip-version-check --quiet install cyclonedx-bom
+
+build/pip-audit/bin/pip-audit:
+	$(PYTHON) -m venv build/pip-audit
+	build/pip-audit/bin/pip --disable-pip-version-check --quiet install pip-audit
+
+# As the Dockerfile installs.
+build/serving/.installed: pyproject.toml constraints.txt | $(BIN)/python
+	$(PYTHON) -m venv --clear --without-pip build/serving
+	$(PIP) --python build/serving/bin/python install -c constraints.txt '.[tracing]'
+	$(PIP) --python build/serving/bin/python install -c constraints.txt --no-deps silero-vad
+	@touch $@
+
+# An index may serve packages and no advisories: nothing known is then no finding.
+define audited
+rm -f build/audit.json; \
+$(PIP_AUDIT) --requirement constraints.txt --no-deps --disable-pip --progress-spinner off \
+	--format json --output build/audit.json 2> build/audit.log; status=$$?; \
+checked=$$(grep -o '"vulns"' build/audit.json 2>/dev/null | wc -l); \
+skipped=$$(grep -o '"skip_reason"' build/audit.json 2>/dev/null | wc -l); \
+if [ "$$checked" = 0 ]; then \
+	echo 'audit: NOTHING was checked: no advisory service answers here; see build/audit.log'; \
+else \
+	echo "audit: $$checked packages checked, $$skipped that the advisory service does not know"; \
+	[ "$$status" = 0 ] || { cat build/audit.log; echo 'audit: see build/audit.json' >&2; exit 1; }; \
+fi
+endef
 
 # --- Debian packages, installed when missing and possible ---
 

@@ -112,6 +112,7 @@ def server(model: Path, cores: int) -> Iterator[SaysoServer]:
             model=model,
             threads=cores,
             max_streams=2 * IDLE_CALLS,
+            lock_after_failures=0,  # clips of others claim to be the voice
             log_level="warning",
         )
         with confined(set(sorted(os.sched_getaffinity(0))[:cores])):

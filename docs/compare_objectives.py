@@ -61,6 +61,8 @@ class Study:
     voices: int = 32
     clips_per_voice: int = 2
     positives: Positives = "other clips"
+    labelled: float = 1.0  # share of the speakers who are learned from
+    pretrained: bool = False  # starts from PRETRAINING, from the same seed
 
     @property
     def recipe(self) -> Recipe:
@@ -114,6 +116,18 @@ CHOICES = [
     Study("triplet, hard, margin 0.1", one("triplet", margin=0.1)),
     Study("triplet, hard, margin 0.6", one("triplet", margin=0.6)),
 ]
+PRETRAINING = next(study for study in CHOICES if study.positives == "the same clip")
+SHARES = (0.01, 0.1, 1.0)
+LABELS = [
+    Study(
+        f"{share:.0%} of the speakers, {'pre-trained' if pretrained else 'from nothing'}",
+        INFO_NCE,
+        labelled=share,
+        pretrained=pretrained,
+    )
+    for share in SHARES
+    for pretrained in (False, True)
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,11 +138,13 @@ class Bank:
     clips: list[npt.NDArray[np.int_]]
 
     def batches(self, study: Study, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
-        chances = np.array([len(clips) for clips in self.clips], float) ** BALANCE
+        learned = self._learned(study.labelled, seed)
+        chances = np.array([len(self.clips[speaker]) for speaker in learned], float) ** BALANCE
         chances /= chances.sum()
+        voices = min(study.voices, len(learned))
         for step in range(study.recipe.schedule.steps):
             rng = np.random.default_rng((seed, step))
-            drawn = rng.choice(len(self.clips), study.voices, replace=False, p=chances)
+            drawn = rng.choice(learned, voices, replace=False, p=chances)
             rows, labels = [], []
             for speaker in drawn:
                 speed = int(rng.integers(len(SPEEDS)))
@@ -136,6 +152,11 @@ class Bank:
                     rows.append(self.features[clip, speed, view])
                     labels.append(speaker * len(SPEEDS) + speed)
             yield torch.from_numpy(np.stack(rows).astype(np.float32)), torch.tensor(labels)
+
+    def _learned(self, share: float, seed: int) -> npt.NDArray[np.int_]:
+        """So many of the speakers, at least two, the same ones of a seed."""
+        count = max(2, round(share * len(self.clips)))
+        return np.random.default_rng(seed).permutation(len(self.clips))[:count]
 
     def _choose(
         self, speaker: int, study: Study, rng: np.random.Generator
@@ -163,6 +184,7 @@ class Every:
 class Trainer:
     bank: Bank
     judged: Validation
+    folder: Path
     encoder: EcapaTdnn = field(init=False)
     embed: Any = field(init=False)
 
@@ -174,7 +196,23 @@ class Trainer:
         started_s = time.monotonic()
         torch.manual_seed(seed)
         fresh = EcapaTdnn(mels=80, width=WIDTH, groups=4, stride=2, embedding_dim=DIM)
-        self.encoder.load_state_dict(fresh.state_dict())
+        start = self._pretrained(seed) if study.pretrained else fresh.state_dict()
+        self.encoder.load_state_dict(start)
+        self._learn(study, seed)
+        errors = self.judged.measure(Unit(self.encoder).eval(), torch.device("cpu"))
+        took_s = time.monotonic() - started_s
+        return {"recorded": errors.recorded, "crossed": errors.crossed, "took_s": took_s}
+
+    def _pretrained(self, seed: int) -> dict[str, Tensor]:
+        """The encoder after PRETRAINING from a seed, trained when first asked for."""
+        kept = self.folder / f"pretrained-{seed}.pt"
+        if not kept.exists():
+            self.run(PRETRAINING, seed)
+            torch.save(self.encoder.state_dict(), kept)
+        state: dict[str, Tensor] = torch.load(kept, weights_only=True)
+        return state
+
+    def _learn(self, study: Study, seed: int) -> None:
         self.encoder.train()
         recipe = study.recipe
         objective = losses.build(recipe, len(self.bank.clips) * len(SPEEDS))
@@ -189,9 +227,6 @@ class Trainer:
             loss.backward()
             nn.utils.clip_grad_norm_(parameters, recipe.schedule.gradient_norm)
             optimiser.step()
-        errors = self.judged.measure(Unit(self.encoder).eval(), torch.device("cpu"))
-        took_s = time.monotonic() - started_s
-        return {"recorded": errors.recorded, "crossed": errors.crossed, "took_s": took_s}
 
 
 class Unit(nn.Module):
@@ -223,7 +258,7 @@ def prepared(manifest: Path, cache: Path) -> tuple[Bank, Validation]:
 
 
 def views_of(library: Library, channel: Channel, front_end: LogMel) -> npt.NDArray[np.float16]:
-    batches = Batches(library, Every(), channel, sample_rate_hz=RATE_HZ, seed=99)  # type: ignore[arg-type]
+    batches = Batches(library, Every(), channel, sample_rate_hz=RATE_HZ, seed=99)
     made = []
     with torch.inference_mode():
         for clip in range(len(library.clips)):
@@ -250,7 +285,7 @@ def row(name: str, runs: dict[str, dict[str, float]]) -> str:
 def page(kept: dict[str, dict[str, dict[str, float]]]) -> str:
     head = "| {} | as recorded | cross-channel |\n|---|---|---|"
     tables = []
-    for title, studies in (("objective", OBJECTIVES), ("choice", CHOICES)):
+    for title, studies in (("objective", OBJECTIVES), ("choice", CHOICES), ("labels", LABELS)):
         rows = [row(s.name, kept[s.name]) for s in studies if len(kept.get(s.name, {})) > 1]
         tables.append("\n".join([head.format(title), *rows]))
     return "\n\n".join(tables) + "\n"
@@ -263,9 +298,9 @@ def main() -> None:
     asked = parser.parse_args()
     torch.set_flush_denormal(True)
     kept = json.loads(KEPT.read_text()) if KEPT.exists() else {}
-    trainer = Trainer(*prepared(asked.manifest, asked.bank))
+    trainer = Trainer(*prepared(asked.manifest, asked.bank), asked.bank.parent)
     for seed in SEEDS:
-        for study in OBJECTIVES + CHOICES:
+        for study in OBJECTIVES + CHOICES + LABELS:
             runs = kept.setdefault(study.name, {})
             if str(seed) not in runs:
                 runs[str(seed)] = trainer.run(study, seed)

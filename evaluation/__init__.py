@@ -3,3 +3,7 @@
 manifest | list -> trials -> embeddings (the service's own audio path) -> scores
     -> calibration -> metrics with bootstrap intervals -> report
 """
+
+import os
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # before anything imports ONNX Runtime

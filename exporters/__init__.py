@@ -8,3 +8,7 @@
 
 Nothing is written until the graph has given the embeddings of the code it came from.
 """
+
+import os
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # before anything imports ONNX Runtime

@@ -6,3 +6,7 @@
 
 Nothing in here imports torch: the model file carries its own front end.
 """
+
+import os
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # before anything imports ONNX Runtime

@@ -2,7 +2,19 @@
 
 import typer
 
-from service.commands import enroll, groups, models, serve, speakers, status, voices
+from service.commands import (
+    audit,
+    drift,
+    enroll,
+    groups,
+    keys,
+    models,
+    serve,
+    speakers,
+    status,
+    tenants,
+    voices,
+)
 
 app = typer.Typer(
     help="Voice verification: enrol a voice, then ask whether a caller is that voice.",
@@ -17,12 +29,16 @@ for command in (
     voices.identify,
     status.health,
     status.info,
+    drift.drift,
 ):
     app.command()(command)
 for name, group in (
     ("speakers", speakers.app),
     ("models", models.app),
     ("groups", groups.app),
+    ("keys", keys.app),
+    ("tenants", tenants.app),
+    ("audit", audit.app),
 ):
     app.add_typer(group, name=name)
 

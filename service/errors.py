@@ -3,6 +3,8 @@
     SaysoError                  INTERNAL             a defect here; told without detail
     ├── InvalidArgument         INVALID_ARGUMENT     the caller corrects the request
     │   └── AudioError                               ... the audio in it
+    ├── Unauthenticated         UNAUTHENTICATED      the caller shows a credential that holds
+    ├── PermissionDenied        PERMISSION_DENIED    the caller asks for another role
     ├── NotFound                NOT_FOUND            the caller names something that exists
     ├── AlreadyExists           ALREADY_EXISTS       the caller chooses another name
     ├── FailedPrecondition      FAILED_PRECONDITION  the caller changes the state first
@@ -57,6 +59,18 @@ class AudioError(InvalidArgument):
 
     def __init__(self, message: str, *, field: str = "audio") -> None:
         super().__init__(message, field=field)
+
+
+class Unauthenticated(SaysoError):
+    """The call shows no credential, or none that holds; the message never repeats it."""
+
+    code = grpc.StatusCode.UNAUTHENTICATED
+
+
+class PermissionDenied(SaysoError):
+    """The credential lacks the role that the call needs, which the message names."""
+
+    code = grpc.StatusCode.PERMISSION_DENIED
 
 
 class NotFound(SaysoError):

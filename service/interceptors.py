@@ -1,14 +1,11 @@
 """What happens around every call, as a list of guards, the outermost first.
 
-    call -> logged -> errors_to_status -> rpc
-
-A log line names the method, the status and the time; never a speaker, audio or a vector.
+call -> counted -> logged -> errors_to_status -> identified -> within -> rpc
+        metrics    logs      here                identity      limits
 """
 
-import asyncio
 import functools
 import logging
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
@@ -18,6 +15,8 @@ from google.protobuf import any_pb2, duration_pb2, message
 from google.rpc import error_details_pb2, status_pb2
 
 from service.errors import InvalidArgument, Overloaded, SaysoError
+from service.identity import current
+from service.limits import TenantLimits
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +64,17 @@ class Around(grpc.aio.ServerInterceptor):
         return wrapped
 
 
+def within(limits: TenantLimits) -> Guard:
+    """Refuses a call beyond what its tenant may use; inside the guard that says who calls."""
+
+    @asynccontextmanager
+    async def guard(name: str, context: Context) -> AsyncIterator[None]:
+        with limits.call(current().tenant):
+            yield
+
+    return guard
+
+
 @asynccontextmanager
 async def errors_to_status(name: str, context: Context) -> AsyncIterator[None]:
     """The one place where an exception becomes a gRPC status with details."""
@@ -79,21 +89,6 @@ async def errors_to_status(name: str, context: Context) -> AsyncIterator[None]:
     except Exception:
         log.exception("%s failed", name)
         await context.abort(grpc.StatusCode.INTERNAL, "internal error; see the server's log")
-
-
-@asynccontextmanager
-async def logged(name: str, context: Context) -> AsyncIterator[None]:
-    """One line a call, written however the call ends."""
-    began_s = time.perf_counter()
-    cancelled = False
-    try:
-        yield
-    except asyncio.CancelledError:
-        cancelled = True
-        raise
-    finally:
-        code = grpc.StatusCode.CANCELLED if cancelled else _code(context)
-        log.info("%s %s %.1f ms", name, code.name, (time.perf_counter() - began_s) * 1e3)
 
 
 def details(error: SaysoError) -> list[message.Message]:
@@ -116,11 +111,5 @@ async def _abort(error: SaysoError, context: Context) -> None:
         packed = any_pb2.Any()
         packed.Pack(detail)
         status.details.append(packed)
-    trailing = ((_DETAILS_KEY, status.SerializeToString()),)
+    trailing = (*context.trailing_metadata(), (_DETAILS_KEY, status.SerializeToString()))
     await context.abort(error.code, error.status_message, trailing_metadata=trailing)
-
-
-def _code(context: Context) -> grpc.StatusCode:
-    """The status that was set; grpc reports an untouched one as 0."""
-    code = context.code()
-    return code if isinstance(code, grpc.StatusCode) else grpc.StatusCode.OK

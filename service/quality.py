@@ -18,6 +18,7 @@ _PEAK_RANGE_DB = (-120.0, 0.0)
 _LEVEL_RANGE_DB = (-100.0, 20.0)
 _LEVEL_STEP_DB = 0.5
 _ENOUGH_NOISE_FRAMES = 10
+_SILENCE = 1e-20
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +39,28 @@ class Quality:
     peak_dbfs: float
 
 
+class Loudness(NamedTuple):
+    """Of one frame: mean square, its place in the histograms, and how many samples clip."""
+
+    power: float
+    level: int
+    clipped: int
+
+
 class Frame(NamedTuple):
     samples: Samples
-    power: float
+    loudness: Loudness
     voiced: bool
+
+
+def loudness(frames: Samples) -> list[Loudness]:
+    """Of each of `frames (n, samples)`."""
+    powers = np.square(frames, dtype=np.float64).sum(axis=1) / frames.shape[1]
+    decibels = 10 * np.log10(np.maximum(powers, _SILENCE))
+    low, high = _LEVEL_RANGE_DB
+    levels = np.rint((np.clip(decibels, low, high) - low) / _LEVEL_STEP_DB).astype(int)
+    clipped = np.count_nonzero(np.abs(frames) >= _CLIPPED, axis=1)
+    return list(map(Loudness, powers.tolist(), levels.tolist(), clipped.tolist()))
 
 
 class Meter:
@@ -63,14 +82,14 @@ class Meter:
     def speech(self, frames: Iterable[Frame]) -> None:
         for frame in frames:
             self._speech_samples += frame.samples.size
-            self._clipped_samples += int(np.count_nonzero(np.abs(frame.samples) >= _CLIPPED))
-            self._speech_levels[_level(frame.power)] += 1
+            self._clipped_samples += frame.loudness.clipped
+            self._speech_levels[frame.loudness.level] += 1
             if frame.voiced:
-                self._voiced_power += frame.power
+                self._voiced_power += frame.loudness.power
                 self._voiced_frames += 1
 
     def no_speech(self, frame: Frame) -> None:
-        self._noise_levels[_level(frame.power)] += 1
+        self._noise_levels[frame.loudness.level] += 1
 
     def quality(self) -> Quality:
         return Quality(
@@ -92,10 +111,6 @@ class Meter:
         return _within(_SNR_RANGE_DB, _db(voiced - noise) - _db(noise))
 
 
-def _level(power: float) -> int:
-    return round((_within(_LEVEL_RANGE_DB, _db(power)) - _LEVEL_RANGE_DB[0]) / _LEVEL_STEP_DB)
-
-
 def _percentile(levels: NDArray[np.int64], fraction: float) -> float:
     """The power below which `fraction` of the frames counted in `levels` lie."""
     index = int(np.searchsorted(np.cumsum(levels), fraction * levels.sum()))
@@ -103,7 +118,7 @@ def _percentile(levels: NDArray[np.int64], fraction: float) -> float:
 
 
 def _db(power: float) -> float:
-    return 10 * math.log10(max(power, 1e-20))
+    return 10 * math.log10(max(power, _SILENCE))
 
 
 def _within(limits: tuple[float, float], value: float) -> float:

@@ -1,28 +1,29 @@
 """Session: the model file, checked against its own contract, warmed up, and run."""
 
-import contextlib
 import hashlib
-import io
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
-from typing import Literal, Self, TypeAlias
+from typing import Literal, Self, TypeAlias, TypeVar
 
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from service import cuda
 from service.contract import Contract
-from service.errors import ContractError, ModelError, SettingsError
+from service.errors import ContractError, ModelError, SettingsError, StartupError
 
-Device: TypeAlias = Literal["auto", "cpu", "cuda"]
+Device: TypeAlias = Literal["auto", "cpu", "cuda", "tensorrt"]
 Windows: TypeAlias = NDArray[np.float32]  # (batch, samples)
 Embeddings: TypeAlias = NDArray[np.float32]  # (batch, dimension)
 
-_CPU = "CPUExecutionProvider"
-_CUDA = "CUDAExecutionProvider"
-_CUDA_OPTIONS = {"cudnn_conv_algo_search": "HEURISTIC"}
-_CUDA_DEVICES = ("nvidia[0-9]*", "dxg")  # in /dev; dxg is WSL's
+Run: TypeAlias = Callable[[Windows], Embeddings]
+
+_Warm = TypeVar("_Warm", bound="Session")
+
+_NAMES = {"cuda": "CUDA", "tensorrt": "TensorRT"}
 _ERRORS_ONLY = 3
 _UNIT_TOLERANCE = 1e-3
 
@@ -32,8 +33,14 @@ _log = logging.getLogger(__name__)
 class Session:
     """Maps windows of speech to embeddings; `run` may be called from any thread."""
 
-    def __init__(self, inference: onnxruntime.InferenceSession, contract: Contract) -> None:
+    def __init__(
+        self,
+        inference: onnxruntime.InferenceSession,
+        contract: Contract,
+        bound: Run | None = None,
+    ) -> None:
         self._inference = inference
+        self._run = bound or partial(_plain, inference)
         self.contract = contract
 
     @classmethod
@@ -45,28 +52,42 @@ class Session:
         threads: int = 0,
         spinning: bool = False,
         max_batch: int = 2,
+        cuda_graphs: bool = False,
     ) -> Self:
         """Loads and checks a model, and runs it once on every length and on 1 and `max_batch`.
 
         `auto` takes CUDA where it works. `threads` share one batch (0: one per core); `spinning`
         keeps them busy between batches, which helps only where nothing else wants the cores.
+        `cuda_graphs` replays what the GPU did on a shape before, one batch at a time.
         Raises `ModelError` for a file that is not a waveform-in, embedding-out graph,
         `ContractError` when its contract is unreadable or contradicts it, and `SettingsError`
-        when `cuda` cannot be had.
+        when `cuda` or `tensorrt` cannot be had.
         """
         if not path.is_file():
             raise ModelError(f"there is no model file at {path}; correct SAYSO_MODEL")
         _check_digest(path)
-        inference = _load(path, device, _options(threads, spinning=spinning))
-        contract = Contract.from_metadata(inference.get_modelmeta().custom_metadata_map)
-        _check_graph(inference, contract)
-        session = cls(inference, contract)
-        _warm_up(session, max_batch)
-        return session
+        options = _options(threads, spinning=spinning)
+        if device != "cpu" and (device != "auto" or cuda.present()):
+            try:
+                inference = cuda.load(
+                    path, options, tensorrt=device == "tensorrt", graphs=cuda_graphs
+                )
+                contract = _checked(inference)
+                bound = cuda.Bound(inference, contract.dimension, graphs=cuda_graphs)
+                return _warm(cls(inference, contract, bound), max_batch)
+            except Exception as error:  # ONNX Runtime's errors share no narrower base
+                if device == "auto":
+                    _log.warning("CUDA cannot be used, so the CPU is: %s", error)
+                elif isinstance(error, StartupError):
+                    raise
+                else:
+                    raise _refused(device, error) from error
+        inference = _load(path, options)
+        return _warm(cls(inference, _checked(inference)), max_batch)
 
     @property
     def provider(self) -> str:
-        """What runs the graph: `CUDAExecutionProvider` or `CPUExecutionProvider`."""
+        """What runs the graph: `CPUExecutionProvider`, or that of CUDA or TensorRT."""
         return str(self._inference.get_providers()[0])
 
     def describe(self) -> dict[str, str]:
@@ -84,38 +105,38 @@ class Session:
 
     def run(self, windows: Windows) -> Embeddings:
         """The L2-normalised embeddings `(batch, dimension)` of `windows (batch, samples)`."""
-        [embeddings] = self._inference.run(["embedding"], {"waveform": windows})
-        return np.asarray(embeddings, np.float32)
+        return self._run(windows)
 
 
 def _options(threads: int, *, spinning: bool) -> onnxruntime.SessionOptions:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = _ERRORS_ONLY
+    options.enable_mem_pattern = False  # a plan for each shape holds memory and saves no time
     options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spinning)))
     return options
 
 
-def _load(
-    path: Path, device: Device, options: onnxruntime.SessionOptions
-) -> onnxruntime.InferenceSession:
-    if device == "cuda" or (device == "auto" and _cuda_present()):
-        try:
-            return _on_cuda(path, options)
-        except Exception as error:  # ONNX Runtime's errors share no narrower base
-            if device == "cuda":
-                raise SettingsError(
-                    f"CUDA was asked for but cannot be used: {error}; install the `cuda` extra "
-                    "and NVIDIA's driver, or let the device be `auto` or `cpu`"
-                ) from error
-            _log.warning("CUDA cannot be used, so the CPU is: %s", error)
+def _load(path: Path, options: onnxruntime.SessionOptions) -> onnxruntime.InferenceSession:
     try:
-        return onnxruntime.InferenceSession(path, options, providers=[_CPU])
-    except Exception as error:
+        return onnxruntime.InferenceSession(path, options, providers=[cuda.CPU])
+    except Exception as error:  # ONNX Runtime's errors share no narrower base
         raise ModelError(
             f"{path} is damaged, or no model that ONNX Runtime can run; fetch it again, or make it "
             f"again with `sayso-export` ({error})"
         ) from error
+
+
+def _plain(inference: onnxruntime.InferenceSession, windows: Windows) -> Embeddings:
+    [embeddings] = inference.run(["embedding"], {"waveform": windows})
+    return np.asarray(embeddings, np.float32)
+
+
+def _refused(device: Device, error: Exception) -> SettingsError:
+    return SettingsError(
+        f"{_NAMES[device]} was asked for but cannot be used: {error}; install the `cuda` extra "
+        "and NVIDIA's driver, or let the device be `auto` or `cpu`"
+    )
 
 
 def digest_file(path: Path) -> Path:
@@ -128,28 +149,18 @@ def _check_digest(path: Path) -> None:
     if not (beside := digest_file(path)).exists():
         return
     expected = beside.read_text().split()
-    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
     if expected[:1] != [found]:
         raise ModelError(
             f"{path} has digest {found}, not the one in {beside.name}; fetch or export it again"
         )
 
 
-def _cuda_present() -> bool:
-    devices = (device for pattern in _CUDA_DEVICES for device in Path("/dev").glob(pattern))
-    return _CUDA in onnxruntime.get_available_providers() and any(devices)
-
-
-def _on_cuda(path: Path, options: onnxruntime.SessionOptions) -> onnxruntime.InferenceSession:
-    if not _cuda_present():
-        raise RuntimeError("there is no CUDA device, or this onnxruntime is not built for one")
-    with contextlib.redirect_stdout(io.StringIO()) as complaints:
-        onnxruntime.preload_dlls()  # finds the libraries that the `cuda` extra installs
-    providers = [(_CUDA, _CUDA_OPTIONS), _CPU]
-    inference = onnxruntime.InferenceSession(path, options, providers=providers, enable_fallback=0)
-    if inference.get_providers()[0] != _CUDA:
-        raise RuntimeError(f"its provider did not load {complaints.getvalue()}".strip())
-    return inference
+def _checked(inference: onnxruntime.InferenceSession) -> Contract:
+    contract = Contract.from_metadata(inference.get_modelmeta().custom_metadata_map)
+    _check_graph(inference, contract)
+    return contract
 
 
 def _check_graph(inference: onnxruntime.InferenceSession, contract: Contract) -> None:
@@ -176,7 +187,7 @@ def _signature(values: Iterable[onnxruntime.NodeArg]) -> str:
     return ", ".join(f"{value.name} {value.type}" for value in values)
 
 
-def _warm_up(session: Session, max_batch: int) -> None:
+def _warm(session: _Warm, max_batch: int) -> _Warm:
     """Allocates what real batches will need, and sees that they give unit vectors."""
     contract, noise = session.contract, np.random.default_rng(0)
     for samples in (contract.window_samples, *contract.short_windows):
@@ -192,6 +203,7 @@ def _warm_up(session: Session, max_batch: int) -> None:
                 raise _contradiction(contract, f"{embeddings.shape} for a batch of {batch}")
             if not np.allclose(np.linalg.norm(embeddings, axis=1), 1, atol=_UNIT_TOLERANCE):
                 raise _contradiction(contract, "not L2-normalised")
+    return session
 
 
 def _contradiction(contract: Contract, found: str) -> ContractError:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import Field, ValidationError
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from service.errors import SettingsError
@@ -25,9 +25,82 @@ class Settings(BaseSettings):
         None, description="the model before it, whose voiceprints count until callers have moved"
     )
     store: str = Field("sqlite:///sayso.db", description="sqlite:///file or redis://host:port/db")
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where inference runs")
+    device: Literal["auto", "cpu", "cuda", "tensorrt"] = Field(
+        "auto", description="where inference runs"
+    )
+    cuda_graphs: bool = Field(False, description="replay captured CUDA graphs, a batch at a time")
     threads: int = Field(0, ge=0, le=256, description="inference threads; 0 uses every core")
+    workers: int = Field(1, ge=1, le=256, description="processes that share the port")
+    metrics_listen: str | None = Field(None, description="host:port for Prometheus; unset: none")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="log level")
+    log_format: Literal["text", "json"] = Field("text", description="a line or an object an event")
+    tracing: bool = Field(False, description="send OpenTelemetry traces, as OTEL_* says")
+
+    insecure: bool = Field(
+        False, description="plaintext for other machines, where something in front does TLS"
+    )
+    tls_certificate: Path | None = Field(None, description="PEM file of the server's certificate")
+    tls_key: Path | None = Field(None, description="PEM file of its key, without a passphrase")
+    tls_client_ca: Path | None = Field(
+        None, description="PEM file of roots; every client then shows a certificate of them"
+    )
+    reflection: bool = Field(True, description="tell the API to whoever asks")
+    keys: Path | None = Field(None, description="key file: who may ask; see `sayso keys`")
+    jwks: Path | None = Field(None, description="JWKS file of the issuer of tokens")
+    jwt_issuer: str = Field("", description="`iss` of tokens")
+    jwt_audience: str = Field("", description="`aud` of tokens")
+    jwt_leeway_s: float = Field(30.0, ge=0, le=600, description="how far the clocks may differ")
+    jwt_tenant_claim: str = Field("tenant", description="claim of tokens with the tenant")
+    jwt_roles_claim: str = Field("roles", description="claim of tokens with the roles")
+
+    master_key_file: Path | None = Field(
+        None, description="file of master keys, the newest last, that voices are sealed under"
+    )
+    master_keys: SecretStr = Field(SecretStr(""), description="the master keys themselves")
+    vault_address: str = Field("", description="https address of a Vault whose transit key it is")
+    vault_key: str = Field("sayso", description="name of that key")
+    vault_mount: str = Field("transit", description="where Vault's transit engine is mounted")
+    vault_token_file: Path | None = Field(None, description="file of the token for Vault")
+    vault_ca_file: Path | None = Field(None, description="PEM file of the roots of Vault's TLS")
+    protect_templates: bool = Field(
+        False, description="turn vectors by a secret rotation of the tenant before they are stored"
+    )
+    sealed_only: bool = Field(False, description="refuse stored records that are not sealed")
+    cache_speakers: int = Field(
+        10_000, ge=0, description="speakers of a Redis kept in memory; 0: none"
+    )
+
+    tenant_requests_per_s: float = Field(
+        0.0, ge=0, description="calls that a tenant may begin a second; 0: no limit"
+    )
+    tenant_audio_s_per_s: float = Field(
+        0.0, ge=0, description="seconds of audio that a tenant may send a second; 0: no limit"
+    )
+    tenant_streams: int = Field(0, ge=0, description="a tenant's calls in progress; 0: no limit")
+    tenant_speakers: int = Field(0, ge=0, description="speakers of a tenant; 0: no limit")
+    tenant_burst_s: float = Field(
+        10.0, gt=0, description="seconds for which a tenant may be ahead of its rates"
+    )
+
+    lock_after_failures: int = Field(
+        5, ge=0, le=1000, description="rejected claims that lock a speaker; 0: never"
+    )
+    lock_window_s: float = Field(900.0, gt=0, description="seconds in which they count together")
+    lock_s: float = Field(
+        60.0, gt=0, description="seconds of the first lock; each further one lasts twice as long"
+    )
+    lock_longest_s: float = Field(86_400.0, gt=0, description="seconds that a lock lasts at most")
+
+    audit: Path | None = Field(None, description="folder of the audit trail; unset: none is kept")
+    audit_key: Path | None = Field(
+        None, description="key of the trail's pseudonyms; unset: beside the folder, .key"
+    )
+    audit_sync: Literal["all", "changes"] = Field(
+        "all", description="entries that wait for the disk; changes: decisions do not"
+    )
+    audit_strict: bool = Field(True, description="tell no decision that cannot be entered")
+    audit_max_bytes: int = Field(64 * 2**20, ge=1, description="bytes of one file of the trail")
+    audit_daily: bool = Field(False, description="begin a new file of the trail every day, UTC")
 
     max_audio_s: float = Field(300.0, gt=0, description="seconds of audio in one request or stream")
     max_call_s: float = Field(3600.0, gt=0, description="seconds of audio in one verified call")
@@ -63,7 +136,7 @@ class Settings(BaseSettings):
         -3.0, description="log-likelihood ratio of new speech to the voice enrolled so far"
     )
     enroll_coherence_llr: float = Field(
-        0.0, description="log-likelihood ratio between two windows of one recording, on average"
+        1.0, description="log-likelihood ratio between two windows of one recording, on average"
     )
     duplicates: Literal["allow", "flag", "refuse"] = Field(
         "allow", description="enrolling a voice that is already enrolled under another id"

@@ -19,7 +19,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from service.errors import StartupError
-from service.quality import Frame, Meter, Quality, Samples
+from service.quality import Frame, Loudness, Meter, Quality, Samples, loudness
 
 FRAME_SAMPLES = 512
 CONTEXT_SAMPLES = 64
@@ -156,18 +156,16 @@ class SpeechDetector:
             block = np.ascontiguousarray(frames[start : start + _BLOCK_FRAMES], np.float32)
             probabilities, self._state = self._vad.probabilities(block, self._state)
             signal = block[:, CONTEXT_SAMPLES : CONTEXT_SAMPLES + frame_samples]
-            powers = np.square(signal, dtype=np.float64).sum(axis=1) / frame_samples
-            for samples, power, probability in zip(
-                signal, powers.tolist(), probabilities.tolist(), strict=True
-            ):
-                yield from self._decide(samples.copy(), power, probability)
+            loud = loudness(signal)
+            for heard in zip(signal, loud, probabilities.tolist(), strict=True):
+                yield from self._decide(*heard)
 
-    def _decide(self, samples: Samples, power: float, probability: float) -> list[Frame]:
+    def _decide(self, samples: Samples, loud: Loudness, probability: float) -> list[Frame]:
         """The undecided frames that are speech now that this one has come."""
         rules = self._bursts
         voiced = probability >= (rules.leave if self._voiced_run else rules.enter)
         self._voiced_run = self._voiced_run + 1 if voiced else 0
-        self._undecided.append(Frame(samples, power, voiced))
+        self._undecided.append(Frame(samples, loud, voiced))
         if self._voiced_run >= rules.min_frames:
             self._after = rules.after_frames
         elif self._after:

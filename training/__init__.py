@@ -16,3 +16,7 @@ manifest.csv ─ data ─> clips, decoded        recipes/*.toml ─ config ─> 
                 │
              reporting  scalars ─ history ─> curves, comparison of runs
 """
+
+import os
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # before anything imports ONNX Runtime

@@ -15,7 +15,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import balanced_accuracy_score
 from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -32,6 +31,8 @@ from training.words import word_of
 FOLDS = 4
 ROUNDS = 5000
 CORPUS = "corpus"
+REPLICATES = 1000
+INTERVAL = (0.025, 0.975)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,17 +50,27 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True)
+class Told:
+    """A balanced accuracy, the mean over classes of the share told right, and its 95% interval
+    from a bootstrap over speakers, without learning the probe again."""
+
+    share: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
 class Probed:
-    """Balanced accuracies, the mean over classes of the share told right, as shares; `log_mel` is
-    that of the mean and deviation of the log-mel features over time."""
+    """What was told of a task; `log_mel` is told from the mean and deviation of the log-mel
+    features over time."""
 
     task: str
     classes: int
     speakers: int
     clips: int
     chance: float
-    log_mel: float
-    encoder: float
+    log_mel: Told
+    encoder: Told
 
 
 class LogMelStatistics(nn.Module):
@@ -101,15 +112,51 @@ def _task(name: str, asked: Sequence[tuple[int, str]], clips: Sequence[Clip]) ->
 
 def told_apart(
     features: npt.NDArray[np.float64], answers: Sequence[str], speakers: Sequence[str], *, seed: int
-) -> float:
-    """Balanced accuracy of multinomial logistic regression on standardised (clips, dim), each clip
-    told by a probe that never heard its speaker: four folds of speakers, drawn from the seed."""
+) -> Told:
+    """By multinomial logistic regression on standardised (clips, dim), each clip by a probe that
+    never heard its speaker: four folds of speakers, drawn from the seed."""
     folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed)
     probe = make_pipeline(
         StandardScaler(), LogisticRegression(class_weight="balanced", max_iter=ROUNDS)
     )
     told = cross_val_predict(probe, features, answers, groups=speakers, cv=folds)
-    return float(balanced_accuracy_score(answers, told))
+    right = told == np.asarray(answers)
+    low, high = np.quantile(_replicates(right, answers, speakers, seed), INTERVAL)
+    whole = _balanced(*_counted(right, answers, speakers), np.ones((1, len(set(speakers)))))
+    return Told(float(whole[0]), float(low), float(high))
+
+
+def _replicates(
+    right: npt.NDArray[np.bool_], answers: Sequence[str], speakers: Sequence[str], seed: int
+) -> npt.NDArray[np.float64]:
+    """Balanced accuracies (replicates,), each of as many speakers, drawn with replacement."""
+    count = len(set(speakers))
+    drawn = np.random.default_rng(seed).multinomial(count, [1 / count] * count, size=REPLICATES)
+    return _balanced(*_counted(right, answers, speakers), drawn)
+
+
+def _counted(
+    right: npt.NDArray[np.bool_], answers: Sequence[str], speakers: Sequence[str]
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Clips told right, and all clips, each (speakers, classes)."""
+    rows = np.unique(speakers, return_inverse=True)[1]
+    columns = np.unique(answers, return_inverse=True)[1]
+    hits, clips = np.zeros((2, rows.max() + 1, columns.max() + 1))
+    np.add.at(hits, (rows, columns), right)
+    np.add.at(clips, (rows, columns), 1)
+    return hits, clips
+
+
+def _balanced(
+    hits: npt.NDArray[np.float64], clips: npt.NDArray[np.float64], weights: npt.ArrayLike
+) -> npt.NDArray[np.float64]:
+    """Balanced accuracies (replicates,) with speakers weighted by `weights` (replicates, speakers);
+    a class that a replicate has no clip of is left out of its mean."""
+    weights = np.asarray(weights, np.float64)
+    given = weights @ clips
+    shares = np.divide(weights @ hits, given, out=np.full_like(given, np.nan), where=given > 0)
+    means: npt.NDArray[np.float64] = np.nanmean(shares, axis=1)
+    return means
 
 
 def probe(kept: Checkpoint, library: Library, device: torch.device, *, seed: int) -> list[Probed]:

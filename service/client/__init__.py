@@ -7,6 +7,7 @@ with Client("127.0.0.1:50051") as sayso:
 
 from service.client.groups import Groups
 from service.client.messages import MAX_CHUNK_BYTES
+from service.client.security import Tls
 from service.client.speakers import Speakers
 from service.client.values import (
     BatchItem,
@@ -21,6 +22,7 @@ from service.client.values import (
     Migration,
     Outcome,
     RawAudio,
+    Receipt,
     SequentialTest,
     Speaker,
 )
@@ -41,8 +43,10 @@ __all__ = [
     "Migration",
     "Outcome",
     "RawAudio",
+    "Receipt",
     "SequentialTest",
     "Speaker",
+    "Tls",
 ]
 
 

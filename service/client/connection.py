@@ -7,17 +7,36 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from sayso.v1 import speaker_pb2_grpc, verification_pb2_grpc, watchlist_pb2_grpc
 
+from service.client.security import Tls, channel
 from service.client.statuses import raise_error
 
 _MAX_MESSAGE_BYTES = 64 * 2**20
 
 
 class Connection:
-    """Closed on leaving; `timeout_s` is the deadline of every call but a live one."""
+    """Closed on leaving; `timeout_s` is the deadline of every call but a live one.
 
-    def __init__(self, address: str = "127.0.0.1:50051", *, timeout_s: float = 30.0) -> None:
-        options = [("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES)]
-        self._channel = grpc.insecure_channel(address, options=options)
+    `credential` is an API key or a JSON Web Token, which every call shows. Without `tls` the
+    connection is plaintext; a credential then stays on this machine unless `insecure` allows
+    otherwise, and a `SettingsError` says so.
+    """
+
+    def __init__(
+        self,
+        address: str = "127.0.0.1:50051",
+        *,
+        timeout_s: float = 30.0,
+        credential: str | None = None,
+        tls: Tls | None = None,
+        insecure: bool = False,
+    ) -> None:
+        self._channel = channel(
+            address,
+            credential=credential,
+            tls=tls,
+            insecure=insecure,
+            options=[("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES)],
+        )
         self._voices = verification_pb2_grpc.VerificationServiceStub(self._channel)
         self._speakers = speaker_pb2_grpc.SpeakerServiceStub(self._channel)
         self._groups = watchlist_pb2_grpc.WatchlistServiceStub(self._channel)

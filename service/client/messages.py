@@ -18,6 +18,7 @@ from service.client.values import (
     Identification,
     Match,
     RawAudio,
+    Receipt,
     SequentialTest,
     Speaker,
 )
@@ -169,6 +170,10 @@ def speaker(speaker: speaker_pb2.Speaker) -> Speaker:
         expires_at=_time(speaker, "expire_time"),
         undo_levels=speaker.undo_levels,
     )
+
+
+def receipt(given: speaker_pb2.DeletionReceipt) -> Receipt:
+    return Receipt(given.time.ToDatetime(tzinfo=UTC), given.subject, given.audit_digest)
 
 
 def consent(reference: str | None) -> speaker_pb2.Consent | None:

@@ -1,15 +1,17 @@
 """The life of enrolled voices."""
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import grpc
 from google.protobuf.field_mask_pb2 import FieldMask
+from google.protobuf.json_format import MessageToDict
 from sayso.v1 import speaker_pb2
 
 from service.client import messages
 from service.client.connection import Connection
 from service.client.statuses import raise_error
-from service.client.values import Migration, Speaker
+from service.client.values import Migration, Receipt, Speaker
 
 
 class Speakers(Connection):
@@ -84,10 +86,21 @@ class Speakers(Connection):
             counted.stranded,
         )
 
-    def delete(self, speaker_id: str, *, etag: str = "") -> None:
+    def delete(self, speaker_id: str, *, etag: str = "") -> Receipt:
         """Erases a speaker; raises `NotFound`."""
         request = speaker_pb2.DeleteSpeakerRequest(speaker_id=speaker_id, etag=etag)
-        self._call(self._speakers.DeleteSpeaker, request)
+        return messages.receipt(self._call(self._speakers.DeleteSpeaker, request).receipt)
+
+    def export(self, speaker_id: str) -> dict[str, Any]:
+        """All that is held of a speaker, vectors included, as JSON has it; raises `NotFound`."""
+        request = speaker_pb2.ExportSpeakerRequest(speaker_id=speaker_id)
+        held = self._call(self._speakers.ExportSpeaker, request)
+        return MessageToDict(held, preserving_proto_field_name=True)
+
+    def unlock(self, speaker_id: str) -> None:
+        """Lifts the lock that failed verifications have put on a speaker, known or not."""
+        request = speaker_pb2.UnlockSpeakerRequest(speaker_id=speaker_id)
+        self._call(self._speakers.UnlockSpeaker, request)
 
     def _update(
         self,

@@ -13,12 +13,23 @@ from service.errors import (
     InvalidArgument,
     NotFound,
     Overloaded,
+    PermissionDenied,
     SaysoError,
+    Unauthenticated,
     Unavailable,
 )
 
 _ERRORS = {
-    kind.code: kind for kind in (NotFound, AlreadyExists, FailedPrecondition, Aborted, Unavailable)
+    kind.code: kind
+    for kind in (
+        Unauthenticated,
+        PermissionDenied,
+        NotFound,
+        AlreadyExists,
+        FailedPrecondition,
+        Aborted,
+        Unavailable,
+    )
 }
 
 

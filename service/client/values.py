@@ -126,6 +126,16 @@ class BatchResult:
 
 
 @dataclass(frozen=True, slots=True)
+class Receipt:
+    """That a speaker was erased: `audit_digest` is of the entry in the server's audit trail, and
+    `subject` stands for the speaker there. Both are empty where the server keeps none."""
+
+    at: datetime
+    subject: str
+    audit_digest: str
+
+
+@dataclass(frozen=True, slots=True)
 class Migration:
     """How many speakers are compared in the space of `model_id`, or wait in that of
     `previous_model_id`, of whom some have `begun` to move, or have to enrol again."""

@@ -5,5 +5,6 @@ enroll, voices                          enroll; verify, identify: recordings to 
 speakers, groups                        what a server holds
 models, status                          model files, settings, readiness
 batch, manifest, results                enroll --manifest
-terminal, options                       what every command prints to and reads
+keys                                    who may call: API keys, client certificates
+terminal, options, connection           what every command prints to, reads and calls
 """

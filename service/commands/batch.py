@@ -10,9 +10,10 @@ from rich.table import Table
 
 from service.client import BatchItem, BatchResult, Client
 from service.commands import manifest
+from service.commands.connection import connected
 from service.commands.manifest import Row
 from service.commands.results import Outcome, Results
-from service.commands.terminal import err, one_line_errors, out
+from service.commands.terminal import err, out
 
 _MOST_LISTED = 50
 
@@ -23,7 +24,7 @@ def enroll(
     """Enrols what `results` does not have as enrolled yet; exit status 0 when that is then all."""
     rows = manifest.read(path, default, sample_rate=sample_rate)
     file = results or path.with_suffix(".results.jsonl")
-    with one_line_errors(), Client(server) as sayso, Results(file) as known:
+    with connected(server) as sayso, Results(file) as known:
         missing = known.missing(rows)
         for row, result in _progress(sayso, missing):
             known.add(row, result)

@@ -6,8 +6,9 @@ from typing import Annotated
 import typer
 from rich.progress import track
 
-from service.client import BatchItem, Client, Duplicates, RawAudio
+from service.client import BatchItem, Duplicates, RawAudio
 from service.commands import batch
+from service.commands.connection import connected
 from service.commands.options import (
     LOCAL,
     ChannelOption,
@@ -19,7 +20,7 @@ from service.commands.options import (
     Server,
     Watchlists,
 )
-from service.commands.terminal import err, one_line_errors, out, tell_matches
+from service.commands.terminal import err, out, tell_matches
 
 
 def enroll(
@@ -93,7 +94,7 @@ def _enroll(
     item: BatchItem, recordings: list[Path], server: str, *, stop_when_complete: bool
 ) -> None:
     needed_s, refused = 0.0, False
-    with one_line_errors(), Client(server) as sayso:
+    with connected(server) as sayso:
         for index, path in enumerate(track(recordings, "enrolling", console=err, transient=True)):
             done = sayso.enroll(
                 item.speaker_id,

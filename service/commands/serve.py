@@ -1,16 +1,25 @@
-"""`sayso serve`: the server, until it is told to stop."""
+"""`sayso serve`: the server, in one process or several, until it is told to stop."""
 
 import asyncio
+import contextlib
 import logging
-import signal
+import os
 import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
+from service import logs
 from service.commands.terminal import one_line_errors, out
 from service.settings import Settings
+from service.workers import READY, Command, follow_parent, keep, reserved, stop_signal, threads_each
+
+_EXIT_S = 10.0  # that a worker may take beyond its calls in flight
+
+log = logging.getLogger(__name__)
 
 
 def serve(
@@ -33,34 +42,110 @@ def serve(
         typer.Option(help="sqlite:///file or redis://host:port/db. [SAYSO_STORE, sayso.db]"),
     ] = None,
     device: Annotated[
-        Literal["auto", "cpu", "cuda"] | None,
+        Literal["auto", "cpu", "cuda", "tensorrt"] | None,
         typer.Option(help="Where inference runs. [SAYSO_DEVICE, auto: CUDA when it is there]"),
     ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            help="Processes that share the port, and the cores unless SAYSO_THREADS says how many "
+            "threads each has. [SAYSO_WORKERS, 1]",
+        ),
+    ] = None,
+    metrics_listen: Annotated[
+        str | None,
+        typer.Option(
+            help="host:port for Prometheus to read metrics of all processes. "
+            "[SAYSO_METRICS_LISTEN, none]",
+        ),
+    ] = None,
+    worker: Annotated[bool, typer.Option(hidden=True, help="One of several processes.")] = False,
 ) -> None:
     """Runs the server until SIGTERM or SIGINT, then finishes the calls in flight.
 
     Every other setting is an environment variable; `sayso info` lists them all.
     """
+    flags = {
+        "listen": listen,
+        "model": model,
+        "previous_model": previous_model,
+        "store": store,
+        "device": device,
+        "workers": workers,
+        "metrics_listen": metrics_listen,
+    }
     with one_line_errors():
-        settings = Settings.read(
-            listen=listen, model=model, previous_model=previous_model, store=store, device=device
-        )
-        logging.basicConfig(
-            level=settings.log_level.upper(),
-            stream=sys.stderr,
-            format="%(asctime)s %(levelname)s %(name)s %(message)s",
-        )
-        asyncio.run(_serve(settings))
+        settings = Settings.read(**flags)
+        logs.setup(level=settings.log_level, form=settings.log_format)
+        if worker:
+            asyncio.run(_serve(settings, worker=True))
+            return
+        with _metrics(settings.metrics_listen, shared=settings.workers > 1) as ended:
+            if settings.workers > 1:
+                asyncio.run(_serve_from(settings, flags, ended))
+            else:
+                asyncio.run(_serve(settings, worker=False))
 
 
-async def _serve(settings: Settings) -> None:
+async def _serve(settings: Settings, *, worker: bool) -> None:
     from service.server import serving  # noqa: PLC0415 - the client commands start without it
 
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    async with serving(settings) as running:
-        out.print(f"serving on {running.address}", highlight=False)
-        sys.stdout.flush()
+    stop = stop_signal()
+    if worker:
+        follow_parent()
+    async with serving(settings, share_port=worker) as running:
+        _announce(running.address)
         await stop.wait()
+
+
+async def _serve_from(
+    settings: Settings, flags: Mapping[str, object], ended: Callable[[int], None]
+) -> None:
+    stop = asyncio.create_task(stop_signal().wait())
+    with reserved(settings.listen) as address:
+        threads = settings.threads or threads_each(settings.workers)
+        chosen = {**flags, "listen": address, "threads": threads}
+        command = Command(
+            (sys.executable, "-m", "service", "serve", "--worker"),
+            {**os.environ, **_variables(chosen)},
+            settings.drain_s + _EXIT_S,
+            ended,
+        )
+        kept = asyncio.create_task(keep(command, settings.workers, lambda: _announce(address)))
+        await asyncio.wait({stop, kept}, return_when=asyncio.FIRST_COMPLETED)
+        kept.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await kept
+
+
+@contextlib.contextmanager
+def _metrics(listen: str | None, *, shared: bool) -> Iterator[Callable[[int], None]]:
+    """Serves metrics where there is an address for them, `shared` those of workers; gives what is
+    to be told the process id of each worker that has ended."""
+    if listen is None:
+        yield lambda pid: None
+        return
+    from service.exposition import (  # noqa: PLC0415 - the client commands start without it
+        FOLDER_VARIABLE,
+        endpoint,
+        forget,
+    )
+
+    with tempfile.TemporaryDirectory(prefix="sayso-metrics-") as folder:
+        if shared:
+            os.environ[FOLDER_VARIABLE] = folder  # after the import: this process counts nothing
+        with endpoint(listen) as address:
+            log.info("metrics at http://%s/metrics", address)
+            yield forget
+
+
+def _variables(chosen: Mapping[str, object]) -> dict[str, str]:
+    """Settings as the environment variables that a worker reads."""
+    return {
+        f"SAYSO_{name.upper()}": str(value) for name, value in chosen.items() if value is not None
+    }
+
+
+def _announce(address: str) -> None:
+    out.print(f"{READY}{address}", highlight=False)
+    sys.stdout.flush()

@@ -1,5 +1,6 @@
 """`sayso speakers`: who is enrolled, and every change to one of them."""
 
+import json
 from collections.abc import Iterable
 from datetime import datetime
 from typing import Annotated
@@ -8,9 +9,10 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from service.client import Client, Migration, Speaker
+from service.client import Migration, Speaker
+from service.commands.connection import connected
 from service.commands.options import LOCAL, Consent, Server, SpeakerId
-from service.commands.terminal import one_line_errors, out
+from service.commands.terminal import out
 
 app = typer.Typer(help="List, show, change and delete speakers.", no_args_is_help=True)
 
@@ -18,14 +20,14 @@ app = typer.Typer(help="List, show, change and delete speakers.", no_args_is_hel
 @app.command("list")
 def list_speakers(server: Server = LOCAL) -> None:
     """Lists every enrolled speaker, in the order of their ids."""
-    with one_line_errors(), Client(server) as sayso:
+    with connected(server) as sayso:
         out.print(_speakers_table(sayso.list()))
 
 
 @app.command("show")
 def show_speaker(speaker_id: SpeakerId, server: Server = LOCAL) -> None:
     """Shows what is known of one speaker; never its vectors."""
-    with one_line_errors(), Client(server) as sayso:
+    with connected(server) as sayso:
         out.print(_speaker_table(sayso.get(speaker_id)))
 
 
@@ -41,7 +43,7 @@ def update_speaker(
 ) -> None:
     """Changes a speaker's metadata, consent, or both."""
     entries = _entries(metadata) if metadata else None
-    with one_line_errors(), Client(server) as sayso:
+    with connected(server) as sayso:
         updated = sayso.update(speaker_id, metadata=entries, consent=consent)
     out.print(_speaker_table(updated))
 
@@ -49,28 +51,28 @@ def update_speaker(
 @app.command("opt-out")
 def opt_out(speaker_id: SpeakerId, server: Server = LOCAL) -> None:
     """Erases a speaker's voice at once and refuses to enrol it again."""
-    with one_line_errors(), Client(server) as sayso:
+    with connected(server) as sayso:
         out.print(_speaker_table(sayso.opt_out(speaker_id)))
 
 
 @app.command("opt-in")
 def opt_in(speaker_id: SpeakerId, server: Server = LOCAL) -> None:
     """Lets one who opted out enrol again."""
-    with one_line_errors(), Client(server) as sayso:
+    with connected(server) as sayso:
         out.print(_speaker_table(sayso.opt_in(speaker_id)))
 
 
 @app.command("undo")
 def undo_enrollment(speaker_id: SpeakerId, server: Server = LOCAL) -> None:
     """Takes back the latest enrolment."""
-    with one_line_errors(), Client(server) as sayso:
+    with connected(server) as sayso:
         out.print(_speaker_table(sayso.undo(speaker_id)))
 
 
 @app.command("confirm")
 def confirm_enrollment(speaker_id: SpeakerId, server: Server = LOCAL) -> None:
     """Releases an enrolment that waits for it."""
-    with one_line_errors(), Client(server) as sayso:
+    with connected(server) as sayso:
         out.print(_speaker_table(sayso.confirm(speaker_id)))
 
 
@@ -87,16 +89,41 @@ def migrate(
     """
     if not status:
         raise typer.BadParameter("speakers move by themselves, in calls; ask for --status")
-    with one_line_errors(), Client(server) as sayso:
+    with connected(server) as sayso:
         out.print(_migration_table(sayso.migration()))
+
+
+@app.command("export")
+def export_speaker(
+    speaker_id: SpeakerId,
+    server: Server = LOCAL,
+    output: Annotated[
+        typer.FileTextWrite, typer.Option(help="File to write; - for the screen.")
+    ] = "-",  # type: ignore[assignment]
+) -> None:
+    """Writes all that is held of a speaker as JSON: the answer to a request for access."""
+    with connected(server) as sayso:
+        held = sayso.export(speaker_id)
+    output.write(json.dumps(held, indent=1, ensure_ascii=False) + "\n")
+
+
+@app.command("unlock")
+def unlock_speaker(speaker_id: SpeakerId, server: Server = LOCAL) -> None:
+    """Lifts the lock that failed verifications have put on a speaker."""
+    with connected(server) as sayso:
+        sayso.unlock(speaker_id)
+    out.print("unlocked", highlight=False)
 
 
 @app.command("delete")
 def delete_speaker(speaker_id: SpeakerId, server: Server = LOCAL) -> None:
-    """Erases a speaker and its voiceprints."""
-    with one_line_errors(), Client(server) as sayso:
-        sayso.delete(speaker_id)
-    out.print("deleted", highlight=False)
+    """Erases a speaker and its voiceprints, and says where the audit trail tells of it."""
+    with connected(server) as sayso:
+        receipt = sayso.delete(speaker_id)
+    out.print(f"deleted {_dated('', receipt.at)}", highlight=False)
+    if receipt.audit_digest:
+        out.print(f"subject {receipt.subject}", highlight=False, soft_wrap=True)
+        out.print(f"audit entry {receipt.audit_digest}", highlight=False, soft_wrap=True)
 
 
 def _entries(pairs: list[str]) -> dict[str, str]:

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from service.client import Client
+from service.commands.connection import connected
 from service.commands.options import LOCAL, Server
 from service.commands.terminal import one_line_errors, out
 from service.session import Session
@@ -15,7 +15,7 @@ from service.settings import Settings
 
 def health(server: Server = LOCAL) -> None:
     """Exit status 0 when the server is ready: model loaded and store reachable."""
-    with Client(server, timeout_s=5.0) as sayso:
+    with connected(server, timeout_s=5.0) as sayso:
         ready = sayso.ready()
     out.print("ready" if ready else "not ready", highlight=False)
     raise typer.Exit(0 if ready else 1)

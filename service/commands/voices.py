@@ -7,7 +7,8 @@ from rich.markup import escape
 from rich.progress import track
 from rich.table import Table
 
-from service.client import Client, Decision, Match, RawAudio
+from service.client import Decision, Match, RawAudio
+from service.commands.connection import connected
 from service.commands.options import (
     LOCAL,
     ChannelOption,
@@ -19,7 +20,7 @@ from service.commands.options import (
     SpeakerId,
     Watchlists,
 )
-from service.commands.terminal import err, one_line_errors, out, tell_matches
+from service.commands.terminal import err, out, tell_matches
 
 
 def verify(
@@ -40,7 +41,7 @@ def verify(
     LLR is the natural log of how much likelier the audio is from this speaker than from another.
     """
     raw = RawAudio(encoding, sample_rate) if encoding else None
-    with one_line_errors(), Client(server) as sayso:
+    with connected(server) as sayso:
         decisions = [
             sayso.verify(
                 speaker_id,
@@ -74,7 +75,7 @@ def identify(
 ) -> None:
     """Finds who of a group is speaking; exit status 0 when every recording is of a member."""
     raw = RawAudio(encoding, sample_rate) if encoding else None
-    with one_line_errors(), Client(server) as sayso:
+    with connected(server) as sayso:
         found = [
             sayso.identify(
                 group,

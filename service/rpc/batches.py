@@ -31,7 +31,7 @@ class Batch:
         self._enrol = enrol
         self._slots = asyncio.Semaphore(at_once)
         self._ready = asyncio.Queue[pb.BatchEnrollResponse | None]()
-        self._latest: dict[str, asyncio.Event] = {}
+        self._at_work: dict[str, list[asyncio.Event]] = {}
 
     async def answers(
         self, requests: AsyncIterator[pb.BatchEnrollRequest]
@@ -75,17 +75,19 @@ class Batch:
 
     @asynccontextmanager
     async def _in_turn(self, speaker_id: str) -> AsyncIterator[Turn]:
-        """Gives what waits for the earlier items of the speaker; on leaving, the next may go."""
-        before, done = self._latest.get(speaker_id), asyncio.Event()
-        self._latest[speaker_id] = done
+        """Gives what waits for all earlier items of the speaker, of which any may end first."""
+        at_work = self._at_work.setdefault(speaker_id, [])
+        before, done = tuple(at_work), asyncio.Event()
+        at_work.append(done)
 
         async def turn() -> None:
-            if before is not None:
-                await before.wait()
+            for earlier in before:
+                await earlier.wait()
 
         try:
             yield turn
         finally:
             done.set()
-            if self._latest[speaker_id] is done:
-                del self._latest[speaker_id]
+            at_work.remove(done)
+            if not at_work:
+                del self._at_work[speaker_id]

@@ -10,14 +10,16 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from sayso.v1 import audio_pb2, decision_pb2, speaker_pb2, verification_pb2, watchlist_pb2
 
 from service.audio import AudioFormat, Encoding
+from service.audit import Receipt
 from service.decision import Costs, Decision, Policy, Reason, SequentialTest, explain
 from service.embedder import Utterance
 from service.enrolment import Duplicates, Enrolment, EnrolmentRequest, Progress
 from service.errors import InvalidArgument
+from service.holdings import Holdings
 from service.identification import Match
 from service.quality import Quality
 from service.screening import Findings
-from service.store import Consent, Speaker, SpeakerState, Voiceprint
+from service.store import Consent, Speaker, SpeakerState, Tally, Version, Voiceprint
 from service.verification import Comparison
 
 MAX_SPEAKER_ID_CHARACTERS = 128
@@ -25,6 +27,7 @@ MAX_METADATA_ENTRIES = 32
 MAX_METADATA_KEY_CHARACTERS = 64
 MAX_TEXT_CHARACTERS = 256
 
+_FIRST_S, _LAST_S = -62_135_596_800, 253_402_300_799  # what google.protobuf.Timestamp can hold
 _ENCODINGS = {
     audio_pb2.AUDIO_ENCODING_UNSPECIFIED: Encoding.AUTO,
     audio_pb2.AUDIO_ENCODING_LINEAR16: Encoding.LINEAR16,
@@ -136,7 +139,7 @@ def consent(message: speaker_pb2.Consent, *, clock: Callable[[], float] = time.t
         raise InvalidArgument(
             f"must be 1 to {MAX_TEXT_CHARACTERS} characters", field="consent.reference"
         )
-    at = message.time.ToNanoseconds() / 1e9 if message.HasField("time") else clock()
+    at = _seconds(message.time, field="consent.time") if message.HasField("time") else clock()
     return Consent(message.reference, at)
 
 
@@ -198,6 +201,25 @@ def speaker_message(
         opt_out_time=None if speaker.opted_out_at is None else _timestamp(speaker.opted_out_at),
         expire_time=None if math.isinf(expires_at) else _timestamp(expires_at),
         undo_levels=len(speaker.history),
+    )
+
+
+def receipt_message(receipt: Receipt) -> speaker_pb2.DeletionReceipt:
+    return speaker_pb2.DeletionReceipt(
+        time=_timestamp(receipt.at), subject=receipt.subject, audit_digest=receipt.digest
+    )
+
+
+def export_response(
+    speaker: speaker_pb2.Speaker, held: Holdings
+) -> speaker_pb2.ExportSpeakerResponse:
+    """All that is held, beside the message that says what is known of the speaker."""
+    return speaker_pb2.ExportSpeakerResponse(
+        speaker=speaker,
+        voiceprints=map(_exported, held.speaker.voiceprints.values()),
+        history=map(_version, held.speaker.history),
+        groups=held.groups,
+        failed_verifications=_failures(held.failures),
     )
 
 
@@ -311,6 +333,42 @@ def _voiceprint(held: Voiceprint) -> speaker_pb2.VoiceprintSummary:
         create_time=_timestamp(held.created_at),
         use_time=None if held.used_at is None else _timestamp(held.used_at),
     )
+
+
+def _exported(held: Voiceprint) -> speaker_pb2.ExportedVoiceprint:
+    vectors = zip(held.vectors.tolist(), held.speech_s.tolist(), strict=True)
+    return speaker_pb2.ExportedVoiceprint(
+        model_id=held.model_id,
+        vectors=[
+            speaker_pb2.ExportedVector(values=values, net_speech_s=speech_s)
+            for values, speech_s in vectors
+        ],
+        create_time=_timestamp(held.created_at),
+        use_time=None if held.used_at is None else _timestamp(held.used_at),
+    )
+
+
+def _failures(held: Tally) -> speaker_pb2.FailedVerifications:
+    return speaker_pb2.FailedVerifications(
+        times=map(_timestamp, held.failed_at),
+        locked_until=_timestamp(held.locked_until) if held.locked_until else None,
+    )
+
+
+def _version(held: Version) -> speaker_pb2.ExportedVersion:
+    return speaker_pb2.ExportedVersion(
+        state=_STATES[held.state],
+        voiceprints=map(_exported, held.voiceprints.values()),
+        enroll_time=None if held.enrolled_at is None else _timestamp(held.enrolled_at),
+    )
+
+
+def _seconds(stamp: Timestamp, *, field: str) -> float:
+    """Since the epoch; the last second of the year 9999 may round to one that is no timestamp."""
+    at = stamp.seconds + stamp.nanos / 1e9
+    if not (0 <= stamp.nanos < 10**9 and _FIRST_S <= at <= _LAST_S):
+        raise InvalidArgument("is no time of the years 1 to 9999", field=field)
+    return at
 
 
 def _timestamp(seconds: float) -> Timestamp:

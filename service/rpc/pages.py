@@ -1,7 +1,6 @@
 """Pages of a list: how many at once, and the opaque token that says where the next one begins."""
 
 import base64
-import binascii
 
 from service.errors import InvalidArgument
 
@@ -24,7 +23,7 @@ def token(after: str | None) -> str:
 def after(page_token: str) -> str | None:
     try:
         return base64.urlsafe_b64decode(page_token).decode() if page_token else None
-    except (binascii.Error, UnicodeDecodeError) as error:
+    except ValueError as error:  # not ASCII, not base64, or not UTF-8 inside
         raise InvalidArgument(
             "is not one that this server gave; start from the first page", field="page_token"
         ) from error

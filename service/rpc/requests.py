@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,41 +10,57 @@ import grpc
 
 from service.audio import AudioFormat, Encoding, Samples, StreamDecoder, decode
 from service.errors import AudioError, InvalidArgument
+from service.identity import current
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
 MAX_CHUNK_BYTES = 15 * 1024
 """The most audio in one stream message."""
 
-TENANT = "default"
-"""Until credentials say which tenant calls, every caller is of this one."""
+
+def tenant() -> str:
+    """Whose speakers this call is about: the credential says so, never the message."""
+    return current().tenant
 
 
 @dataclass(frozen=True, slots=True)
 class AudioLimits:
     """`rate` in hertz is the model's; `max_s` and `max_bytes` bound a recording, `max_call_s`
-    a call whose audio is verified as it comes."""
+    a call whose audio is verified as it comes. `charge` takes the seconds that were decoded, and
+    raises `Overloaded`; 0 of them ask whether it would take any."""
 
     rate: int
     max_s: float
     max_bytes: int
     max_call_s: float
+    charge: Callable[[float], None]
 
     async def decoded(self, audio: bytes, fmt: AudioFormat) -> Samples:
         """A whole recording as `(samples,)`, decoded off the event loop."""
         if len(audio) > self.max_bytes:
             raise AudioError(f"the audio exceeds {self.max_bytes} bytes; send less of it")
-        return await asyncio.to_thread(decode, audio, fmt, rate=self.rate, max_s=self.max_s)
+        self.charge(0.0)
+        return self._charged(
+            await asyncio.to_thread(decode, audio, fmt, rate=self.rate, max_s=self.max_s)
+        )
+
+    def pushed(self, decoder: StreamDecoder, chunk: bytes) -> Samples:
+        """The samples that a chunk completes."""
+        return self._charged(decoder.push(chunk))
 
     async def finished(self, decoder: StreamDecoder) -> Samples:
         """What a stream's decoder still holds, for a file all of it, decoded off the event loop."""
-        return await asyncio.to_thread(decoder.finish)
+        return self._charged(await asyncio.to_thread(decoder.finish))
 
     def decoder(self, fmt: AudioFormat) -> StreamDecoder:
         return StreamDecoder(fmt, rate=self.rate, max_s=self.max_s)
 
     def call_decoder(self, fmt: AudioFormat) -> StreamDecoder:
         return StreamDecoder(fmt, rate=self.rate, max_s=self.max_call_s)
+
+    def _charged(self, samples: Samples) -> Samples:
+        self.charge(samples.size / self.rate)
+        return samples
 
     def call_bytes(self, fmt: AudioFormat) -> float:
         """What a call may send: a file is held whole, raw samples are only counted in seconds."""

@@ -7,11 +7,15 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from sayso.v1 import speaker_pb2 as pb
 from sayso.v1 import speaker_pb2_grpc
 
+from service.audit import Action, Auditor
 from service.enrolment import Enroller
 from service.errors import InvalidArgument
+from service.holdings import holdings
+from service.limits import TenantLimits
+from service.lockout import Lockout
 from service.migration import migration
 from service.rpc import messages, pages
-from service.rpc.requests import TENANT, Context
+from service.rpc.requests import Context, tenant
 from service.store import Speaker, SpeakerState, Store
 from service.store.lifecycle import (
     Retention,
@@ -26,9 +30,23 @@ from service.store.lifecycle import (
 Step = Callable[[Speaker, float], Speaker]
 """From one record to the next at a time, in seconds since the epoch."""
 
+_SHOWN_CHARACTERS = 40
+
 
 class SpeakerRpc(speaker_pb2_grpc.SpeakerServiceServicer):
-    def __init__(self, *, store: Store, enroller: Enroller, retention: Retention) -> None:
+    def __init__(
+        self,
+        *,
+        store: Store,
+        enroller: Enroller,
+        retention: Retention,
+        lockout: Lockout,
+        auditor: Auditor,
+        allowed: TenantLimits,
+    ) -> None:
+        self._lockout = lockout
+        self._auditor = auditor
+        self._allowed = allowed
         self._store = store
         self._enroller = enroller
         self._retention = retention
@@ -36,7 +54,7 @@ class SpeakerRpc(speaker_pb2_grpc.SpeakerServiceServicer):
     async def GetSpeaker(
         self, request: pb.GetSpeakerRequest, context: Context
     ) -> pb.GetSpeakerResponse:
-        speaker = await self._store.get(TENANT, messages.speaker_id(request.speaker_id))
+        speaker = await self._store.get(tenant(), messages.speaker_id(request.speaker_id))
         if speaker is None:
             raise no_such_speaker()
         return pb.GetSpeakerResponse(speaker=self._message(speaker))
@@ -45,7 +63,7 @@ class SpeakerRpc(speaker_pb2_grpc.SpeakerServiceServicer):
         self, request: pb.ListSpeakersRequest, context: Context
     ) -> pb.ListSpeakersResponse:
         page = await self._store.list(
-            TENANT,
+            tenant(),
             limit=pages.limit(request.page_size),
             after=pages.after(request.page_token),
         )
@@ -60,26 +78,33 @@ class SpeakerRpc(speaker_pb2_grpc.SpeakerServiceServicer):
         given = request.speaker
         steps = [_UPDATES[path](given) for path in _paths(request.update_mask)]
         speaker_id = messages.speaker_id(given.speaker_id, field="speaker.speaker_id")
-        speaker = await self._change(
-            speaker_id, *steps, etag=given.etag, allow_missing=request.allow_missing
-        )
+        if request.allow_missing:
+            await self._allowed.enrolment(self._store, tenant(), speaker_id)
+        fields = ",".join(_paths(request.update_mask))
+        async with self._auditor.changing(_update_action(request), speaker_id, fields=fields):
+            speaker = await self._change(
+                speaker_id, *steps, etag=given.etag, allow_missing=request.allow_missing
+            )
         return pb.UpdateSpeakerResponse(speaker=speaker)
 
     async def DeleteSpeaker(
         self, request: pb.DeleteSpeakerRequest, context: Context
     ) -> pb.DeleteSpeakerResponse:
         speaker_id = messages.speaker_id(request.speaker_id)
-        if not await self._store.delete(TENANT, speaker_id, expected_etag=request.etag or None):
-            raise no_such_speaker()
-        return pb.DeleteSpeakerResponse()
+        etag = request.etag or None
+        async with self._auditor.changing(Action.DELETE, speaker_id) as change:
+            if not await self._store.delete(tenant(), speaker_id, expected_etag=etag):
+                raise no_such_speaker()
+        return pb.DeleteSpeakerResponse(receipt=messages.receipt_message(change.receipt))
 
     async def UndoEnrollment(
         self, request: pb.UndoEnrollmentRequest, context: Context
     ) -> pb.UndoEnrollmentResponse:
         speaker_id = messages.speaker_id(request.speaker_id)
-        speaker = await self._change(
-            speaker_id, lambda found, now: undone(found, now=now), etag=request.etag
-        )
+        async with self._auditor.changing(Action.UNDO, speaker_id):
+            speaker = await self._change(
+                speaker_id, lambda found, now: undone(found, now=now), etag=request.etag
+            )
         return pb.UndoEnrollmentResponse(speaker=speaker)
 
     async def ConfirmEnrollment(
@@ -90,15 +115,32 @@ class SpeakerRpc(speaker_pb2_grpc.SpeakerServiceServicer):
         def step(found: Speaker, now: float) -> Speaker:
             return confirmed(replace(found, state=self._retention.state(found)), now=now)
 
-        speaker = await self._change(speaker_id, step, etag=request.etag)
+        async with self._auditor.changing(Action.CONFIRM, speaker_id):
+            speaker = await self._change(speaker_id, step, etag=request.etag)
         return pb.ConfirmEnrollmentResponse(speaker=speaker)
+
+    async def ExportSpeaker(
+        self, request: pb.ExportSpeakerRequest, context: Context
+    ) -> pb.ExportSpeakerResponse:
+        speaker_id = messages.speaker_id(request.speaker_id)
+        async with self._auditor.changing(Action.EXPORT, speaker_id):
+            held = await holdings(self._store, tenant(), speaker_id)
+        return messages.export_response(self._message(held.speaker), held)
+
+    async def UnlockSpeaker(
+        self, request: pb.UnlockSpeakerRequest, context: Context
+    ) -> pb.UnlockSpeakerResponse:
+        speaker_id = messages.speaker_id(request.speaker_id)
+        async with self._auditor.changing(Action.UNLOCK, speaker_id):
+            await self._lockout.unlock(tenant(), speaker_id)
+        return pb.UnlockSpeakerResponse()
 
     async def GetMigration(
         self, request: pb.GetMigrationRequest, context: Context
     ) -> pb.GetMigrationResponse:
         succession = self._enroller.succession
         current, *previous = succession.model_ids
-        counted = await migration(self._store, TENANT, succession, self._retention)
+        counted = await migration(self._store, tenant(), succession, self._retention)
         return pb.GetMigrationResponse(
             model_id=current,
             previous_model_id=previous[0] if previous else "",
@@ -118,9 +160,9 @@ class SpeakerRpc(speaker_pb2_grpc.SpeakerServiceServicer):
                 found = each(found, now)
             return found
 
-        new = Speaker(TENANT, speaker_id, SpeakerState.PENDING, created_at=now, updated_at=now)
+        new = Speaker(tenant(), speaker_id, SpeakerState.PENDING, created_at=now, updated_at=now)
         changed = await change(
-            self._store, TENANT, speaker_id, step, etag=etag, new=new if allow_missing else None
+            self._store, tenant(), speaker_id, step, etag=etag, new=new if allow_missing else None
         )
         return self._message(changed)
 
@@ -142,9 +184,16 @@ def _paths(mask: FieldMask) -> Iterable[str]:
     for path in mask.paths:
         if path not in _UPDATES:
             raise InvalidArgument(
-                f"{path!r} cannot be updated; choose of {', '.join(_UPDATES)}", field="update_mask"
+                f"{path[:_SHOWN_CHARACTERS]!r} cannot be updated; choose of {', '.join(_UPDATES)}", field="update_mask"
             )
     return [path for path in _UPDATES if path in mask.paths]
+
+
+def _update_action(request: pb.UpdateSpeakerRequest) -> Action:
+    if "state" not in request.update_mask.paths:
+        return Action.UPDATE
+    opting_out = request.speaker.state == pb.SPEAKER_STATE_OPTED_OUT
+    return Action.OPT_OUT if opting_out else Action.OPT_IN
 
 
 def _metadata_update(given: pb.Speaker) -> Step:

@@ -6,16 +6,20 @@ from dataclasses import replace
 from sayso.v1 import decision_pb2, verification_pb2_grpc
 from sayso.v1 import verification_pb2 as pb
 
+from service import metrics
+from service.attempts import Attempt, Attempts
 from service.audio import AudioFormat
+from service.audit import Action, Auditor
 from service.call import Call
 from service.decision import Decision, Outcome, Policy
 from service.embedder import Utterance
-from service.enrolment import Enroller, EnrolmentRequest
+from service.enrolment import Enroller, EnrolmentRequest, Progress
 from service.errors import InvalidArgument
-from service.identification import Identifier
+from service.identification import Identification, Identifier
+from service.limits import TenantLimits
 from service.rpc import messages, watchlists
 from service.rpc.batches import Batch, Turn
-from service.rpc.requests import TENANT, AudioLimits, Context, chunks, opening
+from service.rpc.requests import AudioLimits, Context, chunks, opening, tenant
 from service.screening import Findings, Screening
 from service.store import Speaker, Store
 from service.upgrade import Mover, Space, Spaces
@@ -38,7 +42,13 @@ class VerificationRpc(verification_pb2_grpc.VerificationServiceServicer):
         defaults: Mapping[str, messages.Defaults],
         clock: Callable[[], float],
         batch_items: int,
+        attempts: Attempts,
+        auditor: Auditor,
+        allowed: TenantLimits,
     ) -> None:
+        self._attempts = attempts
+        self._auditor = auditor
+        self._allowed = allowed
         self._batch_items = batch_items
         self._clock = clock
         self._spaces = spaces
@@ -54,15 +64,15 @@ class VerificationRpc(verification_pb2_grpc.VerificationServiceServicer):
         self, request_iterator: AsyncIterator[pb.EnrollRequest], context: Context
     ) -> AsyncIterator[pb.EnrollResponse]:
         config: pb.EnrollConfig = await opening(request_iterator)
-        request = messages.enrolment_request(config, tenant=TENANT)
+        request = messages.enrolment_request(config, tenant=tenant())
         decoder = self._limits.decoder(messages.audio_format(config.audio))
         groups = watchlists.watchlists(config.watchlists, field="config.watchlists")
-        before = await self._enroller.open(request)
-        await self._identifier.prepare(TENANT, groups)
+        before = await self._opened(request)
+        await self._identifier.prepare(tenant(), groups)
         stream = self._spaces.stream(self._current, searching=True)
         reported_s = 0.0
         async for chunk in chunks(request_iterator, max_bytes=self._limits.max_bytes):
-            await stream.push(decoder.push(chunk))
+            await stream.push(self._limits.pushed(decoder, chunk))
             if config.stop_when_complete and self._enroller.enough(before, stream.quality):
                 break
             if stream.quality.net_speech_s >= reported_s + _PROGRESS_STEP_S:
@@ -85,22 +95,26 @@ class VerificationRpc(verification_pb2_grpc.VerificationServiceServicer):
     async def Verify(self, request: pb.VerifyRequest, context: Context) -> pb.VerifyResponse:
         groups = watchlists.watchlists(request.watchlists)
         fmt = messages.audio_format(request.config)
-        speaker = await self._speaker(request.speaker_id, "speaker_id")
-        space, held = self._spaces.claimed(speaker)
-        policy = self._policy(request.policy, space)
-        if isinstance(held, Decision) and (not groups or held.outcome is Outcome.OPTED_OUT):
-            return messages.verify_response(held)
-        await self._identifier.prepare(TENANT, groups)
-        stream = self._spaces.stream(space, searching=bool(groups))
-        utterance = await stream.finish(await self._limits.decoded(request.audio, fmt))
-        if isinstance(held, Decision):
-            decision = held
-        else:
-            decision = space.verifier.verify(held, utterance, policy)
+        speaker_id = messages.speaker_id(request.speaker_id)
+        async with self._attempts.open(speaker_id) as attempt:
+            speaker = await self._store.get(tenant(), speaker_id)
+            space, held = self._spaces.claimed(speaker)
+            policy = self._policy(request.policy, space)
+            if isinstance(held, Decision) and (not groups or held.outcome is Outcome.OPTED_OUT):
+                await _settled(attempt, held)
+                return messages.verify_response(held)
+            await self._identifier.prepare(tenant(), groups)
+            stream = self._spaces.stream(space, searching=bool(groups))
+            utterance = await stream.finish(await self._limits.decoded(request.audio, fmt))
+            if isinstance(held, Decision):
+                decision = held
+            else:
+                decision = space.verifier.verify(held, utterance, policy)
+            screening = self._policy(request.policy)
+            matches = await self._identifier.screen(tenant(), groups, utterance, screening)
+            await _settled(attempt, decision, matches=len(matches))
             await self._used(speaker, utterance, decision)
-        screening = self._policy(request.policy)
-        matches = await self._identifier.screen(TENANT, groups, utterance, screening)
-        return messages.verify_response(decision, matches)
+            return messages.verify_response(decision, matches)
 
     async def StreamingVerify(
         self, request_iterator: AsyncIterator[pb.StreamingVerifyRequest], context: Context
@@ -109,42 +123,51 @@ class VerificationRpc(verification_pb2_grpc.VerificationServiceServicer):
         fmt = messages.audio_format(config.audio)
         decoder = self._limits.call_decoder(fmt)
         screening = self._screening(config)
-        speaker, held, space = None, None, self._current
+        speaker, held, space, speaker_id = None, None, self._current, ""
         if config.speaker_id or not screening.asked:
-            speaker = await self._speaker(config.speaker_id, "config.speaker_id")
-            space, held = self._spaces.claimed(speaker)
-        policy = self._policy(config.policy, space)
-        if isinstance(held, Decision) and (
-            not screening.asked or held.outcome is Outcome.OPTED_OUT
-        ):
-            yield messages.call_response(held, Findings(), done=True)
-            return
-        await screening.prepare()
-        stream = self._spaces.stream(space, searching=screening.asked)
-        call = Call(stream, space.verifier, held, policy, continuous=config.continuous)
-        ending = screening if held is None else call
-        async for chunk in chunks(request_iterator, max_bytes=self._limits.call_bytes(fmt)):
-            if (decision := await call.hear(decoder.push(chunk))) is None:
-                continue
-            findings = await screening.so_far(call.heard)
-            if config.stop_at_decision and ending.decided:
-                break
-            yield messages.call_response(decision, findings, done=False)
-        else:
-            decision = await call.finish(await self._limits.finished(decoder))
-            findings = await screening.finish(call.heard)
-        await self._used(speaker, call.heard, decision)
-        yield messages.call_response(decision, findings, done=True)
+            speaker_id = messages.speaker_id(config.speaker_id, field="config.speaker_id")
+        async with self._attempts.open(speaker_id) as attempt:
+            if speaker_id:
+                speaker = await self._store.get(tenant(), speaker_id)
+                space, held = self._spaces.claimed(speaker)
+            policy = self._policy(config.policy, space)
+            if isinstance(held, Decision) and (
+                not screening.asked or held.outcome is Outcome.OPTED_OUT
+            ):
+                await _settled(attempt, held)
+                yield messages.call_response(held, Findings(), done=True)
+                return
+            await screening.prepare()
+            stream = self._spaces.stream(space, searching=screening.asked)
+            call = Call(stream, space.verifier, held, policy, continuous=config.continuous)
+            ending = screening if held is None else call
+            async for chunk in chunks(request_iterator, max_bytes=self._limits.call_bytes(fmt)):
+                if (decision := await call.hear(self._limits.pushed(decoder, chunk))) is None:
+                    continue
+                findings = await screening.so_far(call.heard)
+                if config.stop_at_decision and ending.decided:
+                    break
+                await attempt.tell(decision)
+                yield messages.call_response(decision, findings, done=False)
+            else:
+                decision = await call.finish(await self._limits.finished(decoder))
+                findings = await screening.finish(call.heard)
+            await _settled(attempt, decision, matches=len(findings.matches))
+            if findings.identification is not None:
+                await self._identified(findings.identification, config.identify_group)
+            await self._used(speaker, call.heard, decision)
+            yield messages.call_response(decision, findings, done=True)
 
     async def Identify(self, request: pb.IdentifyRequest, context: Context) -> pb.IdentifyResponse:
         policy = self._policy(request.policy)
         group = watchlists.group_name(request.group)
         fmt = messages.audio_format(request.config)
-        await self._identifier.prepare(TENANT, [group])
+        await self._identifier.prepare(tenant(), [group])
         utterance = await self._heard(request.audio, fmt)
         found = await self._identifier.identify(
-            TENANT, group, utterance, policy, request.max_candidates or 1
+            tenant(), group, utterance, policy, request.max_candidates or 1
         )
+        await self._identified(found, group)
         return watchlists.identify_response(found)
 
     async def Embed(self, request: pb.EmbedRequest, context: Context) -> pb.EmbedResponse:
@@ -169,11 +192,12 @@ class VerificationRpc(verification_pb2_grpc.VerificationServiceServicer):
         )
 
     async def _item(self, item: pb.BatchEnrollRequest, turn: Turn) -> pb.EnrollResponse:
-        request = replace(messages.enrolment_request(item.config, tenant=TENANT), once=True)
+        request = replace(messages.enrolment_request(item.config, tenant=tenant()), once=True)
         groups = watchlists.watchlists(item.config.watchlists, field="config.watchlists")
         fmt = messages.audio_format(item.config.audio)
-        await self._enroller.open(request)
-        await self._identifier.prepare(TENANT, groups)
+        self._allowed.request(tenant())
+        await self._opened(request)
+        await self._identifier.prepare(tenant(), groups)
         utterance = await self._heard(item.audio, fmt)
         await turn()
         return await self._enrolled(request, groups, utterance)
@@ -182,8 +206,21 @@ class VerificationRpc(verification_pb2_grpc.VerificationServiceServicer):
         self, request: EnrolmentRequest, groups: Sequence[str], utterance: Utterance
     ) -> pb.EnrollResponse:
         """Screened first, so that nothing is stored where that cannot be done."""
-        matches = await self._identifier.screen(TENANT, groups, utterance)
-        return messages.enroll_response(await self._enroller.add(request, utterance), matches)
+        matches = await self._identifier.screen(tenant(), groups, utterance)
+        async with self._auditor.changing(Action.ENROL, request.speaker_id) as change:
+            made = await self._enroller.add(request, utterance)
+            change.came_to(
+                "STORED" if made.speaker else "REFUSED",
+                (reason.name for reason in made.reasons),
+                model_id=self._current.model_id,
+            )
+        metrics.enrolled(made)
+        return messages.enroll_response(made, matches)
+
+    async def _opened(self, request: EnrolmentRequest) -> Progress:
+        """What an enrolment starts from, where there is room for one more speaker."""
+        await self._allowed.enrolment(self._store, request.tenant, request.speaker_id)
+        return await self._enroller.open(request)
 
     async def _heard(self, audio: bytes, fmt: AudioFormat) -> Utterance:
         """A whole recording in every space."""
@@ -199,23 +236,32 @@ class VerificationRpc(verification_pb2_grpc.VerificationServiceServicer):
         group = config.identify_group
         return Screening(
             self._identifier,
-            TENANT,
+            tenant(),
             self._policy(config.policy),
             watchlists=watchlists.watchlists(config.watchlists, field="config.watchlists"),
             group=group and watchlists.group_name(group, field="config.identify_group"),
             max_candidates=config.max_candidates or 1,
         )
 
-    async def _speaker(self, speaker_id: str, field: str) -> Speaker | None:
-        return await self._store.get(TENANT, messages.speaker_id(speaker_id, field=field))
+    async def _identified(self, found: Identification, group: str) -> None:
+        accepted = found.decision.outcome is Outcome.ACCEPTED
+        who = found.candidates[0].speaker_id if accepted else ""
+        await self._auditor.decided(Action.IDENTIFY, found.decision, who, group=group)
+        metrics.identified(found.decision)
 
     async def _used(self, speaker: Speaker | None, heard: Utterance, decision: Decision) -> None:
         """An accepted call keeps a voice from expiring and, where the rules allow, improves it."""
         if speaker is None or decision.outcome is not Outcome.ACCEPTED:
             return
-        await self._store.touch(TENANT, speaker.speaker_id, decision.model_id, at=self._clock())
+        await self._store.touch(tenant(), speaker.speaker_id, decision.model_id, at=self._clock())
         await self._enroller.adapt(speaker, heard, decision)
         await self._mover.move(speaker, heard, decision)
+
+
+async def _settled(attempt: Attempt, decision: Decision, **detail: int) -> None:
+    """Before the last decision of a call is told."""
+    await attempt.settle(decision, **detail)
+    metrics.decided(decision)
 
 
 def _known(space: Space, given: pb.Embedding, field: str) -> Known:

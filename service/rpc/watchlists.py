@@ -1,15 +1,17 @@
 """`WatchlistService`: named groups of speakers, and who is in them."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager
 
 from sayso.v1 import verification_pb2, watchlist_pb2_grpc
 from sayso.v1 import watchlist_pb2 as pb
 
+from service.audit import Action, Auditor, Change
 from service.errors import InvalidArgument
 from service.identification import MAX_SCREENED_GROUPS, Identification
 from service.rpc import messages, pages
-from service.rpc.requests import TENANT, Context
+from service.rpc.requests import Context, tenant
 from service.store import Group, Store
 
 MAX_GROUP_NAME_CHARACTERS = 64
@@ -17,8 +19,11 @@ MAX_SPEAKERS_AT_ONCE = 1000
 
 
 class WatchlistRpc(watchlist_pb2_grpc.WatchlistServiceServicer):
-    def __init__(self, *, store: Store, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, *, store: Store, auditor: Auditor, clock: Callable[[], float] = time.time
+    ) -> None:
         self._groups = store.groups
+        self._auditor = auditor
         self._clock = clock
 
     async def CreateGroup(
@@ -26,14 +31,15 @@ class WatchlistRpc(watchlist_pb2_grpc.WatchlistServiceServicer):
     ) -> pb.CreateGroupResponse:
         name = group_name(request.group.name, field="group.name")
         group = Group(name, _description(request.group.description), self._clock())
-        await self._groups.create(TENANT, group)
+        async with self._auditor.changing(Action.GROUP, group=name, change="create"):
+            await self._groups.create(tenant(), group)
         return pb.CreateGroupResponse(group=_message(group))
 
     async def ListGroups(
         self, request: pb.ListGroupsRequest, context: Context
     ) -> pb.ListGroupsResponse:
         page = await self._groups.list(
-            TENANT, limit=pages.limit(request.page_size), after=pages.after(request.page_token)
+            tenant(), limit=pages.limit(request.page_size), after=pages.after(request.page_token)
         )
         return pb.ListGroupsResponse(
             groups=map(_message, page.groups), next_page_token=pages.token(page.next_after)
@@ -42,34 +48,47 @@ class WatchlistRpc(watchlist_pb2_grpc.WatchlistServiceServicer):
     async def DeleteGroup(
         self, request: pb.DeleteGroupRequest, context: Context
     ) -> pb.DeleteGroupResponse:
-        await self._groups.delete(TENANT, group_name(request.name, field="name"))
+        name = group_name(request.name, field="name")
+        async with self._auditor.changing(Action.GROUP, group=name, change="delete"):
+            await self._groups.delete(tenant(), name)
         return pb.DeleteGroupResponse()
 
     async def AddMembers(
         self, request: pb.AddMembersRequest, context: Context
     ) -> pb.AddMembersResponse:
-        speaker_ids = _speaker_ids(request.speaker_ids)
-        group = await self._groups.add(TENANT, group_name(request.group), speaker_ids)
+        speaker_ids, name = _speaker_ids(request.speaker_ids), group_name(request.group)
+        async with self._regrouping(name, "add", speaker_ids):
+            group = await self._groups.add(tenant(), name, speaker_ids)
         return pb.AddMembersResponse(group=_message(group))
 
     async def RemoveMembers(
         self, request: pb.RemoveMembersRequest, context: Context
     ) -> pb.RemoveMembersResponse:
-        speaker_ids = _speaker_ids(request.speaker_ids)
-        group = await self._groups.remove(TENANT, group_name(request.group), speaker_ids)
+        speaker_ids, name = _speaker_ids(request.speaker_ids), group_name(request.group)
+        async with self._regrouping(name, "remove", speaker_ids):
+            group = await self._groups.remove(tenant(), name, speaker_ids)
         return pb.RemoveMembersResponse(group=_message(group))
 
     async def ListMembers(
         self, request: pb.ListMembersRequest, context: Context
     ) -> pb.ListMembersResponse:
         page = await self._groups.members(
-            TENANT,
+            tenant(),
             group_name(request.group),
             limit=pages.limit(request.page_size),
             after=pages.after(request.page_token),
         )
         return pb.ListMembersResponse(
             speaker_ids=page.speaker_ids, next_page_token=pages.token(page.next_after)
+        )
+
+    def _regrouping(
+        self, name: str, change: str, speaker_ids: Sequence[str]
+    ) -> AbstractAsyncContextManager[Change]:
+        """The entry of the audit trail; of several speakers it says how many."""
+        one = speaker_ids[0] if len(speaker_ids) == 1 else ""
+        return self._auditor.changing(
+            Action.GROUP, one, group=name, change=change, speakers=len(speaker_ids)
         )
 
 

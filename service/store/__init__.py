@@ -7,7 +7,9 @@ get -> change -> put(expected_etag) ── the etag still holds ──> written,
 sqlite:///path          sqlite.py   one file, the embedded default
 redis[s][+mode]://...   redis.py    shared by several servers; mode: sentinel, cluster
 
-Groups of speakers are in groups.py, and beside each store in sqlite_groups.py, redis_groups.py.
+Groups of speakers are in groups.py, and beside each store in sqlite_groups.py, redis_groups.py;
+failed verifications in failures.py likewise. sealed.py stands between a speaker and its bytes, and
+upkeep.py seals what is there already, and changes keys.
 """
 
 import contextlib
@@ -16,6 +18,8 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from service.errors import Aborted, StoreError
+from service.sealing import KeyTable, Sealing
+from service.store.failures import Failures, LockRule, Tally
 from service.store.groups import Changes, Group, GroupPage, Groups, MemberPage, Revision
 from service.store.records import (
     Consent,
@@ -27,21 +31,27 @@ from service.store.records import (
     Voiceprint,
 )
 from service.store.redis import RedisStore
+from service.store.sealed import Records
 from service.store.sqlite import SqliteStore
 
 __all__ = [
     "Changes",
     "Consent",
+    "Failures",
     "Group",
     "GroupPage",
     "Groups",
+    "LockRule",
     "MemberPage",
     "Page",
     "RecordError",
     "Revision",
+    "SealedStore",
+    "Sealing",
     "Speaker",
     "SpeakerState",
     "Store",
+    "Tally",
     "Version",
     "Voiceprint",
     "open_store",
@@ -76,10 +86,17 @@ class Store(Protocol):
     @property
     def groups(self) -> Groups: ...
 
+    @property
+    def failures(self) -> Failures: ...
+
     async def get(self, tenant: str, speaker_id: str) -> Speaker | None: ...
 
     async def get_many(self, tenant: str, speaker_ids: Sequence[str]) -> Sequence[Speaker]:
         """Those of them that there are, in no particular order."""
+        ...
+
+    async def count(self, tenant: str) -> int:
+        """How many speakers there are, without reading them."""
         ...
 
     async def put(self, speaker: Speaker, *, expected_etag: str | None) -> Speaker:
@@ -108,8 +125,28 @@ class Store(Protocol):
         """Note a use of a voiceprint, to the minute; the etag stays. Unknown ones are ignored."""
         ...
 
+    async def tenants(self) -> Sequence[str]:
+        """Those who have speakers or keys; takes as long as it takes to look through the store."""
+        ...
 
-_OPENERS: Mapping[str, Callable[[str, float], Store]] = {
+
+class SealedStore(Store, Protocol):
+    """What it takes, beyond a store, to look after its keys."""
+
+    @property
+    def keys(self) -> KeyTable: ...
+
+    @property
+    def records(self) -> Records: ...
+
+    async def lagging(
+        self, tenant: str, beginning: bytes, *, limit: int, after: str | None = None
+    ) -> MemberPage:
+        """Of a page of speakers, those whose records do not begin like this."""
+        ...
+
+
+_OPENERS: Mapping[str, Callable[[str, float, Sealing | None], SealedStore]] = {
     "sqlite": SqliteStore.from_url,
     "redis": RedisStore.from_url,
     "rediss": RedisStore.from_url,
@@ -120,8 +157,11 @@ _OPENERS: Mapping[str, Callable[[str, float], Store]] = {
 }
 
 
-def open_store(url: str, *, timeout_s: float = 1.0) -> Store:
+def open_store(url: str, *, timeout_s: float = 1.0, sealing: Sealing | None = None) -> SealedStore:
     """The store at `url`, opened by `async with`; raises StoreError on a malformed address.
+
+    Without a `sealing` records are written as they are, and those of a tenant that has a key are
+    neither read nor written: Unavailable.
 
     A call that Redis does not answer within `timeout_s`, or a write that waits as long for other
     processes' writes to a SQLite file, raises Unavailable.
@@ -133,7 +173,7 @@ def open_store(url: str, *, timeout_s: float = 1.0) -> Store:
     if not separator or scheme not in _OPENERS:
         known = ", ".join(f"{name}://" for name in _OPENERS)
         raise StoreError(f"the store's address must begin with one of {known}")
-    return _OPENERS[scheme](url, timeout_s)
+    return _OPENERS[scheme](url, timeout_s, sealing)
 
 
 async def update(

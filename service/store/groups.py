@@ -108,6 +108,10 @@ class Groups(Protocol):
         self, tenant: str, name: str, *, limit: int, after: str | None = None
     ) -> MemberPage: ...
 
+    async def of(self, tenant: str, speaker_id: str) -> Sequence[str]:
+        """The names of the groups that a speaker is in, in code-point order."""
+        ...
+
     async def changes(
         self, tenant: str, name: str, *, since: Revision | None, limit: int
     ) -> Changes:

@@ -24,6 +24,8 @@ UNDO_LEVELS = 3
 
 _PAGE = 200
 
+Around = Callable[[str], contextlib.AbstractAsyncContextManager[object]]
+
 
 @dataclass(frozen=True, slots=True)
 class Retention:
@@ -138,8 +140,11 @@ async def change(
     return await store.put(stepped(found), expected_etag=etag)
 
 
-async def erase_expired(store: Store, tenant: str, retention: Retention) -> int:
-    """Erases the tenant's voices that are EXPIRED by now; how many there were.
+async def erase_expired(
+    store: Store, tenant: str, retention: Retention, *, around: Around = contextlib.nullcontext
+) -> int:
+    """Erases the tenant's voices that are EXPIRED by now, each inside `around` of its speaker's id;
+    how many there were.
 
     One that is used meanwhile may be erased still; one that is enrolled meanwhile is not.
     """
@@ -149,8 +154,9 @@ async def erase_expired(store: Store, tenant: str, retention: Retention) -> int:
         for speaker in page.speakers:
             if speaker.voiceprints and retention.state(speaker) is SpeakerState.EXPIRED:
                 with contextlib.suppress(Aborted):
-                    left = expired(speaker, now=retention.clock())
-                    await store.put(left, expected_etag=speaker.etag)
+                    async with around(speaker.speaker_id):
+                        left = expired(speaker, now=retention.clock())
+                        await store.put(left, expected_etag=speaker.etag)
                     erased += 1
         if page.next_after is None:
             return erased

@@ -26,6 +26,7 @@ VOICEPRINT_SCHEMA = 1
 _HEADER = struct.Struct("<HHId")  # schema, dim, n, created_at
 _HISTORY_HEADER = struct.Struct("<HI")  # schema, bytes of the JSON that follows
 _FLOAT32 = np.dtype("<f4")
+_UNREADABLE = (AttributeError, KeyError, TypeError, ValueError, RecursionError, struct.error)
 
 
 class RecordError(SaysoError):
@@ -227,7 +228,7 @@ def decode_speaker(
             updated_at=document["updated_at"],
             etag=etag,
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except _UNREADABLE as error:
         raise RecordError(f"a stored profile cannot be read: {error}") from error
 
 
@@ -249,7 +250,7 @@ def decode_history(record: bytes) -> tuple[Version, ...]:
             versions.append(Version(state, voiceprints, **document))
         if at != len(record):
             raise RecordError(f"a stored history is torn: {len(record)} bytes instead of {at}")
-    except (KeyError, TypeError, ValueError, struct.error) as error:
+    except _UNREADABLE as error:
         raise RecordError(f"a stored history cannot be read: {error}") from error
     return tuple(versions)
 

@@ -3,7 +3,8 @@
     sayso:{tenant}:speaker:<id>   etag, profile, voiceprint:<model id>, used_at:<model id>
     sayso:{tenant}:speakers       sorted set of the ids, all of score 0: lexicographic pages
     sayso:{tenant}:write:<token>  for a minute after a write, so that a retry is not a second write
-    (the keys of groups are in redis_groups.py)
+    sayso:{tenant}:keys           the tenant's wrapped keys: redis_keys.py
+    (the keys of groups are in redis_groups.py, of failed verifications in redis_failures.py)
 
 The tenant is percent-encoded inside the braces, and is so the hash tag: on a Cluster a tenant
 lives in one slot. How durable an acknowledged write is depends on Redis: only `appendonly yes`
@@ -14,12 +15,13 @@ not yet reached the replica (`min-replicas-to-write` narrows that). `maxmemory-p
 
 import asyncio
 import contextlib
+import re
 import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from redis.asyncio import Redis, RedisCluster, Sentinel
 from redis.asyncio.cluster import ClusterNode
@@ -30,16 +32,14 @@ from redis.exceptions import ReadOnlyError, RedisClusterException, RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from service.errors import Aborted, Unavailable
+from service.sealing import Sealing
 from service.store.address import Address, Mode
-from service.store.records import (
-    Page,
-    Speaker,
-    decode_speaker,
-    encode_history,
-    encode_profile,
-    encode_voiceprint,
-)
+from service.store.groups import MemberPage
+from service.store.records import Page, Speaker
+from service.store.redis_failures import RedisFailures
 from service.store.redis_groups import SPEAKER_DELETED, SPEAKER_WRITTEN, RedisGroups
+from service.store.redis_keys import RedisKeys
+from service.store.sealed import Records, Stored, Written
 
 _Client = Redis | RedisCluster
 
@@ -47,22 +47,27 @@ _USE_RESOLUTION_S = 60.0
 _VOICEPRINT = b"voiceprint:"
 _BACKOFF = ExponentialWithJitterBackoff(base=0.01, cap=0.1)
 _RETRIES = 5
+_FAILED = (RedisError, RedisClusterException, OSError)
+_TENANT_KEY = re.compile(rb"sayso:\{([^}]*)\}:(?:speakers|keys)")
 _RETRIED = (RedisConnectionError, RedisTimeoutError, ReadOnlyError)
 
-# KEYS: speaker, index, write. ARGV: expected etag ('' for none), new etag, speaker id, profile,
-# history, then model id, record and used_at ('' for never) of each voiceprint.
+# KEYS: speaker, index, write, keys. ARGV: expected etag ('' for none), new etag, speaker id,
+# profile, history, key version (0 for none), then model id, record and used_at ('' for never) of
+# each voiceprint.
 _PUT = (
     SPEAKER_WRITTEN
     + """
 if redis.call('EXISTS', KEYS[3]) == 1 then return 1 end
+if (redis.call('HGET', KEYS[4], 'current') or '0') ~= ARGV[6] then return -1 end
 if (redis.call('HGET', KEYS[1], 'etag') or '') ~= ARGV[1] then return 0 end
 redis.call('HSET', KEYS[1], 'etag', ARGV[2], 'profile', ARGV[4], 'history', ARGV[5])
 local kept = {etag = true, profile = true, history = true}
-for i = 6, #ARGV, 3 do
+for i = 7, #ARGV, 3 do
   local record, used_at = 'voiceprint:' .. ARGV[i], 'used_at:' .. ARGV[i]
   kept[record], kept[used_at] = true, true
-  redis.call('HSET', KEYS[1], record, ARGV[i + 1])
-  if ARGV[i + 2] ~= '' then redis.call('HSETNX', KEYS[1], used_at, ARGV[i + 2]) end
+  if redis.call('HSET', KEYS[1], record, ARGV[i + 1]) == 1 and ARGV[i + 2] ~= '' then
+    redis.call('HSET', KEYS[1], used_at, ARGV[i + 2])
+  end
 end
 for _, name in ipairs(redis.call('HKEYS', KEYS[1])) do
   if not kept[name] then redis.call('HDEL', KEYS[1], name) end
@@ -84,7 +89,9 @@ if not etag then return 0 end
 if ARGV[1] ~= '' and etag ~= ARGV[1] then return -1 end
 redis.call('DEL', KEYS[1])
 redis.call('ZREM', KEYS[2], ARGV[2])
-speaker_deleted(KEYS[2]:sub(1, -#'speakers' - 1), ARGV[2])
+local tenant = KEYS[2]:sub(1, -#'speakers' - 1)
+speaker_deleted(tenant, ARGV[2])
+redis.call('DEL', tenant .. 'failures:' .. ARGV[2])
 redis.call('SET', KEYS[3], 1, 'EX', 60)
 return 1
 """
@@ -116,15 +123,26 @@ class RedisStore:
         sentinel: Sentinel | None = None,
         timeout_s: float = 1.0,
         max_connections: int = 64,
+        sealing: Sealing | None = None,
     ) -> None:
         self._client = client
         self._sentinel = sentinel
         self._timeout_s = timeout_s
         self._free = asyncio.Semaphore(max_connections)
         self.groups = RedisGroups(self._evaluate, prefix=_prefix)
+        self.failures = RedisFailures(self._evaluate, prefix=_prefix)
+        self.keys = RedisKeys(self._evaluate, key=keys_key)
+        self.records = Records(self.keys, sealing)
 
     @classmethod
-    def from_url(cls, url: str, timeout_s: float = 1.0, *, max_connections: int = 64) -> Self:
+    def from_url(
+        cls,
+        url: str,
+        timeout_s: float = 1.0,
+        sealing: Sealing | None = None,
+        *,
+        max_connections: int = 64,
+    ) -> Self:
         """A store not yet connected; raises StoreError unless `service.store.address` reads it."""
         address = Address.parse(url)
         options = {
@@ -141,7 +159,13 @@ class RedisStore:
             **address.tls,
         }
         client, sentinel = _CONNECTORS[address.mode](address, options)
-        return cls(client, sentinel=sentinel, timeout_s=timeout_s, max_connections=max_connections)
+        return cls(
+            client,
+            sentinel=sentinel,
+            timeout_s=timeout_s,
+            max_connections=max_connections,
+            sealing=sealing,
+        )
 
     async def __aenter__(self) -> Self:
         return self
@@ -163,39 +187,30 @@ class RedisStore:
         await self._call(lambda: self._client.exists(b"sayso:ping"))
 
     async def get(self, tenant: str, speaker_id: str) -> Speaker | None:
-        fields = await self._call(lambda: self._client.hgetall(_speaker_key(tenant, speaker_id)))
-        return _speaker(tenant, speaker_id, fields) if fields else None
+        fields = await self._call(lambda: self._client.hgetall(speaker_key(tenant, speaker_id)))
+        found = await self.records.decoded(tenant, [_stored(speaker_id, fields)] if fields else [])
+        return found[0] if found else None
 
     async def get_many(self, tenant: str, speaker_ids: Sequence[str]) -> Sequence[Speaker]:
-        keys = [_speaker_key(tenant, speaker_id) for speaker_id in speaker_ids]
+        keys = [speaker_key(tenant, speaker_id) for speaker_id in speaker_ids]
         records = await self._call(lambda: self._read_all(keys))
-        return [
-            _speaker(tenant, speaker_id, fields)
+        stored = [
+            _stored(speaker_id, fields)
             for speaker_id, fields in zip(speaker_ids, records, strict=True)
             if fields
         ]
+        return await self.records.decoded(tenant, stored)
 
     async def list(self, tenant: str, *, limit: int, after: str | None = None) -> Page:
-        start = b"[" if after is None else b"(" + after.encode()
-        index = _index_key(tenant)
-        names = await self._call(
-            lambda: self._client.zrangebylex(index, start, b"+", start=0, num=limit)
-        )
-        speaker_ids = [name.decode() for name in names]
-        return Page(
-            tuple(await self.get_many(tenant, speaker_ids)),
-            speaker_ids[-1] if len(speaker_ids) == limit else None,
-        )
+        speaker_ids, next_after = await self._ids(tenant, limit, after)
+        return Page(tuple(await self.get_many(tenant, speaker_ids)), next_after)
+
+    async def count(self, tenant: str) -> int:
+        return int(await self._call(lambda: self._client.zcard(_index_key(tenant))))
 
     async def put(self, speaker: Speaker, *, expected_etag: str | None) -> Speaker:
         stored = replace(speaker, etag=secrets.token_hex(8))
-        keys = _write_keys(stored.tenant, stored.speaker_id, token=stored.etag)
-        head = (expected_etag or "", stored.etag, stored.speaker_id)
-        args: list[str | bytes] = [*head, encode_profile(stored), encode_history(stored.history)]
-        for model_id, held in stored.voiceprints.items():
-            args += [model_id, encode_voiceprint(held), _seconds(held.used_at)]
-        if not await self._eval(_PUT, keys, args):
-            raise Aborted("the speaker changed since it was read: read it again and retry")
+        await self.records.write(stored, lambda written: self._put(written, expected_etag))
         return stored
 
     async def delete(
@@ -209,7 +224,55 @@ class RedisStore:
 
     async def touch(self, tenant: str, speaker_id: str, model_id: str, *, at: float) -> None:
         args = [model_id, _seconds(at), _seconds(at - _USE_RESOLUTION_S)]
-        await self._eval(_TOUCH, [_speaker_key(tenant, speaker_id)], args)
+        await self._eval(_TOUCH, [speaker_key(tenant, speaker_id)], args)
+
+    async def lagging(
+        self, tenant: str, beginning: bytes, *, limit: int, after: str | None = None
+    ) -> MemberPage:
+        speaker_ids, next_after = await self._ids(tenant, limit, after)
+        keys = [speaker_key(tenant, speaker_id) for speaker_id in speaker_ids]
+        profiles = await self._call(lambda: self._read_profiles(keys))
+        found = zip(speaker_ids, profiles, strict=True)
+        others = (name for name, held in found if held and not held.startswith(beginning))
+        return MemberPage(tuple(others), next_after)
+
+    async def tenants(self) -> Sequence[str]:
+        try:
+            names = [name async for name in self._client.scan_iter(match=b"sayso:{*}:*s")]
+        except _FAILED as error:
+            raise _failed(error) from error
+        found = (_TENANT_KEY.fullmatch(name) for name in names)
+        return sorted({unquote(match[1].decode()) for match in found if match})
+
+    async def _put(self, speaker: Written, expected_etag: str | None) -> bool:
+        """False, and nothing written, unless the tenant's current key is the one that sealed it."""
+        keys = _write_keys(speaker.tenant, speaker.speaker_id, token=speaker.etag)
+        keys.append(keys_key(speaker.tenant))
+        head = (expected_etag or "", speaker.etag, speaker.speaker_id)
+        args: list[str | bytes] = [
+            *head,
+            speaker.profile,
+            speaker.history,
+            str(speaker.key_version),
+        ]
+        for model_id, record, used_at in speaker.voiceprints:
+            args += [model_id, record, _seconds(used_at)]
+        outcome = await self._eval(_PUT, keys, args)
+        if not outcome:
+            raise Aborted("the speaker changed since it was read: read it again and retry")
+        return outcome > 0
+
+    async def _ids(
+        self, tenant: str, limit: int, after: str | None
+    ) -> tuple[Sequence[str], str | None]:
+        """A page of ids, and where the next one begins."""
+        start = b"[" if after is None else b"(" + after.encode()
+        index = _index_key(tenant)
+        names = await self._call(
+            lambda: self._client.zrangebylex(index, start, b"+", start=0, num=limit)
+        )
+        speaker_ids = [name.decode() for name in names]
+        return speaker_ids, speaker_ids[-1] if len(speaker_ids) == limit else None
 
     async def _eval(self, script: str, keys: Sequence[bytes], args: Sequence[str | bytes]) -> int:
         return int(await self._evaluate(script, keys, args))
@@ -225,6 +288,12 @@ class RedisStore:
             pipeline.hgetall(key)
         return await pipeline.execute()
 
+    async def _read_profiles(self, keys: Sequence[bytes]) -> Sequence[bytes | None]:
+        pipeline = self._client.pipeline(transaction=False)
+        for key in keys:
+            pipeline.hget(key, "profile")
+        return await pipeline.execute()
+
     async def _call(self, work: Callable[[], Awaitable[Any]]) -> Any:
         """Do `work`, and once more if the connection fails or half of the time has gone by.
 
@@ -236,8 +305,12 @@ class RedisStore:
                     async with asyncio.timeout(self._timeout_s / 2):
                         return await work()
                 return await work()
-        except (RedisError, RedisClusterException, OSError) as error:
-            raise Unavailable(f"the store failed: {type(error).__name__}") from error
+        except _FAILED as error:
+            raise _failed(error) from error
+
+
+def _failed(error: Exception) -> Unavailable:
+    return Unavailable(f"the store failed: {type(error).__name__}")
 
 
 def _prefix(tenant: str) -> bytes:
@@ -248,35 +321,38 @@ def _index_key(tenant: str) -> bytes:
     return _prefix(tenant) + b"speakers"
 
 
-def _speaker_key(tenant: str, speaker_id: str) -> bytes:
+def speaker_key(tenant: str, speaker_id: str) -> bytes:
     return _prefix(tenant) + b"speaker:" + speaker_id.encode()
 
 
 def _write_keys(tenant: str, speaker_id: str, *, token: str) -> list[bytes]:
     write = _prefix(tenant) + b"write:" + token.encode()
-    return [_speaker_key(tenant, speaker_id), _index_key(tenant), write]
+    return [speaker_key(tenant, speaker_id), _index_key(tenant), write]
+
+
+def keys_key(tenant: str) -> bytes:
+    return _prefix(tenant) + b"keys"
 
 
 def _seconds(at: float | None) -> str:
     return "" if at is None else repr(float(at))
 
 
-def _speaker(tenant: str, speaker_id: str, fields: Mapping[bytes, bytes]) -> Speaker:
+def _stored(speaker_id: str, fields: Mapping[bytes, bytes]) -> Stored:
     def used_at(model_id: bytes) -> float | None:
         stored = fields.get(b"used_at:" + model_id)
         return None if stored is None else float(stored)
 
     models = [name[len(_VOICEPRINT) :] for name in fields if name.startswith(_VOICEPRINT)]
-    return decode_speaker(
-        tenant,
+    return Stored(
         speaker_id,
         etag=fields[b"etag"].decode(),
         profile=fields[b"profile"],
         history=fields.get(b"history", b""),
-        voiceprints=(
+        voiceprints=[
             (model_id.decode(), fields[_VOICEPRINT + model_id], used_at(model_id))
             for model_id in sorted(models)
-        ),
+        ],
     )
 
 

@@ -174,6 +174,15 @@ return redis.call(
   'ZRANGEBYLEX', ARGV[1] .. 'members:' .. group_id, ARGV[3], '+', 'LIMIT', 0, ARGV[4])
 """
 
+# ARGV[2]: a speaker id. Nil stands for a group that was deleted.
+_OF = """
+local found = {}
+for _, group_id in ipairs(redis.call('SMEMBERS', ARGV[1] .. 'memberships:' .. ARGV[2])) do
+  found[#found + 1] = redis.call('HGET', ARGV[1] .. 'group:' .. group_id, 'name')
+end
+return found
+"""
+
 # ARGV[3]: the group id that the reader holds ('' for none), ARGV[4]: its version, ARGV[5]: how
 # many. Returns group id, version, then version, slot and id ('' for one who left) of each change.
 _CHANGES = f"""
@@ -250,6 +259,10 @@ class RedisGroups:
             raise no_such_group()
         speaker_ids = tuple(speaker_id.decode() for speaker_id in found)
         return MemberPage(speaker_ids, speaker_ids[-1] if len(found) == limit else None)
+
+    async def of(self, tenant: str, speaker_id: str) -> Sequence[str]:
+        names = await self._run(_OF, tenant, speaker_id)
+        return sorted(name.decode() for name in names if name)
 
     async def changes(
         self, tenant: str, name: str, *, since: Revision | None, limit: int

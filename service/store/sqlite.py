@@ -6,63 +6,30 @@ for a disk. Deleted content is overwritten with zeros (`secure_delete`).
 """
 
 import asyncio
-import contextlib
 import itertools
 import json
 import secrets
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
-from urllib.parse import quote
 
 from service.errors import Aborted, StoreError, Unavailable
-from service.store import sqlite_groups
-from service.store.records import (
-    Page,
-    Speaker,
-    decode_speaker,
-    encode_history,
-    encode_profile,
-    encode_voiceprint,
-)
+from service.sealing import Sealing
+from service.store import sqlite_counts, sqlite_failures, sqlite_groups, sqlite_keys
+from service.store.groups import MemberPage
+from service.store.records import Page, Speaker
+from service.store.sealed import Records, Stored, Written
+from service.store.sqlite_file import open_reader, open_writer, transaction
 
 _Result = TypeVar("_Result")
 
-_APPLICATION_ID = int.from_bytes(b"SaYs")
 _USE_RESOLUTION_S = 60.0
-
-# One tuple of statements for each schema version; `user_version` counts those applied.
-_MIGRATIONS: tuple[tuple[str, ...], ...] = (
-    (
-        """
-        CREATE TABLE speaker (
-            tenant TEXT NOT NULL,
-            speaker_id TEXT NOT NULL,
-            etag TEXT NOT NULL,
-            profile BLOB NOT NULL,
-            PRIMARY KEY (tenant, speaker_id)
-        ) STRICT, WITHOUT ROWID
-        """,
-        """
-        CREATE TABLE voiceprint (
-            tenant TEXT NOT NULL,
-            speaker_id TEXT NOT NULL,
-            model_id TEXT NOT NULL,
-            used_at REAL,
-            record BLOB NOT NULL,
-            PRIMARY KEY (tenant, speaker_id, model_id),
-            FOREIGN KEY (tenant, speaker_id) REFERENCES speaker ON DELETE CASCADE
-        ) STRICT
-        """,
-    ),
-    ("ALTER TABLE speaker ADD COLUMN history BLOB NOT NULL DEFAULT x''",),
-    sqlite_groups.SCHEMA,
-)
 
 _SELECT = """
     SELECT s.speaker_id, s.etag, s.profile, s.history, v.model_id, v.record, v.used_at
@@ -73,20 +40,41 @@ _SELECT = """
 _SELECT_ONE = _SELECT.format("speaker_id = ?")
 _SELECT_MANY = _SELECT.format("speaker_id IN (SELECT value FROM json_each(?))")
 _SELECT_PAGE = _SELECT.format("speaker_id > ? ORDER BY speaker_id LIMIT ?")
+_BEGINNINGS = """
+    SELECT speaker_id, substr(profile, 1, ?) FROM speaker WHERE tenant = ? AND speaker_id > ?
+    ORDER BY speaker_id LIMIT ?
+"""
+_TENANTS = """
+    SELECT tenant FROM tenant_count WHERE speakers > 0 UNION SELECT tenant FROM tenant_key
+    ORDER BY tenant
+"""
 
 
 class SqliteStore:
     """`Store` in the file at `path`; a write waits `timeout_s` for other processes' writes."""
 
-    def __init__(self, path: Path, *, timeout_s: float = 1.0) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        timeout_s: float = 1.0,
+        sealing: Sealing | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self._path = path
         self._timeout_s = timeout_s
+        self._clock = clock
         self._writer = _Connection("store-writer")
         self._reader = _Connection("store-reader")
         self.groups = sqlite_groups.SqliteGroups(read=self._reader.run, write=self._write)
+        self.failures = sqlite_failures.SqliteFailures(read=self._reader.run, write=self._write)
+        self.keys = sqlite_keys.SqliteKeys(
+            read=self._reader.run, write=self._write, settle=self._settle
+        )
+        self.records = Records(self.keys, sealing)
 
     @classmethod
-    def from_url(cls, url: str, timeout_s: float = 1.0) -> Self:
+    def from_url(cls, url: str, timeout_s: float = 1.0, sealing: Sealing | None = None) -> Self:
         """`sqlite:///relative.db` or `sqlite:////absolute.db`; raises StoreError."""
         _, separator, path = url.partition("sqlite:///")
         if not separator or path in ("", ":memory:"):
@@ -94,12 +82,12 @@ class SqliteStore:
                 "a SQLite store is sqlite:///relative.db or sqlite:////absolute.db, "
                 "a file that outlives the server"
             )
-        return cls(Path(path), timeout_s=timeout_s)
+        return cls(Path(path), timeout_s=timeout_s, sealing=sealing)
 
     async def __aenter__(self) -> Self:
         try:
-            await self._writer.open(partial(_open_writer, self._path, self._timeout_s))
-            await self._reader.open(partial(_open_reader, self._path, self._timeout_s))
+            await self._writer.open(partial(open_writer, self._path, self._timeout_s, self._clock))
+            await self._reader.open(partial(open_reader, self._path, self._timeout_s))
         except BaseException:
             await self.aclose()
             raise
@@ -124,24 +112,32 @@ class SqliteStore:
         rows = await self._reader.run(
             lambda db: db.execute(_SELECT_ONE, (tenant, speaker_id)).fetchall()
         )
-        return next(_speakers(tenant, rows), None)
+        found = await self.records.decoded(tenant, _stored(rows))
+        return found[0] if found else None
 
     async def get_many(self, tenant: str, speaker_ids: Sequence[str]) -> Sequence[Speaker]:
         asked = json.dumps(list(speaker_ids))
-        return await self._reader.run(
-            lambda db: list(_speakers(tenant, db.execute(_SELECT_MANY, (tenant, asked))))
+        rows = await self._reader.run(
+            lambda db: db.execute(_SELECT_MANY, (tenant, asked)).fetchall()
         )
+        return await self.records.decoded(tenant, _stored(rows))
 
     async def list(self, tenant: str, *, limit: int, after: str | None = None) -> Page:
         rows = await self._reader.run(
             lambda db: db.execute(_SELECT_PAGE, (tenant, after or "", limit)).fetchall()
         )
-        speakers = tuple(_speakers(tenant, rows))
+        speakers = tuple(await self.records.decoded(tenant, _stored(rows)))
         return Page(speakers, speakers[-1].speaker_id if len(speakers) == limit else None)
+
+    async def count(self, tenant: str) -> int:
+        return await self._reader.run(lambda db: sqlite_counts.count(db, tenant))
 
     async def put(self, speaker: Speaker, *, expected_etag: str | None) -> Speaker:
         stored = replace(speaker, etag=secrets.token_hex(8))
-        await self._writer.run(lambda db: _put(db, stored, expected_etag))
+        await self.records.write(
+            stored,
+            lambda written: self._writer.run(lambda db: _put(db, written, expected_etag)),
+        )
         return stored
 
     async def delete(
@@ -158,9 +154,28 @@ class SqliteStore:
             )
         )
 
+    async def lagging(
+        self, tenant: str, beginning: bytes, *, limit: int, after: str | None = None
+    ) -> MemberPage:
+        rows = await self._reader.run(
+            lambda db: db.execute(
+                _BEGINNINGS, (len(beginning), tenant, after or "", limit)
+            ).fetchall()
+        )
+        others = tuple(speaker_id for speaker_id, found in rows if found != beginning)
+        return MemberPage(others, rows[-1][0] if len(rows) == limit else None)
+
+    async def tenants(self) -> Sequence[str]:
+        rows = await self._reader.run(lambda db: db.execute(_TENANTS).fetchall())
+        return [row[0] for row in rows]
+
+    async def _settle(self) -> None:
+        """What was deleted leaves the write-ahead log, too, unless another process reads now."""
+        await self._writer.run(lambda db: db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall())
+
     async def _write(self, work: Callable[[sqlite3.Connection], _Result]) -> _Result:
         def transact(database: sqlite3.Connection) -> _Result:
-            with _transaction(database):
+            with transaction(database):
                 return work(database)
 
         return await self._writer.run(transact)
@@ -192,35 +207,40 @@ class _Connection:
         self._thread.shutdown()
 
 
-def _put(database: sqlite3.Connection, speaker: Speaker, expected_etag: str | None) -> None:
+def _put(database: sqlite3.Connection, speaker: Written, expected_etag: str | None) -> bool:
+    """False, and nothing written, unless the tenant's current key is the one that sealed it."""
     key = (speaker.tenant, speaker.speaker_id)
-    with _transaction(database):
+    with transaction(database):
+        if sqlite_keys.current(database, speaker.tenant) != speaker.key_version:
+            return False
         if _etag(database, *key) != expected_etag:
             raise Aborted("the speaker changed since it was read: read it again and retry")
         database.execute(
             "INSERT INTO speaker VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE"
             " SET etag = excluded.etag, profile = excluded.profile, history = excluded.history",
-            (*key, speaker.etag, encode_profile(speaker), encode_history(speaker.history)),
+            (*key, speaker.etag, speaker.profile, speaker.history),
         )
+        held = [model_id for model_id, _, _ in speaker.voiceprints]
         database.execute(
             "DELETE FROM voiceprint WHERE tenant = ? AND speaker_id = ?"
             " AND model_id NOT IN (SELECT value FROM json_each(?))",
-            (*key, json.dumps(list(speaker.voiceprints))),
+            (*key, json.dumps(held)),
         )
         database.executemany(
             "INSERT INTO voiceprint VALUES (?, ?, ?, ?, ?) ON CONFLICT"
             " DO UPDATE SET record = excluded.record",
             [
-                (*key, voiceprint.model_id, voiceprint.used_at, encode_voiceprint(voiceprint))
-                for voiceprint in speaker.voiceprints.values()
+                (*key, model_id, used_at, record)
+                for model_id, record, used_at in speaker.voiceprints
             ],
         )
+        return True
 
 
 def _delete(
     database: sqlite3.Connection, tenant: str, speaker_id: str, expected_etag: str | None
 ) -> bool:
-    with _transaction(database):
+    with transaction(database):
         etag = _etag(database, tenant, speaker_id)
         if etag is None:
             return False
@@ -239,92 +259,10 @@ def _etag(database: sqlite3.Connection, tenant: str, speaker_id: str) -> str | N
     return row and str(row[0])
 
 
-def _speakers(tenant: str, rows: Iterable[tuple[Any, ...]]) -> Iterator[Speaker]:
-    for (speaker_id, etag, profile, history), group in itertools.groupby(
-        rows, key=lambda row: row[:4]
-    ):
-        yield decode_speaker(
-            tenant,
-            speaker_id,
-            etag=etag,
-            profile=profile,
-            history=history,
-            voiceprints=(row[4:] for row in group if row[4] is not None),
+def _stored(rows: Iterable[tuple[Any, ...]]) -> list[Stored]:
+    return [
+        Stored(*(name, etag, profile, history), [row[4:] for row in group if row[4] is not None])
+        for (name, etag, profile, history), group in itertools.groupby(
+            rows, key=lambda row: row[:4]
         )
-
-
-@contextlib.contextmanager
-def _transaction(database: sqlite3.Connection) -> Iterator[None]:
-    database.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        database.execute("COMMIT")
-    except BaseException:
-        if database.in_transaction:
-            database.execute("ROLLBACK")
-        raise
-
-
-def _open_writer(path: Path, timeout_s: float) -> sqlite3.Connection:
-    if not path.parent.is_dir():
-        raise StoreError(f"the store's folder {path.parent} does not exist: create it")
-    try:
-        if not path.exists():
-            path.touch(mode=0o600)
-        _inspect(path, timeout_s)
-        return _configured(path, timeout_s)
-    except (OSError, sqlite3.Error) as error:
-        raise StoreError(f"{path} cannot be opened as a store: {error}") from error
-
-
-def _open_reader(path: Path, timeout_s: float) -> sqlite3.Connection:
-    database = sqlite3.connect(path, timeout=timeout_s, isolation_level=None)
-    database.execute("PRAGMA query_only = ON")
-    return database
-
-
-def _inspect(path: Path, timeout_s: float) -> None:
-    """Refuse what is not a sound store of a known schema, without writing to it."""
-    address = f"file:{quote(str(path))}?mode=ro"
-    with contextlib.closing(sqlite3.connect(address, timeout=timeout_s, uri=True)) as database:
-        if not database.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]:
-            return
-        if _pragma(database, "application_id") != _APPLICATION_ID:
-            raise StoreError(f"{path} is the SQLite database of another application")
-        version = _pragma(database, "user_version")
-        if version > len(_MIGRATIONS):
-            raise StoreError(
-                f"{path} has schema {version}, and this server reads up to {len(_MIGRATIONS)}: "
-                "upgrade the server"
-            )
-        if (damage := _pragma(database, "quick_check(1)")) != "ok":
-            raise StoreError(f"{path} is damaged ({damage}): restore it from a backup")
-
-
-def _configured(path: Path, timeout_s: float) -> sqlite3.Connection:
-    database = sqlite3.connect(path, timeout=timeout_s, isolation_level=None)
-    try:
-        if _pragma(database, "journal_mode = WAL") != "wal":
-            raise StoreError(f"{path} is on a file system without the shared memory that WAL needs")
-        for setting in ("synchronous = FULL", "foreign_keys = ON", "secure_delete = ON"):
-            database.execute(f"PRAGMA {setting}")
-        if _pragma(database, "user_version") < len(_MIGRATIONS):
-            _migrate(database)
-    except BaseException:
-        database.close()
-        raise
-    return database
-
-
-def _migrate(database: sqlite3.Connection) -> None:
-    with _transaction(database):
-        for statements in _MIGRATIONS[_pragma(database, "user_version") :]:
-            for statement in statements:
-                database.execute(statement)
-        database.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
-        database.execute(f"PRAGMA user_version = {len(_MIGRATIONS)}")
-
-
-def _pragma(database: sqlite3.Connection, text: str) -> Any:
-    row = database.execute(f"PRAGMA {text}").fetchone()
-    return row[0]
+    ]

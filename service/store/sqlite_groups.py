@@ -91,6 +91,10 @@ SCHEMA: tuple[str, ...] = (
 )
 
 _GROUP = "SELECT name, description, created_at, members FROM speaker_group WHERE tenant = ? AND "
+_OF = """
+    SELECT name FROM speaker_group JOIN member USING (group_id)
+    WHERE member.tenant = ? AND speaker_id = ? ORDER BY name
+"""
 _CHANGES = """
     SELECT version, slot, speaker_id FROM member WHERE group_id = ?1 AND version > ?2
     UNION ALL
@@ -166,6 +170,10 @@ class SqliteGroups:
             return MemberPage(speaker_ids, speaker_ids[-1] if len(rows) == limit else None)
 
         return await self._read(members)
+
+    async def of(self, tenant: str, speaker_id: str) -> Sequence[str]:
+        rows = await self._read(lambda db: db.execute(_OF, (tenant, speaker_id)).fetchall())
+        return [row[0] for row in rows]
 
     async def changes(
         self, tenant: str, name: str, *, since: Revision | None, limit: int

@@ -5,18 +5,20 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from service import session as session_module
+from service import cuda
 from service.contract import METADATA_KEY
+from service.cuda import Bound
 from service.errors import ContractError, ModelError, SettingsError
-from service.session import Session
+from service.session import Device, Session
 
 Samples = NDArray[np.float32]
 SaveModel = Callable[..., Path]
-has_cuda = session_module._cuda_present()
+has_cuda = cuda.present()
 
 
 def some_windows(clips: list[Samples], samples: int, count: int, seed: int) -> Samples:
@@ -169,25 +171,100 @@ def test_without_a_device_auto_is_the_cpu_and_says_nothing(
 
 
 @pytest.mark.skipif(has_cuda, reason="there is a CUDA device")
-def test_without_a_device_cuda_is_refused(save_model: SaveModel) -> None:
-    with pytest.raises(SettingsError, match=r"no CUDA device.*`cuda` extra"):
-        Session.open(save_model(), device="cuda")
+@pytest.mark.parametrize(("device", "name"), [("cuda", "CUDA"), ("tensorrt", "TensorRT")])
+def test_without_a_device_what_was_asked_for_is_refused(
+    save_model: SaveModel, device: Device, name: str
+) -> None:
+    with pytest.raises(SettingsError, match=rf"{name} was.*no CUDA device.*`cuda` extra"):
+        Session.open(save_model(), device=device)
 
 
 @pytest.mark.skipif(has_cuda, reason="there is a CUDA device")
 def test_a_device_that_does_not_work_is_told_and_left(
     save_model: SaveModel, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(session_module, "_cuda_present", lambda: True)
+    monkeypatch.setattr(cuda, "present", lambda: True)
     assert Session.open(save_model(), threads=1).provider == "CPUExecutionProvider"
     assert "CUDA cannot be used" in caplog.text
     with pytest.raises(SettingsError, match="CUDA was asked for"):
         Session.open(save_model(), device="cuda")
 
 
+class Device0:
+    """Stands for the GPU: a CPU session, bound to buffers on the CPU."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *, works: bool = True) -> None:
+        self.asked: list[dict[str, bool]] = []
+        self.ran: list[tuple[int, ...]] = []
+        self._works = works
+        monkeypatch.setattr(cuda, "present", lambda: True)
+        monkeypatch.setattr(cuda, "load", self._load)
+        monkeypatch.setattr(cuda, "Bound", self._bound)
+
+    def _load(
+        self, path: Path, options: onnxruntime.SessionOptions, **asked: bool
+    ) -> onnxruntime.InferenceSession:
+        self.asked.append(asked)
+        return onnxruntime.InferenceSession(path, options, providers=[cuda.CPU])
+
+    def _bound(
+        self, inference: onnxruntime.InferenceSession, dimension: int, **chosen: bool
+    ) -> Callable[[Samples], Samples]:
+        run = Bound(inference, dimension, device="cpu", **chosen)
+
+        def told(windows: Samples) -> Samples:
+            if not self._works:
+                raise RuntimeError("no kernel image is available")
+            self.ran.append(windows.shape)
+            return run(windows)
+
+        return told
+
+
+@pytest.mark.parametrize("graphs", [False, True])
+@pytest.mark.parametrize("device", ["auto", "cuda", "tensorrt"])
+def test_a_device_runs_what_the_cpu_would(
+    save_model: SaveModel,
+    clips: list[Samples],
+    monkeypatch: pytest.MonkeyPatch,
+    device: Device,
+    graphs: bool,
+) -> None:
+    gpu = Device0(monkeypatch)
+    path = save_model()
+    session = Session.open(path, device=device, threads=1, max_batch=3, cuda_graphs=graphs)
+    assert gpu.asked == [{"tensorrt": device == "tensorrt", "graphs": graphs}]
+    assert gpu.ran == [(1, 32_000), (3, 32_000)]
+    windows = some_windows(clips, 32_000, 3, 0)
+    plain = Session.open(path, device="cpu", threads=1).run(windows)
+    assert np.array_equal(session.run(windows), plain)
+
+
+def test_a_device_that_loads_but_does_not_run_is_left(
+    save_model: SaveModel, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    Device0(monkeypatch, works=False)
+    session = Session.open(save_model(), threads=1)
+    assert session.run(np.zeros((1, 32_000), np.float32)).shape == (1, 16)
+    assert "no kernel image" in caplog.text
+    with pytest.raises(ModelError, match=r"does not run.*no kernel image"):
+        Session.open(save_model(), device="cuda")
+
+
+def test_the_cpu_is_not_asked_for_a_device(
+    save_model: SaveModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gpu = Device0(monkeypatch)
+    Session.open(save_model(), device="cpu", threads=1)
+    assert gpu.asked == []
+
+
 @pytest.mark.skipif(not has_cuda, reason="needs a CUDA device")
-def test_cuda_agrees_with_the_cpu(model_path: Path, clips: list[Samples]) -> None:
-    cpu, cuda = (Session.open(model_path, device=device) for device in ("cpu", "cuda"))
-    windows = some_windows(clips, cpu.contract.window_samples, 5, 0)
-    assert cuda.provider == "CUDAExecutionProvider"
-    assert cosines(cpu.run(windows), cuda.run(windows)).min() >= 0.9999
+@pytest.mark.parametrize("graphs", [False, True])
+def test_cuda_agrees_with_the_cpu(model_path: Path, clips: list[Samples], graphs: bool) -> None:
+    cpu = Session.open(model_path, device="cpu")
+    gpu = Session.open(model_path, device="cuda", cuda_graphs=graphs)
+    assert gpu.provider == "CUDAExecutionProvider"
+    for seed in range(3):  # a graph is captured, then replayed
+        windows = some_windows(clips, cpu.contract.window_samples, 5, seed)
+        assert cosines(cpu.run(windows), gpu.run(windows)).min() >= 0.9999

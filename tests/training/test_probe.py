@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from sklearn.metrics import balanced_accuracy_score
 from small_runs import go, recipe_of
 
 from training import checkpoint, embedding, encoders, probe
@@ -63,10 +64,10 @@ def test_a_word_is_told_by_its_spectrum_and_no_corpus_that_is_not_there(
     found = {one.task: one for one in probe.probe(trained, words, CPU, seed=0)}
     word, corpus = found["word in fsdd"], found["corpus"]
     assert (word.classes, word.speakers, word.clips, word.chance) == (2, 6, 24, 0.5)
-    assert word.log_mel == 1.0
-    assert word.encoder > 0.75
+    assert word.log_mel == probe.Told(1.0, 1.0, 1.0)
+    assert word.encoder.share > 0.75
     assert (corpus.speakers, corpus.clips) == (12, 48)
-    assert 0.2 < corpus.log_mel < 0.8
+    assert 0.2 < corpus.log_mel.share < 0.8
 
 
 def test_a_probe_does_not_tell_an_answer_by_its_speakers() -> None:
@@ -74,7 +75,32 @@ def test_a_probe_does_not_tell_an_answer_by_its_speakers() -> None:
     speakers = [f"s{place}" for place in range(16) for _ in range(4)]
     answers = [("a", "b")[place % 2] for place in range(16) for _ in range(4)]
     features = np.repeat(np.eye(16), 4, axis=0)
-    assert probe.told_apart(features, answers, speakers, seed=0) <= 0.75
+    assert probe.told_apart(features, answers, speakers, seed=0).share <= 0.75
+
+
+def test_the_interval_is_that_of_speakers_rather_than_of_clips() -> None:
+    """Twenty clips of a speaker, all told alike, say no more than one."""
+    speakers = [f"s{place}" for place in range(20) for _ in range(20)]
+    answers = [("a", "b")[place % 2] for place in range(20) for _ in range(20)]
+    rng = np.random.default_rng(1)
+    guesses = np.repeat(rng.normal(size=(20, 1)), 20, axis=0)
+    of_clips = rng.normal(size=(400, 1))
+    told, spread = (
+        probe.told_apart(features, answers, speakers, seed=0) for features in (guesses, of_clips)
+    )
+    assert told.low <= told.share <= told.high
+    assert told.high - told.low > 2 * (spread.high - spread.low)
+
+
+def test_the_share_is_the_balanced_accuracy() -> None:
+    rng = np.random.default_rng(0)
+    speakers = [f"s{place}" for place in range(12) for _ in range(6)]
+    answers = ["a" if rng.random() < 0.8 else "b" for _ in speakers]
+    right = rng.random(len(answers)) < 0.6
+    told = np.where(right, answers, np.where(np.array(answers) == "a", "b", "a"))
+    counted = probe._counted(right, answers, speakers)
+    [share] = probe._balanced(*counted, np.ones((1, 12)))
+    assert share == pytest.approx(balanced_accuracy_score(answers, told))
 
 
 def test_the_yardstick_is_the_features_before_their_mean_is_removed(words: Library) -> None:

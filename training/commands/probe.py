@@ -12,7 +12,7 @@ import typer
 from training import probe as probes
 from training.commands.terminal import one_line_errors, print_table
 from training.commands.trained import CheckpointFile, Clips, Seed, Shown, Split
-from training.probe import Probed
+from training.probe import Probed, Told
 
 HEADINGS = ("told", "classes", "speakers", "clips", "chance", "log-mel", "encoder")
 
@@ -26,8 +26,8 @@ def probe(
 ) -> None:
     """Tell the spoken word and the corpus from frozen embeddings, of speakers unheard by the probe.
 
-    The share told right, mean over classes, beside chance and beside the mean and deviation of the
-    log-mel features.
+    The share told right, mean over classes, with its 95% interval over speakers, beside chance and
+    beside the mean and deviation of the log-mel features.
     """
     with one_line_errors():
         shown = Shown.load(checkpoint, manifest, split)
@@ -40,5 +40,9 @@ def probe(
 
 def _row(one: Probed) -> list[str]:
     counts = (one.classes, one.speakers, one.clips)
-    shares = (one.chance, one.log_mel, one.encoder)
-    return [one.task, *map(str, counts), *(f"{share:.1%}" for share in shares)]
+    shares = map(_share, (one.log_mel, one.encoder))
+    return [one.task, *map(str, counts), f"{one.chance:.1%}", *shares]
+
+
+def _share(told: Told) -> str:
+    return f"{told.share:.1%} ({told.low:.1%} to {told.high:.1%})"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from training.encoders.tdnn import ConvBlock
 
@@ -46,11 +47,22 @@ class AttentiveStatistics(nn.Module):
         )
 
     def forward(self, hidden: Tensor) -> Tensor:
-        seen = self._with_context(hidden) if self.context else hidden
-        weights = self.attention(seen).float().softmax(dim=2)  # (batch, channels, frames)
+        scores = self._contextual(hidden) if self.context else self.attention(hidden)
+        weights = scores.float().softmax(dim=2)  # (batch, channels, frames)
         return torch.cat(mean_and_deviation(hidden, weights), dim=1).squeeze(2)
 
-    @staticmethod
-    def _with_context(hidden: Tensor) -> Tensor:
-        mean, deviation = mean_and_deviation(hidden, uniform(hidden))
-        return torch.cat([hidden, mean.expand_as(hidden), deviation.expand_as(hidden)], dim=1)
+    def _contextual(self, hidden: Tensor) -> Tensor:
+        """Attention to `hidden` beside its mean and deviation, which are the same in every frame:
+        the first convolution takes them once, and its sum with that of `hidden` is the whole."""
+        block, *others = self.attention
+        assert isinstance(block, ConvBlock), "attention begins with one"
+        convolution, *rest = block
+        assert isinstance(convolution, nn.Conv1d), "and that with a convolution"
+        channels = hidden.shape[1]
+        own, told = convolution.weight[:, :channels], convolution.weight[:, channels:]
+        context = torch.cat(mean_and_deviation(hidden, uniform(hidden)), dim=1).to(hidden.dtype)
+        scores = functional.conv1d(hidden, own)
+        scores = scores + functional.conv1d(context, told, convolution.bias)
+        for layer in (*rest, *others):
+            scores = layer(scores)
+        return scores

@@ -26,7 +26,7 @@ from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mas
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16sayso/v1/speaker.proto\x12\x08sayso.v1\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"F\n\x07\x43onsent\x12\x11\n\treference\x18\x01 \x01(\t\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xab\x01\n\x11VoiceprintSummary\x12\x10\n\x08model_id\x18\x01 \x01(\t\x12\x0f\n\x07vectors\x18\x02 \x01(\r\x12\x14\n\x0cnet_speech_s\x18\x03 \x01(\x01\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08use_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"C\n\x12\x45nrollmentProgress\x12\x14\n\x0cnet_speech_s\x18\x01 \x01(\x01\x12\x17\n\x0fspeech_needed_s\x18\x02 \x01(\x01\"\x96\x04\n\x07Speaker\x12\x12\n\nspeaker_id\x18\x01 \x01(\t\x12%\n\x05state\x18\x02 \x01(\x0e\x32\x16.sayso.v1.SpeakerState\x12.\n\x08progress\x18\x03 \x01(\x0b\x32\x1c.sayso.v1.EnrollmentProgress\x12\x30\n\x0bvoiceprints\x18\x04 \x03(\x0b\x32\x1b.sayso.v1.VoiceprintSummary\x12\x31\n\x08metadata\x18\x05 \x03(\x0b\x32\x1f.sayso.v1.Speaker.MetadataEntry\x12\"\n\x07\x63onsent\x18\x06 \x01(\x0b\x32\x11.sayso.v1.Consent\x12/\n\x0b\x63reate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04\x65tag\x18\t \x01(\t\x12\x30\n\x0copt_out_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0bundo_levels\x18\x0c \x01(\r\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\'\n\x11GetSpeakerRequest\x12\x12\n\nspeaker_id\x18\x01 \x01(\t\"8\n\x12GetSpeakerResponse\x12\"\n\x07speaker\x18\x01 \x01(\x0b\x32\x11.sayso.v1.Speaker\"<\n\x13ListSpeakersRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\"T\n\x14ListSpeakersResponse\x12#\n\x08speakers\x18\x01 \x03(\x0b\x32\x11.sayso.v1.Speaker\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x82\x01\n\x14UpdateSpeakerRequest\x12\"\n\x07speaker\x18\x01 \x01(\x0b\x32\x11.sayso.v1.Speaker\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\x12\x15\n\rallow_missing\x18\x03 \x01(\x08\";\n\x15UpdateSpeakerResponse\x12\"\n\x07speaker\x18\x01 \x01(\x0b\x32\x11.sayso.v1.Speaker\"8\n\x14\x44\x65leteSpeakerRequest\x12\x12\n\nspeaker_id\x18\x01 \x01(\t\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\"\x17\n\x15\x44\x65leteSpeakerResponse\"9\n\x15UndoEnrollmentRequest\x12\x12\n\nspeaker_id\x18\x01 \x01(\t\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\"<\n\x16UndoEnrollmentResponse\x12\"\n\x07speaker\x18\x01 \x01(\x0b\x32\x11.sayso.v1.Speaker\"<\n\x18\x43onfirmEnrollmentRequest\x12\x12\n\nspeaker_id\x18\x01 \x01(\t\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\"?\n\x19\x43onfirmEnrollmentResponse\x12\"\n\x07speaker\x18\x01 \x01(\x0b\x32\x11.sayso.v1.Speaker\"\x15\n\x13GetMigrationRequest\"\x84\x01\n\x14GetMigrationResponse\x12\x10\n\x08model_id\x18\x01 \x01(\t\x12\x19\n\x11previous_model_id\x18\x02 \x01(\t\x12\r\n\x05moved\x18\x03 \x01(\x04\x12\x0f\n\x07waiting\x18\x04 \x01(\x04\x12\r\n\x05\x62\x65gun\x18\x05 \x01(\x04\x12\x10\n\x08stranded\x18\x06 \x01(\x04*\xbb\x01\n\x0cSpeakerState\x12\x1d\n\x19SPEAKER_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15SPEAKER_STATE_PENDING\x10\x01\x12\x1a\n\x16SPEAKER_STATE_ENROLLED\x10\x02\x12\x19\n\x15SPEAKER_STATE_EXPIRED\x10\x03\x12\x1b\n\x17SPEAKER_STATE_OPTED_OUT\x10\x04\x12\x1d\n\x19SPEAKER_STATE_UNCONFIRMED\x10\x05\x32\xce\x04\n\x0eSpeakerService\x12G\n\nGetSpeaker\x12\x1b.sayso.v1.GetSpeakerRequest\x1a\x1c.sayso.v1.GetSpeakerResponse\x12M\n\x0cListSpeakers\x12\x1d.sayso.v1.ListSpeakersRequest\x1a\x1e.sayso.v1.ListSpeakersResponse\x12P\n\rUpdateSpeaker\x12\x1e.sayso.v1.UpdateSpeakerRequest\x1a\x1f.sayso.v1.UpdateSpeakerResponse\x12P\n\rDeleteSpeaker\x12\x1e.sayso.v1.DeleteSpeakerRequest\x1a\x1f.sayso.v1.DeleteSpeakerResponse\x12S\n\x0eUndoEnrollment\x12\x1f.sayso.v1.UndoEnrollmentRequest\x1a .sayso.v1.UndoEnrollmentResponse\x12\\\n\x11\x43onfirmEnrollment\x12\".sayso.v1.ConfirmEnrollmentRequest\x1a#.sayso.v1.ConfirmEnrollmentResponse\x12M\n\x0cGetMigration\x12\x1d.sayso.v1.GetMigrationRequest\x1a\x1e.sayso.v1.GetMigrationResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16sayso/v1/speaker.proto\x12\x08sayso.v1\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"F\n\x07\x43onsent\x12\x11\n\treference\x18\x01 \x01(\t\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xab\x01\n\x11VoiceprintSummary\x12\x10\n\x08model_id\x18\x01 \x01(\t\x12\x0f\n\x07vectors\x18\x02 \x01(\r\x12\x14\n\x0cnet_speech_s\x18\x03 \x01(\x01\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08use_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"C\n\x12\x45nrollmentProgress\x12\x14\n\x0cnet_speech_s\x18\x01 \x01(\x01\x12\x17\n\x0fspeech_needed_s\x18\x02 \x01(\x01\"\x96\x04\n\x07Speaker\x12\x12\n\nspeaker_id\x18\x01 \x01(\t\x12%\n\x05state\x18\x02 \x01(\x0e\x32\x16.sayso.v1.SpeakerState\x12.\n\x08progress\x18\x03 \x01(\x0b\x32\x1c.sayso.v1.EnrollmentProgress\x12\x30\n\x0bvoiceprints\x18\x04 \x03(\x0b\x32\x1b.sayso.v1.VoiceprintSummary\x12\x31\n\x08metadata\x18\x05 \x03(\x0b\x32\x1f.sayso.v1.Speaker.MetadataEntry\x12\"\n\x07\x63onsent\x18\x06 \x01(\x0b\x32\x11.sayso.v1.Consent\x12/\n\x0b\x63reate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04\x65tag\x18\t \x01(\t\x12\x30\n\x0copt_out_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0bundo_levels\x18\x0c \x01(\r\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\'\n\x11GetSpeakerRequest\x12\x12\n\nspeaker_id\x18\x01 \x01(\t\"8\n\x12GetSpeakerResponse\x12\"\n\x07speaker\x18\x01 \x01(\x0b\x32\x11.sayso.v1.Speaker\"<\n\x13ListSpeakersRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\"T\n\x14ListSpeakersResponse\x12#\n\x08speakers\x18\x01 \x03(\x0b\x32\x11.sayso.v1.Speaker\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x82\x01\n\x14UpdateSpeakerRequest\x12\"\n\x07speaker\x18\x01 \x01(\x0b\x32\x11.sayso.v1.Speaker\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\x12\x15\n\rallow_missing\x18\x03 \x01(\x08\";\n\x15UpdateSpeakerResponse\x12\"\n\x07speaker\x18\x01 \x01(\x0b\x32\x11.sayso.v1.Speaker\"8\n\x14\x44\x65leteSpeakerRequest\x12\x12\n\nspeaker_id\x18\x01 \x01(\t\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\"C\n\x15\x44\x65leteSpeakerResponse\x12*\n\x07receipt\x18\x01 \x01(\x0b\x32\x19.sayso.v1.DeletionReceipt\"b\n\x0f\x44\x65letionReceipt\x12(\n\x04time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07subject\x18\x02 \x01(\t\x12\x14\n\x0c\x61udit_digest\x18\x03 \x01(\t\"9\n\x15UndoEnrollmentRequest\x12\x12\n\nspeaker_id\x18\x01 \x01(\t\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\"<\n\x16UndoEnrollmentResponse\x12\"\n\x07speaker\x18\x01 \x01(\x0b\x32\x11.sayso.v1.Speaker\"<\n\x18\x43onfirmEnrollmentRequest\x12\x12\n\nspeaker_id\x18\x01 \x01(\t\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\"?\n\x19\x43onfirmEnrollmentResponse\x12\"\n\x07speaker\x18\x01 \x01(\x0b\x32\x11.sayso.v1.Speaker\"\x15\n\x13GetMigrationRequest\"\x84\x01\n\x14GetMigrationResponse\x12\x10\n\x08model_id\x18\x01 \x01(\t\x12\x19\n\x11previous_model_id\x18\x02 \x01(\t\x12\r\n\x05moved\x18\x03 \x01(\x04\x12\x0f\n\x07waiting\x18\x04 \x01(\x04\x12\r\n\x05\x62\x65gun\x18\x05 \x01(\x04\x12\x10\n\x08stranded\x18\x06 \x01(\x04\"*\n\x14\x45xportSpeakerRequest\x12\x12\n\nspeaker_id\x18\x01 \x01(\t\"\xe7\x01\n\x15\x45xportSpeakerResponse\x12\"\n\x07speaker\x18\x01 \x01(\x0b\x32\x11.sayso.v1.Speaker\x12\x31\n\x0bvoiceprints\x18\x02 \x03(\x0b\x32\x1c.sayso.v1.ExportedVoiceprint\x12*\n\x07history\x18\x03 \x03(\x0b\x32\x19.sayso.v1.ExportedVersion\x12\x0e\n\x06groups\x18\x04 \x03(\t\x12;\n\x14\x66\x61iled_verifications\x18\x05 \x01(\x0b\x32\x1d.sayso.v1.FailedVerifications\"r\n\x13\x46\x61iledVerifications\x12)\n\x05times\x18\x01 \x03(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0clocked_until\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xb0\x01\n\x12\x45xportedVoiceprint\x12\x10\n\x08model_id\x18\x01 \x01(\t\x12)\n\x07vectors\x18\x02 \x03(\x0b\x32\x18.sayso.v1.ExportedVector\x12/\n\x0b\x63reate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08use_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"6\n\x0e\x45xportedVector\x12\x0e\n\x06values\x18\x01 \x03(\x02\x12\x14\n\x0cnet_speech_s\x18\x02 \x01(\x01\"\x9c\x01\n\x0f\x45xportedVersion\x12%\n\x05state\x18\x01 \x01(\x0e\x32\x16.sayso.v1.SpeakerState\x12\x31\n\x0bvoiceprints\x18\x02 \x03(\x0b\x32\x1c.sayso.v1.ExportedVoiceprint\x12/\n\x0b\x65nroll_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"*\n\x14UnlockSpeakerRequest\x12\x12\n\nspeaker_id\x18\x01 \x01(\t\"\x17\n\x15UnlockSpeakerResponse*\xbb\x01\n\x0cSpeakerState\x12\x1d\n\x19SPEAKER_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15SPEAKER_STATE_PENDING\x10\x01\x12\x1a\n\x16SPEAKER_STATE_ENROLLED\x10\x02\x12\x19\n\x15SPEAKER_STATE_EXPIRED\x10\x03\x12\x1b\n\x17SPEAKER_STATE_OPTED_OUT\x10\x04\x12\x1d\n\x19SPEAKER_STATE_UNCONFIRMED\x10\x05\x32\xf2\x05\n\x0eSpeakerService\x12G\n\nGetSpeaker\x12\x1b.sayso.v1.GetSpeakerRequest\x1a\x1c.sayso.v1.GetSpeakerResponse\x12M\n\x0cListSpeakers\x12\x1d.sayso.v1.ListSpeakersRequest\x1a\x1e.sayso.v1.ListSpeakersResponse\x12P\n\rUpdateSpeaker\x12\x1e.sayso.v1.UpdateSpeakerRequest\x1a\x1f.sayso.v1.UpdateSpeakerResponse\x12P\n\rDeleteSpeaker\x12\x1e.sayso.v1.DeleteSpeakerRequest\x1a\x1f.sayso.v1.DeleteSpeakerResponse\x12S\n\x0eUndoEnrollment\x12\x1f.sayso.v1.UndoEnrollmentRequest\x1a .sayso.v1.UndoEnrollmentResponse\x12\\\n\x11\x43onfirmEnrollment\x12\".sayso.v1.ConfirmEnrollmentRequest\x1a#.sayso.v1.ConfirmEnrollmentResponse\x12M\n\x0cGetMigration\x12\x1d.sayso.v1.GetMigrationRequest\x1a\x1e.sayso.v1.GetMigrationResponse\x12P\n\rExportSpeaker\x12\x1e.sayso.v1.ExportSpeakerRequest\x1a\x1f.sayso.v1.ExportSpeakerResponse\x12P\n\rUnlockSpeaker\x12\x1e.sayso.v1.UnlockSpeakerRequest\x1a\x1f.sayso.v1.UnlockSpeakerResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,8 +35,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_SPEAKER_METADATAENTRY']._loaded_options = None
   _globals['_SPEAKER_METADATAENTRY']._serialized_options = b'8\001'
-  _globals['_SPEAKERSTATE']._serialized_start=1886
-  _globals['_SPEAKERSTATE']._serialized_end=2073
+  _globals['_SPEAKERSTATE']._serialized_start=2887
+  _globals['_SPEAKERSTATE']._serialized_end=3074
   _globals['_CONSENT']._serialized_start=103
   _globals['_CONSENT']._serialized_end=173
   _globals['_VOICEPRINTSUMMARY']._serialized_start=176
@@ -62,19 +62,37 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DELETESPEAKERREQUEST']._serialized_start=1396
   _globals['_DELETESPEAKERREQUEST']._serialized_end=1452
   _globals['_DELETESPEAKERRESPONSE']._serialized_start=1454
-  _globals['_DELETESPEAKERRESPONSE']._serialized_end=1477
-  _globals['_UNDOENROLLMENTREQUEST']._serialized_start=1479
-  _globals['_UNDOENROLLMENTREQUEST']._serialized_end=1536
-  _globals['_UNDOENROLLMENTRESPONSE']._serialized_start=1538
-  _globals['_UNDOENROLLMENTRESPONSE']._serialized_end=1598
-  _globals['_CONFIRMENROLLMENTREQUEST']._serialized_start=1600
-  _globals['_CONFIRMENROLLMENTREQUEST']._serialized_end=1660
-  _globals['_CONFIRMENROLLMENTRESPONSE']._serialized_start=1662
-  _globals['_CONFIRMENROLLMENTRESPONSE']._serialized_end=1725
-  _globals['_GETMIGRATIONREQUEST']._serialized_start=1727
-  _globals['_GETMIGRATIONREQUEST']._serialized_end=1748
-  _globals['_GETMIGRATIONRESPONSE']._serialized_start=1751
-  _globals['_GETMIGRATIONRESPONSE']._serialized_end=1883
-  _globals['_SPEAKERSERVICE']._serialized_start=2076
-  _globals['_SPEAKERSERVICE']._serialized_end=2666
+  _globals['_DELETESPEAKERRESPONSE']._serialized_end=1521
+  _globals['_DELETIONRECEIPT']._serialized_start=1523
+  _globals['_DELETIONRECEIPT']._serialized_end=1621
+  _globals['_UNDOENROLLMENTREQUEST']._serialized_start=1623
+  _globals['_UNDOENROLLMENTREQUEST']._serialized_end=1680
+  _globals['_UNDOENROLLMENTRESPONSE']._serialized_start=1682
+  _globals['_UNDOENROLLMENTRESPONSE']._serialized_end=1742
+  _globals['_CONFIRMENROLLMENTREQUEST']._serialized_start=1744
+  _globals['_CONFIRMENROLLMENTREQUEST']._serialized_end=1804
+  _globals['_CONFIRMENROLLMENTRESPONSE']._serialized_start=1806
+  _globals['_CONFIRMENROLLMENTRESPONSE']._serialized_end=1869
+  _globals['_GETMIGRATIONREQUEST']._serialized_start=1871
+  _globals['_GETMIGRATIONREQUEST']._serialized_end=1892
+  _globals['_GETMIGRATIONRESPONSE']._serialized_start=1895
+  _globals['_GETMIGRATIONRESPONSE']._serialized_end=2027
+  _globals['_EXPORTSPEAKERREQUEST']._serialized_start=2029
+  _globals['_EXPORTSPEAKERREQUEST']._serialized_end=2071
+  _globals['_EXPORTSPEAKERRESPONSE']._serialized_start=2074
+  _globals['_EXPORTSPEAKERRESPONSE']._serialized_end=2305
+  _globals['_FAILEDVERIFICATIONS']._serialized_start=2307
+  _globals['_FAILEDVERIFICATIONS']._serialized_end=2421
+  _globals['_EXPORTEDVOICEPRINT']._serialized_start=2424
+  _globals['_EXPORTEDVOICEPRINT']._serialized_end=2600
+  _globals['_EXPORTEDVECTOR']._serialized_start=2602
+  _globals['_EXPORTEDVECTOR']._serialized_end=2656
+  _globals['_EXPORTEDVERSION']._serialized_start=2659
+  _globals['_EXPORTEDVERSION']._serialized_end=2815
+  _globals['_UNLOCKSPEAKERREQUEST']._serialized_start=2817
+  _globals['_UNLOCKSPEAKERREQUEST']._serialized_end=2859
+  _globals['_UNLOCKSPEAKERRESPONSE']._serialized_start=2861
+  _globals['_UNLOCKSPEAKERRESPONSE']._serialized_end=2884
+  _globals['_SPEAKERSERVICE']._serialized_start=3077
+  _globals['_SPEAKERSERVICE']._serialized_end=3831
 # @@protoc_insertion_point(module_scope)

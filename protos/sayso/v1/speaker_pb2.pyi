@@ -406,16 +406,53 @@ Global___DeleteSpeakerRequest: _TypeAlias = DeleteSpeakerRequest  # noqa: Y015
 class DeleteSpeakerResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
+    RECEIPT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def receipt(self) -> Global___DeletionReceipt: ...
     def __init__(
         self,
+        *,
+        receipt: Global___DeletionReceipt | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["receipt", b"receipt"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["receipt", b"receipt"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DeleteSpeakerResponse: _TypeAlias = DeleteSpeakerResponse  # noqa: Y015
+
+@_typing.final
+class DeletionReceipt(_message.Message):
+    """Where the audit trail tells of an erasure, so that it can be proved later."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TIME_FIELD_NUMBER: _builtins.int
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    AUDIT_DIGEST_FIELD_NUMBER: _builtins.int
+    subject: _builtins.str
+    """What stands for the speaker in the audit trail: an HMAC-SHA256 of its id, in hexadecimal. Empty
+    where the server keeps no audit trail.
+    """
+    audit_digest: _builtins.str
+    """SHA-256 of the entry in the audit trail, in hexadecimal. Empty where the server keeps none."""
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp: ...
+    def __init__(
+        self,
+        *,
+        time: _timestamp_pb2.Timestamp | None = ...,
+        subject: _builtins.str = ...,
+        audit_digest: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audit_digest", b"audit_digest", "subject", b"subject", "time", b"time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeletionReceipt: _TypeAlias = DeletionReceipt  # noqa: Y015
 
 @_typing.final
 class UndoEnrollmentRequest(_message.Message):
@@ -561,3 +598,214 @@ class GetMigrationResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetMigrationResponse: _TypeAlias = GetMigrationResponse  # noqa: Y015
+
+@_typing.final
+class ExportSpeakerRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SPEAKER_ID_FIELD_NUMBER: _builtins.int
+    speaker_id: _builtins.str
+    def __init__(
+        self,
+        *,
+        speaker_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["speaker_id", b"speaker_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExportSpeakerRequest: _TypeAlias = ExportSpeakerRequest  # noqa: Y015
+
+@_typing.final
+class ExportSpeakerResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SPEAKER_FIELD_NUMBER: _builtins.int
+    VOICEPRINTS_FIELD_NUMBER: _builtins.int
+    HISTORY_FIELD_NUMBER: _builtins.int
+    GROUPS_FIELD_NUMBER: _builtins.int
+    FAILED_VERIFICATIONS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def speaker(self) -> Global___Speaker: ...
+    @_builtins.property
+    def voiceprints(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExportedVoiceprint]: ...
+    @_builtins.property
+    def history(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExportedVersion]:
+        """Earlier voices, kept so that enrolments can be taken back, the oldest first."""
+
+    @_builtins.property
+    def groups(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Names of the groups that the speaker is in."""
+
+    @_builtins.property
+    def failed_verifications(self) -> Global___FailedVerifications: ...
+    def __init__(
+        self,
+        *,
+        speaker: Global___Speaker | None = ...,
+        voiceprints: _abc.Iterable[Global___ExportedVoiceprint] | None = ...,
+        history: _abc.Iterable[Global___ExportedVersion] | None = ...,
+        groups: _abc.Iterable[_builtins.str] | None = ...,
+        failed_verifications: Global___FailedVerifications | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["failed_verifications", b"failed_verifications", "speaker", b"speaker"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["failed_verifications", b"failed_verifications", "groups", b"groups", "history", b"history", "speaker", b"speaker", "voiceprints", b"voiceprints"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExportSpeakerResponse: _TypeAlias = ExportSpeakerResponse  # noqa: Y015
+
+@_typing.final
+class FailedVerifications(_message.Message):
+    """What is remembered of failed verifications, and whether they have locked the speaker."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TIMES_FIELD_NUMBER: _builtins.int
+    LOCKED_UNTIL_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def times(self) -> _containers.RepeatedCompositeFieldContainer[_timestamp_pb2.Timestamp]:
+        """Those that count towards a lock."""
+
+    @_builtins.property
+    def locked_until(self) -> _timestamp_pb2.Timestamp:
+        """Until when verification is or was locked; absent where it was not."""
+
+    def __init__(
+        self,
+        *,
+        times: _abc.Iterable[_timestamp_pb2.Timestamp] | None = ...,
+        locked_until: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["locked_until", b"locked_until"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["locked_until", b"locked_until", "times", b"times"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FailedVerifications: _TypeAlias = FailedVerifications  # noqa: Y015
+
+@_typing.final
+class ExportedVoiceprint(_message.Message):
+    """A voiceprint as it is kept."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_ID_FIELD_NUMBER: _builtins.int
+    VECTORS_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    USE_TIME_FIELD_NUMBER: _builtins.int
+    model_id: _builtins.str
+    @_builtins.property
+    def vectors(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExportedVector]: ...
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def use_time(self) -> _timestamp_pb2.Timestamp: ...
+    def __init__(
+        self,
+        *,
+        model_id: _builtins.str = ...,
+        vectors: _abc.Iterable[Global___ExportedVector] | None = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+        use_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "use_time", b"use_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "model_id", b"model_id", "use_time", b"use_time", "vectors", b"vectors"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExportedVoiceprint: _TypeAlias = ExportedVoiceprint  # noqa: Y015
+
+@_typing.final
+class ExportedVector(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VALUES_FIELD_NUMBER: _builtins.int
+    NET_SPEECH_S_FIELD_NUMBER: _builtins.int
+    net_speech_s: _builtins.float
+    """Seconds of net speech behind it."""
+    @_builtins.property
+    def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """L2-normalised, in the space of the voiceprint's model."""
+
+    def __init__(
+        self,
+        *,
+        values: _abc.Iterable[_builtins.float] | None = ...,
+        net_speech_s: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["net_speech_s", b"net_speech_s", "values", b"values"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExportedVector: _TypeAlias = ExportedVector  # noqa: Y015
+
+@_typing.final
+class ExportedVersion(_message.Message):
+    """The voice that an enrolment changed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATE_FIELD_NUMBER: _builtins.int
+    VOICEPRINTS_FIELD_NUMBER: _builtins.int
+    ENROLL_TIME_FIELD_NUMBER: _builtins.int
+    state: Global___SpeakerState.ValueType
+    @_builtins.property
+    def voiceprints(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExportedVoiceprint]: ...
+    @_builtins.property
+    def enroll_time(self) -> _timestamp_pb2.Timestamp: ...
+    def __init__(
+        self,
+        *,
+        state: Global___SpeakerState.ValueType = ...,
+        voiceprints: _abc.Iterable[Global___ExportedVoiceprint] | None = ...,
+        enroll_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["enroll_time", b"enroll_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["enroll_time", b"enroll_time", "state", b"state", "voiceprints", b"voiceprints"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExportedVersion: _TypeAlias = ExportedVersion  # noqa: Y015
+
+@_typing.final
+class UnlockSpeakerRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SPEAKER_ID_FIELD_NUMBER: _builtins.int
+    speaker_id: _builtins.str
+    def __init__(
+        self,
+        *,
+        speaker_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["speaker_id", b"speaker_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnlockSpeakerRequest: _TypeAlias = UnlockSpeakerRequest  # noqa: Y015
+
+@_typing.final
+class UnlockSpeakerResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnlockSpeakerResponse: _TypeAlias = UnlockSpeakerResponse  # noqa: Y015

@@ -71,6 +71,16 @@ class SpeakerServiceStub:
                 request_serializer=sayso_dot_v1_dot_speaker__pb2.GetMigrationRequest.SerializeToString,
                 response_deserializer=sayso_dot_v1_dot_speaker__pb2.GetMigrationResponse.FromString,
                 _registered_method=True)
+        self.ExportSpeaker = channel.unary_unary(
+                '/sayso.v1.SpeakerService/ExportSpeaker',
+                request_serializer=sayso_dot_v1_dot_speaker__pb2.ExportSpeakerRequest.SerializeToString,
+                response_deserializer=sayso_dot_v1_dot_speaker__pb2.ExportSpeakerResponse.FromString,
+                _registered_method=True)
+        self.UnlockSpeaker = channel.unary_unary(
+                '/sayso.v1.SpeakerService/UnlockSpeaker',
+                request_serializer=sayso_dot_v1_dot_speaker__pb2.UnlockSpeakerRequest.SerializeToString,
+                response_deserializer=sayso_dot_v1_dot_speaker__pb2.UnlockSpeakerResponse.FromString,
+                _registered_method=True)
 
 
 class SpeakerServiceServicer:
@@ -100,7 +110,8 @@ class SpeakerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DeleteSpeaker(self, request, context):
-        """Erases a speaker and its voiceprints at once. NOT_FOUND when there is none.
+        """Erases a speaker and its voiceprints at once, and proves it with a receipt. NOT_FOUND when there is
+        none.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -126,6 +137,22 @@ class SpeakerServiceServicer:
     def GetMigration(self, request, context):
         """Says how far the speakers have moved from the previous model's voiceprints to those of the
         current one. Reads every speaker, so takes as long as listing them all.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExportSpeaker(self, request, context):
+        """Everything that is held of one speaker, vectors and group memberships included: the answer to a
+        subject's access request. NOT_FOUND when there is none.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UnlockSpeaker(self, request, context):
+        """Lifts the lock that failed verifications have put on a speaker. Does nothing to one that is not
+        locked, known or not.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -168,6 +195,16 @@ def add_SpeakerServiceServicer_to_server(servicer, server):
                     servicer.GetMigration,
                     request_deserializer=sayso_dot_v1_dot_speaker__pb2.GetMigrationRequest.FromString,
                     response_serializer=sayso_dot_v1_dot_speaker__pb2.GetMigrationResponse.SerializeToString,
+            ),
+            'ExportSpeaker': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExportSpeaker,
+                    request_deserializer=sayso_dot_v1_dot_speaker__pb2.ExportSpeakerRequest.FromString,
+                    response_serializer=sayso_dot_v1_dot_speaker__pb2.ExportSpeakerResponse.SerializeToString,
+            ),
+            'UnlockSpeaker': grpc.unary_unary_rpc_method_handler(
+                    servicer.UnlockSpeaker,
+                    request_deserializer=sayso_dot_v1_dot_speaker__pb2.UnlockSpeakerRequest.FromString,
+                    response_serializer=sayso_dot_v1_dot_speaker__pb2.UnlockSpeakerResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -361,6 +398,60 @@ class SpeakerService:
             '/sayso.v1.SpeakerService/GetMigration',
             sayso_dot_v1_dot_speaker__pb2.GetMigrationRequest.SerializeToString,
             sayso_dot_v1_dot_speaker__pb2.GetMigrationResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExportSpeaker(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sayso.v1.SpeakerService/ExportSpeaker',
+            sayso_dot_v1_dot_speaker__pb2.ExportSpeakerRequest.SerializeToString,
+            sayso_dot_v1_dot_speaker__pb2.ExportSpeakerResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UnlockSpeaker(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sayso.v1.SpeakerService/UnlockSpeaker',
+            sayso_dot_v1_dot_speaker__pb2.UnlockSpeakerRequest.SerializeToString,
+            sayso_dot_v1_dot_speaker__pb2.UnlockSpeakerResponse.FromString,
             options,
             channel_credentials,
             insecure,

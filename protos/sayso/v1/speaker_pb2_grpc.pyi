@@ -42,7 +42,9 @@ class SpeakerServiceStub:
     UpdateSpeaker: _grpc.UnaryUnaryMultiCallable[_speaker_pb2.UpdateSpeakerRequest, _speaker_pb2.UpdateSpeakerResponse]
     """Changes metadata, consent or opt-out, as the field mask says."""
     DeleteSpeaker: _grpc.UnaryUnaryMultiCallable[_speaker_pb2.DeleteSpeakerRequest, _speaker_pb2.DeleteSpeakerResponse]
-    """Erases a speaker and its voiceprints at once. NOT_FOUND when there is none."""
+    """Erases a speaker and its voiceprints at once, and proves it with a receipt. NOT_FOUND when there is
+    none.
+    """
     UndoEnrollment: _grpc.UnaryUnaryMultiCallable[_speaker_pb2.UndoEnrollmentRequest, _speaker_pb2.UndoEnrollmentResponse]
     """Takes back the latest enrolment, or what was adapted since; the three latest can be. After the
     first one a PENDING speaker without a voice is left. Metadata and consent stay as they are.
@@ -55,6 +57,14 @@ class SpeakerServiceStub:
     GetMigration: _grpc.UnaryUnaryMultiCallable[_speaker_pb2.GetMigrationRequest, _speaker_pb2.GetMigrationResponse]
     """Says how far the speakers have moved from the previous model's voiceprints to those of the
     current one. Reads every speaker, so takes as long as listing them all.
+    """
+    ExportSpeaker: _grpc.UnaryUnaryMultiCallable[_speaker_pb2.ExportSpeakerRequest, _speaker_pb2.ExportSpeakerResponse]
+    """Everything that is held of one speaker, vectors and group memberships included: the answer to a
+    subject's access request. NOT_FOUND when there is none.
+    """
+    UnlockSpeaker: _grpc.UnaryUnaryMultiCallable[_speaker_pb2.UnlockSpeakerRequest, _speaker_pb2.UnlockSpeakerResponse]
+    """Lifts the lock that failed verifications have put on a speaker. Does nothing to one that is not
+    locked, known or not.
     """
 
 @_typing.type_check_only
@@ -71,7 +81,9 @@ class SpeakerServiceAsyncStub(SpeakerServiceStub):
     UpdateSpeaker: _aio.UnaryUnaryMultiCallable[_speaker_pb2.UpdateSpeakerRequest, _speaker_pb2.UpdateSpeakerResponse]  # type: ignore[assignment]
     """Changes metadata, consent or opt-out, as the field mask says."""
     DeleteSpeaker: _aio.UnaryUnaryMultiCallable[_speaker_pb2.DeleteSpeakerRequest, _speaker_pb2.DeleteSpeakerResponse]  # type: ignore[assignment]
-    """Erases a speaker and its voiceprints at once. NOT_FOUND when there is none."""
+    """Erases a speaker and its voiceprints at once, and proves it with a receipt. NOT_FOUND when there is
+    none.
+    """
     UndoEnrollment: _aio.UnaryUnaryMultiCallable[_speaker_pb2.UndoEnrollmentRequest, _speaker_pb2.UndoEnrollmentResponse]  # type: ignore[assignment]
     """Takes back the latest enrolment, or what was adapted since; the three latest can be. After the
     first one a PENDING speaker without a voice is left. Metadata and consent stay as they are.
@@ -84,6 +96,14 @@ class SpeakerServiceAsyncStub(SpeakerServiceStub):
     GetMigration: _aio.UnaryUnaryMultiCallable[_speaker_pb2.GetMigrationRequest, _speaker_pb2.GetMigrationResponse]  # type: ignore[assignment]
     """Says how far the speakers have moved from the previous model's voiceprints to those of the
     current one. Reads every speaker, so takes as long as listing them all.
+    """
+    ExportSpeaker: _aio.UnaryUnaryMultiCallable[_speaker_pb2.ExportSpeakerRequest, _speaker_pb2.ExportSpeakerResponse]  # type: ignore[assignment]
+    """Everything that is held of one speaker, vectors and group memberships included: the answer to a
+    subject's access request. NOT_FOUND when there is none.
+    """
+    UnlockSpeaker: _aio.UnaryUnaryMultiCallable[_speaker_pb2.UnlockSpeakerRequest, _speaker_pb2.UnlockSpeakerResponse]  # type: ignore[assignment]
+    """Lifts the lock that failed verifications have put on a speaker. Does nothing to one that is not
+    locked, known or not.
     """
 
 class SpeakerServiceServicer:
@@ -117,7 +137,9 @@ class SpeakerServiceServicer:
         request: _speaker_pb2.DeleteSpeakerRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_speaker_pb2.DeleteSpeakerResponse, _abc.Awaitable[_speaker_pb2.DeleteSpeakerResponse]]:
-        """Erases a speaker and its voiceprints at once. NOT_FOUND when there is none."""
+        """Erases a speaker and its voiceprints at once, and proves it with a receipt. NOT_FOUND when there is
+        none.
+        """
 
     def UndoEnrollment(
         self,
@@ -145,6 +167,24 @@ class SpeakerServiceServicer:
     ) -> _typing.Union[_speaker_pb2.GetMigrationResponse, _abc.Awaitable[_speaker_pb2.GetMigrationResponse]]:
         """Says how far the speakers have moved from the previous model's voiceprints to those of the
         current one. Reads every speaker, so takes as long as listing them all.
+        """
+
+    def ExportSpeaker(
+        self,
+        request: _speaker_pb2.ExportSpeakerRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_speaker_pb2.ExportSpeakerResponse, _abc.Awaitable[_speaker_pb2.ExportSpeakerResponse]]:
+        """Everything that is held of one speaker, vectors and group memberships included: the answer to a
+        subject's access request. NOT_FOUND when there is none.
+        """
+
+    def UnlockSpeaker(
+        self,
+        request: _speaker_pb2.UnlockSpeakerRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_speaker_pb2.UnlockSpeakerResponse, _abc.Awaitable[_speaker_pb2.UnlockSpeakerResponse]]:
+        """Lifts the lock that failed verifications have put on a speaker. Does nothing to one that is not
+        locked, known or not.
         """
 
 def add_SpeakerServiceServicer_to_server(servicer: SpeakerServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

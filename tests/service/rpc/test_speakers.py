@@ -1,7 +1,7 @@
 """`SpeakerService` on a real store, without a network."""
 
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +10,18 @@ import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
 from sayso.v1 import speaker_pb2 as pb
 
+from service.audit import Auditor, Origin
 from service.contract import Contract
 from service.decision import Demands
 from service.embedder import Utterance
 from service.enrolment import Enroller, EnrolmentRequest, Rules
 from service.errors import Aborted, FailedPrecondition, InvalidArgument, NotFound
+from service.identity import ANYONE, calling
+from service.limits import Allowance, TenantLimits
+from service.lockout import Lockout
 from service.quality import Quality
-from service.rpc.requests import TENANT
 from service.rpc.speakers import SpeakerRpc
-from service.store import Store, open_store
+from service.store import LockRule, Store, open_store
 from service.store.lifecycle import Retention
 
 DAY_S = 86_400.0
@@ -31,6 +34,12 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
+
+
+@pytest.fixture(autouse=True)
+def caller() -> Iterator[None]:
+    with calling(ANYONE):
+        yield
 
 
 @pytest.fixture
@@ -64,13 +73,20 @@ def enroller(store: Store, retention: Retention) -> Enroller:
 
 @pytest.fixture
 def rpc(store: Store, enroller: Enroller, retention: Retention) -> SpeakerRpc:
-    return SpeakerRpc(store=store, enroller=enroller, retention=retention)
+    return SpeakerRpc(
+        store=store,
+        enroller=enroller,
+        retention=retention,
+        lockout=Lockout(store.failures, LockRule(0, 0.0, 0.0, 0.0)),
+        auditor=Auditor(None, origin=lambda: Origin("default", "none")),
+        allowed=TenantLimits(Allowance()),
+    )
 
 
 async def enrol(enroller: Enroller, speech_s: float = 6.0) -> None:
     quality = Quality(speech_s, speech_s, snr_db=None, clipping=0.0, peak_dbfs=-3.0)
     heard = Utterance(np.array([1, 0], np.float32), quality, windows=1)
-    await enroller.add(EnrolmentRequest(TENANT, "alice"), heard)
+    await enroller.add(EnrolmentRequest(ANYONE.tenant, "alice"), heard)
 
 
 async def get(rpc: SpeakerRpc) -> pb.Speaker:

@@ -1,6 +1,8 @@
 """Stores of every kind, each on a real server or a real file."""
 
 import contextlib
+import shutil
+import subprocess
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -61,6 +63,30 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[RedisServ
 def _knows_all_slots(node: RedisServer) -> bool:
     info = node.command("CLUSTER", "INFO")
     return b"cluster_state:ok" in info and b"cluster_slots_ok:16384" in info
+
+
+@pytest.fixture
+def tls_server(tmp_path: Path) -> Iterator[tuple[str, str]]:
+    """The address of a server that speaks TLS only, and the certificate to trust."""
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is not on PATH")
+    key, certificate = str(tmp_path / "key.pem"), str(tmp_path / "certificate.pem")
+    subprocess.run(
+        [
+            *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"),
+            *("-nodes", "-keyout", key, "-out", certificate, "-days", "2", "-subj", "/CN=sayso"),
+            *("-addext", "subjectAltName=IP:127.0.0.1"),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    port = free_port()
+    options = (
+        *("--tls-port", str(port), "--tls-cert-file", certificate, "--tls-key-file", key),
+        *("--tls-ca-cert-file", certificate, "--tls-auth-clients", "no", "--save", ""),
+    )
+    with RedisServer(tmp_path, *options):
+        yield f"rediss://127.0.0.1:{port}", certificate
 
 
 @pytest.fixture(params=["sqlite", "redis", "sentinel", "cluster"])

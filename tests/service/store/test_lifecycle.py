@@ -1,8 +1,9 @@
 """Steps from record to record, and what time does; the clock is the test's."""
 
 import asyncio
+import contextlib
 import math
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 
 import numpy as np
@@ -239,3 +240,23 @@ async def test_expired_voices_are_erased_and_no_others(
     }
     erased = next(speaker for speaker in page.speakers if speaker.speaker_id == "old")
     assert (erased.voiceprints, erased.history) == ({}, ())
+
+
+async def test_each_erasure_happens_inside_what_is_put_around_it(
+    store: Store, make_speaker: MakeSpeaker
+) -> None:
+    tenant, seen = make_speaker().tenant, []
+
+    @contextlib.asynccontextmanager
+    async def around(speaker_id: str) -> AsyncIterator[None]:
+        seen.append(await state_of(speaker_id))
+        yield
+        seen.append(await state_of(speaker_id))
+
+    async def state_of(speaker_id: str) -> SpeakerState | None:
+        found = await store.get(tenant, speaker_id)
+        return found and found.state
+
+    await store.put(with_voice(make_speaker("old"), 1, now=MADE_AT), expected_etag=None)
+    assert await erase_expired(store, tenant, retention(100), around=around) == 1
+    assert seen == [SpeakerState.ENROLLED, SpeakerState.EXPIRED]

@@ -1,14 +1,12 @@
 """What is Redis' own: going away and coming back, retries, persistence, other ways to reach it."""
 
 import asyncio
-import shutil
-import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from redis_server import RedisServer, free_port
+from redis_server import RedisServer
 
 from service.errors import StoreError, Unavailable
 from service.store import Speaker, Store, open_store
@@ -264,30 +262,6 @@ async def test_password_and_access_list(server: RedisServer, make_speaker: MakeS
     async with open_store(f"redis://say%3Aso:wrong@127.0.0.1:{server.port}/3") as store:
         with pytest.raises(Unavailable, match="Authentication"):
             await store.ping()
-
-
-@pytest.fixture
-def tls_server(tmp_path: Path) -> Iterator[tuple[str, str]]:
-    """The address of a server that speaks TLS only, and the certificate to trust."""
-    if shutil.which("openssl") is None:
-        pytest.skip("openssl is not on PATH")
-    key, certificate = str(tmp_path / "key.pem"), str(tmp_path / "certificate.pem")
-    subprocess.run(
-        [
-            *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"),
-            *("-nodes", "-keyout", key, "-out", certificate, "-days", "2", "-subj", "/CN=sayso"),
-            *("-addext", "subjectAltName=IP:127.0.0.1"),
-        ],
-        check=True,
-        capture_output=True,
-    )
-    port = free_port()
-    options = (
-        *("--tls-port", str(port), "--tls-cert-file", certificate, "--tls-key-file", key),
-        *("--tls-ca-cert-file", certificate, "--tls-auth-clients", "no", "--save", ""),
-    )
-    with RedisServer(tmp_path, *options):
-        yield f"rediss://127.0.0.1:{port}", certificate
 
 
 async def test_tls(tls_server: tuple[str, str], make_speaker: MakeSpeaker) -> None:

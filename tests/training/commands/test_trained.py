@@ -87,8 +87,8 @@ def test_a_probe_of_what_the_clips_allow(runs: list[Path], corpus: Path, two_cor
     assert (found["task"], found["classes"], found["speakers"]) == ("corpus", 2, 24)
     assert found["chance"] == 0.5
     table = runner.invoke(app, [*arguments, str(two_corpora)]).stdout
-    assert f"{found['log_mel']:.1%}" in table
-    assert f"{found['encoder']:.1%}" in table
+    assert f"{found['log_mel']['share']:.1%}" in table
+    assert f"{found['encoder']['share']:.1%}" in table
     nothing = runner.invoke(app, [*arguments, str(corpus)])
     assert nothing.exit_code == 2
     assert "nothing to probe" in nothing.stderr

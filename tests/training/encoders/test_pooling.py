@@ -4,7 +4,12 @@ import pytest
 import torch
 from torch import nn
 
-from training.encoders.pooling import AttentiveStatistics, Statistics
+from training.encoders.pooling import (
+    AttentiveStatistics,
+    Statistics,
+    mean_and_deviation,
+    uniform,
+)
 
 
 def expected_statistics(hidden: torch.Tensor) -> torch.Tensor:
@@ -24,6 +29,14 @@ def test_even_attention_gives_plain_statistics(context: bool) -> None:
     nn.init.zeros_(last.weight)
     hidden = torch.randn(2, 6, 40)
     assert torch.allclose(pool(hidden), expected_statistics(hidden), atol=1e-5)
+
+
+def test_attention_sees_mean_and_deviation_beside_every_frame() -> None:
+    pool, hidden = AttentiveStatistics(6).eval(), torch.randn(3, 6, 40)
+    context = torch.cat(mean_and_deviation(hidden, uniform(hidden)), dim=1).expand(-1, -1, 40)
+    weights = pool.attention(torch.cat([hidden, context], dim=1)).softmax(dim=2)
+    expected = torch.cat(mean_and_deviation(hidden, weights), dim=1).squeeze(2)
+    assert torch.allclose(pool(hidden), expected, atol=1e-5)
 
 
 def test_attention_on_one_frame_gives_that_frame_and_no_deviation() -> None:

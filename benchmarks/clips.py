@@ -1,0 +1,90 @@
+"""Clips: recordings of a few seconds, cut from the demo's voices, and requests that verify them.
+
+demo/audio -> one long recording at 16 kHz -> pieces -> G.711 at 8 kHz | PCM at 16 kHz -> request
+"""
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+from sayso.v1 import audio_pb2
+from sayso.v1 import verification_pb2 as pb
+
+from service.audio import AudioFormat, Encoding, decode
+from tests.sayso_server import ROOT
+
+RATE = 16_000
+TELEPHONE_RATE = 8_000
+SHORTEST_S, LONGEST_S = 1.0, 10.0
+COUNT = 20  # of a set: 1 to 10 s, each length in both encodings
+
+Samples = NDArray[np.float32]
+
+_WIRE = {
+    Encoding.MULAW: audio_pb2.AUDIO_ENCODING_MULAW,
+    Encoding.LINEAR16: audio_pb2.AUDIO_ENCODING_LINEAR16,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """Raw audio of `length_s` seconds, and how it is encoded."""
+
+    audio: bytes
+    fmt: AudioFormat
+    length_s: float
+
+    def samples(self) -> Samples:
+        """What the service makes of it, `(n,)` at 16 kHz."""
+        return decode(self.audio, self.fmt, rate=RATE, max_s=LONGEST_S + 1)
+
+    def request(self, speaker_id: str) -> bytes:
+        """A serialised `VerifyRequest`."""
+        encoding = _WIRE[self.fmt.encoding]
+        config = audio_pb2.AudioConfig(encoding=encoding, sample_rate=self.fmt.sample_rate or 0)
+        request = pb.VerifyRequest(speaker_id=speaker_id, config=config, audio=self.audio)
+        return request.SerializeToString()
+
+
+def voices() -> list[Samples]:
+    """The demo's recordings, each `(n,)` at 16 kHz."""
+    paths = sorted((ROOT / "demo" / "audio").glob("*/*.*"))
+    return [decode(path.read_bytes(), AudioFormat(), rate=RATE, max_s=60) for path in paths]
+
+
+def mixed() -> list[Clip]:
+    """Clips of 1 to 10 s, as many in G.711 as in PCM."""
+    lengths_s = np.linspace(SHORTEST_S, LONGEST_S, COUNT // 2)
+    return cut([length_s for length_s in lengths_s for _ in _WIRE], np.random.default_rng(0))
+
+
+def cut(lengths_s: Sequence[float], chance: np.random.Generator) -> list[Clip]:
+    """A clip of each length from anywhere in the recordings, by turns in G.711 and PCM."""
+    recorded = np.concatenate(voices())
+    encoders = (telephone, wideband)
+    clips = []
+    for number, length_s in enumerate(lengths_s):
+        size = round(length_s * RATE)
+        start = int(chance.integers(len(recorded) - size))
+        clips.append(encoders[number % len(encoders)](recorded[start : start + size]))
+    return clips
+
+
+def telephone(samples: Samples) -> Clip:
+    """As a telephone line carries it."""
+    audio = _encoded(samples[:: RATE // TELEPHONE_RATE], TELEPHONE_RATE, "ULAW")
+    return Clip(audio, AudioFormat(Encoding.MULAW, TELEPHONE_RATE), len(samples) / RATE)
+
+
+def wideband(samples: Samples) -> Clip:
+    audio = _encoded(samples, RATE, "PCM_16")
+    return Clip(audio, AudioFormat(Encoding.LINEAR16, RATE), len(samples) / RATE)
+
+
+def _encoded(samples: Samples, rate: int, subtype: str) -> bytes:
+    made = io.BytesIO()
+    soundfile.write(made, samples, rate, format="RAW", subtype=subtype)
+    return made.getvalue()

@@ -1,0 +1,257 @@
+"""Assembly: settings in, the parts of a server out.
+
+session, voice activity, store -> embedder -> enroller, verifier -> rpc
+once for each model: the current and, during an upgrade, the previous one
+"""
+
+import math
+import time
+from collections.abc import Sequence
+
+import grpc
+from sayso.v1 import speaker_pb2_grpc, verification_pb2_grpc, watchlist_pb2_grpc
+
+from service import metrics
+from service.attempts import Attempts
+from service.audit import Auditor, Sync, Trail
+from service.contract import Contract
+from service.decision import Demands, Policy, SequentialTest
+from service.embedder import Embedder
+from service.enrolment import Duplicates, Enroller, Rules
+from service.errors import SettingsError
+from service.identification import Identifier
+from service.identity import current
+from service.limits import Allowance, TenantLimits
+from service.lockout import Lockout
+from service.metrics.store import observed
+from service.rpc import messages
+from service.rpc.requests import AudioLimits
+from service.rpc.speakers import SpeakerRpc
+from service.rpc.verification import VerificationRpc
+from service.rpc.watchlists import WatchlistRpc
+from service.sealing import Sealing, chosen
+from service.session import Session
+from service.settings import DEFAULT_FALSE_MATCH_RATE, Settings
+from service.speech import VoiceActivity
+from service.store import LockRule, Store, open_store
+from service.store.cached import cached
+from service.store.lifecycle import Retention
+from service.upgrade import Mover, MoveRules, Space, Spaces
+from service.verification import Verifier
+
+_DAY_S = 86_400.0
+
+
+def store(settings: Settings) -> Store:
+    """Sealed where there is a master key, from memory where that is known to be current, timed."""
+    kms = chosen(
+        master_key_file=settings.master_key_file,
+        master_keys=settings.master_keys.get_secret_value(),
+        vault_address=settings.vault_address,
+        vault_key=settings.vault_key,
+        vault_mount=settings.vault_mount,
+        vault_token_file=settings.vault_token_file,
+        vault_ca_file=settings.vault_ca_file,
+    )
+    sealing = None
+    if kms is not None:
+        sealing = Sealing(kms, settings.protect_templates, settings.sealed_only)
+    opened = open_store(settings.store, sealing=sealing)
+    speakers = settings.cache_speakers
+    return observed(cached(opened, settings.store, speakers=speakers, observe=metrics.cached))
+
+
+def trail(settings: Settings) -> Trail | None:
+    """To be entered, where one is asked for."""
+    if settings.audit is None:
+        return None
+    return Trail(
+        settings.audit,
+        key=settings.audit_key or settings.audit.with_suffix(".key"),
+        sync=Sync(settings.audit_sync),
+        max_bytes=settings.audit_max_bytes,
+        daily=settings.audit_daily,
+    )
+
+
+def limits(settings: Settings) -> TenantLimits:
+    return TenantLimits(
+        Allowance(
+            requests_per_s=settings.tenant_requests_per_s,
+            audio_s_per_s=settings.tenant_audio_s_per_s,
+            streams=settings.tenant_streams,
+            speakers=settings.tenant_speakers,
+            burst_s=settings.tenant_burst_s,
+        )
+    )
+
+
+def sessions(settings: Settings) -> list[Session]:
+    """Of the current model and, during an upgrade, the previous one."""
+    opened = [
+        Session.open(
+            path,
+            device=settings.device,
+            threads=settings.threads,
+            max_batch=settings.max_batch,
+            cuda_graphs=settings.cuda_graphs,
+        )
+        for path in (settings.model, settings.previous_model)
+        if path is not None
+    ]
+    if len({each.contract.model_id for each in opened}) < len(opened):
+        raise SettingsError(
+            "SAYSO_PREVIOUS_MODEL: is the same model as SAYSO_MODEL; unset it, or name the one "
+            "that the enrolled voices were made with"
+        )
+    return opened
+
+
+def embedder(settings: Settings, session: Session) -> Embedder:
+    metrics.loaded(session.contract, session.provider)
+    return Embedder(
+        session,
+        VoiceActivity.open(),
+        max_batch=settings.max_batch,
+        queue_limit=settings.max_queue,
+        max_delay_s=settings.max_batch_delay_s,
+        speech_threads=settings.speech_threads,
+        observe=metrics.batches(session.contract.model_id),
+    )
+
+
+def enroller(
+    settings: Settings, store: Store, contract: Contract, previous: Contract | None = None
+) -> Enroller:
+    floor_s = max(each.min_speech_s for each in (contract, previous) if each is not None)
+    return Enroller(
+        store,
+        contract=contract,
+        demands=Demands(floor_s, settings.min_snr_db, settings.max_clipping),
+        min_speech_s=settings.min_enroll_speech_s,
+        max_vectors=settings.max_vectors,
+        rules=_rules(settings),
+        retention=retention(settings),
+        previous=previous,
+    )
+
+
+def identifier(
+    settings: Settings,
+    store: Store,
+    contract: Contract,
+    enroller: Enroller,
+    beside: Identifier | None,
+) -> Identifier:
+    return Identifier(
+        store,
+        contract,
+        policy=_policy(settings, contract),
+        retention=retention(settings),
+        succession=enroller.succession,
+        beside=beside,
+    )
+
+
+def add_services(
+    server: grpc.aio.Server,
+    settings: Settings,
+    embedders: Sequence[Embedder],
+    store: Store,
+    enroller: Enroller,
+    identifier: Identifier,
+    auditor: Auditor,
+    allowed: TenantLimits,
+) -> None:
+    kept = retention(settings)
+    lockout = Lockout(store.failures, _lock_rule(settings))
+    contracts = [each.contract for each in embedders]
+    newest, *earlier = (Space(each, Verifier(each.contract, kept)) for each in embedders)
+    spaces = Spaces(newest, enroller.succession, earlier[0] if earlier else None)
+    voices = VerificationRpc(
+        spaces=spaces,
+        store=store,
+        enroller=enroller,
+        mover=Mover(store, enroller, spaces, rules=_move_rules(settings), retention=kept),
+        identifier=identifier,
+        attempts=Attempts(lockout, auditor),
+        auditor=auditor,
+        allowed=allowed,
+        clock=time.time,
+        batch_items=settings.batch_items,
+        limits=AudioLimits(
+            contracts[0].sample_rate,
+            settings.max_audio_s,
+            settings.max_audio_bytes,
+            settings.max_call_s,
+            lambda audio_s: allowed.audio(current().tenant, audio_s),
+        ),
+        defaults={
+            each.model_id: messages.Defaults(
+                _policy(settings, each), _sequential(settings), each.min_speech_s
+            )
+            for each in contracts
+        },
+    )
+    speakers = SpeakerRpc(
+        store=store,
+        enroller=enroller,
+        retention=kept,
+        lockout=lockout,
+        auditor=auditor,
+        allowed=allowed,
+    )
+    groups = WatchlistRpc(store=store, auditor=auditor)
+    verification_pb2_grpc.add_VerificationServiceServicer_to_server(voices, server)
+    speaker_pb2_grpc.add_SpeakerServiceServicer_to_server(speakers, server)
+    watchlist_pb2_grpc.add_WatchlistServiceServicer_to_server(groups, server)
+
+
+def _policy(settings: Settings, contract: Contract) -> Policy:
+    """What a request's policy leaves out: the operator's choice over the model's."""
+    demands = Demands(settings.min_verify_speech_s, settings.min_snr_db, settings.max_clipping)
+    if settings.target_false_match_rate is not None:
+        return Policy(settings.target_false_match_rate, "setting", demands)
+    if contract.operating_point is not None:
+        return Policy(contract.operating_point.target_false_match_rate, "model", demands)
+    return Policy(DEFAULT_FALSE_MATCH_RATE, "default", demands)
+
+
+def retention(settings: Settings) -> Retention:
+    return Retention(settings.expire_after_days * _DAY_S or math.inf)
+
+
+def _lock_rule(settings: Settings) -> LockRule:
+    return LockRule(
+        settings.lock_after_failures,
+        settings.lock_window_s,
+        settings.lock_s,
+        settings.lock_longest_s,
+    )
+
+
+def _rules(settings: Settings) -> Rules:
+    return Rules(
+        consent_required=settings.require_consent,
+        confirm=settings.confirm_enrollments,
+        match_llr=settings.enroll_match_llr,
+        coherence_llr=settings.enroll_coherence_llr,
+        duplicates=Duplicates(settings.duplicates),
+        duplicate_alarm_rate=settings.duplicate_alarm_rate,
+        duplicate_limit=settings.duplicate_limit,
+        adapt=settings.adapt,
+        adapt_margin_llr=settings.adapt_margin_llr,
+        adapt_speech_s=settings.adapt_min_speech_s,
+    )
+
+
+def _move_rules(settings: Settings) -> MoveRules:
+    return MoveRules(settings.move_margin_llr, settings.move_min_speech_s, settings.require_consent)
+
+
+def _sequential(settings: Settings) -> SequentialTest:
+    return SequentialTest(
+        settings.sequential_false_match_rate,
+        settings.sequential_false_non_match_rate,
+        settings.sequential_max_speech_s,
+    )

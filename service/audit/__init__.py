@@ -1,0 +1,13 @@
+"""Who did what, when, and what came of it, in files that show it when they are changed.
+
+rpc ─> auditor ─> trail ─> volumes ─> audit-000001.jsonl ─> chain: is it whole?
+                    └─ subjects: speakers by pseudonym, under a key of the operator's
+
+No audio, vector or speaker id is ever in it. docs/audit.md describes the files.
+"""
+
+from service.audit.auditor import Auditor, Change, Origin, Receipt
+from service.audit.entries import Action, Event
+from service.audit.trail import Sync, Trail, enter
+
+__all__ = ["Action", "Auditor", "Change", "Event", "Origin", "Receipt", "Sync", "Trail", "enter"]

@@ -1,0 +1,129 @@
+"""Whether a trail is whole: every line holds the SHA-256 of the one before it."""
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from service.audit.entries import GENESIS, START, Action, Head, digest, parsed
+from service.audit.volumes import volumes
+
+
+class BrokenChain(Exception):
+    """`line` (from 1) of `path` is where the trail is first seen not to be as it was written."""
+
+    def __init__(self, path: Path, line: int, problem: str) -> None:
+        super().__init__(f"{path}:{line}: {problem}")
+        self.path = path
+        self.line = line
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """A whole chain: how many entries, from which number on, and up to which head. `torn` names
+    lines that a crash left without their end, and that a repair then followed."""
+
+    entries: int
+    first: int
+    head: Head
+    torn: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    path: Path
+    number: int
+    text: bytes
+
+
+def files(paths: Sequence[Path]) -> list[Path]:
+    """`paths` with every folder replaced by the files of the trail in it."""
+    return [file for path in paths for file in (volumes(path) if path.is_dir() else [path])]
+
+
+def lines(paths: Sequence[Path]) -> Iterator[Line]:
+    """The lines of `files(paths)` in their order."""
+    for path in files(paths):
+        with path.open("rb") as file:
+            for number, text in enumerate(file, 1):
+                yield Line(path, number, text)
+
+
+def verify(paths: Sequence[Path], *, known: Collection[str] = ()) -> Verified:
+    """Reads a trail's files, the oldest first; raises `BrokenChain`.
+
+    `known` are digests of entries that have been there: only they tell of lines that are missing at
+    the end, as nothing follows that could hold their digest.
+    """
+    chain = _Chain()
+    for line in lines(paths):
+        chain.add(line)
+    return chain.end(set(known))
+
+
+class _Chain:
+    def __init__(self) -> None:
+        self._entries = 0
+        self._first = 0
+        self._head = START
+        self._last: Line | None = None
+        self._unreadable: Line | None = None
+        self._torn: list[str] = []
+        self._met: set[str] = set()
+
+    def add(self, line: Line) -> None:
+        if not line.text.endswith(b"\n"):
+            raise _broken(line, "is cut off")
+        facts = parsed(line.text)
+        if facts is None:
+            if self._unreadable is not None:
+                raise _broken(self._unreadable, "is no entry")
+            self._unreadable = line
+            return
+        self._after_unreadable(repair=facts.get("action") == Action.REPAIR)
+        seq, prev = int(facts["seq"]), str(facts["prev"])
+        if not self._entries and not self._torn:
+            self._begins(line, seq, prev)
+        else:
+            self._follows(line, seq, prev)
+        self._head, self._last = Head(seq, digest(line.text)), line
+        self._entries += 1
+        self._met.add(self._head.digest)
+
+    def end(self, known: set[str]) -> Verified:
+        if self._unreadable is not None:
+            raise _broken(self._unreadable, "is no entry")
+        last = self._last or Line(Path(), 0, b"")
+        if missing := known - self._met:
+            raise _broken(
+                last, f"the trail ends here, without the entry {min(missing)}: it was cut off"
+            )
+        return Verified(self._entries, self._first, self._head, tuple(self._torn))
+
+    def _after_unreadable(self, *, repair: bool) -> None:
+        line = self._unreadable
+        if line is None:
+            return
+        if not repair:
+            raise _broken(line, "is no entry")
+        self._torn.append(f"{line.path}:{line.number}")
+        self._head = Head(self._head.seq, digest(line.text))
+        self._last, self._unreadable = line, None
+
+    def _begins(self, line: Line, seq: int, prev: str) -> None:
+        oldest = line.path.name == "audit-000001.jsonl"
+        if (seq == 1 and prev != GENESIS) or (seq != 1 and oldest):
+            raise _broken(line, "is not the first entry of a trail; earlier ones are missing")
+        self._first = seq
+
+    def _follows(self, line: Line, seq: int, prev: str) -> None:
+        before = self._last
+        assert before is not None, "something was read before"
+        expected = self._head.seq + 1
+        if seq != expected:
+            raise _broken(line, f"is entry {seq} where entry {expected} belongs")
+        if prev != self._head.digest:
+            raise _broken(before, "is not as it was written: the next entry holds another digest")
+
+
+def _broken(line: Line, problem: str) -> BrokenChain:
+    return BrokenChain(line.path, line.number, problem)

@@ -1,0 +1,89 @@
+"""`sayso audit`: whether a trail is whole, whose entries it has, and its end."""
+
+from collections import deque
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from service.audit import chain
+from service.audit.entries import digest, parsed
+from service.audit.subjects import Subjects
+from service.commands.terminal import err, one_line_errors, out
+
+app = typer.Typer(help="Check and read the audit trail.", no_args_is_help=True)
+
+Paths = Annotated[
+    list[Path],
+    typer.Argument(help="The trail's folder, or its files, the oldest first.", exists=True),
+]
+
+
+@app.command("verify")
+def verify(
+    paths: Paths,
+    head: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="SHA-256 of an entry that has been there, e.g. of a deletion receipt or the last "
+            "one that `tail` showed; may be repeated."
+        ),
+    ] = None,
+) -> None:
+    """Finds the first line that was changed, removed, moved or cut off; exit status 1 with it.
+
+    Lines that are missing at the end are found only by a --head that was among them.
+    """
+    try:
+        found = chain.verify(paths, known=head or ())
+    except chain.BrokenChain as error:
+        err.print(f"[red]broken:[/red] {escape(str(error))}", highlight=False, soft_wrap=True)
+        raise typer.Exit(1) from error
+    for torn in found.torn:
+        out.print(f"torn by a crash, and repaired: {torn}", highlight=False, soft_wrap=True)
+    last = found.first + found.entries - 1
+    out.print(
+        f"whole: {found.entries} entries, {found.first} to {last}; head {found.head.digest}",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+@app.command("find")
+def find(
+    paths: Paths,
+    speaker: Annotated[str, typer.Option(help="Your own id for the speaker.")],
+    key: Annotated[Path, typer.Option(help="The key file of the trail.", dir_okay=False)],
+    tenant: Annotated[str, typer.Option(help="Whose speaker.")] = "default",
+) -> None:
+    """Prints the entries of one speaker as they are; exit status 1 when there are none."""
+    with one_line_errors():
+        subject = Subjects.read(key).of(tenant, speaker)
+    found = False
+    for line in chain.lines(paths):
+        facts = parsed(line.text)
+        if facts is not None and facts.get("subject") == subject:
+            found = True
+            _print(line.text)
+    if not found:
+        err.print("there is no entry of that speaker in these files", highlight=False)
+        raise typer.Exit(1)
+
+
+@app.command("tail")
+def tail(
+    paths: Paths,
+    count: Annotated[int, typer.Option("-n", help="How many entries.", min=1)] = 10,
+) -> None:
+    """Prints the last entries, and the digest of the last one to keep elsewhere."""
+    last = deque(chain.lines(paths), maxlen=count)
+    for line in last:
+        _print(line.text)
+    if last:
+        err.print(f"head {digest(last[-1].text)}", highlight=False, soft_wrap=True)
+
+
+def _print(text: bytes) -> None:
+    line = text.decode(errors="backslashreplace").rstrip("\n")
+    out.print(line, highlight=False, markup=False, soft_wrap=True)

@@ -1,0 +1,115 @@
+"""`sayso drift`: the ratios of live calls against the model's calibration."""
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, TypeAlias
+from urllib.error import URLError
+from urllib.request import urlopen
+
+import typer
+from prometheus_client.parser import text_string_to_metric_families
+from rich.table import Table
+
+from service import drift as drifts
+from service.commands.terminal import err, one_line_errors, out
+from service.contract import Contract
+from service.drift import Buckets, Drift
+from service.errors import SettingsError
+from service.session import Session
+from service.settings import Settings
+
+BUCKETS = ("sayso_decision_llr_bucket", "sayso:decision_llr_bucket:increase1w")
+"""Where the live ratios are: the server's histogram, and Prometheus' record of a week of it."""
+
+_TIMEOUT_S = 10.0
+_FEW_CALLS = 200
+
+Live: TypeAlias = Mapping[str, Buckets]
+"""Live calls by outcome; "" is all of them."""
+
+
+def drift(
+    metrics: Annotated[
+        str,
+        typer.Option(
+            help="Metrics in Prometheus' text format: a file, or the URL of a server's endpoint "
+            "(since its start) or of Prometheus' /federate (a week, see docs/operations.md)."
+        ),
+    ],
+    model: Annotated[
+        Path | None, typer.Option(help="Contract model file. [SAYSO_MODEL, the shipped model]")
+    ] = None,
+    most: Annotated[
+        float, typer.Option(min=0, max=1, help="The drift above which the exit status is 1.")
+    ] = 1.0,
+) -> None:
+    """Compares the log-likelihood ratios of live calls with what the calibration lets expect.
+
+    Exit status 1 when they are further from it than --most, to be chosen from your first weeks.
+    """
+    with one_line_errors():
+        settings = Settings.read(model=model)
+        contract = Session.open(settings.model, device="cpu").contract
+        live = _live(_read(metrics), contract.model_id)
+        found = _drift(contract, live)
+    _tell(contract, live, found)
+    raise typer.Exit(1 if found.distance > most else 0)
+
+
+def _drift(contract: Contract, live: Live) -> Drift:
+    calibration = contract.calibration
+    found = drifts.drift(calibration, live.get("", ())) if calibration else None
+    if found is None:
+        raise SettingsError(
+            f"--metrics: holds no decided calls of {contract.model_id}, or that model was not "
+            "calibrated; name the model that the server runs, and metrics of its calls"
+        )
+    return found
+
+
+def _read(source: str) -> str:
+    try:
+        if not source.startswith(("http://", "https://")):
+            return Path(source).read_text()
+        with urlopen(source, timeout=_TIMEOUT_S) as answer:  # noqa: S310 - http(s) only
+            return str(answer.read().decode())
+    except (OSError, URLError, UnicodeDecodeError) as error:
+        raise SettingsError(f"--metrics: {source} cannot be read: {error}") from error
+
+
+def _live(text: str, model_id: str) -> Live:
+    counts: dict[str, Counter[float]] = defaultdict(Counter)
+    try:
+        families = list(text_string_to_metric_families(text))
+    except ValueError as error:
+        raise SettingsError(f"--metrics: is not in Prometheus' text format: {error}") from error
+    for sample in (each for family in families for each in family.samples):
+        if sample.name in BUCKETS and sample.labels.get("model_id") == model_id:
+            for outcome in ("", sample.labels["outcome"]):
+                counts[outcome][float(sample.labels["le"])] += sample.value  # type: ignore[assignment]
+    return {outcome: sorted(found.items()) for outcome, found in counts.items()}
+
+
+def _tell(contract: Contract, live: Live, found: Drift) -> None:
+    table = Table("ratio", "live calls", "impostors", "genuine callers", title=contract.model_id)
+    for level in found.levels:
+        low, high = level.genuine
+        table.add_row(
+            f"{level.llr:+.2f}",
+            f"{level.live:.1%}",
+            f"{level.impostors:.2%}",
+            f"{low:.1%} to {high:.1%}",
+        )
+    out.print("Shares of calls at or above a log-likelihood ratio; expected by the calibration:")
+    out.print(table)
+    for outcome, buckets in sorted(live.items()):
+        middle = drifts.median(buckets)
+        told = f"{middle:+.2f}" if math.isfinite(middle) else "none"
+        out.print(f"{outcome.lower() or 'all'}: {buckets[-1][1]:.0f} calls, median {told}")
+    way = "upwards" if found.upwards else "downwards" if found.distance else "none"
+    share = f"nearest with {found.genuine_share:.0%} genuine callers"
+    out.print(f"drift {found.distance:.3f} ({way}); {share}", highlight=False)
+    if live[""][-1][1] < _FEW_CALLS:
+        err.print(f"fewer than {_FEW_CALLS} calls: their shares are uncertain")

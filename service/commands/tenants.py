@@ -1,0 +1,147 @@
+"""`sayso tenants`: the keys that seal what a store holds; opens the store itself, not a server."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Annotated, TypeVar
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from service.commands.terminal import one_line_errors, out
+from service.sealing import KeySet, Sealing, chosen
+from service.settings import Settings
+from service.store import SealedStore, open_store, upkeep
+
+_Result = TypeVar("_Result")
+_TIMEOUT_S = 30.0
+
+app = typer.Typer(no_args_is_help=True)
+
+Tenant = Annotated[str, typer.Argument(help="The tenant's name.")]
+
+
+@app.callback()
+def choose(
+    context: typer.Context,
+    store: Annotated[
+        str | None,
+        typer.Option(help="sqlite:///file or redis://host:port/db. [SAYSO_STORE, sayso.db]"),
+    ] = None,
+) -> None:
+    """Seal tenants' voices, change the keys they are sealed by, and erase them.
+
+    Store and master key are those of the servers: the same environment variables name them.
+    """
+    context.obj = store
+
+
+@app.command("list")
+def list_tenants(context: typer.Context) -> None:
+    """Lists the tenants that have speakers or keys, and what seals them."""
+    table = Table("tenant", "speakers", "sealed by")
+    for tenant, speakers, keys in _done(context, _listed):
+        table.add_row(escape(tenant), str(speakers), _sealed_by(keys))
+    out.print(table)
+
+
+@app.command("seal")
+def seal(
+    context: typer.Context,
+    tenant: Annotated[str | None, typer.Argument(help="The tenant's name; or --all.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="Every tenant there is.")] = False,
+) -> None:
+    """Writes anew whatever is not sealed by its tenant's current key, and destroys earlier keys.
+
+    Servers may run meanwhile. May be broken off, and run again.
+    """
+    if (tenant is None) is not every:
+        raise typer.BadParameter("name a tenant, or say --all")
+
+    async def work(store: SealedStore) -> int:
+        tenants = await store.tenants() if tenant is None else [tenant]
+        open_ones = [name for name in tenants if not every or not await _erased(store, name)]
+        return sum([await upkeep.seal(store, name) for name in open_ones])
+
+    _tell(f"{_done(context, work)} speakers were sealed, the others were already")
+
+
+@app.command("rotate-key")
+def rotate_key(context: typer.Context, tenant: Tenant) -> None:
+    """Makes a new key for a tenant and seals everything by it; servers may run meanwhile.
+
+    A tenant whose key was erased can enrol again after it.
+    """
+    sealed = _done(context, lambda store: upkeep.rotate(store, tenant))
+    _tell(f"{sealed} speakers were sealed by the new key, and the earlier one is destroyed")
+
+
+@app.command("rewrap")
+def rewrap(context: typer.Context) -> None:
+    """Wraps every tenant's keys under the newest master key; the records stay as they are."""
+    _tell(f"{_done(context, upkeep.rewrap)} keys are wrapped by the newest master key")
+
+
+@app.command("erase-key")
+def erase_key(
+    context: typer.Context,
+    tenant: Tenant,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Destroys a tenant's keys and so all of its voices, then deletes its speakers.
+
+    Servers stop reading them within a minute. Needs no master key. There is no way back.
+    """
+    if not yes:
+        typer.confirm(f"Erase every voice of {tenant}, for ever?", abort=True)
+    deleted = _done(context, lambda store: upkeep.erase(store, tenant))
+    _tell(f"the keys of {tenant} are destroyed, and {deleted} speakers deleted")
+
+
+def _done(context: typer.Context, work: Callable[[SealedStore], Awaitable[_Result]]) -> _Result:
+    async def run() -> _Result:
+        async with _opened(Settings.read(store=context.obj)) as store:
+            return await work(store)
+
+    with one_line_errors():
+        return asyncio.run(run())
+
+
+def _opened(settings: Settings) -> SealedStore:
+    """Also reads what is not sealed, whatever the servers do: to seal it."""
+    kms = chosen(
+        master_key_file=settings.master_key_file,
+        master_keys=settings.master_keys.get_secret_value(),
+        vault_address=settings.vault_address,
+        vault_key=settings.vault_key,
+        vault_mount=settings.vault_mount,
+        vault_token_file=settings.vault_token_file,
+        vault_ca_file=settings.vault_ca_file,
+    )
+    sealing = None if kms is None else Sealing(kms, settings.protect_templates)
+    return open_store(settings.store, timeout_s=_TIMEOUT_S, sealing=sealing)
+
+
+async def _listed(store: SealedStore) -> Sequence[tuple[str, int, KeySet]]:
+    return [
+        (tenant, await store.count(tenant), await store.keys.read(tenant))
+        for tenant in await store.tenants()
+    ]
+
+
+async def _erased(store: SealedStore, tenant: str) -> bool:
+    return (await store.keys.read(tenant)).erased
+
+
+def _sealed_by(keys: KeySet) -> str:
+    if keys.erased:
+        return "erased"
+    if not keys.current:
+        return "nothing"
+    earlier = sorted(keys.wrapped.keys() - {keys.current})
+    left = f", and by {', '.join(map(str, earlier))} until `seal` is run" if earlier else ""
+    return f"key {keys.current}{left}"
+
+
+def _tell(text: str) -> None:
+    out.print(escape(text), highlight=False, soft_wrap=True)

@@ -1,0 +1,55 @@
+"""Exposition: the HTTP endpoint that Prometheus reads, on an address of its own.
+
+Worker processes share it: their parent sets PROMETHEUS_MULTIPROC_DIR to an empty folder before
+any of them imports `prometheus_client`, and serves what all of them write there.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from prometheus_client import REGISTRY, CollectorRegistry, start_http_server
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+
+from service.errors import SettingsError
+
+FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
+
+
+@contextmanager
+def endpoint(listen: str) -> Iterator[str]:
+    """Serves the metrics at `http://host:port/metrics` of `listen`; gives host:port.
+
+    Of all worker processes where `FOLDER_VARIABLE` is set, of this process elsewhere. Port 0 picks
+    a free one. Raises `SettingsError` for an address that cannot be listened on.
+    """
+    host, _, port = listen.rpartition(":")
+    if not host or not port.isdigit():
+        raise SettingsError(
+            f"SAYSO_METRICS_LISTEN: {listen!r} is not host:port, e.g. 127.0.0.1:9464"
+        )
+    try:
+        server, thread = start_http_server(int(port), host.strip("[]"), _registry())
+    except OSError as error:
+        raise SettingsError(
+            f"SAYSO_METRICS_LISTEN: cannot listen on {listen}; is another server running there?"
+        ) from error
+    try:
+        yield f"{host}:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def forget(pid: int) -> None:
+    """Drops the gauges of a worker process that has ended; what it counted stays."""
+    mark_process_dead(pid)  # type: ignore[no-untyped-call]
+
+
+def _registry() -> CollectorRegistry:
+    if FOLDER_VARIABLE not in os.environ:
+        return REGISTRY
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    return registry

@@ -1,0 +1,114 @@
+"""Limits: what one tenant may use of this process, so that its flood is not another's outage.
+
+Each process has buckets of its own: of n processes behind one address a tenant may use n times as
+much. Speakers are counted in the store, so all processes share that limit.
+"""
+
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from service.errors import Overloaded
+from service.store import Store
+
+_SHORTEST_WAIT_S = 0.001
+_ROUNDING = 1e-9
+_STREAM_WAIT_S = 1.0
+_SPEAKERS_WAIT_S = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """What every tenant may use; 0 is no limit. `burst_s` seconds' worth may come at once."""
+
+    requests_per_s: float = 0.0
+    audio_s_per_s: float = 0.0
+    streams: int = 0
+    speakers: int = 0
+    burst_s: float = 10.0
+
+
+class TokenBucket:
+    """Fills at `rate_per_s` up to `size`. A cost is taken while `needed`, or anything, is in it. It
+    may leave a debt: one long recording is let in, and the next one waits for it."""
+
+    def __init__(self, rate_per_s: float, size: float, now_s: float) -> None:
+        self._rate_per_s = rate_per_s
+        self._size = size
+        self._level = size
+        self._at_s = now_s
+
+    def take(self, cost: float, now_s: float, *, needed: float = 0.0) -> float:
+        """Takes `cost` and returns 0, or takes nothing and returns for how many seconds to wait."""
+        earned = (now_s - self._at_s) * self._rate_per_s
+        self._level, self._at_s = min(self._size, self._level + earned), now_s
+        if self._level <= needed - _ROUNDING or self._level <= 0:
+            return max(_SHORTEST_WAIT_S, (needed - self._level) / self._rate_per_s)
+        self._level -= cost
+        return 0.0
+
+
+class TenantLimits:
+    """The buckets and calls of each tenant in this process; `clock` is monotonic, in seconds.
+
+    Every method raises `Overloaded`. Tenants are as many as there are credentials for.
+    """
+
+    def __init__(
+        self, allowance: Allowance, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._allowance = allowance
+        self._clock = clock
+        self._calls = Counter[str]()
+        self._requests = defaultdict[str, TokenBucket](lambda: self._full(allowance.requests_per_s))
+        self._audio = defaultdict[str, TokenBucket](lambda: self._full(allowance.audio_s_per_s))
+
+    @contextmanager
+    def call(self, tenant: str) -> Iterator[None]:
+        """One request, and one of the calls in progress until it is left."""
+        self.request(tenant)
+        if self._allowance.streams and self._calls[tenant] >= self._allowance.streams:
+            raise Overloaded(
+                f"{self._allowance.streams} calls of this tenant are in progress; end one first",
+                retry_after_s=_STREAM_WAIT_S,
+            )
+        self._calls[tenant] += 1
+        try:
+            yield
+        finally:
+            self._calls[tenant] -= 1
+
+    def request(self, tenant: str) -> None:
+        """One request, or one item of a batch."""
+        if self._allowance.requests_per_s:
+            wait_s = self._requests[tenant].take(1.0, self._clock(), needed=1.0)
+            self._refuse(wait_s, f"{self._allowance.requests_per_s:g} requests")
+
+    def audio(self, tenant: str, audio_s: float) -> None:
+        """Decoded audio; 0 seconds ask whether any would be taken now."""
+        if self._allowance.audio_s_per_s:
+            wait_s = self._audio[tenant].take(audio_s, self._clock())
+            self._refuse(wait_s, f"{self._allowance.audio_s_per_s:g} seconds of audio")
+
+    async def enrolment(self, store: Store, tenant: str, speaker_id: str) -> None:
+        """Whether a speaker that may be new has room; as many more get in as enrol at once."""
+        most = self._allowance.speakers
+        if not most or await store.count(tenant) < most:
+            return
+        if await store.get(tenant, speaker_id) is None:
+            raise Overloaded(
+                f"this tenant has its {most} speakers; delete one, or ask for a higher limit",
+                retry_after_s=_SPEAKERS_WAIT_S,
+            )
+
+    def _full(self, rate_per_s: float) -> TokenBucket:
+        size = max(1.0, rate_per_s * self._allowance.burst_s)
+        return TokenBucket(rate_per_s, size, self._clock())
+
+    def _refuse(self, wait_s: float, what: str) -> None:
+        if wait_s:
+            raise Overloaded(
+                f"this tenant uses more than {what} per second; slow down", retry_after_s=wait_s
+            )

@@ -1,0 +1,76 @@
+"""The listener: where the server is reached, what callers show, what is around every call."""
+
+import logging
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import grpc
+
+from service.errors import SettingsError
+from service.identity import Authenticator, Expected, open_authenticator
+from service.interceptors import Around, Guard
+from service.plaintext import check_listener, is_loopback
+from service.settings import Settings
+from service.tls import Certificates, server_credentials
+
+log = logging.getLogger(__name__)
+
+_MESSAGE_SLACK = 2
+
+
+def authenticator(settings: Settings) -> Authenticator | None:
+    """None where no credential is asked for; raises `SettingsError`."""
+    return open_authenticator(
+        keys=settings.keys,
+        jwks=settings.jwks,
+        expected=Expected(
+            settings.jwt_issuer,
+            settings.jwt_audience,
+            settings.jwt_leeway_s,
+            settings.jwt_tenant_claim,
+            settings.jwt_roles_claim,
+        ),
+        now=lambda: datetime.now(UTC),
+    )
+
+
+def grpc_server(
+    settings: Settings,
+    guards: Sequence[Guard],
+    *,
+    outer: Sequence[grpc.aio.ServerInterceptor] = (),
+    share_port: bool,
+) -> grpc.aio.Server:
+    """A server with `outer` interceptors and then `guards` around every call, outermost first."""
+    return grpc.aio.server(
+        interceptors=(*outer, *map(Around, guards)),
+        options=(
+            ("grpc.max_receive_message_length", _MESSAGE_SLACK * settings.max_audio_bytes),
+            ("grpc.so_reuseport", int(share_port)),
+        ),
+        maximum_concurrent_rpcs=settings.max_streams,
+    )
+
+
+def bound(server: grpc.aio.Server, settings: Settings, *, open_to_all: bool) -> str:
+    """The address (host:port) that `server` will listen on; raises `SettingsError`."""
+    listen = settings.listen
+    host, _, port = listen.rpartition(":")
+    if not host or not port.isdigit():
+        raise SettingsError(f"SAYSO_LISTEN: {listen!r} is not host:port, e.g. 127.0.0.1:50051")
+    certificates = Certificates.of(
+        settings.tls_certificate, settings.tls_key, settings.tls_client_ca
+    )
+    check_listener(listen, tls=certificates is not None, insecure=settings.insecure)
+    if open_to_all and not is_loopback(listen):
+        log.warning("whoever reaches %s may do everything; set SAYSO_KEYS or SAYSO_JWKS", listen)
+    try:
+        if certificates is None:
+            number = server.add_insecure_port(listen)
+        else:
+            number = server.add_secure_port(listen, server_credentials(certificates))
+    except RuntimeError as error:
+        raise SettingsError(
+            f"SAYSO_LISTEN: cannot listen on {listen}; is another server running there?"
+        ) from error
+    return f"{host}:{number}"

@@ -1,0 +1,60 @@
+"""Readiness: health follows the store; a server that cannot reach it takes no calls."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Sequence
+
+import grpc
+from grpc_health.v1 import health, health_pb2
+
+from service import metrics
+from service.errors import Unavailable
+from service.store import Store
+
+log = logging.getLogger(__name__)
+
+_PING_S = 1.0
+
+
+class Readiness:
+    """What `grpc.health.v1` says of each of `services`, and of the server as a whole."""
+
+    def __init__(self, store: Store, services: Sequence[str]) -> None:
+        self.servicer = health.aio.HealthServicer()
+        self._store = store
+        self._names = (health.OVERALL_HEALTH, *services)
+        self._serving: bool | None = None
+
+    async def check(self) -> None:
+        """Asks the store; tells health, the metrics and the log what is new."""
+        try:
+            await self._store.ping()
+            serving = True
+        except Unavailable as error:
+            serving = False
+            if self._serving is not False:
+                log.warning("not ready: %s", error)
+        if serving is not self._serving:
+            self._serving = serving
+            await self._tell(serving)
+
+    async def watch(self, glance: Callable[[], None]) -> None:
+        """Checks again and again, and takes a `glance` each time."""
+        while True:
+            await asyncio.sleep(_PING_S)
+            glance()
+            await self.check()
+
+    async def drain(self, server: grpc.aio.Server, grace_s: float) -> None:
+        """Turns unhealthy first, then lets the calls in flight finish."""
+        metrics.ready(False)
+        with contextlib.suppress(asyncio.CancelledError):
+            await self.servicer.enter_graceful_shutdown()
+        await server.stop(grace_s)
+
+    async def _tell(self, serving: bool) -> None:
+        metrics.ready(serving)
+        states = health_pb2.HealthCheckResponse
+        for name in self._names:
+            await self.servicer.set(name, states.SERVING if serving else states.NOT_SERVING)

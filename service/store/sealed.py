@@ -1,0 +1,253 @@
+"""Between speakers and the bytes that a store keeps: sealed where there is a master key.
+
+    Speaker > templates turned > encoded > sealed by the tenant's current key > Written > store
+    Speaker < turned back < decoded < opened by the key that the record names < Stored < store
+
+Records from before there was a master key are read as they are, and sealed when next written.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from service.errors import Aborted, Unavailable
+from service.sealing import Keyring, KeyTable, Sealing
+from service.sealing.envelope import (
+    DataKey,
+    Kind,
+    Place,
+    is_sealed,
+    is_turned,
+    opened,
+    sealed,
+    version_of,
+)
+from service.store.records import (
+    RecordError,
+    Speaker,
+    Voiceprint,
+    decode_speaker,
+    encode_history,
+    encode_profile,
+    encode_voiceprint,
+)
+
+_ATTEMPTS = 3
+_Turn = Callable[[Voiceprint], Voiceprint]
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A speaker as read; `voiceprints` are `(model_id, record, used_at)`."""
+
+    speaker_id: str
+    etag: str
+    profile: bytes
+    history: bytes
+    voiceprints: Sequence[tuple[str, bytes, float | None]]
+
+    @property
+    def records(self) -> list[bytes]:
+        held = [record for _, record, _ in self.voiceprints]
+        return [record for record in (self.profile, self.history, *held) if record]
+
+    @property
+    def versions(self) -> set[int]:
+        """Of the keys that it takes to open the records."""
+        return {version_of(record) for record in self.records if is_sealed(record)}
+
+    @property
+    def turned(self) -> bool:
+        """Whether any of the records holds turned templates."""
+        return any(is_turned(record) for record in self.records)
+
+
+@dataclass(frozen=True, slots=True)
+class Written(Stored):
+    """A speaker to write, if `key_version` is the tenant's current one; 0 for not sealed."""
+
+    tenant: str
+    key_version: int
+
+
+class Records:
+    """Encodes and decodes speakers, with keys from `table` if there is a `sealing`."""
+
+    def __init__(self, table: KeyTable, sealing: Sealing | None) -> None:
+        self._sealing = sealing
+        self.keyring = Keyring(table, sealing.kms, clock=sealing.clock) if sealing else None
+
+    def sealed_with(self) -> tuple[Keyring, Sealing]:
+        """Raises Unavailable where there is no master key."""
+        if self.keyring is None or self._sealing is None:
+            raise Unavailable(
+                "the records of this tenant are sealed, or are to be, and there is no master key: "
+                "set SAYSO_MASTER_KEY_FILE or SAYSO_VAULT_ADDRESS"
+            )
+        return self.keyring, self._sealing
+
+    async def write(self, speaker: Speaker, attempt: Callable[[Written], Awaitable[bool]]) -> None:
+        """Does `attempt`, which gives False if the key it is sealed by is not the current one."""
+        for number in range(_ATTEMPTS):
+            if await attempt(await self._encoded(speaker, fresh=number > 0)):
+                return
+            self.sealed_with()
+        raise Aborted("the keys of the tenant change too fast: read the speaker again and retry")
+
+    async def decoded(self, tenant: str, stored: Sequence[Stored]) -> list[Speaker]:
+        """Raises RecordError for a record of another tenant or speaker, torn or changed, or whose
+        key was destroyed; FailedPrecondition once the tenant's key is erased."""
+        keys = await self._keys(tenant, set().union(*(each.versions for each in stored)))
+        decode = partial(self._decoded, tenant, stored, keys)
+        if len(stored) > 1 or any(each.turned for each in stored):
+            return await asyncio.to_thread(decode)
+        return decode()
+
+    async def _keys(self, tenant: str, versions: set[int]) -> Mapping[int, DataKey]:
+        if not versions:
+            return {}
+        keyring, _ = self.sealed_with()
+        keys = await keyring.reading(tenant)
+        if not versions <= keys.keys():
+            keys = await keyring.reading(tenant, fresh=True)
+        if not versions <= keys.keys():
+            raise RecordError("a stored record is sealed by a key that was destroyed")
+        return keys
+
+    async def _encoded(self, speaker: Speaker, *, fresh: bool) -> Written:
+        if self.keyring is None:
+            return _written(speaker)
+        keyring, sealing = self.sealed_with()
+        key = await keyring.writing(speaker.tenant, fresh=fresh)
+        if sealing.protect_templates:
+            return await asyncio.to_thread(_sealed, speaker, key, templates_turned=True)
+        return _sealed(speaker, key, templates_turned=False)
+
+    def _decoded(
+        self, tenant: str, stored: Sequence[Stored], keys: Mapping[int, DataKey]
+    ) -> list[Speaker]:
+        if self._sealing and self._sealing.sealed_only:
+            _require_sealed(stored)
+        return [_speaker(tenant, each, keys) for each in stored]
+
+
+def _require_sealed(stored: Sequence[Stored]) -> None:
+    if not all(is_sealed(record) for each in stored for record in each.records):
+        raise RecordError(
+            "a stored record is not sealed, and this server reads no other: it was put there by "
+            "someone else, or `sayso tenants seal` was not run"
+        )
+
+
+def _written(speaker: Speaker) -> Written:
+    return Written(
+        speaker.speaker_id,
+        speaker.etag,
+        encode_profile(speaker),
+        encode_history(speaker.history),
+        tuple(
+            (model_id, encode_voiceprint(held), held.used_at)
+            for model_id, held in speaker.voiceprints.items()
+        ),
+        tenant=speaker.tenant,
+        key_version=0,
+    )
+
+
+def _sealed(speaker: Speaker, key: DataKey, *, templates_turned: bool) -> Written:
+    if templates_turned:
+        turn = partial(_turned, key)
+        speaker = _with_vectors(speaker, turn, turn)
+    plain, cipher = _written(speaker), key.of(speaker.speaker_id)
+
+    def seal(kind: Kind, record: bytes, model_id: str = "") -> bytes:
+        place = Place(speaker.tenant, speaker.speaker_id, kind, model_id)
+        return sealed(key, cipher, place, record, templates_turned=templates_turned)
+
+    return replace(
+        plain,
+        profile=seal(Kind.PROFILE, plain.profile),
+        history=seal(Kind.HISTORY, plain.history),
+        voiceprints=tuple(
+            (model_id, seal(Kind.VOICEPRINT, record, model_id), used_at)
+            for model_id, record, used_at in plain.voiceprints
+        ),
+        key_version=key.version,
+    )
+
+
+def _opened(tenant: str, stored: Stored, keys: Mapping[int, DataKey]) -> Stored:
+    ciphers = {version: keys[version].of(stored.speaker_id) for version in stored.versions}
+
+    def open_(kind: Kind, record: bytes, model_id: str = "") -> bytes:
+        return _plain(ciphers, Place(tenant, stored.speaker_id, kind, model_id), record)
+
+    return replace(
+        stored,
+        profile=open_(Kind.PROFILE, stored.profile),
+        history=open_(Kind.HISTORY, stored.history),
+        voiceprints=tuple(
+            (model_id, open_(Kind.VOICEPRINT, record, model_id), used_at)
+            for model_id, record, used_at in stored.voiceprints
+        ),
+    )
+
+
+def _plain(ciphers: Mapping[int, AESGCM], place: Place, record: bytes) -> bytes:
+    if not is_sealed(record):
+        return record
+    try:
+        return opened(ciphers[version_of(record)], place, record)
+    except InvalidTag as error:
+        raise RecordError(
+            "a stored record does not open: it was changed, or is of another speaker, tenant or "
+            "model than its place says"
+        ) from error
+
+
+def _speaker(tenant: str, stored: Stored, keys: Mapping[int, DataKey]) -> Speaker:
+    plain = _opened(tenant, stored, keys)
+    speaker = decode_speaker(
+        tenant,
+        stored.speaker_id,
+        etag=stored.etag,
+        profile=plain.profile,
+        history=plain.history,
+        voiceprints=plain.voiceprints,
+    )
+    if not stored.turned:
+        return speaker
+    records = {model_id: record for model_id, record, _ in stored.voiceprints}
+    return _with_vectors(
+        speaker,
+        lambda held: _turned_back(keys, records[held.model_id], held),
+        lambda held: _turned_back(keys, stored.history, held),
+    )
+
+
+def _with_vectors(speaker: Speaker, turn: _Turn, turn_earlier: _Turn) -> Speaker:
+    history = tuple(
+        replace(version, voiceprints=_each(version.voiceprints, turn_earlier))
+        for version in speaker.history
+    )
+    return replace(speaker, voiceprints=_each(speaker.voiceprints, turn), history=history)
+
+
+def _each(held: Mapping[str, Voiceprint], turn: _Turn) -> dict[str, Voiceprint]:
+    return {model_id: turn(voiceprint) for model_id, voiceprint in held.items()}
+
+
+def _turned(key: DataKey, held: Voiceprint) -> Voiceprint:
+    return replace(held, vectors=key.turned(held.model_id, held.vectors))
+
+
+def _turned_back(keys: Mapping[int, DataKey], record: bytes, held: Voiceprint) -> Voiceprint:
+    """As the record says of itself."""
+    if not is_turned(record):
+        return held
+    vectors = keys[version_of(record)].turned_back(held.model_id, held.vectors)
+    return replace(held, vectors=vectors)

@@ -1,0 +1,104 @@
+"""TLS of the listener, with certificates that are replaced in place.
+
+With a client CA every client shows a certificate of it (mutual TLS); whose it is, the key file
+says: `service.identity`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import grpc
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from cryptography.x509 import load_pem_x509_certificates
+
+from service.errors import SettingsError
+from service.reload import Reloaded
+
+
+@dataclass(frozen=True, slots=True)
+class Certificates:
+    """PEM files: the chain with the server's certificate first, its key without a passphrase,
+    and, for mutual TLS, the roots that clients' certificates come from."""
+
+    chain: Path
+    key: Path
+    client_ca: Path | None = None
+
+    @classmethod
+    def of(cls, chain: Path | None, key: Path | None, client_ca: Path | None) -> Self | None:
+        """None where nothing is set; raises `SettingsError` where only some of it is."""
+        if chain is not None and key is not None:
+            return cls(chain, key, client_ca)
+        if chain is None and key is None and client_ca is None:
+            return None
+        raise SettingsError(
+            "SAYSO_TLS_CERTIFICATE and SAYSO_TLS_KEY go together, and SAYSO_TLS_CLIENT_CA with "
+            "them; set both, or none"
+        )
+
+    def read(self) -> grpc.ServerCertificateConfiguration:
+        """Raises `SettingsError` for files that are missing, broken, or of another pair."""
+        chain, key = _bytes(self.chain), _bytes(self.key)
+        roots = None if self.client_ca is None else _bytes(self.client_ca)
+        try:
+            leaf, *_ = load_pem_x509_certificates(chain)
+            ours = load_pem_private_key(key, password=None).public_key() == leaf.public_key()
+            if roots is not None:
+                load_pem_x509_certificates(roots)
+        except (ValueError, TypeError) as error:
+            raise SettingsError(f"TLS: {self._named} cannot be read as PEM: {error}") from error
+        if not ours:
+            raise SettingsError(
+                f"TLS: {self.key} is not the key of the first certificate in {self.chain}"
+            )
+        return grpc.ssl_server_certificate_configuration([(key, chain)], root_certificates=roots)
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        every = (self.chain, self.key, self.client_ca)
+        return tuple(path for path in every if path is not None)
+
+    @property
+    def _named(self) -> str:
+        return ", ".join(map(str, self.paths))
+
+
+def server_credentials(
+    certificates: Certificates, *, look_every_s: float = 1.0
+) -> grpc.ServerCredentials:
+    """For `add_secure_port`; each new connection gets the certificates as the files then are.
+
+    Connections that stand keep theirs. Raises `SettingsError`.
+    """
+    followed = Reloaded(certificates.paths, certificates.read, look_every_s=look_every_s)
+    return grpc.dynamic_ssl_server_credentials(
+        followed.value,
+        _changes(followed),  # type: ignore[arg-type]  # the stubs leave out None
+        require_client_authentication=certificates.client_ca is not None,
+    )
+
+
+def _changes(
+    followed: Reloaded[grpc.ServerCertificateConfiguration],
+) -> Callable[[], grpc.ServerCertificateConfiguration | None]:
+    """What gRPC asks at each new connection: a new configuration, or None to keep the last."""
+    told = followed.value
+
+    def changed() -> grpc.ServerCertificateConfiguration | None:
+        nonlocal told
+        now = followed.value
+        if now is told:
+            return None
+        told = now
+        return now
+
+    return changed
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise SettingsError(f"TLS: cannot read {path}: {error.strerror}") from error

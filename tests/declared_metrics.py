@@ -1,0 +1,39 @@
+"""The metrics that the service declares, for tests of what is written about them."""
+
+from dataclasses import dataclass
+
+from prometheus_client.metrics import MetricWrapperBase
+
+from service import metrics
+
+_SUFFIXES = {
+    "counter": ("_total",),
+    "gauge": ("",),
+    "histogram": ("_bucket", "_count", "_sum"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """`name` is as Prometheus lists it: that of a counter ends in _total."""
+
+    name: str
+    kind: str
+    labels: tuple[str, ...]
+    meaning: str
+    samples: tuple[str, ...]
+
+
+def declared() -> list[Declared]:
+    found = [each for each in vars(metrics).values() if isinstance(each, MetricWrapperBase)]
+    return [_declared(each) for each in found]
+
+
+def _declared(metric: MetricWrapperBase) -> Declared:
+    family = next(iter(metric.describe()))
+    suffixes = _SUFFIXES[family.type]
+    if metric is metrics.LLR:  # Prometheus has no sum of what may be negative
+        suffixes = ("_bucket", "_count")
+    name = family.name + (suffixes[0] if family.type == "counter" else "")
+    samples = tuple(family.name + suffix for suffix in suffixes)
+    return Declared(name, family.type, metric._labelnames, family.documentation, samples)

@@ -1,0 +1,22 @@
+"""Which `SAYSO_` names deployment files and documents may use."""
+
+import re
+
+from service.commands.connection import Access
+from service.settings import Settings
+
+DEFAULTS = Settings.model_fields
+
+_NAME = re.compile(r"\bSAYSO_[A-Z0-9_]+")
+_ALONE = {"SAYSO_SERVER"}  # of the client commands, which the health checks run
+
+
+def unknown(text: str) -> set[str]:
+    """Those in a text that neither the server nor the client commands read; `SAYSO_LOCK_*` is all
+    that begin so."""
+    read = {f"SAYSO_{name.upper()}" for name in (*Settings.model_fields, *Access.model_fields)}
+    return {
+        name
+        for name in set(_NAME.findall(text)) - read - _ALONE
+        if not (name.endswith("_") and any(each.startswith(name) for each in read))
+    }

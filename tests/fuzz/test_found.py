@@ -1,0 +1,119 @@
+"""What fuzzing found, each by an input made here; `docs/fuzzing.md` tells of them."""
+
+import asyncio
+import struct
+from collections.abc import AsyncIterator
+
+import pytest
+from google.protobuf.field_mask_pb2 import FieldMask
+from google.protobuf.timestamp_pb2 import Timestamp
+from sayso.v1 import speaker_pb2
+from sayso.v1 import verification_pb2 as pb
+
+from service.errors import AudioError, InvalidArgument
+from service.rpc import messages, pages, speakers
+from service.rpc.batches import Batch, Turn
+from service.store.records import RecordError, decode_history, decode_speaker
+
+FIRST_S, LAST_S = -62_135_596_800, 253_402_300_799
+
+
+@pytest.mark.parametrize("token", ["é", "gICA", "A"])
+def test_a_page_token_of_any_characters_is_refused(token: str) -> None:
+    with pytest.raises(InvalidArgument) as refused:
+        pages.after(token)
+    assert refused.value.field == "page_token"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "nanos"),
+    [(0, -1), (0, 10**9), (LAST_S + 1, 0), (FIRST_S - 1, 0), (LAST_S, 999_999_999), (-(2**63), 0)],
+)
+def test_a_consent_at_no_time_is_refused(seconds: int, nanos: int) -> None:
+    given = speaker_pb2.Consent(reference="form", time=Timestamp(seconds=seconds, nanos=nanos))
+    with pytest.raises(InvalidArgument) as refused:
+        messages.consent(given)
+    assert refused.value.field == "consent.time"
+
+
+@pytest.mark.parametrize("seconds", [FIRST_S, -1, 0, 1_700_000_000, LAST_S])
+def test_a_consent_at_any_time_is_told_again(seconds: int) -> None:
+    consent = messages.consent(
+        speaker_pb2.Consent(reference="form", time=Timestamp(seconds=seconds))
+    )
+    assert consent.at == seconds
+    Timestamp().FromNanoseconds(int(consent.at * 1e9))
+
+
+def test_a_refused_mask_is_not_repeated_in_full() -> None:
+    with pytest.raises(InvalidArgument, match="cannot be updated") as refused:
+        speakers._paths(FieldMask(paths=["x" * 100_000]))
+    assert len(refused.value.status_message) < 500
+
+
+async def _of(*speaker_ids: str) -> AsyncIterator[pb.BatchEnrollRequest]:
+    for speaker_id in speaker_ids:
+        yield pb.BatchEnrollRequest(config=pb.EnrollConfig(speaker_id=speaker_id))
+
+
+async def test_a_later_item_of_a_speaker_may_end_before_an_earlier_one() -> None:
+    """It failed the earlier one with INTERNAL after it had been enrolled."""
+    second_failed = asyncio.Event()
+    calls = 0
+
+    async def enrol(request: pb.BatchEnrollRequest, turn: Turn) -> pb.EnrollResponse:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            second_failed.set()
+            raise AudioError("is empty")
+        await second_failed.wait()
+        await asyncio.sleep(0)
+        await turn()
+        return pb.EnrollResponse(done=True, stored=True)
+
+    answers = {a.index: a async for a in Batch(enrol, at_once=2).answers(_of("alice", "alice"))}
+    assert answers[0].error_code == 0
+    assert answers[0].result.stored
+    assert answers[1].error_code == 3
+
+
+async def test_an_item_waits_for_all_earlier_ones_of_its_speaker() -> None:
+    """One that failed between them let the third go before the first."""
+    third_waits, order = asyncio.Event(), list[int]()
+
+    async def enrol(request: pb.BatchEnrollRequest, turn: Turn) -> pb.EnrollResponse:
+        number = int(request.config.etag)
+        if number == 2:
+            raise AudioError("is empty")
+        if number == 1:
+            await third_waits.wait()
+            await asyncio.sleep(0)
+        else:
+            third_waits.set()
+        await turn()
+        order.append(number)
+        return pb.EnrollResponse(done=True)
+
+    async def requests() -> AsyncIterator[pb.BatchEnrollRequest]:
+        for number in (1, 2, 3):
+            config = pb.EnrollConfig(speaker_id="alice", etag=str(number))
+            yield pb.BatchEnrollRequest(config=config)
+            await asyncio.sleep(0)
+
+    assert len([a async for a in Batch(enrol, at_once=3).answers(requests())]) == 3
+    assert order == [1, 3]
+
+
+@pytest.mark.parametrize(
+    "head", [b'{"":1}', b'["x"]', b"[5]", b"[" * 5_000, b'[{"voiceprints": [["m", -9]]}]']
+)
+def test_a_history_of_other_json_cannot_be_read(head: bytes) -> None:
+    with pytest.raises(RecordError):
+        decode_history(struct.pack("<HI", 1, len(head)) + head)
+
+
+@pytest.mark.parametrize("profile", [b"[" * 5_000, b'{"schema": [1]}', b"null", b"{}", b"\xff"])
+def test_a_profile_of_other_json_cannot_be_read(profile: bytes) -> None:
+    with pytest.raises(RecordError):
+        decode_speaker("t", "alice", etag="1", profile=profile, voiceprints=[])

@@ -1,0 +1,62 @@
+"""Decoding, voice activity and inference happen off the event loop, so no call waits for another's.
+
+Of a stream of raw samples a message of at most 15 KB is decoded on it: a trip to a thread takes as
+long.
+"""
+
+import asyncio
+import threading
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from voices import clips
+
+from service.audio import StreamDecoder
+from service.client import Client
+from service.rpc import requests
+from service.server import serving
+from service.session import Session
+from service.settings import Settings
+from service.speech import SpeechDetector
+
+
+def _used(address: str) -> None:
+    path = clips("slt", "verify")[0]
+    with Client(address) as sayso:
+        sayso.enroll("slt", clips("slt", "enroll")[0])
+        sayso.verify("slt", path)
+        for _ in sayso.verify_stream("slt", [path.read_bytes()]):
+            pass
+
+
+async def test_what_takes_long_is_done_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: dict[str, set[int]] = defaultdict(set)
+
+    def note(owner: Any, name: str) -> None:
+        call: Callable[..., Any] = getattr(owner, name)
+
+        def noted(*args: Any, **options: Any) -> Any:
+            threads[f"{owner.__name__}.{name}"].add(threading.get_ident())
+            return call(*args, **options)
+
+        monkeypatch.setattr(owner, name, noted)
+
+    work = [
+        (requests, "decode"),
+        (StreamDecoder, "finish"),
+        (SpeechDetector, "push"),
+        (SpeechDetector, "finish"),
+        (Session, "run"),
+    ]
+    for owner, name in work:
+        note(owner, name)
+    settings = Settings.read(listen="127.0.0.1:0", store=f"sqlite:///{tmp_path}/voices.db")
+    async with serving(settings) as running:
+        await asyncio.to_thread(_used, running.address)
+    assert len(threads) == len(work)
+    assert threading.get_ident() not in set().union(*threads.values())

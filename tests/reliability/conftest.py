@@ -1,0 +1,52 @@
+"""Short versions unless `--long` is given, which runs what docs/reliability.md tells of."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from redis_server import RedisServer
+from reliability.results import Seen
+
+from service.settings import SHIPPED_MODEL
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--long", action="store_true", help="all rounds, and write what was seen")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if not SHIPPED_MODEL.exists():
+        for item in items:
+            item.add_marker(pytest.mark.skip(reason=f"no {SHIPPED_MODEL.name} in models/ yet"))
+
+
+@pytest.fixture(scope="session")
+def long(pytestconfig: pytest.Config) -> bool:
+    return bool(pytestconfig.getoption("--long", default=False))
+
+
+@pytest.fixture
+def seen(long: bool) -> Seen:
+    return Seen(kept=long)
+
+
+@contextmanager
+def _store(kind: str, folder: Path) -> Iterator[str]:
+    if kind == "sqlite":
+        yield f"sqlite:///{folder / 'sayso.db'}"
+        return
+    with RedisServer(folder) as redis:
+        yield redis.url
+
+
+@pytest.fixture(params=["sqlite", "redis"])
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def store(kind: str, tmp_path: Path) -> Iterator[str]:
+    """The address of an empty store, durable when it acknowledges."""
+    with _store(kind, tmp_path) as address:
+        yield address

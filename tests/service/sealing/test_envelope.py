@@ -1,0 +1,87 @@
+"""What a sealed record is bound to, and that nothing else opens it."""
+
+from dataclasses import replace
+
+import pytest
+from cryptography.exceptions import InvalidTag
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from service.sealing.envelope import (
+    DataKey,
+    Kind,
+    Place,
+    beginning,
+    is_sealed,
+    is_turned,
+    opened,
+    sealed,
+    version_of,
+)
+
+KEY = DataKey(7, bytes(range(32)))
+PLACE = Place("bank", "alice", Kind.VOICEPRINT, "model-a")
+
+
+def seal(plain: bytes, *, key: DataKey = KEY, place: Place = PLACE, turned: bool = False) -> bytes:
+    return sealed(key, key.of(place.speaker_id), place, plain, templates_turned=turned)
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.binary(max_size=200), st.booleans())
+def test_round_trip(plain: bytes, turned: bool) -> None:
+    record = seal(plain, turned=turned)
+    assert opened(KEY.of("alice"), PLACE, record) == plain
+    assert is_sealed(record)
+    assert (version_of(record), is_turned(record)) == (7, turned)
+    assert record.startswith(beginning(7, templates_turned=turned))
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        replace(PLACE, tenant="bank2"),
+        replace(PLACE, speaker_id="bob"),
+        replace(PLACE, kind=Kind.HISTORY),
+        replace(PLACE, model_id="model-b"),
+        Place("banka", "lice", Kind.VOICEPRINT, "model-a"),
+    ],
+)
+def test_another_place_does_not_open_it_even_with_its_key(place: Place) -> None:
+    with pytest.raises(InvalidTag):
+        opened(KEY.of("alice"), place, seal(b"voice"))
+
+
+def test_another_speakers_key_does_not_open_it() -> None:
+    with pytest.raises(InvalidTag):
+        opened(KEY.of("bob"), PLACE, seal(b"voice"))
+
+
+def test_another_tenants_key_does_not_open_it() -> None:
+    with pytest.raises(InvalidTag):
+        opened(DataKey(7, bytes(32)).of("alice"), PLACE, seal(b"voice"))
+
+
+def test_every_byte_counts() -> None:
+    record = seal(b"voice")
+    for at in range(len(record)):
+        changed = bytearray(record)
+        changed[at] ^= 1
+        with pytest.raises(InvalidTag):
+            opened(KEY.of("alice"), PLACE, bytes(changed))
+
+
+def test_the_same_record_is_never_sealed_the_same() -> None:
+    records = {seal(b"voice") for _ in range(1000)}
+    assert len({record[6:18] for record in records}) == 1000
+
+
+def test_no_plain_record_looks_sealed() -> None:
+    for plain in (
+        b"",
+        b'{"schema":2}',
+        b"\x01\x00" + bytes(40),
+        beginning(1, templates_turned=True),
+    ):
+        assert not is_sealed(plain)
+        assert not is_turned(plain)

@@ -1,0 +1,176 @@
+"""Claims from the first question to the last: counted, locked and entered, however they end."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service.attempts import Attempts
+from service.audit import Auditor, Origin, Trail, chain
+from service.audit.entries import parsed
+from service.decision import Decision, Outcome, Score
+from service.errors import Unavailable
+from service.lockout import Locked, Lockout
+from service.store import LockRule, Speaker, SpeakerState, Store, open_store
+
+RULE = LockRule(failures=2, window_s=900.0, lock_s=60.0, longest_s=3600.0)
+
+
+def decision(outcome: Outcome, *, scored: bool = True) -> Decision:
+    return Decision(outcome, "model-a", "", score=Score(0.5, 1.0) if scored else None)
+
+
+ACCEPTED, REJECTED = decision(Outcome.ACCEPTED), decision(Outcome.REJECTED)
+UNDECIDED = decision(Outcome.INCONCLUSIVE)
+TOO_SHORT = decision(Outcome.INCONCLUSIVE, scored=False)
+
+
+class Desk:
+    def __init__(self, folder: Path, store: Store, trail: Trail) -> None:
+        self._folder = folder
+        self.store = store
+        self.lockout = Lockout(store.failures, RULE)
+        self.attempts = Attempts(
+            self.lockout, Auditor(trail, origin=lambda: Origin("t", "key:k1", "r"))
+        )
+
+    async def reject(self, times: int = 1) -> None:
+        for _ in range(times):
+            async with self.attempts.open("alice") as attempt:
+                await attempt.settle(REJECTED)
+
+    async def failures(self) -> int:
+        return len((await self.store.failures.get("t", "alice")).failed_at)
+
+    def told(self) -> list[tuple[str, str]]:
+        """Action and outcome of every entry."""
+        facts: list[dict[str, Any]] = [
+            dict(parsed(line.text) or {}) for line in chain.lines([self._folder])
+        ]
+        return [(fact["action"], fact["outcome"]) for fact in facts]
+
+
+@pytest.fixture
+async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
+    async with (
+        open_store(f"sqlite:///{tmp_path}/voices.db", timeout_s=10.0) as store,
+        Trail(tmp_path / "audit", key=tmp_path / "audit.key") as trail,
+    ):
+        alice = Speaker("t", "alice", SpeakerState.ENROLLED, created_at=0.0, updated_at=0.0)
+        await store.put(alice, expected_etag=None)
+        yield Desk(tmp_path / "audit", store, trail)
+
+
+async def test_the_failure_that_locks_is_told_and_entered(desk: Desk) -> None:
+    await desk.reject(2)
+    with pytest.raises(Locked):
+        async with desk.attempts.open("alice"):
+            pytest.fail("a locked speaker is not verified")
+    assert desk.told() == [
+        ("verify", "REJECTED"),
+        ("verify", "REJECTED"),
+        ("lock", "DONE"),
+        ("verify", "LOCKED"),
+    ]
+
+
+async def test_an_acceptance_that_comes_after_the_lock_is_withheld(desk: Desk) -> None:
+    async with desk.attempts.open("alice") as attempt:
+        await desk.reject(2)
+        with pytest.raises(Locked):
+            await attempt.settle(ACCEPTED)
+    assert desk.told()[-1] == ("verify", "LOCKED")
+
+
+async def test_an_acceptance_on_the_way_is_withheld_too(desk: Desk) -> None:
+    async with desk.attempts.open("alice") as attempt:
+        await attempt.tell(UNDECIDED)
+        await desk.reject(2)
+        with pytest.raises(Locked):
+            await attempt.tell(ACCEPTED)
+    assert desk.told()[-1] == ("verify", "LOCKED")
+
+
+async def test_parallel_calls_are_told_no_more_than_the_limit(desk: Desk) -> None:
+    opened, told = asyncio.Barrier(20), 0
+
+    async def one() -> None:
+        nonlocal told
+        async with desk.attempts.open("alice") as attempt:
+            await opened.wait()
+            await attempt.settle(REJECTED)
+            told += 1
+
+    outcomes = await asyncio.gather(*(one() for _ in range(20)), return_exceptions=True)
+    assert told == RULE.failures
+    assert [type(outcome) for outcome in outcomes].count(Locked) == 18
+
+
+async def test_a_call_counts_once_by_its_last_decision(desk: Desk) -> None:
+    for last, failures in ((REJECTED, 1), (ACCEPTED, 0)):
+        async with desk.attempts.open("alice") as attempt:
+            for each in (REJECTED, UNDECIDED, ACCEPTED, REJECTED):
+                await attempt.tell(each)
+            await attempt.settle(last)
+        assert await desk.failures() == failures
+
+
+@pytest.mark.parametrize(
+    ("told", "failures"), [(UNDECIDED, 1), (REJECTED, 1), (ACCEPTED, 0), (TOO_SHORT, 0)]
+)
+@pytest.mark.parametrize("leaving", [asyncio.CancelledError, GeneratorExit, ZeroDivisionError])
+async def test_leaving_after_a_score_has_failed(
+    desk: Desk, told: Decision, failures: int, leaving: type[BaseException]
+) -> None:
+    with pytest.raises(leaving):
+        async with desk.attempts.open("alice") as attempt:
+            await attempt.tell(told)
+            raise leaving
+    assert await desk.failures() == failures
+    assert desk.told() == [("verify", told.outcome.name)]
+
+
+async def test_leaving_while_it_is_counted_is_no_way_out(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    note, interrupted = desk.lockout.note, [True]
+
+    async def interruptible(tenant: str, speaker_id: str, outcome: Outcome) -> bool:
+        if interrupted:
+            interrupted.clear()
+            raise asyncio.CancelledError
+        return await note(tenant, speaker_id, outcome)
+
+    monkeypatch.setattr(desk.lockout, "note", interruptible)
+    with pytest.raises(asyncio.CancelledError):
+        async with desk.attempts.open("alice") as attempt:
+            await attempt.tell(UNDECIDED)
+            await attempt.settle(REJECTED)
+    assert await desk.failures() == 1
+
+
+async def test_leaving_before_anything_was_told_counts_for_nothing(desk: Desk) -> None:
+    async with desk.attempts.open("alice"):
+        pass
+    assert desk.told() == []
+    assert await desk.failures() == 0
+
+
+async def test_who_claims_nobody_is_entered_but_not_counted(desk: Desk) -> None:
+    for _ in range(5):
+        async with desk.attempts.open("") as attempt:
+            await attempt.tell(UNDECIDED)
+            await attempt.settle(UNDECIDED)
+    assert desk.told() == [("verify", "INCONCLUSIVE")] * 5
+
+
+async def test_a_store_that_is_away_lets_nobody_through(desk: Desk) -> None:
+    async with open_store("redis://127.0.0.1:1/0", timeout_s=0.2) as away:
+        attempts = Attempts(
+            Lockout(away.failures, RULE), Auditor(None, origin=lambda: Origin("t", "none"))
+        )
+        with pytest.raises(Unavailable):
+            async with attempts.open("alice"):
+                pytest.fail("nobody knows whether alice is locked")

@@ -1,0 +1,147 @@
+"""What one tenant may use, and that another's calls do not feel it."""
+
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from service.errors import Overloaded
+from service.limits import Allowance, TenantLimits, TokenBucket
+from service.store import Speaker, SpeakerState, Store, open_store
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now_s = 100.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[Store]:
+    async with open_store(f"sqlite:///{tmp_path}/voices.db") as opened:
+        yield opened
+
+
+async def put(store: Store, speaker_id: str, tenant: str = "a") -> None:
+    speaker = Speaker(tenant, speaker_id, SpeakerState.PENDING, created_at=0.0, updated_at=0.0)
+    await store.put(speaker, expected_etag=None)
+
+
+def test_a_bucket_gives_its_size_at_once_and_then_its_rate() -> None:
+    bucket = TokenBucket(2.0, 4.0, 0.0)
+    assert [bucket.take(1.0, 0.0, needed=1.0) > 0 for _ in range(6)] == [False] * 4 + [True] * 2
+    taken = sum(bucket.take(1.0, at / 100, needed=1.0) == 0 for at in range(1, 1001))
+    assert taken == 20
+
+
+def test_a_bucket_never_holds_more_than_its_size() -> None:
+    bucket = TokenBucket(2.0, 4.0, 0.0)
+    assert sum(bucket.take(1.0, 3600.0) == 0 for _ in range(100)) == 4
+
+
+def test_the_wait_is_what_it_takes() -> None:
+    bucket = TokenBucket(2.0, 4.0, 0.0)
+    assert bucket.take(24.0, 0.0) == 0
+    wait_s = bucket.take(1.0, 0.0)
+    assert wait_s == pytest.approx(10.0)
+    assert bucket.take(1.0, wait_s - 0.01) > 0
+    assert bucket.take(1.0, wait_s + 0.01) == 0
+
+
+async def test_nothing_is_limited_by_default(clock: Clock, store: Store) -> None:
+    limits = TenantLimits(Allowance(), clock=clock)
+    with contextlib.ExitStack() as calls:
+        for n in range(1000):
+            calls.enter_context(limits.call("a"))
+            limits.audio("a", 1e6)
+            await limits.enrolment(store, "a", f"{n}")
+
+
+def test_requests_per_second(clock: Clock) -> None:
+    limits = TenantLimits(Allowance(requests_per_s=2.0, burst_s=2.0), clock=clock)
+    for _ in range(4):
+        with limits.call("a"):
+            pass
+    with pytest.raises(Overloaded, match="2 requests per second") as refused, limits.call("a"):
+        pass
+    assert 0 < refused.value.retry_after_s <= 0.5
+    clock.now_s += refused.value.retry_after_s
+    limits.request("a")
+    with pytest.raises(Overloaded):
+        limits.request("a")
+
+
+def test_one_tenants_flood_refuses_no_other(clock: Clock) -> None:
+    allowance = Allowance(requests_per_s=5.0, audio_s_per_s=5.0, streams=3, burst_s=1.0)
+    limits = TenantLimits(allowance, clock=clock)
+    with contextlib.ExitStack() as calls:
+        for _ in range(1000):
+            with contextlib.suppress(Overloaded):
+                calls.enter_context(limits.call("flood"))
+            with contextlib.suppress(Overloaded):
+                limits.audio("flood", 3600.0)
+        for _ in range(5):
+            with limits.call("calm"):
+                limits.audio("calm", 0.9)
+
+
+def test_calls_in_progress(clock: Clock) -> None:
+    limits = TenantLimits(Allowance(streams=2), clock=clock)
+    with limits.call("a"):
+        with limits.call("a"):
+            with pytest.raises(Overloaded, match="2 calls"), limits.call("a"):
+                pass
+            with limits.call("b"):
+                pass
+        with limits.call("a"):
+            pass
+
+
+def test_a_call_that_fails_is_no_longer_in_progress(clock: Clock) -> None:
+    limits = TenantLimits(Allowance(streams=1), clock=clock)
+    for _ in range(3):
+        with pytest.raises(ZeroDivisionError), limits.call("a"):
+            raise ZeroDivisionError
+
+
+def test_audio_is_charged_as_it_comes(clock: Clock) -> None:
+    limits = TenantLimits(Allowance(audio_s_per_s=2.0, burst_s=5.0), clock=clock)
+    for _ in range(1000):  # a call at twice real time
+        limits.audio("a", 0.1)
+        clock.now_s += 0.05
+    for _ in range(200):
+        with contextlib.suppress(Overloaded):
+            limits.audio("a", 0.1)
+    with pytest.raises(Overloaded, match="2 seconds of audio per second"):
+        limits.audio("a", 0.1)
+
+
+def test_a_long_recording_is_let_in_and_the_next_one_waits(clock: Clock) -> None:
+    limits = TenantLimits(Allowance(audio_s_per_s=10.0, burst_s=1.0), clock=clock)
+    limits.audio("a", 0.0)
+    limits.audio("a", 300.0)
+    with pytest.raises(Overloaded) as refused:
+        limits.audio("a", 0.0)
+    assert refused.value.retry_after_s == pytest.approx(29.0)
+
+
+async def test_a_new_speaker_needs_room(clock: Clock, store: Store) -> None:
+    limits = TenantLimits(Allowance(speakers=2), clock=clock)
+    for speaker_id in ("one", "two"):
+        await limits.enrolment(store, "a", speaker_id)
+        await put(store, speaker_id)
+    with pytest.raises(Overloaded, match="has its 2 speakers") as refused:
+        await limits.enrolment(store, "a", "three")
+    assert refused.value.retry_after_s > 0
+    await limits.enrolment(store, "a", "one")
+    await limits.enrolment(store, "b", "three")
+    await store.delete("a", "two")
+    await limits.enrolment(store, "a", "three")

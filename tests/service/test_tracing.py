@@ -1,0 +1,73 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import grpc
+import pytest
+from answering_server import Answering, answering
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import SpanKind
+from sayso.v1 import verification_pb2 as pb
+
+from service.errors import NotFound, SettingsError
+from service.interceptors import Around, errors_to_status
+from service.tracing import tracing
+
+VERIFY = "/sayso.v1.VerificationService/Verify"
+TRACE = "0af7651916cd43dd8448eb211c80319c"
+
+
+async def refuse() -> None:
+    raise NotFound("there is no such speaker")
+
+
+async def test_a_call_is_a_span_of_its_callers_trace() -> None:
+    exporter = InMemorySpanExporter()
+    parent = (("traceparent", f"00-{TRACE}-b7ad6b7169203331-01"),)
+    with tracing(exporter) as interceptor:
+        async with answering(Answering(), interceptor) as stub:
+            await stub.Verify(pb.VerifyRequest(speaker_id="alice"), metadata=parent)
+            assert len([each async for each in stub.Enroll(iter([pb.EnrollRequest()]))]) == 1
+    verify, enroll = exporter.get_finished_spans()
+    assert (verify.name, verify.kind) == (VERIFY, SpanKind.SERVER)
+    assert f"{verify.context.trace_id:032x}" == TRACE
+    assert enroll.name == "/sayso.v1.VerificationService/Enroll"
+    assert verify.resource.attributes["service.name"] == "sayso"
+    assert "alice" not in verify.to_json()
+
+
+async def test_a_failed_call_is_a_span_with_its_status() -> None:
+    exporter = InMemorySpanExporter()
+    with tracing(exporter) as interceptor:
+        async with answering(Answering(refuse), interceptor, Around(errors_to_status)) as stub:
+            with pytest.raises(grpc.aio.AioRpcError):
+                await stub.Verify(pb.VerifyRequest())
+    span: ReadableSpan = exporter.get_finished_spans()[0]
+    assert span.attributes is not None
+    assert span.attributes["rpc.grpc.status_code"] == grpc.StatusCode.NOT_FOUND.value[0]
+
+
+def test_the_service_name_is_the_operators(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_SERVICE_NAME", "voices-east")
+    exporter = InMemorySpanExporter()
+    with tracing(exporter) as interceptor, interceptor._tracer.start_as_current_span("x"):
+        pass
+    [span] = exporter.get_finished_spans()
+    assert span.resource.attributes["service.name"] == "voices-east"
+
+
+def test_without_opentelemetry_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.grpc.trace_exporter", None)
+    with pytest.raises(SettingsError, match="extra `tracing`"), tracing():
+        pass
+
+
+def test_nothing_of_it_is_imported_while_it_is_off() -> None:
+    name = "opentelemetry.instrumentation"  # redis-py imports the rest where it is installed
+    code = f"import service.server, service.tracing, sys\nprint({name!r} in sys.modules)"
+    root = Path(__file__).resolve().parents[2]
+    told = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root
+    )
+    assert told.stdout.strip() == "False"

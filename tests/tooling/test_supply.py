@@ -1,0 +1,71 @@
+"""`make sbom` and `make audit`: of what an image installs, and no silence taken for safety."""
+
+import json
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+CHECKED = {"name": "numpy", "version": "2", "vulns": []}
+VULNERABLE = {"name": "idna", "version": "2.6", "vulns": [{"id": "PYSEC-1"}]}
+SKIPPED = {"name": "redis", "skip_reason": "not found"}
+
+
+def make(*words: str, folder: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["make", "-f", ROOT / "Makefile", *words],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def audited(folder: Path, status: int, dependencies: list[object] | None) -> tuple[int, str]:
+    """`make audit` where pip-audit ends with `status` and tells of these packages."""
+    report = folder / "report.json"
+    report.write_text(json.dumps({"dependencies": dependencies}))
+    write = "" if dependencies is None else f'cp {report} "$2"\n'
+    tool = folder / "pip-audit"
+    tool.write_text(
+        '#!/bin/sh\necho trouble >&2\nwhile [ "$1" != --output ]; do shift; done\n'
+        f"{write}exit {status}\n"
+    )
+    tool.chmod(0o755)
+    ended = make("audit", f"PIP_AUDIT={tool}", folder=folder)
+    return ended.returncode, ended.stdout + ended.stderr
+
+
+@pytest.mark.parametrize(("status", "dependencies"), [(1, None), (0, [SKIPPED]), (0, [])])
+def test_no_advisories_are_not_taken_for_no_vulnerabilities(
+    tmp_path: Path, status: int, dependencies: list[object] | None
+) -> None:
+    code, said = audited(tmp_path, status, dependencies)
+    assert code == 0
+    assert "NOTHING was checked" in said
+
+
+def test_an_audit_says_how_much_it_has_checked(tmp_path: Path) -> None:
+    code, said = audited(tmp_path, 0, [CHECKED, CHECKED, SKIPPED])
+    assert code == 0
+    assert "2 packages checked, 1 that" in said
+
+
+def test_a_vulnerability_fails_the_audit(tmp_path: Path) -> None:
+    code, said = audited(tmp_path, 1, [CHECKED, VULNERABLE])
+    assert code != 0
+    assert "trouble" in said
+
+
+def test_the_bill_is_of_what_the_image_installs() -> None:
+    """With the closure of the same requirements under the same pins."""
+    steps = make("-n", "-W", "constraints.txt", "sbom").stdout
+    image = (ROOT / "Dockerfile").read_text()
+    assert "install -c constraints.txt '.[tracing]'" in steps
+    assert "*p['optional-dependencies']['tracing']" in image
+    alone = re.compile(r"install -c constraints.txt --no-deps (\S+)")
+    assert alone.findall(steps) == alone.findall(image) == ["silero-vad"]
+    assert "cyclonedx-py environment build/serving/bin/python" in steps

@@ -1,0 +1,27 @@
+"""ONNX Runtime's own telemetry: on by default in its wheels, never in what is started from here.
+
+It writes a device id before it sends anything, which is what these look for; `CI` would hide it.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.parametrize("module", ["service.session", "exporters", "evaluation", "training"])
+def test_nothing_is_kept_for_its_maker(tmp_path: Path, module: str) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "CI"}
+    environment.pop("ORT_DISABLE_TELEMETRY", None)
+    environment |= {"HOME": str(tmp_path), "TMPDIR": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"}
+    subprocess.run(
+        [sys.executable, "-c", f"import {module}, onnxruntime; onnxruntime.SessionOptions()"],
+        cwd=ROOT,
+        env=environment,
+        check=True,
+    )
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == []
