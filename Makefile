@@ -118,6 +118,14 @@ check: lint test  ## lint, then test
 test: $(VENV)/.dev redis-server  ## run the tests; ARGS='-k store' chooses
 	$(BIN)/python -m pytest $(ARGS)
 
+.PHONY: reliability
+reliability: $(VENV)/.dev redis-server  ## what breaks, in its long version: kills, power cuts, full disks, hostile clients
+	$(BIN)/python -m pytest tests/reliability --long $(ARGS)
+
+.PHONY: fuzz
+fuzz: $(VENV)/.dev  ## coverage-guided fuzzing of every decoder and of messages; ARGS='--minutes 20'
+	$(BIN)/python -m tests.fuzz $(ARGS)
+
 .PHONY: lint
 lint: $(VENV)/.dev node_modules/.installed  ## style, types, import directions, protos
 	$(BIN)/ruff check .

@@ -59,7 +59,7 @@ def server(store: Path) -> Iterator[str]:
         command + options,
         stdout=subprocess.PIPE,
         text=True,
-        env={"SAYSO_LOG_LEVEL": "warning", **os.environ},
+        env={"SAYSO_LOG_LEVEL": "warning", "SAYSO_LOCK_AFTER_FAILURES": "0", **os.environ},
     )
     try:
         yield _address(process)

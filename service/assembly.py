@@ -29,7 +29,7 @@ from service.rpc.requests import AudioLimits
 from service.rpc.speakers import SpeakerRpc
 from service.rpc.verification import VerificationRpc
 from service.rpc.watchlists import WatchlistRpc
-from service.sealing import Sealing, chosen
+from service.sealing import Kms, Sealing, chosen
 from service.session import Session
 from service.settings import DEFAULT_FALSE_MATCH_RATE, Settings
 from service.speech import VoiceActivity
@@ -42,9 +42,9 @@ from service.verification import Verifier
 _DAY_S = 86_400.0
 
 
-def store(settings: Settings) -> Store:
-    """Sealed where there is a master key, from memory where that is known to be current, timed."""
-    kms = chosen(
+def kms(settings: Settings) -> Kms | None:
+    """What holds the master key, where there is one; raises `SettingsError`."""
+    return chosen(
         master_key_file=settings.master_key_file,
         master_keys=settings.master_keys.get_secret_value(),
         vault_address=settings.vault_address,
@@ -53,9 +53,13 @@ def store(settings: Settings) -> Store:
         vault_token_file=settings.vault_token_file,
         vault_ca_file=settings.vault_ca_file,
     )
+
+
+def store(settings: Settings) -> Store:
+    """Sealed where there is a master key, from memory where that is known to be current, timed."""
     sealing = None
-    if kms is not None:
-        sealing = Sealing(kms, settings.protect_templates, settings.sealed_only)
+    if (holder := kms(settings)) is not None:
+        sealing = Sealing(holder, settings.protect_templates, settings.sealed_only)
     opened = open_store(settings.store, sealing=sealing)
     speakers = settings.cache_speakers
     return observed(cached(opened, settings.store, speakers=speakers, observe=metrics.cached))

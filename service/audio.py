@@ -10,6 +10,7 @@ Every refusal is an `AudioError` that says what to do.
 import enum
 import io
 import struct
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -35,19 +36,25 @@ _WAV_MAGIC = (b"RIFF", b"RIFX", b"RF64")
 _WAV_CHUNKS = 1_000
 _WAV_LENGTH_UNKNOWN = 0x7FFF_0000
 _OGG_PAGE_HEADER_BYTES = 27
+_OGG_FLAGS, _OGG_BEGINS = 5, 2
+_OGG_SERIAL = slice(14, 18)
+_OGG_CHECKSUM = slice(22, 26)
+_OGG_SEGMENTS = 26
+_CRC_OF_ZERO = 0xFFFF_FFFF
+_BITS_REVERSED = bytes(int(f"{value:08b}"[::-1], 2) for value in range(256))
 _MAGIC_BYTES = 12
 _SUBTYPES = {
     "WAV": {"PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW", "ALAW"},
     "FLAC": {"PCM_S8", "PCM_16", "PCM_24"},
-    "OGG": {"OPUS", "VORBIS"},
+    "OGG": {"OPUS"},
 }
-_KINDS = "send WAV (PCM, float or G.711), FLAC, or Ogg (Opus or Vorbis)"
+_KINDS = "send WAV (PCM, float or G.711), FLAC, or Ogg Opus"
 _NOT_AUDIO = "the audio is not WAV, FLAC or Ogg; for raw audio set encoding and sample_rate"
 _TRUNCATED = "the audio file is cut short or damaged; send the whole file"
 
 
 class Encoding(enum.Enum):
-    """How audio bytes are encoded; AUTO is self-describing WAV, FLAC or Ogg (Opus, Vorbis)."""
+    """How audio bytes are encoded; AUTO is self-describing WAV, FLAC or Ogg Opus."""
 
     AUTO = "auto"
     LINEAR16 = "linear16"
@@ -287,8 +294,8 @@ def _check_complete(data: bytes) -> None:
     container = _container(data)
     if container == "WAV" and not _wav_is_whole(data):
         raise AudioError(_TRUNCATED)
-    if container == "OGG" and not _ogg_is_whole(data):
-        raise AudioError(_TRUNCATED)
+    if container == "OGG":
+        _check_ogg(data)
 
 
 def _wav_is_whole(data: bytes) -> bool:
@@ -310,14 +317,41 @@ def _wav_is_whole(data: bytes) -> bool:
     return False
 
 
-def _ogg_is_whole(data: bytes) -> bool:
-    """Whether the last page (RFC 3533) has all its segments."""
-    page = data.rfind(b"OggS\x00")
-    lacing = page + _OGG_PAGE_HEADER_BYTES
-    if page < 0 or lacing > len(data):
-        return False
-    body = lacing + data[lacing - 1]
-    return body + sum(data[lacing:body]) <= len(data)
+def _check_ogg(data: bytes) -> None:
+    """Refuses what libsndfile must not be given: a stream of Vorbis, whose headers of 200 bytes can
+    make libvorbis overflow the stack, or anything but whole pages with their checksums, in which
+    libogg looks for a page at every "OggS", for minutes in some 16 MB."""
+    streams = set[bytes]()
+    for page in _ogg_pages(data):
+        serial, body = page[_OGG_SERIAL], page[_OGG_PAGE_HEADER_BYTES + page[_OGG_SEGMENTS] :]
+        begins = serial not in streams or page[_OGG_FLAGS] & _OGG_BEGINS
+        if begins and not body.startswith(b"OpusHead"):
+            raise AudioError(f"the Ogg file holds something else than Opus; {_KINDS}")
+        streams.add(serial)
+
+
+def _ogg_pages(data: bytes) -> Iterator[bytes]:
+    """The pages (RFC 3533, section 6); raises AudioError at anything else."""
+    page = 0
+    while page < len(data):
+        lacing = page + _OGG_PAGE_HEADER_BYTES
+        if lacing > len(data) or data[page : page + 5] != b"OggS\x00":
+            raise AudioError(_TRUNCATED)
+        body = lacing + data[lacing - 1]
+        end = body + sum(data[lacing:body])
+        if end > len(data) or not _ogg_page_holds(data[page:end]):
+            raise AudioError(_TRUNCATED)
+        yield data[page:end]
+        page = end
+
+
+def _ogg_page_holds(page: bytes) -> bool:
+    """Whether the checksum is that of the page: the CRC of zlib (ISO 3309) with all bits in the
+    other order, from zero and not inverted."""
+    at = _OGG_CHECKSUM
+    cleared = page[: at.start] + bytes(4) + page[at.stop :]
+    reversed_crc = zlib.crc32(cleared.translate(_BITS_REVERSED), _CRC_OF_ZERO) ^ _CRC_OF_ZERO
+    return reversed_crc.to_bytes(4).translate(_BITS_REVERSED) == page[at]
 
 
 def _mulaw_table() -> Samples:

@@ -1,6 +1,5 @@
 """`sayso keys`: who may call a server, on the machine that has its key file."""
 
-import os
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,10 +9,10 @@ import typer
 from rich.markup import escape
 from rich.table import Column, Table
 
-from service.audit.entries import Action, Event
-from service.audit.trail import enter
+from service.audit import Action
+from service.commands import operator
 from service.commands.terminal import err, one_line_errors, out
-from service.errors import AlreadyExists, SettingsError
+from service.errors import AlreadyExists
 from service.identity import Role, is_tenant, key_file
 from service.identity.grants import ApiKey, ClientCertificate, Grants
 from service.identity.keys import new_id, new_key, rotated
@@ -166,19 +165,8 @@ def _change(keys: Path, audit: Path | None, what: str, edit: _Edit[T]) -> T:
 
 
 def _tell(audit: Path | None, outcome: str, entry: _Entry, what: str) -> None:
-    if audit is None:
-        return
-    event = Event(
-        Action.KEY,
-        outcome,
-        tenant=entry.tenant,
-        credential=f"uid:{os.getuid()}",
-        detail={"entry": entry.id, "what": what, "roles": " ".join(entry.role_names)},
-    )
-    try:
-        enter(audit, event, at=datetime.now(UTC).timestamp())
-    except OSError as error:
-        raise SettingsError(f"SAYSO_AUDIT: cannot write {audit}: {error.strerror}") from error
+    roles = " ".join(entry.role_names)
+    operator.tell(audit, Action.KEY, outcome, entry.tenant, entry=entry.id, what=what, roles=roles)
 
 
 def _after(now: datetime, days: float | None) -> datetime | None:

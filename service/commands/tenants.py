@@ -8,8 +8,10 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from service.audit import Action
+from service.commands import operator
 from service.commands.terminal import one_line_errors, out
-from service.sealing import KeySet, Sealing, chosen
+from service.sealing import KeySet, Sealing
 from service.settings import Settings
 from service.store import SealedStore, open_store, upkeep
 
@@ -63,7 +65,8 @@ def seal(
         open_ones = [name for name in tenants if not every or not await _erased(store, name)]
         return sum([await upkeep.seal(store, name) for name in open_ones])
 
-    _tell(f"{_done(context, work)} speakers were sealed, the others were already")
+    sealed = _changed(context, "seal", tenant or "", work)
+    _tell(f"{sealed} speakers were sealed, the others were already")
 
 
 @app.command("rotate-key")
@@ -72,14 +75,15 @@ def rotate_key(context: typer.Context, tenant: Tenant) -> None:
 
     A tenant whose key was erased can enrol again after it.
     """
-    sealed = _done(context, lambda store: upkeep.rotate(store, tenant))
+    sealed = _changed(context, "rotate-key", tenant, lambda store: upkeep.rotate(store, tenant))
     _tell(f"{sealed} speakers were sealed by the new key, and the earlier one is destroyed")
 
 
 @app.command("rewrap")
 def rewrap(context: typer.Context) -> None:
     """Wraps every tenant's keys under the newest master key; the records stay as they are."""
-    _tell(f"{_done(context, upkeep.rewrap)} keys are wrapped by the newest master key")
+    rewrapped = _changed(context, "rewrap", "", upkeep.rewrap)
+    _tell(f"{rewrapped} keys are wrapped by the newest master key")
 
 
 @app.command("erase-key")
@@ -94,7 +98,7 @@ def erase_key(
     """
     if not yes:
         typer.confirm(f"Erase every voice of {tenant}, for ever?", abort=True)
-    deleted = _done(context, lambda store: upkeep.erase(store, tenant))
+    deleted = _changed(context, "erase-key", tenant, lambda store: upkeep.erase(store, tenant))
     _tell(f"the keys of {tenant} are destroyed, and {deleted} speakers deleted")
 
 
@@ -107,18 +111,30 @@ def _done(context: typer.Context, work: Callable[[SealedStore], Awaitable[_Resul
         return asyncio.run(run())
 
 
+def _changed(
+    context: typer.Context,
+    change: str,
+    tenant: str,
+    work: Callable[[SealedStore], Awaitable[_Result]],
+) -> _Result:
+    """What `work` gives; the audit trail tells of it before, and again when it is done."""
+    _enter("BEGUN", change, tenant)
+    result = _done(context, work)
+    _enter("DONE", change, tenant)
+    return result
+
+
+def _enter(outcome: str, change: str, tenant: str) -> None:
+    with one_line_errors():
+        operator.tell(Settings.read().audit, Action.ADMIN, outcome, tenant, change=change)
+
+
 def _opened(settings: Settings) -> SealedStore:
     """Also reads what is not sealed, whatever the servers do: to seal it."""
-    kms = chosen(
-        master_key_file=settings.master_key_file,
-        master_keys=settings.master_keys.get_secret_value(),
-        vault_address=settings.vault_address,
-        vault_key=settings.vault_key,
-        vault_mount=settings.vault_mount,
-        vault_token_file=settings.vault_token_file,
-        vault_ca_file=settings.vault_ca_file,
-    )
-    sealing = None if kms is None else Sealing(kms, settings.protect_templates)
+    from service.assembly import kms  # noqa: PLC0415 - other commands start without it
+
+    holder = kms(settings)
+    sealing = None if holder is None else Sealing(holder, settings.protect_templates)
     return open_store(settings.store, timeout_s=_TIMEOUT_S, sealing=sealing)
 
 

@@ -184,7 +184,8 @@ def _paths(mask: FieldMask) -> Iterable[str]:
     for path in mask.paths:
         if path not in _UPDATES:
             raise InvalidArgument(
-                f"{path[:_SHOWN_CHARACTERS]!r} cannot be updated; choose of {', '.join(_UPDATES)}", field="update_mask"
+                f"{path[:_SHOWN_CHARACTERS]!r} cannot be updated; choose of {', '.join(_UPDATES)}",
+                field="update_mask",
             )
     return [path for path in _UPDATES if path in mask.paths]
 

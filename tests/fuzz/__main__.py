@@ -6,6 +6,7 @@ Writes `build/fuzz/summary.json` and a folder a harness; exits with 1 if anythin
 import argparse
 import json
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -40,21 +41,31 @@ class Outcome:
 
 
 def run(name: str, seconds: float) -> Outcome:
-    """Fuzzes in processes of its own, a new one after each crash, for `seconds` in all."""
+    """Fuzzes in processes of its own, a new one after each crash, for `seconds` in all.
+
+    What an earlier run found is tried first.
+    """
     folder, started = FOLDER / name, time.monotonic()
-    folder.mkdir(parents=True, exist_ok=True)
+    corpus = folder / "corpus"
+    corpus.mkdir(parents=True, exist_ok=True)
+    for found in (*folder.glob("*-*"), *folder.glob("faults/*.bin")):
+        found.rename(corpus / found.name)
+    shutil.rmtree(folder / "faults", ignore_errors=True)
     log, ends = "", list[int]()
     while (left_s := seconds - (time.monotonic() - started)) >= 1 and len(ends) < _MOST_ENDS:
         status, text = _process(name, folder, left_s)
         log += text
         ends += [status] if status else []
     coverage = [tuple(map(int, found)) for found in _COVERAGE.findall(log)] or [(0, 0, 0)]
+    edges, features, corpus = (max(each) for each in zip(*coverage, strict=True))
     places = folder / "faults" / "places.json"
     return Outcome(
-        name,
-        round(time.monotonic() - started, 1),
-        sum(map(int, _EXECUTED.findall(log))),
-        *(max(each) for each in zip(*coverage, strict=True)),
+        harness=name,
+        seconds=round(time.monotonic() - started, 1),
+        executions=sum(map(int, _EXECUTED.findall(log))),
+        edges=edges,
+        features=features,
+        corpus=corpus,
         faults=tuple(json.loads(places.read_text())) if places.exists() else (),
         crashes=tuple(path.name for path in folder.glob("*-*") if path.is_file()),
         ends=tuple(ends),
@@ -64,18 +75,21 @@ def run(name: str, seconds: float) -> Outcome:
 def _process(name: str, folder: Path, seconds: float) -> tuple[int, str]:
     """One process's exit status and log, which is also added to that in `folder`."""
     command = [sys.executable, "-m", "tests.fuzz.target", name, str(folder)]
-    done = subprocess.run(
-        [*command, f"-max_total_time={int(seconds)}"],
-        cwd=ROOT,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        timeout=seconds + _GRACE_S,
-        check=False,
-    )
-    log = done.stderr.decode(errors="replace")
-    with (folder / "log").open("a") as kept:
-        kept.write(log)
-    return done.returncode, log
+    path = folder / "log"
+    before = path.stat().st_size if path.exists() else 0
+    with path.open("ab") as log:
+        process = subprocess.Popen(
+            [*command, f"-max_total_time={int(seconds)}"],
+            cwd=ROOT,
+            stdout=subprocess.DEVNULL,
+            stderr=log,
+        )
+        try:
+            status = process.wait(seconds + _GRACE_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            status = process.wait()
+    return status, path.read_bytes()[before:].decode(errors="replace")
 
 
 def main() -> int:

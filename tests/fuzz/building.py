@@ -70,7 +70,7 @@ def fill(message: Message, source: Source, pools: Pools, depth: int = _DEPTH) ->
 
 def _repeat(
     message: Message,
-    field: FieldDescriptor,
+    field: Any,
     source: Source,
     pools: Pools,
     choice: int,
@@ -87,7 +87,7 @@ def _repeat(
             repeated.append(_value(field, source, pools))
 
 
-def _value(field: FieldDescriptor, source: Source, pools: Pools) -> Any:
+def _value(field: Any, source: Source, pools: Pools) -> Any:
     match field.cpp_type:
         case _KIND.CPPTYPE_BOOL:
             return source.byte() % 2 == 1

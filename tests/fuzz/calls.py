@@ -89,7 +89,7 @@ def check_call(handlers: Mapping[str, Any], runner: asyncio.Runner, data: bytes)
 
 
 def _built(rpc: str, source: Source) -> list[Message]:
-    made = []
+    made: list[Message] = []
     while source.left and len(made) < _MOST_MESSAGES:
         made.append(fill(_requests()[rpc](), source, _pools()))
     return made
@@ -116,7 +116,7 @@ async def _answered(handler: Any, requests: Sequence[Message]) -> None:
 @contextmanager
 def _opened() -> Iterator[Check]:
     """On a store with a voice and a group."""
-    memory = Path("/dev/shm")
+    memory = Path("/dev/shm")  # noqa: S108
     with (
         tempfile.TemporaryDirectory(
             prefix="sayso-fuzz-", dir=memory if memory.is_dir() else None
@@ -154,7 +154,9 @@ def _well_formed() -> Iterator[bytes]:
         *(verification_pb2.EnrollRequest(audio=chunk) for chunk in chunks),
     )
     yield _call("CreateGroup", watchlist_pb2.CreateGroupRequest(group=group))
-    yield _call("AddMembers", watchlist_pb2.AddMembersRequest(group="members", speaker_ids=["alice"]))
+    yield _call(
+        "AddMembers", watchlist_pb2.AddMembersRequest(group="members", speaker_ids=["alice"])
+    )
     yield _call("Compare", verification_pb2.CompareRequest(left=[vector], right=[vector]))
     yield _call(
         "StreamingVerify",

@@ -43,7 +43,7 @@ def ogg(data: bytes) -> bytes:
 
 def _pages(data: bytes) -> Iterator[tuple[int, int]]:
     start = data.find(b"OggS")
-    while 0 <= start and start + _PAGE_HEADER_BYTES <= len(data):
+    while start >= 0 and start + _PAGE_HEADER_BYTES <= len(data):
         lacing = start + _PAGE_HEADER_BYTES
         body = lacing + data[lacing - 1]
         end = body + sum(data[lacing:body])

@@ -114,7 +114,9 @@ def _raw_seeds() -> Iterator[bytes]:
 
 HARNESSES = (
     stateless("wav", partial(check_file, repaired=bytes), lambda: _said(sound.wav_files())),
-    stateless("flac", partial(check_file, repaired=checksums.flac), lambda: _said(sound.flac_files())),
+    stateless(
+        "flac", partial(check_file, repaired=checksums.flac), lambda: _said(sound.flac_files())
+    ),
     stateless("ogg", partial(check_file, repaired=checksums.ogg), lambda: _said(sound.ogg_files())),
     stateless("raw", check_raw, _raw_seeds),
 )

@@ -48,8 +48,8 @@ def check_contract(data: bytes) -> None:
     except ContractError as refused:
         assert refused.message
         return
-    assert Contract.from_metadata(found.to_metadata()) == found
-    assert found.window_s > 0
+    written = found.to_metadata()
+    assert Contract.from_metadata(written).to_metadata() == written
 
 
 def _contract_seeds() -> Iterator[bytes]:
@@ -162,7 +162,9 @@ def _authenticating() -> Iterator[Check]:
 
         def check(data: bytes) -> None:
             shown, _, names = data.partition(b"\n\n")
-            metadata = [line.decode(errors="replace").partition(": ") for line in shown.split(b"\n")]
+            metadata = [
+                line.decode(errors="replace").partition(": ") for line in shown.split(b"\n")
+            ]
             try:
                 caller = authenticator.caller(
                     [(name, value) for name, _, value in metadata],
@@ -186,7 +188,14 @@ def _credential_seeds() -> Iterator[bytes]:
 
 def _token(claims: dict[str, object]) -> str:
     expires = datetime(2100, 1, 1, tzinfo=UTC)
-    given = {"iss": "issuer", "aud": "sayso", "sub": "s", "exp": expires, "tenant": "t", "roles": []}
+    given = {
+        "iss": "issuer",
+        "aud": "sayso",
+        "sub": "s",
+        "exp": expires,
+        "tenant": "t",
+        "roles": [],
+    }
     return jwt.encode(given | claims, _SIGNING, algorithm="EdDSA", headers={"kid": "k"})
 
 

@@ -1,7 +1,7 @@
 """The rpcs of a real assembly, without a network and with stand-ins for the two models."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -72,7 +72,7 @@ class Handlers:
 @asynccontextmanager
 async def handlers(folder: Path) -> AsyncIterator[Mapping[str, Any]]:
     """The handler of every rpc, by its full name, on a store in `folder`."""
-    settings = Settings(
+    settings = Settings.read(
         store=f"sqlite:///{folder / 'sayso.db'}",
         max_audio_s=5.0,
         max_call_s=5.0,
@@ -84,7 +84,7 @@ async def handlers(folder: Path) -> AsyncIterator[Mapping[str, Any]]:
         adapt_min_speech_s=0.5,
         max_vectors=5,
     )
-    vad = VoiceActivity(Loudness())  # type: ignore[arg-type]
+    vad = VoiceActivity(Loudness())
     embedder = Embedder(Powers(), vad, max_batch=4, queue_limit=64)  # type: ignore[arg-type]
     kept = Handlers()
     async with assembly.store(settings) as store, embedder:

@@ -22,9 +22,7 @@ def made(seconds: float, rate: int, channels: int = 1) -> Samples:
     return samples[:, 0] if channels == 1 else samples
 
 
-def encoded(
-    samples: Samples, rate: int, kind: str, subtype: str, *, endian: str = "FILE"
-) -> bytes:
+def encoded(samples: Samples, rate: int, kind: str, subtype: str, *, endian: str = "FILE") -> bytes:
     """`samples` as a file of libsndfile's `kind` and `subtype`."""
     file = io.BytesIO()
     soundfile.write(file, samples, rate, format=kind, subtype=subtype, endian=endian)

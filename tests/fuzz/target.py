@@ -17,7 +17,7 @@ from pathlib import Path
 from random import Random
 from types import TracebackType
 
-import atheris
+import atheris  # type: ignore[import-untyped]
 
 from tests.fuzz.harness import MAX_BYTES, Change, Check, Harness
 

@@ -1,8 +1,10 @@
 """What fuzzing found, each by an input made here; `docs/fuzzing.md` tells of them."""
 
 import asyncio
+import json
 import struct
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
@@ -10,10 +12,16 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from sayso.v1 import speaker_pb2
 from sayso.v1 import verification_pb2 as pb
 
-from service.errors import AudioError, InvalidArgument
+from service.audio import AudioFormat, decode
+from service.audit.chain import BrokenChain, verify
+from service.contract import METADATA_KEY, Contract
+from service.errors import AudioError, ContractError, InvalidArgument, SettingsError
+from service.identity import Expected, Tokens
 from service.rpc import messages, pages, speakers
 from service.rpc.batches import Batch, Turn
+from service.sealing import LocalMaster
 from service.store.records import RecordError, decode_history, decode_speaker
+from tests.fuzz import sound, vorbis
 
 FIRST_S, LAST_S = -62_135_596_800, 253_402_300_799
 
@@ -49,6 +57,27 @@ def test_a_refused_mask_is_not_repeated_in_full() -> None:
     with pytest.raises(InvalidArgument, match="cannot be updated") as refused:
         speakers._paths(FieldMask(paths=["x" * 100_000]))
     assert len(refused.value.status_message) < 500
+
+
+OPUS = sound.encoded(sound.made(0.1, 16_000), 16_000, "OGG", "OPUS")
+VORBIS = sound.encoded(sound.made(0.1, 16_000), 16_000, "OGG", "VORBIS")
+
+
+@pytest.mark.parametrize("log2_entries", [4, 20])
+def test_vorbis_never_reaches_its_decoder(log2_entries: int) -> None:
+    """A codebook of a million entries, announced in 229 bytes, ended the server: SIGSEGV."""
+    for file in (vorbis.file(log2_entries), VORBIS, OPUS + VORBIS, VORBIS + OPUS):
+        with pytest.raises(AudioError, match="something else than Opus"):
+            decode(file, AudioFormat(), rate=16_000, max_s=5)
+
+
+@pytest.mark.parametrize(
+    "rest", [b"OggS" * 2**18, b"\0", OPUS[:-1], OPUS.replace(b"OpusTags", b"OpusTagz")]
+)
+def test_an_ogg_file_of_more_than_pages_never_reaches_its_decoder(rest: bytes) -> None:
+    """In 16 MB of "OggS" after a file, libogg looked for a page for minutes."""
+    with pytest.raises(AudioError, match="cut short or damaged"):
+        decode(OPUS + rest, AudioFormat(), rate=16_000, max_s=5)
 
 
 async def _of(*speaker_ids: str) -> AsyncIterator[pb.BatchEnrollRequest]:
@@ -117,3 +146,58 @@ def test_a_history_of_other_json_cannot_be_read(head: bytes) -> None:
 def test_a_profile_of_other_json_cannot_be_read(profile: bytes) -> None:
     with pytest.raises(RecordError):
         decode_speaker("t", "alice", etag="1", profile=profile, voiceprints=[])
+
+
+NESTED = "[" * 5_000 + "]" * 5_000
+CALIBRATION = {"bias": 0, "weights": {}, "false_match": [], "fitted_on": ""}
+KEY = {"kty": "RSA", "alg": "RS256", "n": "u" * 342, "e": "AQAB"}
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"calibration": CALIBRATION | {"weights": 1}},
+        {"calibration": CALIBRATION | {"bias": 10**400}},
+        {"operating_point": []},
+        {"window_samples": ""},
+    ],
+)
+def test_a_contract_of_other_values_is_malformed(part: dict[str, object]) -> None:
+    plain = json.loads(Contract("m", 16_000, 48_000, 24_000, 8_000, 2).to_metadata()[METADATA_KEY])
+    with pytest.raises(ContractError):
+        Contract.from_metadata({METADATA_KEY: json.dumps(plain | part)})
+
+
+def test_a_contract_of_nothing_but_brackets_is_no_json() -> None:
+    with pytest.raises(ContractError):
+        Contract.from_metadata({METADATA_KEY: NESTED})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        NESTED,
+        json.dumps({"keys": [KEY | {"alg": ["RS256"]}]}),
+        json.dumps({"keys": [KEY | {"use": ["sig"]}]}),
+        json.dumps({"keys": [{"kty": "oct", "alg": "HS256"}]}),
+    ],
+    ids=["nested", "a list of algorithms", "a list of uses", "no key"],
+)
+def test_a_jwks_of_other_values_is_none(tmp_path: Path, text: str) -> None:
+    """While it serves, a server goes on with the keys that it had."""
+    path = tmp_path / "jwks.json"
+    path.write_text(text)
+    with pytest.raises(SettingsError):
+        Tokens(path, Expected("issuer", "audience")).load()
+
+
+def test_a_line_of_nothing_but_brackets_breaks_a_trail(tmp_path: Path) -> None:
+    trail = tmp_path / "audit-000001.jsonl"
+    trail.write_text(NESTED + "\n")
+    with pytest.raises(BrokenChain, match="is no entry"):
+        verify([trail])
+
+
+def test_a_master_key_of_other_letters_is_none() -> None:
+    with pytest.raises(SettingsError, match="base64"):
+        LocalMaster.from_text("é" * 44)

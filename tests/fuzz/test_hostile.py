@@ -61,9 +61,7 @@ def test_a_seed_costs_little_and_raises_nothing(harness: Harness, check: Check) 
 
 
 def test_hostile_input_is_answered_or_refused(harness: Harness, check: Check) -> None:
-    @settings(
-        deadline=None, max_examples=INPUTS, suppress_health_check=[HealthCheck.too_slow]
-    )
+    @settings(deadline=None, max_examples=INPUTS, suppress_health_check=[HealthCheck.too_slow])
     @given(data=hostile(harness))
     def holds(data: bytes) -> None:
         check(data)

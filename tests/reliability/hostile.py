@@ -13,20 +13,23 @@ from sayso.v1 import audio_pb2
 from sayso.v1 import verification_pb2 as pb
 
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
-_CONNECT_S = 30.0
 _RAW = audio_pb2.AudioConfig(encoding=audio_pb2.AUDIO_ENCODING_MULAW, sample_rate=8000)
 _SERVICE = "/sayso.v1.VerificationService/"
-_UNLIMITED = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
+_OWN = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_send_message_length", -1)]
+_EACH = 50  # calls on a connection, of the 100 that gRPC allows
+FLOODING = 20
 
 
 @contextmanager
-def connections(address: str, count: int) -> Iterator[Sequence[socket.socket]]:
+def connections(
+    address: str, count: int, *, patience_s: float = 30.0
+) -> Iterator[Sequence[socket.socket]]:
     """So many that began to speak HTTP/2, were answered, and say nothing more."""
     host, _, port = address.rpartition(":")
     with ExitStack() as stack:
         opened = []
         for _ in range(count):
-            connection = socket.create_connection((host, int(port)), timeout=_CONNECT_S)
+            connection = socket.create_connection((host, int(port)), timeout=patience_s)
             stack.enter_context(connection)
             connection.sendall(_PREFACE)
             opened.append(connection)
@@ -55,6 +58,11 @@ def _method(channel: grpc.aio.Channel, name: str, kind: str) -> Any:
     )
 
 
+def _channels(address: str, count: int) -> list[grpc.aio.Channel]:
+    """Each a connection of its own."""
+    return [grpc.aio.insecure_channel(address, options=_OWN) for _ in range(count)]
+
+
 class Trickle:
     """`count` verified calls that send one byte of audio a second, under `async with`."""
 
@@ -65,11 +73,11 @@ class Trickle:
         self._calls: list[Any] = []
 
     async def __aenter__(self) -> "Trickle":
-        self._channel = grpc.aio.insecure_channel(self._address)
-        stream = _method(self._channel, "StreamingVerify", "stream_stream")
+        self._channels = _channels(self._address, -(-self._count // _EACH))
         config = pb.StreamingVerifyConfig(speaker_id=self._speaker_id, audio=_RAW)
-        for _ in range(self._count):
-            call = stream()
+        for number in range(self._count):
+            channel = self._channels[number // _EACH]
+            call = _method(channel, "StreamingVerify", "stream_stream")()
             await call.write(pb.StreamingVerifyRequest(config=config))
             self._calls.append(call)
         await self.send()
@@ -78,7 +86,8 @@ class Trickle:
     async def __aexit__(self, *_: object) -> None:
         for call in self._calls:
             call.cancel()
-        await self._channel.close()
+        for channel in self._channels:
+            await channel.close()
 
     async def send(self) -> None:
         byte = pb.StreamingVerifyRequest(audio=b"\xff")
@@ -95,14 +104,13 @@ class Trickle:
 
 
 async def flood(address: str, request: pb.EmbedRequest, count: int) -> Counter[str]:
-    """How so many calls that are made at once on 8 connections end."""
+    """How so many calls that are made at once on `FLOODING` connections end."""
     ended: Counter[str] = Counter()
-    options = [*_UNLIMITED, ("grpc.use_local_subchannel_pool", 1)]
-    channels = [grpc.aio.insecure_channel(address, options=options) for _ in range(8)]
+    channels = _channels(address, FLOODING)
 
     async def embed(number: int) -> None:
         try:
-            await _method(channels[number % 8], "Embed", "unary_unary")(request, timeout=120)
+            await _method(channels[number % FLOODING], "Embed", "unary_unary")(request, timeout=120)
             ended["OK"] += 1
         except grpc.aio.AioRpcError as error:
             ended[error.code().name] += 1

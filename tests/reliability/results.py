@@ -35,7 +35,6 @@ class Seen:
     ) -> None:
         """The median of `values` and how far they spread, of a run that ends today."""
         told = figure(name, values, unit, aim, f"{how}; {datetime.now(UTC):%Y-%m-%d}")
-        print(f"{section}: {report.title(told)} {report.value(told)} ({report.spread(told)}) {how}")
         if self.kept:
             _replace(section, told)
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from threading import Barrier
 
 from reliability.linearisable import Operation, linearisable
-from reliability.load import RAW, server, speech
 from reliability.results import Seen
+from reliability.serving import RAW, server, speech
 
 from benchmarks.figures import above
 from service.client import Client
@@ -119,7 +119,7 @@ def test_calls_on_one_speaker(store: str, kind: str, long: bool, seen: Seen) -> 
                 for sayso in clients
             ]
             begin = Barrier(_CLIENTS)
-            told = pool.map(lambda one, begin=begin: one.history(begin), asking)  # type: ignore[misc]
+            told = pool.map(lambda one, begin=begin: one.history(begin), asking)
             history = [call for calls in told for call in calls]
             assert linearisable(history, NOBODY), sorted(
                 (call.called_s, call.answered_s, call.name) for call in history
@@ -128,7 +128,7 @@ def test_calls_on_one_speaker(store: str, kind: str, long: bool, seen: Seen) -> 
         for sayso in clients:
             sayso.close()
     calls = histories * _CLIENTS * _EACH
-    how = f"histories of {_CLIENTS} clients, {calls} calls in all, {overlapping} pairs of which overlapped"
+    how = f"of {_CLIENTS} clients, {calls} calls in all, {overlapping} pairs of them overlapping"
     seen.tell(SECTION, f"linearisable_on_{kind}", [histories], "histories", how, above(histories))
 
 

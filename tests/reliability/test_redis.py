@@ -1,5 +1,6 @@
 """Redis goes away in every way that it can, and comes back: what callers are told, and how soon."""
 
+import asyncio
 import random
 import time
 from collections.abc import Callable, Iterator
@@ -8,9 +9,11 @@ from pathlib import Path
 
 import pytest
 from redis_server import RedisServer
-from reliability.load import RAW, Enrolling, Verifying, kept, server, speech, wait_until
+from reliability.enrolling import Enrolling, kept
 from reliability.proxy import Proxy
 from reliability.results import Seen
+from reliability.serving import PATIENCE_S, RAW, server, speech, wait_until
+from reliability.verifying import Verifying
 from sayso_server import SaysoServer
 
 from benchmarks.figures import below
@@ -114,14 +117,14 @@ def test_an_outage(
     _tell(seen, name, _outages(sayso, fault))
 
 
-async def test_some_replies_cut(
-    sayso: SaysoServer, proxy: Proxy, long: bool, seen: Seen
-) -> None:
+async def test_some_replies_cut(sayso: SaysoServer, proxy: Proxy, long: bool, seen: Seen) -> None:
     """Every tenth reply is broken in its middle: what is acknowledged took effect, once."""
     proxy.cut = 0.1
-    wanted = 500 if long else 10
+    wanted, patience_s = (300, 300.0) if long else (10, PATIENCE_S)
     with Enrolling(sayso.address, "cut") as enrolling:
-        wait_until(lambda: enrolling.count + enrolling.refused >= wanted, "enrolled")
+        wait_until(
+            lambda: enrolling.count + enrolling.refused >= wanted, "enrolled", patience_s=patience_s
+        )
     proxy.cut = 0.0
     assert not enrolling.unlike
     async with open_store(proxy.url) as store:
@@ -155,17 +158,20 @@ def test_full(sayso: SaysoServer, redis: RedisServer) -> None:
 
 def test_restarted_empty(tmp_path: Path) -> None:
     """A voice that was held in memory is not decided on once the store has lost it."""
-    with RedisServer(tmp_path, "--save", "", "--appendonly", "no") as redis:
-        with server(redis.url) as running, Verifying(running.address, VOICE) as calls:
-            enrol(running)
-            calls.wait_for("ACCEPTED", since_s=time.monotonic())
-            redis.kill()
-            redis.start()
-            back_s = time.monotonic()
-            calls.wait_for("NOT_ENROLLED", since_s=back_s)
-            assert "ACCEPTED" not in {one.outcome for one in calls.since(back_s)}
-            enrol(running)
-            calls.wait_for("ACCEPTED", since_s=time.monotonic())
+    with (
+        RedisServer(tmp_path, "--save", "", "--appendonly", "no") as redis,
+        server(redis.url) as running,
+        Verifying(running.address, VOICE) as calls,
+    ):
+        enrol(running)
+        calls.wait_for("ACCEPTED", since_s=time.monotonic())
+        redis.kill()
+        redis.start()
+        back_s = time.monotonic()
+        calls.wait_for("NOT_ENROLLED", since_s=back_s)
+        assert "ACCEPTED" not in {one.outcome for one in calls.since(back_s)}
+        enrol(running)
+        calls.wait_for("ACCEPTED", since_s=time.monotonic())
 
 
 async def test_nothing_acknowledged_is_lost_with_always(
@@ -176,12 +182,12 @@ async def test_nothing_acknowledged_is_lost_with_always(
         for number in range(rounds):
             with Enrolling(running.address, f"round-{number}") as enrolling:
                 enrolling.wait_for_one()
-                time.sleep(chance.uniform(0.0, 0.5))
+                await asyncio.sleep(chance.uniform(0.0, 0.5))
                 redis.kill()
             redis.start()
             assert not enrolling.unlike
             async with open_store(redis.url) as store:
                 assert await kept(store, enrolling.acknowledged) == []
             count += enrolling.count
-    how = f"{count} acknowledged by a server whose Redis (appendfsync always) was killed {rounds} times"
+    how = f"{count} acknowledged by a server whose Redis was killed {rounds} times"
     seen.tell(SECTION, "always_lost", [0], "enrolments", how, below(0))

@@ -33,7 +33,6 @@ CUTTABLE = [
     ("RF64", "PCM_16"),
     ("FLAC", "PCM_16"),
     ("OGG", "OPUS"),
-    ("OGG", "VORBIS"),
 ]
 
 
@@ -80,10 +79,9 @@ def test_big_endian_wav() -> None:
     assert np.abs(samples - tone).max() < 1e-4
 
 
-@pytest.mark.parametrize("subtype", ["OPUS", "VORBIS"])
-def test_ogg_decodes_to_about_its_samples(subtype: str) -> None:
+def test_ogg_decodes_to_about_its_samples() -> None:
     tone = _tone(1.0, RATE)
-    samples = _decoded(_file(tone, RATE, "OGG", subtype), AUTO)
+    samples = _decoded(_file(tone, RATE, "OGG", "OPUS"), AUTO)
     assert samples.shape == tone.shape
     assert np.corrcoef(samples, tone)[0, 1] > 0.99
 

@@ -1,6 +1,7 @@
 """`sayso tenants` on a real store, as an operator runs it."""
 
 import asyncio
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -134,3 +135,19 @@ def test_erase(sayso: Sayso) -> None:
     assert sayso("erase-key", "shop", "--yes", key=None).exit_code == 0
     assert sayso("rotate-key", "bank").exit_code == 0
     assert listed(sayso) == {"bank": ("0", "key 2"), "shop": ("0", "erased")}
+
+
+def test_the_audit_trail_tells_of_what_an_operator_does(
+    sayso: Sayso, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SAYSO_AUDIT", str(tmp_path / "audit"))
+    assert sayso("rotate-key", "bank").exit_code == 0
+    assert sayso("erase-key", "shop", "--yes").exit_code == 0
+    lines = (tmp_path / "audit" / "audit-000001.jsonl").read_text().splitlines()
+    told = [(e["outcome"], e["tenant"], e["detail"]["change"]) for e in map(json.loads, lines)]
+    assert told == [
+        ("BEGUN", "bank", "rotate-key"),
+        ("DONE", "bank", "rotate-key"),
+        ("BEGUN", "shop", "erase-key"),
+        ("DONE", "shop", "erase-key"),
+    ]

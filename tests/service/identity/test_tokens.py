@@ -45,8 +45,12 @@ def tokens(tmp_path: Path) -> Tokens:
 
 
 def claims(**changed: Any) -> dict[str, Any]:
-    """What a good token says; a claim that is None is left out."""
+    """What a good token says; a claim that is None is left out, and a timedelta is from now."""
     now = datetime.now(UTC)
+    changed = {
+        name: now + value if isinstance(value, timedelta) else value
+        for name, value in changed.items()
+    }
     whole = {
         "iss": EXPECTED.issuer,
         "aud": EXPECTED.audience,
@@ -80,8 +84,9 @@ def test_a_claim_is_missing(tokens: Tokens, name: str) -> None:
         tokens.bearer(signed(claims(**{name: None})))
 
 
-def ago(seconds: float) -> datetime:
-    return datetime.now(UTC) - timedelta(seconds=seconds)
+def ago(seconds: float) -> timedelta:
+    """To be added to the time at which the token is made."""
+    return timedelta(seconds=-seconds)
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,16 @@ from hypothesis.stateful import (
 from redis_server import RedisServer
 
 from service.errors import Aborted
-from service.store import Consent, Speaker, SpeakerState, Store, Version, Voiceprint, open_store, update
+from service.store import (
+    Consent,
+    Speaker,
+    SpeakerState,
+    Store,
+    Version,
+    Voiceprint,
+    open_store,
+    update,
+)
 from service.store.cached import cached
 
 _T = TypeVar("_T")
@@ -179,7 +188,8 @@ class Machine(RuleBasedStateMachine):
 
     @rule(side=SIDES, limit=st.integers(1, 6))
     def list(self, side: int, limit: int) -> None:
-        tenant, found, after = self._tenants[side], [], None
+        tenant, after = self._tenants[side], None
+        found: list[Speaker] = []
         while True:
             page = self._run(self._store.list(tenant, limit=limit, after=after))
             assert len(page.speakers) <= limit
@@ -231,10 +241,11 @@ def test_it_answers_as_a_dictionary_would(
         return cached(open_store(address, timeout_s=10.0), address, speakers=speakers)
 
     chosen = settings(
-        max_examples=request.config.getoption("--long", default=False) and 500 or 15,
+        max_examples=200 if request.config.getoption("--long", default=False) else 15,
         stateful_step_count=30,
         deadline=None,
         phases=[Phase.generate],  # to shrink what fails takes minutes
         suppress_health_check=list(HealthCheck),
     )
-    run_state_machine_as_test(lambda: Machine(open_), settings=chosen)
+    machine: Any = lambda: Machine(open_)  # noqa: E731
+    run_state_machine_as_test(machine, settings=chosen)

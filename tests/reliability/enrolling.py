@@ -1,56 +1,21 @@
-"""Load on a server: clients that enrol or verify without pause, and what each was told."""
+"""Enrolment load: clients that enrol without pause, and what each was told."""
 
 import itertools
 import threading
-import time
-from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
 import numpy as np
-import soundfile
-from sayso_server import SaysoServer
-from voices import clips
+from reliability.serving import PATIENCE_S, RAW, speech
 
-from service.client import Client, RawAudio
+from service.client import Client
 from service.errors import SaysoError, Unavailable
-from service.settings import SHIPPED_MODEL
 from service.store import Store
 
-RAW = RawAudio("LINEAR16", 8000)
-PATIENCE_S = 30.0
 _ENROLMENTS = 5  # of one speaker
-_TICK_S = 0.05
-
-
-def speech() -> bytes:
-    """Three seconds of somebody talking, as `RAW`."""
-    samples, rate = soundfile.read(clips("slt", "verify")[1], dtype="int16")
-    assert rate == RAW.sample_rate
-    start = rate // 2
-    return bytes(samples[start : start + 3 * rate].tobytes())
-
-
-def server(store: str, **settings: object) -> SaysoServer:
-    """One that starts soon, asks little of an enrolment, and uses one core."""
-    chosen = {
-        "model": SHIPPED_MODEL,
-        "threads": 1,
-        "max_batch": 1,
-        "speech_threads": 1,
-        "min_enroll_speech_s": 0.5,
-        "log_level": "warning",
-    }
-    return SaysoServer(store=store, **(chosen | settings))
-
-
-def wait_until(holds: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not holds():
-        assert time.monotonic() < deadline, f"never {what}"
-        time.sleep(0.005)
+_PAUSE_S = 0.05  # after a refusal
 
 
 @dataclass(slots=True)
@@ -65,9 +30,7 @@ class Enrolling:
     address: str
     prefix: str
     clients: int = 4
-    pause_s: float = 0.0
     acknowledged: dict[str, list[str]] = field(default_factory=dict)
-    told_s: dict[str, float] = field(default_factory=dict)
     unlike: list[SaysoError] = field(default_factory=list)
     refused: int = 0
     _stop: threading.Event = field(default_factory=threading.Event)
@@ -109,20 +72,18 @@ class Enrolling:
                         return
                     if not self._acknowledged(sayso, speaker_id, audio):
                         break
-                    self._stop.wait(self.pause_s)
 
     def _acknowledged(self, sayso: Client, speaker_id: str, audio: bytes) -> bool:
         try:
             speaker = sayso.enroll(speaker_id, audio, raw=RAW).speaker
         except Unavailable:
             self.refused += 1
-            self._stop.wait(_TICK_S)
+            self._stop.wait(_PAUSE_S)
             return False
         except SaysoError as error:
             self.unlike.append(error)
             return False
         assert speaker is not None
-        self.told_s[speaker_id] = time.monotonic()
         self.acknowledged.setdefault(speaker_id, []).append(speaker.etag)
         self._some.set()
         return True
@@ -151,67 +112,3 @@ async def kept(store: Store, acknowledged: Mapping[str, list[str]]) -> list[str]
         else:
             assert count == len(etags) + 1, "more than was asked for"
     return missing
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """When a verification began, seconds that it took, and its outcome or error."""
-
-    began_s: float
-    took_s: float
-    outcome: str
-
-    @property
-    def ended_s(self) -> float:
-        return self.began_s + self.took_s
-
-
-class Verifying:
-    """Under `with`, a verification of `speaker_id` begins every twentieth of a second, whatever
-    became of those before."""
-
-    def __init__(self, address: str, speaker_id: str) -> None:
-        self._client = Client(address, timeout_s=PATIENCE_S)
-        self._speaker_id = speaker_id
-        self._audio = speech()
-        self._stop = threading.Event()
-        self._ticker = threading.Thread(target=self._tick)
-        self.answers: list[Answer] = []
-
-    def __enter__(self) -> Self:
-        self._ticker.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._stop.set()
-        self._ticker.join()
-        self._client.close()
-
-    def since(self, began_s: float) -> list[Answer]:
-        return [answer for answer in list(self.answers) if answer.began_s >= began_s]
-
-    def wait_for(self, outcome: str, *, since_s: float) -> Answer:
-        """The first answer of this outcome to a call that began after `since_s`."""
-        wait_until(
-            lambda: any(answer.outcome == outcome for answer in self.since(since_s)), outcome
-        )
-        given = (answer for answer in self.since(since_s) if answer.outcome == outcome)
-        return min(given, key=lambda answer: answer.ended_s)
-
-    def _tick(self) -> None:
-        with ThreadPoolExecutor(64) as pool:
-            while not self._stop.wait(_TICK_S):
-                pool.submit(self._verify)
-
-    def _verify(self) -> None:
-        began_s = time.monotonic()
-        try:
-            outcome = self._client.verify(self._speaker_id, self._audio, raw=RAW).outcome
-        except SaysoError as error:
-            outcome = type(error).__name__
-        self.answers.append(Answer(began_s, time.monotonic() - began_s, outcome))

@@ -1,0 +1,22 @@
+"""What an operator does on the server's machine, in the audit trail."""
+
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+
+from service.audit.entries import Action, Event
+from service.audit.trail import enter
+from service.errors import SettingsError
+
+
+def tell(audit: Path | None, action: Action, outcome: str, tenant: str, **detail: str) -> None:
+    """Enters it, as done by this user, where there is a trail; raises `SettingsError` where there
+    is one that cannot be written."""
+    if audit is None:
+        return
+    credential = f"uid:{os.getuid()}"
+    event = Event(action, outcome, tenant=tenant, credential=credential, detail=detail)
+    try:
+        enter(audit, event, at=datetime.now(UTC).timestamp())
+    except OSError as error:
+        raise SettingsError(f"SAYSO_AUDIT: cannot write {audit}: {error.strerror}") from error
