@@ -124,6 +124,7 @@ reliability: $(VENV)/.dev redis-server  ## what breaks, in its long version: kil
 
 .PHONY: fuzz
 fuzz: $(VENV)/.dev  ## coverage-guided fuzzing of every decoder and of messages; ARGS='--minutes 20'
+	SAYSO_HOSTILE_INPUTS=1000 $(BIN)/python -m pytest -q tests/fuzz
 	$(BIN)/python -m tests.fuzz $(ARGS)
 
 .PHONY: lint

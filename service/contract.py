@@ -5,7 +5,6 @@ the server refuses to start on one it does not understand. Standard library only
 """
 
 import base64
-import binascii
 import dataclasses
 import enum
 import json
@@ -147,7 +146,7 @@ class Contract:
             )
         try:
             document = json.loads(metadata[METADATA_KEY])
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ContractError(f"the model's contract is not JSON: {error}") from error
         _require(isinstance(document, dict), "document", "must be a JSON object")
         version = document.pop("schema_version", None)
@@ -158,7 +157,7 @@ class Contract:
             )
         try:
             return cls(**_parsed(document))
-        except (TypeError, KeyError, ValueError, binascii.Error) as error:
+        except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
             raise ContractError(f"the model's contract is malformed: {error}") from error
 
 

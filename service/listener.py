@@ -10,6 +10,7 @@ from service.errors import SettingsError
 from service.identity import Authenticator, Expected, open_authenticator
 from service.interceptors import Around, Guard
 from service.plaintext import check_listener, is_loopback
+from service.rpc.reading import Legible
 from service.settings import Settings
 from service.tls import Certificates, server_credentials
 
@@ -43,7 +44,7 @@ def grpc_server(
 ) -> grpc.aio.Server:
     """A server with `outer` interceptors and then `guards` around every call, outermost first."""
     return grpc.aio.server(
-        interceptors=(*outer, *map(Around, guards)),
+        interceptors=(*outer, *map(Around, guards), Legible()),
         options=(
             ("grpc.max_receive_message_length", _MESSAGE_SLACK * settings.max_audio_bytes),
             ("grpc.so_reuseport", int(share_port)),

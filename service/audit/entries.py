@@ -108,7 +108,7 @@ def parsed(line: bytes) -> Mapping[str, Any] | None:
         facts = json.loads(line)
         if isinstance(facts["seq"], int) and isinstance(facts["prev"], str):
             return dict(facts)
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         pass
     return None
 

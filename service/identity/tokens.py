@@ -97,12 +97,12 @@ def _read(path: Path) -> list[jwt.PyJWK]:
         every = jwt.PyJWKSet.from_dict(json.loads(path.read_bytes())).keys
     except OSError as error:
         raise SettingsError(f"SAYSO_JWKS: cannot read {path}: {error.strerror}") from error
-    except (ValueError, AttributeError, jwt.PyJWTError) as error:
+    except Exception as error:  # PyJWT raises whatever a malformed key makes Python raise
         raise SettingsError(f"SAYSO_JWKS: {path} is no JSON Web Key Set") from error
     keys = [
         key
         for key in every
-        if key.algorithm_name in ALGORITHMS and key.public_key_use in {None, "sig"}
+        if key.algorithm_name in ALGORITHMS and key.public_key_use in (None, "sig")
     ]
     if not keys:
         raise SettingsError(

@@ -48,17 +48,31 @@ class Batch:
             await asyncio.gather(reader, return_exceptions=True)
 
     async def _read(self, requests: AsyncIterator[pb.BatchEnrollRequest]) -> None:
-        """Starts each item once there is a slot for it; None follows the last answer."""
-        index = 0
+        """Starts each item once there is a slot for it; None follows the last answer.
+
+        Raises, after that, the `SaysoError` that a request could not be read for.
+        """
+        unread: SaysoError | None = None
         try:
             async with asyncio.TaskGroup() as items:
-                await self._slots.acquire()
-                async for request in requests:
-                    items.create_task(self._answer(index, request))
-                    index += 1
-                    await self._slots.acquire()
+                try:
+                    await self._start(items, requests)
+                except SaysoError as error:
+                    unread = error
         finally:
             self._ready.put_nowait(None)
+        if unread is not None:
+            raise unread
+
+    async def _start(
+        self, items: asyncio.TaskGroup, requests: AsyncIterator[pb.BatchEnrollRequest]
+    ) -> None:
+        index = 0
+        await self._slots.acquire()
+        async for request in requests:
+            items.create_task(self._answer(index, request))
+            index += 1
+            await self._slots.acquire()
 
     async def _answer(self, index: int, request: pb.BatchEnrollRequest) -> None:
         answer = pb.BatchEnrollResponse(speaker_id=request.config.speaker_id, index=index)

@@ -5,7 +5,6 @@ ciphertext and tag with the context as associated data.
 """
 
 import base64
-import binascii
 import secrets
 import time
 from collections.abc import Callable, Mapping
@@ -79,7 +78,7 @@ class LocalMaster:
 def _parsed(text: str) -> _Keys:
     try:
         keys = [base64.b64decode(word, validate=True) for word in text.split()]
-    except binascii.Error as error:
+    except ValueError as error:
         raise SettingsError(
             "a master key is not base64: make one with openssl rand -base64 32"
         ) from error

@@ -78,8 +78,8 @@ class Trickle:
         for number in range(self._count):
             channel = self._channels[number // _EACH]
             call = _method(channel, "StreamingVerify", "stream_stream")()
-            await call.write(pb.StreamingVerifyRequest(config=config))
             self._calls.append(call)
+        await self._say(pb.StreamingVerifyRequest(config=config))
         await self.send()
         return self
 
@@ -90,8 +90,12 @@ class Trickle:
             await channel.close()
 
     async def send(self) -> None:
-        byte = pb.StreamingVerifyRequest(audio=b"\xff")
-        await asyncio.gather(*(call.write(byte) for call in self._calls))
+        await self._say(pb.StreamingVerifyRequest(audio=b"\xff"))
+
+    async def _say(self, request: pb.StreamingVerifyRequest) -> None:
+        """A call that was refused has ended."""
+        said = (call.write(request) for call in self._calls)
+        await asyncio.gather(*said, return_exceptions=True)
 
     async def trickle(self, seconds: int) -> None:
         for _ in range(seconds):

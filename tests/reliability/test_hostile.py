@@ -4,6 +4,7 @@ import asyncio
 import resource
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,7 @@ from sayso_server import SaysoServer
 from benchmarks.figures import below
 from benchmarks.processes import resident_mb
 from service.client import Client
-from service.errors import Overloaded, SaysoError
+from service.errors import SaysoError
 
 SECTION = "hostile clients"
 _STREAMS = 64
@@ -115,11 +116,6 @@ def _able(attempt: Callable[[SaysoServer], None], running: SaysoServer) -> Calla
     return able
 
 
-def _refused(running: SaysoServer) -> Callable[[], bool]:
-    able = _able(newcomer, running)
-    return lambda: not able()
-
-
 async def test_streams_that_trickle(
     running: SaysoServer, well_behaved: Client, long: bool, seen: Seen
 ) -> None:
@@ -140,17 +136,16 @@ async def test_streams_that_trickle(
     seen.tell(SECTION, "trickling_verify", took_s, "s", f"{len(took_s)} verifications beside {how}")
 
 
-async def test_streams_that_take_every_place(
-    running: SaysoServer, well_behaved: Client, long: bool
-) -> None:
-    """As many as may be open: a newcomer is told that there is no room, and served after."""
-    count = _LONG_STREAMS if long else _STREAMS
-    async with Trickle(running.address, "slt", count):
-        refused = _refused(running)
-        await asyncio.to_thread(wait_until, refused, "was full")
-        with pytest.raises(Overloaded):
-            answered(well_behaved, 1)
-    await asyncio.to_thread(wait_until, _able(newcomer, running), "took a newcomer")
+async def test_streams_that_take_every_place(tmp_path: Path) -> None:
+    """More than may be open: a newcomer is told that there is no room, and served after."""
+    with started(tmp_path, _STREAMS) as running, running.client() as sayso:
+        assert sayso.enroll("slt", speech(), raw=RAW).stored
+        async with AsyncExitStack() as stack:
+            while await asyncio.to_thread(_able(newcomer, running)):
+                await stack.enter_async_context(Trickle(running.address, "slt", _STREAMS // 4))
+            with pytest.raises(SaysoError, match="RESOURCE_EXHAUSTED"):
+                answered(sayso, 1)
+        await asyncio.to_thread(wait_until, _able(newcomer, running), "took a newcomer")
 
 
 async def test_a_flood_of_calls(

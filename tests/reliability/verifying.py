@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from types import TracebackType
@@ -59,9 +60,13 @@ class Verifying:
 
     def wait_for(self, outcome: str, *, since_s: float) -> Answer:
         """The first answer of this outcome to a call that began after `since_s`."""
-        wait_until(
-            lambda: any(answer.outcome == outcome for answer in self.since(since_s)), outcome
-        )
+        try:
+            wait_until(
+                lambda: any(answer.outcome == outcome for answer in self.since(since_s)), outcome
+            )
+        except AssertionError as error:
+            error.add_note(str(Counter(answer.outcome for answer in self.since(since_s))))
+            raise
         given = (answer for answer in self.since(since_s) if answer.outcome == outcome)
         return min(given, key=lambda answer: answer.ended_s)
 

@@ -24,7 +24,7 @@ class _AudioEncoding:
 class _AudioEncodingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AudioEncoding.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     AUDIO_ENCODING_UNSPECIFIED: _AudioEncoding.ValueType  # 0
-    """Self-describing: WAV, FLAC or Ogg (Opus, Vorbis). The file's header says rate and channels."""
+    """Self-describing: WAV, FLAC or Ogg Opus. The file's header says rate and channels."""
     AUDIO_ENCODING_LINEAR16: _AudioEncoding.ValueType  # 1
     """Raw 16-bit signed little-endian samples."""
     AUDIO_ENCODING_MULAW: _AudioEncoding.ValueType  # 2
@@ -36,7 +36,7 @@ class AudioEncoding(_AudioEncoding, metaclass=_AudioEncodingEnumTypeWrapper):
     """How audio bytes are encoded."""
 
 AUDIO_ENCODING_UNSPECIFIED: AudioEncoding.ValueType  # 0
-"""Self-describing: WAV, FLAC or Ogg (Opus, Vorbis). The file's header says rate and channels."""
+"""Self-describing: WAV, FLAC or Ogg Opus. The file's header says rate and channels."""
 AUDIO_ENCODING_LINEAR16: AudioEncoding.ValueType  # 1
 """Raw 16-bit signed little-endian samples."""
 AUDIO_ENCODING_MULAW: AudioEncoding.ValueType  # 2
