@@ -120,7 +120,8 @@ test: $(VENV)/.dev redis-server  ## run the tests; ARGS='-k store' chooses
 
 .PHONY: reliability
 reliability: $(VENV)/.dev redis-server  ## what breaks, in its long version: kills, power cuts, full disks, hostile clients
-	$(BIN)/python -m pytest tests/reliability --long $(ARGS)
+	$(BIN)/python -m pytest tests/reliability tests/service/store/test_model.py --long $(ARGS)
+	$(BIN)/python -m tests.reliability.results
 
 .PHONY: fuzz
 fuzz: $(VENV)/.dev  ## coverage-guided fuzzing of every decoder and of messages; ARGS='--minutes 20'

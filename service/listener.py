@@ -18,6 +18,14 @@ log = logging.getLogger(__name__)
 
 _MESSAGE_SLACK = 2
 
+# A connection that says nothing is not held for ever, nor one whose other end is gone.
+_CONNECTIONS = (
+    ("grpc.server_handshake_timeout_ms", 10_000),
+    ("grpc.max_connection_idle_ms", 300_000),
+    ("grpc.keepalive_time_ms", 60_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+)
+
 
 def authenticator(settings: Settings) -> Authenticator | None:
     """None where no credential is asked for; raises `SettingsError`."""
@@ -48,6 +56,7 @@ def grpc_server(
         options=(
             ("grpc.max_receive_message_length", _MESSAGE_SLACK * settings.max_audio_bytes),
             ("grpc.so_reuseport", int(share_port)),
+            *_CONNECTIONS,
         ),
         maximum_concurrent_rpcs=settings.max_streams,
     )

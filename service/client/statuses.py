@@ -19,6 +19,9 @@ from service.errors import (
     Unavailable,
 )
 
+_RETRY_AFTER_S = 1.0
+"""Where a server at its limit of calls does not say."""
+
 _ERRORS = {
     kind.code: kind
     for kind in (
@@ -47,4 +50,6 @@ def raise_error(error: grpc.RpcError) -> NoReturn:
             retry = error_details_pb2.RetryInfo()
             detail.Unpack(retry)
             raise Overloaded(text, retry_after_s=retry.retry_delay.ToTimedelta().total_seconds())
+    if code is Overloaded.code:
+        raise Overloaded(text, retry_after_s=_RETRY_AFTER_S) from error
     raise _ERRORS.get(code, SaysoError)(f"{code.name}: {text}") from error
