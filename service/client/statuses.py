@@ -51,5 +51,5 @@ def raise_error(error: grpc.RpcError) -> NoReturn:
             detail.Unpack(retry)
             raise Overloaded(text, retry_after_s=retry.retry_delay.ToTimedelta().total_seconds())
     if code is Overloaded.code:
-        raise Overloaded(text, retry_after_s=_RETRY_AFTER_S) from error
+        raise Overloaded(f"{code.name}: {text}", retry_after_s=_RETRY_AFTER_S) from error
     raise _ERRORS.get(code, SaysoError)(f"{code.name}: {text}") from error

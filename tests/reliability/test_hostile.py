@@ -25,7 +25,7 @@ from sayso_server import SaysoServer
 from benchmarks.figures import below
 from benchmarks.processes import resident_mb
 from service.client import Client
-from service.errors import SaysoError
+from service.errors import Overloaded, SaysoError
 
 SECTION = "hostile clients"
 _STREAMS = 64
@@ -143,7 +143,7 @@ async def test_streams_that_take_every_place(tmp_path: Path) -> None:
         async with AsyncExitStack() as stack:
             while await asyncio.to_thread(_able(newcomer, running)):
                 await stack.enter_async_context(Trickle(running.address, "slt", _STREAMS // 4))
-            with pytest.raises(SaysoError, match="RESOURCE_EXHAUSTED"):
+            with pytest.raises(Overloaded, match="RESOURCE_EXHAUSTED"):
                 answered(sayso, 1)
         await asyncio.to_thread(wait_until, _able(newcomer, running), "took a newcomer")
 
