@@ -9,6 +9,7 @@
     ├── AlreadyExists           ALREADY_EXISTS       the caller chooses another name
     ├── FailedPrecondition      FAILED_PRECONDITION  the caller changes the state first
     ├── Aborted                 ABORTED              the caller reads again and retries
+    ├── TimedOut                DEADLINE_EXCEEDED    the caller sends sooner
     ├── Overloaded              RESOURCE_EXHAUSTED   the caller waits `retry_after_s`
     ├── Unavailable             UNAVAILABLE          the operator brings back what is away
     └── StartupError            (never on the wire)  the operator corrects the installation
@@ -89,6 +90,12 @@ class Aborted(SaysoError):
     """The record changed between the caller's read and its write."""
 
     code = grpc.StatusCode.ABORTED
+
+
+class TimedOut(SaysoError):
+    """A caller said nothing for too long."""
+
+    code = grpc.StatusCode.DEADLINE_EXCEEDED
 
 
 class Overloaded(SaysoError):

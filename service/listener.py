@@ -10,7 +10,7 @@ from service.errors import SettingsError
 from service.identity import Authenticator, Expected, open_authenticator
 from service.interceptors import Around, Guard
 from service.plaintext import check_listener, is_loopback
-from service.rpc.reading import Legible
+from service.rpc.reading import Reading
 from service.settings import Settings
 from service.tls import Certificates, server_credentials
 
@@ -51,8 +51,9 @@ def grpc_server(
     share_port: bool,
 ) -> grpc.aio.Server:
     """A server with `outer` interceptors and then `guards` around every call, outermost first."""
+    reading = Reading(max_pause_s=settings.max_pause_s)
     return grpc.aio.server(
-        interceptors=(*outer, *map(Around, guards), Legible()),
+        interceptors=(*outer, *map(Around, guards), reading),
         options=(
             ("grpc.max_receive_message_length", _MESSAGE_SLACK * settings.max_audio_bytes),
             ("grpc.so_reuseport", int(share_port)),

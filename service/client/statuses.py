@@ -15,6 +15,7 @@ from service.errors import (
     Overloaded,
     PermissionDenied,
     SaysoError,
+    TimedOut,
     Unauthenticated,
     Unavailable,
 )
@@ -31,6 +32,7 @@ _ERRORS = {
         AlreadyExists,
         FailedPrecondition,
         Aborted,
+        TimedOut,
         Unavailable,
     )
 }

@@ -1,8 +1,10 @@
-"""Bytes that are no message of the request's type: refused inside the guards, as what they are.
+"""What comes of a call's requests: bytes that are no message of its type, and none for too long.
 
-gRPC would refuse them before any guard, as UNKNOWN and with a traceback in the log.
+Both are refused inside the guards, as what they are. gRPC would refuse the first before any guard,
+as UNKNOWN and with a traceback in the log, and wait for the second for ever.
 """
 
+import asyncio
 import functools
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -10,20 +12,24 @@ from typing import Any
 import grpc
 from google.protobuf.message import DecodeError
 
-from service.errors import InvalidArgument
+from service.errors import InvalidArgument, TimedOut
 
 _OURS = "/sayso."
 _ILLEGIBLE = object()
 
 
-class Legible(grpc.aio.ServerInterceptor):
-    """Belongs innermost; raises `InvalidArgument` there."""
+class Reading(grpc.aio.ServerInterceptor):
+    """Belongs innermost; raises there `InvalidArgument`, and `TimedOut` for a stream that sends
+    nothing for `max_pause_s` when it is waited for."""
+
+    def __init__(self, *, max_pause_s: float) -> None:
+        self._max_pause_s = max_pause_s
 
     async def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
         handler = await continuation(handler_call_details)
         if handler is None or not handler_call_details.method.startswith(_OURS):
             return handler
-        read = _Stream if handler.request_streaming else _legible
+        read = self._stream if handler.request_streaming else _legible
         kinds = ("unary", "stream")
         field = f"{kinds[handler.request_streaming]}_{kinds[handler.response_streaming]}"
         wrap = _streaming if handler.response_streaming else _unary
@@ -32,18 +38,29 @@ class Legible(grpc.aio.ServerInterceptor):
             **{field: wrap(getattr(handler, field), read)},
         )
 
+    def _stream(self, requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
+        return _Stream(requests, self._max_pause_s)
+
 
 class _Stream:
     """Requests as they come."""
 
-    def __init__(self, requests: AsyncIterator[Any]) -> None:
+    def __init__(self, requests: AsyncIterator[Any], max_pause_s: float) -> None:
         self._requests = aiter(requests)
+        self._max_pause_s = max_pause_s
 
     def __aiter__(self) -> AsyncIterator[Any]:
         return self
 
     async def __anext__(self) -> Any:
-        return _legible(await anext(self._requests))
+        try:
+            async with asyncio.timeout(self._max_pause_s):
+                request = await anext(self._requests)
+        except TimeoutError as error:
+            raise TimedOut(
+                f"the stream sent nothing for {self._max_pause_s:g} s; send audio, or end it"
+            ) from error
+        return _legible(request)
 
 
 def _or_illegible(deserialize: Callable[[bytes], Any]) -> Callable[[bytes], Any]:

@@ -1,5 +1,6 @@
 """`VerificationService`: enrol, verify, embed, compare."""
 
+import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import replace
 
@@ -14,7 +15,7 @@ from service.call import Call
 from service.decision import Decision, Outcome, Policy
 from service.embedder import Utterance
 from service.enrolment import Enroller, EnrolmentRequest, Progress
-from service.errors import InvalidArgument
+from service.errors import InvalidArgument, Unavailable
 from service.identification import Identification, Identifier
 from service.limits import TenantLimits
 from service.rpc import messages, watchlists
@@ -24,6 +25,8 @@ from service.screening import Findings, Screening
 from service.store import Speaker, Store
 from service.upgrade import Mover, Space, Spaces
 from service.verification import Known
+
+log = logging.getLogger(__name__)
 
 MAX_PAIRS = 10_000
 _PROGRESS_STEP_S = 1.0
@@ -250,12 +253,18 @@ class VerificationRpc(verification_pb2_grpc.VerificationServiceServicer):
         metrics.identified(found.decision)
 
     async def _used(self, speaker: Speaker | None, heard: Utterance, decision: Decision) -> None:
-        """An accepted call keeps a voice from expiring and, where the rules allow, improves it."""
+        """An accepted call keeps a voice from expiring and, where the rules allow, improves it;
+        that a store is full or away by now does not take the decision back."""
         if speaker is None or decision.outcome is not Outcome.ACCEPTED:
             return
-        await self._store.touch(tenant(), speaker.speaker_id, decision.model_id, at=self._clock())
-        await self._enroller.adapt(speaker, heard, decision)
-        await self._mover.move(speaker, heard, decision)
+        try:
+            await self._store.touch(
+                tenant(), speaker.speaker_id, decision.model_id, at=self._clock()
+            )
+            await self._enroller.adapt(speaker, heard, decision)
+            await self._mover.move(speaker, heard, decision)
+        except Unavailable as error:
+            log.warning("an accepted call was not noted: %s", error)
 
 
 async def _settled(attempt: Attempt, decision: Decision, **detail: int) -> None:

@@ -1,5 +1,6 @@
 """Bytes that are no message: refused by every rpc as what they are, with no traceback in a log."""
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -57,3 +58,26 @@ def test_the_items_before_what_is_no_message_are_answered(server: SaysoServer) -
             next(answers)
     assert answer.error_message == "audio: the audio is empty; send at least one sample"
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+STREAMS = [method for method in METHODS if method.client_streaming]
+
+
+@pytest.mark.parametrize("method", STREAMS, ids=lambda method: method.name)
+def test_a_stream_that_says_nothing_is_ended(tmp_path: Path, method: Any) -> None:
+    store, ended = f"sqlite:///{tmp_path / 'sayso.db'}", threading.Event()
+
+    def silent() -> Iterator[bytes]:
+        ended.wait()
+        yield from ()
+
+    with (
+        SaysoServer(store=store, threads=1, max_pause_s=0.2) as running,
+        grpc.insecure_channel(running.address) as channel,
+    ):
+        call: Any = channel.stream_stream(f"/{method.containing_service.full_name}/{method.name}")
+        with pytest.raises(grpc.RpcError) as caught:
+            list(call(silent(), timeout=30))
+        ended.set()
+    assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert caught.value.details() == "the stream sent nothing for 0.2 s; send audio, or end it"

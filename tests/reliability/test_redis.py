@@ -146,6 +146,7 @@ def test_full(sayso: SaysoServer, redis: RedisServer) -> None:
         with pytest.raises(Unavailable):
             client.enroll("another", speech(), raw=RAW)
         assert client.get(VOICE) == before
+        assert client.verify(VOICE, speech(), raw=RAW).outcome == "ACCEPTED"  # its first use
         redis.command("CONFIG", "SET", "maxmemory", "0")
         assert client.verify(VOICE, speech(), raw=RAW).outcome == "ACCEPTED"
         redis.command("CONFIG", "SET", "maxmemory", "1")
