@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from prometheus_client import REGISTRY, CollectorRegistry, start_http_server
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
+from service.address import host_and_port
 from service.errors import SettingsError
 
 FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
@@ -23,11 +24,7 @@ def endpoint(listen: str) -> Iterator[str]:
     Of all worker processes where `FOLDER_VARIABLE` is set, of this process elsewhere. Port 0 picks
     a free one. Raises `SettingsError` for an address that cannot be listened on.
     """
-    host, _, port = listen.rpartition(":")
-    if not host or not port.isdigit():
-        raise SettingsError(
-            f"SAYSO_METRICS_LISTEN: {listen!r} is not host:port, e.g. 127.0.0.1:9464"
-        )
+    host, port = host_and_port(listen, variable="SAYSO_METRICS_LISTEN", example="127.0.0.1:9464")
     try:
         server, thread = start_http_server(int(port), host.strip("[]"), _registry())
     except OSError as error:

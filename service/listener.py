@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 import grpc
 
+from service.address import host_and_port
 from service.errors import SettingsError
 from service.identity import Authenticator, Expected, open_authenticator
 from service.interceptors import Around, Guard
@@ -66,9 +67,7 @@ def grpc_server(
 def bound(server: grpc.aio.Server, settings: Settings, *, open_to_all: bool) -> str:
     """The address (host:port) that `server` will listen on; raises `SettingsError`."""
     listen = settings.listen
-    host, _, port = listen.rpartition(":")
-    if not host or not port.isdigit():
-        raise SettingsError(f"SAYSO_LISTEN: {listen!r} is not host:port, e.g. 127.0.0.1:50051")
+    host, _ = host_and_port(listen, variable="SAYSO_LISTEN", example="127.0.0.1:50051")
     certificates = Certificates.of(
         settings.tls_certificate, settings.tls_key, settings.tls_client_ca
     )

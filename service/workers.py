@@ -22,6 +22,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
+from service.address import host_and_port
 from service.errors import SaysoError, SettingsError
 
 READY = "serving on "
@@ -64,9 +65,7 @@ def reserved(listen: str) -> Iterator[str]:
     """
     if sys.platform != "linux":
         raise SettingsError("--workers: several processes share a port on Linux only; leave it out")
-    host, _, port = listen.rpartition(":")
-    if not host or not port.isdigit():
-        raise SettingsError(f"SAYSO_LISTEN: {listen!r} is not host:port, e.g. 127.0.0.1:50051")
+    host, port = host_and_port(listen, variable="SAYSO_LISTEN", example="127.0.0.1:50051")
     with contextlib.ExitStack() as stack:
         try:
             found = socket.getaddrinfo(host.strip("[]"), None, type=socket.SOCK_STREAM)
