@@ -7,7 +7,7 @@ call -> counted -> logged -> errors_to_status -> identified -> within -> rpc
 import functools
 import logging
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import grpc
@@ -28,11 +28,11 @@ Guard = Callable[[str, Context], AbstractAsyncContextManager[None]]
 
 
 class Around(grpc.aio.ServerInterceptor):
-    """Runs a guard around every method of this project's services; health and reflection pass
-    untouched."""
+    """Runs guards around every method of this project's services, the outermost first; health and
+    reflection pass untouched."""
 
-    def __init__(self, guard: Guard) -> None:
-        self._guard = guard
+    def __init__(self, *guards: Guard) -> None:
+        self._guards = guards
 
     async def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
         handler = await continuation(handler_call_details)
@@ -46,10 +46,15 @@ class Around(grpc.aio.ServerInterceptor):
             field, wrap = f"{requests}_unary", self._unary
         return handler._replace(**{field: wrap(name, getattr(handler, field))})
 
+    async def _enter(self, stack: AsyncExitStack, name: str, context: Context) -> None:
+        for guard in self._guards:
+            await stack.enter_async_context(guard(name, context))
+
     def _unary(self, name: str, call: Any) -> Any:
         @functools.wraps(call)
         async def wrapped(request: Any, context: Context) -> Any:
-            async with self._guard(name, context):
+            async with AsyncExitStack() as stack:
+                await self._enter(stack, name, context)
                 return await call(request, context)
 
         return wrapped
@@ -57,7 +62,8 @@ class Around(grpc.aio.ServerInterceptor):
     def _streaming(self, name: str, call: Any) -> Any:
         @functools.wraps(call)
         async def wrapped(request: Any, context: Context) -> AsyncIterator[Any]:
-            async with self._guard(name, context):
+            async with AsyncExitStack() as stack:
+                await self._enter(stack, name, context)
                 async for response in call(request, context):
                     yield response
 

@@ -54,7 +54,7 @@ def grpc_server(
     """A server with `outer` interceptors and then `guards` around every call, outermost first."""
     reading = Reading(max_pause_s=settings.max_pause_s)
     return grpc.aio.server(
-        interceptors=(*outer, *map(Around, guards), reading),
+        interceptors=(*outer, Around(*guards), reading),
         options=(
             ("grpc.max_receive_message_length", _MESSAGE_SLACK * settings.max_audio_bytes),
             ("grpc.so_reuseport", int(share_port)),

@@ -83,7 +83,7 @@ class WhoamiServer:
 
     async def _start(self) -> str:
         guard = identified(self._authenticator)
-        self._server = grpc.aio.server(interceptors=(Around(errors_to_status), Around(guard)))
+        self._server = grpc.aio.server(interceptors=[Around(errors_to_status, guard)])
         speaker_pb2_grpc.add_SpeakerServiceServicer_to_server(_Speakers(), self._server)
         verification_pb2_grpc.add_VerificationServiceServicer_to_server(_Voices(), self._server)
         statuses = health.aio.HealthServicer()
