@@ -104,7 +104,7 @@ class Settings(BaseSettings):
 
     max_audio_s: float = Field(300.0, gt=0, description="seconds of audio in one request or stream")
     max_call_s: float = Field(3600.0, gt=0, description="seconds of audio in one verified call")
-    max_pause_s: float = Field(120.0, gt=0, description="seconds a stream may send nothing")
+    max_pause_s: float = Field(120.0, gt=0, description="seconds a stream may send no audio")
     max_audio_bytes: int = Field(16 * 2**20, gt=0, description="bytes of audio in one request")
     batch_items: int = Field(
         4, ge=1, le=256, description="recordings of one batch enrolment in work at once"

@@ -1,14 +1,18 @@
 """Bytes that are no message: refused by every rpc as what they are, with no traceback in a log."""
 
+import contextlib
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
-from sayso.v1 import speaker_pb2, verification_pb2, watchlist_pb2
+from google.protobuf import message_factory
+from sayso.v1 import audio_pb2, speaker_pb2, verification_pb2, watchlist_pb2
 from sayso_server import SaysoServer
+from voices import clips
 
 from service.settings import SHIPPED_MODEL
 
@@ -61,23 +65,90 @@ def test_the_items_before_what_is_no_message_are_answered(server: SaysoServer) -
 
 
 STREAMS = [method for method in METHODS if method.client_streaming]
+RAW = audio_pb2.AudioConfig(encoding=audio_pb2.AUDIO_ENCODING_MULAW, sample_rate=8000)
+TICK_S = 0.02
+
+
+@pytest.fixture(scope="module")
+def impatient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SaysoServer]:
+    """A server that waits for half a second, and knows one voice."""
+    store = f"sqlite:///{tmp_path_factory.mktemp('impatient') / 'sayso.db'}"
+    settings = {"threads": 1, "max_pause_s": 0.5, "min_enroll_speech_s": 0.5}
+    with SaysoServer(store=store, **settings) as running, running.client() as sayso:
+        assert sayso.enroll("slt", clips("slt", "enroll")[0]).stored
+        yield running
+
+
+def messages(method: Any, *, each: int, ticks: int) -> Iterator[bytes]:
+    """A request of `method`, with `each` bytes of audio every `TICK_S`."""
+    kind = message_factory.GetMessageClass(method.input_type)
+    config = kind.DESCRIPTOR.fields_by_name["config"].message_type
+    begun = message_factory.GetMessageClass(config)(speaker_id="slt", audio=RAW)
+    if "payload" in kind.DESCRIPTOR.oneofs_by_name:
+        yield kind(config=begun).SerializeToString()
+        begun = None
+    for _ in range(ticks):
+        time.sleep(TICK_S)
+        yield kind(config=begun, audio=b"\xff" * each).SerializeToString()
+
+
+def ended(running: SaysoServer, method: Any, requests: Iterator[bytes]) -> grpc.StatusCode:
+    with grpc.insecure_channel(running.address) as channel:
+        call: Any = channel.stream_stream(f"/{method.containing_service.full_name}/{method.name}")
+        answers = call(requests, timeout=30)
+        with contextlib.suppress(grpc.RpcError):
+            list(answers)
+        if answers.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+            said = "the stream sent hardly any audio for 0.5 s; send it, or end it"
+            assert answers.details() == said
+        code: grpc.StatusCode = answers.code()
+        return code
 
 
 @pytest.mark.parametrize("method", STREAMS, ids=lambda method: method.name)
-def test_a_stream_that_says_nothing_is_ended(tmp_path: Path, method: Any) -> None:
-    store, ended = f"sqlite:///{tmp_path / 'sayso.db'}", threading.Event()
+@pytest.mark.parametrize("each", [0, 1], ids=["empty", "trickling"])
+def test_a_stream_that_only_pretends_to_send_is_ended(
+    impatient: SaysoServer, method: Any, each: int
+) -> None:
+    """Messages are no progress: 50 a second come."""
+    began_s = time.monotonic()
+    requests = messages(method, each=each, ticks=500)
+    assert ended(impatient, method, requests) is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert time.monotonic() - began_s < 5.0
+
+
+@pytest.mark.parametrize("method", STREAMS, ids=lambda method: method.name)
+def test_a_stream_that_says_nothing_is_ended(impatient: SaysoServer, method: Any) -> None:
+    over = threading.Event()
 
     def silent() -> Iterator[bytes]:
-        ended.wait()
+        over.wait()
         yield from ()
 
-    with (
-        SaysoServer(store=store, threads=1, max_pause_s=0.2) as running,
-        grpc.insecure_channel(running.address) as channel,
-    ):
-        call: Any = channel.stream_stream(f"/{method.containing_service.full_name}/{method.name}")
-        with pytest.raises(grpc.RpcError) as caught:
-            list(call(silent(), timeout=30))
-        ended.set()
-    assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-    assert caught.value.details() == "the stream sent nothing for 0.2 s; send audio, or end it"
+    assert ended(impatient, method, silent()) is grpc.StatusCode.DEADLINE_EXCEEDED
+    over.set()
+
+
+@pytest.mark.parametrize("each", [160, 15], ids=["telephone", "sparest-opus"])
+@pytest.mark.parametrize("method", STREAMS, ids=lambda method: method.name)
+def test_a_caller_in_real_time_is_waited_for(
+    impatient: SaysoServer, method: Any, each: int
+) -> None:
+    """Three times as long as the server's patience."""
+    requests = messages(method, each=each, ticks=75)
+    assert ended(impatient, method, requests) is grpc.StatusCode.OK
+
+
+def test_a_caller_on_hold_is_waited_for(impatient: SaysoServer) -> None:
+    """Silence is not sent, again and again, for most of the server's patience."""
+    method = next(each for each in STREAMS if each.name == "StreamingVerify")
+
+    config, *spoken = messages(method, each=160, ticks=12)
+
+    def held() -> Iterator[bytes]:
+        yield config
+        for part in range(0, len(spoken), 3):
+            time.sleep(0.3)
+            yield from spoken[part : part + 3]
+
+    assert ended(impatient, method, held()) is grpc.StatusCode.OK

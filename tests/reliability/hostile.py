@@ -106,6 +106,10 @@ class Trickle:
     def open(self) -> int:
         return sum(not call.done() for call in self._calls)
 
+    async def codes(self) -> set[str]:
+        """How those ended that did; a call that was being written to is INTERNAL to grpc.aio."""
+        return {(await call.code()).name for call in self._calls if call.done()} - {"INTERNAL"}
+
 
 async def flood(address: str, request: pb.EmbedRequest, count: int) -> Counter[str]:
     """How so many calls that are made at once on `FLOODING` connections end."""

@@ -40,8 +40,9 @@ def running(tmp_path_factory: pytest.TempPathFactory, long: bool) -> Iterator[Sa
         yield one
 
 
-def started(folder: Path, streams: int) -> SaysoServer:
-    return server(f"sqlite:///{folder / 'sayso.db'}", max_streams=streams, log_level="error")
+def started(folder: Path, streams: int, **settings: object) -> SaysoServer:
+    store = f"sqlite:///{folder / 'sayso.db'}"
+    return server(store, max_streams=streams, log_level="error", **settings)
 
 
 @pytest.fixture(scope="module")
@@ -134,6 +135,23 @@ async def test_streams_that_trickle(
     each_kb = (after_mb - before_mb) * 1000 / count
     seen.tell(SECTION, "trickling_memory_each", [each_kb], "kB", how, below(300))
     seen.tell(SECTION, "trickling_verify", took_s, "s", f"{len(took_s)} verifications beside {how}")
+
+
+async def test_streams_that_trickle_end(tmp_path: Path, long: bool, seen: Seen) -> None:
+    """They hold their places for the server's patience, and no longer."""
+    count, pause_s = (500, 10.0) if long else (_STREAMS // 2, 2.0)
+    with started(tmp_path, count, max_pause_s=pause_s) as running, running.client() as sayso:
+        assert sayso.enroll("slt", speech(), raw=RAW).stored
+        began_s = time.monotonic()
+        async with Trickle(running.address, "slt", count) as trickle:
+            while trickle.open:
+                assert time.monotonic() < began_s + 3 * pause_s + 5.0
+                await trickle.trickle(1)
+            took_s = time.monotonic() - began_s
+            assert await trickle.codes() == {"DEADLINE_EXCEEDED"}
+            await asyncio.to_thread(answered, sayso, 1)
+    how = f"{count} calls that sent a byte a second, with SAYSO_MAX_PAUSE_S={pause_s:g}"
+    seen.tell(SECTION, "trickling_ended_after", [took_s], "s", how, below(pause_s + 5.0))
 
 
 async def test_streams_that_take_every_place(tmp_path: Path) -> None:
