@@ -35,7 +35,7 @@ from training.commands.terminal import console, one_line_errors, progress_bars, 
 from training.curves import Curves
 from training.encoders.size import multiply_accumulates, parameters
 from training.errors import ConfigError
-from training.gather import started_by_torchrun
+from training.gather import ending_at_once, started_by_torchrun
 from training.reporting import Everyone
 from training.train import Limits, train
 from training.validation import Errors
@@ -248,4 +248,5 @@ def describe(recipe: RecipeName) -> None:
 
 
 if __name__ == "__main__":
-    app()
+    with ending_at_once(os.environ):
+        app()

@@ -36,11 +36,13 @@ class Section(BaseModel):
 
 
 class Sampling(Section):
-    """`balance` 0 draws speakers alike, 1 in proportion to their clips; each of `speeds` makes
-    a voice of its own; a batch takes one of `crop_s`; the labels of so many speakers are known."""
+    """`balance` 0 draws speakers alike, 1 in proportion to their clips; each clip is cut
+    `views_per_clip` times, each cut through a channel of its own; each of `speeds` makes a voice of
+    its own; a batch takes one of `crop_s`; the labels of so many speakers are known."""
 
     speakers: Annotated[int, Field(ge=2)] = 32
     clips_per_speaker: Count = 2
+    views_per_clip: Count = 1
     balance: Probability = 0.3
     crop_s: tuple[Positive, ...] = Field(default=(1.5, 2.0, 3.0), min_length=1)
     speeds: tuple[Positive, ...] = Field(default=(1.0,), min_length=1)
@@ -49,12 +51,14 @@ class Sampling(Section):
 
 
 class Augmentation(Section):
-    """Probabilities are per clip; ranges are uniform draws.
+    """Probabilities are per clip; ranges are uniform draws. A share `clean` of the clips goes
+    through no channel and only has its level set.
 
     Of the rooms, a share `shoebox` are simulated boxes, the others Polack's statistical model. A
     burst counts packets of 20 ms. Masks hide features (SpecAugment), at most so wide each.
     """
 
+    clean: Probability = 0.0
     noise: Probability = 0.5
     noise_snr_db_range: Range = (0.0, 20.0)
     babble: Probability = 0.2
@@ -206,9 +210,11 @@ class AamSoftmaxLoss(WeightedLoss):
 
 
 class DistillationLoss(WeightedLoss):
-    """Needs the targets that `sayso-train teach` makes of another model."""
+    """Needs the targets that `sayso-train teach` makes of another model; with `mapped` a linear map
+    leads to them also where the dimensions agree."""
 
     name: Literal["distillation"]
+    mapped: bool = False
 
 
 Encoder = Ecapa | ResNet34 | CamPlusPlus
@@ -315,6 +321,8 @@ class Recipe(Section):
             isinstance(loss, DistillationLoss) for loss in self.losses
         ):
             raise ValueError("distillation goes with the framework supervised")
+        if not isinstance(chosen, Supervised) and self.sampling.views_per_clip > 1:
+            raise ValueError(f"{chosen.name} draws views, not clips: leave out views_per_clip")
         if not isinstance(chosen, Supervised) and self.sampling.label_share < 1:
             raise ValueError(f"{chosen.name} needs no labels: leave out sampling.label_share")
         return self

@@ -8,6 +8,8 @@ Alone, a process is rank 0 of 1 and nothing here does anything.
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -103,5 +105,21 @@ def started_by_torchrun(environ: Mapping[str, str]) -> Iterator[Ranks]:
     distributed.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo")
     try:
         yield Ranks(distributed.get_rank(), distributed.get_world_size())
+        distributed.barrier()
     finally:
         distributed.destroy_process_group()
+
+
+@contextmanager
+def ending_at_once(environ: Mapping[str, str]) -> Iterator[None]:
+    """Of several ranks, the process ends as soon as the body has, without taking the interpreter
+    down: a thread of torch that still wants it then aborts a rank that has done its work
+    (pytorch/pytorch issue 190489)."""
+    try:
+        yield
+    except SystemExit as ended:
+        if int(environ.get("WORLD_SIZE", "1")) == 1 or not isinstance(ended.code, int | None):
+            raise
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(ended.code or 0)

@@ -48,6 +48,9 @@ def prepare(
     if targets is not None:
         targets = targets.for_run(library, sampling.speeds, chosen)
     channel = Channel(recipe.augmentation, rate_hz, noises, learned.audio)
+    always = Channel(
+        recipe.augmentation.model_copy(update={"clean": 0.0}), rate_hz, noises, learned.audio
+    )
     return Material(
         learned,
         sampler.voices,
@@ -60,7 +63,7 @@ def prepare(
             targets=targets,
             ranks=ranks,
         ),
-        Validation(held_out, channel, samples=round(VALIDATION_S * rate_hz), seed=recipe.seed),
+        Validation(held_out, always, samples=round(VALIDATION_S * rate_hz), seed=recipe.seed),
     )
 
 
@@ -76,6 +79,7 @@ def _sampler(recipe: Recipe, learned: Library) -> VoiceSampler | ClipSampler:
             speeds=sampling.speeds,
             seed=recipe.seed,
             sessions=[clip.session for clip in learned.clips],
+            views_per_clip=sampling.views_per_clip,
         )
     spread = 1.0 if isinstance(recipe.framework, config.Cpc) else recipe.framework.crop_spread
     return ClipSampler(

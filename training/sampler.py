@@ -22,14 +22,16 @@ class View:
 
 @dataclass(frozen=True, slots=True)
 class Draw:
-    """One batch: K consecutive views for each of P voices, all cut to `crop_s` seconds."""
+    """One batch: as many consecutive views of each of P voices, all cut to `crop_s` seconds."""
 
     views: tuple[View, ...]
     crop_s: float
 
 
 class VoiceSampler:
-    """Draws P distinct speakers, one speed of each, and K of its clips, all different if it has K.
+    """Draws P distinct speakers, one speed of each, K of its clips, all different if it has K, and
+    `views_per_clip` cuts of each: pairs of one clip differ in the channel alone, pairs of two clips
+    in all that a voice does.
 
     They come from as many sessions as they can: `sessions` names that of each clip, and a clip
     whose session is unknown ("") counts as one of its own.
@@ -50,11 +52,13 @@ class VoiceSampler:
         speeds: Sequence[float],
         seed: int,
         sessions: Sequence[str] = (),
+        views_per_clip: int = 1,
     ) -> None:
         self._clips = [np.asarray(clips) for clips in clips_by_speaker]
         self._sessions = sessions if any(sessions) else ()
         self._speakers = min(speakers, len(self._clips))
         self._clips_per_speaker = clips_per_speaker
+        self._views_per_clip = views_per_clip
         self._crop_s = tuple(crop_s)
         self._speeds = tuple(speeds)
         self._seed = seed
@@ -78,6 +82,7 @@ class VoiceSampler:
         return [
             View(int(clip), float(rng.random()), self._speeds[speed], label)
             for clip in self._choose(self._clips[speaker], rng)
+            for _ in range(self._views_per_clip)
         ]
 
     def _choose(

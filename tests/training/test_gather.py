@@ -16,6 +16,7 @@ from torch import nn
 from training.errors import ConfigError
 from training.gather import ALONE, Ranks, started_by_torchrun
 
+ROOT = Path(__file__).parents[2]
 Results = dict[str, Any]
 
 
@@ -23,8 +24,7 @@ Results = dict[str, Any]
 def results(tmp_path_factory: pytest.TempPathFactory) -> list[Results]:
     """Of the single process, then of each of the two."""
     folder = tmp_path_factory.mktemp("ranks")
-    root = Path(__file__).parents[2]
-    environ = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
+    environ = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     processes = [
         subprocess.Popen(
             [
@@ -83,6 +83,27 @@ def test_alone_nothing_is_exchanged() -> None:
     assert parameter.grad.tolist() == [1.0, 1.0]
     with started_by_torchrun({}) as ranks:
         assert ranks == ALONE
+
+
+@pytest.mark.parametrize(("world", "torn_down"), [("1", True), ("2", False)])
+@pytest.mark.parametrize("code", [None, 0, 3])
+def test_ranks_end_without_taking_the_interpreter_down(
+    world: str, torn_down: bool, code: int | None
+) -> None:
+    program = (
+        "import atexit, sys\n"
+        "from training.gather import ending_at_once\n"
+        "atexit.register(lambda: print('torn down'))\n"
+        f"with ending_at_once({{'WORLD_SIZE': '{world}'}}):\n"
+        "    print('said')\n"
+        f"    sys.exit({code})\n"
+    )
+    environ = {**os.environ, "PYTHONPATH": str(ROOT)}
+    ended = subprocess.run(
+        [sys.executable, "-c", program], env=environ, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == (code or 0)
+    assert ended.stdout.split("\n") == ["said", *(["torn down"] if torn_down else []), ""]
 
 
 def test_shares_are_even_or_an_error() -> None:

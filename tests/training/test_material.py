@@ -3,13 +3,24 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 from small_runs import recipe_of
+from torch import Tensor, nn
+from torch.nn import functional
 
 from training import data
 from training.data import Library
 from training.errors import ConfigError, ManifestError
 from training.gather import Ranks
 from training.material import prepare
+
+
+class Spectrum(nn.Module):
+    """Embeds by spectrum, which any channel changes."""
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        return functional.normalize(torch.fft.rfft(waveform).abs(), dim=1)
+
 
 LOSSES = """
 [[losses]]
@@ -50,6 +61,18 @@ def test_ranks_make_the_shares_of_one_batch(library: Library) -> None:
         assert share.waveforms.equal(whole.waveforms[rows])
         assert share.labels.equal(whole.labels[rows])
         assert share.clips.equal(whole.clips[rows])
+
+
+def test_every_crossed_trial_is_through_a_channel_whatever_the_share_of_clean_clips(
+    library: Library,
+) -> None:
+    recipe = recipe_of(LOSSES)
+    clean = recipe.augmentation.model_copy(update={"clean": 1.0})
+    material = prepare(recipe.model_copy(update={"augmentation": clean}), library, ())
+    encoder, cpu = Spectrum(), torch.device("cpu")
+    expected = prepare(recipe, library, ()).validation.measure(encoder, cpu)
+    assert expected.crossed != expected.recorded
+    assert material.validation.measure(encoder, cpu) == expected
 
 
 def test_a_batch_that_does_not_divide_is_an_error(library: Library) -> None:

@@ -43,6 +43,19 @@ def test_positives_are_different_clips_when_there_are_enough(step: int) -> None:
         assert times <= -(-3 // len(CLIPS[label // 2]))
 
 
+@pytest.mark.parametrize("step", range(20))
+def test_each_clip_is_cut_as_often_as_asked_each_cut_at_a_place_of_its_own(step: int) -> None:
+    views = sampler(clips_per_speaker=2, views_per_clip=3).draw(step).views
+    by_label: defaultdict[int, list[int]] = defaultdict(list)
+    for view in views:
+        by_label[view.label].append(view.clip)
+    assert len(by_label) == 4
+    for label, clips in by_label.items():
+        assert len(set(clips)) == min(2, len(CLIPS[label // 2]))
+        assert {clips.count(clip) for clip in clips} <= {3, 6}
+    assert len({view.position for view in views}) == len(views)
+
+
 def test_a_batch_depends_on_seed_and_step_alone() -> None:
     ahead = sampler()
     for step in range(5):

@@ -64,6 +64,9 @@ class Channel:
         self.stages = tuple(stage for stage in self._stages() if stage.probability != 0)
 
     def __call__(self, speech: Waveform, rng: Rng) -> Waveform:
+        clean = self._settings.clean
+        if clean and rng.random() < clean:
+            return self._at_a_level(speech, rng)
         for stage in self.stages:
             if stage.happens(rng):
                 speech = stage.apply(speech, rng)

@@ -62,7 +62,7 @@ def _build_one(  # noqa: PLR0911 - one return a loss
         case DistillationLoss():
             if target_dim is None:
                 raise ConfigError("distillation needs the targets of `sayso-train teach`")
-            return Distillation(embedding_dim=dim, target_dim=target_dim)
+            return Distillation(embedding_dim=dim, target_dim=target_dim, mapped=settings.mapped)
         case ContrastiveLoss():
             return Contrastive(margin=settings.margin)
         case TripletLoss():

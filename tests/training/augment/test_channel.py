@@ -53,6 +53,15 @@ def test_channel_is_seeded_and_keeps_shape_and_range(settings: Augmentation, sam
     assert np.abs(once).max() <= 1.5
 
 
+def test_a_share_of_the_clips_only_has_its_level_set() -> None:
+    speech = noise(0)
+    send = channel(Augmentation(clean=0.5, noise=1, equaliser=1, telephone=1))
+    heard = [send(speech, np.random.default_rng(place)) for place in range(200)]
+    alike = [np.allclose(one / rms(one), speech / rms(speech), atol=1e-4) for one in heard]
+    assert 0.35 < np.mean(alike) < 0.65
+    assert len({round(float(rms(one)), 6) for one in heard}) == 200
+
+
 def test_quiet_channel_only_sets_the_level() -> None:
     speech = noise(0)
     heard = channel(QUIET)(speech, np.random.default_rng(0))

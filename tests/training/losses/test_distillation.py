@@ -47,6 +47,19 @@ def test_a_map_leads_to_another_dimension_and_is_learned() -> None:
     assert loss(student, taught).item() < before - 0.2
 
 
+def test_a_map_is_learned_between_equal_dimensions_where_asked_for() -> None:
+    turned, _ = torch.linalg.qr(points(6, 6, seed=2))
+    student = points(32, 6)
+    loss = Distillation(embedding_dim=6, target_dim=6, mapped=True)
+    with torch.no_grad():
+        loss.project.weight.copy_(turned)
+    assert loss(student, student @ turned.T).item() == pytest.approx(0, abs=1e-6)
+    assert loss(student, student).item() > 0.1
+    recipe = config.parse(RECIPE.replace("weight = 3.0", "mapped = true"))
+    built = losses.build(recipe, classes=2, target_dim=6).losses["distillation"]
+    assert [p.shape for p in built.parameters()] == [(6, 6)]
+
+
 def test_half_precision_in_float32_inside() -> None:
     student, taught = points(5, 6), points(5, 6, seed=1)
     loss = Distillation(embedding_dim=6, target_dim=6)
