@@ -13,7 +13,7 @@ from torch import distributed
 
 from training import config
 from training.batches import Batch
-from training.gather import Ranks
+from training.gather import Ranks, ending_at_once
 from training.learner import Learner, new_learner, trainable
 
 CPU = torch.device("cpu")
@@ -101,4 +101,5 @@ def main(rank: int, rendezvous: str, output: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), sys.argv[2], Path(sys.argv[3]))
+    with ending_at_once({"WORLD_SIZE": "2"}):
+        sys.exit(main(int(sys.argv[1]), sys.argv[2], Path(sys.argv[3])))
