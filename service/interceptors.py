@@ -6,6 +6,7 @@ call -> counted -> logged -> errors_to_status -> identified -> within -> rpc
 
 import functools
 import logging
+import traceback
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Any
@@ -83,17 +84,23 @@ def within(limits: TenantLimits) -> Guard:
 
 @asynccontextmanager
 async def errors_to_status(name: str, context: Context) -> AsyncIterator[None]:
-    """The one place where an exception becomes a gRPC status with details."""
+    """The one place where an exception becomes a gRPC status with details.
+
+    What it leaves behind holds nothing of the call: gRPC ties it into a cycle, which would keep
+    megabytes of audio until a full collection.
+    """
     try:
         yield
     except grpc.aio.AbortError:
         raise
     except SaysoError as error:
+        traceback.clear_frames(error.__traceback__)
         await _abort(error, context)
     except NotImplementedError as error:
         await context.abort(grpc.StatusCode.UNIMPLEMENTED, str(error) or "not implemented yet")
-    except Exception:
+    except Exception as error:
         log.exception("%s failed", name)
+        traceback.clear_frames(error.__traceback__)
         await context.abort(grpc.StatusCode.INTERNAL, "internal error; see the server's log")
 
 

@@ -12,12 +12,16 @@ from service.identity import Authenticator, Expected, open_authenticator
 from service.interceptors import Around, Guard
 from service.plaintext import check_listener, is_loopback
 from service.rpc.reading import Reading
+from service.rpc.room import Room
 from service.settings import Settings
 from service.tls import Certificates, server_credentials
 
 log = logging.getLogger(__name__)
 
-_MESSAGE_SLACK = 2
+_BESIDE_AUDIO_BYTES = 2**20  # of one message
+
+# What a client may send before it is read: gRPC would let a call grow to megabytes.
+_WINDOWS = (("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", 128 * 1024))
 
 # A connection that says nothing is not held for ever, nor one whose other end is gone.
 _CONNECTIONS = (
@@ -52,13 +56,19 @@ def grpc_server(
     share_port: bool,
 ) -> grpc.aio.Server:
     """A server with `outer` interceptors and then `guards` around every call, outermost first."""
-    reading = Reading(max_pause_s=settings.max_pause_s)
+    max_message_bytes = settings.max_audio_bytes + _BESIDE_AUDIO_BYTES
+    reading = Reading(
+        max_pause_s=settings.max_pause_s,
+        room=Room(max(settings.max_held_bytes, max_message_bytes)),
+        max_message_bytes=max_message_bytes,
+    )
     return grpc.aio.server(
         interceptors=(*outer, Around(*guards), reading),
         options=(
-            ("grpc.max_receive_message_length", _MESSAGE_SLACK * settings.max_audio_bytes),
+            ("grpc.max_receive_message_length", max_message_bytes),
             ("grpc.so_reuseport", int(share_port)),
             *_CONNECTIONS,
+            *_WINDOWS,
         ),
         maximum_concurrent_rpcs=settings.max_streams,
     )

@@ -15,7 +15,7 @@ from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from sayso.v1 import speaker_pb2, verification_pb2, watchlist_pb2
 
-from service import assembly, listener, metrics
+from service import assembly, heap, listener, metrics
 from service.audit import Action, Auditor, Origin
 from service.embedder import Embedder
 from service.errors import SaysoError
@@ -96,6 +96,8 @@ async def serving(settings: Settings, *, share_port: bool = False) -> AsyncItera
         stack.callback(watch.cancel)
         sweep = asyncio.create_task(_sweep(store, assembly.retention(settings), auditor))
         stack.callback(sweep.cancel)
+        trim = asyncio.create_task(heap.give_back())
+        stack.callback(trim.cancel)
         yield Running(address, sessions[0])
 
 

@@ -106,6 +106,9 @@ class Settings(BaseSettings):
     max_call_s: float = Field(3600.0, gt=0, description="seconds of audio in one verified call")
     max_pause_s: float = Field(120.0, gt=0, description="seconds a stream may send no audio")
     max_audio_bytes: int = Field(16 * 2**20, gt=0, description="bytes of audio in one request")
+    max_held_bytes: int = Field(
+        512 * 2**20, gt=0, description="bytes of requests held at once; further ones wait, unread"
+    )
     batch_items: int = Field(
         4, ge=1, le=256, description="recordings of one batch enrolment in work at once"
     )

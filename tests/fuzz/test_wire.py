@@ -99,7 +99,7 @@ def ended(running: SaysoServer, method: Any, requests: Iterator[bytes]) -> grpc.
         with contextlib.suppress(grpc.RpcError):
             list(answers)
         if answers.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
-            said = "the stream sent hardly any audio for 0.5 s; send it, or end it"
+            said = "the stream sent hardly any audio for 0.5 s; send some or end it"
             assert answers.details() == said
         code: grpc.StatusCode = answers.code()
         return code
@@ -127,6 +127,25 @@ def test_a_stream_that_says_nothing_is_ended(impatient: SaysoServer, method: Any
 
     assert ended(impatient, method, silent()) is grpc.StatusCode.DEADLINE_EXCEEDED
     over.set()
+
+
+def test_a_message_that_does_not_come_is_not_waited_for(impatient: SaysoServer) -> None:
+    """Of every rpc that takes one; nor is the end of a call in place of it taken for one."""
+    wholes = [method for method in METHODS if not method.client_streaming]
+    over = threading.Event()
+    with grpc.insecure_channel(impatient.address) as channel:
+
+        def said(method: Any, requests: Iterator[bytes]) -> Any:
+            call: Any = channel.stream_unary(
+                f"/{method.containing_service.full_name}/{method.name}"
+            )
+            return call.future(requests, timeout=30)
+
+        silent = [said(method, (b"" for _ in iter(over.wait, True))) for method in wholes]
+        empty = [said(method, iter(())) for method in wholes]
+        assert {call.code() for call in silent} == {grpc.StatusCode.DEADLINE_EXCEEDED}
+        assert {call.code() for call in empty} == {grpc.StatusCode.INVALID_ARGUMENT}
+        over.set()
 
 
 @pytest.mark.parametrize("each", [160, 15], ids=["telephone", "sparest-opus"])
