@@ -3,11 +3,9 @@
     samples -> frames of 32 ms -> probability of speech -> bursts -> speech samples
                         └------------- raw signal -----------------> quality
 
-Voice activity is Silero's 16 kHz model, https://github.com/snakers4/silero-vad, by way of the
-ONNX file in its `silero-vad` package. The package itself, which wants torch, is never imported.
+Voice activity is Silero's 16 kHz model, https://github.com/snakers4/silero-vad; `silero` finds it.
 """
 
-import importlib.util
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,6 +16,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from service import silero
 from service.errors import StartupError
 from service.quality import Frame, Loudness, Meter, Quality, Samples, loudness
 
@@ -26,7 +25,6 @@ CONTEXT_SAMPLES = 64
 
 State = tuple[NDArray[np.float32], NDArray[np.float32]]
 
-_MODEL_FILE = "silero_vad_16k_sequence.onnx"
 _STATE_SHAPE = (1, 1, 128)
 _LEAD_IN_FRAMES = 2
 _BLOCK_FRAMES = 512
@@ -47,21 +45,17 @@ class VoiceActivity:
 
     @classmethod
     def open(cls, path: Path | None = None, *, threads: int = 1) -> Self:
-        """Loads the model at `path`, or that of the installed package; raises `StartupError`."""
+        """Loads the model at `path`, or Silero's; raises `StartupError`."""
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        path = path or _installed_model()
+        if path is None:
+            return cls(silero.session(options))
         try:
-            return cls(
-                onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-            )
+            return cls(silero.load(path, options))
         except Exception as error:  # ONNX Runtime's exceptions share no narrower base
-            raise StartupError(
-                f"{path} is not Silero's {_MODEL_FILE}; reinstall it with "
-                f"`pip install --no-deps --force-reinstall silero-vad` ({error})"
-            ) from error
+            raise StartupError(f"{path} is no model of voice activity ({error})") from error
 
     def probabilities(self, frames: Samples, state: State) -> tuple[Samples, State]:
         """Probability of speech `(n,)` in consecutive `frames (n, 576)`, each its 512 samples
@@ -72,18 +66,6 @@ class VoiceActivity:
         )
         probabilities, hidden, cell = cast("Sequence[Samples]", outputs)
         return probabilities, (hidden, cell)
-
-
-def _installed_model() -> Path:
-    spec = importlib.util.find_spec("silero_vad")
-    for folder in (spec.submodule_search_locations or []) if spec else []:
-        path = Path(folder) / "data" / _MODEL_FILE
-        if path.is_file():
-            return path
-    raise StartupError(
-        f"the voice-activity model {_MODEL_FILE} is not installed; "
-        "run `pip install --no-deps silero-vad`"
-    )
 
 
 @dataclass(frozen=True, slots=True)

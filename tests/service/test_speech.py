@@ -2,7 +2,6 @@ import csv
 import itertools
 import shutil
 import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple
 from pathlib import Path
@@ -273,12 +272,6 @@ def test_peak_is_of_the_whole_signal(vad: VoiceActivity) -> None:
     assert extract(vad, samples * 4).quality.peak_dbfs == 0
 
 
-def test_missing_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
-    with pytest.raises(StartupError, match="pip install --no-deps silero-vad"):
-        VoiceActivity.open()
-
-
 def test_other_files_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "vad.onnx"
     with pytest.raises(StartupError, match=r"vad\.onnx"):
@@ -286,14 +279,6 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     path.write_bytes(b"not a model")
     with pytest.raises(StartupError, match=r"vad\.onnx"):
         VoiceActivity.open(path)
-
-
-def test_model_is_found_without_importing_its_package() -> None:
-    code = (
-        "import sys; from service.speech import VoiceActivity; VoiceActivity.open();"
-        "assert not {'silero_vad', 'torch', 'torchaudio'} & set(sys.modules)"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
 
 
 def _clips(corpus: str, count: int) -> list[np.ndarray]:
