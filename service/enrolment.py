@@ -215,7 +215,7 @@ class Enroller:
     ) -> Speaker | None:
         """Adds speech that was accepted beyond doubt to the voice; None where the rules, or a
         change of the speaker meanwhile, forbid it."""
-        if not self._convincing(utterance, decision):
+        if not self.adapts(utterance, decision):
             return None
 
         def step(found: Speaker) -> Speaker:
@@ -234,6 +234,22 @@ class Enroller:
             return None
         log.info("adapted a voice with %.1f s of net speech", utterance.quality.net_speech_s)
         return adapted
+
+    def adapts(self, utterance: Utterance, decision: Decision) -> bool:
+        """Whether the rules let an accepted call improve the voice."""
+        score, threshold = decision.score, decision.threshold
+        return (
+            self._rules.adapt
+            and decision.outcome is Outcome.ACCEPTED
+            and decision.model_id == self._model_id
+            and score is not None
+            and threshold is not None
+            and score.llr >= threshold.llr + self._rules.adapt_margin_llr
+            and utterance.embedding is not None
+            and utterance.quality.net_speech_s >= self._rules.adapt_speech_s
+            and not shortcomings(utterance.quality, self._demands)
+            and self._coherent(utterance)
+        )
 
     def good(self, utterance: Utterance) -> bool:
         """Whether the audio would be enrolled, whoever it is of."""
@@ -395,21 +411,6 @@ class Enroller:
         assert utterance.embedding is not None, "the caller checks that there is an embedding"
         ratio = self._scorer.coherence_ratio(utterance.embedding, utterance.coherence)
         return ratio >= self._rules.coherence_llr
-
-    def _convincing(self, utterance: Utterance, decision: Decision) -> bool:
-        score, threshold = decision.score, decision.threshold
-        return (
-            self._rules.adapt
-            and decision.outcome is Outcome.ACCEPTED
-            and decision.model_id == self._model_id
-            and score is not None
-            and threshold is not None
-            and score.llr >= threshold.llr + self._rules.adapt_margin_llr
-            and utterance.embedding is not None
-            and utterance.quality.net_speech_s >= self._rules.adapt_speech_s
-            and not shortcomings(utterance.quality, self._demands)
-            and self._coherent(utterance)
-        )
 
     def _policy(self, request: EnrolmentRequest) -> Duplicates:
         return request.duplicates or self._rules.duplicates

@@ -139,12 +139,9 @@ class Mover:
 
         It is undone as an adaptation is.
         """
-        previous = self._spaces.previous
-        if previous is None or decision.model_id != previous.model_id:
+        if not self.moves(speaker, utterance, decision):
             return None
         heard = utterance.within(self._spaces.current.model_id)
-        if not (self._beyond_doubt(speaker, utterance, decision) and self._enroller.good(heard)):
-            return None
 
         def step(found: Speaker) -> Speaker:
             unwilling = self._rules.consent_required and found.consent is None
@@ -162,6 +159,16 @@ class Mover:
             return None
         log.info("moved %.1f s of net speech to the current model", heard.quality.net_speech_s)
         return moved
+
+    def moves(self, speaker: Speaker, utterance: Utterance, decision: Decision) -> bool:
+        """Whether the rules let an accepted call move its caller."""
+        previous = self._spaces.previous
+        return (
+            previous is not None
+            and decision.model_id == previous.model_id
+            and self._beyond_doubt(speaker, utterance, decision)
+            and self._enroller.good(utterance.within(self._spaces.current.model_id))
+        )
 
     def _beyond_doubt(self, speaker: Speaker, utterance: Utterance, decision: Decision) -> bool:
         """Judged on the whole call: an early decision may stand while another one speaks on."""

@@ -18,6 +18,8 @@ class Action(StrEnum):
     ENROL = "enrol"
     VERIFY = "verify"
     IDENTIFY = "identify"
+    ADAPT = "adapt"
+    MOVE = "move"
     UPDATE = "update"
     OPT_OUT = "opt_out"
     OPT_IN = "opt_in"

@@ -1,8 +1,9 @@
 """`VerificationService`: enrol, verify, embed, compare."""
 
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 from sayso.v1 import decision_pb2, verification_pb2_grpc
 from sayso.v1 import verification_pb2 as pb
@@ -261,10 +262,22 @@ class VerificationRpc(verification_pb2_grpc.VerificationServiceServicer):
             await self._store.touch(
                 tenant(), speaker.speaker_id, decision.model_id, at=self._clock()
             )
-            await self._enroller.adapt(speaker, heard, decision)
-            await self._mover.move(speaker, heard, decision)
+            if self._enroller.adapts(heard, decision):
+                adapted = partial(self._enroller.adapt, speaker, heard, decision)
+                await self._improved(Action.ADAPT, speaker, adapted)
+            if self._mover.moves(speaker, heard, decision):
+                moved = partial(self._mover.move, speaker, heard, decision)
+                await self._improved(Action.MOVE, speaker, moved)
         except Unavailable as error:
             log.warning("an accepted call was not noted: %s", error)
+
+    async def _improved(
+        self, action: Action, speaker: Speaker, improve: Callable[[], Awaitable[Speaker | None]]
+    ) -> None:
+        async with self._auditor.changing(action, speaker.speaker_id) as entry:
+            stored = await improve() is not None
+            outcome = "STORED" if stored else "REFUSED"
+            entry.came_to(outcome, model_id=self._current.model_id)
 
 
 async def _settled(attempt: Attempt, decision: Decision, **detail: int) -> None:

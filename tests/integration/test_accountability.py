@@ -199,6 +199,30 @@ def test_the_trail_tells_of_every_change(office: Office, sayso: Client, caller: 
     assert "branch" not in text
 
 
+def test_a_voice_that_a_call_improves(tmp_path: Path) -> None:
+    """The acceptance is entered first, then that the voice is changed and what came of it."""
+    lenient = {"adapt": True, "adapt_margin_llr": 0.0, "adapt_min_speech_s": 0.5}
+    settings = {"audit": tmp_path / "audit", "min_enroll_speech_s": 2.0, **lenient}
+    with (
+        SaysoServer(store=f"sqlite:///{tmp_path}/sayso.db", **settings) as server,
+        server.client() as sayso,
+    ):
+        office = Office(server, tmp_path)
+        assert sayso.enroll("slt", clips("slt", "enroll")[0]).stored
+        model_id = sayso.verify("slt", clips("slt", "verify")[0]).model_id
+        assert sayso.verify("slt", impostor()).outcome == "REJECTED"
+        accepted, *improved, rejected = office.entries("slt")[2:]
+    assert (accepted["action"], accepted["outcome"]) == ("verify", "ACCEPTED")
+    assert [(fact["action"], fact["outcome"]) for fact in improved] == [
+        ("adapt", "BEGUN"),
+        ("adapt", "STORED"),
+    ]
+    assert improved[1]["model_id"] == model_id
+    assert improved[1]["detail"] == {"begun": improved[0]["seq"]}
+    assert improved[1]["request_id"] == accepted["request_id"]
+    assert (rejected["action"], rejected["outcome"]) == ("verify", "REJECTED")
+
+
 def test_a_deletion_is_proved_by_its_receipt(office: Office, sayso: Client, caller: str) -> None:
     request = speaker_pb2.DeleteSpeakerRequest(speaker_id=caller)
     receipt = office.speakers.DeleteSpeaker(request).receipt

@@ -1,5 +1,6 @@
 """From one model to the next without stored audio: enrolled on one server, moved by another."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from typer.testing import CliRunner
 from voices import clips
 
 from service.__main__ import app
+from service.audit import chain
 from service.client import Client, RawAudio, SequentialTest
 from service.contract import Contract
 from service.errors import InvalidArgument
@@ -18,7 +20,7 @@ from service.session import Session
 from service.settings import SHIPPED_MODEL
 
 NEW = "turned"
-COPIES = ("slt", "slt-streamed", "slt-undone", "slt-early", "slt-taken", "rms", "awb")
+COPIES = ("slt", "slt-streamed", "slt-undone", "slt-early", "slt-taken", "slt-told", "rms", "awb")
 SETTINGS = {
     "move_margin_llr": 0.0,
     "move_min_speech_s": 1.0,
@@ -53,7 +55,8 @@ def new_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def upgraded(store: str, new_model: Path) -> Iterator[SaysoServer]:
-    settings = {**SETTINGS, "model": new_model, "previous_model": SHIPPED_MODEL}
+    models = {"model": new_model, "previous_model": SHIPPED_MODEL}
+    settings = {**SETTINGS, **models, "audit": new_model.parent / "audit"}
     with SaysoServer(store=store, **settings) as server:
         yield server
 
@@ -155,6 +158,18 @@ def test_a_move_is_undone(sayso: Client, old: Contract) -> None:
     back = sayso.undo("slt-undone")
     assert (back.model_ids, back.net_speech_s) == (before.model_ids, before.net_speech_s)
     assert sayso.verify("slt-undone", clip("rms")).model_id == old.model_id
+
+
+def test_the_trail_tells_of_moves(sayso: Client, new_model: Path, old: Contract) -> None:
+    assert sayso.verify("slt-told", clip("slt")).model_id == old.model_id
+    entries = [json.loads(line.text) for line in chain.lines([new_model.parent / "audit"])][-3:]
+    told = [(fact["action"], fact["outcome"], fact.get("model_id")) for fact in entries]
+    assert told == [
+        ("verify", "ACCEPTED", old.model_id),
+        ("move", "BEGUN", None),
+        ("move", "STORED", NEW),
+    ]
+    assert len({fact["subject"] for fact in entries}) == 1
 
 
 def test_nobody_else_enrols_over_an_old_voice(sayso: Client, old: Contract) -> None:
