@@ -5,6 +5,8 @@ once for each model: the current and, during an upgrade, the previous one
 """
 
 import math
+import os
+import sys
 import time
 from collections.abc import Sequence
 
@@ -96,7 +98,7 @@ def sessions(settings: Settings) -> list[Session]:
         Session.open(
             path,
             device=settings.device,
-            threads=settings.threads,
+            threads=1,
             max_batch=settings.max_batch,
             cuda_graphs=settings.cuda_graphs,
         )
@@ -116,12 +118,25 @@ def embedder(settings: Settings, session: Session) -> Embedder:
     return Embedder(
         session,
         VoiceActivity.open(),
-        max_batch=settings.max_batch,
+        max_batch=session.max_batch,
         queue_limit=settings.max_queue,
         max_delay_s=settings.max_batch_delay_s,
+        workers=_workers(settings, session),
         speech_threads=settings.speech_threads,
         observe=metrics.batches(session.contract.model_id),
     )
+
+
+def _workers(settings: Settings, session: Session) -> int:
+    """One for a GPU; of the CPU's threads each has a batch of its own, which costs less than to
+    share one."""
+    return settings.threads or _cores() if session.on_cpu else 1
+
+
+def _cores() -> int:
+    if sys.platform == "linux":
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def enroller(

@@ -2,10 +2,13 @@
 
     submit > waiting, in order of arrival > batch of one key > worker thread > each its own result
 
-A batch leaves as soon as a worker is idle, so items gather only while all workers are busy.
+A batch leaves as soon as a worker is idle, so items gather only while all workers are busy; idle
+workers share what waits. A full batch gains nothing by waiting: one may be ahead for each busy
+worker, which then goes on without asking the event loop.
 """
 
 import asyncio
+import math
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -39,7 +42,8 @@ class _Entry(Generic[Item, Result]):
 
 
 _Batch: TypeAlias = Sequence[_Entry[Item, Result]]
-_Job: TypeAlias = asyncio.Future[list[tuple[_Entry[Item, Result], Result]]]
+_Done: TypeAlias = tuple[list[tuple[_Entry[Item, Result], Result]], BatchReport]
+_Job: TypeAlias = asyncio.Future[_Done[Item, Result]]
 
 
 class Batcher(Generic[Item, Result]):
@@ -80,8 +84,9 @@ class Batcher(Generic[Item, Result]):
 
     @property
     def queue_depth(self) -> int:
-        """Items that wait for a worker."""
-        return len(self._waiting)
+        """Items that wait for a worker, also in a batch that is ahead."""
+        ahead = max(0, len(self._jobs) - self._workers)
+        return len(self._waiting) + ahead * self._max_batch
 
     async def __aenter__(self) -> Self:
         self._accepting = True
@@ -123,7 +128,7 @@ class Batcher(Generic[Item, Result]):
             raise Unavailable("the server is starting or stopping; try again")
         if len(items) > self._queue_limit:
             raise ValueError(f"{len(items)} items never fit in a queue of {self._queue_limit}")
-        if len(self._waiting) + len(items) > self._queue_limit:
+        if self.queue_depth + len(items) > self._queue_limit:
             raise Overloaded("the server is at its limit", retry_after_s=self._retry_after_s())
         loop = asyncio.get_running_loop()
         now = loop.time()
@@ -133,7 +138,7 @@ class Batcher(Generic[Item, Result]):
         return entries
 
     def _retry_after_s(self) -> float:
-        return max(1, len(self._waiting)) * self._item_s / self._workers
+        return max(1, self.queue_depth) * self._item_s / self._workers
 
     def _dispatch(self) -> None:
         """Hands batches to idle workers, and looks again when the oldest item is due."""
@@ -143,37 +148,53 @@ class Batcher(Generic[Item, Result]):
             if not (batch := self._ready()):
                 due_s = next(iter(self._waiting)).arrived_s + self._max_delay_s
                 self._timer = asyncio.get_running_loop().call_at(due_s, self._dispatch)
-                break
+                return
+            self._start(batch)
+        while len(self._jobs) < 2 * self._workers and (batch := self._full()):
             self._start(batch)
 
     def _ready(self) -> _Batch[Item, Result]:
-        """The first batch, by oldest item, that is full or due; abandoned items are not in it."""
+        """The first batch, by oldest item, that is full or due, less what other idle workers can
+        take of it."""
         now = asyncio.get_running_loop().time()
+        idle = self._workers - len(self._jobs)
+        for batch in self._batches():
+            due = batch[0].arrived_s + self._max_delay_s <= now or not self._accepting
+            if due or len(batch) >= self._max_batch:
+                return batch[: min(self._max_batch, math.ceil(len(batch) / idle))]
+        return []
+
+    def _full(self) -> _Batch[Item, Result]:
+        """The batch of the oldest item, if it is full."""
+        first = next(iter(self._batches()), [])
+        return first[: self._max_batch] if len(first) >= self._max_batch else []
+
+    def _batches(self) -> Iterable[list[_Entry[Item, Result]]]:
+        """What waits by key, the key of the oldest item first; abandoned items are not in it."""
         batches: dict[Hashable, list[_Entry[Item, Result]]] = {}
         for entry in self._waiting:
             if not entry.future.done():
                 batches.setdefault(entry.key, []).append(entry)
-        for batch in batches.values():
-            due = batch[0].arrived_s + self._max_delay_s <= now or not self._accepting
-            if due or len(batch) >= self._max_batch:
-                return batch[: self._max_batch]
-        return []
+        return batches.values()
 
     def _start(self, batch: _Batch[Item, Result]) -> None:
         for entry in batch:
             del self._waiting[entry]
         loop = asyncio.get_running_loop()
-        settle = partial(self._settle, batch, loop.time())
-        job = loop.run_in_executor(self._pool, self._paired, batch)
+        job = loop.run_in_executor(self._pool, self._done, batch, loop.time)
         self._jobs.add(job)
-        job.add_done_callback(settle)
+        job.add_done_callback(partial(self._settle, batch))
 
-    def _paired(self, batch: _Batch[Item, Result]) -> list[tuple[_Entry[Item, Result], Result]]:
-        return list(zip(batch, self._run([entry.item for entry in batch]), strict=True))
+    def _done(self, batch: _Batch[Item, Result], clock: Callable[[], float]) -> _Done[Item, Result]:
+        """In a worker: the results of a batch, less what was abandoned while it was ahead."""
+        started_s = clock()
+        wanted = [entry for entry in batch if not entry.future.done()]
+        results = self._run([entry.item for entry in wanted]) if wanted else []
+        pairs = list(zip(wanted, results, strict=True))
+        waited_s = started_s - batch[0].arrived_s
+        return pairs, BatchReport(len(wanted), waited_s, clock() - started_s)
 
-    def _settle(
-        self, batch: _Batch[Item, Result], started_s: float, job: _Job[Item, Result]
-    ) -> None:
+    def _settle(self, batch: _Batch[Item, Result], job: _Job[Item, Result]) -> None:
         """Gives every caller that still waits its own result, or the batch's error."""
         self._jobs.discard(job)
         if (error := job.exception()) is not None:
@@ -181,14 +202,16 @@ class Batcher(Generic[Item, Result]):
                 if not entry.future.done():
                     entry.future.set_exception(error)
         else:
-            for entry, result in job.result():
+            pairs, report = job.result()
+            for entry, result in pairs:
                 if not entry.future.done():
                     entry.future.set_result(result)
+            self._report(report)
         self._dispatch()
-        self._report(batch, started_s)
 
-    def _report(self, batch: _Batch[Item, Result], started_s: float) -> None:
-        ran_s = asyncio.get_running_loop().time() - started_s
-        self._item_s += _SMOOTHING * (ran_s / len(batch) - self._item_s)
+    def _report(self, report: BatchReport) -> None:
+        if not report.size:
+            return
+        self._item_s += _SMOOTHING * (report.ran_s / report.size - self._item_s)
         if self._observe is not None:
-            self._observe(BatchReport(len(batch), started_s - batch[0].arrived_s, ran_s))
+            self._observe(report)

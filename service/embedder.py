@@ -210,7 +210,7 @@ class Embedder:
 
         self.contract = session.contract
         self._vad = vad
-        self._share = min(max_batch, queue_limit)
+        self._share = min(max_batch * workers, queue_limit)
         self._pool = ThreadPoolExecutor(speech_threads, thread_name_prefix="speech")
         self._batcher = Batcher[Samples, Embedding](
             run,
@@ -246,7 +246,8 @@ class Embedder:
         return EmbedStream(self.contract, self._vad, self._pool, self._infer)
 
     async def _infer(self, windows: Sequence[Samples]) -> list[Embedding]:
-        """A batch at a time, so that a long recording neither fills the queue nor holds it up."""
+        """As much as the workers take at a time, so that a long recording neither fills the queue
+        nor holds it up."""
         embeddings: list[Embedding] = []
         for start in range(0, len(windows), self._share):
             share = windows[start : start + self._share]

@@ -25,6 +25,7 @@ _Warm = TypeVar("_Warm", bound="Session")
 
 _NAMES = {"cuda": "CUDA", "tensorrt": "TensorRT"}
 _ERRORS_ONLY = 3
+CPU_BATCH, GPU_BATCH = 4, 16  # windows; a core gains nothing by more
 _UNIT_TOLERANCE = 1e-3
 
 _log = logging.getLogger(__name__)
@@ -38,10 +39,13 @@ class Session:
         inference: onnxruntime.InferenceSession,
         contract: Contract,
         bound: Run | None = None,
+        *,
+        max_batch: int = 0,
     ) -> None:
         self._inference = inference
         self._run = bound or partial(_plain, inference)
         self.contract = contract
+        self.max_batch = max_batch or (CPU_BATCH if self.on_cpu else GPU_BATCH)
 
     @classmethod
     def open(
@@ -51,10 +55,11 @@ class Session:
         device: Device = "auto",
         threads: int = 0,
         spinning: bool = False,
-        max_batch: int = 2,
+        max_batch: int = 0,
         cuda_graphs: bool = False,
     ) -> Self:
-        """Loads and checks a model, and runs it once on every length and on 1 and `max_batch`.
+        """Loads and checks a model, and runs it once on every length and on 1 and `max_batch`
+        (0: what suits the device).
 
         `auto` takes CUDA where it works. `threads` share one batch (0: one per core); `spinning`
         keeps them busy between batches, which helps only where nothing else wants the cores.
@@ -74,7 +79,7 @@ class Session:
                 )
                 contract = _checked(inference)
                 bound = cuda.Bound(inference, contract.dimension, graphs=cuda_graphs)
-                return _warm(cls(inference, contract, bound), max_batch)
+                return _warm(cls(inference, contract, bound, max_batch=max_batch))
             except Exception as error:  # ONNX Runtime's errors share no narrower base
                 if device == "auto":
                     _log.warning("CUDA cannot be used, so the CPU is: %s", error)
@@ -83,12 +88,16 @@ class Session:
                 else:
                     raise _refused(device, error) from error
         inference = _load(path, options)
-        return _warm(cls(inference, _checked(inference)), max_batch)
+        return _warm(cls(inference, _checked(inference), max_batch=max_batch))
 
     @property
     def provider(self) -> str:
         """What runs the graph: `CPUExecutionProvider`, or that of CUDA or TensorRT."""
         return str(self._inference.get_providers()[0])
+
+    @property
+    def on_cpu(self) -> bool:
+        return self.provider == cuda.CPU
 
     def describe(self) -> dict[str, str]:
         """What `sayso info` tells of the model and of what runs it."""
@@ -187,11 +196,11 @@ def _signature(values: Iterable[onnxruntime.NodeArg]) -> str:
     return ", ".join(f"{value.name} {value.type}" for value in values)
 
 
-def _warm(session: _Warm, max_batch: int) -> _Warm:
+def _warm(session: _Warm) -> _Warm:
     """Allocates what real batches will need, and sees that they give unit vectors."""
     contract, noise = session.contract, np.random.default_rng(0)
     for samples in (contract.window_samples, *contract.short_windows):
-        for batch in sorted({1, max_batch}):
+        for batch in sorted({1, session.max_batch}):
             windows = noise.normal(0, 0.1, (batch, samples)).astype(np.float32)
             try:
                 embeddings = session.run(windows)

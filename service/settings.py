@@ -112,7 +112,9 @@ class Settings(BaseSettings):
     batch_items: int = Field(
         4, ge=1, le=256, description="recordings of one batch enrolment in work at once"
     )
-    max_batch: int = Field(16, ge=1, le=1024, description="windows in one inference batch")
+    max_batch: int = Field(
+        0, ge=0, le=1024, description="windows in one inference batch; 0: 4 on a CPU, 16 on a GPU"
+    )
     max_queue: int = Field(1024, ge=1, description="windows waiting before requests are refused")
     max_batch_delay_s: float = Field(0.0, ge=0, le=1, description="seconds a batch may gather")
     max_streams: int = Field(1000, ge=1, description="calls in progress before they are refused")

@@ -46,7 +46,7 @@ def test_a_model_of_another_contract_version(tmp_path: Path) -> None:
         ({"store": "postgres://db"}, "sqlite://"),
         ({"store": "sqlite:////nowhere/at/all/sayso.db"}, "/nowhere/at/all"),
         ({"listen": "no-port"}, "host:port"),
-        ({"max_batch": 0}, "SAYSO_MAX_BATCH"),
+        ({"max_batch": -1}, "SAYSO_MAX_BATCH"),
         ({"target_false_match_rate": 2}, "SAYSO_TARGET_FALSE_MATCH_RATE"),
     ],
 )

@@ -222,6 +222,61 @@ async def test_workers_run_side_by_side() -> None:
         await batcher.submit_all([("a", 1), ("b", 1)])
 
 
+@pytest.mark.parametrize(
+    ("count", "sizes"), [(1, [1]), (2, [1, 1]), (5, [1, 2, 2]), (20, [6, 7, 7]), (30, [8, 8, 8, 6])]
+)
+async def test_idle_workers_share_what_waits(gate: Gate, count: int, sizes: list[int]) -> None:
+    async with build(gate, workers=3) as batcher:
+        items = [("a", number) for number in range(count)]
+        assert await batcher.submit_all(items) == [answer(item) for item in items]
+    assert sorted(map(len, gate.batches)) == sorted(sizes)
+
+
+# --- ahead ---------------------------------------------------------------------------------------
+
+
+async def test_a_full_batch_is_ahead_of_a_busy_worker(gate: Gate) -> None:
+    ahead, behind = [("a", 1), ("a", 2)], [("a", 3), ("b", 1), ("b", 2)]
+    async with build(gate, max_batch=2) as batcher:
+        await occupy(batcher, gate)
+        later(batcher, ahead)
+        await ticks()
+        later(batcher, behind)
+        await ticks()
+        assert batcher.queue_depth == len(ahead + behind)
+        gate.open()
+        while len(gate.batches) < 1:  # the event loop stands still
+            threading.Event().wait(1e-3)
+        assert gate.batches == [ahead]
+    assert gate.batches == [ahead, [("a", 3)], [("b", 1), ("b", 2)]]
+
+
+async def test_what_is_not_full_gathers(gate: Gate) -> None:
+    async with build(gate, max_batch=3) as batcher:
+        await occupy(batcher, gate)
+        for number in range(3):
+            later(batcher, [("a", number)])
+            await ticks()
+        gate.open()
+    assert gate.batches == [[("a", 0), ("a", 1), ("a", 2)]]
+
+
+async def test_what_is_cancelled_ahead_is_not_run(gate: Gate) -> None:
+    reports: list[BatchReport] = []
+    async with build(gate, max_batch=2, observe=reports.append) as batcher:
+        await occupy(batcher, gate)
+        abandoned = later(batcher, [("a", 1), ("a", 2)])
+        await ticks()
+        half = later(batcher, [("a", 3), ("a", 4)])
+        await ticks()
+        for task in (*abandoned, half[0]):
+            task.cancel()
+        gate.open()
+        assert await half[1] == answer(("a", 4))
+    assert gate.batches == [[("a", 4)]]
+    assert [report.size for report in reports] == [1, 1]
+
+
 async def test_inference_runs_off_the_event_loop(gate: Gate) -> None:
     async with build(gate) as batcher:
         await batcher.submit(("a", 1))
@@ -367,16 +422,16 @@ async def test_siblings_of_a_failed_item_are_withdrawn(gate: Gate) -> None:
             raise ArithmeticError
         return results
 
-    async with build(run, max_batch=1) as batcher:
+    async with build(run) as batcher:
         gate.close()
-        doomed = asyncio.create_task(batcher.submit_all([("bad", 0), ("a", 1), ("a", 2)]))
+        doomed = asyncio.create_task(batcher.submit_all([("bad", 0), ("a", 1), ("b", 2)]))
         await ticks()
         assert batcher.queue_depth == 2
         gate.open()
         with pytest.raises(ArithmeticError):
             await doomed
         assert batcher.queue_depth == 0
-    assert ("a", 2) not in [item for batch in gate.batches for item in batch]
+    assert ("b", 2) not in [item for batch in gate.batches for item in batch]
 
 
 # --- start and stop ------------------------------------------------------------------------------

@@ -25,8 +25,8 @@ RATE = 16_000
 class Watched(Session):
     """Remembers what it ran, and in which threads; waits while it is held."""
 
-    def __init__(self, inference: object, contract: object) -> None:
-        super().__init__(inference, contract)  # type: ignore[arg-type]
+    def __init__(self, *given: object, **options: int) -> None:
+        super().__init__(*given, **options)  # type: ignore[arg-type]
         self.shapes: list[tuple[int, ...]] = []
         self.threads: set[int] = set()
         self.going = threading.Event()

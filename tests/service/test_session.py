@@ -14,7 +14,7 @@ from service import cuda
 from service.contract import METADATA_KEY
 from service.cuda import Bound
 from service.errors import ContractError, ModelError, SettingsError
-from service.session import Device, Session
+from service.session import CPU_BATCH, Device, Session
 
 Samples = NDArray[np.float32]
 SaveModel = Callable[..., Path]
@@ -132,7 +132,7 @@ def test_a_length_that_the_graph_cannot_take_is_refused(save_model: SaveModel) -
     ("options", "message"),
     [
         ({"dimension": 12}, "of dimension 12"),
-        ({"across_batch": True}, r"\(1, 16\) for a batch of 2"),
+        ({"across_batch": True}, r"\(1, 16\) for a batch of 4"),
         ({"unit": False}, "not L2-normalised"),
         ({"contract": None}, "no Sayso contract"),
     ],
@@ -160,6 +160,11 @@ def test_a_contract_of_another_schema_is_refused(
 
 
 # --- devices -------------------------------------------------------------------------------------
+
+
+def test_a_batch_is_as_large_as_suits_the_device_unless_said(save_model: SaveModel) -> None:
+    assert Session.open(save_model(), device="cpu", threads=1).max_batch == CPU_BATCH
+    assert Session.open(save_model(), device="cpu", threads=1, max_batch=9).max_batch == 9
 
 
 @pytest.mark.skipif(has_cuda, reason="there is a CUDA device")

@@ -14,6 +14,7 @@ import yaml
 from deployed_settings import DEFAULTS, unknown
 
 from service import metrics
+from service.session import CPU_BATCH
 from service.store.address import Address, Mode
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -186,7 +187,7 @@ def test_every_selector_finds_the_server() -> None:
     assert SERVER["serviceName"] == BASE["Service"]["metadata"]["name"]
 
 
-def test_it_scales_on_a_metric_that_there_is_and_by_one_batch() -> None:
+def test_it_scales_on_a_metric_that_there_is_and_by_two_batches_a_thread() -> None:
     scaler = BASE["HorizontalPodAutoscaler"]["spec"]
     target = scaler["scaleTargetRef"]
     found = BASE[target["kind"]]
@@ -197,7 +198,8 @@ def test_it_scales_on_a_metric_that_there_is_and_by_one_batch() -> None:
     (queue,) = (each["pods"] for each in scaler["metrics"] if each["type"] == "Pods")
     gauges = [each for each in vars(metrics).values() if isinstance(each, prometheus_client.Gauge)]
     assert queue["metric"]["name"] in {sample.name for each in gauges for sample in each.collect()}
-    assert int(queue["target"]["averageValue"]) == DEFAULTS["max_batch"].default
+    threads = int(CONTAINER["resources"]["requests"]["cpu"])
+    assert int(queue["target"]["averageValue"]) == 2 * CPU_BATCH * threads
     assert scaler["minReplicas"] == SERVER["replicas"]
     assert scaler["minReplicas"] > BASE["PodDisruptionBudget"]["spec"]["maxUnavailable"]
     adapter = (ROOT / "docs" / "deploy.md").read_text()
