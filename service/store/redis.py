@@ -17,13 +17,13 @@ import asyncio
 import contextlib
 import re
 import secrets
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import quote, unquote
 
-from redis.asyncio import Redis, RedisCluster, Sentinel
+from redis.asyncio import Redis, RedisCluster
 from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialWithJitterBackoff
@@ -39,6 +39,7 @@ from service.store.records import Page, Speaker
 from service.store.redis_failures import RedisFailures
 from service.store.redis_groups import SPEAKER_DELETED, SPEAKER_WRITTEN, RedisGroups
 from service.store.redis_keys import RedisKeys
+from service.store.redis_sentinel import Sentinels
 from service.store.sealed import Records, Stored, Written
 
 _Client = Redis | RedisCluster
@@ -120,7 +121,7 @@ class RedisStore:
         self,
         client: _Client,
         *,
-        sentinel: Sentinel | None = None,
+        sentinel: Sentinels | None = None,
         timeout_s: float = 1.0,
         max_connections: int = 64,
         sealing: Sealing | None = None,
@@ -237,12 +238,20 @@ class RedisStore:
         return MemberPage(tuple(others), next_after)
 
     async def tenants(self) -> Sequence[str]:
+        names = self._client.scan_iter(match=b"sayso:{*}:*s")
+        found = set()
+        while (name := await self._step(names)) is not None:
+            if match := _TENANT_KEY.fullmatch(name):
+                found.add(unquote(match[1].decode()))
+        return sorted(found)
+
+    async def _step(self, names: AsyncIterator[bytes]) -> bytes | None:
+        """The next name, or None after the last; as patient as a call. What failed is over."""
         try:
-            names = [name async for name in self._client.scan_iter(match=b"sayso:{*}:*s")]
+            async with asyncio.timeout(self._timeout_s):
+                return await anext(names, None)
         except _FAILED as error:
             raise _failed(error) from error
-        found = (_TENANT_KEY.fullmatch(name) for name in names)
-        return sorted({unquote(match[1].decode()) for match in found if match})
 
     async def _put(self, speaker: Written, expected_etag: str | None) -> bool:
         """False, and nothing written, unless the tenant's current key is the one that sealed it."""
@@ -358,16 +367,16 @@ def _stored(speaker_id: str, fields: Mapping[bytes, bytes]) -> Stored:
 
 def _connect_single(
     address: Address, options: Mapping[str, Any]
-) -> tuple[_Client, Sentinel | None]:
+) -> tuple[_Client, Sentinels | None]:
     (host, port), *_ = address.nodes
     return Redis(host=host, port=port, db=address.db, **options), None
 
 
 def _connect_sentinel(
     address: Address, options: Mapping[str, Any]
-) -> tuple[_Client, Sentinel | None]:
+) -> tuple[_Client, Sentinels | None]:
     credentials = {"username": address.sentinel_username, "password": address.sentinel_password}
-    sentinel = Sentinel(  # type: ignore[no-untyped-call]
+    sentinel = Sentinels(  # type: ignore[no-untyped-call]
         address.nodes,
         sentinel_kwargs={**options, **credentials},
         db=address.db,
@@ -378,7 +387,7 @@ def _connect_sentinel(
 
 def _connect_cluster(
     address: Address, options: Mapping[str, Any]
-) -> tuple[_Client, Sentinel | None]:
+) -> tuple[_Client, Sentinels | None]:
     nodes = [ClusterNode(host, port) for host, port in address.nodes]
     return RedisCluster(startup_nodes=nodes, require_full_coverage=False, **options), None
 

@@ -9,9 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self, TypeAlias
 
-from redis.asyncio import Sentinel
-
 from service.store.address import Address, Mode
+from service.store.redis_sentinel import Sentinels
 
 Value: TypeAlias = "bytes | int | list[Value] | None"
 
@@ -103,7 +102,7 @@ async def _server(address: Address) -> tuple[str, int]:
     if address.mode is Mode.SINGLE:
         return address.nodes[0]
     options = {"username": address.sentinel_username, "password": address.sentinel_password}
-    sentinel = Sentinel(  # type: ignore[no-untyped-call]
+    sentinel = Sentinels(  # type: ignore[no-untyped-call]
         address.nodes, sentinel_kwargs={**options, **address.tls}
     )
     try:

@@ -1,16 +1,21 @@
 """What is Redis' own: going away and coming back, retries, persistence, other ways to reach it."""
 
 import asyncio
+import contextlib
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from redis.asyncio.sentinel import MasterNotFoundError
 from redis_server import RedisServer
 
 from service.errors import StoreError, Unavailable
 from service.store import Speaker, Store, open_store
 from service.store.address import Address, Mode
+from service.store.cached import cached
+from service.store.redis_sentinel import Sentinels
 
 MakeSpeaker = Callable[..., Speaker]
 
@@ -91,6 +96,46 @@ async def test_paused(server: RedisServer, store: Store, make_speaker: MakeSpeak
     await _recover(store)
     assert await store.get(written.tenant, "alice") is not None
     assert await store.delete(written.tenant, "alice")
+
+
+@pytest.mark.parametrize("held", [True, False], ids=["with-cache", "without"])
+async def test_no_call_outlasts_the_patience(
+    server: RedisServer, make_speaker: MakeSpeaker, held: bool
+) -> None:
+    """Paused while calls come, more than there are connections: with connections that are open,
+    with none, and in the middle of opening them, where a password and a database are sent."""
+    assert server.command("CONFIG", "SET", "requirepass", "secret") == b"+OK\r\n"
+    url = f"redis://:secret@127.0.0.1:{server.port}/3"
+    took_s: list[float] = []
+
+    async def timed(call: Awaitable[object]) -> None:
+        began_s = time.monotonic()
+        with contextlib.suppress(Unavailable):
+            await call
+        took_s.append(time.monotonic() - began_s)
+
+    async with opened(url, held=held) as warm, opened(url, held=held) as cold:
+        alice = await warm.put(make_speaker(), expected_etag=None)
+        await asyncio.gather(*(warm.get(alice.tenant, "alice") for _ in range(20)))
+        async with asyncio.TaskGroup() as calls:
+            for number in range(150):
+                if number == 10:
+                    server.pause()
+                for store in (warm, cold):
+                    calls.create_task(timed(store.get(alice.tenant, "alice")))
+                    calls.create_task(timed(store.failures.get(alice.tenant, "alice")))
+                await asyncio.sleep(0.01)
+            calls.create_task(timed(cold.tenants()))
+        assert max(took_s) < 2.0
+        server.resume()
+        for store in (warm, cold):
+            await _recover(store)
+            assert await store.get(alice.tenant, "alice") == alice
+            assert await store.tenants() == [alice.tenant]
+
+
+def opened(url: str, *, held: bool) -> Store:
+    return cached(open_store(url), url, speakers=10 if held else 0)
 
 
 async def test_away_at_start(server: RedisServer) -> None:
@@ -219,9 +264,67 @@ async def test_sentinel_fails_over(
                 assert await store.get(first.tenant, "alice") == second
 
 
-def _sentinel_config(folder: Path, server: RedisServer) -> str:
+@pytest.fixture
+def sentinels(
+    server: RedisServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[list[RedisServer]]:
+    """Two of them, and in place of a third one that answers nobody."""
+    with contextlib.ExitStack() as stack:
+        started = []
+        for _ in range(3):
+            folder = tmp_path_factory.mktemp("sentinel")
+            running = RedisServer(folder, _sentinel_config(folder, server), "--sentinel")
+            started.append(stack.enter_context(running))
+        started[0].pause()
+        yield started
+
+
+@pytest.mark.parametrize("held", [True, False], ids=["with-cache", "without"])
+async def test_a_silent_sentinel_holds_nobody_up(
+    sentinels: list[RedisServer], make_speaker: MakeSpeaker, held: bool
+) -> None:
+    nodes = ",".join(f"127.0.0.1:{each.port}" for each in sentinels)
+    async with opened(f"redis+sentinel://{nodes}/voices", held=held) as store:
+        alice = await store.put(make_speaker(), expected_etag=None)
+        assert await store.get(alice.tenant, "alice") == alice
+
+
+@pytest.mark.parametrize("silent", [[0], [0, 1]])
+async def test_those_who_answer_are_believed(
+    server: RedisServer, sentinels: list[RedisServer], silent: list[int]
+) -> None:
+    for number in silent:
+        sentinels[number].pause()
+    asked = Sentinels([("127.0.0.1", each.port) for each in sentinels])
+    assert await asked.discover_master("voices") == ("127.0.0.1", server.port)
+    with pytest.raises(MasterNotFoundError, match="faces"):
+        await asked.discover_master("faces")
+    await asked.aclose()
+
+
+@pytest.mark.parametrize("order", [1, -1])
+async def test_the_latest_configuration_is_followed(
+    server: RedisServer, tmp_path_factory: pytest.TempPathFactory, order: int
+) -> None:
+    """One Sentinel has heard of a failover, the other has not yet."""
+    before, after = (tmp_path_factory.mktemp(name) for name in ("before", "after"))
+    with RedisServer(tmp_path_factory.mktemp("promoted")) as promoted:
+        configs = [_sentinel_config(before, server), _sentinel_config(after, promoted, epoch=5)]
+        with (
+            RedisServer(before, configs[0], "--sentinel") as late,
+            RedisServer(after, configs[1], "--sentinel") as latest,
+        ):
+            nodes = [("127.0.0.1", each.port) for each in (late, latest)][::order]
+            asked = Sentinels(nodes)
+            assert await asked.discover_master("voices") == ("127.0.0.1", promoted.port)
+            await asked.aclose()
+
+
+def _sentinel_config(folder: Path, server: RedisServer, *, epoch: int = 0) -> str:
     config = folder / "sentinel.conf"
-    config.write_text(f"sentinel monitor voices 127.0.0.1 {server.port} 1\n")
+    config.write_text(
+        f"sentinel monitor voices 127.0.0.1 {server.port} 1\nsentinel config-epoch voices {epoch}\n"
+    )
     return str(config)
 
 
