@@ -3,7 +3,7 @@
     submit > waiting, in order of arrival > batch of one key > worker thread > each its own result
 
 A batch leaves as soon as a worker is idle, so items gather only while all workers are busy; idle
-workers share what waits. A full batch gains nothing by waiting: one may be ahead for each busy
+workers share what waits. While a batch's worth of items waits, one batch is ahead for each busy
 worker, which then goes on without asking the event loop.
 """
 
@@ -13,6 +13,7 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from typing import Generic, Self, TypeAlias, TypeVar
 
 from service.errors import Overloaded, Unavailable
@@ -78,15 +79,14 @@ class Batcher(Generic[Item, Result]):
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="batcher")
         self._accepting = False
         self._waiting: dict[_Entry[Item, Result], None] = {}
-        self._jobs: set[_Job[Item, Result]] = set()
+        self._jobs: dict[_Job[Item, Result], int] = {}  # and how many items; as many run as can
         self._timer: asyncio.TimerHandle | None = None
         self._item_s = _FIRST_GUESS_S
 
     @property
     def queue_depth(self) -> int:
         """Items that wait for a worker, also in a batch that is ahead."""
-        ahead = max(0, len(self._jobs) - self._workers)
-        return len(self._waiting) + ahead * self._max_batch
+        return len(self._waiting) + sum(islice(self._jobs.values(), self._workers, None))
 
     async def __aenter__(self) -> Self:
         self._accepting = True
@@ -150,7 +150,9 @@ class Batcher(Generic[Item, Result]):
                 self._timer = asyncio.get_running_loop().call_at(due_s, self._dispatch)
                 return
             self._start(batch)
-        while len(self._jobs) < 2 * self._workers and (batch := self._full()):
+        while len(self._waiting) >= self._max_batch and len(self._jobs) < 2 * self._workers:
+            if not (batch := self._first()):
+                return
             self._start(batch)
 
     def _ready(self) -> _Batch[Item, Result]:
@@ -164,10 +166,9 @@ class Batcher(Generic[Item, Result]):
                 return batch[: min(self._max_batch, math.ceil(len(batch) / idle))]
         return []
 
-    def _full(self) -> _Batch[Item, Result]:
-        """The batch of the oldest item, if it is full."""
-        first = next(iter(self._batches()), [])
-        return first[: self._max_batch] if len(first) >= self._max_batch else []
+    def _first(self) -> _Batch[Item, Result]:
+        """The batch of the oldest item."""
+        return next(iter(self._batches()), [])[: self._max_batch]
 
     def _batches(self) -> Iterable[list[_Entry[Item, Result]]]:
         """What waits by key, the key of the oldest item first; abandoned items are not in it."""
@@ -182,7 +183,7 @@ class Batcher(Generic[Item, Result]):
             del self._waiting[entry]
         loop = asyncio.get_running_loop()
         job = loop.run_in_executor(self._pool, self._done, batch, loop.time)
-        self._jobs.add(job)
+        self._jobs[job] = len(batch)
         job.add_done_callback(partial(self._settle, batch))
 
     def _done(self, batch: _Batch[Item, Result], clock: Callable[[], float]) -> _Done[Item, Result]:
@@ -196,7 +197,7 @@ class Batcher(Generic[Item, Result]):
 
     def _settle(self, batch: _Batch[Item, Result], job: _Job[Item, Result]) -> None:
         """Gives every caller that still waits its own result, or the batch's error."""
-        self._jobs.discard(job)
+        del self._jobs[job]
         if (error := job.exception()) is not None:
             for entry in batch:
                 if not entry.future.done():

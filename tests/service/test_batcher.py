@@ -235,13 +235,12 @@ async def test_idle_workers_share_what_waits(gate: Gate, count: int, sizes: list
 # --- ahead ---------------------------------------------------------------------------------------
 
 
-async def test_a_full_batch_is_ahead_of_a_busy_worker(gate: Gate) -> None:
-    ahead, behind = [("a", 1), ("a", 2)], [("a", 3), ("b", 1), ("b", 2)]
+@pytest.mark.parametrize("ahead", [[("a", 1), ("a", 2)], [("c", 1)]])
+async def test_the_oldest_batch_is_ahead_of_a_busy_worker(gate: Gate, ahead: list[Item]) -> None:
+    behind = [("a", 3), ("b", 1), ("b", 2)]
     async with build(gate, max_batch=2) as batcher:
         await occupy(batcher, gate)
-        later(batcher, ahead)
-        await ticks()
-        later(batcher, behind)
+        later(batcher, [*ahead, *behind])
         await ticks()
         assert batcher.queue_depth == len(ahead + behind)
         gate.open()
@@ -251,7 +250,7 @@ async def test_a_full_batch_is_ahead_of_a_busy_worker(gate: Gate) -> None:
     assert gate.batches == [ahead, [("a", 3)], [("b", 1), ("b", 2)]]
 
 
-async def test_what_is_not_full_gathers(gate: Gate) -> None:
+async def test_less_than_a_batch_gathers(gate: Gate) -> None:
     async with build(gate, max_batch=3) as batcher:
         await occupy(batcher, gate)
         for number in range(3):
