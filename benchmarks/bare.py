@@ -91,12 +91,16 @@ def pipeline_rate(
     return _rate(loop, form.loops, seconds)
 
 
-def costs_s(model: Path, cores: int, clips: Sequence[Clip], repeats: int) -> Samples:
-    """Seconds `(clips,)` from the bytes of a clip to its embeddings, with nothing else to do."""
+def costs_s(
+    model: Path, cores: int, clips: Sequence[Clip], repeats: int, pause_s: float
+) -> Samples:
+    """Seconds `(clips,)` from the bytes of a clip to its embeddings, with nothing else to do. There
+    are pauses before, in which cores fall asleep and caches go cold as they do between requests."""
     session = Session.open(model, device="cpu", threads=cores, max_batch=max(BATCHES))
     vad = VoiceActivity.open()
     taken_s = np.empty((repeats, len(clips)), np.float32)
     for repeat, (index, clip) in itertools.product(range(repeats), enumerate(clips)):
+        time.sleep(pause_s)
         began_s = time.perf_counter()
         found = windows(session.contract, vad, clip.samples())
         for start in range(0, len(found), max(BATCHES)):

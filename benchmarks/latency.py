@@ -5,7 +5,8 @@
 Writes benchmarks/results/latency.json and latency.png. Requests of 1 to 10 s arrive by chance, at
 shares of the rate at which callers that wait for their answers saturate the server. A latency is
 from when the request was due. What decoding, voice activity and inference of the same clips take
-in a loop that has the cores to itself is measured in turn.
+in a loop that has the cores to itself is measured in turn, with pauses as long as those between
+requests at a tenth of the load.
 """
 
 import argparse
@@ -80,7 +81,9 @@ def measured(asked: argparse.Namespace) -> tuple[Trials, float]:
             callers.submit(closed, running.address, requests, SATURATING, SATURATION_S).result()
         )
         for turn in range(asked.turns):
-            alone = loops.submit(bare.costs_s, model, asked.cores, clips, BARE_REPEATS).result()
+            alone = loops.submit(
+                bare.costs_s, model, asked.cores, clips, BARE_REPEATS, 1 / (EXCESS_AT * rate)
+            ).result()
             for number, load in enumerate(asked.loads):
                 seed = turn * len(asked.loads) + number
                 answers = callers.submit(

@@ -29,7 +29,9 @@ class Settings(BaseSettings):
         "auto", description="where inference runs"
     )
     cuda_graphs: bool = Field(False, description="replay captured CUDA graphs, a batch at a time")
-    threads: int = Field(0, ge=0, le=256, description="inference threads; 0 uses every core")
+    threads: int = Field(
+        0, ge=0, le=256, description="inference threads on a CPU; 0 uses every core"
+    )
     workers: int = Field(1, ge=1, le=256, description="processes that share the port")
     metrics_listen: str | None = Field(None, description="host:port for Prometheus; unset: none")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="log level")
