@@ -16,7 +16,7 @@ def test_flags_win_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("MAX_BATCH", "0"), ("DEVICE", "tpu"), ("TARGET_FALSE_MATCH_RATE", "1"), ("DRAIN_S", "soon")],
+    [("MAX_BATCH", "-1"), ("DEVICE", "tpu"), ("TARGET_FALSE_MATCH_RATE", "1"), ("DRAIN_S", "soon")],
 )
 def test_a_bad_value_names_its_variable(
     name: str, value: str, monkeypatch: pytest.MonkeyPatch
