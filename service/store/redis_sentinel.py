@@ -28,6 +28,7 @@ class Sentinels(Sentinel):
         finally:
             for each in asked:
                 each.cancel()
+            await asyncio.gather(*asked, return_exceptions=True)
         if not states:
             raise MasterNotFoundError(f"no Sentinel knows a master of {service_name!r}")
         latest = max(states, key=lambda state: int(state["config-epoch"]))
