@@ -94,18 +94,19 @@ def pipeline_rate(
 def costs_s(
     model: Path, cores: int, clips: Sequence[Clip], repeats: int, pause_s: float
 ) -> Samples:
-    """Seconds `(clips,)` from the bytes of a clip to its embeddings, with nothing else to do. There
-    are pauses before, in which cores fall asleep and caches go cold as they do between requests."""
-    session = Session.open(model, device="cpu", threads=cores, max_batch=max(BATCHES))
-    vad = VoiceActivity.open()
+    """Seconds `(clips,)` from the bytes of a clip to its embeddings, with nothing else to do; a
+    thread for each core takes its share of the windows. There are pauses before, in which cores
+    fall asleep and caches go cold as they do between requests."""
+    session, vad = Session.open(model, device="cpu", threads=1), VoiceActivity.open()
     taken_s = np.empty((repeats, len(clips)), np.float32)
-    for repeat, (index, clip) in itertools.product(range(repeats), enumerate(clips)):
-        time.sleep(pause_s)
-        began_s = time.perf_counter()
-        found = windows(session.contract, vad, clip.samples())
-        for start in range(0, len(found), max(BATCHES)):
-            session.run(found[start : start + max(BATCHES)])
-        taken_s[repeat, index] = time.perf_counter() - began_s
+    with ThreadPoolExecutor(cores) as threads:
+        for repeat, (index, clip) in itertools.product(range(repeats), enumerate(clips)):
+            time.sleep(pause_s)
+            began_s = time.perf_counter()
+            found = windows(session.contract, vad, clip.samples())
+            shares = np.array_split(found, cores)
+            list(threads.map(session.run, (share for share in shares if len(share))))
+            taken_s[repeat, index] = time.perf_counter() - began_s
     return np.asarray(np.median(taken_s, axis=0), np.float32)
 
 
