@@ -54,8 +54,8 @@ bench-search: $(VENV)/.base  ## exact search among a million voices: benchmarks/
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.search
 
 .PHONY: bench-train
-bench-train: $(VENV)/.dev  ## clips a second of training beside its model alone and SpeechBrain's: benchmarks/results/train.json; ARGS='--device cpu'
-	$(BIN)/python -m benchmarks.train $(ARGS)
+bench-train: build/peers/.installed  ## clips a second of training beside its model alone and SpeechBrain's: benchmarks/results/train.json; ARGS='--device cpu'
+	build/peers/bin/python -m benchmarks.train $(ARGS)
 
 .PHONY: bench-streaming
 bench-streaming: $(VENV)/.base  ## calls held at once, idle calls: benchmarks/results/streaming.json; ARGS='--model file --label small --target 60'
@@ -209,7 +209,8 @@ endef
 build/peers/.installed: | $(VENV)/.dev
 	$(BIN)/python -m venv build/peers
 	build/peers/bin/python -m pip --disable-pip-version-check --quiet install --no-deps \
-		sherpa-onnx==2.0.1 sherpa-onnx-core==2.0.1
+		sherpa-onnx==2.0.1 sherpa-onnx-core==2.0.1 speechbrain==1.1.2 \
+		hyperpyyaml==1.2.3 ruamel.yaml==0.18.17 huggingface_hub==2.4.0 sentencepiece==0.2.3
 	@$(call sees_venv,build/peers)
 	@touch $@
 
