@@ -9,7 +9,7 @@ from voices import clips
 
 from benchmarks.callers import MESSAGE_S, Heard, Load, hold
 from benchmarks.figures import above, below, figure
-from benchmarks.streaming import FIRST, Trial, call_audio, highest
+from benchmarks.streaming import FIRST, REPEATS, Trial, call_audio, confirmed, highest
 from service.settings import SHIPPED_MODEL
 
 
@@ -34,6 +34,20 @@ def test_the_highest_number_is_found(limit: int) -> None:
 
 def test_none_is_found_where_none_is_held() -> None:
     assert highest(lambda calls: trial(calls, 1.0), FIRST) is None
+
+
+def test_a_number_that_was_held_once_by_chance_is_not_told() -> None:
+    tried: list[int] = []
+
+    def attempt(calls: int) -> Trial:
+        tried.append(calls)
+        return trial(calls, 0.1 if calls <= 85 else 0.4)
+
+    trials = confirmed(attempt, trial(90, 0.2))
+    assert [each.calls for each in trials] == [85] * REPEATS
+    assert tried == [90] * (REPEATS - 1) + [85] * REPEATS
+    assert confirmed(lambda calls: trial(calls, 1.0), trial(2, 0.2)) == []
+    assert len(confirmed(lambda calls: trial(calls, 0.1), trial(2, 0.2))) == REPEATS
 
 
 def test_a_failed_call_is_not_held() -> None:
