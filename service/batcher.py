@@ -16,7 +16,7 @@ from functools import partial
 from itertools import islice
 from typing import Generic, Self, TypeAlias, TypeVar
 
-from service.errors import Overloaded, Unavailable
+from service.errors import Overloaded, Unavailable, apart
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -201,7 +201,7 @@ class Batcher(Generic[Item, Result]):
         if (error := job.exception()) is not None:
             for entry in batch:
                 if not entry.future.done():
-                    entry.future.set_exception(error)
+                    entry.future.set_exception(apart(error))
         else:
             pairs, report = job.result()
             for entry, result in pairs:

@@ -132,3 +132,13 @@ class ContractError(ModelError):
 
 class StoreError(StartupError):
     """The store's address is malformed, or its schema is not one that this server reads."""
+
+
+def apart(error: BaseException) -> BaseException:
+    """The same error for one of several callers: an exception that all of them raise would gather,
+    and hold, the frames of them all."""
+    kind = type(error)
+    own = kind.__new__(kind, *error.args)
+    own.__dict__.update(error.__dict__)
+    own.__cause__ = error
+    return own

@@ -87,7 +87,8 @@ async def errors_to_status(name: str, context: Context) -> AsyncIterator[None]:
     """The one place where an exception becomes a gRPC status with details.
 
     What it leaves behind holds nothing of the call: gRPC ties it into a cycle, which would keep
-    megabytes of audio until a full collection.
+    megabytes of audio until a full collection. So an exception belongs to one call alone: to clear
+    a frame of another would end that call in its middle.
     """
     try:
         yield

@@ -13,7 +13,7 @@ from typing import Self
 from service.audit.entries import DECISIONS, Action, Entry, Event
 from service.audit.subjects import Subjects
 from service.audit.volumes import Volumes
-from service.errors import Unavailable
+from service.errors import Unavailable, apart
 
 MAX_FILE_BYTES = 64 * 2**20
 _MOST_AT_ONCE = 1000
@@ -116,7 +116,7 @@ class Trail:
             except Exception as error:
                 for _, future in batch:
                     if not future.done():
-                        future.set_exception(error)
+                        future.set_exception(apart(error))
             else:
                 for (_, future), entry in zip(batch, entries, strict=True):
                     if not future.done():

@@ -57,6 +57,11 @@ class Group:
         wanted = f"slaves=1,sentinels={len(self.sentinels)}".encode()
         return all(wanted in self._said(each, "sentinel") for each in self.sentinels)
 
+    def replicated(self) -> bool:
+        """What is enrolled so far; replication is not awaited by the server."""
+        counted = self.master.command("DBSIZE")
+        return counted != b":0\r\n" and counted == self.replica.command("DBSIZE")
+
     def promoted(self) -> bool:
         return f":{self.replica.port},".encode() in self._said(self.sentinels[-1], "sentinel")
 
@@ -82,6 +87,7 @@ class Died:
                 assert sayso.enroll("slt", speech(), raw=RAW).stored
             with Verifying(running.address, "slt") as calls:
                 calls.wait_for("ACCEPTED", since_s=time.monotonic())
+                wait_until(group.replicated, "replicated")
                 with Enrolling(running.address, "failover", clients=2) as enrolling:
                     enrolling.wait_for_one()
                     died_s = time.monotonic()

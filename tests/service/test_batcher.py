@@ -398,6 +398,8 @@ async def test_a_failing_batch_fails_only_its_own_items(gate: Gate) -> None:
         first, *failed, last = await asyncio.gather(*tasks, return_exceptions=True)
         assert (first, last) == (answer(("good", 1)), answer(("good", 2)))
         assert all(isinstance(outcome, ArithmeticError) for outcome in failed)
+        assert [str(outcome) for outcome in failed] == ["bad batch"] * 2
+        assert failed[0] is not failed[1], "one exception for two callers holds the frames of both"
         assert await batcher.submit(("bad", 1)) == answer(("bad", 1))
 
 
