@@ -1,6 +1,7 @@
 """Real TLS connections to a real server whose certificates are replaced under it."""
 
 import asyncio
+import contextlib
 import ssl
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -47,6 +48,8 @@ def shown(server: WhoamiServer, authority: Authority) -> str:
         _, writer = await asyncio.open_connection(*server.address.split(":"), ssl=context)
         certificate = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
         writer.close()
+        with contextlib.suppress(OSError):  # the server may have hung up on who says no more
+            await writer.wait_closed()
         return x509.load_der_x509_certificate(certificate).subject.rfc4514_string()
 
     return asyncio.run(look())
