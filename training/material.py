@@ -48,9 +48,6 @@ def prepare(
     if targets is not None:
         targets = targets.for_run(library, sampling.speeds, chosen)
     channel = Channel(recipe.augmentation, rate_hz, noises, learned.audio)
-    always = Channel(
-        recipe.augmentation.model_copy(update={"clean": 0.0}), rate_hz, noises, learned.audio
-    )
     return Material(
         learned,
         sampler.voices,
@@ -63,7 +60,7 @@ def prepare(
             targets=targets,
             ranks=ranks,
         ),
-        Validation(held_out, always, samples=round(VALIDATION_S * rate_hz), seed=recipe.seed),
+        Validation(held_out, channel.sent, samples=round(VALIDATION_S * rate_hz), seed=recipe.seed),
     )
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from evaluation.metrics import Sweep, eer
-from training.augment import Channel, wrapped
+from training.augment import Rng, Waveform, wrapped
 from training.data import Library, clips_by_speaker
 
 CLIPS_PER_SPEAKER = 8
@@ -47,7 +47,14 @@ class Validation:
     Channels are drawn once from the seed, so every step is measured on the same audio.
     """
 
-    def __init__(self, library: Library, channel: Channel, *, samples: int, seed: int) -> None:
+    def __init__(
+        self,
+        library: Library,
+        channel: Callable[[Waveform, Rng], Waveform],
+        *,
+        samples: int,
+        seed: int,
+    ) -> None:
         groups = clips_by_speaker(library.clips)
         chosen = [index for group in groups.values() for index in group[:CLIPS_PER_SPEAKER]]
         recorded = [wrapped(library.audio[index], samples, 0.0) for index in chosen]

@@ -67,6 +67,10 @@ class Channel:
         clean = self._settings.clean
         if clean and rng.random() < clean:
             return self._at_a_level(speech, rng)
+        return self.sent(speech, rng)
+
+    def sent(self, speech: Waveform, rng: Rng) -> Waveform:
+        """Through a channel, whatever share is clean."""
         for stage in self.stages:
             if stage.happens(rng):
                 speech = stage.apply(speech, rng)
