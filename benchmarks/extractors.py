@@ -50,7 +50,7 @@ def sayso_embedding(options: Options) -> Embed:
     """The session alone, on whole recordings, as the peers take them."""
     from service.session import Session  # noqa: PLC0415 - only what is measured
 
-    session = Session.open(options.model, device="cpu", threads=options.threads)
+    session = Session.open(options.model, device="cpu", threads=options.threads, max_batch=1)
     return lambda samples: session.run(samples[np.newaxis])
 
 

@@ -6,8 +6,8 @@ open ── locked ──> Locked        tell ── a first acceptance, locked 
 """
 
 import logging
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from types import TracebackType
+from typing import Self
 
 from service.audit import Action, Auditor, Origin
 from service.decision import Decision, Outcome
@@ -27,20 +27,17 @@ class Attempts:
         self._lockout = lockout
         self._auditor = auditor
 
-    @asynccontextmanager
-    async def open(self, speaker_id: str) -> "AsyncIterator[Attempt]":
-        """Raises `Locked`, and `Unavailable` where the store cannot say whether it is."""
-        attempt = Attempt(self._lockout, self._auditor, self._auditor.origin(), speaker_id)
-        await attempt.check()
-        try:
-            yield attempt
-        finally:
-            await attempt.abandon()
+    def open(self, speaker_id: str) -> "Attempt":
+        """One of the call in progress; enter it with `async with`."""
+        return Attempt(self._lockout, self._auditor, self._auditor.origin(), speaker_id)
 
 
 class Attempt:
     """One call's claim. Who is told a score and leaves has failed: else scores could be had, and
-    improved upon, without ever failing."""
+    improved upon, without ever failing.
+
+    To enter it raises `Locked`, and `Unavailable` where the store cannot say whether it is.
+    """
 
     def __init__(self, lockout: Lockout, auditor: Auditor, origin: Origin, speaker_id: str) -> None:
         self._lockout = lockout
@@ -49,6 +46,18 @@ class Attempt:
         self._speaker_id = speaker_id
         self._told: Decision | None = None
         self._settled = False
+
+    async def __aenter__(self) -> Self:
+        await self.check()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.abandon()
 
     async def check(self) -> None:
         """Raises `Locked` while the speaker is."""

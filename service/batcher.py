@@ -10,13 +10,13 @@ worker, which then goes on without asking the event loop.
 import asyncio
 import math
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 from typing import Generic, Self, TypeAlias, TypeVar
 
 from service.errors import Overloaded, Unavailable, apart
+from service.threads import Threads
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -34,17 +34,36 @@ class BatchReport:
     ran_s: float
 
 
+@dataclass(slots=True, eq=False)
+class _Group(Generic[Result]):
+    """What one caller waits for: the results by the place of their items, once all are there."""
+
+    future: asyncio.Future[dict[int, Result]]
+    wanted: int
+    found: dict[int, Result] = field(default_factory=dict)
+
+    @property
+    def over(self) -> bool:
+        """Whether nobody waits any longer."""
+        return self.future.done()
+
+    def give(self, place: int, result: Result) -> None:
+        self.found[place] = result
+        if len(self.found) == self.wanted and not self.over:
+            self.future.set_result(self.found)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class _Entry(Generic[Item, Result]):
     item: Item
     key: Hashable
     arrived_s: float
-    future: asyncio.Future[Result]
+    group: _Group[Result]
+    place: int
 
 
-_Batch: TypeAlias = Sequence[_Entry[Item, Result]]
+_Batch: TypeAlias = tuple[_Entry[Item, Result], ...]
 _Done: TypeAlias = tuple[list[tuple[_Entry[Item, Result], Result]], BatchReport]
-_Job: TypeAlias = asyncio.Future[_Done[Item, Result]]
 
 
 class Batcher(Generic[Item, Result]):
@@ -76,17 +95,18 @@ class Batcher(Generic[Item, Result]):
         self._max_delay_s = max_delay_s
         self._workers = workers
         self._observe = observe
-        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="batcher")
+        self._threads = Threads(workers, name="batcher")
         self._accepting = False
         self._waiting: dict[_Entry[Item, Result], None] = {}
-        self._jobs: dict[_Job[Item, Result], int] = {}  # and how many items; as many run as can
+        self._jobs: list[_Batch[Item, Result]] = []  # in order of start; as many run as can
+        self._settled = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
         self._item_s = _FIRST_GUESS_S
 
     @property
     def queue_depth(self) -> int:
         """Items that wait for a worker, also in a batch that is ahead."""
-        return len(self._waiting) + sum(islice(self._jobs.values(), self._workers, None))
+        return len(self._waiting) + sum(map(len, islice(self._jobs, self._workers, None)))
 
     async def __aenter__(self) -> Self:
         self._accepting = True
@@ -98,11 +118,12 @@ class Batcher(Generic[Item, Result]):
         try:
             self._dispatch()
             while self._jobs:
-                await asyncio.wait(self._jobs)
+                self._settled.clear()
+                await self._settled.wait()
         finally:
             for entry in self._waiting:
-                entry.future.cancel()
-            self._pool.shutdown(wait=False)
+                entry.group.future.cancel()
+            self._threads.close()
 
     async def submit(self, item: Item) -> Result:
         """The result of `item`; raises what `submit_all` raises."""
@@ -115,15 +136,19 @@ class Batcher(Generic[Item, Result]):
         Raises `Overloaded` when they do not fit in the queue, `Unavailable` outside of
         `async with`, and whatever `run` raised for a batch that held one of them.
         """
-        entries = self._admit(items)
+        if not items:
+            return []
+        group = _Group[Result](asyncio.get_running_loop().create_future(), len(items))
+        entries = self._admit(items, group)
         try:
-            return list(await asyncio.gather(*(entry.future for entry in entries)))
+            found = await group.future
+            return [found[place] for place in range(len(items))]
         finally:
+            group.future.cancel()
             for entry in entries:
-                entry.future.cancel()
                 self._waiting.pop(entry, None)
 
-    def _admit(self, items: Sequence[Item]) -> list[_Entry[Item, Result]]:
+    def _admit(self, items: Sequence[Item], group: _Group[Result]) -> list[_Entry[Item, Result]]:
         if not self._accepting:
             raise Unavailable("the server is starting or stopping; try again")
         if len(items) > self._queue_limit:
@@ -132,7 +157,9 @@ class Batcher(Generic[Item, Result]):
             raise Overloaded("the server is at its limit", retry_after_s=self._retry_after_s())
         loop = asyncio.get_running_loop()
         now = loop.time()
-        entries = [_Entry(item, self._key(item), now, loop.create_future()) for item in items]
+        entries = [
+            _Entry(item, self._key(item), now, group, place) for place, item in enumerate(items)
+        ]
         self._waiting.update(dict.fromkeys(entries))
         loop.call_soon(self._dispatch)  # after every caller that is ready now has submitted
         return entries
@@ -163,50 +190,54 @@ class Batcher(Generic[Item, Result]):
         for batch in self._batches():
             due = batch[0].arrived_s + self._max_delay_s <= now or not self._accepting
             if due or len(batch) >= self._max_batch:
-                return batch[: min(self._max_batch, math.ceil(len(batch) / idle))]
-        return []
+                return tuple(batch[: min(self._max_batch, math.ceil(len(batch) / idle))])
+        return ()
 
     def _first(self) -> _Batch[Item, Result]:
         """The batch of the oldest item."""
-        return next(iter(self._batches()), [])[: self._max_batch]
+        return tuple(next(iter(self._batches()), [])[: self._max_batch])
 
     def _batches(self) -> Iterable[list[_Entry[Item, Result]]]:
         """What waits by key, the key of the oldest item first; abandoned items are not in it."""
         batches: dict[Hashable, list[_Entry[Item, Result]]] = {}
         for entry in self._waiting:
-            if not entry.future.done():
+            if not entry.group.over:
                 batches.setdefault(entry.key, []).append(entry)
         return batches.values()
 
     def _start(self, batch: _Batch[Item, Result]) -> None:
         for entry in batch:
             del self._waiting[entry]
-        loop = asyncio.get_running_loop()
-        job = loop.run_in_executor(self._pool, self._done, batch, loop.time)
-        self._jobs[job] = len(batch)
-        job.add_done_callback(partial(self._settle, batch))
+        self._jobs.append(batch)
+        clock = asyncio.get_running_loop().time
+        self._threads.call(partial(self._settle, batch), partial(self._done, batch, clock))
 
     def _done(self, batch: _Batch[Item, Result], clock: Callable[[], float]) -> _Done[Item, Result]:
         """In a worker: the results of a batch, less what was abandoned while it was ahead."""
         started_s = clock()
-        wanted = [entry for entry in batch if not entry.future.done()]
+        wanted = [entry for entry in batch if not entry.group.over]
         results = self._run([entry.item for entry in wanted]) if wanted else []
         pairs = list(zip(wanted, results, strict=True))
         waited_s = started_s - batch[0].arrived_s
         return pairs, BatchReport(len(wanted), waited_s, clock() - started_s)
 
-    def _settle(self, batch: _Batch[Item, Result], job: _Job[Item, Result]) -> None:
-        """Gives every caller that still waits its own result, or the batch's error."""
-        del self._jobs[job]
-        if (error := job.exception()) is not None:
+    def _settle(
+        self,
+        batch: _Batch[Item, Result],
+        done: _Done[Item, Result] | None,
+        error: BaseException | None,
+    ) -> None:
+        """Gives every caller that still waits its own results, or the batch's error."""
+        self._jobs.remove(batch)
+        self._settled.set()
+        if error is not None:
             for entry in batch:
-                if not entry.future.done():
-                    entry.future.set_exception(apart(error))
-        else:
-            pairs, report = job.result()
+                if not entry.group.over:
+                    entry.group.future.set_exception(apart(error))
+        elif done is not None:
+            pairs, report = done
             for entry, result in pairs:
-                if not entry.future.done():
-                    entry.future.set_result(result)
+                entry.group.give(entry.place, result)
             self._report(report)
         self._dispatch()
 

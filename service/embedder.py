@@ -6,10 +6,9 @@
 A whole recording is a stream of one piece. Nothing here blocks the event loop.
 """
 
-import asyncio
+import math
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol, Self, TypeAlias
 
@@ -23,6 +22,7 @@ from service.quality import SAMPLE_RATE, Quality
 from service.scoring import l2_normalized
 from service.session import Embeddings, Session
 from service.speech import SpeechDetector, VoiceActivity
+from service.threads import Threads
 from service.windows import WindowAccumulator, cut
 
 Samples: TypeAlias = NDArray[np.float32]  # (n,)
@@ -71,6 +71,8 @@ class Stream(Protocol):
 
     async def push(self, samples: Samples) -> None: ...
 
+    async def take(self, decode: Callable[[], Samples]) -> None: ...
+
     async def finish(self, samples: Samples = ...) -> Utterance: ...
 
     async def so_far(self) -> Utterance: ...
@@ -82,18 +84,17 @@ class EmbedStream:
     One call at a time; after one has raised, the stream is of no more use.
     """
 
-    def __init__(
-        self, contract: Contract, vad: VoiceActivity, pool: ThreadPoolExecutor, infer: Infer
-    ) -> None:
+    def __init__(self, contract: Contract, vad: VoiceActivity, pool: Threads, infer: Infer) -> None:
         self._contract = contract
         self._detector = SpeechDetector(vad)
         self._accumulator = WindowAccumulator(contract.window_samples, contract.hop_samples)
         self._pool = pool
         self._infer = infer
         self._speech_samples = 0
-        self._sum = np.zeros(contract.dimension)
+        self._sum = np.full(contract.dimension, 0.0)  # np.zeros would let go of the interpreter
         self._windows = 0
         self._latest: deque[Embedding] = deque(maxlen=LATEST_WINDOWS)
+        self._taken: list[Samples] | None = None  # windows of what was decoded here
 
     @property
     def quality(self) -> Quality:
@@ -122,11 +123,20 @@ class EmbedStream:
         """Takes the next `samples (n,)` at the contract's rate, and embeds the windows they
         complete; raises what `Batcher.submit_all` raises."""
         if samples.size:  # resampled audio comes in blocks, and a trip to a thread is not free
-            await self._add(self._hear, samples)
+            await self._add(await self._pool.run(self._hear, samples))
+
+    async def take(self, decode: Callable[[], Samples]) -> None:
+        """Takes the last samples `(n,)`, as `decode` gives them in a thread, for `finish` to embed:
+        `quality` is of all of them by then. Raises what `decode` does."""
+        self._taken = await self._pool.run(lambda: self._conclude(decode()))
 
     async def finish(self, samples: Samples = NOTHING) -> Utterance:
-        """Takes the last `samples (n,)` and embeds all that is left; to be called once."""
-        await self._add(self._conclude, samples)
+        """Takes the last `samples (n,)`, unless `take` has, and embeds all that is left; to be
+        called once."""
+        windows = self._taken
+        if windows is None:
+            windows = await self._pool.run(self._conclude, samples)
+        await self._add(windows)
         return self._utterance(self._sum, self._windows)
 
     async def so_far(self) -> Utterance:
@@ -138,6 +148,8 @@ class EmbedStream:
 
     def _utterance(self, total: NDArray[np.float64], windows: int) -> Utterance:
         model_id = self._contract.model_id
+        if not math.isfinite(total.sum()):
+            raise SaysoError("the model gave an embedding that is not finite")
         if not windows or not self._enough:
             return Utterance(None, self.quality, windows, model_id=model_id)
         pairs = windows * (windows - 1)
@@ -145,8 +157,7 @@ class EmbedStream:
         mean = l2_normalized(total.astype(np.float32))
         return Utterance(mean, self.quality, windows, coherence, model_id)
 
-    async def _add(self, windows: Callable[[Samples], list[Samples]], samples: Samples) -> None:
-        new = await asyncio.get_running_loop().run_in_executor(self._pool, windows, samples)
+    async def _add(self, new: list[Samples]) -> None:
         for embedding in await self._infer(new):
             self._sum += embedding
             self._latest.append(embedding)
@@ -211,7 +222,7 @@ class Embedder:
         self.contract = session.contract
         self._vad = vad
         self._share = min(max_batch * workers, queue_limit)
-        self._pool = ThreadPoolExecutor(speech_threads, thread_name_prefix="speech")
+        self._pool = Threads(speech_threads, name="speech")
         self._batcher = Batcher[Samples, Embedding](
             run,
             key=len,
@@ -236,7 +247,7 @@ class Embedder:
         try:
             await self._batcher.__aexit__()
         finally:
-            self._pool.shutdown(wait=False)
+            self._pool.close()
 
     async def embed(self, samples: Samples) -> Utterance:
         """The utterance in `samples (n,)` at the contract's rate."""
@@ -252,6 +263,4 @@ class Embedder:
         for start in range(0, len(windows), self._share):
             share = windows[start : start + self._share]
             embeddings += await self._batcher.submit_all(share)
-        if not all(np.isfinite(embedding).all() for embedding in embeddings):
-            raise SaysoError("the model gave an embedding that is not finite")
         return embeddings

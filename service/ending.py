@@ -2,8 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeAlias
 
 import grpc
@@ -12,10 +12,10 @@ Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 Tell: TypeAlias = Callable[[grpc.StatusCode, float], None]
 
 
-@asynccontextmanager
-async def ended(
+@contextmanager
+def ended(
     context: Context, tell: Tell, *, clock: Callable[[], float] = time.perf_counter
-) -> AsyncIterator[None]:
+) -> Iterator[None]:
     """Tells the status and the seconds of a call once, however it ends.
 
     A stream whose caller is gone is closed rather than cancelled where it was being written.

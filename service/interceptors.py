@@ -1,14 +1,14 @@
-"""What happens around every call, as a list of guards, the outermost first.
+"""What happens around every call.
 
-call -> counted -> logged -> errors_to_status -> identified -> within -> rpc
-        metrics    logs      here                identity      limits
+call -> watched: counted, logged -> errors become statuses -> admitted: identified, within -> rpc
+                 metrics  logs      here                                identity    limits
 """
 
 import functools
 import logging
 import traceback
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 
 import grpc
@@ -25,19 +25,26 @@ _OURS = "/sayso."
 _DETAILS_KEY = "grpc-status-details-bin"
 
 Context = grpc.aio.ServicerContext[Any, Any]
-Guard = Callable[[str, Context], AbstractAsyncContextManager[None]]
+Guard = Callable[[str, Context], AbstractContextManager[None]]
 
 
 class Around(grpc.aio.ServerInterceptor):
     """Runs guards around every method of this project's services, the outermost first; health and
-    reflection pass untouched."""
+    reflection pass untouched. Belongs to one server.
 
-    def __init__(self, *guards: Guard) -> None:
-        self._guards = guards
+    Those that watch see the status that a call ends with; those that admit refuse it by an error.
+    """
+
+    def __init__(self, *, watching: Sequence[Guard], admitting: Sequence[Guard]) -> None:
+        self._watching = watching
+        self._admitting = admitting
+        self._handlers: dict[str, Any] = {}  # by method, made at its first call
 
     async def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
-        handler = await continuation(handler_call_details)
         name = handler_call_details.method
+        if (made := self._handlers.get(name)) is not None:
+            return made
+        handler = await continuation(handler_call_details)
         if handler is None or not name.startswith(_OURS):
             return handler
         requests = "stream" if handler.request_streaming else "unary"
@@ -45,28 +52,32 @@ class Around(grpc.aio.ServerInterceptor):
             field, wrap = f"{requests}_stream", self._streaming
         else:
             field, wrap = f"{requests}_unary", self._unary
-        return handler._replace(**{field: wrap(name, getattr(handler, field))})
-
-    async def _enter(self, stack: AsyncExitStack, name: str, context: Context) -> None:
-        for guard in self._guards:
-            await stack.enter_async_context(guard(name, context))
+        made = handler._replace(**{field: wrap(name, getattr(handler, field))})
+        self._handlers[name] = made
+        return made
 
     def _unary(self, name: str, call: Any) -> Any:
         @functools.wraps(call)
         async def wrapped(request: Any, context: Context) -> Any:
-            async with AsyncExitStack() as stack:
-                await self._enter(stack, name, context)
-                return await call(request, context)
+            with _entered(self._watching, name, context):
+                try:
+                    with _entered(self._admitting, name, context):
+                        return await call(request, context)
+                except Exception as error:
+                    await _to_status(error, name, context)
 
         return wrapped
 
     def _streaming(self, name: str, call: Any) -> Any:
         @functools.wraps(call)
         async def wrapped(request: Any, context: Context) -> AsyncIterator[Any]:
-            async with AsyncExitStack() as stack:
-                await self._enter(stack, name, context)
-                async for response in call(request, context):
-                    yield response
+            with _entered(self._watching, name, context):
+                try:
+                    with _entered(self._admitting, name, context):
+                        async for response in call(request, context):
+                            yield response
+                except Exception as error:
+                    await _to_status(error, name, context)
 
         return wrapped
 
@@ -74,33 +85,36 @@ class Around(grpc.aio.ServerInterceptor):
 def within(limits: TenantLimits) -> Guard:
     """Refuses a call beyond what its tenant may use; inside the guard that says who calls."""
 
-    @asynccontextmanager
-    async def guard(name: str, context: Context) -> AsyncIterator[None]:
-        with limits.call(current().tenant):
-            yield
+    def guard(name: str, context: Context) -> AbstractContextManager[None]:
+        return limits.call(current().tenant)
 
     return guard
 
 
-@asynccontextmanager
-async def errors_to_status(name: str, context: Context) -> AsyncIterator[None]:
-    """The one place where an exception becomes a gRPC status with details.
+@contextmanager
+def _entered(guards: Sequence[Guard], name: str, context: Context) -> Iterator[None]:
+    with ExitStack() as stack:
+        for guard in guards:
+            stack.enter_context(guard(name, context))
+        yield
+
+
+async def _to_status(error: Exception, name: str, context: Context) -> None:
+    """The one place where an exception becomes a gRPC status with details; raises `AbortError`.
 
     What it leaves behind holds nothing of the call: gRPC ties it into a cycle, which would keep
     megabytes of audio until a full collection. So an exception belongs to one call alone: to clear
     a frame of another would end that call in its middle.
     """
-    try:
-        yield
-    except grpc.aio.AbortError:
-        raise
-    except SaysoError as error:
+    if isinstance(error, grpc.aio.AbortError):
+        raise error
+    if isinstance(error, NotImplementedError):
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, str(error) or "not implemented yet")
+    elif isinstance(error, SaysoError):
         traceback.clear_frames(error.__traceback__)
         await _abort(error, context)
-    except NotImplementedError as error:
-        await context.abort(grpc.StatusCode.UNIMPLEMENTED, str(error) or "not implemented yet")
-    except Exception as error:
-        log.exception("%s failed", name)
+    else:
+        log.error("%s failed", name, exc_info=error)
         traceback.clear_frames(error.__traceback__)
         await context.abort(grpc.StatusCode.INTERNAL, "internal error; see the server's log")
 

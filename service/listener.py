@@ -3,13 +3,14 @@
 import logging
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import cast
 
 import grpc
 
 from service.address import host_and_port
 from service.errors import SettingsError
 from service.identity import Authenticator, Expected, open_authenticator
-from service.interceptors import Around, Guard
+from service.interceptors import Around
 from service.plaintext import check_listener, is_loopback
 from service.rpc.reading import Reading
 from service.rpc.room import Room
@@ -50,12 +51,12 @@ def authenticator(settings: Settings) -> Authenticator | None:
 
 def grpc_server(
     settings: Settings,
-    guards: Sequence[Guard],
+    around: Around,
     *,
     outer: Sequence[grpc.aio.ServerInterceptor] = (),
     share_port: bool,
 ) -> grpc.aio.Server:
-    """A server with `outer` interceptors and then `guards` around every call, outermost first."""
+    """A server with `outer` interceptors and then what is `around` every call."""
     max_message_bytes = settings.max_audio_bytes + _BESIDE_AUDIO_BYTES
     reading = Reading(
         max_pause_s=settings.max_pause_s,
@@ -63,7 +64,7 @@ def grpc_server(
         max_message_bytes=max_message_bytes,
     )
     return grpc.aio.server(
-        interceptors=(*outer, Around(*guards), reading),
+        interceptors=(*outer, around, reading),
         options=(
             ("grpc.max_receive_message_length", max_message_bytes),
             ("grpc.so_reuseport", int(share_port)),
@@ -72,6 +73,21 @@ def grpc_server(
         ),
         maximum_concurrent_rpcs=settings.max_streams,
     )
+
+
+class _ByName:
+    """A server that services are added to by their names and no more."""
+
+    def __init__(self, server: grpc.aio.Server) -> None:
+        self.add_generic_rpc_handlers = server.add_generic_rpc_handlers
+
+    def add_registered_method_handlers(self, service: str, handlers: object) -> None:
+        """Registers none: on every call grpc.aio would look at each that is."""
+
+
+def by_name(server: grpc.aio.Server) -> grpc.aio.Server:
+    """What services are to be added to."""
+    return cast(grpc.aio.Server, _ByName(server))
 
 
 def bound(server: grpc.aio.Server, settings: Settings, *, open_to_all: bool) -> str:

@@ -4,14 +4,15 @@ A line names the method, the status and the time; never a speaker, audio or a ve
 exception is written as its type and where it was raised: its message may quote what it handled.
 """
 
+import itertools
 import json
 import logging
 import re
+import secrets
 import sys
 import traceback
-import uuid
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from types import TracebackType
@@ -31,6 +32,8 @@ _FIELDS = ("request_id", "method", "code", "seconds")
 _TOLD = (SaysoError, OSError)
 _PLAIN_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
+_PROCESS = secrets.token_hex(8)
+_numbers = itertools.count()
 _request_id: ContextVar[str] = ContextVar("request_id", default="")
 
 log = logging.getLogger(__name__)
@@ -49,18 +52,23 @@ def request_id() -> str:
     return _request_id.get()
 
 
-@asynccontextmanager
-async def logged(name: str, context: Context) -> AsyncIterator[None]:
+@contextmanager
+def logged(name: str, context: Context) -> Iterator[None]:
     """A guard: names the request, tells the caller its name, and writes one line when it ends."""
-    _request_id.set(_given_id(context) or uuid.uuid4().hex)
+    _request_id.set(_given_id(context) or _new_id())
     context.set_trailing_metadata(((REQUEST_ID_KEY, request_id()),))
 
     def tell(code: grpc.StatusCode, seconds: float) -> None:
         fields = {"method": name, "code": code.name, "seconds": round(seconds, 6)}
         log.info("%s %s %.1f ms", name, code.name, seconds * 1e3, extra=fields)
 
-    async with ended(context, tell):
+    with ended(context, tell):
         yield
+
+
+def _new_id() -> str:
+    """Unlike any of this process or another; a random number for each would take a system call."""
+    return f"{_PROCESS}{next(_numbers):016x}"
 
 
 def _given_id(context: Context) -> str:

@@ -1,9 +1,10 @@
 """Quality: how well speech was heard, measured on the raw signal in running sums."""
 
 import math
-from collections.abc import Iterable
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from itertools import accumulate
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,12 +12,15 @@ from numpy.typing import NDArray
 SAMPLE_RATE = 16_000
 
 Samples = NDArray[np.float32]
+Frame = tuple[float, int, bool]  # its power, the level nearest to it, whether it is voiced
 
 _CLIPPED = 0.975
 _SNR_RANGE_DB = (-10.0, 60.0)
 _PEAK_RANGE_DB = (-120.0, 0.0)
-_LEVEL_RANGE_DB = (-100.0, 20.0)
 _LEVEL_STEP_DB = 0.5
+_LEVELS_DB: list[float] = np.arange(-100, 20 + _LEVEL_STEP_DB, _LEVEL_STEP_DB).tolist()
+_POWERS = [10 ** (level_db / 10) for level_db in _LEVELS_DB]
+_BOUNDS = np.array([10 ** ((level_db + _LEVEL_STEP_DB / 2) / 10) for level_db in _LEVELS_DB[:-1]])
 _ENOUGH_NOISE_FRAMES = 10
 _SILENCE = 1e-20
 
@@ -39,28 +43,11 @@ class Quality:
     peak_dbfs: float
 
 
-class Loudness(NamedTuple):
-    """Of one frame: mean square, its place in the histograms, and how many samples clip."""
-
-    power: float
-    level: int
-    clipped: int
-
-
-class Frame(NamedTuple):
-    samples: Samples
-    loudness: Loudness
-    voiced: bool
-
-
-def loudness(frames: Samples) -> list[Loudness]:
-    """Of each of `frames (n, samples)`."""
-    powers = np.square(frames, dtype=np.float64).sum(axis=1) / frames.shape[1]
-    decibels = 10 * np.log10(np.maximum(powers, _SILENCE))
-    low, high = _LEVEL_RANGE_DB
-    levels = np.rint((np.clip(decibels, low, high) - low) / _LEVEL_STEP_DB).astype(int)
-    clipped = np.count_nonzero(np.abs(frames) >= _CLIPPED, axis=1)
-    return list(map(Loudness, powers.tolist(), levels.tolist(), clipped.tolist()))
+def loudness(frames: Samples) -> Iterator[tuple[float, int]]:
+    """The power of each of `frames (n, samples)`, a mean square, and the level nearest to it."""
+    squares = np.square(frames.astype(np.float64))
+    powers = np.add.reduce(squares, axis=1) / frames.shape[1]
+    return zip(powers.tolist(), _BOUNDS.searchsorted(powers).tolist(), strict=True)
 
 
 class Meter:
@@ -70,26 +57,30 @@ class Meter:
         self._total_samples = self._speech_samples = self._clipped_samples = 0
         self._peak = 0.0
         self._voiced_power = 0.0
-        self._voiced_frames = 0
-        bins = round((_LEVEL_RANGE_DB[1] - _LEVEL_RANGE_DB[0]) / _LEVEL_STEP_DB) + 1
-        self._noise_levels = np.zeros(bins, np.int64)
-        self._speech_levels = np.zeros(bins, np.int64)
+        self._voiced_frames = self._noise_frames = 0
+        self._levels = [0] * len(_POWERS)
+        self._noise_levels = [0] * len(_POWERS)
 
     def hear(self, samples: Samples) -> None:
         self._total_samples += samples.size
-        self._peak = max(self._peak, float(np.abs(samples).max(initial=0.0)))
+        self._peak = float(np.maximum.reduce(np.abs(samples), initial=self._peak))
 
-    def speech(self, frames: Iterable[Frame]) -> None:
-        for frame in frames:
-            self._speech_samples += frame.samples.size
-            self._clipped_samples += frame.loudness.clipped
-            self._speech_levels[frame.loudness.level] += 1
-            if frame.voiced:
-                self._voiced_power += frame.loudness.power
+    def speech(self, samples: Samples, frames: Sequence[Frame]) -> None:
+        """Counts `frames` of speech, whose `samples (n,)` were heard before."""
+        self._speech_samples += samples.size
+        if self._peak >= _CLIPPED:
+            self._clipped_samples += int(np.count_nonzero(np.abs(samples) >= _CLIPPED))
+        for power, level, voiced in frames:
+            self._levels[level] += 1
+            if voiced:
+                self._voiced_power += power  # one by one: so no chunking shows in the sum
                 self._voiced_frames += 1
 
-    def no_speech(self, frame: Frame) -> None:
-        self._noise_levels[frame.loudness.level] += 1
+    def no_speech(self, frames: Sequence[Frame]) -> None:
+        self._noise_frames += len(frames)
+        for _, level, _ in frames:
+            self._levels[level] += 1
+            self._noise_levels[level] += 1
 
     def quality(self) -> Quality:
         return Quality(
@@ -103,18 +94,18 @@ class Meter:
     def _snr_db(self) -> float | None:
         if not self._voiced_frames:
             return None
-        if self._noise_levels.sum() >= _ENOUGH_NOISE_FRAMES:
+        if self._noise_frames >= _ENOUGH_NOISE_FRAMES:
             noise = _percentile(self._noise_levels, 0.5)
         else:
-            noise = _percentile(self._noise_levels + self._speech_levels, 0.1)
+            noise = _percentile(self._levels, 0.1)
         voiced = self._voiced_power / self._voiced_frames
         return _within(_SNR_RANGE_DB, _db(voiced - noise) - _db(noise))
 
 
-def _percentile(levels: NDArray[np.int64], fraction: float) -> float:
+def _percentile(levels: list[int], fraction: float) -> float:
     """The power below which `fraction` of the frames counted in `levels` lie."""
-    index = int(np.searchsorted(np.cumsum(levels), fraction * levels.sum()))
-    return float(10 ** ((_LEVEL_RANGE_DB[0] + index * _LEVEL_STEP_DB) / 10))
+    below = list(accumulate(levels))
+    return _POWERS[bisect_left(below, fraction * below[-1])]
 
 
 def _db(power: float) -> float:

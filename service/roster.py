@@ -12,7 +12,6 @@ model's cohort, where scores are normalised by one, is found as it is read: as m
 import asyncio
 from collections import OrderedDict
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
@@ -22,6 +21,7 @@ from service.scoring import TERMS, Measures, Scorer, Standing, voice
 from service.search import Hit, Ranking, Scale, Vector, Voices
 from service.store import Changes, Revision, Speaker, SpeakerState, Store, Voiceprint
 from service.succession import Succession
+from service.threads import Threads
 
 _PAGE = 200
 
@@ -42,7 +42,7 @@ class Roster:
         contract: Contract,
         scorer: Scorer,
         succession: Succession,
-        thread: ThreadPoolExecutor,
+        thread: Threads,
     ) -> None:
         self._succession = succession
         self._store = store
@@ -73,8 +73,7 @@ class Roster:
 
     async def best(self, query: Vector, ranking: Ranking, count: int) -> list[Hit]:
         """As `Voices.best`."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._thread, self._best, query, ranking, count)
+        return await self._thread.run(self._best, query, ranking, count)
 
     def _best(self, query: Vector, ranking: Ranking, count: int) -> list[Hit]:
         return self._voices.best(query, ranking, count)
@@ -82,8 +81,7 @@ class Roster:
     async def _take(self, changes: Changes) -> None:
         named = [member.speaker_id for member in changes.members if member.speaker_id is not None]
         speakers = await self._store.get_many(self._tenant, named)
-        loop = asyncio.get_running_loop()
-        await loop.run_in_executor(self._thread, self._patch, changes, speakers)
+        await self._thread.run(self._patch, changes, speakers)
 
     def _patch(self, changes: Changes, speakers: Iterable[Speaker]) -> None:
         if changes.restart:
@@ -133,11 +131,11 @@ class Rosters:
         self._contract = contract
         self._scorer = Scorer(contract)
         self._max_voices = max_voices
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="search")
+        self._thread = Threads(1, name="search")
         self._held: OrderedDict[tuple[str, str], Roster] = OrderedDict()
 
     def close(self) -> None:
-        self._thread.shutdown(wait=False, cancel_futures=True)
+        self._thread.close()
 
     async def current(self, tenant: str, group: str) -> Roster:
         """The roster as the store has it now; raises NotFound when there is no such group."""

@@ -66,20 +66,20 @@ def log_likelihood_ratio(calibration: Calibration, measures: Measures) -> float:
 
 def l2_normalized(vectors: Vector) -> Vector:
     """Unit-length rows of `(..., dim)`; a zero vector stays zero."""
-    norms = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    unit: Vector = (vectors / np.maximum(norms, 1e-12)).astype(np.float32)
+    norms = np.sqrt((vectors * vectors).sum(axis=-1, keepdims=True))
+    unit: Vector = (vectors / np.maximum(norms, 1e-12)).astype(np.float32, copy=False)
     return unit
 
 
 def voice(vectors: Vector, speech_s: Vector) -> Vector:
     """The one vector `(dim,)` that stands for enrolled `vectors (n, dim)`: their mean, weighted
     by net speech `(n,)` in seconds, L2-normalised."""
-    return l2_normalized(np.average(vectors, axis=0, weights=speech_s).astype(np.float32))
+    return l2_normalized(speech_s @ vectors)
 
 
 def cosine(left: Vector, right: Vector) -> float:
     """Cosine of two L2-normalised vectors `(dim,)`, clipped to -1..1 against rounding."""
-    return float(np.clip(np.dot(left, right), -1.0, 1.0))
+    return min(max(float(left @ right), -1.0), 1.0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from service.audit import Action, Auditor, Origin
 from service.embedder import Embedder
 from service.errors import SaysoError
 from service.identity import ANYONE, Caller, calling, current, identified
-from service.interceptors import errors_to_status, within
+from service.interceptors import Around, within
 from service.logs import logged, request_id
 from service.metrics.calls import counted
 from service.readiness import Readiness
@@ -62,9 +62,12 @@ async def serving(settings: Settings, *, share_port: bool = False) -> AsyncItera
     async with AsyncExitStack() as stack:
         authenticator = listener.authenticator(settings)
         allowed = assembly.limits(settings)
-        guards = (counted, logged, errors_to_status, identified(authenticator), within(allowed))
+        around = Around(
+            watching=(counted, logged), admitting=(identified(authenticator), within(allowed))
+        )
         outer = (stack.enter_context(tracing()),) if settings.tracing else ()
-        server = listener.grpc_server(settings, guards, outer=outer, share_port=share_port)
+        server = listener.grpc_server(settings, around, outer=outer, share_port=share_port)
+        services = listener.by_name(server)
         sessions = await asyncio.to_thread(assembly.sessions, settings)
         store = await stack.enter_async_context(assembly.store(settings))
         if (trail := assembly.trail(settings)) is not None:
@@ -80,13 +83,13 @@ async def serving(settings: Settings, *, share_port: bool = False) -> AsyncItera
             identifier = await stack.enter_async_context(searching)
         assert identifier is not None, "there is a current model"
         assembly.add_services(
-            server, settings, embedders, store, enroller, identifier, auditor, allowed
+            services, settings, embedders, store, enroller, identifier, auditor, allowed
         )
         readiness = Readiness(store, SERVICES)
-        health_pb2_grpc.add_HealthServicer_to_server(readiness.servicer, server)
+        health_pb2_grpc.add_HealthServicer_to_server(readiness.servicer, services)
         if settings.reflection:
             reflection.enable_server_reflection(
-                (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server
+                (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), services
             )
         address = listener.bound(server, settings, open_to_all=authenticator is None)
         await readiness.check()

@@ -6,7 +6,6 @@
 Voice activity is Silero's 16 kHz model, https://github.com/snakers4/silero-vad; `silero` finds it.
 """
 
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 
 from service import silero
 from service.errors import StartupError
-from service.quality import Frame, Loudness, Meter, Quality, Samples, loudness
+from service.quality import Frame, Meter, Quality, Samples, loudness
 
 FRAME_SAMPLES = 512
 CONTEXT_SAMPLES = 64
@@ -27,7 +26,7 @@ State = tuple[NDArray[np.float32], NDArray[np.float32]]
 
 _STATE_SHAPE = (1, 1, 128)
 _LEAD_IN_FRAMES = 2
-_BLOCK_FRAMES = 512
+_BLOCK_SAMPLES = 512 * FRAME_SAMPLES
 
 
 class VoiceActivity:
@@ -102,10 +101,10 @@ class SpeechDetector:
         self._vad = vad
         self._state = vad.rested
         self._bursts = bursts or Bursts()
-        self._waiting = np.zeros(CONTEXT_SAMPLES, np.float32)  # context, then less than a frame
-        self._undecided: deque[Frame] = deque()
+        self._held = np.zeros(CONTEXT_SAMPLES, np.float32)  # context, undecided, part of a frame
+        self._undecided: list[Frame] = []
         self._voiced_run = 0
-        self._after = 0  # frames that are speech whatever they hold
+        self._after = 0  # frames that are speech whatever they hold, from the last one on
         self._meter = Meter()
 
     @property
@@ -115,62 +114,76 @@ class SpeechDetector:
 
     def push(self, samples: Samples) -> Samples:
         """The speech `(n,)` now known to be speech, in order, perhaps from earlier pushes."""
-        self._meter.hear(samples)
-        self._waiting = np.concatenate([self._waiting, samples])
-        return _joined(self._take_frames(FRAME_SAMPLES))
+        speech: list[Samples] = []
+        for start in range(0, len(samples), _BLOCK_SAMPLES):
+            block = samples[start : start + _BLOCK_SAMPLES]
+            self._meter.hear(block)
+            speech += self._take(block)
+        return _joined(speech)
 
     def finish(self) -> Samples:
         """The speech at the end `(n,)`; call once, after the last push."""
-        rest = len(self._waiting) - CONTEXT_SAMPLES
-        self._waiting = np.pad(self._waiting, (0, -rest % FRAME_SAMPLES))
-        speech = _joined(self._take_frames(rest))
-        self._drop(keep=0)
+        padding = (CONTEXT_SAMPLES - len(self._held)) % FRAME_SAMPLES
+        speech = _joined([*self._take(np.zeros(padding, np.float32), padding=padding)])
+        self._meter.no_speech(self._undecided)
         return speech
 
-    def _take_frames(self, frame_samples: int) -> Iterator[Frame]:
-        """Speech frames among the whole ones waiting, each the first `frame_samples` of its own."""
-        count = (len(self._waiting) - CONTEXT_SAMPLES) // FRAME_SAMPLES
+    def _take(self, samples: Samples, *, padding: int = 0) -> Iterator[Samples]:
+        """The pieces `(n,)` that are speech now that `samples (n,)` have come, the last `padding`
+        of which are not the stream's."""
+        held = self._held = np.concatenate([self._held, samples], dtype=np.float32)
+        frames = self._undecided
+        count = (len(held) - CONTEXT_SAMPLES) // FRAME_SAMPLES - len(frames)
         if not count:
             return
-        frames = _overlapping(self._waiting, count)
-        self._waiting = self._waiting[count * FRAME_SAMPLES :].copy()
-        for start in range(0, count, _BLOCK_FRAMES):
-            block = np.ascontiguousarray(frames[start : start + _BLOCK_FRAMES], np.float32)
-            probabilities, self._state = self._vad.probabilities(block, self._state)
-            signal = block[:, CONTEXT_SAMPLES : CONTEXT_SAMPLES + frame_samples]
-            loud = loudness(signal)
-            for heard in zip(signal, loud, probabilities.tolist(), strict=True):
-                yield from self._decide(*heard)
+        new = _overlapping(held[len(frames) * FRAME_SAMPLES :], count)
+        edges = self._edges(self._heard(new, padding))
+        self._held = held[edges[-1] * FRAME_SAMPLES :].copy()
+        self._undecided = frames[edges[-1] :]
+        for start, end in zip(edges[::2], edges[1::2], strict=True):
+            self._meter.no_speech(frames[start:end])
+        signal = held[CONTEXT_SAMPLES : len(held) - padding]
+        for start, end in zip(edges[1:-1:2], edges[2::2], strict=True):
+            piece = signal[start * FRAME_SAMPLES : end * FRAME_SAMPLES]
+            self._meter.speech(piece, frames[start:end])
+            yield piece
 
-    def _decide(self, samples: Samples, loud: Loudness, probability: float) -> list[Frame]:
-        """The undecided frames that are speech now that this one has come."""
-        rules = self._bursts
-        voiced = probability >= (rules.leave if self._voiced_run else rules.enter)
-        self._voiced_run = self._voiced_run + 1 if voiced else 0
-        self._undecided.append(Frame(samples, loud, voiced))
-        if self._voiced_run >= rules.min_frames:
-            self._after = rules.after_frames
-        elif self._after:
-            self._after -= 1
-        else:
-            self._drop(keep=rules.before_frames + self._voiced_run)
-            return []
-        speech = list(self._undecided)
-        self._undecided.clear()
-        self._meter.speech(speech)
-        return speech
+    def _heard(self, new: Samples, padding: int) -> Iterator[tuple[tuple[float, int], float]]:
+        """Loudness and probability of speech of each of the frames `new (n, 576)`."""
+        probabilities, self._state = self._vad.probabilities(new, self._state)
+        signals = new[:, CONTEXT_SAMPLES : CONTEXT_SAMPLES + FRAME_SAMPLES - padding]
+        return zip(loudness(signals), probabilities.tolist(), strict=True)
 
-    def _drop(self, *, keep: int) -> None:
-        while len(self._undecided) > keep:
-            self._meter.no_speech(self._undecided.popleft())
+    def _edges(self, new: Iterable[tuple[tuple[float, int], float]]) -> list[int]:
+        """Where speech begins and ends, by turns, among the undecided frames and `new` ones, which
+        join them, and at last where they are undecided still."""
+        rules, frames = self._bursts, self._undecided
+        run, after = self._voiced_run, self._after
+        edges = [0, 0] if after else [0]
+        for (power, level), probability in new:
+            run = run + 1 if probability >= (rules.leave if run else rules.enter) else 0
+            frames.append((power, level, run > 0))
+            if run >= rules.min_frames:
+                if not after:
+                    edges.append(max(edges[-1], len(frames) - run - rules.before_frames))
+                after = rules.after_frames + 1
+            elif after:
+                after -= 1
+                if not after:
+                    edges.append(len(frames) - 1)
+        if after:
+            edges.append(len(frames))
+        edges.append(max(edges[-1], len(frames) - run - rules.before_frames))
+        self._voiced_run, self._after = run, after
+        return edges
 
 
-def _overlapping(waiting: Samples, count: int) -> Samples:
-    """A view `(count, 576)` of frames that begin with the end of the one before."""
+def _overlapping(signal: Samples, count: int) -> Samples:
+    """The first `count` frames `(count, 576)`, each from the end of the one before."""
     shape = (count, CONTEXT_SAMPLES + FRAME_SAMPLES)
-    strides = (FRAME_SAMPLES * waiting.itemsize, waiting.itemsize)
-    return np.ndarray(shape, waiting.dtype, waiting, strides=strides)
+    strides = (FRAME_SAMPLES * signal.itemsize, signal.itemsize)
+    return np.ascontiguousarray(np.ndarray(shape, signal.dtype, signal, strides=strides))
 
 
-def _joined(frames: Iterable[Frame]) -> Samples:
-    return np.concatenate([np.zeros(0, np.float32), *(frame.samples for frame in frames)])
+def _joined(pieces: list[Samples]) -> Samples:
+    return np.concatenate(pieces) if pieces else np.zeros(0, np.float32)

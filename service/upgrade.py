@@ -10,7 +10,9 @@ of another.
 """
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache
 
 from service.audio import Samples
 from service.decision import Decision, Outcome
@@ -94,6 +96,11 @@ class TwinStream:
     async def push(self, samples: Samples) -> None:
         await self._first.push(samples)
         await self._second.push(samples)
+
+    async def take(self, decode: Callable[[], Samples]) -> None:
+        decoded = cache(decode)
+        await self._first.take(decoded)
+        await self._second.take(decoded)
 
     async def finish(self, samples: Samples = NOTHING) -> Utterance:
         first, second = await self._first.finish(samples), await self._second.finish(samples)

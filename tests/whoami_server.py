@@ -17,7 +17,7 @@ from sayso.v1 import (
 )
 
 from service.identity import Authenticator, Role, current, identified
-from service.interceptors import Around, errors_to_status
+from service.interceptors import Around
 
 
 class _Speakers(speaker_pb2_grpc.SpeakerServiceServicer):
@@ -83,7 +83,7 @@ class WhoamiServer:
 
     async def _start(self) -> str:
         guard = identified(self._authenticator)
-        self._server = grpc.aio.server(interceptors=[Around(errors_to_status, guard)])
+        self._server = grpc.aio.server(interceptors=[Around(watching=(), admitting=(guard,))])
         speaker_pb2_grpc.add_SpeakerServiceServicer_to_server(_Speakers(), self._server)
         verification_pb2_grpc.add_VerificationServiceServicer_to_server(_Voices(), self._server)
         statuses = health.aio.HealthServicer()

@@ -4,7 +4,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from enum import StrEnum
 from pathlib import Path
 from types import TracebackType
@@ -14,6 +13,7 @@ from service.audit.entries import DECISIONS, Action, Entry, Event
 from service.audit.subjects import Subjects
 from service.audit.volumes import Volumes
 from service.errors import Unavailable, apart
+from service.threads import Threads
 
 MAX_FILE_BYTES = 64 * 2**20
 _MOST_AT_ONCE = 1000
@@ -59,15 +59,14 @@ class Trail:
         self._key = key
         self._sync = sync
         self._clock = clock
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="audit")
+        self._thread = Threads(1, name="audit")
         self._subjects: Subjects | None = None
         self._waiting: list[tuple[Event, asyncio.Future[Entry]]] = []
         self._writing: asyncio.Task[None] | None = None
         self._lost = 0
 
     async def __aenter__(self) -> Self:
-        loop = asyncio.get_running_loop()
-        await loop.run_in_executor(self._thread, self._open)
+        await self._thread.run(self._open)
         return self
 
     async def __aexit__(
@@ -79,8 +78,8 @@ class Trail:
         """Enters what still waits."""
         if self._writing is not None:
             await self._writing
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._volumes.close)
-        self._thread.shutdown()
+        await self._thread.run(self._volumes.close)
+        self._thread.close()
 
     def subject(self, tenant: str, speaker_id: str) -> str:
         """The pseudonym of a speaker."""
@@ -100,13 +99,12 @@ class Trail:
         return entry
 
     async def _write(self) -> None:
-        loop = asyncio.get_running_loop()
         while self._waiting:
             batch = self._waiting[:_MOST_AT_ONCE]
             del self._waiting[:_MOST_AT_ONCE]
             events = [event for event, _ in batch]
             try:
-                entries = await loop.run_in_executor(self._thread, self._append, events)
+                entries = await self._thread.run(self._append, events)
             except OSError as error:
                 log.error("%d entries of the audit trail are lost: %s", len(batch), error)
                 self._lost += len(batch)

@@ -6,13 +6,13 @@ import logging
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from service import logs
+from service import heap, logs, loop
 from service.commands.terminal import one_line_errors, out
 from service.settings import Settings
 from service.workers import READY, Command, follow_parent, keep, reserved, stop_signal, threads_each
@@ -78,22 +78,29 @@ def serve(
         settings = Settings.read(**flags)
         logs.setup(level=settings.log_level, form=settings.log_format)
         if worker:
-            asyncio.run(_serve(settings, worker=True))
+            _run(_serve(settings, worker=True))
             return
         with _metrics(settings.metrics_listen, shared=settings.workers > 1) as ended:
             if settings.workers > 1:
                 asyncio.run(_serve_from(settings, flags, ended))
             else:
-                asyncio.run(_serve(settings, worker=False))
+                _run(_serve(settings, worker=False))
+
+
+def _run(serving: Coroutine[None, None, None]) -> None:
+    with asyncio.Runner(loop_factory=loop.new) as runner:
+        runner.run(serving)
 
 
 async def _serve(settings: Settings, *, worker: bool) -> None:
+    heap.share()
     from service.server import serving  # noqa: PLC0415 - the client commands start without it
 
     stop = stop_signal()
     if worker:
         follow_parent()
     async with serving(settings, share_port=worker) as running:
+        heap.settle()
         _announce(running.address)
         await stop.wait()
 

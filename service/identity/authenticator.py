@@ -1,7 +1,7 @@
 """What a call shows becomes a caller, and what the caller may not do is refused."""
 
-from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -75,14 +75,14 @@ def open_authenticator(
 
 def identified(
     authenticator: Authenticator | None,
-) -> Callable[[str, Context], AbstractAsyncContextManager[None]]:
+) -> Callable[[str, Context], AbstractContextManager[None]]:
     """The guard that knows the caller, and lets through what it has the role for.
 
-    Without an authenticator every caller is `ANYONE`. Belongs inside `errors_to_status`.
+    Without an authenticator every caller is `ANYONE`. Belongs to those that
+    admit.
     """
 
-    @asynccontextmanager
-    async def guard(name: str, context: Context) -> AsyncIterator[None]:
+    def guard(name: str, context: Context) -> AbstractContextManager[None]:
         caller = ANYONE
         if authenticator is not None:
             names = context.peer_identities() or ()
@@ -91,8 +91,7 @@ def identified(
                 [each.decode(errors="replace") for each in names],
             )
         _permit(caller, name)
-        with calling(caller):
-            yield
+        return calling(caller)
 
     return guard
 

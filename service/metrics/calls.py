@@ -1,11 +1,12 @@
 """Calls, counted under the names of go-grpc-prometheus, which its dashboards and alerts use."""
 
 import functools
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import grpc
 from google.protobuf import descriptor_pool
+from prometheus_client import Counter, Gauge, Histogram
 
 from service.ending import Context, ended
 from service.metrics import HANDLED, HANDLING_S, OPEN, STARTED
@@ -18,19 +19,19 @@ _TYPES = {
 }
 
 
-@asynccontextmanager
-async def counted(name: str, context: Context) -> AsyncIterator[None]:
+@contextmanager
+def counted(name: str, context: Context) -> Iterator[None]:
     """A guard: the call of method `name`, `/package.Service/Method`, from its start to its end."""
-    labels = _labels(name)
+    started, open_, handling_s = _series(name)
 
     def tell(code: grpc.StatusCode, seconds: float) -> None:
-        OPEN.labels(*labels).dec()
-        HANDLED.labels(*labels, _CODES[code]).inc()
-        HANDLING_S.labels(*labels).observe(seconds)
+        open_.dec()
+        _handled(name, code).inc()
+        handling_s.observe(seconds)
 
-    STARTED.labels(*labels).inc()
-    OPEN.labels(*labels).inc()
-    async with ended(context, tell):
+    started.inc()
+    open_.inc()
+    with ended(context, tell):
         yield
 
 
@@ -40,6 +41,18 @@ _CODES = {
 }
 """As Go writes them: OK, InvalidArgument. Of Canceled it has one l less."""
 _CODES[grpc.StatusCode.CANCELLED] = "Canceled"
+
+
+@functools.cache
+def _series(name: str) -> tuple[Counter, Gauge, Histogram]:
+    """Of a method; to look them up takes longer than to count."""
+    labels = _labels(name)
+    return STARTED.labels(*labels), OPEN.labels(*labels), HANDLING_S.labels(*labels)
+
+
+@functools.cache
+def _handled(name: str, code: grpc.StatusCode) -> Counter:
+    return HANDLED.labels(*_labels(name), _CODES[code])
 
 
 @functools.cache

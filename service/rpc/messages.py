@@ -11,7 +11,16 @@ from sayso.v1 import audio_pb2, decision_pb2, speaker_pb2, verification_pb2, wat
 
 from service.audio import AudioFormat, Encoding
 from service.audit import Receipt
-from service.decision import Costs, Decision, Policy, Reason, SequentialTest, explain
+from service.decision import (
+    Costs,
+    Decision,
+    Demands,
+    Outcome,
+    Policy,
+    Reason,
+    SequentialTest,
+    explain,
+)
 from service.embedder import Utterance
 from service.enrolment import Duplicates, Enrolment, EnrolmentRequest, Progress
 from service.errors import InvalidArgument
@@ -41,6 +50,8 @@ _STATES = {
     SpeakerState.EXPIRED: speaker_pb2.SPEAKER_STATE_EXPIRED,
     SpeakerState.OPTED_OUT: speaker_pb2.SPEAKER_STATE_OPTED_OUT,
 }
+_OUTCOMES = {each: decision_pb2.Outcome.Value(f"OUTCOME_{each.name}") for each in Outcome}
+_REASONS = {each: decision_pb2.Reason.Value(f"REASON_{each.name}") for each in Reason}
 _DUPLICATES = {
     verification_pb2.DUPLICATE_POLICY_UNSPECIFIED: None,
     verification_pb2.DUPLICATE_POLICY_ALLOW: Duplicates.ALLOW,
@@ -92,12 +103,14 @@ def policy(message: decision_pb2.DecisionPolicy, defaults: Defaults) -> Policy:
             criterion, origin = message.target_false_match_rate, "request"
         case "costs":
             criterion, origin = _costs(message.costs), "request"
-    demands = default.demands
-    if message.HasField("min_net_speech_s"):
-        demands = replace(demands, min_speech_s=message.min_net_speech_s)
-    if message.HasField("min_snr_db"):
-        demands = replace(demands, min_snr_db=message.min_snr_db)
-    demands = replace(demands, min_speech_s=max(demands.min_speech_s, defaults.floor_s))
+    own, asked = default.demands, message.HasField
+    demands = Demands(
+        message.min_net_speech_s if asked("min_net_speech_s") else own.min_speech_s,
+        message.min_snr_db if asked("min_snr_db") else own.min_snr_db,
+        own.max_clipping,
+    )
+    if demands.min_speech_s < defaults.floor_s:
+        demands = replace(demands, min_speech_s=defaults.floor_s)
     sequential = None
     if message.HasField("sequential"):
         sequential = _sequential(message.sequential, defaults.sequential)
@@ -158,7 +171,7 @@ def decision_message(decision: Decision, matches: Sequence[Match] = ()) -> decis
     score, threshold = decision.score, decision.threshold
     found = _watchlisted(matches)
     return decision_pb2.Decision(
-        outcome=decision_pb2.Outcome.Value(f"OUTCOME_{decision.outcome.name}"),
+        outcome=_OUTCOMES[decision.outcome],
         reasons=_reasons((*decision.reasons, *found)),
         explanation=_explained(decision.explanation, found),
         cosine=score.cosine if score else None,
@@ -310,7 +323,7 @@ def _explained(explanation: str, found: tuple[Reason, ...]) -> str:
 
 
 def _reasons(reasons: Iterable[Reason]) -> list[decision_pb2.Reason.ValueType]:
-    return [decision_pb2.Reason.Value(f"REASON_{reason.name}") for reason in reasons]
+    return [_REASONS[reason] for reason in reasons]
 
 
 def _costs(message: decision_pb2.CostModel) -> Costs:

@@ -64,7 +64,7 @@ class Reading(grpc.aio.ServerInterceptor):
     @asynccontextmanager
     async def _whole(self, context: Context) -> AsyncIterator[Any]:
         """The request; until it is there nobody knows how large it is."""
-        async with self._room.place(self._max_message_bytes) as place:
+        with await self._room.place(self._max_message_bytes) as place:
             refusal = f"the request was not sent within {self._max_pause_s:g} s; send it at once"
             request = _legible(await _read(context, self._max_pause_s, refusal))
             place.keep(request.ByteSize())

@@ -4,11 +4,13 @@ import asyncio
 import math
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import grpc
 
 from service.audio import AudioFormat, Encoding, Samples, StreamDecoder, decode
+from service.embedder import Stream, Utterance
 from service.errors import AudioError, InvalidArgument
 from service.identity import current
 
@@ -35,14 +37,14 @@ class AudioLimits:
     max_call_s: float
     charge: Callable[[float], None]
 
-    async def decoded(self, audio: bytes, fmt: AudioFormat) -> Samples:
-        """A whole recording as `(samples,)`, decoded off the event loop."""
+    async def heard(self, stream: Stream, audio: bytes, fmt: AudioFormat) -> Utterance:
+        """A whole recording in a stream that has had nothing yet."""
         if len(audio) > self.max_bytes:
             raise AudioError(f"the audio exceeds {self.max_bytes} bytes; send less of it")
         self.charge(0.0)
-        return self._charged(
-            await asyncio.to_thread(decode, audio, fmt, rate=self.rate, max_s=self.max_s)
-        )
+        await stream.take(partial(decode, audio, fmt, rate=self.rate, max_s=self.max_s))
+        self.charge(stream.quality.total_s)
+        return await stream.finish()
 
     def pushed(self, decoder: StreamDecoder, chunk: bytes) -> Samples:
         """The samples that a chunk completes."""

@@ -2,8 +2,8 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from types import TracebackType
+from typing import Self
 
 from service.errors import Overloaded
 
@@ -19,16 +19,11 @@ class Room:
         self._patience_s = patience_s
         self._waiting = deque[tuple[int, asyncio.Future[None]]]()
 
-    @asynccontextmanager
-    async def place(self, wanted_bytes: int) -> "AsyncIterator[Place]":
+    async def place(self, wanted_bytes: int) -> "Place":
         """So many bytes, or all there are; raises `Overloaded` where they do not come free soon."""
         taken_bytes = min(wanted_bytes, self._size_bytes)
         await self._take(taken_bytes)
-        place = Place(self, taken_bytes)
-        try:
-            yield place
-        finally:
-            place.keep(0)
+        return Place(self, taken_bytes)
 
     def give(self, freed_bytes: int) -> None:
         """Takes bytes back, and lets in whom they are enough for."""
@@ -63,11 +58,22 @@ class Room:
 
 
 class Place:
-    """What one request has taken of a `Room`."""
+    """What one request has taken of a `Room`, and gives back when it is left."""
 
     def __init__(self, room: Room, taken_bytes: int) -> None:
         self._room = room
         self._taken_bytes = taken_bytes
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.keep(0)
 
     def keep(self, needed_bytes: int) -> None:
         """Gives back what is not needed."""

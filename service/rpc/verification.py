@@ -109,7 +109,7 @@ class VerificationRpc(verification_pb2_grpc.VerificationServiceServicer):
                 return messages.verify_response(held)
             await self._identifier.prepare(tenant(), groups)
             stream = self._spaces.stream(space, searching=bool(groups))
-            utterance = await stream.finish(await self._limits.decoded(request.audio, fmt))
+            utterance = await self._limits.heard(stream, request.audio, fmt)
             if isinstance(held, Decision):
                 decision = held
             else:
@@ -177,7 +177,7 @@ class VerificationRpc(verification_pb2_grpc.VerificationServiceServicer):
     async def Embed(self, request: pb.EmbedRequest, context: Context) -> pb.EmbedResponse:
         fmt = messages.audio_format(request.config)
         embedder = self._current.embedder
-        utterance = await embedder.embed(await self._limits.decoded(request.audio, fmt))
+        utterance = await self._limits.heard(embedder.stream(), request.audio, fmt)
         contract = embedder.contract
         return messages.embed_response(
             utterance, model_id=contract.model_id, min_speech_s=contract.min_speech_s
@@ -229,7 +229,7 @@ class VerificationRpc(verification_pb2_grpc.VerificationServiceServicer):
     async def _heard(self, audio: bytes, fmt: AudioFormat) -> Utterance:
         """A whole recording in every space."""
         stream = self._spaces.stream(self._current, searching=True)
-        return await stream.finish(await self._limits.decoded(audio, fmt))
+        return await self._limits.heard(stream, audio, fmt)
 
     def _policy(self, given: decision_pb2.DecisionPolicy, space: Space | None = None) -> Policy:
         """The request's over what the server has for a model."""
@@ -259,9 +259,9 @@ class VerificationRpc(verification_pb2_grpc.VerificationServiceServicer):
         if speaker is None or decision.outcome is not Outcome.ACCEPTED:
             return
         try:
-            await self._store.touch(
-                tenant(), speaker.speaker_id, decision.model_id, at=self._clock()
-            )
+            at, model_id = self._clock(), decision.model_id
+            if not speaker.voiceprints[model_id].noted(at):
+                await self._store.touch(tenant(), speaker.speaker_id, model_id, at=at)
             if self._enroller.adapts(heard, decision):
                 adapted = partial(self._enroller.adapt, speaker, heard, decision)
                 await self._improved(Action.ADAPT, speaker, adapted)

@@ -51,6 +51,10 @@ class Consent:
     at: float
 
 
+USE_RESOLUTION_S = 60.0
+"""How exactly a store knows when a voice was last used, so that not every use is a write."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Voiceprint:
     """The vectors (n, dim) of one model and the net speech (n,) of each, both float32.
@@ -71,6 +75,10 @@ class Voiceprint:
         if self.vectors.ndim != 2 or self.speech_s.shape != self.vectors.shape[:1]:
             shapes = f"{self.vectors.shape} and {self.speech_s.shape}"
             raise ValueError(f"a voiceprint is (n, dim) vectors and (n,) net speech, not {shapes}")
+
+    def noted(self, at: float) -> bool:
+        """Whether a use at that time needs no `Store.touch`: it would change nothing."""
+        return self.used_at is not None and self.used_at > at - USE_RESOLUTION_S
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Voiceprint):

@@ -35,7 +35,7 @@ from service.errors import Aborted, Unavailable
 from service.sealing import Sealing
 from service.store.address import Address, Mode
 from service.store.groups import MemberPage
-from service.store.records import Page, Speaker
+from service.store.records import USE_RESOLUTION_S, Page, Speaker
 from service.store.redis_failures import RedisFailures
 from service.store.redis_groups import SPEAKER_DELETED, SPEAKER_WRITTEN, RedisGroups
 from service.store.redis_keys import RedisKeys
@@ -44,7 +44,6 @@ from service.store.sealed import Records, Stored, Written
 
 _Client = Redis | RedisCluster
 
-_USE_RESOLUTION_S = 60.0
 _VOICEPRINT = b"voiceprint:"
 _BACKOFF = ExponentialWithJitterBackoff(base=0.01, cap=0.1)
 _RETRIES = 5
@@ -224,7 +223,7 @@ class RedisStore:
         return bool(outcome)
 
     async def touch(self, tenant: str, speaker_id: str, model_id: str, *, at: float) -> None:
-        args = [model_id, _seconds(at), _seconds(at - _USE_RESOLUTION_S)]
+        args = [model_id, _seconds(at), _seconds(at - USE_RESOLUTION_S)]
         await self._eval(_TOUCH, [speaker_key(tenant, speaker_id)], args)
 
     async def lagging(

@@ -181,6 +181,8 @@ def _sealed(speaker: Speaker, key: DataKey, *, templates_turned: bool) -> Writte
 
 
 def _opened(tenant: str, stored: Stored, keys: Mapping[int, DataKey]) -> Stored:
+    if not keys:
+        return stored
     ciphers = {version: keys[version].of(stored.speaker_id) for version in stored.versions}
 
     def open_(kind: Kind, record: bytes, model_id: str = "") -> bytes:

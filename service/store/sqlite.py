@@ -5,14 +5,12 @@ connection and reads through another, each on a thread of its own, so the event 
 for a disk. Deleted content is overwritten with zeros (`secure_delete`).
 """
 
-import asyncio
 import itertools
 import json
 import secrets
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -23,13 +21,13 @@ from service.errors import Aborted, StoreError, Unavailable
 from service.sealing import Sealing
 from service.store import sqlite_counts, sqlite_failures, sqlite_groups, sqlite_keys
 from service.store.groups import MemberPage
-from service.store.records import Page, Speaker
+from service.store.records import USE_RESOLUTION_S, Page, Speaker
 from service.store.sealed import Records, Stored, Written
 from service.store.sqlite_file import open_reader, open_writer, transaction
+from service.threads import Threads
 
 _Result = TypeVar("_Result")
 
-_USE_RESOLUTION_S = 60.0
 
 _SELECT = """
     SELECT s.speaker_id, s.etag, s.profile, s.history, v.model_id, v.record, v.used_at
@@ -150,7 +148,7 @@ class SqliteStore:
             lambda db: db.execute(
                 "UPDATE voiceprint SET used_at = ? WHERE tenant = ? AND speaker_id = ?"
                 " AND model_id = ? AND (used_at IS NULL OR used_at <= ?)",
-                (at, tenant, speaker_id, model_id, at - _USE_RESOLUTION_S),
+                (at, tenant, speaker_id, model_id, at - USE_RESOLUTION_S),
             )
         )
 
@@ -185,18 +183,17 @@ class _Connection:
     """One SQLite connection on a thread of its own; its errors are Unavailable."""
 
     def __init__(self, name: str) -> None:
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix=name)
+        self._thread = Threads(1, name=name)
         self._database: sqlite3.Connection | None = None
 
     async def open(self, connect: Callable[[], sqlite3.Connection]) -> None:
-        self._database = await asyncio.get_running_loop().run_in_executor(self._thread, connect)
+        self._database = await self._thread.run(connect)
 
     async def run(self, work: Callable[[sqlite3.Connection], _Result]) -> _Result:
         database = self._database
         assert database is not None, "a store is used inside `async with`"
         try:
-            loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._thread, work, database)
+            return await self._thread.run(work, database)
         except sqlite3.DatabaseError as error:
             raise Unavailable(f"the store failed: {error}") from error
 
@@ -204,7 +201,7 @@ class _Connection:
         if self._database is not None:
             await self.run(lambda database: database.close())
             self._database = None
-        self._thread.shutdown()
+        self._thread.close()
 
 
 def _put(database: sqlite3.Connection, speaker: Written, expected_etag: str | None) -> bool:

@@ -157,6 +157,7 @@ async def test_cancellation_during_inference_leaves_the_neighbours_alone(gate: G
         gate.close()
         tasks = later(batcher, [("a", 1), ("a", 2), ("a", 3)])
         await ticks()
+        assert await asyncio.to_thread(gate.entered.wait, 10)
         tasks[0].cancel()
         await ticks()
         gate.open()

@@ -29,12 +29,68 @@ async def memory_goes_back():
 asyncio.run(memory_goes_back())
 """
 
+_ARENAS = """
+import ctypes, sys, tempfile, threading
+from service import heap
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries do not keep it")
+if sys.argv[1] == "shared":
+    heap.share()
+begin = threading.Barrier(8)
+
+def allocate():
+    begin.wait()
+    blocks = [bytes(8192) for _ in range(500)]
+    begin.wait()
+
+threads = [threading.Thread(target=allocate) for _ in range(8)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+libc = ctypes.CDLL(None)
+libc.fopen.restype = ctypes.c_void_p
+libc.fclose.argtypes = [ctypes.c_void_p]
+libc.malloc_info.argtypes = [ctypes.c_int, ctypes.c_void_p]
+with tempfile.NamedTemporaryFile() as told:
+    file = libc.fopen(told.name.encode(), b"w")
+    assert libc.malloc_info(0, file) == 0
+    libc.fclose(file)
+    print(told.read().count(b"<heap nr="))
+"""
+
+needs_glibc = pytest.mark.skipif(
+    platform.libc_ver()[0] != "glibc", reason="other C libraries do not keep it"
+)
+
+
+@needs_glibc
+def test_all_threads_share_a_heap() -> None:
+    assert _ran(_ARENAS, "apart") > "1"
+    assert _ran(_ARENAS, "shared") == "1"
+
+
+def test_what_is_there_when_settled_is_looked_through_no_more() -> None:
+    told = _ran(
+        "import gc; from service import heap; heap.settle();"
+        "print(gc.get_freeze_count() > 1000, sum(gc.get_stats()[2].values()) > 0)"
+    )
+    assert told == "True True"
+
+
+@needs_glibc
 def test_memory_goes_back() -> None:
-    """In a process of its own: one that has had much memory already takes none anew."""
+    _ran(_PROGRAM)
+
+
+def _ran(program: str, *arguments: str) -> str:
+    """What it prints, in a process of its own: this one has had much memory already."""
     root = Path(__file__).parents[2]
     ended = subprocess.run(
-        [sys.executable, "-c", _PROGRAM], cwd=root, capture_output=True, text=True, check=False
+        [sys.executable, "-c", program, *arguments],
+        cwd=root,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert ended.returncode == 0, ended.stderr
+    return ended.stdout.strip()

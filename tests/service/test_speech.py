@@ -62,6 +62,18 @@ class FakeActivity(VoiceActivity):
         return frames[:, CONTEXT_SAMPLES:].mean(axis=1), state
 
 
+class Blocks(FakeActivity):
+    """Notes how many frames it is given at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks: list[int] = []
+
+    def probabilities(self, frames: np.ndarray, state: State) -> tuple[np.ndarray, State]:
+        self.blocks.append(len(frames))
+        return super().probabilities(frames, state)
+
+
 def _noise(seconds: float, level: float) -> np.ndarray:
     count = int(seconds * SAMPLE_RATE)
     return (level * np.random.default_rng(7).standard_normal(count)).astype(np.float32)
@@ -152,8 +164,47 @@ def test_memory_does_not_grow_with_silence() -> None:
     detector = SpeechDetector(FakeActivity())
     for _ in range(200):
         detector.push(np.zeros(1_000, np.float32))
-    held = sum(frame.samples.size for frame in detector._undecided) + detector._waiting.size
-    assert held < 8 * FRAME_SAMPLES
+    assert _held_samples(detector) < 8 * FRAME_SAMPLES
+    assert len(detector._undecided) < 8
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_a_long_push_is_not_held(value: float) -> None:
+    detector = SpeechDetector(FakeActivity())
+    speech = detector.push(np.full(1_300 * FRAME_SAMPLES + 9, value, np.float32))
+    assert speech.base is None
+    assert _held_samples(detector) < 8 * FRAME_SAMPLES
+
+
+def _held_samples(detector: SpeechDetector) -> int:
+    whole = detector._held if detector._held.base is None else detector._held.base
+    assert isinstance(whole, np.ndarray)
+    return whole.size
+
+
+@pytest.mark.parametrize("before", [0, 1, FRAME_SAMPLES - 1])
+def test_the_model_hears_a_long_push_in_blocks(before: int) -> None:
+    vad = Blocks()
+    detector = SpeechDetector(vad)
+    detector.push(np.zeros(before, np.float32))
+    detector.push(np.zeros(1_100 * FRAME_SAMPLES, np.float32))
+    assert vad.blocks == [512, 512, 76]
+
+
+@given(
+    seed=st.integers(0, 2**32),
+    count=st.integers(0, 40_000),
+    cuts=st.lists(st.integers(0, 40_000), max_size=10),
+)
+@settings(deadline=None)
+def test_any_chunking_gives_the_same_bits(seed: int, count: int, cuts: list[int]) -> None:
+    rng = np.random.default_rng(seed)
+    means = rng.choice([0, 0.3, 0.45, 0.8, 1], count // FRAME_SAMPLES + 1)
+    noisy = np.repeat(means, FRAME_SAMPLES)[:count] + rng.normal(0, 0.01, count)
+    samples = noisy.astype(np.float32)
+    whole, chunked = SpeechDetector(FakeActivity()), SpeechDetector(FakeActivity())
+    assert np.array_equal(_pushed(chunked, samples, cuts), _pushed(whole, samples, []))
+    assert chunked.quality == whole.quality
 
 
 @settings(deadline=None, max_examples=25)
@@ -177,9 +228,11 @@ def test_stream_finds_the_same_speech(vad: VoiceActivity, sentence: np.ndarray, 
 
 def test_long_audio_is_taken_in_blocks(vad: VoiceActivity, sentence: np.ndarray) -> None:
     samples = np.tile(sentence, 6)
+    whole = extract(vad, samples)
     detector = SpeechDetector(vad)
     speech = _pushed(detector, samples, list(range(0, samples.size, 5_000)))
-    assert np.array_equal(speech, extract(vad, samples).samples)
+    assert np.array_equal(speech, whole.samples)
+    assert detector.quality == whole.quality
 
 
 def test_threads_share_one_model(vad: VoiceActivity, sentence: np.ndarray) -> None:

@@ -11,7 +11,7 @@ from opentelemetry.trace import SpanKind
 from sayso.v1 import verification_pb2 as pb
 
 from service.errors import NotFound, SettingsError
-from service.interceptors import Around, errors_to_status
+from service.interceptors import Around
 from service.rpc.reading import Reading
 from service.rpc.room import Room
 from service.tracing import tracing
@@ -43,7 +43,9 @@ async def test_a_call_is_a_span_of_its_callers_trace() -> None:
 async def test_a_failed_call_is_a_span_with_its_status() -> None:
     exporter = InMemorySpanExporter()
     with tracing(exporter) as interceptor:
-        async with answering(Answering(refuse), interceptor, Around(errors_to_status)) as stub:
+        async with answering(
+            Answering(refuse), interceptor, Around(watching=(), admitting=())
+        ) as stub:
             with pytest.raises(grpc.aio.AioRpcError):
                 await stub.Verify(pb.VerifyRequest())
     span: ReadableSpan = exporter.get_finished_spans()[0]

@@ -8,10 +8,14 @@ from prometheus_client import REGISTRY
 from sayso.v1 import verification_pb2 as pb
 
 from service.errors import NotFound
-from service.interceptors import Around, errors_to_status
+from service.interceptors import Around
 from service.metrics.calls import counted
 
-GUARDED = Around(counted, errors_to_status)
+
+def guarded() -> Around:
+    return Around(watching=(counted,), admitting=())
+
+
 SERVICE = "sayso.v1.VerificationService"
 
 
@@ -60,7 +64,7 @@ async def test_calls_that_succeed() -> None:
     started = Counted("grpc_server_started_total", "Verify")
     handled = Counted("grpc_server_handled_total", "Verify", grpc_code="OK")
     timed = Counted("grpc_server_handling_seconds_count", "Verify")
-    async with answering(Answering(), GUARDED) as stub:
+    async with answering(Answering(), guarded()) as stub:
         for _ in range(3):
             await stub.Verify(pb.VerifyRequest())
     assert (started(), handled(), timed()) == (3, 3, 3)
@@ -68,7 +72,7 @@ async def test_calls_that_succeed() -> None:
 
 async def test_calls_that_fail_are_counted_by_status() -> None:
     handled = Counted("grpc_server_handled_total", "Verify", grpc_code="NotFound")
-    async with answering(Refusing(), GUARDED) as stub:
+    async with answering(Refusing(), guarded()) as stub:
         with pytest.raises(grpc.aio.AioRpcError):
             await stub.Verify(pb.VerifyRequest())
     assert handled() == 1
@@ -77,7 +81,7 @@ async def test_calls_that_fail_are_counted_by_status() -> None:
 async def test_streams_are_open_until_they_end() -> None:
     is_open = Counted("sayso_open_calls", "Enroll")
     handled = Counted("grpc_server_handled_total", "Enroll", grpc_code="OK")
-    async with answering(Answering(), GUARDED) as stub:
+    async with answering(Answering(), guarded()) as stub:
         call = stub.Enroll()
         for _ in range(2):
             await call.write(pb.EnrollRequest())
@@ -94,7 +98,7 @@ async def test_a_caller_who_leaves(method: str) -> None:
     handled = Counted("grpc_server_handled_total", method, grpc_code="Canceled")
     is_open = Counted("sayso_open_calls", method)
     waiting = Waiting()
-    async with answering(waiting, GUARDED) as stub:
+    async with answering(waiting, guarded()) as stub:
         call = stub.Enroll() if method == "Enroll" else stub.Verify(pb.VerifyRequest())
         if method == "Enroll":
             await call.write(pb.EnrollRequest())
@@ -108,7 +112,7 @@ async def test_a_caller_who_leaves(method: str) -> None:
 async def test_a_deadline_that_passes() -> None:
     handled = Counted("grpc_server_handled_total", "Verify", grpc_code="DeadlineExceeded")
     waiting = Waiting()
-    async with answering(waiting, GUARDED) as stub:
+    async with answering(waiting, guarded()) as stub:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await stub.Verify(pb.VerifyRequest(), timeout=0.05)
         assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED

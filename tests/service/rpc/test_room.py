@@ -13,10 +13,10 @@ async def test_who_finds_none_waits_in_turn() -> None:
     room, order = Room(100), []
 
     async def ask(name: str, size: int) -> None:
-        async with room.place(size):
+        with await room.place(size):
             order.append(name)
 
-    async with room.place(60):
+    with await room.place(60):
         waiting = [asyncio.create_task(ask(*each)) for each in (("large", 80), ("small", 10))]
         await asyncio.sleep(0)
         assert order == []  # a small one does not overtake: the large one's turn would never come
@@ -26,23 +26,20 @@ async def test_who_finds_none_waits_in_turn() -> None:
 
 async def test_what_is_not_needed_is_given_back_at_once() -> None:
     room = Room(100, patience_s=0.01)
-    async with room.place(100) as place:
-        with pytest.raises(Overloaded):
-            async with room.place(50):
-                pass
+    with await room.place(100) as place:
+        with pytest.raises(Overloaded), await room.place(50):
+            pass
         place.keep(50)
         place.keep(70)  # more than it has left: it keeps that
-        async with room.place(50):
+        with await room.place(50):
             pass
 
 
 async def test_more_than_there_is_takes_all() -> None:
     room = Room(100, patience_s=0.01)
-    async with room.place(1000):
-        with pytest.raises(Overloaded, match="smaller"):
-            async with room.place(1):
-                pass
-    async with room.place(100):
+    with await room.place(1000), pytest.raises(Overloaded, match="smaller"):
+        await room.place(1)
+    with await room.place(100):
         pass
 
 
@@ -52,7 +49,7 @@ async def test_nothing_is_lost_to_those_who_give_up() -> None:
     async def ask() -> None:
         nonlocal held
         size = chance.randint(1, 100)
-        async with room.place(size) as place:
+        with await room.place(size) as place:
             for kept in (size, chance.randint(0, size)):
                 place.keep(kept)
                 held += kept
@@ -69,5 +66,5 @@ async def test_nothing_is_lost_to_those_who_give_up() -> None:
             each.cancel()
         for end in await asyncio.gather(*asking, return_exceptions=True):
             assert end is None or isinstance(end, Overloaded | asyncio.CancelledError)
-    async with room.place(100):
+    with await room.place(100):
         pass

@@ -253,18 +253,20 @@ async def test_big_records(store: Store, make_speaker: MakeSpeaker) -> None:
 async def test_touch(store: Store, make_speaker: MakeSpeaker) -> None:
     speaker = await store.put(make_speaker(), expected_etag=None)
 
-    async def used_at() -> float | None:
+    async def voice() -> Voiceprint:
         found = await store.get(speaker.tenant, "alice")
         assert found is not None
         assert found.etag == speaker.etag
-        return found.voiceprints["model-a"].used_at
+        return found.voiceprints["model-a"]
 
     uses = [(1000.5, 1000.5), (1030.0, 1000.5), (1060.5, 1060.5), (900.0, 1060.5)]
     for at, expected in uses:
+        before = await voice()
         await store.touch(speaker.tenant, "alice", "model-a", at=at)
-        assert await used_at() == expected
+        assert (await voice()).used_at == expected
+        assert before.noted(at) == (before.used_at == expected)
     await store.touch(speaker.tenant, "alice", "another model", at=5000.0)
-    assert await used_at() == 1060.5
+    assert (await voice()).used_at == 1060.5
 
 
 async def test_put_does_not_undo_a_use(store: Store, make_speaker: MakeSpeaker) -> None:

@@ -1,0 +1,91 @@
+"""Threads: work off the event loop, and back by the shortest way.
+
+    loop -> queue -> thread -> loop
+
+`ThreadPoolExecutor` makes two futures, with a lock and a condition, for every piece of work: more
+work than a message of 20 ms needs a thread for.
+"""
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Callable
+from functools import partial
+from queue import SimpleQueue
+from typing import TypeAlias, TypeVar, TypeVarTuple
+
+Given = TypeVarTuple("Given")
+Result = TypeVar("Result")
+
+Told: TypeAlias = Callable[[Result | None, BaseException | None], None]
+"""Takes what some work returned, or what it raised."""
+
+
+class Threads:
+    """So many threads, which start with the first work and end when closed; a process waits for
+    those that were not."""
+
+    def __init__(self, count: int, *, name: str) -> None:
+        self._queue: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._threads = [
+            threading.Thread(target=self._serve, name=f"{name}_{number}") for number in range(count)
+        ]
+        self._started = False
+
+    def run(self, work: Callable[[*Given], Result], *given: *Given) -> "asyncio.Future[Result]":
+        """What `work` returns or raises; it is not begun once the future is cancelled."""
+        future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        self.call(partial(_settle, future), partial(_unless_done, future, work, *given))
+        return future
+
+    def call(self, told: Told[Result], work: Callable[[], Result | None]) -> None:
+        """Calls `told` on the loop with what came of `work`."""
+        if not self._started:
+            self._started = True
+            for thread in self._threads:
+                thread.start()
+        self._queue.put(partial(_work, asyncio.get_running_loop(), told, work))
+
+    def close(self) -> None:
+        """Ends them once they have done what they were given, and waits for none."""
+        for _ in self._threads:
+            self._queue.put(None)
+
+    def _serve(self) -> None:
+        while (job := self._queue.get()) is not None:
+            job()
+            del job  # what it holds is not kept until the next
+
+
+def _work(
+    loop: asyncio.AbstractEventLoop, told: Told[Result], work: Callable[[], Result | None]
+) -> None:
+    with contextlib.suppress(RuntimeError):  # the loop was closed: nobody wants to know
+        try:
+            result = work()
+        except BaseException as error:  # whatever it is, it belongs to who asked for the work
+            loop.call_soon_threadsafe(told, None, error)
+        else:
+            loop.call_soon_threadsafe(told, result, None)
+        finally:
+            del told, work  # an error has this frame, and would hold who is told of it
+
+
+def _unless_done(
+    future: "asyncio.Future[Result]", work: Callable[[*Given], Result], *given: *Given
+) -> Result | None:
+    try:
+        return None if future.done() else work(*given)
+    finally:
+        del future, work, given  # as there
+
+
+def _settle(
+    future: "asyncio.Future[Result]", result: Result | None, error: BaseException | None
+) -> None:
+    if future.done():
+        return
+    if error is not None:
+        future.set_exception(error)
+    else:
+        future.set_result(result)  # type: ignore[arg-type]  # None only where that is the result
