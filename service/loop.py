@@ -11,7 +11,7 @@ import selectors
 _STEPS = 16
 
 
-class _Patient(selectors.EpollSelector):
+class _Patient(selectors.DefaultSelector):
     """Asks when there is nothing else to do, and else every 16th time."""
 
     def __init__(self) -> None:

@@ -7,8 +7,10 @@ work than a message of 20 ms needs a thread for.
 """
 
 import asyncio
+import atexit
 import contextlib
 import threading
+import weakref
 from collections.abc import Callable
 from functools import partial
 from queue import SimpleQueue
@@ -22,13 +24,14 @@ Told: TypeAlias = Callable[[Result | None, BaseException | None], None]
 
 
 class Threads:
-    """So many threads, which start with the first work and end when closed; a process waits for
-    those that were not."""
+    """So many threads, which start with the first work and end when closed, or with the process,
+    which waits for what they were given."""
 
     def __init__(self, count: int, *, name: str) -> None:
         self._queue: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._threads = [
-            threading.Thread(target=self._serve, name=f"{name}_{number}") for number in range(count)
+            threading.Thread(target=self._serve, name=f"{name}_{number}", daemon=True)
+            for number in range(count)
         ]
         self._started = False
 
@@ -42,6 +45,7 @@ class Threads:
         """Calls `told` on the loop with what came of `work`."""
         if not self._started:
             self._started = True
+            _working.add(self)
             for thread in self._threads:
                 thread.start()
         self._queue.put(partial(_work, asyncio.get_running_loop(), told, work))
@@ -51,10 +55,26 @@ class Threads:
         for _ in self._threads:
             self._queue.put(None)
 
+    def join(self) -> None:
+        """Closes them and waits."""
+        self.close()
+        for thread in self._threads:
+            thread.join()
+
     def _serve(self) -> None:
         while (job := self._queue.get()) is not None:
             job()
             del job  # what it holds is not kept until the next
+
+
+_working = weakref.WeakSet[Threads]()
+
+
+@atexit.register
+def _end() -> None:
+    """A thread that is inside of a library while the interpreter is taken down may end it badly."""
+    for each in list(_working):
+        each.join()
 
 
 def _work(

@@ -76,6 +76,10 @@ def test_eight_bits_leave_the_front_end_alone_and_drop_the_calibration(
     ]
     assert quantised[:2] == [False, False]
     assert sum(quantised) > 10
+    weights = [onnx.numpy_helper.to_array(each) for each in graph.initializer]
+    eight_bit = [each for each in weights if each.dtype == np.int8 and each.size > 1]
+    assert len(eight_bit) > 10
+    assert max(np.abs(each.astype(int)).max() for each in eight_bit) <= 64
     assert small.least < 0.9999
     assert contract.calibration is None
     assert contract.operating_point is None

@@ -61,13 +61,13 @@ def test_timers_and_threads_are_not_forgotten(busy: bool) -> None:
 
 def test_it_does_not_ask_before_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = list[float | None]()
-    ask = selectors.EpollSelector.select
+    ask = selectors.DefaultSelector.select
 
-    def counted(self: selectors.EpollSelector, timeout: float | None = None) -> Any:
+    def counted(self: selectors.DefaultSelector, timeout: float | None = None) -> Any:
         asked.append(timeout)
         return ask(self, timeout)
 
-    monkeypatch.setattr(selectors.EpollSelector, "select", counted)
+    monkeypatch.setattr(selectors.DefaultSelector, "select", counted)
 
     async def steps() -> None:
         for _ in range(160):

@@ -2,9 +2,12 @@
 
 import asyncio
 import gc
+import subprocess
+import sys
 import threading
 import weakref
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -102,6 +105,28 @@ def test_they_outlive_a_loop_that_is_gone() -> None:
 
     assert asyncio.run(asking()) == 2
     threads.close()
+
+
+def test_a_process_ends_with_what_they_were_given() -> None:
+    program = """
+import asyncio, time
+from service.threads import Threads
+
+async def leave():
+    Threads(1, name="left").call(lambda *_: None, lambda: (time.sleep(0.2), print("done")))
+
+asyncio.run(leave())
+"""
+    root = Path(__file__).parents[2]
+    ended = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=root,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (ended.stdout, ended.stderr, ended.returncode) == ("done\n", "", 0)
 
 
 class Held:
