@@ -62,9 +62,9 @@ bench-streaming: $(VENV)/.base  ## calls held at once, idle calls: benchmarks/re
 	$(BIN)/python -m benchmarks.streaming $(ARGS)
 
 .PHONY: bench
-bench: $(VENV)/.dev redis-server peers  ## every benchmark of serving in turn, then the report: half an hour of an idle machine
+bench: $(VENV)/.dev redis-server peers  ## every benchmark of serving in turn, then the report: an hour of an idle machine
 	$(MAKE) bench-serving bench-latency bench-peers bench-cpu bench-workers bench-stores
-	$(MAKE) bench-requests ARGS='--requests 3000'
+	$(MAKE) bench-requests ARGS='--requests 30000'
 	$(MAKE) bench-evaluation bench-search bench-streaming bench-report
 
 BENCHES := bench-serving bench-latency bench-peers bench-cpu bench-workers bench-requests bench-stores
