@@ -6,7 +6,6 @@ open ── locked ──> Locked        tell ── a first acceptance, locked 
 """
 
 import logging
-from types import TracebackType
 from typing import Self
 
 from service.audit import Action, Auditor, Origin
@@ -51,12 +50,7 @@ class Attempt:
         await self.check()
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.abandon()
 
     async def check(self) -> None:

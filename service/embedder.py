@@ -133,7 +133,7 @@ class EmbedStream:
     async def finish(self, samples: Samples = NOTHING) -> Utterance:
         """Takes the last `samples (n,)`, unless `take` has, and embeds all that is left; to be
         called once."""
-        windows = self._taken
+        windows, self._taken = self._taken, None
         if windows is None:
             windows = await self._pool.run(self._conclude, samples)
         await self._add(windows)

@@ -33,7 +33,7 @@ class Threads:
             threading.Thread(target=self._serve, name=f"{name}_{number}", daemon=True)
             for number in range(count)
         ]
-        self._started = False
+        self._started = self._closed = False
 
     def run(self, work: Callable[[*Given], Result], *given: *Given) -> "asyncio.Future[Result]":
         """What `work` returns or raises; it is not begun once the future is cancelled."""
@@ -42,7 +42,9 @@ class Threads:
         return future
 
     def call(self, told: Told[Result], work: Callable[[], Result | None]) -> None:
-        """Calls `told` on the loop with what came of `work`."""
+        """Calls `told` on the loop with what came of `work`; raises RuntimeError once closed."""
+        if self._closed:
+            raise RuntimeError("no work is taken by threads that are closed")
         if not self._started:
             self._started = True
             _working.add(self)
@@ -52,6 +54,7 @@ class Threads:
 
     def close(self) -> None:
         """Ends them once they have done what they were given, and waits for none."""
+        self._closed = True
         for _ in self._threads:
             self._queue.put(None)
 

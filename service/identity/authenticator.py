@@ -78,8 +78,7 @@ def identified(
 ) -> Callable[[str, Context], AbstractContextManager[None]]:
     """The guard that knows the caller, and lets through what it has the role for.
 
-    Without an authenticator every caller is `ANYONE`. Belongs to those that
-    admit.
+    Without an authenticator every caller is `ANYONE`. Belongs to those that admit.
     """
 
     def guard(name: str, context: Context) -> AbstractContextManager[None]:

@@ -20,6 +20,9 @@ from numpy.typing import NDArray
 
 from service.errors import SaysoError
 
+USE_RESOLUTION_S = 60.0
+"""How exactly a store knows when a voice was last used, so that not every use is a write."""
+
 PROFILE_SCHEMA = 2  # 1 knew neither opt-out times nor confirmation, and had no history
 HISTORY_SCHEMA = 1
 VOICEPRINT_SCHEMA = 1
@@ -49,10 +52,6 @@ class Consent:
 
     reference: str
     at: float
-
-
-USE_RESOLUTION_S = 60.0
-"""How exactly a store knows when a voice was last used, so that not every use is a write."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

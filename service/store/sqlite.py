@@ -28,7 +28,6 @@ from service.threads import Threads
 
 _Result = TypeVar("_Result")
 
-
 _SELECT = """
     SELECT s.speaker_id, s.etag, s.profile, s.history, v.model_id, v.record, v.used_at
     FROM (SELECT * FROM speaker WHERE tenant = ? AND {}) AS s

@@ -65,8 +65,8 @@ needs_glibc = pytest.mark.skipif(
 
 @needs_glibc
 def test_all_threads_share_a_heap() -> None:
-    assert _ran(_ARENAS, "apart") > "1"
-    assert _ran(_ARENAS, "shared") == "1"
+    assert int(_ran(_ARENAS, "apart")) > 1
+    assert int(_ran(_ARENAS, "shared")) == 1
 
 
 def test_what_is_there_when_settled_is_looked_through_no_more() -> None:

@@ -88,6 +88,8 @@ async def test_they_end_with_what_they_were_given() -> None:
     thread = await after
     await asyncio.to_thread(thread.join, 10)
     assert not thread.is_alive()
+    with pytest.raises(RuntimeError, match="closed"):
+        await closed.run(abs, -1)
 
 
 def test_they_outlive_a_loop_that_is_gone() -> None:
