@@ -30,19 +30,20 @@ class Sided:
 
 
 def columns(clips: Sequence[Clip]) -> tuple[str, ...]:
-    """The label columns of the clips' manifest."""
-    return tuple(dict.fromkeys(name for clip in clips for name in clip.labels))
+    """The manifest's columns in which at least one clip has a label; a blank is no label."""
+    return tuple(
+        dict.fromkeys(name for clip in clips for name, value in clip.labels.items() if value)
+    )
 
 
 def sided(trials: Trials, column: str) -> Sided:
     """The label `column` of both sides, a model's being that of its first clip.
 
-    EvaluationError when no clip has such a label.
+    EvaluationError when there is no such column, or it is blank for all of these clips.
     """
     values = [_value(clip, column) for clip in trials.clips]
     if not any(values):
-        known = ", ".join(("corpus", *columns(trials.clips)))
-        raise EvaluationError(f"no clip has a label {column!r}; there is {known}")
+        raise _missing(column, trials.clips)
     names, code = np.unique(values, return_inverse=True)
     first = np.array([model.clips[0] for model in trials.models])
     return Sided(tuple(names.tolist()), code[first][trials.enrol], code[trials.test])
@@ -64,3 +65,12 @@ def filtered(trials: Trials, *, same: Sequence[str] = (), different: Sequence[st
 
 def _value(clip: Clip, column: str) -> str:
     return clip.corpus if column == "corpus" else clip.labels.get(column, "")
+
+
+def _missing(column: str, clips: Sequence[Clip]) -> EvaluationError:
+    known = ", ".join(("corpus", *columns(clips)))
+    if any(column in clip.labels for clip in clips):
+        return EvaluationError(
+            f"the column {column!r} is blank for all of these clips; there is {known}"
+        )
+    return EvaluationError(f"no clip has a label {column!r}; there is {known}")

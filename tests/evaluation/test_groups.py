@@ -64,6 +64,30 @@ def test_filters_keep_what_agrees_and_what_differs() -> None:
         labels.filtered(asked, different=["gender"])
 
 
+def test_a_blank_label_is_no_label(world: Callable) -> None:
+    clips, voices = world(16, 4)
+    clips = tuple(
+        replace(clip, labels={"gender": "", "age": "teens" if index else "", "session": ""})
+        for index, clip in enumerate(clips)
+    )
+    asked = trials.pairs(clips, limit=10**6)
+    judged = scores.score(asked, voices)
+    assert labels.columns(clips) == ("age",)
+    assert "gender" not in dict(breakdowns.of(judged))
+    assert set(assessment.fairness_groups(judged)) == {"age"}
+    with pytest.raises(
+        EvaluationError, match="the column 'gender' is blank for all of these clips"
+    ):
+        labels.filtered(asked, same=["gender"])
+
+
+def test_blank_demographics_leave_fairness_by_corpus(world: Callable) -> None:
+    clips, voices = world(16, 4)
+    clips = tuple(replace(clip, labels={"gender": ""}) for clip in clips)
+    judged = scores.score(trials.pairs(clips, limit=10**6), voices)
+    assert set(assessment.fairness_groups(judged)) == {"corpus"}
+
+
 def test_bins_are_half_open_and_named() -> None:
     masks = breakdowns.binned(np.array([0.5, 1.0, 1.9, 2.0, 9.0]), (1.0, 2.0), "s")
     assert {name: keep.tolist() for name, keep in masks.items()} == {
