@@ -21,6 +21,7 @@ from service.decision import Demands, Policy, SequentialTest
 from service.embedder import Embedder
 from service.enrolment import Duplicates, Enroller, Rules
 from service.errors import SettingsError
+from service.expiry import Expiry
 from service.identification import Identifier
 from service.identity import current
 from service.limits import Allowance, TenantLimits
@@ -238,6 +239,10 @@ def _policy(settings: Settings, contract: Contract) -> Policy:
 
 def retention(settings: Settings) -> Retention:
     return Retention(settings.expire_after_days * _DAY_S or math.inf)
+
+
+def expiry(settings: Settings, store: Store, auditor: Auditor) -> Expiry:
+    return Expiry(store, retention(settings), auditor)
 
 
 def _lock_rule(settings: Settings) -> LockRule:

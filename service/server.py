@@ -5,10 +5,8 @@ readiness.py   health, which follows the store
 """
 
 import asyncio
-import logging
-import math
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from grpc_health.v1 import health, health_pb2_grpc
@@ -16,21 +14,16 @@ from grpc_reflection.v1alpha import reflection
 from sayso.v1 import speaker_pb2, verification_pb2, watchlist_pb2
 
 from service import assembly, heap, listener, metrics
-from service.audit import Action, Auditor, Origin
+from service.audit import Auditor, Origin
 from service.embedder import Embedder
-from service.errors import SaysoError
-from service.identity import ANYONE, Caller, calling, current, identified
+from service.identity import current, identified
 from service.interceptors import Around, within
 from service.logs import logged, request_id
 from service.metrics.calls import counted
 from service.readiness import Readiness
 from service.session import Session
 from service.settings import Settings
-from service.store import Store
-from service.store.lifecycle import Retention, erase_expired
 from service.tracing import tracing
-
-log = logging.getLogger(__name__)
 
 SERVICES = tuple(
     module.DESCRIPTOR.services_by_name[name].full_name
@@ -40,7 +33,6 @@ SERVICES = tuple(
         (watchlist_pb2, "WatchlistService"),
     )
 )
-_DAY_S = 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +89,8 @@ async def serving(settings: Settings, *, share_port: bool = False) -> AsyncItera
         stack.push_async_callback(readiness.drain, server, settings.drain_s)
         watch = asyncio.create_task(readiness.watch(lambda: _glance(embedders)))
         stack.callback(watch.cancel)
-        sweep = asyncio.create_task(_sweep(store, assembly.retention(settings), auditor))
-        stack.callback(sweep.cancel)
+        expiry = asyncio.create_task(assembly.expiry(settings, store, auditor).run())
+        stack.callback(expiry.cancel)
         trim = asyncio.create_task(heap.give_back())
         stack.callback(trim.cancel)
         yield Running(address, sessions[0])
@@ -112,21 +104,3 @@ def _origin() -> Origin:
 def _glance(embedders: list[Embedder]) -> None:
     for each in embedders:
         metrics.waiting(each.contract.model_id, each.queue_depth)
-
-
-async def _sweep(store: Store, retention: Retention, auditor: Auditor) -> None:
-    """Erases expired voices once a day; what it cannot reach waits for the next."""
-
-    def around(speaker_id: str) -> AbstractAsyncContextManager[object]:
-        return auditor.changing(Action.EXPIRE, speaker_id)
-
-    while math.isfinite(retention.expire_after_s):
-        try:
-            for tenant in await store.tenants():
-                with calling(Caller(tenant, ANYONE.roles, "server")):
-                    erased = await erase_expired(store, tenant, retention, around=around)
-                if erased:
-                    log.info("erased %d expired voices", erased)
-        except SaysoError as error:
-            log.warning("expired voices were not erased: %s", error)
-        await asyncio.sleep(_DAY_S)
