@@ -17,7 +17,7 @@ from service import metrics
 from service.attempts import Attempts
 from service.audit import Auditor, Sync, Trail
 from service.contract import Contract
-from service.decision import Demands, Policy, SequentialTest
+from service.decision import Demands, Policy, SequentialTest, server_policy
 from service.embedder import Embedder
 from service.enrolment import Duplicates, Enroller, Rules
 from service.errors import SettingsError
@@ -34,7 +34,7 @@ from service.rpc.verification import VerificationRpc
 from service.rpc.watchlists import WatchlistRpc
 from service.sealing import Kms, Sealing, chosen
 from service.session import Session
-from service.settings import DEFAULT_FALSE_MATCH_RATE, Settings
+from service.settings import Settings
 from service.speech import VoiceActivity
 from service.store import LockRule, Store, open_store
 from service.store.cached import cached
@@ -186,7 +186,10 @@ def add_services(
     kept = retention(settings)
     lockout = Lockout(store.failures, _lock_rule(settings))
     contracts = [each.contract for each in embedders]
-    newest, *earlier = (Space(each, Verifier(each.contract, kept)) for each in embedders)
+    newest, *earlier = (
+        Space(each, Verifier(each.contract, kept, _policy(settings, each.contract)))
+        for each in embedders
+    )
     spaces = Spaces(newest, enroller.succession, earlier[0] if earlier else None)
     voices = VerificationRpc(
         spaces=spaces,
@@ -228,13 +231,9 @@ def add_services(
 
 
 def _policy(settings: Settings, contract: Contract) -> Policy:
-    """What a request's policy leaves out: the operator's choice over the model's."""
+    """The server's own, which is also what a request's policy leaves out."""
     demands = Demands(settings.min_verify_speech_s, settings.min_snr_db, settings.max_clipping)
-    if settings.target_false_match_rate is not None:
-        return Policy(settings.target_false_match_rate, "setting", demands)
-    if contract.operating_point is not None:
-        return Policy(contract.operating_point.target_false_match_rate, "model", demands)
-    return Policy(DEFAULT_FALSE_MATCH_RATE, "default", demands)
+    return server_policy(contract, demands=demands, target=settings.target_false_match_rate)
 
 
 def retention(settings: Settings) -> Retention:

@@ -91,7 +91,8 @@ class Call:
         if self._reached is None and decision.conclusive:
             self._reached = decision
         if self._reached is not None and self._policy.sequential is not None:
-            decision = self._reached
+            meets = decision.meets_server_policy  # on all the speech, not only that of the decision
+            decision = replace(self._reached, meets_server_policy=meets)
         return self._changed(self._held, decision) or decision
 
     def _changed(self, held: Voiceprint, decision: Decision) -> Decision | None:

@@ -5,9 +5,10 @@ import itertools
 import math
 from dataclasses import dataclass, replace
 
-from service.contract import Calibration
+from service.contract import Calibration, Contract
 from service.errors import InvalidArgument
 from service.quality import Quality
+from service.settings import DEFAULT_FALSE_MATCH_RATE
 
 NOTHING_HEARD = Quality(net_speech_s=0, total_s=0, snr_db=None, clipping=0, peak_dbfs=-120)
 
@@ -134,7 +135,12 @@ class Score:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """An outcome with everything needed to explain it; a score never travels alone."""
+    """An outcome with everything needed to explain it; a score never travels alone.
+
+    `meets_server_policy` decides about consequences, whatever the request asked: True if the server
+    itself would accept the speech, False if its ratio is below the server's threshold, None if
+    nothing was compared or the audio is worse than the server demands.
+    """
 
     outcome: Outcome
     model_id: str
@@ -144,10 +150,26 @@ class Decision:
     threshold: Threshold | None = None
     quality: Quality = NOTHING_HEARD
     speech_needed_s: float = 0.0
+    meets_server_policy: bool | None = None
 
     @property
     def conclusive(self) -> bool:
         return self.outcome in (Outcome.ACCEPTED, Outcome.REJECTED)
+
+
+def server_policy(
+    contract: Contract, *, demands: Demands | None = None, target: float | None = None
+) -> Policy:
+    """What the server itself asks of a model's decisions: the operator's `target` false-match rate
+    over the model's own. A request's policy changes what is told, never this."""
+    demands = demands or Demands(0.0, -math.inf, 1.0)
+    if demands.min_speech_s < contract.min_speech_s:
+        demands = replace(demands, min_speech_s=contract.min_speech_s)
+    if target is not None:
+        return Policy(target, "setting", demands)
+    if contract.operating_point is not None:
+        return Policy(contract.operating_point.target_false_match_rate, "model", demands)
+    return Policy(DEFAULT_FALSE_MATCH_RATE, "default", demands)
 
 
 def threshold_for(policy: Policy, calibration: Calibration) -> Threshold:
@@ -155,6 +177,15 @@ def threshold_for(policy: Policy, calibration: Calibration) -> Threshold:
     if isinstance(policy.criterion, Costs):
         return Threshold(bayes_threshold(policy.criterion), f"prior and costs ({policy.origin})")
     llr = false_match_threshold(calibration, policy.criterion)
+    return Threshold(llr, f"target false-match rate {policy.criterion:.3g} ({policy.origin})")
+
+
+def server_threshold(policy: Policy, calibration: Calibration) -> Threshold:
+    """As `threshold_for` of the server's own policy; a rate beyond what was measured is taken
+    carefully, so that there always is a threshold for the consequences."""
+    if isinstance(policy.criterion, Costs):
+        return threshold_for(policy, calibration)
+    llr = careful_threshold(calibration, policy.criterion)
     return Threshold(llr, f"target false-match rate {policy.criterion:.3g} ({policy.origin})")
 
 

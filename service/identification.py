@@ -68,8 +68,8 @@ class Identification:
 class Identifier:
     """Searches groups in the space of one model. Used under `async with`.
 
-    `policy` is for screening; `retention` says whose voice has expired. With that of the previous
-    model `beside` it, those who have no voice of this model yet are searched in that one's space,
+    `policy` is the server's own; `retention` says whose voice has expired. With the previous
+    model's `beside` it, those who have no voice of this model yet are searched in that one's space,
     and the members of both spaces are ranked by their log-likelihood ratios; `succession` says in
     which of them a speaker is compared.
     """
@@ -177,17 +177,17 @@ class Identifier:
         tenant: str,
         groups: Sequence[str],
         utterance: Utterance,
-        policy: Policy | None = None,
     ) -> tuple[Match, ...]:
         """The members of these groups that the voice is accepted as, by falling log-likelihood
-        ratio; none when the audio does not allow a decision.
+        ratio; none when the audio does not allow a decision. By the server's own policy, whatever a
+        request asked: a strict one would hide matches.
 
         Raises as `identify` does.
         """
         names = list(dict.fromkeys(groups))
         if len(names) > MAX_SCREENED_GROUPS:
             raise InvalidArgument(f"more than {MAX_SCREENED_GROUPS} groups", field="watchlists")
-        policy = self._able(policy or self._policy)
+        policy = self._able(self._policy)
         rosters = [await self._current(tenant, group) for group in names]
         if not names or shortcomings(utterance.quality, policy.demands):
             return ()

@@ -73,7 +73,7 @@ class Screening:
         return await self._findings(heard, self._identifier.identify)
 
     async def _findings(self, heard: Utterance, identify: _Identify) -> Findings:
-        matches = await self._identifier.screen(self._tenant, self._watchlists, heard, self._policy)
+        matches = await self._identifier.screen(self._tenant, self._watchlists, heard)
         if not self._group:
             return Findings(matches)
         if self._reached is not None and self._policy.sequential is not None:

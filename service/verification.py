@@ -1,7 +1,8 @@
 """Verification: an utterance against an enrolled voice, and embeddings against embeddings."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,8 @@ from service.decision import (
     decide,
     decide_early,
     inconclusive,
+    server_policy,
+    server_threshold,
     shortcomings,
     threshold_for,
     unclaimed,
@@ -62,12 +65,25 @@ class Comparison:
 
 
 class Verifier:
-    """Scores in the space of one model and decides by its calibration."""
+    """Scores in the space of one model and decides by its calibration; `policy` is the server's own
+    for it, by default the contract's."""
 
-    def __init__(self, contract: Contract, retention: Retention = FOR_EVER) -> None:
+    def __init__(
+        self,
+        contract: Contract,
+        retention: Retention = FOR_EVER,
+        policy: Policy | None = None,
+    ) -> None:
         self.scorer = Scorer(contract)
         self._contract = contract
         self._retention = retention
+        self._policy = policy or server_policy(contract)
+
+    @cached_property
+    def server_threshold(self) -> Threshold:
+        """What the server itself asks of this model, which decides about all consequences of a
+        call; raises `FailedPrecondition` when the model has no calibration."""
+        return server_threshold(self._policy, self._calibration())
 
     def claimed(self, speaker: Speaker | None) -> Voiceprint | Decision:
         """The voiceprint to compare with, or the decision that needs no audio."""
@@ -88,6 +104,14 @@ class Verifier:
         Raises `FailedPrecondition` when the model has no calibration.
         """
         return self._decided(held, utterance, policy, None)
+
+    def judge(self, held: Voiceprint, utterance: Utterance) -> Decision:
+        """The server's own decision on all the speech, for the consequences of a call."""
+        quality, model_id = utterance.quality, self._contract.model_id
+        if reasons := shortcomings(quality, self._policy.demands):
+            return inconclusive(reasons, quality, self._policy.demands, model_id)
+        score = self._score(held, utterance)
+        return decide(score, self.server_threshold, quality, model_id)
 
     def so_far(self, held: Voiceprint, utterance: Utterance, policy: Policy) -> Decision:
         """As `verify` while more speech may come: sequential where the policy says so."""
@@ -110,7 +134,9 @@ class Verifier:
             threshold = Threshold(test.reject_llr, "sequential test, lower bound")
         if score.llr >= threshold.llr:
             return None
-        return voice_changed(score, threshold, quality, self._contract.model_id)
+        changed = voice_changed(score, threshold, quality, self._contract.model_id)
+        failed = score.llr < self.server_threshold.llr
+        return replace(changed, meets_server_policy=False if failed else None)
 
     def _decided(
         self,
@@ -123,12 +149,22 @@ class Verifier:
         if reasons := shortcomings(utterance.quality, policy.demands):
             return inconclusive(reasons, utterance.quality, policy.demands, self._contract.model_id)
         quality, model_id = utterance.quality, self._contract.model_id
-        assert utterance.embedding is not None, "the policy demands what the model needs"
-        heard = Known(utterance.embedding, quality.net_speech_s, quality.snr_db)
-        score = self.score(held, heard)
+        score = self._score(held, utterance)
         if test is not None:
-            return decide_early(score, test, quality, model_id)
-        return decide(score, threshold, quality, model_id)
+            decision = decide_early(score, test, quality, model_id)
+        else:
+            decision = decide(score, threshold, quality, model_id)
+        return replace(decision, meets_server_policy=self._meets(score, quality))
+
+    def _score(self, held: Voiceprint, utterance: Utterance) -> Score:
+        assert utterance.embedding is not None, "the policy demands what the model needs"
+        quality = utterance.quality
+        return self.score(held, Known(utterance.embedding, quality.net_speech_s, quality.snr_db))
+
+    def _meets(self, score: Score, quality: Quality) -> bool | None:
+        if score.llr < self.server_threshold.llr:
+            return False
+        return None if shortcomings(quality, self._policy.demands) else True
 
     def compare(self, left: Known, right: Known) -> Comparison:
         """Two embeddings; the ratio needs a calibration and the net speech of both sides."""

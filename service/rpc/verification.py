@@ -114,10 +114,9 @@ class VerificationRpc(verification_pb2_grpc.VerificationServiceServicer):
                 decision = held
             else:
                 decision = space.verifier.verify(held, utterance, policy)
-            screening = self._policy(request.policy)
-            matches = await self._identifier.screen(tenant(), groups, utterance, screening)
+            matches = await self._identifier.screen(tenant(), groups, utterance)
             await _settled(attempt, decision, matches=len(matches))
-            await self._used(speaker, utterance, decision)
+            await self._used(space, speaker, utterance, decision)
             return messages.verify_response(decision, matches)
 
     async def StreamingVerify(
@@ -159,7 +158,7 @@ class VerificationRpc(verification_pb2_grpc.VerificationServiceServicer):
             await _settled(attempt, decision, matches=len(findings.matches))
             if findings.identification is not None:
                 await self._identified(findings.identification, config.identify_group)
-            await self._used(speaker, call.heard, decision)
+            await self._used(space, speaker, call.heard, decision)
             yield messages.call_response(decision, findings, done=True)
 
     async def Identify(self, request: pb.IdentifyRequest, context: Context) -> pb.IdentifyResponse:
@@ -253,20 +252,28 @@ class VerificationRpc(verification_pb2_grpc.VerificationServiceServicer):
         await self._auditor.decided(Action.IDENTIFY, found.decision, who, group=group)
         metrics.identified(found.decision)
 
-    async def _used(self, speaker: Speaker | None, heard: Utterance, decision: Decision) -> None:
-        """An accepted call keeps a voice from expiring and, where the rules allow, improves it;
-        that a store is full or away by now does not take the decision back."""
-        if speaker is None or decision.outcome is not Outcome.ACCEPTED:
+    async def _used(
+        self, space: Space, speaker: Speaker | None, heard: Utterance, decision: Decision
+    ) -> None:
+        """A call that the server itself would accept keeps a voice from expiring and, where the
+        rules allow and acceptance was told, improves it; that a store is full or away by now does
+        not take the decision back."""
+        if speaker is None or not decision.meets_server_policy:
             return
+        model_id = space.model_id
+        voiceprint = speaker.voiceprints[model_id]
+        own = space.verifier.judge(voiceprint, heard)
         try:
-            at, model_id = self._clock(), decision.model_id
-            if not speaker.voiceprints[model_id].noted(at):
+            at = self._clock()
+            if not voiceprint.noted(at):
                 await self._store.touch(tenant(), speaker.speaker_id, model_id, at=at)
-            if self._enroller.adapts(heard, decision):
-                adapted = partial(self._enroller.adapt, speaker, heard, decision)
+            if decision.outcome is not Outcome.ACCEPTED:
+                return
+            if self._enroller.adapts(heard, own):
+                adapted = partial(self._enroller.adapt, speaker, heard, own)
                 await self._improved(Action.ADAPT, speaker, adapted)
-            if self._mover.moves(speaker, heard, decision):
-                moved = partial(self._mover.move, speaker, heard, decision)
+            if self._mover.moves(speaker, heard, own):
+                moved = partial(self._mover.move, speaker, heard, own)
                 await self._improved(Action.MOVE, speaker, moved)
         except Unavailable as error:
             log.warning("an accepted call was not noted: %s", error)

@@ -6,7 +6,7 @@ import pytest
 from evaluation import normalization
 from evaluation.normalization import Norm
 from service.contract import Calibration, Cohort, Contract, ScoreKind
-from service.decision import Decision, Demands, Outcome, Policy
+from service.decision import Costs, Decision, Demands, Outcome, Policy
 from service.embedder import Utterance
 from service.errors import FailedPrecondition, InvalidArgument
 from service.quality import Quality
@@ -53,6 +53,34 @@ def test_too_little_speech_is_inconclusive() -> None:
     made = VERIFIER.verify(ENROLLED, heard(3, 1, 0, 0, speech_s=0.4), POLICY)
     assert made.outcome is Outcome.INCONCLUSIVE
     assert made.speech_needed_s == pytest.approx(0.6)
+
+
+ANYTHING = Policy(Costs(0.999, 1.0, 1e-9), "request", Demands(0.0, -100.0, 1.0))
+NOTHING = Policy(Costs(0.001, 1e-9, 1.0), "request", Demands(1.0, 0.0, 0.1))
+
+
+def test_the_servers_own_policy_judges_whatever_a_request_asks() -> None:
+    owner, stranger, nobody = heard(3, 1, 0, 0), heard(0, 0, 1, 0), heard(0, 0, 1, 0, speech_s=0.6)
+    for policy in (ANYTHING, NOTHING, POLICY):
+        assert VERIFIER.verify(ENROLLED, owner, policy).meets_server_policy is True
+        assert VERIFIER.verify(ENROLLED, stranger, policy).meets_server_policy is False
+    assert VERIFIER.verify(ENROLLED, stranger, ANYTHING).outcome is Outcome.ACCEPTED
+    assert VERIFIER.judge(ENROLLED, stranger).outcome is Outcome.REJECTED
+    assert VERIFIER.verify(ENROLLED, nobody, POLICY).meets_server_policy is None
+
+
+def test_audio_worse_than_the_server_demands_never_meets_its_policy() -> None:
+    strict = Verifier(CONTRACT, policy=Policy(0.01, "setting", Demands(2.0, 0.0, 0.1)))
+    short = heard(3, 1, 0, 0, speech_s=1.0)
+    made = strict.verify(ENROLLED, short, ANYTHING)
+    assert made.outcome is Outcome.ACCEPTED
+    assert made.meets_server_policy is None
+    assert strict.judge(ENROLLED, short).outcome is Outcome.INCONCLUSIVE
+
+
+def test_the_servers_threshold_is_there_beyond_the_measured_rates() -> None:
+    verifier = Verifier(CONTRACT, policy=Policy(0.001, "setting", POLICY.demands))
+    assert verifier.server_threshold.llr > Verifier(CONTRACT).server_threshold.llr == 3.0
 
 
 @pytest.mark.parametrize(
