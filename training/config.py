@@ -20,6 +20,7 @@ Distance = Annotated[float, Field(gt=0, le=2)]
 Temperature = Annotated[float, Field(ge=0.01, le=1)]
 LearnedScale = Annotated[float, Field(ge=1, le=100)]
 Share = Annotated[float, Field(ge=0, lt=1)]
+FilterOrder = Annotated[float, Field(ge=1, le=40)]
 Burst = Annotated[float, Field(ge=1)]
 CodecName = Literal["gsm", "mp3", "opus", "vorbis"]
 
@@ -36,24 +37,29 @@ class Section(BaseModel):
 
 
 class Sampling(Section):
-    """`balance` 0 draws speakers alike, 1 in proportion to their clips; each clip is cut
-    `views_per_clip` times, each cut through a channel of its own; each of `speeds` makes a voice of
-    its own; a batch takes one of `crop_s`; the labels of so many speakers are known."""
+    """`balance` 0 draws speakers alike, 1 in proportion to their clips or seconds of speech; each
+    clip is cut `views_per_clip` times, each cut through a channel of its own; each of `speeds`
+    makes a voice of its own; a batch takes one of `crop_s`; the labels of so many speakers are
+    known. Clips are left out if the teacher's cosine with the others of their speaker is below
+    `least_agreement`: they may be another person's."""
 
     speakers: Annotated[int, Field(ge=2)] = 32
     clips_per_speaker: Count = 2
     views_per_clip: Count = 1
     balance: Probability = 0.3
+    balance_by: Literal["clips", "seconds"] = "clips"
     crop_s: tuple[Positive, ...] = Field(default=(1.5, 2.0, 3.0), min_length=1)
     speeds: tuple[Positive, ...] = Field(default=(1.0,), min_length=1)
     held_out_speakers: Annotated[float, Field(gt=0, lt=1)] = 0.08
     label_share: Annotated[float, Field(gt=0, le=1)] = 1.0
+    least_agreement: Annotated[float, Field(gt=-1, lt=1)] | None = None
 
 
 class Augmentation(Section):
     """Probabilities are per clip; ranges are uniform draws. A share `clean` of the clips goes
     through no channel and only has its level set.
 
+    A telephone's band edges fall by 6 dB an octave for each order, drawn log-uniformly.
     Of the rooms, a share `shoebox` are simulated boxes, the others Polack's statistical model. A
     burst counts packets of 20 ms. Masks hide features (SpecAugment), at most so wide each.
     """
@@ -70,6 +76,8 @@ class Augmentation(Section):
     equaliser: Probability = 0.7
     equaliser_deviation_db: Positive = 4.0
     telephone: Probability = 0.4
+    telephone_low_order_range: tuple[FilterOrder, FilterOrder] = (4.0, 4.0)
+    telephone_high_order_range: tuple[FilterOrder, FilterOrder] = (12.0, 12.0)
     level_dbfs_range: Range = (-36.0, -16.0)
     shoebox: Probability = 0.0
     shoebox_rooms: Count = 256
@@ -217,6 +225,12 @@ class DistillationLoss(WeightedLoss):
     mapped: bool = False
 
 
+class RelationalLoss(WeightedLoss):
+    """Needs targets as well: the cosines between clips are to be those of the other model."""
+
+    name: Literal["relational"]
+
+
 Encoder = Ecapa | ResNet34 | CamPlusPlus
 Loss = Annotated[
     ContrastiveLoss
@@ -229,7 +243,8 @@ Loss = Annotated[
     | AngularPrototypicalLoss
     | Ge2eLoss
     | AamSoftmaxLoss
-    | DistillationLoss,
+    | DistillationLoss
+    | RelationalLoss,
     Field(discriminator="name"),
 ]
 
@@ -318,7 +333,7 @@ class Recipe(Section):
         if isinstance(chosen, MoCo) and views != 2:
             raise ValueError("moco compares two views of a clip: clips_per_speaker = 2")
         if isinstance(chosen, SimClr) and any(
-            isinstance(loss, DistillationLoss) for loss in self.losses
+            isinstance(loss, DistillationLoss | RelationalLoss) for loss in self.losses
         ):
             raise ValueError("distillation goes with the framework supervised")
         if not isinstance(chosen, Supervised) and self.sampling.views_per_clip > 1:
@@ -332,7 +347,7 @@ class Recipe(Section):
         if isinstance(self.framework, Supervised) and self.framework.latent_memory:
             if self.sampling.clips_per_speaker < 2:
                 raise ValueError("latent_memory needs clips_per_speaker of 2 or more")
-            if any(isinstance(loss, DistillationLoss) for loss in self.losses):
+            if any(isinstance(loss, DistillationLoss | RelationalLoss) for loss in self.losses):
                 raise ValueError("there is no target for what latent_memory makes: do not distil")
         return self
 

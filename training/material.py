@@ -8,7 +8,15 @@ from training import config
 from training.augment import Channel
 from training.batches import Batches
 from training.config import Recipe
-from training.data import Library, Pcm, clips_by_speaker, hold_out, labelled
+from training.data import (
+    Library,
+    Pcm,
+    clips_by_speaker,
+    hold_out,
+    labelled,
+    require_speakers,
+)
+from training.errors import ConfigError
 from training.frameworks.views import ClipSampler
 from training.gather import ALONE, Ranks
 from training.sampler import VoiceSampler
@@ -43,6 +51,8 @@ def prepare(
     if sampling.label_share < 1:
         known = labelled([library.clips[i] for i in chosen], sampling.label_share)
         chosen = [chosen[i] for i in known]
+    if sampling.least_agreement is not None:
+        chosen = _agreeing(library, chosen, targets, sampling.least_agreement)
     learned, held_out = library.of(chosen), library.of(sides[1])
     sampler = _sampler(recipe, learned)
     if targets is not None:
@@ -64,11 +74,29 @@ def prepare(
     )
 
 
+def _agreeing(
+    library: Library, chosen: list[int], targets: Targets | None, least: float
+) -> list[int]:
+    """Without the clips that the teacher finds unlike the others of their speaker."""
+    if targets is None:
+        raise ConfigError("least_agreement needs the targets of `sayso-train teach`")
+    speakers = [library.clips[i].speaker for i in chosen]
+    agreement = targets.for_run(library, (), chosen).agreement(speakers)
+    kept = [i for i, cosine in zip(chosen, agreement, strict=True) if cosine >= least]
+    require_speakers([library.clips[i] for i in kept], f"agreement of at least {least}")
+    return kept
+
+
 def _sampler(recipe: Recipe, learned: Library) -> VoiceSampler | ClipSampler:
     sampling = recipe.sampling
     if isinstance(recipe.framework, config.Supervised):
+        by_speaker = list(clips_by_speaker(learned.clips).values())
+        amounts = None
+        if sampling.balance_by == "seconds":
+            amounts = [sum(learned.audio[i].size for i in clips) for clips in by_speaker]
         return VoiceSampler(
-            list(clips_by_speaker(learned.clips).values()),
+            by_speaker,
+            amounts=amounts,
             speakers=sampling.speakers,
             clips_per_speaker=sampling.clips_per_speaker,
             balance=sampling.balance,

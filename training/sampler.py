@@ -36,8 +36,8 @@ class VoiceSampler:
     They come from as many sessions as they can: `sessions` names that of each clip, and a clip
     whose session is unknown ("") counts as one of its own.
 
-    A speaker's chance is its number of clips to the power of `balance`, so that 0 draws all
-    speakers alike. A speaker at another speed is another voice, with its own label:
+    A speaker's chance is its amount of speech, by default its number of clips, to the power of
+    `balance`, so that 0 draws all speakers alike. A speaker at another speed is another voice, with its own label:
     `label = speaker * len(speeds) + speed index`.
     """
 
@@ -53,6 +53,7 @@ class VoiceSampler:
         seed: int,
         sessions: Sequence[str] = (),
         views_per_clip: int = 1,
+        amounts: Sequence[float] | None = None,
     ) -> None:
         self._clips = [np.asarray(clips) for clips in clips_by_speaker]
         self._sessions = sessions if any(sessions) else ()
@@ -62,7 +63,9 @@ class VoiceSampler:
         self._crop_s = tuple(crop_s)
         self._speeds = tuple(speeds)
         self._seed = seed
-        chances = np.array([len(clips) for clips in self._clips]) ** balance
+        if amounts is None:
+            amounts = [len(clips) for clips in self._clips]
+        chances = np.asarray(amounts) ** balance
         self._chances = chances / chances.sum()
 
     @property

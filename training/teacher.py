@@ -55,6 +55,19 @@ class Targets:
             )
         return Targets(self.embeddings[chosen], self.speeds, self.data_digest, self.teacher)
 
+    def agreement(self, speakers: Sequence[str]) -> npt.NDArray[np.float32]:
+        """(clips,): the cosine of each clip with the sum of its speaker's others; 1 if it is the
+        only one."""
+        _, numbers = np.unique(np.asarray(speakers), return_inverse=True)
+        heard = self.embeddings[:, 0]
+        sums = np.zeros((int(numbers.max()) + 1, self.dim), np.float32)
+        np.add.at(sums, numbers, heard)
+        others = sums[numbers] - heard
+        lengths = np.linalg.norm(others, axis=1)
+        cosines = (others * heard).sum(axis=1) / np.maximum(lengths, 1e-6)
+        alone = np.bincount(numbers)[numbers] == 1
+        return np.where(alone, np.float32(1), cosines)
+
     def save(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         np.savez(

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from small_runs import recipe_of
@@ -13,6 +14,7 @@ from training.data import Library
 from training.errors import ConfigError, ManifestError
 from training.gather import Ranks
 from training.material import prepare
+from training.teacher import Targets
 
 
 class Spectrum(nn.Module):
@@ -79,3 +81,34 @@ def test_a_batch_that_does_not_divide_is_an_error(library: Library) -> None:
     batches = prepare(recipe_of(LOSSES), library, (), ranks=Ranks(0, 3)).batches
     with pytest.raises(ConfigError, match="does not divide among 3 processes"):
         batches[0]
+
+
+def test_clips_unlike_the_others_of_their_speaker_are_left_out(library: Library) -> None:
+    speakers = sorted({clip.speaker for clip in library.clips})
+    heard = np.eye(len(speakers), dtype=np.float32)[
+        [speakers.index(clip.speaker) for clip in library.clips]
+    ]
+    recipe = recipe_of(LOSSES, crop_s="[0.5]\nleast_agreement = 0.3")
+    learned = prepare(recipe_of(LOSSES), library, ()).learned.clips
+    odd = next(i for i, clip in enumerate(library.clips) if clip == learned[0])
+    heard[odd] = np.roll(heard[odd], 1)
+    targets = Targets(heard[:, None], (1.0,), library.digest(), "t.onnx")
+    assert prepare(recipe, library, (), targets).learned.clips == learned[1:]
+    with pytest.raises(ConfigError, match="least_agreement needs the targets"):
+        prepare(recipe, library, ())
+
+
+def test_a_speakers_chance_can_follow_the_seconds_of_speech(library: Library) -> None:
+    first = prepare(recipe_of(LOSSES), library, ()).learned.clips[0].speaker
+    audio = tuple(
+        np.tile(pcm, 200) if clip.speaker == first else pcm
+        for clip, pcm in zip(library.clips, library.audio, strict=True)
+    )
+    long = Library(library.clips, audio)
+    drawn = {}
+    for by in ("clips", "seconds"):
+        crop_s = f'[0.5]\nbalance = 1.0\nbalance_by = "{by}"'
+        prepared = prepare(recipe_of(LOSSES, speakers="2", crop_s=crop_s), long, ())
+        drawn[by] = sum(0 in prepared.batches[step].labels.tolist() for step in range(20))
+    assert drawn["clips"] < 18
+    assert drawn["seconds"] >= 19

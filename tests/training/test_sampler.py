@@ -79,6 +79,14 @@ def test_balance_runs_from_speakers_alike_to_clips_alike(balance: float, share: 
     assert Counter(first)[3] / 2000 == pytest.approx(share, abs=0.04)
 
 
+def test_speakers_are_drawn_by_what_they_said_if_that_is_given() -> None:
+    amounts = [10.0, 1.0, 1.0, 1.0, 1.0, 6.0]
+    chosen = sampler(balance=1.0, speakers=1, amounts=amounts)
+    first = [chosen.draw(step).views[0].label // 2 for step in range(2000)]
+    assert Counter(first)[0] / 2000 == pytest.approx(0.5, abs=0.04)
+    assert Counter(first)[3] / 2000 == pytest.approx(0.05, abs=0.04)
+
+
 def test_a_batch_never_asks_for_more_speakers_than_there_are() -> None:
     assert len(sampler(speakers=100).draw(0).views) == len(CLIPS) * 3
 

@@ -110,6 +110,13 @@ def test_targets_come_back_from_disk_and_know_their_data(library: Library, tmp_p
         loaded.for_run(library.of(range(12)), (1.0,), [0])
 
 
+def test_agreement_is_the_cosine_with_the_speakers_other_clips() -> None:
+    heard = np.array([[1, 0], [1, 0], [0, 1], [0.6, 0.8]], np.float32)[:, None]
+    made = Targets(heard, (1.0,), "", "t.onnx")
+    cosines = made.agreement(["x/a", "x/a", "x/a", "x/b"])
+    assert cosines == pytest.approx([2**-0.5, 2**-0.5, 0, 1], abs=1e-6)
+
+
 def test_junk_is_no_teacher_and_holds_no_targets(library: Library, tmp_path: Path) -> None:
     junk = tmp_path / "junk"
     junk.write_bytes(b"PK\x03\x04 not really")

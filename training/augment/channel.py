@@ -15,7 +15,7 @@ from training.augment.packets import PACKET_S, conceal, lost_packets
 from training.augment.rooms import reverberate, room_bank, room_response
 from training.augment.telephone import a_law, mu_law, telephone
 from training.augment.waveform import Rng, Waveform
-from training.config import Augmentation
+from training.config import Augmentation, Range
 from training.data import Pcm
 
 DRIFT_POINTS = 5
@@ -31,6 +31,13 @@ class Stage:
 
     def happens(self, rng: Rng) -> bool:
         return self.probability is None or rng.random() < self.probability
+
+
+def log_uniform(span: Range, rng: Rng) -> float:
+    """A draw from `span` on a logarithmic scale; none is made if it is a single value."""
+    if span[0] == span[1]:
+        return span[0]
+    return float(np.exp(rng.uniform(*np.log(span))))
 
 
 class Channel:
@@ -124,6 +131,8 @@ class Channel:
             low_hz=rng.uniform(80.0, 350.0),
             high_hz=rng.uniform(3000.0, 3800.0),
             companding=mu_law if rng.random() < 0.5 else a_law,
+            low_order=log_uniform(self._settings.telephone_low_order_range, rng),
+            high_order=log_uniform(self._settings.telephone_high_order_range, rng),
         )
 
     def _coded(self, speech: Waveform, rng: Rng) -> Waveform:

@@ -39,12 +39,18 @@ def telephone(
     low_hz: float,
     high_hz: float,
     companding: Callable[[Waveform], Waveform],
+    low_order: float = 4.0,
+    high_order: float = 12.0,
 ) -> Waveform:
-    """Band-limited, taken down to 8 kHz, companded, and back at the rate it came in."""
+    """Band-limited, taken down to 8 kHz, companded, and back at the rate it came in.
+
+    The edges are those of Butterworth filters, 6 dB an octave for each order.
+    """
     spectrum = fft.rfft(speech)
     bins_hz = np.linspace(0.0, sample_rate_hz / 2, spectrum.size)
     band = 1 / np.sqrt(
-        (1 + (low_hz / np.maximum(bins_hz, 1.0)) ** 8) * (1 + (bins_hz / high_hz) ** 24)
+        (1 + (low_hz / np.maximum(bins_hz, 1.0)) ** (2 * low_order))
+        * (1 + (bins_hz / high_hz) ** (2 * high_order))
     )
     narrow_samples = round(speech.size * TELEPHONE_HZ / sample_rate_hz)
     ratio = narrow_samples / speech.size

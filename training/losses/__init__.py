@@ -23,6 +23,7 @@ from training.config import (
     NegativeChoice,
     NPairLoss,
     Recipe,
+    RelationalLoss,
     SupervisedContrastiveLoss,
     SymmetricInfoNceLoss,
     TripletLoss,
@@ -38,10 +39,12 @@ from training.losses.info_nce import InfoNce
 from training.losses.logistic import Logistic
 from training.losses.n_pair import NPair
 from training.losses.negatives import Choice, Negatives
+from training.losses.relational import Relational
 from training.losses.supervised_contrastive import SupervisedContrastive
 from training.losses.symmetric_info_nce import SymmetricInfoNce
 from training.losses.triplet import BatchAllTriplet, BatchHardTriplet, BatchSemiHardTriplet
 
+DISTILS = (Distillation, Relational)
 MINING = {"hard": BatchHardTriplet, "semi_hard": BatchSemiHardTriplet, "all": BatchAllTriplet}
 
 
@@ -63,6 +66,10 @@ def _build_one(  # noqa: PLR0911 - one return a loss
             if target_dim is None:
                 raise ConfigError("distillation needs the targets of `sayso-train teach`")
             return Distillation(embedding_dim=dim, target_dim=target_dim, mapped=settings.mapped)
+        case RelationalLoss():
+            if target_dim is None:
+                raise ConfigError("distillation needs the targets of `sayso-train teach`")
+            return Relational()
         case ContrastiveLoss():
             return Contrastive(margin=settings.margin)
         case TripletLoss():
@@ -98,7 +105,8 @@ def _build_one(  # noqa: PLR0911 - one return a loss
 class WeightedSum(nn.Module):
     """The recipe's losses by weight: -> (scalar total, each unweighted by name, detached).
 
-    Distillation is given the batch's targets (batch, target_dim), every other loss its labels.
+    Both kinds of distillation are given the batch's targets (batch, target_dim), every other loss
+    its labels.
     """
 
     def __init__(self, losses: dict[str, nn.Module], weights: dict[str, float]) -> None:
@@ -110,9 +118,7 @@ class WeightedSum(nn.Module):
         self, embeddings: Tensor, labels: Tensor, targets: Tensor | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
         parts = {
-            name: cast(
-                "Tensor", loss(embeddings, targets if isinstance(loss, Distillation) else labels)
-            )
+            name: cast("Tensor", loss(embeddings, targets if isinstance(loss, DISTILS) else labels))
             for name, loss in self.losses.items()
         }
         total = embeddings.new_zeros(())

@@ -34,3 +34,17 @@ def test_telephone_keeps_the_band_and_kills_what_is_above(
     assert power_db(heard, 1000, 3000) == pytest.approx(power_db(speech, 1000, 3000), abs=0.3)
     assert power_db(heard, 4005, 8000) < power_db(speech, 4005, 8000) - 60
     assert power_db(heard, 0, 100) < power_db(speech, 0, 100) - 25
+
+
+def test_a_steep_edge_cuts_what_a_gentle_one_lets_through() -> None:
+    speech = noise(0, 16001)
+
+    def heard_db(order: float, low_hz: float, high_hz: float) -> float:
+        edges = {"low_order": order, "high_order": order}
+        sent = telephone(speech, RATE_HZ, low_hz=300.0, high_hz=3000.0, companding=mu_law, **edges)
+        return power_db(sent, low_hz, high_hz) - power_db(speech, low_hz, high_hz)
+
+    for outside in ((100, 250), (3300, 3900)):
+        assert heard_db(2.0, *outside) > -15
+        assert heard_db(40.0, *outside) < -25
+    assert heard_db(40.0, 500, 2500) == pytest.approx(heard_db(4.0, 500, 2500), abs=0.3)
