@@ -76,7 +76,7 @@ class Call:
             due = self._stream.windows > self._windows
             self._windows = self._stream.windows
             return due
-        heard_s = self._stream.quality.net_speech_s
+        heard_s = self._stream.net_speech_s
         if heard_s < max(self._next_s, self._policy.demands.min_speech_s):
             return False
         self._next_s = heard_s + _FIRST_STEP_S

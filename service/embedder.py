@@ -61,6 +61,9 @@ class Stream(Protocol):
     def quality(self) -> Quality: ...
 
     @property
+    def net_speech_s(self) -> float: ...
+
+    @property
     def windows(self) -> int: ...
 
     @property
@@ -100,6 +103,11 @@ class EmbedStream:
     def quality(self) -> Quality:
         """Of what was pushed so far."""
         return self._detector.quality
+
+    @property
+    def net_speech_s(self) -> float:
+        """As in `quality`, and quicker."""
+        return self._detector.net_speech_s
 
     @property
     def windows(self) -> int:

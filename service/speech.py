@@ -6,6 +6,7 @@
 Voice activity is Silero's 16 kHz model, https://github.com/snakers4/silero-vad; `silero` finds it.
 """
 
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 
 from service import silero
 from service.errors import StartupError
-from service.quality import Frame, Meter, Quality, Samples, loudness
+from service.quality import Frame, Meter, Quality, Samples, levels
 
 FRAME_SAMPLES = 512
 CONTEXT_SAMPLES = 64
@@ -112,6 +113,11 @@ class SpeechDetector:
         """Of the stream so far."""
         return self._meter.quality()
 
+    @property
+    def net_speech_s(self) -> float:
+        """As in `quality`, and quicker."""
+        return self._meter.net_speech_s
+
     def push(self, samples: Samples) -> Samples:
         """The speech `(n,)` now known to be speech, in order, perhaps from earlier pushes."""
         speech: list[Samples] = []
@@ -140,29 +146,32 @@ class SpeechDetector:
         edges = self._edges(self._heard(new, padding))
         self._held = held[edges[-1] * FRAME_SAMPLES :].copy()
         self._undecided = frames[edges[-1] :]
-        for start, end in zip(edges[::2], edges[1::2], strict=True):
-            self._meter.no_speech(frames[start:end])
         signal = held[CONTEXT_SAMPLES : len(held) - padding]
-        for start, end in zip(edges[1:-1:2], edges[2::2], strict=True):
-            piece = signal[start * FRAME_SAMPLES : end * FRAME_SAMPLES]
-            self._meter.speech(piece, frames[start:end])
-            yield piece
+        for stretch, (start, end) in enumerate(itertools.pairwise(edges)):
+            if start == end:
+                continue
+            if stretch % 2:
+                piece = signal[start * FRAME_SAMPLES : end * FRAME_SAMPLES]
+                self._meter.speech(piece, frames[start:end])
+                yield piece
+            else:
+                self._meter.no_speech(frames[start:end])
 
-    def _heard(self, new: Samples, padding: int) -> Iterator[tuple[tuple[float, int], float]]:
-        """Loudness and probability of speech of each of the frames `new (n, 576)`."""
+    def _heard(self, new: Samples, padding: int) -> Iterator[tuple[int, float]]:
+        """Level and probability of speech of each of the frames `new (n, 576)`."""
         probabilities, self._state = self._vad.probabilities(new, self._state)
-        signals = new[:, CONTEXT_SAMPLES : CONTEXT_SAMPLES + FRAME_SAMPLES - padding]
-        return zip(loudness(signals), probabilities.tolist(), strict=True)
+        measured = levels(new[:, CONTEXT_SAMPLES:], padding=padding)
+        return zip(measured, probabilities.tolist(), strict=True)
 
-    def _edges(self, new: Iterable[tuple[tuple[float, int], float]]) -> list[int]:
+    def _edges(self, new: Iterable[tuple[int, float]]) -> list[int]:
         """Where speech begins and ends, by turns, among the undecided frames and `new` ones, which
         join them, and at last where they are undecided still."""
         rules, frames = self._bursts, self._undecided
         run, after = self._voiced_run, self._after
         edges = [0, 0] if after else [0]
-        for (power, level), probability in new:
+        for level, probability in new:
             run = run + 1 if probability >= (rules.leave if run else rules.enter) else 0
-            frames.append((power, level, run > 0))
+            frames.append((level, run > 0))
             if run >= rules.min_frames:
                 if not after:
                     edges.append(max(edges[-1], len(frames) - run - rules.before_frames))

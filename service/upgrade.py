@@ -82,6 +82,10 @@ class TwinStream:
         return self._first.quality
 
     @property
+    def net_speech_s(self) -> float:
+        return self._first.net_speech_s
+
+    @property
     def windows(self) -> int:
         return self._first.windows
 

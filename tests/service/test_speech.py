@@ -287,7 +287,7 @@ def test_nothing_and_next_to_nothing(vad: VoiceActivity) -> None:
 def test_snr_is_that_of_the_noise_that_was_added(
     vad: VoiceActivity, sentence: np.ndarray, snr_db: int, margin_s: float
 ) -> None:
-    """With a margin, from frames without speech; without, from the quietest of all."""
+    """With a margin, from frames near speech; without, from the quietest speech."""
     speech = sentence[SAMPLE_RATE // 2 : -SAMPLE_RATE // 2]
     speech = speech[: 2 * SAMPLE_RATE]
     speech = speech / np.sqrt(np.square(extract(vad, speech).samples).mean())
@@ -296,13 +296,6 @@ def test_snr_is_that_of_the_noise_that_was_added(
     noise = _noise(clean.size / SAMPLE_RATE, 0.05 * 10 ** (-snr_db / 20))
     quality = extract(vad, (clean + noise[: clean.size]).astype(np.float32)).quality
     assert quality.snr_db == pytest.approx(snr_db, abs=3)
-
-
-def test_snr_is_bounded(vad: VoiceActivity, sentence: np.ndarray) -> None:
-    silence = np.zeros(3 * SAMPLE_RATE, np.float32)
-    assert extract(vad, np.concatenate([silence, sentence])).quality.snr_db == 60
-    loud = np.concatenate([_noise(3, 0.9), sentence])
-    assert extract(vad, loud).quality.snr_db == -10
 
 
 @pytest.mark.parametrize("full_scale", [1.0, 32_124 / 32_768])
