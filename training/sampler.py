@@ -37,8 +37,8 @@ class VoiceSampler:
     whose session is unknown ("") counts as one of its own.
 
     A speaker's chance is its amount of speech, by default its number of clips, to the power of
-    `balance`, so that 0 draws all speakers alike. A speaker at another speed is another voice, with its own label:
-    `label = speaker * len(speeds) + speed index`.
+    `balance`, so that 0 draws all speakers alike. A speaker at another speed is another voice, with
+    its own label: `label = speaker * len(speeds) + speed index`.
     """
 
     def __init__(

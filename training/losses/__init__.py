@@ -58,18 +58,22 @@ def _negatives(settings: NegativeChoice, dim: int, classes: int) -> Negatives:
     )
 
 
+def _build_distillation(
+    settings: DistillationLoss | RelationalLoss, dim: int, target_dim: int | None
+) -> nn.Module:
+    if target_dim is None:
+        raise ConfigError("distillation needs the targets of `sayso-train teach`")
+    if isinstance(settings, RelationalLoss):
+        return Relational()
+    return Distillation(embedding_dim=dim, target_dim=target_dim, mapped=settings.mapped)
+
+
 def _build_one(  # noqa: PLR0911 - one return a loss
     settings: Loss, dim: int, classes: int, target_dim: int | None
 ) -> nn.Module:
     match settings:
-        case DistillationLoss():
-            if target_dim is None:
-                raise ConfigError("distillation needs the targets of `sayso-train teach`")
-            return Distillation(embedding_dim=dim, target_dim=target_dim, mapped=settings.mapped)
-        case RelationalLoss():
-            if target_dim is None:
-                raise ConfigError("distillation needs the targets of `sayso-train teach`")
-            return Relational()
+        case DistillationLoss() | RelationalLoss():
+            return _build_distillation(settings, dim, target_dim)
         case ContrastiveLoss():
             return Contrastive(margin=settings.margin)
         case TripletLoss():
