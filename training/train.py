@@ -31,10 +31,14 @@ REPORT_EVERY = 20
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Stop early, to be resumed: before a step, or once training has taken so many seconds."""
+    """Stop early, to be resumed: before a step, or once training has taken so many seconds.
+
+    A process that is killed loses at most `save_every_s` of work.
+    """
 
     stop_at_step: int | None = None
     max_s: float = math.inf
+    save_every_s: float = 600.0
 
 
 NO_LIMITS = Limits()
@@ -66,12 +70,11 @@ def train(  # noqa: PLR0912, PLR0915 - the loop is told from top to bottom
 ) -> Path:
     """Train into the run folder `output` and return the path of its best checkpoint.
 
-    Writes `last.pt` at every validation and at the end, `best.pt` whenever the mean of the two
-    validation EERs falls, and TensorBoard scalars. It goes on from `resume_from` bit for bit on
-    one device; a new run may `start_from` the weights of another, or of a
-    model file. Distillation needs the teacher's
-    `targets`. Raises CheckpointError when what it goes on from was made from other data,
-    DivergenceError when the loss is no longer finite.
+    Writes `last.pt` at every validation, every ten minutes and at the end, `best.pt` whenever the
+    mean of the two validation EERs falls, and TensorBoard scalars. It goes on from `resume_from`
+    bit for bit on one device; a new run may `start_from` the weights of another, or of a model
+    file. Distillation needs the teacher's `targets`. Raises CheckpointError when what it goes on
+    from was made from other data, DivergenceError when the loss is no longer finite.
 
     Among several `ranks` each learns from its share of every batch, batch norm from that share
     alone; gradients are averaged, so all hold the same weights. Rank 0 validates, reports and
@@ -102,7 +105,8 @@ def train(  # noqa: PLR0912, PLR0915 - the loop is told from top to bottom
     if schedule.compile:
         embed = cast("SpeakerEncoder", torch.compile(encoder, dynamic=False))
     stop = min(schedule.steps, limits.stop_at_step or schedule.steps)
-    deadline_s, timed = time.monotonic() + limits.max_s, math.isfinite(limits.max_s)
+    saved_s = time.monotonic()
+    deadline_s, timed = saved_s + limits.max_s, math.isfinite(limits.max_s)
     lap = Lap()
     with ExitStack() as stack:
         tell = Everyone()
@@ -168,6 +172,10 @@ def train(  # noqa: PLR0912, PLR0915 - the loop is told from top to bottom
                     waited = f"no improvement in {progress.waited} validations"
                     tell.warned(progress.step, f"stopped early: {waited}")
                     break
+
+            if ranks.first and time.monotonic() - saved_s > limits.save_every_s:
+                checkpoint.save(last, learner.snapshot(recipe, progress))
+                saved_s = time.monotonic()
 
             # the clocks of several ranks differ, and all must stop at one step
             if timed and ranks.from_first(lambda: time.monotonic() > deadline_s):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_runs import CPU, assert_same, error_of_untrained, go, recipe_of
+from small_runs import CPU, Listener, assert_same, error_of_untrained, go, recipe_of
 from torch import nn
 from torch.nn import functional
 
@@ -100,6 +100,19 @@ def test_stops_when_its_time_is_up_and_refuses_other_data(library: Library, tmp_
     assert checkpoint.load(tmp_path / "last.pt").progress.step == 1
     with pytest.raises(CheckpointError, match="other data"):
         go(RECIPE, library.of(range(92)), tmp_path)
+
+
+def test_a_killed_run_has_saved_its_work_since_the_last_validation(
+    library: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Listener, "step", killed)  # called at step 20
+    recipe = recipe_of(LOSSES, validate_every="60")
+    with pytest.raises(KeyboardInterrupt):
+        go(recipe, library, tmp_path, Limits(save_every_s=0.0))
+    assert checkpoint.load(tmp_path / "last.pt").progress.step == 19
 
 
 def test_stops_early_without_improvement(
