@@ -34,7 +34,8 @@ def evaluate(
     trials: Annotated[
         Path | None,
         typer.Option(
-            help="Trial list: `1 a b` (VoxCeleb), `a b target` (Kaldi), or NIST with its header."
+            help="Trial list: `1 a b` (VoxCeleb), `a b 1`, `a b target` (Kaldi), or with a header"
+            " (NIST, CSV)."
             " Without one, trials are all pairs of the manifest's clips within each corpus: a"
             " different corpus is a different channel and language, which tells voices apart"
             " too easily.",
@@ -129,6 +130,8 @@ def _tell(outcome: Outcome, folder: Path) -> None:
     console = Console()
     for assessment in filter(None, (outcome.judged, outcome.yardstick)):
         console.print(table.of(assessment.groups, assessment.system))
+    for warning in outcome.document["warnings"]:
+        typer.echo(f"warning: {warning}", err=True)
     scored = outcome.judged.scored
     console.print(
         f"failure to acquire {scored.failure_to_acquire:.2%} of clips,"

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluation import metrics
+from evaluation.manifest import speaker_numbers
 from evaluation.trials import Trials
 
 Floats = NDArray[np.float64]
@@ -59,9 +60,9 @@ class Sides:
             model.clips[0] if len(model.clips) == 1 else clips + index
             for index, model in enumerate(trials.models)
         ]
-        names = [clip.speaker for clip in trials.clips]
-        names += [names[model.clips[0]] for model in trials.models]
-        speaker = np.unique(names, return_inverse=True)[1]
+        of_clip = speaker_numbers(trials.clips)
+        first = np.array([model.clips[0] for model in trials.models])
+        speaker = np.concatenate([of_clip, of_clip[first]])
         return cls(np.array(own)[trials.enrol], trials.test, speaker).compact()
 
     def compact(self) -> Sides:

@@ -35,12 +35,9 @@ def by_corpus(scored: Scored) -> Masks:
 
 
 def agreeing(scored: Scored, column: str) -> Masks:
-    """The trials whose sides have the same label in `column`, by label."""
+    """The trials whose sides have the same label in `column`, by label; a blank is no group."""
     sides = labels.sided(scored.trials, column)
-    return {
-        name or "not said": sides.same & (sides.test == code)
-        for code, name in enumerate(sides.names)
-    }
+    return {name: sides.same & (sides.test == code) for code, name in enumerate(sides.names)}
 
 
 def _all(scored: Scored) -> Iterator[tuple[str, Masks]]:
@@ -54,7 +51,7 @@ def _all(scored: Scored) -> Iterator[tuple[str, Masks]]:
         sides = labels.sided(scored.trials, column)
         if len(sides.names) <= FEW:
             yield column, agreeing(scored, column)
-        yield f"change of {column}", {"same": sides.same, "different": ~sides.same}
+        yield f"change of {column}", {"same": sides.same, "different": sides.different}
 
 
 def binned(values: NDArray[np.float64], edges: Sequence[float], unit: str) -> Masks:

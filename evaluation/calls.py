@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluation.embeddings import MAX_S, Samples
-from evaluation.manifest import Clip
+from evaluation.manifest import Clip, Speaker
 from service import audio
 from service.call import Call
 from service.decision import Policy
@@ -48,8 +48,7 @@ class Step:
 class Caller:
     """A speaker's enrolment and calls, each call a list of steps, the last at its end."""
 
-    corpus: str
-    speaker: str
+    speaker: Speaker
     enrolled: Step
     calls: tuple[tuple[Step, ...], ...]
 
@@ -85,7 +84,7 @@ async def _caller(
     held = tuple(steps for steps in calls if steps)
     if enrolled is None or not held:
         return None
-    return Caller(clips[0].corpus, clips[0].speaker, enrolled, held)
+    return Caller(clips[0].speaker, enrolled, held)
 
 
 async def _steps(embedder: Embedder, samples: Samples, policy: Policy) -> tuple[Step, ...]:
@@ -109,9 +108,9 @@ def _step(utterance: Utterance) -> Step | None:
 
 
 def _by_speaker(clips: Sequence[Clip]) -> Iterator[tuple[Clip, ...]]:
-    speakers: dict[tuple[str, str], list[Clip]] = {}
+    speakers: dict[Speaker, list[Clip]] = {}
     for clip in clips:
-        speakers.setdefault((clip.corpus, clip.speaker), []).append(clip)
+        speakers.setdefault(clip.speaker, []).append(clip)
     return (tuple(own) for _, own in sorted(speakers.items()))
 
 

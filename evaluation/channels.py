@@ -21,15 +21,20 @@ from evaluation import codecs
 Samples = NDArray[np.float32]
 Rng = np.random.Generator
 
-VERSION = 2
+VERSION = 3
 FRAME_S = 0.02
+LINE_HZ = (300.0, 3400.0)
+GENTLE_DB = 24.0  # an octave
 ACTIVE_RANGE_DB = 35.0
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
     """What channels of one `name` are drawn from: a signal-to-noise ratio in decibels between two,
-    the shares that have a room and that are narrow-band, the codecs, all as likely."""
+    the shares that have a room and that are narrow-band, the codecs, all as likely.
+
+    A narrow band is 8 kHz sampling alone, or that of a steep or of a gentle line, all as likely.
+    """
 
     name: str
     snr_db: tuple[float, float]
@@ -38,10 +43,10 @@ class Kind:
     codecs: tuple[str, ...]
 
 
-ANY = Kind("cross-channel", (8, 30), 0.7, 0.5, ("none", "mulaw", "gsm", "opus"))
+ANY = Kind("cross-channel", (8, 30), 0.7, 0.5, ("none", "mulaw", "gsm", "mp3", "opus"))
 CLEAN = Kind("cross-clean", (25, 40), 0.5, 0.0, ("none",))
 TELEPHONE = Kind("cross-telephone", (15, 30), 0.5, 1.0, ("mulaw", "gsm"))
-NOISY = Kind("cross-noisy", (5, 15), 0.7, 0.5, ("none", "mulaw", "gsm", "opus"))
+NOISY = Kind("cross-noisy", (5, 15), 0.7, 0.5, ("none", "mulaw", "gsm", "mp3", "opus"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +68,8 @@ class CrossChannel:
         samples = noisy(samples, rate, snr_db=rng.uniform(*kind.snr_db), rng=rng)
         samples = handset(samples, rate, rng)
         if rng.random() < kind.narrow:
-            samples = narrow_band(samples, rate)
+            band = BANDS[int(rng.integers(len(BANDS)))]
+            samples = band(samples, rate)
         samples = codecs.apply(str(rng.choice(kind.codecs)), samples, rate, rng)
         return level(samples, rng.uniform(-24, -3))
 
@@ -124,6 +130,27 @@ def narrow_band(samples: Samples, rate: int) -> Samples:
     return codecs.as_long_as(samples, wide)
 
 
+def steep_line(samples: Samples, rate: int) -> Samples:
+    """300 to 3400 Hz and nothing beside it, as the steepest telephone line."""
+    low, high = LINE_HZ
+
+    def response_db(hertz: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.where((hertz < low) | (hertz > high), -200.0, 0.0)
+
+    return _filtered(samples, rate, response_db)
+
+
+def gentle_line(samples: Samples, rate: int) -> Samples:
+    """300 to 3400 Hz with edges of 24 dB an octave, as an analogue telephone line."""
+    low, high = LINE_HZ
+
+    def response_db(hertz: NDArray[np.float64]) -> NDArray[np.float64]:
+        beyond = np.maximum(low / np.maximum(hertz, 1), hertz / high)
+        return -GENTLE_DB * np.log2(np.maximum(beyond, 1))
+
+    return _filtered(samples, rate, response_db)
+
+
 def level(samples: Samples, peak_dbfs: float) -> Samples:
     """With its peak at `peak_dbfs`."""
     peak = float(np.abs(samples).max(initial=0)) or 1.0
@@ -155,3 +182,6 @@ def _filtered(
     gain = 10 ** (response_db(fft.rfftfreq(size, 1 / rate)) / 20)
     heard = fft.irfft(fft.rfft(samples, size) * gain, size)[: len(samples)]
     return np.asarray(heard, np.float32)
+
+
+BANDS: tuple[Callable[[Samples, int], Samples], ...] = (narrow_band, steep_line, gentle_line)

@@ -1,7 +1,7 @@
 """Speech codecs: what audio sounds like after a call, (n,) float32 in and out at the same rate.
 
-G.711 is computed here, GSM by libsndfile and Opus by libopus, all in this process; AMR goes through
-ffmpeg, where it has the encoder, and costs a process a clip.
+G.711 is computed here, GSM and MP3 by libsndfile and Opus by libopus, all in this process; AMR goes
+through ffmpeg, where it has the encoder, and costs a process a clip.
 """
 
 from __future__ import annotations
@@ -26,6 +26,9 @@ Codec = Callable[[Samples, int, np.random.Generator], Samples]
 
 TELEPHONE_HZ = 8_000
 OPUS_BITS_S = 12_000
+MP3_HZ = 16_000
+MP3_LEVEL = 0.95  # libsndfile's compression level that makes 16 kb/s at 16 kHz
+MP3_DELAY = 1105  # samples that LAME's encoder and its decoder take together
 LOSS_ENTER, LOSS_STAY = 0.03, 0.4
 LOSS_FRAME_S = 0.02
 LOSS_FADE = 0.6
@@ -77,6 +80,19 @@ def gsm(samples: Samples, rate: int, _: np.random.Generator) -> Samples:
         coded, samplerate=TELEPHONE_HZ, channels=1, dtype="float32", **form
     )
     wide: Samples = soxr.resample(heard, TELEPHONE_HZ, rate)
+    return wide
+
+
+def mp3(samples: Samples, rate: int, _: np.random.Generator) -> Samples:
+    """16 kHz and MP3 at a constant 16 kb/s, delay taken out."""
+    narrow = np.clip(soxr.resample(samples, rate, MP3_HZ), -1, 1)
+    coded, form = io.BytesIO(), {"format": "MP3", "subtype": "MPEG_LAYER_III"}
+    soundfile.write(
+        coded, narrow, MP3_HZ, bitrate_mode="CONSTANT", compression_level=MP3_LEVEL, **form
+    )
+    coded.seek(0)
+    heard, _rate = soundfile.read(coded, dtype="float32")
+    wide: Samples = soxr.resample(heard[MP3_DELAY:], MP3_HZ, rate)
     return wide
 
 
@@ -137,6 +153,7 @@ _CODECS: Mapping[str, Codec] = {
     "mulaw": mu_law,
     "gsm": gsm,
     "amr": amr,
+    "mp3": mp3,
     "opus": opus_with_losses,
 }
 _NEEDS: Mapping[str, Callable[[], bool]] = {"amr": _ffmpeg_has_amr, "opus": opus.available}

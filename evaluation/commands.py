@@ -113,10 +113,22 @@ def back_ends(
 
 
 def scores(
-    file: Annotated[Path, typer.Argument(help="Lines `enrol test score`, also gzip.")],
+    file: Annotated[
+        Path,
+        typer.Argument(
+            help="Lines `enrol test score`, `enrol test target score`, `enrol test 1 score` or"
+            " `enrol test score target`, or with a header; also gzip."
+        ),
+    ],
     trials: Annotated[
-        Path | None,
-        typer.Option(help="Trial list, unless the third of four columns is target|nontarget."),
+        Path | None, typer.Option(help="Trial list, when the file has no labels of its own.")
+    ] = None,
+    columns: Annotated[
+        str | None,
+        typer.Option(
+            help="The file's columns in their order: enrol, test, score, label, and - for one to"
+            " leave alone, such as `label,enrol,test,score`."
+        ),
     ] = None,
     manifest: options.OptionalManifest = None,
     output_folder: options.Output = DEFAULT_OUTPUT,
@@ -126,8 +138,15 @@ def scores(
     """Evaluate another system by its scores: all figures and the report."""
     with errors_told():
         judged, told = foreign.assess(
-            file, listed=trials, known=manifest, replicates=replicates, seed=seed
+            file,
+            listed=trials,
+            known=manifest,
+            columns=columns,
+            replicates=replicates,
+            seed=seed,
         )
+        for warning in told["warnings"]:
+            typer.echo(f"warning: {warning}", err=True)
         Console().print(table.of(judged.groups, judged.system))
         output.write(output_folder, told, judged)
         typer.echo(f"the report is {output_folder / output.REPORT}")

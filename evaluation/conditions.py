@@ -45,6 +45,7 @@ CODEC_NAMES = {
     "mulaw": "G.711 mu-law",
     "gsm": "GSM full rate",
     "amr": "AMR-NB 12.2",
+    "mp3": "MP3 16 kb/s",
     "opus": "Opus 12 kb/s, 5% loss",
 }
 

@@ -21,6 +21,7 @@ from evaluation import (
     calibration,
     fairness,
     held_out,
+    labels,
     metrics,
     worst,
 )
@@ -81,12 +82,31 @@ def details(measured: Assessment, *, replicates: int, seed: int) -> Document:
     return {
         "breakdowns": {name: groups for name, groups in divided.items() if len(groups) > 1},
         "fairness": _fairness(measured, few, seed),
+        "unlabelled": labels.unlabelled(measured.scored.trials),
+        "warnings": warnings(measured),
         "worst": {
             "false matches": worst.false_matches(measured.scored.trials, measured.scores),
             "false non-matches": worst.false_non_matches(measured.scored.trials, measured.scores),
         },
         "held_out": _held_out(measured, max(few, 1), seed),
     }
+
+
+def warnings(measured: Assessment) -> list[str]:
+    """What makes the figures doubtful, in sentences."""
+    told = []
+    target = measured.scored.trials.target
+    if measured.scores[target].mean() < measured.scores[~target].mean():
+        negated = metrics.eer(Sweep.of(-measured.scores[target], -measured.scores[~target]))
+        told.append(
+            "Target trials score lower than non-target trials. Either the scores are distances"
+            f" (negated, their EER is {negated:.2%}) or the labels are swapped."
+        )
+    if repeated := measured.scored.same_recording:
+        told.append(
+            f"{repeated:,} trials were left out: both sides are the same recording under two names."
+        )
+    return told
 
 
 def of_contract(contract: Contract) -> Document:

@@ -43,7 +43,7 @@ def met(callers: Sequence[Caller], scorer: Scorer) -> Encounters:
         (enrol, test)
         for enrol, caller in enumerate(callers)
         for test, (own, _) in enumerate(calls)
-        if callers[own].corpus == caller.corpus
+        if callers[own].speaker.corpus == caller.speaker.corpus
     ]
     enrol, test = np.array(pairs).T
     steps = [step for _, heard in calls for step in heard]
@@ -66,7 +66,7 @@ def met(callers: Sequence[Caller], scorer: Scorer) -> Encounters:
         last,
         caller_of_call[test] == enrol,
         Sides(enrol, len(callers) + test, np.append(np.arange(len(callers)), caller_of_call)),
-        np.array([caller.corpus for caller in callers])[enrol],
+        np.array([caller.speaker.corpus for caller in callers])[enrol],
     )
 
 

@@ -23,11 +23,18 @@ TERMS = ("cosine",)
 
 
 def assess(
-    path: Path, *, listed: Path | None, known: Path | None, replicates: int, seed: int
+    path: Path,
+    *,
+    listed: Path | None,
+    known: Path | None,
+    columns: str | None,
+    replicates: int,
+    seed: int,
 ) -> tuple[Assessment, Document]:
-    """A score file's assessment and document; `known` is a manifest for speakers and labels."""
+    """A score file's assessment and document; `known` is a manifest for speakers and labels, and
+    `columns` names the file's, as in `scorefiles.read`."""
     clips = {} if known is None else {clip.name: clip for clip in manifest.read(known)}
-    read = scorefiles.read(path, listed, clips)
+    read = scorefiles.read(path, listed, clips, columns=columns)
     nothing = np.zeros(len(read.scores))
     scored = Scored(read.trials, Measures(read.scores, nothing, nothing, nothing), 0, 0.0, 0.0)
     judged = assessment.assess(

@@ -17,16 +17,26 @@ Truth = NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True)
 class Sided:
-    """One label of every trial: `names` (k,), and each side's row in them (n,)."""
+    """One label of every trial: `names` (k,), and each side's row in them (n,), -1 where blank."""
 
     names: tuple[str, ...]
     enrol: NDArray[np.intp]
     test: NDArray[np.intp]
 
     @property
+    def known(self) -> Truth:
+        """Where both sides have the label, (n,)."""
+        return np.logical_and(self.enrol >= 0, self.test >= 0)
+
+    @property
     def same(self) -> Truth:
-        """Where both sides agree, (n,)."""
-        return np.equal(self.enrol, self.test)
+        """Where both sides have the label and agree, (n,)."""
+        return np.equal(self.enrol, self.test) & self.known
+
+    @property
+    def different(self) -> Truth:
+        """Where both sides have the label and do not agree, (n,)."""
+        return np.not_equal(self.enrol, self.test) & self.known
 
 
 def columns(clips: Sequence[Clip]) -> tuple[str, ...]:
@@ -44,13 +54,16 @@ def sided(trials: Trials, column: str) -> Sided:
     values = [_value(clip, column) for clip in trials.clips]
     if not any(values):
         raise _missing(column, trials.clips)
-    names, code = np.unique(values, return_inverse=True)
+    names = sorted(set(values) - {""})
+    codes = {name: code for code, name in enumerate(names)}
+    code = np.array([codes.get(value, -1) for value in values])
     first = np.array([model.clips[0] for model in trials.models])
-    return Sided(tuple(names.tolist()), code[first][trials.enrol], code[trials.test])
+    return Sided(tuple(names), code[first][trials.enrol], code[trials.test])
 
 
 def filtered(trials: Trials, *, same: Sequence[str] = (), different: Sequence[str] = ()) -> Trials:
-    """The trials whose sides agree in every label of `same` and in none of `different`.
+    """The trials whose sides agree in every label of `same` and in none of `different`; those with
+    a blank label on either side are neither.
 
     `same=("gender",)` leaves the harder non-targets; `different=("session",)` leaves targets that
     the channel does not give away.
@@ -59,8 +72,16 @@ def filtered(trials: Trials, *, same: Sequence[str] = (), different: Sequence[st
     for column in same:
         keep &= sided(trials, column).same
     for column in different:
-        keep &= ~sided(trials, column).same
+        keep &= sided(trials, column).different
     return trials if keep.all() else trials.select(keep)
+
+
+def unlabelled(trials: Trials) -> dict[str, float]:
+    """The share of trials in which a side's label is blank, by column, where there are any."""
+    shares = {
+        column: float(np.mean(~sided(trials, column).known)) for column in columns(trials.clips)
+    }
+    return {column: share for column, share in shares.items() if share}
 
 
 def _value(clip: Clip, column: str) -> str:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluation.embeddings import Voices
-from evaluation.manifest import Clip
+from evaluation.manifest import Clip, speaker_numbers
 from service.contract import Cohort
 from service.scoring import cohort_vectors, l2_normalized, standings
 
@@ -46,8 +46,8 @@ class Statistics:
 
 def cohort(clips: Sequence[Clip], voices: Voices) -> Vectors:
     """One unit vector (speakers, dim) for each speaker: the mean of its acquired clips."""
-    names, owner = np.unique([clip.speaker for clip in clips], return_inverse=True)
-    total = np.zeros((len(names), voices.vectors.shape[1]))
+    owner = speaker_numbers(clips)
+    total = np.zeros((owner.max() + 1, voices.vectors.shape[1]))
     np.add.at(total, owner[voices.acquired], voices.vectors[voices.acquired])
     return l2_normalized(total[np.any(total != 0, axis=1)].astype(np.float32))
 

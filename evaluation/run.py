@@ -141,13 +141,13 @@ def _channels(request: Request) -> tuple[CrossChannel | None, ...]:
 
 
 def _listed(path: Path, request: Request, known: tuple[Clip, ...] | None) -> Trials:
-    lines = list(lists.read(path))
+    listed = lists.read(path)
     models = None if request.enrolments is None else lists.enrolments(request.enrolments)
     if known is None:
-        by_name = lists.unlisted(path, lines, models, audio=request.audio or Path())
+        by_name = lists.unlisted(path, listed, models, audio=request.audio or Path())
     else:
         by_name = {clip.name: clip for clip in known}
-    return lists.trials(path, lines, by_name, models)
+    return lists.trials(path, listed, by_name, models)
 
 
 def _assess(request: Request, system: System, asked: Trials, heard: Heard) -> Assessment:

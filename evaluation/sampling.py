@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from evaluation.errors import EvaluationError
-from evaluation.manifest import Clip
+from evaluation.manifest import Clip, Speaker
 
 
 def balanced(clips: Sequence[Clip], count: int, *, seed: int = 0) -> tuple[Clip, ...]:
@@ -18,8 +18,8 @@ def balanced(clips: Sequence[Clip], count: int, *, seed: int = 0) -> tuple[Clip,
     Speakers come in pairs of clips, so that even a few have target trials.
     """
     order = np.random.default_rng(seed).permutation(len(clips))
-    rank: dict[str, int] = {}
-    turn: Counter[str] = Counter()
+    rank: dict[Speaker, int] = {}
+    turn: Counter[Speaker] = Counter()
     keys = {}
     for index in order:
         speaker = clips[index].speaker

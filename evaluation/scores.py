@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +25,8 @@ class Scored:
 
     `unscored` counts trials lost to a failure to enrol or to acquire; `failure_to_enrol` and
     `failure_to_acquire` are fractions of the models and of the clips that the trials use.
+    `same_recording` counts trials left out because the heard clip, byte for byte, is one of the
+    model's under another name.
     """
 
     trials: Trials
@@ -31,6 +34,7 @@ class Scored:
     unscored: int
     failure_to_enrol: float
     failure_to_acquire: float
+    same_recording: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +56,8 @@ def score(
     """
     heard = voices if heard is None else heard
     models = enrolled(trials, voices)
-    held = models.succeeded[trials.enrol] & heard.acquired[trials.test]
+    copies = same_recording(trials, voices.digests)
+    held = models.succeeded[trials.enrol] & heard.acquired[trials.test] & ~copies
     if not (held & trials.target).any() or not (held & ~trials.target).any():
         raise EvaluationError(
             "too few clips hold enough speech: no target or no non-target is left"
@@ -69,10 +74,26 @@ def score(
     return Scored(
         kept,
         measures,
-        int(np.sum(~held)),
+        int(np.sum(~held & ~copies)),
         float(np.mean(~models.succeeded[np.unique(trials.enrol)])),
         float(np.mean(~heard.acquired[np.unique(trials.test)])),
+        int(copies.sum()),
     )
+
+
+def same_recording(trials: Trials, digests: Sequence[str]) -> NDArray[np.bool_]:
+    """Where the heard clip's bytes are those of a clip of the model with another name, (n,)."""
+    copies = np.zeros(len(trials), bool)
+    if len(set(digests)) == len(digests):
+        return copies
+    code = np.unique(digests, return_inverse=True)[1]
+    heard = code[trials.test]
+    place = [(index, clip) for index, model in enumerate(trials.models) for clip in model.clips]
+    own = np.unique([index * len(code) + code[clip] for index, clip in place])
+    alike = np.isin(trials.enrol * np.int64(len(code)) + heard, own)
+    itself = np.unique([index * len(code) + clip for index, clip in place])
+    named = np.isin(trials.enrol * np.int64(len(code)) + trials.test, itself)
+    return np.logical_and(alike, ~named)
 
 
 def cosines(

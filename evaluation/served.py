@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from evaluation.cache import Voice
 from service.contract import Contract
 from service.embedder import Embedder
+from service.scoring import UNKNOWN_SNR_DB
 from service.session import Device, Session
 from service.speech import VoiceActivity
 
@@ -62,6 +63,5 @@ class Served:
     async def embed(self, samples: NDArray[np.float32]) -> Voice:
         utterance = await self._embedder.embed(samples)
         quality = utterance.quality
-        return Voice(
-            utterance.embedding, quality.net_speech_s, quality.total_s, quality.snr_db or 0.0
-        )
+        snr_db = UNKNOWN_SNR_DB if quality.snr_db is None else quality.snr_db
+        return Voice(utterance.embedding, quality.net_speech_s, quality.total_s, snr_db)

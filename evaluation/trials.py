@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluation.errors import EvaluationError
-from evaluation.manifest import Clip
+from evaluation.manifest import Clip, speaker_numbers
 
 Indices = NDArray[np.int32]
 
@@ -73,7 +73,7 @@ def pairs(
     A draw keeps target pairs up to half of the limit, and fills up with non-target pairs.
     """
     group = np.array(["" if across_corpora else clip.corpus for clip in clips])
-    speaker = np.unique([clip.speaker for clip in clips], return_inverse=True)[1]
+    speaker = speaker_numbers(clips)
     rng = np.random.default_rng(seed)
     members = [np.flatnonzero(group == name).astype(np.int32) for name in np.unique(group)]
     if sum(len(own) * (len(own) - 1) // 2 for own in members) <= limit:

@@ -56,9 +56,8 @@ async def measure(
     others = sampling.balanced(
         manifest.read(request.manifest, fit_split), fit_clips, seed=request.seed
     )
-    shared = {clip.speaker for clip in asked.clips} & {clip.speaker for clip in others}
-    if shared:
-        raise EvaluationError(f"split {fit_split!r} shares speakers with the trials: {min(shared)}")
+    if shared := manifest.shared_speaker(asked.clips, others):
+        raise EvaluationError(f"split {fit_split!r} shares speakers with the trials: {shared}")
     with Cache.open(request.cache) as cache:
         async with Served.open(request.model, device=request.device) as model:
             voices = await embeddings.embed(model, asked.clips, cache, label="trials")
@@ -138,7 +137,7 @@ _VERDICTS = {
 
 
 def _elsewhere(clips: tuple[Clip, ...], heard: Voices) -> Elsewhere:
-    speakers = np.unique([clip.speaker for clip in clips], return_inverse=True)[1]
+    speakers = manifest.speaker_numbers(clips)
     return Elsewhere(
         heard.vectors[heard.acquired],
         speakers[heard.acquired],

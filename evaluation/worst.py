@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from evaluation.manifest import Speaker
 from evaluation.trials import Trials
 
 
@@ -40,7 +41,7 @@ def _distinct(
     key: NDArray[np.float64],
     count: int,
 ) -> list[Worst]:
-    found: dict[frozenset[str], Worst] = {}
+    found: dict[frozenset[Speaker], Worst] = {}
     for index in candidates[np.argsort(key[candidates], kind="stable")]:
         model = trials.models[trials.enrol[index]]
         one, other = trials.clips[model.clips[0]], trials.clips[trials.test[index]]
@@ -48,7 +49,7 @@ def _distinct(
         if pair not in found:
             found[pair] = Worst(
                 float(scores[index]),
-                *(one.speaker, other.speaker, model.name, other.name),
+                *(str(one.speaker), str(other.speaker), model.name, other.name),
                 *(str(one.file.resolve()), str(other.file.resolve())),
             )
         if len(found) == count:

@@ -18,7 +18,7 @@ from evaluation import calibration, embeddings, lengths, manifest, normalization
 from evaluation.assessment import TERMS, data_digest
 from evaluation.cache import Cache
 from evaluation.errors import EvaluationError
-from evaluation.manifest import Clip
+from evaluation.manifest import Clip, Speaker
 from evaluation.run import Request, read_trials
 from evaluation.served import Served
 from exporters import model_file
@@ -128,7 +128,7 @@ def operating_rate(fitted: Calibration, wanted: float | None) -> float:
 def _cohort_clips(request: Request, split: str, speakers: int) -> tuple[Clip, ...]:
     if request.manifest is None:
         raise EvaluationError("a cohort needs --manifest")
-    by_speaker: dict[str, list[Clip]] = {}
+    by_speaker: dict[Speaker, list[Clip]] = {}
     for clip in manifest.read(request.manifest, split):
         by_speaker.setdefault(clip.speaker, []).append(clip)
     names = sorted(by_speaker)
@@ -137,8 +137,8 @@ def _cohort_clips(request: Request, split: str, speakers: int) -> tuple[Clip, ..
 
 
 def _refuse_shared(asked: Sequence[Clip], cohort: Sequence[Clip], split: str) -> None:
-    if shared := {clip.speaker for clip in asked} & {clip.speaker for clip in cohort}:
-        raise TrialError(f"split {split!r} shares speakers with the trials: {min(shared)}")
+    if shared := manifest.shared_speaker(asked, cohort):
+        raise TrialError(f"split {split!r} shares speakers with the trials: {shared}")
 
 
 def _cohort(clips: Sequence[Clip], heard: embeddings.Voices, split: str) -> Cohort:

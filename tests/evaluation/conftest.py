@@ -14,7 +14,7 @@ import soxr
 from numpy.typing import NDArray
 
 from evaluation.embeddings import Voices
-from evaluation.manifest import Clip
+from evaluation.manifest import Clip, Speaker
 from service import audio
 from service.contract import Contract
 
@@ -33,7 +33,7 @@ def made_world(
     vectors = vectors.reshape(-1, dim)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     clips = tuple(
-        Clip(f"s{speaker}/{take}.wav", Path(f"s{speaker}/{take}.wav"), f"s{speaker}")
+        Clip(f"s{speaker}/{take}.wav", Path(f"s{speaker}/{take}.wav"), Speaker("", f"s{speaker}"))
         for speaker in range(speakers)
         for take in range(clips_each)
     )

@@ -8,7 +8,7 @@ from evaluation import backends, metrics, normalization
 from evaluation.backends import Plda
 from evaluation.embeddings import Voices
 from evaluation.errors import EvaluationError
-from evaluation.manifest import Clip
+from evaluation.manifest import Clip, Speaker
 from evaluation.metrics import Sweep
 from evaluation.normalization import Norm
 
@@ -118,7 +118,7 @@ def test_normalised_scores_against_a_loop(norm: Norm) -> None:
 
 def test_a_cohort_has_one_vector_a_speaker_that_was_heard(voices_from: object) -> None:
     vectors = units(3, 4)
-    clips = [Clip(str(n), None, speaker) for n, speaker in enumerate("aabc")]
+    clips = [Clip(str(n), None, Speaker("", speaker)) for n, speaker in enumerate("aabc")]
     voices: Voices = voices_from(vectors, [True, True, True, False])
     found = normalization.cohort(clips, voices)
     both = vectors[0] + vectors[1]

@@ -7,6 +7,7 @@ import pytest
 
 from evaluation import calls, encounters, manifest
 from evaluation.calls import Caller, Plan
+from evaluation.manifest import Speaker
 from service import audio
 from service.decision import Demands, Policy
 from service.embedder import Embedder
@@ -69,7 +70,9 @@ async def test_who_said_too_little_is_no_caller(session: Session, spoken: Path) 
 
 async def test_calls_meet_the_enrolments_of_their_corpus(session: Session, spoken: Path) -> None:
     callers = await heard(session, spoken, PLAN)
-    other = [Caller("other", one.speaker, one.enrolled, one.calls) for one in callers[:2]]
+    other = [
+        Caller(Speaker("other", one.speaker.name), one.enrolled, one.calls) for one in callers[:2]
+    ]
     met = encounters.met([*callers, *other], Scorer(session.contract))
     count = sum(len(caller.calls) for caller in callers)
     apart = sum(len(caller.calls) for caller in other)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from evaluation import embeddings, scores
 from evaluation.cache import Cache, Voice
 from evaluation.errors import EvaluationError
-from evaluation.manifest import Clip
+from evaluation.manifest import Clip, Speaker
 from evaluation.trials import Model, Trials
 from service import scoring
 
@@ -49,7 +49,7 @@ def clips(tmp_path: Path) -> list[Clip]:
     for level in (0.5, 0.25, 0.0):
         file = tmp_path / f"{level}.wav"
         soundfile.write(file, np.full(RATE, level, np.float32), RATE, subtype="FLOAT")
-        made.append(Clip(file.name, file, file.stem))
+        made.append(Clip(file.name, file, Speaker("", file.stem)))
     return made
 
 

@@ -14,6 +14,7 @@ from evaluation import (
     breakdowns,
     calibration,
     comparison,
+    document,
     fairness,
     held_out,
     labels,
@@ -25,7 +26,7 @@ from evaluation import (
 )
 from evaluation.bootstrap import Sides
 from evaluation.errors import EvaluationError
-from evaluation.manifest import Clip
+from evaluation.manifest import Clip, Speaker, speaker_numbers
 from evaluation.metrics import Sweep
 from evaluation.sampling import Shard
 
@@ -33,7 +34,7 @@ from evaluation.sampling import Shard
 def labelled(*rows: tuple[str, str, str]) -> list[Clip]:
     """Clips of (speaker, gender, session)."""
     return [
-        Clip(str(n), Path(str(n)), speaker, "", {"gender": gender, "session": session})
+        Clip(str(n), Path(str(n)), Speaker("", speaker), {"gender": gender, "session": session})
         for n, (speaker, gender, session) in enumerate(rows)
     ]
 
@@ -183,7 +184,7 @@ def test_all_pairs_are_counted_as_a_loop_would(
 ) -> None:
     monkeypatch.setattr(allpairs, "BLOCK", 20)
     clips, voices = world(15, 5, spread=1.5)
-    speakers = np.unique([clip.speaker for clip in clips], return_inverse=True)[1]
+    speakers = speaker_numbers(clips)
     counts = allpairs.count(voices.vectors, speakers)
     cosine: dict[bool, list[float]] = {True: [], False: []}
     for one in range(75):
@@ -224,3 +225,46 @@ def test_shares_make_every_pair_of_speakers_weigh_the_same() -> None:
     enrol, test = np.array([0, 0, 1, 2, 2, 2]), np.array([1, 1, 0, 2, 2, 0])
     shares: NDArray[np.float64] = calibration.equal_shares((enrol, test))
     assert shares == pytest.approx([1 / 3, 1 / 3, 1 / 3, 1 / 2, 1 / 2, 1])
+
+
+def test_an_unknown_label_is_neither_a_group_nor_a_match(world: Callable) -> None:
+    clips, voices = world(16, 4)
+    genders = ("f", "m", "", "")
+    clips = tuple(
+        replace(clip, labels={"gender": genders[index // 16]}) for index, clip in enumerate(clips)
+    )
+    asked = trials.pairs(clips, limit=10**6)
+    judged = scores.score(asked, voices)
+    sides = labels.sided(asked, "gender")
+    assert sides.names == ("f", "m")
+    assert sides.same.sum() == 2 * 16 * 15 // 2
+    assert sides.different.sum() == 16 * 16
+    assert set(assessment.fairness_groups(judged)["gender"]) == {"f", "m"}
+    assert len(labels.filtered(asked, same=["gender"])) == sides.same.sum()
+    found = dict(breakdowns.of(judged))
+    assert set(found["gender"]) == {"f", "m"}
+    assert found["change of gender"]["different"].sum() == 16 * 16
+    unknown = 1 - (sides.same | sides.different).mean()
+    assert labels.unlabelled(asked) == {"gender": pytest.approx(unknown)}
+
+
+def test_targets_below_non_targets_are_hinted_at(world: Callable) -> None:
+    clips, voices = world(16, 4)
+    judged = scores.score(trials.pairs(clips, limit=10**6), voices)
+    measured = assessment.assess("made", judged, "", replicates=0)
+    assert document.warnings(measured) == []
+    negated = replace(judged.measures, cosine=-judged.measures.cosine)
+    swapped = replace(measured, scored=replace(judged, measures=negated))
+    assert "negated, their EER is" in document.warnings(swapped)[0]
+
+
+def test_equal_audio_under_two_names_is_no_trial(world: Callable) -> None:
+    clips, voices = world(16, 4)
+    digests = ["same" if index in (0, 1, 60) else name for index, name in enumerate(voices.digests)]
+    voices = replace(voices, digests=tuple(digests))
+    asked = trials.pairs(clips, limit=10**6)
+    judged = scores.score(asked, voices)
+    assert (judged.same_recording, judged.unscored) == (3, 0)
+    assert len(judged.trials) == len(asked) - 3
+    measured = assessment.assess("made", judged, "", replicates=0)
+    assert "3 trials were left out" in document.warnings(measured)[0]

@@ -11,6 +11,7 @@ from evaluation import calls, encounters, manifest, sequential
 from evaluation.bootstrap import Sides
 from evaluation.calls import Caller, Plan, Step
 from evaluation.encounters import Encounters
+from evaluation.manifest import Speaker
 from evaluation.measures import Measures
 from evaluation.sequential import Judged, Verdicts
 from service.contract import Calibration, Cohort, Contract, ScoreKind
@@ -43,7 +44,7 @@ def made_callers(chance: np.random.Generator, people: int = 4) -> tuple[Caller, 
     for number in range(people):
         voice = 2 * chance.normal(size=8)
         heard = tuple(tuple(step(voice, s) for s in (1.0, 2.5, 4.0, 12.0, 13.0)) for _ in "ab")
-        callers.append(Caller("made", str(number), step(voice, 8.0), heard))
+        callers.append(Caller(Speaker("made", str(number)), step(voice, 8.0), heard))
     return tuple(callers)
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from evaluation import channels, manifest, systems
 from evaluation.cache import Cache, Voice
 from evaluation.channels import CrossChannel
-from evaluation.manifest import Clip
+from evaluation.manifest import Clip, Speaker
 from evaluation.systems import POOLED, Cell, Contestant, Setting
 from service.scoring import l2_normalized
 
@@ -39,7 +39,7 @@ class Bands:
 
 
 def clip(name: str, speaker: str, corpus: str = "") -> Clip:
-    return Clip(name, Path(name), speaker, corpus)
+    return Clip(name, Path(name), Speaker(corpus, speaker))
 
 
 def test_pairs_go_both_ways_within_a_corpus() -> None:

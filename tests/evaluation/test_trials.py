@@ -6,14 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evaluation import manifest, trials
+from evaluation import manifest, sampling, trials
+from evaluation.bootstrap import Sides
 from evaluation.errors import EvaluationError
-from evaluation.manifest import Clip
+from evaluation.manifest import Clip, Speaker
 
 
 def clips(*speakers: str, corpus: str = "") -> list[Clip]:
     return [
-        Clip(f"{corpus}{n}", Path(f"{corpus}{n}"), speaker, corpus)
+        Clip(f"{corpus}{n}", Path(f"{corpus}{n}"), Speaker(corpus, speaker))
         for n, speaker in enumerate(speakers)
     ]
 
@@ -37,7 +38,7 @@ def test_all_pairs_once_within_a_corpus() -> None:
 
 
 def test_pairs_across_corpora_when_asked_for() -> None:
-    made = [*clips("a", "b", corpus="x"), *clips("a", "c", corpus="y")]
+    made = [*clips("a", "a", corpus="x"), *clips("a", "c", corpus="y")]
     assert len(trials.pairs(made, limit=99, across_corpora=True)) == 6
 
 
@@ -47,7 +48,7 @@ def test_a_draw_is_seeded_distinct_and_true(world: Callable) -> None:
     assert asked.target.sum() == 20 * 45
     assert 3000 - 5 <= len(asked) <= 3000
     assert len(set(zip(asked.enrol, asked.test, strict=True))) == len(asked)
-    speakers = np.array([clip.speaker for clip in made])
+    speakers = manifest.speaker_numbers(made)
     assert np.array_equal(speakers[asked.enrol] == speakers[asked.test], asked.target)
     assert np.array_equal(asked.test, trials.pairs(made, limit=3000, seed=1).test)
     assert not np.array_equal(asked.test, trials.pairs(made, limit=3000, seed=2).test)
@@ -95,3 +96,15 @@ def test_a_bad_manifest_is_told_by_line(folder: Path, text: str, said: str) -> N
 def test_a_split_that_nobody_has(folder: Path) -> None:
     with pytest.raises(EvaluationError, match="split 'test'"):
         manifest.read(folder / "m.csv", "test")
+
+
+def test_a_speaker_is_a_name_in_a_corpus() -> None:
+    """Corpora number their speakers alike; taken for one person, 24.0% was an EER of 2.9%."""
+    made = [*clips("1", "1", "2", corpus="x"), *clips("1", "1", "3", corpus="y")]
+    asked = trials.pairs(made, limit=99, across_corpora=True)
+    targets = {(enrol, test) for enrol, test, same in named(asked) if same}
+    assert targets == {("x0", "x1"), ("y0", "y1")}
+    assert len(np.unique(Sides.of(asked).speaker)) == 4
+    assert manifest.shared_speaker(made[:3], made[3:]) is None
+    assert manifest.shared_speaker(made[:1], made[1:]) == Speaker("x", "1")
+    assert len(sampling.balanced(made, 4)) == 4
