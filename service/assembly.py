@@ -4,6 +4,7 @@ session, voice activity, store -> embedder -> enroller, verifier -> rpc
 once for each model: the current and, during an upgrade, the previous one
 """
 
+import logging
 import math
 import os
 import sys
@@ -43,6 +44,8 @@ from service.upgrade import Mover, MoveRules, Space, Spaces
 from service.verification import Verifier
 
 _DAY_S = 86_400.0
+
+log = logging.getLogger(__name__)
 
 
 def kms(settings: Settings) -> Kms | None:
@@ -161,6 +164,7 @@ def identifier(
     store: Store,
     contract: Contract,
     enroller: Enroller,
+    lockout: Lockout,
     beside: Identifier | None,
 ) -> Identifier:
     return Identifier(
@@ -170,7 +174,21 @@ def identifier(
         retention=retention(settings),
         succession=enroller.succession,
         beside=beside,
+        locked=lockout.locked,
     )
+
+
+def lockout(settings: Settings, store: Store) -> Lockout:
+    if settings.lock_window_s is not None:
+        log.warning(
+            "SAYSO_LOCK_WINDOW_S has no meaning any more, as failures count whenever they come: "
+            "unset it"
+        )
+    return Lockout(store.failures, _lock_rule(settings))
+
+
+def attempts(lockout: Lockout, auditor: Auditor) -> Attempts:
+    return Attempts(lockout, auditor, observe=metrics.locked)
 
 
 def add_services(
@@ -182,9 +200,10 @@ def add_services(
     identifier: Identifier,
     auditor: Auditor,
     allowed: TenantLimits,
+    lockout: Lockout,
+    attempts: Attempts,
 ) -> None:
     kept = retention(settings)
-    lockout = Lockout(store.failures, _lock_rule(settings))
     contracts = [each.contract for each in embedders]
     newest, *earlier = (
         Space(each, Verifier(each.contract, kept, _policy(settings, each.contract)))
@@ -197,7 +216,7 @@ def add_services(
         enroller=enroller,
         mover=Mover(store, enroller, spaces, rules=_move_rules(settings), retention=kept),
         identifier=identifier,
-        attempts=Attempts(lockout, auditor),
+        attempts=attempts,
         auditor=auditor,
         allowed=allowed,
         clock=time.time,
@@ -247,9 +266,9 @@ def expiry(settings: Settings, store: Store, auditor: Auditor) -> Expiry:
 def _lock_rule(settings: Settings) -> LockRule:
     return LockRule(
         settings.lock_after_failures,
-        settings.lock_window_s,
         settings.lock_s,
         settings.lock_longest_s,
+        settings.lock_disable_after,
     )
 
 

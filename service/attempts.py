@@ -1,115 +1,210 @@
 """An attempt: one claim to be a speaker, from the first question to the last, locked and audited.
 
-open ── locked ──> Locked        tell ── a first acceptance, locked meanwhile ──> Locked
+open ── locked ──> SpeakerLocked
   └─ tell ... tell ─ settle ──> counted, entered, then told
-        └─ left without settle: counted as failed unless the last that was told accepted
+        │               └─ locked meanwhile ──> SpeakerLocked, as at each `tell`
+        └─ left without settle ──> failed if the last decision was below the server's threshold,
+                                   unless the server itself ended the call
 """
 
+import asyncio
+import contextlib
 import logging
+from collections.abc import Callable
 from typing import Self
 
 from service.audit import Action, Auditor, Origin
-from service.decision import Decision, Outcome
-from service.errors import SaysoError
-from service.lockout import Locked, Lockout
+from service.decision import Decision
+from service.errors import OverLimit, Overloaded, SaysoError, SpeakerLocked, Unavailable
+from service.lockout import Lockout
+from service.store import Tally
 
 _LOCKED = "LOCKED"
+_CONCLUDE_S = 5.0
 
 log = logging.getLogger(__name__)
+
+Observe = Callable[[str], None]
+"""Is told `locked`, `disabled` or `refused`, each time that a speaker or an attempt is."""
 
 
 class Attempts:
     """Opens attempts of one server; `speaker_id` is empty where nobody is claimed, and nothing can
     be locked."""
 
-    def __init__(self, lockout: Lockout, auditor: Auditor) -> None:
+    def __init__(
+        self, lockout: Lockout, auditor: Auditor, *, observe: Observe = lambda event: None
+    ) -> None:
         self._lockout = lockout
         self._auditor = auditor
+        self._observe = observe
+        self._draining = False
+        self._open = 0
+        self._none_open = asyncio.Event()
+        self._none_open.set()
 
     def open(self, speaker_id: str) -> "Attempt":
         """One of the call in progress; enter it with `async with`."""
-        return Attempt(self._lockout, self._auditor, self._auditor.origin(), speaker_id)
+        return Attempt(self, self._auditor.origin(), speaker_id)
+
+    def drain(self) -> None:
+        """From now on it may be the server that ends a call, so that leaving counts no more."""
+        self._draining = True
+
+    async def concluded(self) -> None:
+        """Waits for the calls that a drain has cut off to be entered, before store and trail close;
+        not for ever."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_CONCLUDE_S):
+                await self._none_open.wait()
+
+    def began(self) -> None:
+        self._open += 1
+        self._none_open.clear()
+
+    def ended(self) -> None:
+        self._open -= 1
+        if not self._open:
+            self._none_open.set()
+
+    def ended_by_server(self, error: BaseException | None) -> bool:
+        """Whether a call that ends by `error` ends for reasons that its caller has no hand in."""
+        overloaded = isinstance(error, Overloaded) and not isinstance(error, OverLimit)
+        return self._draining or overloaded or isinstance(error, Unavailable)
+
+    async def check(self, origin: Origin, speaker_id: str) -> None:
+        """Raises `SpeakerLocked` while the speaker is."""
+        try:
+            await self._lockout.check(origin.tenant, speaker_id)
+        except SpeakerLocked:
+            await self._refused(origin, speaker_id)
+            raise
+
+    async def note(self, origin: Origin, speaker_id: str, met: bool | None) -> Tally | None:
+        """As `Lockout.note`; what is refused is entered."""
+        try:
+            return await self._lockout.note(origin.tenant, speaker_id, met)
+        except SpeakerLocked:
+            await self._refused(origin, speaker_id)
+            raise
+
+    async def enter(
+        self, origin: Origin, speaker_id: str, decision: Decision, **detail: str | int
+    ) -> None:
+        """Enters a decision on a claim into the trail."""
+        await self._auditor.decided(Action.VERIFY, decision, speaker_id, origin=origin, **detail)
+
+    async def locked(self, origin: Origin, speaker_id: str, tally: Tally) -> None:
+        """Tells log, metric and trail that a failure has locked the speaker."""
+        if tally.disabled:
+            log.warning(
+                "a speaker is disabled after %d failed verifications: `sayso speakers unlock` "
+                "enables it again",
+                tally.total,
+            )
+        else:
+            wait_s = tally.locked_until - tally.failed_at
+            log.warning(
+                "a speaker is locked for %.0f s after %d failed verifications in a row",
+                wait_s,
+                tally.consecutive,
+            )
+        self._observe("disabled" if tally.disabled else "locked")
+        detail = {
+            "in_a_row": tally.consecutive,
+            "in_all": tally.total,
+            "disabled": int(tally.disabled),
+        }
+        await self._auditor.locked(speaker_id, origin, **detail)
+
+    async def _refused(self, origin: Origin, speaker_id: str) -> None:
+        self._observe("refused")
+        await self._auditor.refused(Action.VERIFY, _LOCKED, speaker_id, origin)
 
 
 class Attempt:
-    """One call's claim. Who is told a score and leaves has failed: else scores could be had, and
-    improved upon, without ever failing.
+    """One call's claim, counted once, however it ends. A caller who leaves after a decision below
+    the server's threshold has failed; otherwise an attacker could climb on scores without ever
+    being locked out.
 
-    To enter it raises `Locked`, and `Unavailable` where the store cannot say whether it is.
+    To enter it raises `SpeakerLocked`, and `Unavailable` where the store cannot say whether it is.
     """
 
-    def __init__(self, lockout: Lockout, auditor: Auditor, origin: Origin, speaker_id: str) -> None:
-        self._lockout = lockout
-        self._auditor = auditor
+    def __init__(self, attempts: Attempts, origin: Origin, speaker_id: str) -> None:
+        self._attempts = attempts
         self._origin = origin
         self._speaker_id = speaker_id
         self._told: Decision | None = None
+        self._met: bool | None = None  # of the last decision that compared anything
         self._settled = False
 
     async def __aenter__(self) -> Self:
-        await self.check()
+        await self._check()
+        self._attempts.began()
         return self
 
-    async def __aexit__(self, *_: object) -> None:
-        await self.abandon()
-
-    async def check(self) -> None:
-        """Raises `Locked` while the speaker is."""
-        if not self._speaker_id:
-            return
+    async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         try:
-            await self._lockout.check(self._origin.tenant, self._speaker_id)
-        except Locked:
-            await self._refused()
-            raise
+            await self.abandon(by_server=self._attempts.ended_by_server(error))
+        finally:
+            self._attempts.ended()
 
-    async def tell(self, decision: Decision) -> None:
-        """To be awaited before a decision on the way is told; raises as `check`."""
-        accepted = decision.outcome is Outcome.ACCEPTED
-        if accepted and (self._told is None or self._told.outcome is not Outcome.ACCEPTED):
-            await self.check()
+    async def tell(self, decision: Decision) -> bool:
+        """Whether a decision on the way may be told; to be awaited before it is. It may not while
+        the store is away, which ends no call. Raises `SpeakerLocked` if the speaker is by now."""
+        try:
+            await self._check()
+        except Unavailable:
+            return False
         self._told = decision
+        if decision.meets_server_policy is not None:
+            self._met = decision.meets_server_policy
+        return True
 
     async def settle(self, decision: Decision, **detail: str | int) -> None:
-        """To be awaited before the last decision is told or acted upon; raises as `check`, and
+        """To be awaited before the last decision is told or acted upon; raises `SpeakerLocked`, and
         `Unavailable` where it can neither be counted nor entered."""
-        locked = await self._note(decision.outcome)
+        met = decision.meets_server_policy
+        if met is None and self._met is False:
+            met = False  # what cannot be judged at the end takes no failure back
+        tally = await self._note(met)
         self._settled = True  # a call that is cancelled before has yet to be counted
-        await self._enter(decision, **detail)
-        if locked:
-            await self._auditor.locked(self._speaker_id, self._origin)
+        await self._attempts.enter(self._origin, self._speaker_id, decision, **detail)
+        if tally is not None:
+            await self._attempts.locked(self._origin, self._speaker_id, tally)
 
-    async def abandon(self) -> None:
+    async def abandon(self, *, by_server: bool = False) -> None:
         """After an attempt that was not settled; raises nothing."""
         told = self._told
         if self._settled or told is None:
             return
         self._settled = True
-        failed = told.score is not None and told.outcome is not Outcome.ACCEPTED
+        failed = self._met is False and not by_server
+        detail = {"interrupted" if by_server else "abandoned": 1}
         try:
-            locked = await self._note(Outcome.REJECTED) if failed else False
-            await self._enter(told, abandoned=1)
-            if locked:
-                await self._auditor.locked(self._speaker_id, self._origin)
-        except Locked:
+            tally = await self._note(False) if failed else None
+            await self._attempts.enter(self._origin, self._speaker_id, told, **detail)
+            if tally is not None:
+                await self._attempts.locked(self._origin, self._speaker_id, tally)
+        except SpeakerLocked:
             pass  # by other calls, and entered
         except SaysoError as error:
             log.error("an abandoned verification was not counted: %s", error)
 
-    async def _note(self, outcome: Outcome) -> bool:
+    async def _check(self) -> None:
         if not self._speaker_id:
-            return False
+            return
         try:
-            return await self._lockout.note(self._origin.tenant, self._speaker_id, outcome)
-        except Locked:
-            await self._refused()
+            await self._attempts.check(self._origin, self._speaker_id)
+        except SpeakerLocked:
+            self._settled = True
             raise
 
-    async def _enter(self, decision: Decision, **detail: str | int) -> None:
-        await self._auditor.decided(
-            Action.VERIFY, decision, self._speaker_id, origin=self._origin, **detail
-        )
-
-    async def _refused(self) -> None:
-        self._settled = True
-        await self._auditor.refused(Action.VERIFY, _LOCKED, self._speaker_id, self._origin)
+    async def _note(self, met: bool | None) -> Tally | None:
+        if not self._speaker_id:
+            return None
+        try:
+            return await self._attempts.note(self._origin, self._speaker_id, met)
+        except SpeakerLocked:
+            self._settled = True
+            raise

@@ -8,9 +8,11 @@
     ├── NotFound                NOT_FOUND            the caller names something that exists
     ├── AlreadyExists           ALREADY_EXISTS       the caller chooses another name
     ├── FailedPrecondition      FAILED_PRECONDITION  the caller changes the state first
+    │   └── SpeakerLocked                            ... waits, or asks an operator to unlock
     ├── Aborted                 ABORTED              the caller reads again and retries
     ├── TimedOut                DEADLINE_EXCEEDED    the caller sends sooner
     ├── Overloaded              RESOURCE_EXHAUSTED   the caller waits `retry_after_s`
+    │   └── OverLimit                                ... as it used up a share of its own
     ├── Unavailable             UNAVAILABLE          the operator brings back what is away
     └── StartupError            (never on the wire)  the operator corrects the installation
         ├── SettingsError                            ... an environment variable or flag
@@ -25,11 +27,19 @@ from typing import ClassVar
 
 import grpc
 
+ERROR_DOMAIN = "sayso"
+
 
 class SaysoError(Exception):
-    """Root of the tree; `code` is the gRPC status that a caller sees."""
+    """Root of the tree; `code` is the gRPC status that a caller sees.
+
+    `reason` names the error for programs, within `ERROR_DOMAIN` and for ever; empty where the code
+    says it all. `retry_after_s` is None unless another try is worth while after so many seconds.
+    """
 
     code: ClassVar[grpc.StatusCode] = grpc.StatusCode.INTERNAL
+    reason: ClassVar[str] = ""
+    retry_after_s: float | None = None
 
     def __init__(self, message: str) -> None:
         super().__init__(message)
@@ -86,6 +96,22 @@ class FailedPrecondition(SaysoError):
     code = grpc.StatusCode.FAILED_PRECONDITION
 
 
+class SpeakerLocked(FailedPrecondition):
+    """Too many verifications of the speaker failed: wait `retry_after_s` or, if it is None, have an
+    operator unlock it. Says nothing of whom, how often or how closely it failed."""
+
+    reason = "SPEAKER_LOCKED"
+
+    def __init__(self, retry_after_s: float | None) -> None:
+        then = (
+            "verification is disabled until an administrator unlocks it"
+            if retry_after_s is None
+            else f"try again in {retry_after_s:.0f} s, or have an administrator unlock it"
+        )
+        super().__init__(f"too many verifications of this speaker failed; {then}")
+        self.retry_after_s = retry_after_s
+
+
 class Aborted(SaysoError):
     """The record changed between the caller's read and its write."""
 
@@ -103,9 +129,15 @@ class Overloaded(SaysoError):
 
     code = grpc.StatusCode.RESOURCE_EXHAUSTED
 
+    retry_after_s: float
+
     def __init__(self, message: str, *, retry_after_s: float) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+
+
+class OverLimit(Overloaded):
+    """The caller, or its tenant, has used up what it may use; the server itself has room."""
 
 
 class Unavailable(SaysoError):

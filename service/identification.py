@@ -9,9 +9,9 @@ is read again is no candidate, whatever the roster held.
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Self, TypeAlias
 
 from service.contract import Calibration, Contract
 from service.decision import (
@@ -47,6 +47,10 @@ _MARGIN = 2.0
 _MAX_VOICES = 2_000_000
 
 
+Locked: TypeAlias = Callable[[str, str], Awaitable[bool]]
+"""Whether failed verifications have locked a tenant's speaker."""
+
+
 @dataclass(frozen=True, slots=True)
 class Match:
     """A member of a group, compared in the space of a model."""
@@ -71,7 +75,7 @@ class Identifier:
     `policy` is the server's own; `retention` says whose voice has expired. With the previous
     model's `beside` it, those who have no voice of this model yet are searched in that one's space,
     and the members of both spaces are ranked by their log-likelihood ratios; `succession` says in
-    which of them a speaker is compared.
+    which of them a speaker is compared. Who is `locked` is not identified.
     """
 
     def __init__(
@@ -84,7 +88,9 @@ class Identifier:
         max_voices: int = _MAX_VOICES,
         succession: Succession | None = None,
         beside: "Identifier | None" = None,
+        locked: Locked | None = None,
     ) -> None:
+        self._locked = locked
         self._succession = succession or Succession((contract.model_id,))
         self._spaces = (self, *filter(None, [beside]))
         self._store = store
@@ -160,7 +166,7 @@ class Identifier:
         threshold = threshold_among(voices, policy, self._calibration())
         if reasons := shortcomings(quality, policy.demands):
             return Identification(inconclusive(reasons, quality, policy.demands, model_id))
-        matches = await self._matches(roster, tenant, group, utterance, count)
+        matches = await self._matches(roster, tenant, group, utterance, count, locked=self._locked)
         if not matches:
             nobody = "no enrolled voice is in the group"
             return Identification(
@@ -214,9 +220,10 @@ class Identifier:
         count: int,
         *,
         least: float = -math.inf,
+        locked: Locked | None = None,
     ) -> tuple[Match, ...]:
-        """The `count` best who can be verified now, scored as verification would, and of those
-        the ones that reach `least`; nobody far below it is read again."""
+        """The `count` best who can be verified now and are not `locked`, scored as verification
+        would, and of those the ones that reach `least`; nobody far below it is read again."""
         quality, model_id = utterance.quality, self._contract.model_id
         embedding = (utterance.within(model_id) if utterance.also else utterance).embedding
         assert embedding is not None, "the policy demands what the model needs"
@@ -233,9 +240,10 @@ class Identifier:
                 for speaker_id, voiceprint in held
                 if voiceprint is not None
             ]
-            if len(matches) >= count or len(hits) < asked:
-                reached = (match for match in matches if match.score.llr >= least)
-                return tuple(sorted(reached, key=_falling)[:count])
+            reached = sorted((at for at in matches if at.score.llr >= least), key=_falling)
+            best = await _first_unlocked(tenant, reached, count, locked)
+            if len(best) >= count or len(hits) < asked:
+                return best
             asked *= 4
 
     def _scale(self, heard: Vector) -> Scale | None:
@@ -327,6 +335,22 @@ def ranking_for(calibration: Calibration, quality: Quality, scale: Scale | None 
         slope_speech=llr(1, 1) - llr(0, 1) - slope,
         scale=scale,
     )
+
+
+async def _first_unlocked(
+    tenant: str, matches: Sequence[Match], count: int, locked: Locked | None
+) -> tuple[Match, ...]:
+    """The first `count`; who is told as a candidate is guessed at as in a verification, so who is
+    locked is passed over, as is one who opted out."""
+    if locked is None:
+        return tuple(matches[:count])
+    best: list[Match] = []
+    for match in matches:
+        if len(best) == count:
+            break
+        if not await locked(tenant, match.speaker_id):
+            best.append(match)
+    return tuple(best)
 
 
 def _falling(match: Match) -> tuple[float, str, str]:

@@ -15,7 +15,7 @@ import grpc
 from google.protobuf import any_pb2, duration_pb2, message
 from google.rpc import error_details_pb2, status_pb2
 
-from service.errors import InvalidArgument, Overloaded, SaysoError
+from service.errors import ERROR_DOMAIN, InvalidArgument, SaysoError
 from service.identity import current
 from service.limits import TenantLimits
 
@@ -121,16 +121,19 @@ async def _to_status(error: Exception, name: str, context: Context) -> None:
 
 def details(error: SaysoError) -> list[message.Message]:
     """The google.rpc details that tell a program what the message tells a person."""
+    found: list[message.Message] = []
+    if error.reason:
+        found.append(error_details_pb2.ErrorInfo(reason=error.reason, domain=ERROR_DOMAIN))
     if isinstance(error, InvalidArgument):
         violation = error_details_pb2.BadRequest.FieldViolation(
             field=error.field, description=error.message
         )
-        return [error_details_pb2.BadRequest(field_violations=[violation])]
-    if isinstance(error, Overloaded):
+        found.append(error_details_pb2.BadRequest(field_violations=[violation]))
+    if error.retry_after_s is not None:
         delay = duration_pb2.Duration()
         delay.FromNanoseconds(int(error.retry_after_s * 1e9))
-        return [error_details_pb2.RetryInfo(retry_delay=delay)]
-    return []
+        found.append(error_details_pb2.RetryInfo(retry_delay=delay))
+    return found
 
 
 async def _abort(error: SaysoError, context: Context) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from service.errors import Overloaded
+from service.errors import OverLimit
 from service.store import Store
 
 _SHORTEST_WAIT_S = 0.001
@@ -53,7 +53,7 @@ class TokenBucket:
 class TenantLimits:
     """The buckets and calls of each tenant in this process; `clock` is monotonic, in seconds.
 
-    Every method raises `Overloaded`. Tenants are as many as there are credentials for.
+    Every method raises `OverLimit`. Tenants are as many as there are credentials for.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class TenantLimits:
         """One request, and one of the calls in progress until it is left."""
         self.request(tenant)
         if self._allowance.streams and self._calls[tenant] >= self._allowance.streams:
-            raise Overloaded(
+            raise OverLimit(
                 f"{self._allowance.streams} calls of this tenant are in progress; end one first",
                 retry_after_s=_STREAM_WAIT_S,
             )
@@ -98,7 +98,7 @@ class TenantLimits:
         if not most or await store.count(tenant) < most:
             return
         if await store.get(tenant, speaker_id) is None:
-            raise Overloaded(
+            raise OverLimit(
                 f"this tenant has its {most} speakers; delete one, or ask for a higher limit",
                 retry_after_s=_SPEAKERS_WAIT_S,
             )
@@ -109,6 +109,6 @@ class TenantLimits:
 
     def _refuse(self, wait_s: float, what: str) -> None:
         if wait_s:
-            raise Overloaded(
+            raise OverLimit(
                 f"this tenant uses more than {what} per second; slow down", retry_after_s=wait_s
             )

@@ -1,9 +1,9 @@
-"""Lockout: too many failed verifications of one speaker stop its verification for a while.
+"""Lockout: too many failed verifications of one speaker stop its verification, at last for good.
 
-    check ── locked ──> Overloaded, until when         before any audio is heard
-      └─ note(decision) ── REJECTED ──> counted, may lock
-                        ├─ ACCEPTED ──> forgotten
-                        └─ locked meanwhile by other calls ──> Overloaded instead of the decision
+    check ── locked ──> SpeakerLocked           before any audio is heard, and before each answer
+      └─ note ── failed ──> counted, may lock or disable
+              ├─ met the server's own policy ──> counted from nought again
+              └─ locked meanwhile by other calls ──> SpeakerLocked instead of the decision
 
 Only a claim counts: who is identified, or claims nobody, guesses at no one speaker. What the store
 cannot say is Unavailable, never a pass.
@@ -12,20 +12,8 @@ cannot say is Unavailable, never a pass.
 import time
 from collections.abc import Callable
 
-from service.decision import Outcome
-from service.errors import Overloaded
+from service.errors import SpeakerLocked
 from service.store.failures import NO_FAILURES, Failures, LockRule, Tally
-
-
-class Locked(Overloaded):
-    """Says for how long, and nothing of whom, how often or how closely it failed."""
-
-    def __init__(self, retry_after_s: float) -> None:
-        super().__init__(
-            f"too many verifications of this speaker failed; try again in {retry_after_s:.0f} s, "
-            "or have an administrator unlock it",
-            retry_after_s=retry_after_s,
-        )
 
 
 class Lockout:
@@ -39,35 +27,41 @@ class Lockout:
         self._rule = rule
         self._clock = clock
 
-    async def check(self, tenant: str, speaker_id: str) -> None:
-        """Raises `Locked` while the speaker is, `Unavailable` while nobody can know."""
-        if self._rule.failures:
-            self._refuse_locked(await self._failures.get(tenant, speaker_id))
+    async def tally(self, tenant: str, speaker_id: str) -> Tally:
+        """What is remembered of a speaker's failures."""
+        return await self._failures.get(tenant, speaker_id)
 
-    async def note(self, tenant: str, speaker_id: str, outcome: Outcome) -> bool:
-        """Counts what a claim came to before anybody is told; whether that has locked the speaker.
+    async def locked(self, tenant: str, speaker_id: str) -> bool:
+        """Whether the speaker is locked; raises `Unavailable` while nobody can know."""
+        if not self._rule.failures:
+            return False
+        return (await self.tally(tenant, speaker_id)).locked(self._clock())
+
+    async def check(self, tenant: str, speaker_id: str) -> None:
+        """Raises `SpeakerLocked` while the speaker is, `Unavailable` while nobody can know."""
+        if self._rule.failures:
+            self._refuse_locked(await self.tally(tenant, speaker_id))
+
+    async def note(self, tenant: str, speaker_id: str, met: bool | None) -> Tally | None:
+        """Counts a claim before anybody is told: `met` says whether it met the server's own policy,
+        None that it neither did nor failed. Returns the tally if this failure locked the speaker.
 
         Raises as `check`, and has then changed nothing.
         """
         if not self._rule.failures:
-            return False
-        if outcome is Outcome.REJECTED:
-            tally = await self._change(tenant, speaker_id, self._failed)
-            return tally.locked(self._clock())
-        tally = await self._failures.get(tenant, speaker_id)
+            return None
+        if met is False:
+            tally = await self._failures.change(tenant, speaker_id, self._failed)
+            return tally if tally.locked(self._clock()) else None
+        tally = await self.tally(tenant, speaker_id)
         self._refuse_locked(tally)
-        if outcome is Outcome.ACCEPTED and tally != NO_FAILURES:
-            await self._change(tenant, speaker_id, self._passed)
-        return False
+        if met and tally != tally.passed():
+            await self._failures.change(tenant, speaker_id, self._passed)
+        return None
 
     async def unlock(self, tenant: str, speaker_id: str) -> None:
         """Forgets the failures of a speaker, known or not."""
-        await self._change(tenant, speaker_id, lambda tally: NO_FAILURES)
-
-    async def _change(self, tenant: str, speaker_id: str, step: Callable[[Tally], Tally]) -> Tally:
-        return await self._failures.change(
-            tenant, speaker_id, step, at=self._clock(), keep_s=self._rule.memory_s
-        )
+        await self._failures.change(tenant, speaker_id, lambda tally: NO_FAILURES)
 
     def _failed(self, tally: Tally) -> Tally:
         self._refuse_locked(tally)
@@ -75,9 +69,11 @@ class Lockout:
 
     def _passed(self, tally: Tally) -> Tally:
         self._refuse_locked(tally)
-        return NO_FAILURES
+        return tally.passed()
 
     def _refuse_locked(self, tally: Tally) -> None:
         now = self._clock()
+        if tally.disabled:
+            raise SpeakerLocked(None)
         if tally.locked(now):
-            raise Locked(tally.locked_until - now)
+            raise SpeakerLocked(tally.locked_until - now)

@@ -69,13 +69,26 @@ async def serving(settings: Settings, *, share_port: bool = False) -> AsyncItera
             await stack.enter_async_context(assembly.embedder(settings, each)) for each in sessions
         ]
         enroller = assembly.enroller(settings, store, *(each.contract for each in sessions))
+        lockout = assembly.lockout(settings, store)
+        attempts = assembly.attempts(lockout, auditor)
         identifier = None
         for each in reversed(sessions):
-            searching = assembly.identifier(settings, store, each.contract, enroller, identifier)
+            searching = assembly.identifier(
+                settings, store, each.contract, enroller, lockout, identifier
+            )
             identifier = await stack.enter_async_context(searching)
         assert identifier is not None, "there is a current model"
         assembly.add_services(
-            services, settings, embedders, store, enroller, identifier, auditor, allowed
+            services,
+            settings,
+            embedders,
+            store,
+            enroller,
+            identifier,
+            auditor,
+            allowed,
+            lockout,
+            attempts,
         )
         readiness = Readiness(store, SERVICES)
         health_pb2_grpc.add_HealthServicer_to_server(readiness.servicer, services)
@@ -86,7 +99,9 @@ async def serving(settings: Settings, *, share_port: bool = False) -> AsyncItera
         address = listener.bound(server, settings, open_to_all=authenticator is None)
         await readiness.check()
         await server.start()
+        stack.push_async_callback(attempts.concluded)
         stack.push_async_callback(readiness.drain, server, settings.drain_s)
+        stack.callback(attempts.drain)
         watch = asyncio.create_task(readiness.watch(lambda: _glance(embedders)))
         stack.callback(watch.cancel)
         expiry = asyncio.create_task(assembly.expiry(settings, store, auditor).run())

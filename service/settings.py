@@ -85,9 +85,14 @@ class Settings(BaseSettings):
     )
 
     lock_after_failures: int = Field(
-        5, ge=0, le=1000, description="rejected claims that lock a speaker; 0: never"
+        5, ge=0, le=1000, description="failures in a row that lock a speaker; 0: never"
     )
-    lock_window_s: float = Field(900.0, gt=0, description="seconds in which they count together")
+    lock_disable_after: int = Field(
+        50, ge=0, description="failures in all that lock it until an operator unlocks it; 0: never"
+    )
+    lock_window_s: float | None = Field(
+        None, gt=0, description="no meaning any more: failures count whenever they come"
+    )
     lock_s: float = Field(
         60.0, gt=0, description="seconds of the first lock; each further one lasts twice as long"
     )

@@ -127,8 +127,8 @@ class Auditor:
         """A decision that was not made, or not told."""
         await self._lenient(self._event(action, why, speaker_id, origin, {}))
 
-    async def locked(self, speaker_id: str, origin: Origin) -> None:
-        await self._lenient(self._event(Action.LOCK, DONE, speaker_id, origin, {}))
+    async def locked(self, speaker_id: str, origin: Origin, **detail: str | int) -> None:
+        await self._lenient(self._event(Action.LOCK, DONE, speaker_id, origin, detail))
 
     async def _lenient(self, event: Event) -> None:
         try:

@@ -14,6 +14,7 @@ from service.client.values import (
     Decision,
     Embedding,
     Enrollment,
+    FailedVerifications,
     Group,
     Identification,
     Match,
@@ -169,6 +170,12 @@ def speaker(speaker: speaker_pb2.Speaker) -> Speaker:
         opted_out_at=_time(speaker, "opt_out_time"),
         expires_at=_time(speaker, "expire_time"),
         undo_levels=speaker.undo_levels,
+    )
+
+
+def failed_verifications(given: speaker_pb2.FailedVerifications) -> FailedVerifications:
+    return FailedVerifications(
+        given.consecutive, given.total, _time(given, "locked_until"), given.disabled
     )
 
 

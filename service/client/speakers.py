@@ -1,6 +1,7 @@
 """The life of enrolled voices."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import grpc
@@ -20,7 +21,9 @@ class Speakers(Connection):
     def get(self, speaker_id: str) -> Speaker:
         """Reads one speaker; raises `NotFound`."""
         request = speaker_pb2.GetSpeakerRequest(speaker_id=speaker_id)
-        return messages.speaker(self._call(self._speakers.GetSpeaker, request).speaker)
+        response = self._call(self._speakers.GetSpeaker, request)
+        failed = messages.failed_verifications(response.failed_verifications)
+        return replace(messages.speaker(response.speaker), failed_verifications=failed)
 
     def list(self, *, page_size: int = 100) -> Iterator[Speaker]:
         """Every speaker in the order of their ids, read page by page."""

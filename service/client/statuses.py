@@ -1,12 +1,14 @@
 """gRPC statuses back to the classes of `service.errors` that they stand for."""
 
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
 import grpc
-from google.rpc import error_details_pb2
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from service.errors import (
+    ERROR_DOMAIN,
     Aborted,
     AlreadyExists,
     FailedPrecondition,
@@ -15,6 +17,7 @@ from service.errors import (
     Overloaded,
     PermissionDenied,
     SaysoError,
+    SpeakerLocked,
     TimedOut,
     Unauthenticated,
     Unavailable,
@@ -38,20 +41,33 @@ _ERRORS = {
 }
 
 
+_Detail = TypeVar("_Detail", bound=Message)
+
+
 def raise_error(error: grpc.RpcError) -> NoReturn:
     """Raises the `service.errors` class that the server's status stands for."""
     code, text = error.code(), error.details() or ""
     status = rpc_status.from_call(error)  # type: ignore[arg-type]
-    for detail in status.details if status else ():
-        if detail.Is(error_details_pb2.BadRequest.DESCRIPTOR):
-            request = error_details_pb2.BadRequest()
-            detail.Unpack(request)
-            violation = request.field_violations[0]
-            raise InvalidArgument(violation.description, field=violation.field) from error
-        if detail.Is(error_details_pb2.RetryInfo.DESCRIPTOR):
-            retry = error_details_pb2.RetryInfo()
-            detail.Unpack(retry)
-            raise Overloaded(text, retry_after_s=retry.retry_delay.ToTimedelta().total_seconds())
+    if (request := _detail(status, error_details_pb2.BadRequest)) is not None:
+        violation = request.field_violations[0]
+        raise InvalidArgument(violation.description, field=violation.field) from error
+    retry = _detail(status, error_details_pb2.RetryInfo)
+    retry_after_s = retry and retry.retry_delay.ToTimedelta().total_seconds()
+    info = _detail(status, error_details_pb2.ErrorInfo)
+    if info is not None and (info.domain, info.reason) == (ERROR_DOMAIN, SpeakerLocked.reason):
+        raise SpeakerLocked(retry_after_s) from error
+    if retry_after_s is not None:
+        raise Overloaded(text, retry_after_s=retry_after_s) from error
     if code is Overloaded.code:
         raise Overloaded(f"{code.name}: {text}", retry_after_s=_RETRY_AFTER_S) from error
     raise _ERRORS.get(code, SaysoError)(f"{code.name}: {text}") from error
+
+
+def _detail(status: status_pb2.Status | None, kind: type[_Detail]) -> _Detail | None:
+    """The detail of that kind, if the status has one."""
+    for packed in status.details if status else ():
+        if packed.Is(kind.DESCRIPTOR):
+            detail = kind()
+            packed.Unpack(detail)
+            return detail
+    return None

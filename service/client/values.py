@@ -61,6 +61,7 @@ class Speaker:
     """An enrolled speaker, without vectors; `state` as in the API, e.g. ENROLLED.
 
     `consent` is the caller's own reference to it; `undo_levels` enrolments can be taken back.
+    `failed_verifications` is None but from `get`.
     """
 
     speaker_id: str
@@ -75,6 +76,18 @@ class Speaker:
     opted_out_at: datetime | None = None
     expires_at: datetime | None = None
     undo_levels: int = 0
+    failed_verifications: "FailedVerifications | None" = None
+
+
+@dataclass(frozen=True, slots=True)
+class FailedVerifications:
+    """`consecutive` since the last acceptance, `total` since an operator last unlocked the speaker.
+    `disabled`: verification is refused until an operator does."""
+
+    consecutive: int
+    total: int
+    locked_until: datetime | None
+    disabled: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,10 @@
 """Recordings and calls: enrol, verify, identify, embed, compare."""
 
+import contextlib
+import threading
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import grpc
 from sayso.v1 import verification_pb2
@@ -21,6 +24,9 @@ from service.client.values import (
     RawAudio,
     SequentialTest,
 )
+
+_LEAVING_S = 5.0
+"""How long a stream that is left early waits for the server to conclude it."""
 
 
 class Voices(Connection):
@@ -151,6 +157,9 @@ class Voices(Connection):
         """Decides while the caller still talks: yields the decision as it stands, the last one
         when `chunks` end or, with `stop_at_decision`, when it is conclusive.
 
+        Leave the iterator whenever you like: the stream is then half-closed, so that the server
+        concludes on what it has heard, rather than cancelled.
+
         With an empty `speaker_id` only `watchlists` and `identify_group` are searched: the decision
         is INCONCLUSIVE, and its `identification` is what counts.
         """
@@ -164,11 +173,18 @@ class Voices(Connection):
             identify_group=identify_group,
             max_candidates=max_candidates,
         )
+        left = threading.Event()
+        requests = messages.call_requests(config, _until(left, chunks))
+        call = self._voices.StreamingVerify(requests)
         try:
-            for response in self._voices.StreamingVerify(messages.call_requests(config, chunks)):
+            for response in call:
                 yield messages.call_decision(response)
         except grpc.RpcError as error:
             raise_error(error)
+        except GeneratorExit:
+            left.set()
+            _conclude(call)
+            raise
 
     def identify(
         self,
@@ -215,3 +231,21 @@ class Voices(Connection):
             left=[messages.embedding_message(left)], right=[messages.embedding_message(right)]
         )
         return float(self._call(self._voices.Compare, request).comparisons[0].cosine)
+
+
+def _until(left: threading.Event, chunks: Iterable[bytes]) -> Iterator[bytes]:
+    for chunk in chunks:
+        if left.is_set():
+            return
+        yield chunk
+
+
+def _conclude(call: Any) -> None:
+    """Waits for the end of a stream whose requests end; cancels it if it takes too long, e.g.
+    since no chunk comes that would show the sender that it is left."""
+    impatience = threading.Timer(_LEAVING_S, call.cancel)
+    impatience.start()
+    with contextlib.suppress(grpc.RpcError):
+        for _ in call:
+            pass
+    impatience.cancel()

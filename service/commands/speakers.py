@@ -2,14 +2,14 @@
 
 import json
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
 from rich.markup import escape
 from rich.table import Table
 
-from service.client import Migration, Speaker
+from service.client import FailedVerifications, Migration, Speaker
 from service.commands.connection import connected
 from service.commands.options import LOCAL, Consent, Server, SpeakerId
 from service.commands.terminal import out
@@ -161,10 +161,21 @@ def _speaker_table(speaker: Speaker) -> Table:
         "expires": _dated("", speaker.expires_at),
         "can be undone": f"{speaker.undo_levels} enrolments",
     }
+    if (failed := speaker.failed_verifications) is not None:
+        facts["failed"] = f"{failed.consecutive} in a row, {failed.total} since the last unlock"
+        facts["locked"] = _locked(failed)
     table = Table("", "", show_header=False)
     for name, value in facts.items():
         table.add_row(name, escape(value))
     return table
+
+
+def _locked(failed: FailedVerifications) -> str:
+    if failed.disabled:
+        return "disabled: `sayso speakers unlock` enables verification again"
+    if failed.locked_until is None or failed.locked_until <= datetime.now(UTC):
+        return "no"
+    return _dated("until", failed.locked_until)
 
 
 def _migration_table(counted: Migration) -> Table:

@@ -64,6 +64,11 @@ LLR = Histogram(
     ("model_id", "outcome"),
     buckets=_LLR,
 )
+LOCKS = Counter(
+    "sayso_speaker_locks",
+    "Speakers locked for a while or disabled by failed verifications, and verifications refused.",
+    ("event",),
+)
 ENROLMENTS = Counter("sayso_enrolments", "Enrolments, by the speaker's state after.", ("state",))
 ENROLMENT_REASONS = Counter(
     "sayso_enrolment_reasons", "Reasons why speech was not enrolled.", ("reason",)
@@ -124,6 +129,11 @@ def decided(decision: Decision) -> None:
 def identified(decision: Decision) -> None:
     """A final decision of a search. Its ratio is the best of many, so no sample of `LLR`."""
     _count(decision, "identification")
+
+
+def locked(event: str) -> None:
+    """`locked` for a while or `disabled`, or a verification `refused` as its speaker is."""
+    LOCKS.labels(event).inc()
 
 
 def enrolled(enrolment: Enrolment) -> None:

@@ -232,7 +232,7 @@ def export_response(
         voiceprints=map(_exported, held.speaker.voiceprints.values()),
         history=map(_version, held.speaker.history),
         groups=held.groups,
-        failed_verifications=_failures(held.failures),
+        failed_verifications=failures_message(held.failures),
     )
 
 
@@ -361,10 +361,13 @@ def _exported(held: Voiceprint) -> speaker_pb2.ExportedVoiceprint:
     )
 
 
-def _failures(held: Tally) -> speaker_pb2.FailedVerifications:
+def failures_message(held: Tally) -> speaker_pb2.FailedVerifications:
     return speaker_pb2.FailedVerifications(
-        times=map(_timestamp, held.failed_at),
+        times=[_timestamp(held.failed_at)] if held.failed_at else [],
         locked_until=_timestamp(held.locked_until) if held.locked_until else None,
+        consecutive=held.consecutive,
+        total=held.total,
+        disabled=held.disabled,
     )
 
 

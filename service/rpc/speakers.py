@@ -54,10 +54,14 @@ class SpeakerRpc(speaker_pb2_grpc.SpeakerServiceServicer):
     async def GetSpeaker(
         self, request: pb.GetSpeakerRequest, context: Context
     ) -> pb.GetSpeakerResponse:
-        speaker = await self._store.get(tenant(), messages.speaker_id(request.speaker_id))
+        speaker_id = messages.speaker_id(request.speaker_id)
+        speaker = await self._store.get(tenant(), speaker_id)
         if speaker is None:
             raise no_such_speaker()
-        return pb.GetSpeakerResponse(speaker=self._message(speaker))
+        tally = await self._lockout.tally(tenant(), speaker_id)
+        return pb.GetSpeakerResponse(
+            speaker=self._message(speaker), failed_verifications=messages.failures_message(tally)
+        )
 
     async def ListSpeakers(
         self, request: pb.ListSpeakersRequest, context: Context

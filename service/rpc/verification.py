@@ -150,8 +150,8 @@ class VerificationRpc(verification_pb2_grpc.VerificationServiceServicer):
                 findings = await screening.so_far(call.heard)
                 if config.stop_at_decision and ending.decided:
                     break
-                await attempt.tell(decision)
-                yield messages.call_response(decision, findings, done=False)
+                if await attempt.tell(decision):
+                    yield messages.call_response(decision, findings, done=False)
             else:
                 decision = await call.finish(await self._limits.finished(decoder))
                 findings = await screening.finish(call.heard)

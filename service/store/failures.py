@@ -1,66 +1,76 @@
-"""How many verifications of a speaker failed lately, and whether that has locked it.
+"""How many verifications of a speaker failed, and whether that has locked it.
 
-    failed ─ ... ─ failed ──the limit──> locked ──failed──> locked for twice as long ─> ...
-       └──────────── accepted, unlocked or quiet for long enough: forgotten ────────────┘
+    failed ... failed ──the limit──> locked ──failed──> locked for twice as long ─> ... ─> disabled
+       └─────── met the server's own policy: counted from nought again ──┘                    │
+       └──────────────────────── unlocked by an operator: forgotten <─────────────────────────┘
 
-The limit and the doubling delay follow NIST SP 800-63B (2017), 5.2.2 and 5.2.3.
+Failures count whenever they come: a window in which they count together would allow an attacker
+some guesses in every window for ever. Limit, growing wait and overall limit follow NIST SP 800-63B.
 """
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Protocol, Self
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Protocol, Self
+
+_FIRST_LIMIT = 5  # of the servers that wrote records before `total` was counted
 
 
 @dataclass(frozen=True, slots=True)
 class LockRule:
-    """After `failures` (0: never) within `window_s` a speaker is locked for `lock_s`; every failure
-    after that locks it for twice as long as the last, at most for `longest_s`."""
+    """After `failures` in a row (0: never) a speaker is locked for `lock_s`; every failure after
+    that locks it for twice as long as the last, at most for `longest_s`. `disable_after` failures
+    in all (0: never) since an operator last unlocked it lock it until an operator does."""
 
     failures: int
-    window_s: float
     lock_s: float
     longest_s: float
-
-    @property
-    def memory_s(self) -> float:
-        """For how long after a failure, or the end of a lock, either is remembered."""
-        return max(self.window_s, self.longest_s)
+    disable_after: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """What is remembered of one speaker's failures. Times are seconds since the epoch, UTC.
+    """What is remembered of one speaker's failures. Times are seconds since the epoch, UTC."""
 
-    `failed_at` counts towards the first lock; `locks` have followed each other since.
-    """
-
-    failed_at: tuple[float, ...] = ()
+    consecutive: int = 0
+    total: int = 0
     locked_until: float = 0.0
-    locks: int = 0
+    failed_at: float = 0.0
+    disabled: bool = False
 
     def failed(self, at: float, rule: LockRule) -> "Tally":
         """With one more failure at `at`."""
-        recent = (*(each for each in self.failed_at if each > at - rule.window_s), at)
-        locks = self.locks if at < self.locked_until + rule.memory_s else 0
-        if not locks and len(recent) < rule.failures:
-            return Tally(recent)
-        lock_s = min(rule.lock_s * 2.0 ** min(locks, 64), rule.longest_s)
-        return Tally((), at + lock_s, locks + 1)
+        consecutive, total = self.consecutive + 1, self.total + 1
+        locked_until, beyond = self.locked_until, consecutive - rule.failures
+        if beyond >= 0:
+            locked_until = at + min(rule.lock_s * 2.0 ** min(beyond, 64), rule.longest_s)
+        disabled = self.disabled or 0 < rule.disable_after <= total
+        return Tally(consecutive, total, locked_until, at, disabled)
+
+    def passed(self) -> "Tally":
+        """After an acceptance by the server's own policy."""
+        return replace(self, consecutive=0, locked_until=0.0)
 
     def locked(self, at: float) -> bool:
-        return at < self.locked_until
+        return self.disabled or at < self.locked_until
 
     def encode(self) -> bytes:
-        return json.dumps([self.failed_at, self.locked_until, self.locks]).encode()
+        return json.dumps(asdict(self)).encode()
 
     @classmethod
     def decode(cls, record: bytes | None) -> Self:
         """Inverse of `encode`; of None, where there is no record, a tally without failures."""
         if record is None:
             return cls()
-        failed_at, locked_until, locks = json.loads(record)
-        return cls(tuple(failed_at), locked_until, locks)
+        content = json.loads(record)
+        return cls(**content) if isinstance(content, dict) else cls._of_earlier(content)
+
+    @classmethod
+    def _of_earlier(cls, content: list[Any]) -> Self:
+        """From times in a window, end of the lock, and number of locks in a row."""
+        times, locked_until, locks = content
+        failures = len(times) + (_FIRST_LIMIT + locks - 1 if locks else 0)
+        return cls(failures, failures, locked_until, max(times, default=0.0))
 
 
 NO_FAILURES = Tally()
@@ -71,21 +81,14 @@ Step = Callable[[Tally], Tally]
 class Failures(Protocol):
     """Tallies by tenant and speaker; no call sees another tenant's. Raises as `Store` does.
 
-    A speaker that is deleted takes its tally along, and one that there is not has none.
+    A tally is kept until it is forgotten: nothing expires, and no store may evict it. A speaker
+    that is deleted takes its tally along, and one that there is not has none.
     """
 
     async def get(self, tenant: str, speaker_id: str) -> Tally: ...
 
-    async def change(
-        self, tenant: str, speaker_id: str, step: Step, *, at: float, keep_s: float
-    ) -> Tally:
+    async def change(self, tenant: str, speaker_id: str, step: Step) -> Tally:
         """The tally after `step`, which may be called several times, as one change among those of
-        all servers; forgotten `keep_s` after `at`, or after its lock where that ends later.
-
-        What `step` raises leaves the tally as it was.
+        all servers. What `step` raises leaves the tally as it was.
         """
         ...
-
-
-def keep_until(tally: Tally, at: float, keep_s: float) -> float:
-    return max(at, tally.locked_until) + keep_s

@@ -2,7 +2,7 @@
 
 import sqlite3
 
-from service.store.failures import NO_FAILURES, Step, Tally, keep_until
+from service.store.failures import NO_FAILURES, Step, Tally
 from service.store.sqlite_groups import Run
 
 SCHEMA: tuple[str, ...] = (
@@ -19,12 +19,19 @@ SCHEMA: tuple[str, ...] = (
     "CREATE INDEX failures_by_end ON failures (keep_until)",
 )
 
+KEPT: tuple[str, ...] = (
+    "DELETE FROM failures WHERE keep_until <= CAST(strftime('%s', 'now') AS REAL)",
+    "DROP INDEX failures_by_end",
+    "ALTER TABLE failures DROP COLUMN keep_until",
+)
+"""Of a later version: failures count until they are forgotten, however long ago they were."""
+
 _GET = "SELECT tally FROM failures WHERE tenant = ? AND speaker_id = ?"
 _DELETE = "DELETE FROM failures WHERE tenant = ? AND speaker_id = ?"
 _PUT = """
-    INSERT INTO failures SELECT ?1, ?2, ?3, ?4 WHERE EXISTS
+    INSERT INTO failures (tenant, speaker_id, tally) SELECT ?1, ?2, ?3 WHERE EXISTS
         (SELECT 1 FROM speaker WHERE tenant = ?1 AND speaker_id = ?2)
-    ON CONFLICT DO UPDATE SET keep_until = excluded.keep_until, tally = excluded.tally
+    ON CONFLICT DO UPDATE SET tally = excluded.tally
 """
 
 
@@ -38,17 +45,13 @@ class SqliteFailures:
     async def get(self, tenant: str, speaker_id: str) -> Tally:
         return await self._read(lambda db: _get(db, tenant, speaker_id))
 
-    async def change(
-        self, tenant: str, speaker_id: str, step: Step, *, at: float, keep_s: float
-    ) -> Tally:
+    async def change(self, tenant: str, speaker_id: str, step: Step) -> Tally:
         def change(db: sqlite3.Connection) -> Tally:
-            db.execute("DELETE FROM failures WHERE keep_until <= ?", (at,))
             tally = step(_get(db, tenant, speaker_id))
             if tally == NO_FAILURES:
                 db.execute(_DELETE, (tenant, speaker_id))
             else:
-                until = keep_until(tally, at, keep_s)
-                db.execute(_PUT, (tenant, speaker_id, until, tally.encode()))
+                db.execute(_PUT, (tenant, speaker_id, tally.encode()))
             return tally
 
         return await self._write(change)

@@ -51,6 +51,7 @@ _MIGRATIONS: tuple[tuple[str, ...], ...] = (
     sqlite_groups.SCHEMA,
     (*sqlite_counts.SCHEMA, *sqlite_failures.SCHEMA),
     sqlite_keys.SCHEMA,
+    sqlite_failures.KEPT,
 )
 
 

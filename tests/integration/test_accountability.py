@@ -23,7 +23,7 @@ from voices import clips
 from service.audit import chain
 from service.audit.subjects import Subjects
 from service.client import Client
-from service.errors import FailedPrecondition, NotFound, Overloaded, Unavailable
+from service.errors import FailedPrecondition, NotFound, Overloaded, SpeakerLocked, Unavailable
 
 FAILURES = 3
 
@@ -105,10 +105,11 @@ def test_failures_lock_and_an_administrator_unlocks(
     for _ in range(FAILURES):
         assert sayso.verify(caller, impostor()).outcome == "REJECTED"
     for audio in (impostor(), genuine):
-        with pytest.raises(Overloaded, match="too many verifications") as refused:
+        with pytest.raises(SpeakerLocked, match="too many verifications") as refused:
             sayso.verify(caller, audio)
+        assert refused.value.retry_after_s is not None
         assert 0 < refused.value.retry_after_s <= 60
-    with pytest.raises(Overloaded):
+    with pytest.raises(SpeakerLocked):
         list(sayso.verify_stream(caller, [genuine.read_bytes()]))
     office.speakers.UnlockSpeaker(speaker_pb2.UnlockSpeakerRequest(speaker_id=caller))
     assert sayso.verify(caller, genuine).outcome == "ACCEPTED"
@@ -130,7 +131,7 @@ def test_of_many_guesses_at_once_few_are_answered(
     def guess(_: int) -> str:
         try:
             return sayso.verify(caller, audio).outcome
-        except Overloaded:
+        except SpeakerLocked:
             return "LOCKED"
 
     with ThreadPoolExecutor(10) as pool:
@@ -145,7 +146,7 @@ def test_a_stream_that_is_left_after_a_score_counts(
     for failures in range(1, FAILURES + 1):
         leave_after_a_score(office, caller, impostor())
         office.wait_for(failures, detail={"abandoned": 1}, subject=office.subject(caller))
-    with pytest.raises(Overloaded):
+    with pytest.raises(SpeakerLocked):
         sayso.verify(caller, impostor())
     office.wait_for(1, action="lock", subject=office.subject(caller))
 

@@ -11,20 +11,23 @@ from service.attempts import Attempts
 from service.audit import Auditor, Origin, Trail, chain
 from service.audit.entries import parsed
 from service.decision import Decision, Outcome, Score
-from service.errors import Unavailable
-from service.lockout import Locked, Lockout
-from service.store import LockRule, Speaker, SpeakerState, Store, open_store
+from service.errors import OverLimit, Overloaded, SpeakerLocked, Unavailable
+from service.lockout import Lockout
+from service.store import LockRule, Speaker, SpeakerState, Store, Tally, open_store
 
-RULE = LockRule(failures=2, window_s=900.0, lock_s=60.0, longest_s=3600.0)
-
-
-def decision(outcome: Outcome, *, scored: bool = True) -> Decision:
-    return Decision(outcome, "model-a", "", score=Score(0.5, 1.0) if scored else None)
+RULE = LockRule(failures=2, lock_s=60.0, longest_s=3600.0)
 
 
-ACCEPTED, REJECTED = decision(Outcome.ACCEPTED), decision(Outcome.REJECTED)
-UNDECIDED = decision(Outcome.INCONCLUSIVE)
-TOO_SHORT = decision(Outcome.INCONCLUSIVE, scored=False)
+def decision(outcome: Outcome, met: bool | None) -> Decision:
+    score = None if met is None else Score(0.5, 1.0)
+    return Decision(outcome, "model-a", "", score=score, meets_server_policy=met)
+
+
+ACCEPTED, REJECTED = decision(Outcome.ACCEPTED, True), decision(Outcome.REJECTED, False)
+UNDECIDED = decision(Outcome.INCONCLUSIVE, False)
+NEARLY = decision(Outcome.INCONCLUSIVE, True)
+LAX, STRICT = decision(Outcome.ACCEPTED, False), decision(Outcome.REJECTED, True)
+TOO_SHORT = decision(Outcome.INCONCLUSIVE, None)
 
 
 class Desk:
@@ -32,8 +35,11 @@ class Desk:
         self._folder = folder
         self.store = store
         self.lockout = Lockout(store.failures, RULE)
+        self.events: list[str] = []
         self.attempts = Attempts(
-            self.lockout, Auditor(trail, origin=lambda: Origin("t", "key:k1", "r"))
+            self.lockout,
+            Auditor(trail, origin=lambda: Origin("t", "key:k1", "r")),
+            observe=self.events.append,
         )
 
     async def reject(self, times: int = 1) -> None:
@@ -42,7 +48,7 @@ class Desk:
                 await attempt.settle(REJECTED)
 
     async def failures(self) -> int:
-        return len((await self.store.failures.get("t", "alice")).failed_at)
+        return (await self.store.failures.get("t", "alice")).consecutive
 
     def told(self) -> list[tuple[str, str]]:
         """Action and outcome of every entry."""
@@ -65,7 +71,7 @@ async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
 
 async def test_the_failure_that_locks_is_told_and_entered(desk: Desk) -> None:
     await desk.reject(2)
-    with pytest.raises(Locked):
+    with pytest.raises(SpeakerLocked):
         async with desk.attempts.open("alice"):
             pytest.fail("a locked speaker is not verified")
     assert desk.told() == [
@@ -79,18 +85,22 @@ async def test_the_failure_that_locks_is_told_and_entered(desk: Desk) -> None:
 async def test_an_acceptance_that_comes_after_the_lock_is_withheld(desk: Desk) -> None:
     async with desk.attempts.open("alice") as attempt:
         await desk.reject(2)
-        with pytest.raises(Locked):
+        with pytest.raises(SpeakerLocked):
             await attempt.settle(ACCEPTED)
     assert desk.told()[-1] == ("verify", "LOCKED")
 
 
-async def test_an_acceptance_on_the_way_is_withheld_too(desk: Desk) -> None:
+@pytest.mark.parametrize("late", [ACCEPTED, REJECTED, UNDECIDED, TOO_SHORT])
+async def test_a_stream_from_before_the_lock_is_told_nothing_more(
+    desk: Desk, late: Decision
+) -> None:
     async with desk.attempts.open("alice") as attempt:
-        await attempt.tell(UNDECIDED)
+        assert await attempt.tell(UNDECIDED)
         await desk.reject(2)
-        with pytest.raises(Locked):
-            await attempt.tell(ACCEPTED)
+        with pytest.raises(SpeakerLocked):
+            await attempt.tell(late)
     assert desk.told()[-1] == ("verify", "LOCKED")
+    assert desk.events == ["locked", "refused"]
 
 
 async def test_parallel_calls_are_told_no_more_than_the_limit(desk: Desk) -> None:
@@ -105,31 +115,97 @@ async def test_parallel_calls_are_told_no_more_than_the_limit(desk: Desk) -> Non
 
     outcomes = await asyncio.gather(*(one() for _ in range(20)), return_exceptions=True)
     assert told == RULE.failures
-    assert [type(outcome) for outcome in outcomes].count(Locked) == 18
-
-
-async def test_a_call_counts_once_by_its_last_decision(desk: Desk) -> None:
-    for last, failures in ((REJECTED, 1), (ACCEPTED, 0)):
-        async with desk.attempts.open("alice") as attempt:
-            for each in (REJECTED, UNDECIDED, ACCEPTED, REJECTED):
-                await attempt.tell(each)
-            await attempt.settle(last)
-        assert await desk.failures() == failures
+    assert [type(outcome) for outcome in outcomes].count(SpeakerLocked) == 18
 
 
 @pytest.mark.parametrize(
-    ("told", "failures"), [(UNDECIDED, 1), (REJECTED, 1), (ACCEPTED, 0), (TOO_SHORT, 0)]
+    ("last", "failures"),
+    [(REJECTED, 1), (LAX, 1), (UNDECIDED, 1), (ACCEPTED, 0), (STRICT, 0), (TOO_SHORT, 1)],
 )
-@pytest.mark.parametrize("leaving", [asyncio.CancelledError, GeneratorExit, ZeroDivisionError])
-async def test_leaving_after_a_score_has_failed(
-    desk: Desk, told: Decision, failures: int, leaving: type[BaseException]
+async def test_a_call_counts_once_by_the_servers_own_policy(
+    desk: Desk, last: Decision, failures: int
 ) -> None:
+    """An end that compares nothing, as clipped talk does, takes no failure back."""
+    async with desk.attempts.open("alice") as attempt:
+        for each in (REJECTED, UNDECIDED, ACCEPTED, REJECTED):
+            assert await attempt.tell(each)
+        await attempt.settle(last)
+    assert await desk.failures() == failures
+
+
+@pytest.mark.parametrize(
+    ("last", "failures"), [(LAX, 2), (UNDECIDED, 2), (TOO_SHORT, 1), (STRICT, 0), (ACCEPTED, 0)]
+)
+async def test_only_the_servers_own_policy_clears(
+    desk: Desk, last: Decision, failures: int
+) -> None:
+    await desk.reject()
+    async with desk.attempts.open("alice") as attempt:
+        await attempt.settle(last)
+    assert await desk.failures() == failures
+
+
+@pytest.mark.parametrize(
+    "leaving", [asyncio.CancelledError, GeneratorExit, OverLimit, TimeoutError]
+)
+@pytest.mark.parametrize(
+    ("told", "failures"),
+    [
+        ((UNDECIDED,), 1),
+        ((REJECTED,), 1),
+        ((LAX,), 1),
+        ((UNDECIDED, TOO_SHORT), 1),
+        ((ACCEPTED, REJECTED), 1),
+        ((REJECTED, ACCEPTED), 0),
+        ((REJECTED, NEARLY), 0),
+        ((ACCEPTED, TOO_SHORT), 0),
+        ((TOO_SHORT,), 0),
+    ],
+)
+async def test_leaving_counts_if_the_last_decision_was_below_the_threshold(
+    desk: Desk, told: tuple[Decision, ...], failures: int, leaving: type[BaseException]
+) -> None:
+    error = OverLimit("", retry_after_s=1.0) if leaving is OverLimit else leaving()
     with pytest.raises(leaving):
         async with desk.attempts.open("alice") as attempt:
-            await attempt.tell(told)
-            raise leaving
+            for each in told:
+                await attempt.tell(each)
+            raise error
     assert await desk.failures() == failures
-    assert desk.told() == [("verify", told.outcome.name)]
+    assert desk.told() == [("verify", told[-1].outcome.name)]
+
+
+@pytest.mark.parametrize("error", [Unavailable("away"), Overloaded("full", retry_after_s=1.0)])
+async def test_a_call_that_the_server_ends_never_counts(desk: Desk, error: Exception) -> None:
+    with pytest.raises(type(error)):
+        async with desk.attempts.open("alice") as attempt:
+            await attempt.tell(REJECTED)
+            raise error
+    assert await desk.failures() == 0
+    assert desk.told() == [("verify", "REJECTED")]
+
+
+async def test_a_call_that_is_cut_off_by_a_drain_never_counts(desk: Desk) -> None:
+    with pytest.raises(asyncio.CancelledError):
+        async with desk.attempts.open("alice") as attempt:
+            await attempt.tell(REJECTED)
+            desk.attempts.drain()
+            raise asyncio.CancelledError
+    assert await desk.failures() == 0
+
+
+async def test_a_call_is_told_nothing_while_nobody_knows_whether_it_is_locked(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(tenant: str, speaker_id: str) -> None:
+        raise Unavailable("away")
+
+    async with desk.attempts.open("alice") as attempt:
+        with monkeypatch.context() as patch:
+            patch.setattr(desk.lockout, "check", away)
+            assert not await attempt.tell(REJECTED)
+        assert await attempt.tell(ACCEPTED)
+        await attempt.settle(ACCEPTED)
 
 
 async def test_leaving_while_it_is_counted_is_no_way_out(
@@ -137,11 +213,11 @@ async def test_leaving_while_it_is_counted_is_no_way_out(
 ) -> None:
     note, interrupted = desk.lockout.note, [True]
 
-    async def interruptible(tenant: str, speaker_id: str, outcome: Outcome) -> bool:
+    async def interruptible(tenant: str, speaker_id: str, met: bool | None) -> Tally | None:
         if interrupted:
             interrupted.clear()
             raise asyncio.CancelledError
-        return await note(tenant, speaker_id, outcome)
+        return await note(tenant, speaker_id, met)
 
     monkeypatch.setattr(desk.lockout, "note", interruptible)
     with pytest.raises(asyncio.CancelledError):

@@ -11,7 +11,7 @@ from service.errors import NotFound
 from service.holdings import holdings
 from service.store import Group, LockRule, Speaker, SpeakerState, Store, Voiceprint, open_store
 
-RULE = LockRule(failures=3, window_s=100.0, lock_s=60.0, longest_s=200.0)
+RULE = LockRule(failures=3, lock_s=60.0, longest_s=200.0)
 
 
 def speaker(speaker_id: str, tenant: str = "t") -> Speaker:
@@ -50,9 +50,7 @@ async def test_all_of_it(store: Store) -> None:
     await store.groups.add("t", "other", ["bob"])
     await store.groups.add("other", "elsewhere", ["alice"])
     await store.groups.delete("t", "deleted")
-    tally = await store.failures.change(
-        "t", "alice", lambda tally: tally.failed(5.0, RULE), at=5.0, keep_s=100.0
-    )
+    tally = await store.failures.change("t", "alice", lambda tally: tally.failed(5.0, RULE))
     held = await holdings(store, "t", "alice")
     assert held.speaker == stored
     assert list(held.groups) == ["fraud", "vip"]

@@ -260,16 +260,20 @@ class GetSpeakerResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     SPEAKER_FIELD_NUMBER: _builtins.int
+    FAILED_VERIFICATIONS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def speaker(self) -> Global___Speaker: ...
+    @_builtins.property
+    def failed_verifications(self) -> Global___FailedVerifications: ...
     def __init__(
         self,
         *,
         speaker: Global___Speaker | None = ...,
+        failed_verifications: Global___FailedVerifications | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["speaker", b"speaker"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["failed_verifications", b"failed_verifications", "speaker", b"speaker"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["speaker", b"speaker"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["failed_verifications", b"failed_verifications", "speaker", b"speaker"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -666,23 +670,35 @@ class FailedVerifications(_message.Message):
 
     TIMES_FIELD_NUMBER: _builtins.int
     LOCKED_UNTIL_FIELD_NUMBER: _builtins.int
+    CONSECUTIVE_FIELD_NUMBER: _builtins.int
+    TOTAL_FIELD_NUMBER: _builtins.int
+    DISABLED_FIELD_NUMBER: _builtins.int
+    consecutive: _builtins.int
+    """Failures since the speaker was last accepted by the server's own policy."""
+    total: _builtins.int
+    """Failures since the speaker was last unlocked by an operator."""
+    disabled: _builtins.bool
+    """Verification is refused until an operator unlocks the speaker."""
     @_builtins.property
     def times(self) -> _containers.RepeatedCompositeFieldContainer[_timestamp_pb2.Timestamp]:
-        """Those that count towards a lock."""
+        """The latest one; empty where there was none."""
 
     @_builtins.property
     def locked_until(self) -> _timestamp_pb2.Timestamp:
-        """Until when verification is or was locked; absent where it was not."""
+        """Until when verification is or was locked; absent where it was not since the last acceptance."""
 
     def __init__(
         self,
         *,
         times: _abc.Iterable[_timestamp_pb2.Timestamp] | None = ...,
         locked_until: _timestamp_pb2.Timestamp | None = ...,
+        consecutive: _builtins.int = ...,
+        total: _builtins.int = ...,
+        disabled: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["locked_until", b"locked_until"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["locked_until", b"locked_until", "times", b"times"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consecutive", b"consecutive", "disabled", b"disabled", "locked_until", b"locked_until", "times", b"times", "total", b"total"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,79 +1,96 @@
 """What the memory of failed verifications must do in every store."""
 
 import asyncio
+import contextlib
+import sqlite3
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from redis_server import RedisServer
 
 from service.errors import Unavailable
-from service.store import LockRule, Speaker, Store, Tally, open_store
-from service.store.failures import NO_FAILURES, keep_until
+from service.store import (
+    LockRule,
+    Speaker,
+    SpeakerState,
+    Store,
+    Tally,
+    open_store,
+    sqlite_failures,
+    sqlite_file,
+)
+from service.store.failures import NO_FAILURES
+from service.store.records import encode_profile
 
 MakeSpeaker = Callable[..., Speaker]
 
-RULE = LockRule(failures=3, window_s=100.0, lock_s=60.0, longest_s=200.0)
+RULE = LockRule(failures=3, lock_s=60.0, longest_s=200.0, disable_after=8)
+YEAR_S = 365 * 86_400.0
 NOW = 1_700_000_000.0
 
 
 async def fail(store: Store, tenant: str, at: float = NOW, speaker_id: str = "alice") -> Tally:
-    return await store.failures.change(
-        tenant, speaker_id, lambda tally: tally.failed(at, RULE), at=at, keep_s=RULE.memory_s
-    )
+    return await store.failures.change(tenant, speaker_id, lambda tally: tally.failed(at, RULE))
 
 
-def test_the_limit_within_the_window_locks() -> None:
-    tally = NO_FAILURES.failed(NOW, RULE).failed(NOW + 99, RULE)
-    assert not tally.locked(NOW + 99)
-    locked = tally.failed(NOW + 99.5, RULE)
-    assert locked == Tally((), NOW + 159.5, 1)
-    assert locked.locked(NOW + 159.4)
-    assert not locked.locked(NOW + 159.5)
-
-
-def test_failures_outside_the_window_do_not_count() -> None:
+def failed(*times: float) -> Tally:
     tally = NO_FAILURES
-    for at in (0.0, 100.0, 150.0, 200.0, 260.0):
-        tally = tally.failed(NOW + at, RULE)
-        assert not tally.locks
-    assert tally.failed_at == (NOW + 200, NOW + 260)
+    for at in times:
+        tally = tally.failed(at, RULE)
+    return tally
+
+
+def test_the_limit_locks_however_far_apart_the_failures_are() -> None:
+    times = (NOW, NOW + YEAR_S, NOW + 2 * YEAR_S)
+    assert not failed(*times[:2]).locked(times[1])
+    locked = failed(*times)
+    assert locked == Tally(3, 3, times[2] + 60.0, times[2])
+    assert locked.locked(times[2] + 59.9)
+    assert not locked.locked(times[2] + 60.0)
 
 
 def test_every_failure_after_a_lock_doubles_it_up_to_the_longest() -> None:
-    tally, at, lasted = NO_FAILURES, NOW, []
-    for _ in range(3):
-        tally = tally.failed(at, RULE)
+    tally, at, lasted = failed(NOW, NOW, NOW), NOW, []
     for _ in range(4):
         lasted.append(tally.locked_until - at)
-        at = tally.locked_until
+        at = tally.locked_until + YEAR_S  # a quiet time forgets nothing
         tally = tally.failed(at, RULE)
     assert lasted == [60.0, 120.0, 200.0, 200.0]
 
 
-def test_a_lock_is_forgotten_after_a_quiet_time() -> None:
-    locked = Tally((), NOW, 5)
-    assert locked.failed(NOW + RULE.memory_s - 1, RULE).locks == 6
-    assert locked.failed(NOW + RULE.memory_s, RULE) == Tally((NOW + RULE.memory_s,))
+def test_an_acceptance_clears_what_is_consecutive_and_not_the_total() -> None:
+    assert failed(NOW, NOW).passed() == Tally(0, 2, 0.0, NOW)
+    assert not failed(NOW, NOW).passed().failed(NOW, RULE).locked(NOW)
 
 
-def test_a_tally_is_kept_beyond_its_lock() -> None:
-    assert keep_until(Tally((), NOW + 60, 1), NOW, 100.0) == NOW + 160
-    assert keep_until(Tally((NOW,)), NOW, 100.0) == NOW + 100
+def test_so_many_in_all_disable_until_an_operator_acts() -> None:
+    tally = NO_FAILURES
+    for number in range(RULE.disable_after):
+        assert not tally.disabled
+        tally = tally.failed(NOW + number, RULE).passed()
+    assert tally.disabled
+    assert tally.locked(NOW + 100 * YEAR_S)
+
+
+def test_a_record_of_an_earlier_server_is_read() -> None:
+    assert Tally.decode(b"[[1.0, 2.0], 0.0, 0]") == Tally(2, 2, 0.0, 2.0)
+    locked = Tally.decode(b"[[], 1700000060.0, 2]")
+    assert locked == Tally(6, 6, 1_700_000_060.0)
+    assert Tally.decode(locked.encode()) == locked
 
 
 async def test_parallel_failures_are_all_counted(
     store: Store, tenant: str, make_speaker: MakeSpeaker
 ) -> None:
     await store.put(make_speaker(), expected_etag=None)
-    rule = LockRule(failures=1000, window_s=100.0, lock_s=60.0, longest_s=200.0)
+    rule = LockRule(failures=1000, lock_s=60.0, longest_s=200.0)
 
     async def one() -> None:
-        await store.failures.change(
-            tenant, "alice", lambda tally: tally.failed(NOW, rule), at=NOW, keep_s=100.0
-        )
+        await store.failures.change(tenant, "alice", lambda tally: tally.failed(NOW, rule))
 
     await asyncio.gather(*(one() for _ in range(20)))
-    assert (await store.failures.get(tenant, "alice")).failed_at == (NOW,) * 20
+    assert await store.failures.get(tenant, "alice") == Tally(20, 20, 0.0, NOW)
 
 
 async def test_servers_share_the_tally(
@@ -83,7 +100,7 @@ async def test_servers_share_the_tally(
     async with open_store(address, timeout_s=10.0) as other:
         await asyncio.gather(*(fail(each, tenant) for each in (store, other, store)))
         assert (await other.failures.get(tenant, "alice")).locked(NOW)
-        assert await store.failures.get(tenant, "alice") == Tally((), NOW + 60, 1)
+        assert await store.failures.get(tenant, "alice") == failed(NOW, NOW, NOW)
 
 
 async def test_what_a_step_raises_changes_nothing(
@@ -93,11 +110,11 @@ async def test_what_a_step_raises_changes_nothing(
     await fail(store, tenant)
 
     def refuse(tally: Tally) -> Tally:
-        raise ValueError(len(tally.failed_at))
+        raise ValueError(tally.total)
 
     with pytest.raises(ValueError, match="1"):
-        await store.failures.change(tenant, "alice", refuse, at=NOW, keep_s=1.0)
-    assert await store.failures.get(tenant, "alice") == Tally((NOW,))
+        await store.failures.change(tenant, "alice", refuse)
+    assert await store.failures.get(tenant, "alice") == failed(NOW)
 
 
 async def test_one_speaker_and_tenant_at_a_time(
@@ -113,7 +130,7 @@ async def test_one_speaker_and_tenant_at_a_time(
 async def test_forgetting(store: Store, tenant: str, make_speaker: MakeSpeaker) -> None:
     await store.put(make_speaker(), expected_etag=None)
     await fail(store, tenant)
-    await store.failures.change(tenant, "alice", lambda _: NO_FAILURES, at=NOW, keep_s=1.0)
+    await store.failures.change(tenant, "alice", lambda _: NO_FAILURES)
     assert await store.failures.get(tenant, "alice") == NO_FAILURES
 
 
@@ -139,7 +156,7 @@ async def test_an_enrolment_leaves_the_tally(
     stored = await store.put(make_speaker(), expected_etag=None)
     await fail(store, tenant)
     await store.put(make_speaker(metadata={"a": "b"}), expected_etag=stored.etag)
-    assert await store.failures.get(tenant, "alice") == Tally((NOW,))
+    assert await store.failures.get(tenant, "alice") == failed(NOW)
 
 
 async def test_speakers_are_counted(store: Store, tenant: str, make_speaker: MakeSpeaker) -> None:
@@ -167,11 +184,36 @@ async def test_redis_away_is_unavailable(redis_server: RedisServer, tenant: str)
             redis_server.resume()
 
 
-async def test_redis_forgets_by_itself(
+async def test_redis_is_not_free_to_evict_a_tally(
     redis_server: RedisServer, tenant: str, make_speaker: MakeSpeaker
 ) -> None:
+    """`volatile-*` policies take keys with a time to live only, whatever else they hold."""
+    key = f"sayso:{{{tenant}}}:failures:alice"
     async with open_store(redis_server.url, timeout_s=10.0) as store:
         await store.put(make_speaker(), expected_etag=None)
-        await fail(store, tenant)
-    left = redis_server.command("PTTL", f"sayso:{{{tenant}}}:failures:alice")
-    assert 0 < int(left[1:]) <= RULE.memory_s * 1000
+        redis_server.command("SET", key, "0123456789abcdef[[1.0], 0.0, 0]", "PX", "60000")
+        assert (await fail(store, tenant)).total == 2
+    assert redis_server.command("PTTL", key) == b":-1\r\n"
+
+
+async def test_failures_of_an_earlier_file_are_kept(tmp_path: Path) -> None:
+    """Its records ended by themselves; those that had not are counted for ever now."""
+    path = tmp_path / "voices.db"
+    before = sqlite_file._MIGRATIONS.index(sqlite_failures.KEPT)
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        for statements in sqlite_file._MIGRATIONS[:before]:
+            for statement in statements:
+                database.execute(statement)
+        for name, keep_until in (("alice", 1.0), ("bob", 1e12)):
+            speaker = Speaker("t", name, SpeakerState.PENDING, 0.0, 0.0)
+            database.execute(
+                "INSERT INTO speaker VALUES ('t', ?, 'e', ?, x'')", (name, encode_profile(speaker))
+            )
+            row = (name, keep_until, b"[[5.0], 0.0, 0]")
+            database.execute("INSERT INTO failures VALUES ('t', ?, ?, ?)", row)
+        database.execute(f"PRAGMA application_id = {sqlite_file._APPLICATION_ID}")
+        database.execute(f"PRAGMA user_version = {before}")
+        database.commit()
+    async with open_store(f"sqlite:///{path}") as store:
+        assert await store.failures.get("t", "alice") == NO_FAILURES
+        assert (await fail(store, "t", speaker_id="bob")).total == 2
