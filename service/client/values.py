@@ -76,7 +76,7 @@ class Speaker:
     opted_out_at: datetime | None = None
     expires_at: datetime | None = None
     undo_levels: int = 0
-    failed_verifications: "FailedVerifications | None" = None
+    failed_verifications: "FailedVerifications | None" = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
