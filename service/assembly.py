@@ -84,7 +84,8 @@ def trail(settings: Settings) -> Trail | None:
     )
 
 
-def limits(settings: Settings) -> TenantLimits:
+def limits(settings: Settings, *, one_tenant: bool) -> TenantLimits:
+    """A fifth of the calls is kept for tenants that have few, unless there is only `one_tenant`."""
     return TenantLimits(
         Allowance(
             requests_per_s=settings.tenant_requests_per_s,
@@ -92,7 +93,10 @@ def limits(settings: Settings) -> TenantLimits:
             streams=settings.tenant_streams,
             speakers=settings.tenant_speakers,
             burst_s=settings.tenant_burst_s,
-        )
+            calls=settings.max_streams,
+            reserve=0 if one_tenant else settings.max_streams // 5,
+        ),
+        count_refusal=metrics.refused,
     )
 
 

@@ -21,7 +21,7 @@ from service.limits import TenantLimits
 
 log = logging.getLogger(__name__)
 
-_OURS = "/sayso."
+OURS = "/sayso."
 _DETAILS_KEY = "grpc-status-details-bin"
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -29,8 +29,8 @@ Guard = Callable[[str, Context], AbstractContextManager[None]]
 
 
 class Around(grpc.aio.ServerInterceptor):
-    """Runs guards around every method of this project's services, the outermost first; health and
-    reflection pass untouched. Belongs to one server.
+    """Runs guards around every method of this project's services, the outermost first; those of
+    health and reflection are limited by `service.unauthenticated`. Belongs to one server.
 
     Those that watch see the status that a call ends with; those that admit refuse it by an error.
     """
@@ -45,7 +45,7 @@ class Around(grpc.aio.ServerInterceptor):
         if (made := self._handlers.get(name)) is not None:
             return made
         handler = await continuation(handler_call_details)
-        if handler is None or not name.startswith(_OURS):
+        if handler is None or not name.startswith(OURS):
             return handler
         requests = "stream" if handler.request_streaming else "unary"
         if handler.response_streaming:
@@ -64,7 +64,7 @@ class Around(grpc.aio.ServerInterceptor):
                     with _entered(self._admitting, name, context):
                         return await call(request, context)
                 except Exception as error:
-                    await _to_status(error, name, context)
+                    await to_status(error, name, context)
 
         return wrapped
 
@@ -77,7 +77,7 @@ class Around(grpc.aio.ServerInterceptor):
                         async for response in call(request, context):
                             yield response
                 except Exception as error:
-                    await _to_status(error, name, context)
+                    await to_status(error, name, context)
 
         return wrapped
 
@@ -99,7 +99,7 @@ def _entered(guards: Sequence[Guard], name: str, context: Context) -> Iterator[N
         yield
 
 
-async def _to_status(error: Exception, name: str, context: Context) -> None:
+async def to_status(error: Exception, name: str, context: Context) -> None:
     """The one place where an exception becomes a gRPC status with details; raises `AbortError`.
 
     What it leaves behind holds nothing of the call: gRPC ties it into a cycle, which would keep

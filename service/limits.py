@@ -10,24 +10,35 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from service.errors import OverLimit
+from service.errors import OverLimit, Overloaded
 from service.store import Store
 
 _SHORTEST_WAIT_S = 0.001
 _ROUNDING = 1e-9
-_STREAM_WAIT_S = 1.0
+_CALL_WAIT_S = 1.0
 _SPEAKERS_WAIT_S = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
 class Allowance:
-    """What every tenant may use; 0 is no limit. `burst_s` seconds' worth may come at once."""
+    """What every tenant may use; 0 is no limit. `burst_s` seconds' worth may come at once.
+
+    `calls` is how many the process has in progress for all tenants together. The last `reserve` of
+    them go to tenants that have few.
+    """
 
     requests_per_s: float = 0.0
     audio_s_per_s: float = 0.0
     streams: int = 0
     speakers: int = 0
     burst_s: float = 10.0
+    calls: int = 0
+    reserve: int = 0
+
+    @property
+    def few(self) -> int:
+        """Calls that a tenant may have while the others take all but the reserve."""
+        return max(1, self.reserve // 4)
 
 
 class TokenBucket:
@@ -53,15 +64,23 @@ class TokenBucket:
 class TenantLimits:
     """The buckets and calls of each tenant in this process; `clock` is monotonic, in seconds.
 
-    Every method raises `OverLimit`. Tenants are as many as there are credentials for.
+    Every method raises `OverLimit`, or `Overloaded` when the server is full, and gives
+    `count_refusal` the name of the limit. Tenants are
+    as many as there are credentials for.
     """
 
     def __init__(
-        self, allowance: Allowance, *, clock: Callable[[], float] = time.monotonic
+        self,
+        allowance: Allowance,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        count_refusal: Callable[[str], None] = lambda limit: None,
     ) -> None:
         self._allowance = allowance
         self._clock = clock
+        self._count_refusal = count_refusal
         self._calls = Counter[str]()
+        self._all_calls = 0
         self._requests = defaultdict[str, TokenBucket](lambda: self._full(allowance.requests_per_s))
         self._audio = defaultdict[str, TokenBucket](lambda: self._full(allowance.audio_s_per_s))
 
@@ -69,28 +88,41 @@ class TenantLimits:
     def call(self, tenant: str) -> Iterator[None]:
         """One request, and one of the calls in progress until it is left."""
         self.request(tenant)
-        if self._allowance.streams and self._calls[tenant] >= self._allowance.streams:
-            raise OverLimit(
-                f"{self._allowance.streams} calls of this tenant are in progress; end one first",
-                retry_after_s=_STREAM_WAIT_S,
-            )
+        self._admit(tenant)
         self._calls[tenant] += 1
+        self._all_calls += 1
         try:
             yield
         finally:
             self._calls[tenant] -= 1
+            self._all_calls -= 1
+
+    def _admit(self, tenant: str) -> None:
+        allowance, calls = self._allowance, self._calls[tenant]
+        if allowance.streams and calls >= allowance.streams:
+            message = f"{allowance.streams} calls of this tenant are in progress; end one first"
+            raise self._over("streams", message, _CALL_WAIT_S)
+        if allowance.calls and self._all_calls >= allowance.calls:
+            message = f"{allowance.calls} calls are in progress, as many as this server takes"
+            self._count_refusal("calls")
+            raise Overloaded(message, retry_after_s=_CALL_WAIT_S)
+        unreserved = allowance.calls - allowance.reserve
+        if allowance.reserve and self._all_calls >= unreserved and calls >= allowance.few:
+            message = f"{self._all_calls} calls are in progress, {calls} of them of this tenant; "
+            message += "the places that are left are kept for other tenants"
+            raise self._over("reserve", message, _CALL_WAIT_S)
 
     def request(self, tenant: str) -> None:
         """One request, or one item of a batch."""
         if self._allowance.requests_per_s:
             wait_s = self._requests[tenant].take(1.0, self._clock(), needed=1.0)
-            self._refuse(wait_s, f"{self._allowance.requests_per_s:g} requests")
+            self._refuse("requests", wait_s, f"{self._allowance.requests_per_s:g} requests")
 
     def audio(self, tenant: str, audio_s: float) -> None:
         """Decoded audio; 0 seconds ask whether any would be taken now."""
         if self._allowance.audio_s_per_s:
             wait_s = self._audio[tenant].take(audio_s, self._clock())
-            self._refuse(wait_s, f"{self._allowance.audio_s_per_s:g} seconds of audio")
+            self._refuse("audio", wait_s, f"{self._allowance.audio_s_per_s:g} seconds of audio")
 
     async def enrolment(self, store: Store, tenant: str, speaker_id: str) -> None:
         """Whether a speaker that may be new has room; as many more get in as enrol at once."""
@@ -98,17 +130,18 @@ class TenantLimits:
         if not most or await store.count(tenant) < most:
             return
         if await store.get(tenant, speaker_id) is None:
-            raise OverLimit(
-                f"this tenant has its {most} speakers; delete one, or ask for a higher limit",
-                retry_after_s=_SPEAKERS_WAIT_S,
-            )
+            message = f"this tenant has its {most} speakers; delete one, or ask for a higher limit"
+            raise self._over("speakers", message, _SPEAKERS_WAIT_S)
 
     def _full(self, rate_per_s: float) -> TokenBucket:
         size = max(1.0, rate_per_s * self._allowance.burst_s)
         return TokenBucket(rate_per_s, size, self._clock())
 
-    def _refuse(self, wait_s: float, what: str) -> None:
+    def _refuse(self, limit: str, wait_s: float, what: str) -> None:
         if wait_s:
-            raise OverLimit(
-                f"this tenant uses more than {what} per second; slow down", retry_after_s=wait_s
-            )
+            message = f"this tenant uses more than {what} per second; slow down"
+            raise self._over(limit, message, wait_s)
+
+    def _over(self, limit: str, message: str, retry_after_s: float) -> OverLimit:
+        self._count_refusal(limit)
+        return OverLimit(message, retry_after_s=retry_after_s)

@@ -7,25 +7,28 @@ from typing import cast
 
 import grpc
 
+from service import metrics
 from service.address import host_and_port
 from service.errors import SettingsError
-from service.identity import Authenticator, Expected, open_authenticator
+from service.identity import Authenticator, Expected, current, open_authenticator
 from service.interceptors import Around
 from service.plaintext import check_listener, is_loopback
-from service.rpc.reading import Reading
-from service.rpc.room import Room
+from service.rpc.reading import MAX_MESSAGE_BYTES, Reading
 from service.settings import Settings
 from service.tls import Certificates, server_credentials
 
 log = logging.getLogger(__name__)
 
-_BESIDE_AUDIO_BYTES = 2**20  # of one message
+_STREAMS_BESIDE = 100  # of one connection, beside the calls that the server takes
 
 # What a client may send before it is read: gRPC would let a call grow to megabytes.
 _WINDOWS = (("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", 128 * 1024))
 
 # A connection that says nothing is not held for ever, nor one whose other end is gone.
 _CONNECTIONS = (
+    # Clients ping a call on hold every 10 s; gRPC would cut them off after the third ping.
+    ("grpc.http2.min_ping_interval_without_data_ms", 9_000),
+    ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.server_handshake_timeout_ms", 10_000),
     ("grpc.max_connection_idle_ms", 300_000),
     ("grpc.keepalive_time_ms", 60_000),
@@ -57,21 +60,21 @@ def grpc_server(
     share_port: bool,
 ) -> grpc.aio.Server:
     """A server with `outer` interceptors and then what is `around` every call."""
-    max_message_bytes = settings.max_audio_bytes + _BESIDE_AUDIO_BYTES
     reading = Reading(
         max_pause_s=settings.max_pause_s,
-        room=Room(max(settings.max_held_bytes, max_message_bytes)),
-        max_message_bytes=max_message_bytes,
+        tenant=lambda: current().tenant,
+        count_refusal=metrics.refused,
     )
     return grpc.aio.server(
         interceptors=(*outer, around, reading),
         options=(
-            ("grpc.max_receive_message_length", max_message_bytes),
+            ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+            # A connection that has all places gets its refusals told instead of queueing for them.
+            ("grpc.max_concurrent_streams", settings.max_streams + _STREAMS_BESIDE),
             ("grpc.so_reuseport", int(share_port)),
             *_CONNECTIONS,
             *_WINDOWS,
         ),
-        maximum_concurrent_rpcs=settings.max_streams,
     )
 
 

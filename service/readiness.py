@@ -1,15 +1,15 @@
 """Readiness: health follows the store; a server that cannot reach it takes no calls."""
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Callable, Sequence
 
 import grpc
-from grpc_health.v1 import health, health_pb2
+from grpc_health.v1 import health
 
 from service import metrics
 from service.errors import Unavailable
+from service.rpc.health import HealthRpc
 from service.store import Store
 
 log = logging.getLogger(__name__)
@@ -21,9 +21,8 @@ class Readiness:
     """What `grpc.health.v1` says of each of `services`, and of the server as a whole."""
 
     def __init__(self, store: Store, services: Sequence[str]) -> None:
-        self.servicer = health.aio.HealthServicer()
+        self.servicer = HealthRpc((health.OVERALL_HEALTH, *services))
         self._store = store
-        self._names = (health.OVERALL_HEALTH, *services)
         self._serving: bool | None = None
 
     async def check(self) -> None:
@@ -37,7 +36,8 @@ class Readiness:
                 log.warning("not ready: %s", error)
         if serving is not self._serving:
             self._serving = serving
-            await self._tell(serving)
+            metrics.ready(serving)
+            self.servicer.set(serving=serving)
 
     async def watch(self, glance: Callable[[], None]) -> None:
         """Checks again and again, and takes a `glance` each time."""
@@ -49,12 +49,5 @@ class Readiness:
     async def drain(self, server: grpc.aio.Server, grace_s: float) -> None:
         """Turns unhealthy first, then lets the calls in flight finish."""
         metrics.ready(False)
-        with contextlib.suppress(asyncio.CancelledError):
-            await self.servicer.enter_graceful_shutdown()
+        self.servicer.stop()
         await server.stop(grace_s)
-
-    async def _tell(self, serving: bool) -> None:
-        metrics.ready(serving)
-        states = health_pb2.HealthCheckResponse
-        for name in self._names:
-            await self.servicer.set(name, states.SERVING if serving else states.NOT_SERVING)

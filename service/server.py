@@ -10,7 +10,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from grpc_health.v1 import health, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
 from sayso.v1 import speaker_pb2, verification_pb2, watchlist_pb2
 
 from service import assembly, heap, listener, metrics
@@ -21,9 +20,11 @@ from service.interceptors import Around, within
 from service.logs import logged, request_id
 from service.metrics.calls import counted
 from service.readiness import Readiness
+from service.rpc.reflection import add_reflection
 from service.session import Session
 from service.settings import Settings
 from service.tracing import tracing
+from service.unauthenticated import UnauthenticatedMethods
 
 SERVICES = tuple(
     module.DESCRIPTOR.services_by_name[name].full_name
@@ -53,12 +54,15 @@ async def serving(settings: Settings, *, share_port: bool = False) -> AsyncItera
     """
     async with AsyncExitStack() as stack:
         authenticator = listener.authenticator(settings)
-        allowed = assembly.limits(settings)
+        allowed = assembly.limits(settings, one_tenant=authenticator is None)
         around = Around(
             watching=(counted, logged), admitting=(identified(authenticator), within(allowed))
         )
-        outer = (stack.enter_context(tracing()),) if settings.tracing else ()
-        server = listener.grpc_server(settings, around, outer=outer, share_port=share_port)
+        strangers = UnauthenticatedMethods(count_refusal=metrics.refused)
+        traced = (stack.enter_context(tracing()),) if settings.tracing else ()
+        server = listener.grpc_server(
+            settings, around, outer=(strangers, *traced), share_port=share_port
+        )
         services = listener.by_name(server)
         sessions = await asyncio.to_thread(assembly.sessions, settings)
         store = await stack.enter_async_context(assembly.store(settings))
@@ -93,9 +97,7 @@ async def serving(settings: Settings, *, share_port: bool = False) -> AsyncItera
         readiness = Readiness(store, SERVICES)
         health_pb2_grpc.add_HealthServicer_to_server(readiness.servicer, services)
         if settings.reflection:
-            reflection.enable_server_reflection(
-                (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), services
-            )
+            add_reflection(services, (*SERVICES, health.SERVICE_NAME))
         address = listener.bound(server, settings, open_to_all=authenticator is None)
         await readiness.check()
         await server.start()

@@ -1,5 +1,8 @@
 """Settings: `SAYSO_*` environment variables, read once by `service.__main__`, then passed down."""
 
+import logging
+import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, Self
 
@@ -8,10 +11,18 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from service.errors import SettingsError
 
+log = logging.getLogger(__name__)
+
 DEFAULT_FALSE_MATCH_RATE = 0.01
 """Where neither the request, nor the operator, nor the model's contract names one."""
 
 SHIPPED_MODEL = Path(__file__).resolve().parent.parent / "models" / "sayso.onnx"
+
+RETIRED: Mapping[str, str] = {
+    "SAYSO_MAX_HELD_BYTES": "requests hold 4 MiB each at most, and are counted for each tenant",
+}
+"""Variables that earlier versions read, and why they have no effect. They are no error: an upgrade
+does not fail for them."""
 
 
 class Settings(BaseSettings):
@@ -112,9 +123,8 @@ class Settings(BaseSettings):
     max_audio_s: float = Field(300.0, gt=0, description="seconds of audio in one request or stream")
     max_call_s: float = Field(3600.0, gt=0, description="seconds of audio in one verified call")
     max_pause_s: float = Field(120.0, gt=0, description="seconds a stream may send no audio")
-    max_audio_bytes: int = Field(16 * 2**20, gt=0, description="bytes of audio in one request")
-    max_held_bytes: int = Field(
-        512 * 2**20, gt=0, description="bytes of requests held at once; further ones wait, unread"
+    max_audio_bytes: int = Field(
+        16 * 2**20, gt=0, description="bytes of one recording; over 4 MiB it has to be streamed"
     )
     batch_items: int = Field(
         4, ge=1, le=256, description="recordings of one batch enrolment in work at once"
@@ -189,6 +199,8 @@ class Settings(BaseSettings):
     def read(cls, **overrides: object) -> Self:
         """Environment, then overrides that are not None; `SettingsError` names the variable."""
         given = {name: value for name, value in overrides.items() if value is not None}
+        for variable in RETIRED.keys() & os.environ.keys():
+            log.warning("%s has no effect: %s; unset it", variable, RETIRED[variable])
         try:
             return cls(**given)  # type: ignore[arg-type]
         except ValidationError as error:

@@ -34,16 +34,25 @@ class Answering(verification_pb2_grpc.VerificationServiceServicer):
 
 
 @asynccontextmanager
-async def answering(
+async def channel_to(
     servicer: Answering, *interceptors: grpc.aio.ServerInterceptor
-) -> AsyncIterator[Any]:
-    """A client's stub to the server."""
+) -> AsyncIterator[grpc.aio.Channel]:
+    """A client's channel to the server."""
     server = grpc.aio.server(interceptors=interceptors)
     verification_pb2_grpc.add_VerificationServiceServicer_to_server(servicer, server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     try:
         async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-            yield Stub(channel)
+            yield channel
     finally:
         await server.stop(None)
+
+
+@asynccontextmanager
+async def answering(
+    servicer: Answering, *interceptors: grpc.aio.ServerInterceptor
+) -> AsyncIterator[Any]:
+    """A client's stub to the server."""
+    async with channel_to(servicer, *interceptors) as channel:
+        yield Stub(channel)

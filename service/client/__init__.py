@@ -5,6 +5,7 @@ with Client("127.0.0.1:50051") as sayso:
     print(sayso.verify("alice", Path("call.wav")).outcome)
 """
 
+from service.client.connection import OPTIONS
 from service.client.groups import Groups
 from service.client.messages import MAX_CHUNK_BYTES
 from service.client.security import Tls
@@ -31,6 +32,7 @@ from service.client.voices import Voices
 
 __all__ = [
     "MAX_CHUNK_BYTES",
+    "OPTIONS",
     "BatchItem",
     "BatchResult",
     "Client",

@@ -1,5 +1,7 @@
 """One channel to a server, the stubs on it, and how a call is made."""
 
+import json
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self
 
@@ -10,11 +12,31 @@ from sayso.v1 import speaker_pb2_grpc, verification_pb2_grpc, watchlist_pb2_grpc
 from service.client.security import Tls, channel
 from service.client.statuses import raise_error
 
-_MAX_MESSAGE_BYTES = 64 * 2**20
+OPTIONS: Mapping[str, Any] = {
+    "grpc.max_receive_message_length": 64 * 2**20,
+    # A connection whose other end is gone is found out within 15 s, also while no call is made.
+    # Servers that allow fewer pings close it, and gRPC then pings half as often.
+    "grpc.keepalive_time_ms": 10_000,
+    "grpc.keepalive_timeout_ms": 5_000,
+    "grpc.keepalive_permit_without_calls": 1,
+    "grpc.http2.max_pings_without_data": 0,
+    # After an outage a server is tried again every 5 s; the default grows to 2 minutes.
+    "grpc.initial_reconnect_backoff_ms": 500,
+    "grpc.min_reconnect_backoff_ms": 5_000,
+    "grpc.max_reconnect_backoff_ms": 5_000,
+    "grpc.dns_min_time_between_resolutions_ms": 5_000,
+    # The default sends all calls to the first server that answers.
+    "grpc.service_config": json.dumps({"loadBalancingConfig": [{"round_robin": {}}]}),
+}
+"""Channel options of a `Client`, by gRPC's names for them."""
 
 
 class Connection:
     """Closed on leaving; `timeout_s` is the deadline of every call but a live one.
+
+    `address` is host:port or another gRPC target, such as `ipv4:10.0.0.1:50051,10.0.0.2:50051`;
+    calls go to all servers that it names, in turn. `options` are channel options of gRPC, over
+    `OPTIONS`; None leaves one to gRPC.
 
     `credential` is an API key or a JSON Web Token, which every call shows. Without `tls` the
     connection is plaintext; a credential then stays on this machine unless `insecure` allows
@@ -29,13 +51,15 @@ class Connection:
         credential: str | None = None,
         tls: Tls | None = None,
         insecure: bool = False,
+        options: Mapping[str, Any] | None = None,
     ) -> None:
+        chosen = {**OPTIONS, **(options or {})}
         self._channel = channel(
             address,
             credential=credential,
             tls=tls,
             insecure=insecure,
-            options=[("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES)],
+            options=[(name, value) for name, value in chosen.items() if value is not None],
         )
         self._voices = verification_pb2_grpc.VerificationServiceStub(self._channel)
         self._speakers = speaker_pb2_grpc.SpeakerServiceStub(self._channel)

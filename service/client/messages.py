@@ -27,6 +27,9 @@ from service.client.values import (
 MAX_CHUNK_BYTES = 15 * 1024
 """The most audio that one stream message may carry."""
 
+MAX_MESSAGE_BYTES = 4 * 2**20
+"""The largest message that gRPC servers take; a longer recording is streamed."""
+
 _MAX_SPEAKERS_AT_ONCE = 1000
 
 

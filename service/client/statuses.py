@@ -24,7 +24,10 @@ from service.errors import (
 )
 
 _RETRY_AFTER_S = 1.0
-"""Where a server at its limit of calls does not say."""
+"""Where something between here and the server refuses a call and does not say."""
+
+_TOO_LARGE = "message larger than max"
+"""What gRPC says of a message; it has the same code as an overload, which passes."""
 
 _ERRORS = {
     kind.code: kind
@@ -58,6 +61,8 @@ def raise_error(error: grpc.RpcError) -> NoReturn:
         raise SpeakerLocked(retry_after_s) from error
     if retry_after_s is not None:
         raise Overloaded(text, retry_after_s=retry_after_s) from error
+    if code is Overloaded.code and _TOO_LARGE in text:
+        raise InvalidArgument(f"{text}; send less at once", field="request") from error
     if code is Overloaded.code:
         raise Overloaded(f"{code.name}: {text}", retry_after_s=_RETRY_AFTER_S) from error
     raise _ERRORS.get(code, SaysoError)(f"{code.name}: {text}") from error

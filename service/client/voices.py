@@ -1,12 +1,17 @@
-"""Recordings and calls: enrol, verify, identify, embed, compare."""
+"""Recordings and calls: enrol, verify, identify, embed, compare.
+
+A recording that is too large for one message is streamed, by the calls that have a stream.
+"""
 
 import contextlib
+import logging
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import grpc
+from google.protobuf.message import Message
 from sayso.v1 import verification_pb2
 
 from service.client import batch, messages
@@ -24,6 +29,9 @@ from service.client.values import (
     RawAudio,
     SequentialTest,
 )
+from service.errors import InvalidArgument
+
+log = logging.getLogger(__name__)
 
 _LEAVING_S = 5.0
 """How long a stream that is left early waits for the server to conclude it."""
@@ -114,9 +122,10 @@ class Voices(Connection):
 
         An item that fails does not end the others; a recording that the voice holds already is not
         added twice, so a batch that broke off may be sent again. `max_item_bytes` is the server's
-        limit. Raises when the stream itself ends in an error.
+        limit; an item that is too large for one message is sent on a stream of its own. Raises
+        when a stream itself ends in an error.
         """
-        return batch.results(self._voices.BatchEnroll, items, max_item_bytes=max_item_bytes)
+        return batch.results(self._voices, items, max_item_bytes=max_item_bytes)
 
     def verify(
         self,
@@ -136,6 +145,14 @@ class Voices(Connection):
             policy=messages.policy(target_false_match_rate, None),
             watchlists=watchlists,
         )
+        if _too_large(request):
+            config = verification_pb2.StreamingVerifyConfig(
+                speaker_id=speaker_id,
+                audio=request.config,
+                policy=request.policy,
+                watchlists=request.watchlists,
+            )
+            return messages.call_decision(self._streamed(config, request.audio))
         response = self._call(self._voices.Verify, request)
         return messages.decision(response.decision, response.watchlist_matches)
 
@@ -207,6 +224,16 @@ class Voices(Connection):
             policy=messages.policy(target_false_match_rate, None),
             max_candidates=max_candidates,
         )
+        if _too_large(request):
+            config = verification_pb2.StreamingVerifyConfig(
+                audio=request.config,
+                policy=request.policy,
+                identify_group=group,
+                max_candidates=max_candidates,
+            )
+            found = messages.call_decision(self._streamed(config, request.audio)).identification
+            assert found is not None, "a group was to be searched"
+            return found
         response = self._call(self._voices.Identify, request)
         return Identification(
             messages.decision(response.decision), tuple(map(messages.match, response.candidates))
@@ -215,10 +242,16 @@ class Voices(Connection):
     def embed(
         self, audio: bytes | Path, *, raw: RawAudio | None = None, channel: int = 0
     ) -> Embedding | None:
-        """The embedding of a recording; None when it has too little speech."""
+        """The embedding of a recording of 4 MiB at most; None when it has too little speech."""
         request = verification_pb2.EmbedRequest(
             config=messages.audio_config(raw, channel), audio=messages.audio_bytes(audio)
         )
+        if _too_large(request):
+            raise InvalidArgument(
+                f"the recording has {len(request.audio)} bytes, and a request holds "
+                f"{messages.MAX_MESSAGE_BYTES}; send less of it, or the same as FLAC or Ogg Opus",
+                field="audio",
+            )
         response = self._call(self._voices.Embed, request)
         if not response.HasField("embedding"):
             return None
@@ -231,6 +264,18 @@ class Voices(Connection):
             left=[messages.embedding_message(left)], right=[messages.embedding_message(right)]
         )
         return float(self._call(self._voices.Compare, request).comparisons[0].cosine)
+
+    def _streamed(
+        self, config: verification_pb2.StreamingVerifyConfig, audio: bytes
+    ) -> verification_pb2.StreamingVerifyResponse:
+        """The last response to a whole recording."""
+        log.debug("a recording of %d bytes is streamed: too large for one message", len(audio))
+        requests = messages.call_requests(config, [audio])
+        try:
+            *_, last = self._voices.StreamingVerify(requests, timeout=self._timeout_s)
+        except grpc.RpcError as error:
+            raise_error(error)
+        return last
 
 
 def _until(left: threading.Event, chunks: Iterable[bytes]) -> Iterator[bytes]:
@@ -249,3 +294,7 @@ def _conclude(call: Any) -> None:
         for _ in call:
             pass
     impatience.cancel()
+
+
+def _too_large(request: Message) -> bool:
+    return request.ByteSize() > messages.MAX_MESSAGE_BYTES

@@ -37,6 +37,9 @@ HANDLING_S = Histogram(
     "grpc_server_handling_seconds", "Seconds from start to end of a call.", _CALL, buckets=_CALL_S
 )
 OPEN = Gauge("sayso_open_calls", "Calls in progress.", _CALL, multiprocess_mode="livesum")
+REFUSED = Counter(
+    "sayso_refused_calls", "Calls refused, or ended for a newer one, by the limit.", ("limit",)
+)
 
 QUEUE = Gauge(
     "sayso_queue_windows", "Windows that wait for the device.", _MODEL, multiprocess_mode="livesum"
@@ -99,6 +102,11 @@ MODEL = Gauge(
     ("model_id", "provider"),
     multiprocess_mode="livemax",
 )
+
+
+def refused(limit: str) -> None:
+    """A call that a limit refused, or ended to make place for a newer one."""
+    REFUSED.labels(limit).inc()
 
 
 def batches(model_id: str) -> Callable[[BatchReport], None]:

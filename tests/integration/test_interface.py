@@ -20,6 +20,7 @@ def test_reflection_describes_the_whole_api(sqlite_server: SaysoServer) -> None:
             "sayso.v1.SpeakerService",
             "sayso.v1.WatchlistService",
             "grpc.health.v1.Health",
+            "grpc.reflection.v1.ServerReflection",
             "grpc.reflection.v1alpha.ServerReflection",
         }
         pool = descriptor_pool.DescriptorPool(database)

@@ -105,6 +105,34 @@ def test_calls_in_progress(clock: Clock) -> None:
             pass
 
 
+def test_the_last_places_are_kept_for_tenants_with_few_calls(clock: Clock) -> None:
+    refused = list[str]()
+    allowance = Allowance(calls=100, reserve=20)
+    limits = TenantLimits(allowance, clock=clock, count_refusal=refused.append)
+    with contextlib.ExitStack() as calls:
+        for _ in range(80):
+            calls.enter_context(limits.call("flood"))
+        with pytest.raises(Overloaded, match="kept for other tenants"), limits.call("flood"):
+            pass
+        for tenant in ("b", "c", "d", "e"):
+            for _ in range(5):
+                calls.enter_context(limits.call(tenant))
+        with pytest.raises(Overloaded, match="100 calls are in progress"), limits.call("f"):
+            pass
+        assert refused == ["reserve", "calls"]
+    with limits.call("flood"):
+        pass
+
+
+def test_one_tenant_has_every_place(clock: Clock) -> None:
+    limits = TenantLimits(Allowance(calls=10), clock=clock)
+    with contextlib.ExitStack() as calls:
+        for _ in range(10):
+            calls.enter_context(limits.call("a"))
+        with pytest.raises(Overloaded), limits.call("a"):
+            pass
+
+
 def test_a_call_that_fails_is_no_longer_in_progress(clock: Clock) -> None:
     limits = TenantLimits(Allowance(streams=1), clock=clock)
     for _ in range(3):

@@ -1,7 +1,7 @@
 import pytest
 
 from service.errors import SettingsError
-from service.settings import Settings
+from service.settings import RETIRED, Settings
 
 
 def test_the_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -28,3 +28,16 @@ def test_a_bad_value_names_its_variable(
 
 def test_every_setting_says_what_it_means() -> None:
     assert all(field.description for field in Settings.model_fields.values())
+
+
+@pytest.mark.parametrize("variable", RETIRED)
+def test_a_retired_setting_is_ignored_with_a_warning(
+    variable: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv(variable, "536870912")
+    assert Settings.read().max_streams == 1000
+    assert f"{variable} has no effect" in caplog.text
+
+
+def test_no_setting_is_retired_and_there() -> None:
+    assert not {f"SAYSO_{name.upper()}" for name in Settings.model_fields} & RETIRED.keys()

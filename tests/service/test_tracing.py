@@ -13,7 +13,6 @@ from sayso.v1 import verification_pb2 as pb
 from service.errors import NotFound, SettingsError
 from service.interceptors import Around
 from service.rpc.reading import Reading
-from service.rpc.room import Room
 from service.tracing import tracing
 
 VERIFY = "/sayso.v1.VerificationService/Verify"
@@ -27,7 +26,7 @@ async def refuse() -> None:
 async def test_a_call_is_a_span_of_its_callers_trace() -> None:
     exporter = InMemorySpanExporter()
     parent = (("traceparent", f"00-{TRACE}-b7ad6b7169203331-01"),)
-    reading = Reading(max_pause_s=10.0, room=Room(2**20), max_message_bytes=2**20)
+    reading = Reading(max_pause_s=10.0, tenant=lambda: "bank")
     with tracing(exporter) as interceptor:
         async with answering(Answering(), interceptor, reading) as stub:
             await stub.Verify(pb.VerifyRequest(speaker_id="alice"), metadata=parent)

@@ -274,7 +274,7 @@ class BatchEnrollRequest(_message.Message):
     CONFIG_FIELD_NUMBER: _builtins.int
     AUDIO_FIELD_NUMBER: _builtins.int
     audio: _builtins.bytes
-    """The whole recording, at most the server's limit on bytes (16 MiB by default)."""
+    """The whole recording. A message holds 4 MiB at most; send a longer recording by Enroll."""
     @_builtins.property
     def config(self) -> Global___EnrollConfig: ...
     def __init__(
@@ -336,7 +336,7 @@ class VerifyRequest(_message.Message):
     WATCHLISTS_FIELD_NUMBER: _builtins.int
     speaker_id: _builtins.str
     audio: _builtins.bytes
-    """The whole recording, at most the server's limit on bytes (16 MiB by default)."""
+    """The whole recording. A message holds 4 MiB at most; send a longer recording by StreamingVerify."""
     @_builtins.property
     def config(self) -> _audio_pb2.AudioConfig: ...
     @_builtins.property
@@ -533,7 +533,9 @@ class IdentifyRequest(_message.Message):
     group: _builtins.str
     """The group to search; see WatchlistService."""
     audio: _builtins.bytes
-    """The whole recording, at most the server's limit on bytes (16 MiB by default)."""
+    """The whole recording. A message holds 4 MiB at most; send a longer recording by StreamingVerify,
+    with `identify_group`.
+    """
     max_candidates: _builtins.int
     """1 to 100. 0 means 1."""
     @_builtins.property
@@ -592,7 +594,7 @@ class EmbedRequest(_message.Message):
     CONFIG_FIELD_NUMBER: _builtins.int
     AUDIO_FIELD_NUMBER: _builtins.int
     audio: _builtins.bytes
-    """The whole recording, at most the server's limit on bytes (16 MiB by default)."""
+    """The whole recording. A message holds 4 MiB at most."""
     @_builtins.property
     def config(self) -> _audio_pb2.AudioConfig: ...
     def __init__(

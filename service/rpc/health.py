@@ -1,0 +1,68 @@
+"""`grpc.health.v1`: what the server says of itself, to probes and to those who watch."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from service.errors import NotFound
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+_States = health_pb2.HealthCheckResponse
+
+
+class HealthRpc(health_pb2_grpc.HealthServicer):
+    """All `services` have one state, NOT_SERVING at first.
+
+    The servicer that comes with gRPC holds a lock while it writes to a watcher; one who does not
+    read would keep the state from changing.
+    """
+
+    def __init__(self, services: Iterable[str]) -> None:
+        self._services = frozenset(services)
+        self._serving = self._stopping = False
+        self._changed = asyncio.Event()
+
+    def set(self, *, serving: bool) -> None:
+        """Tells everybody who watches, unless the server is stopping."""
+        self._serving = serving and not self._stopping
+        self._tell()
+
+    def stop(self) -> None:
+        """NOT_SERVING for good; those who watch are told, and their calls end."""
+        self._serving, self._stopping = False, True
+        self._tell()
+
+    async def Check(
+        self, request: health_pb2.HealthCheckRequest, context: Context
+    ) -> health_pb2.HealthCheckResponse:
+        if request.service not in self._services:
+            raise NotFound("there is no such service")
+        return self._state(request.service)
+
+    async def Watch(
+        self, request: health_pb2.HealthCheckRequest, context: Context
+    ) -> AsyncIterator[health_pb2.HealthCheckResponse]:
+        last = None
+        while True:
+            changed = self._changed
+            if (state := self._state(request.service)) != last:
+                yield state
+                last = state
+            elif self._stopping:
+                return
+            else:
+                await changed.wait()
+
+    def _state(self, service: str) -> health_pb2.HealthCheckResponse:
+        if service not in self._services:
+            return _States(status=_States.SERVICE_UNKNOWN)
+        return _States(status=_States.SERVING if self._serving else _States.NOT_SERVING)
+
+    def _tell(self) -> None:
+        """Wakes who waits; who begins to wait from now on waits for the next change."""
+        self._changed.set()
+        self._changed = asyncio.Event()
