@@ -67,6 +67,7 @@ def store(settings: Settings) -> Store:
     if (holder := kms(settings)) is not None:
         sealing = Sealing(holder, settings.protect_templates, settings.sealed_only)
     opened = open_store(settings.store, sealing=sealing)
+    opened.records.observe_unreadable = metrics.unreadable
     speakers = settings.cache_speakers
     return observed(cached(opened, settings.store, speakers=speakers, observe=metrics.cached))
 

@@ -14,6 +14,7 @@
     ├── Overloaded              RESOURCE_EXHAUSTED   the caller waits `retry_after_s`
     │   └── OverLimit                                ... as it used up a share of its own
     ├── Unavailable             UNAVAILABLE          the operator brings back what is away
+    │   └── StillReadable                            ... or ends what reads what was erased
     └── StartupError            (never on the wire)  the operator corrects the installation
         ├── SettingsError                            ... an environment variable or flag
         ├── ModelError                               ... the model file
@@ -144,6 +145,10 @@ class Unavailable(SaysoError):
     """Something the server depends on, such as the store, is away for now."""
 
     code = grpc.StatusCode.UNAVAILABLE
+
+
+class StillReadable(Unavailable):
+    """What was erased is gone from the store, and a copy of it could not be removed beside it."""
 
 
 class StartupError(SaysoError):

@@ -29,11 +29,15 @@ class Readiness:
         """Asks the store; tells health, the metrics and the log what is new."""
         try:
             await self._store.ping()
-            serving = True
+            serving, reason = True, ""
         except Unavailable as error:
-            serving = False
-            if self._serving is not False:
-                log.warning("not ready: %s", error)
+            serving, reason = False, error.message
+            if reason != self.servicer.reason:
+                log.warning("not ready: %s", reason)
+        except Exception:  # whatever it is, nobody would hear of it once this task has ended
+            serving, reason = False, "the store failed"
+            log.exception("not ready")
+        self.servicer.reason = reason
         if serving is not self._serving:
             self._serving = serving
             metrics.ready(serving)

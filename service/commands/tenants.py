@@ -10,7 +10,8 @@ from rich.table import Table
 
 from service.audit import Action
 from service.commands import operator
-from service.commands.terminal import one_line_errors, out
+from service.commands.terminal import err, one_line_errors, out
+from service.errors import StillReadable
 from service.sealing import KeySet, Sealing
 from service.settings import Settings
 from service.store import SealedStore, open_store, upkeep
@@ -94,12 +95,42 @@ def erase_key(
 ) -> None:
     """Destroys a tenant's keys and so all of its voices, then deletes its speakers.
 
-    Servers stop reading them within a minute. Needs no master key. There is no way back.
+    Servers stop reading them within a minute. Needs no master key. There is no way back. Exits
+    with 1 when that is done, and another process keeps a copy readable: end it, and run it again.
     """
     if not yes:
         typer.confirm(f"Erase every voice of {tenant}, for ever?", abort=True)
     deleted = _changed(context, "erase-key", tenant, lambda store: upkeep.erase(store, tenant))
     _tell(f"the keys of {tenant} are destroyed, and {deleted} speakers deleted")
+    if not Settings.read(store=context.obj).store.startswith("sqlite"):
+        _tell("Redis' append-only file holds them until it is rewritten: BGREWRITEAOF")
+
+
+@app.command("check")
+def check(
+    context: typer.Context,
+    tenant: Annotated[str | None, typer.Argument(help="The tenant's name; else every one.")] = None,
+) -> None:
+    """Names the speakers whose records cannot be read, and says why; exits with 1 for any.
+
+    Servers leave them out of lists and searches. Delete the speaker, or restore it from a backup.
+    """
+
+    async def work(store: SealedStore) -> list[tuple[str, str, str]]:
+        tenants = await store.tenants() if tenant is None else [tenant]
+        return [
+            (name, speaker_id, error.message)
+            for name in tenants
+            if not await _erased(store, name)
+            async for speaker_id, error in upkeep.damaged(store, name)
+        ]
+
+    found = _done(context, work)
+    for name, speaker_id, why in found:
+        _tell(f"{name}: {speaker_id}: {why}")
+    if found:
+        raise typer.Exit(1)
+    _tell("every record can be read")
 
 
 def _done(context: typer.Context, work: Callable[[SealedStore], Awaitable[_Result]]) -> _Result:
@@ -108,7 +139,11 @@ def _done(context: typer.Context, work: Callable[[SealedStore], Awaitable[_Resul
             return await work(store)
 
     with one_line_errors():
-        return asyncio.run(run())
+        try:
+            return asyncio.run(run())
+        except StillReadable as error:
+            err.print(f"[red]not finished:[/red] {escape(error.message)}", soft_wrap=True)
+            raise typer.Exit(1) from error
 
 
 def _changed(

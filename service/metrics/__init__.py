@@ -89,6 +89,9 @@ STORE_S = Histogram(
 STORE_ERRORS = Counter(
     "sayso_store_errors", "Store operations that raised, by error.", (*_STORE, "error")
 )
+UNREADABLE = Counter(
+    "sayso_store_unreadable_records", "Times that a stored record was left out, as it is damaged."
+)
 CACHE_HITS = Counter("sayso_store_cache_hits", "Speakers found in the process's cache.")
 CACHE_MISSES = Counter("sayso_store_cache_misses", "Speakers that the store was asked for.")
 
@@ -151,6 +154,11 @@ def enrolled(enrolment: Enrolment) -> None:
     for reason in enrolment.reasons:
         ENROLMENT_REASONS.labels(reason.name).inc()
     _heard(enrolment.quality, "enrolment")
+
+
+def unreadable() -> None:
+    """A stored record that was left out of what was read."""
+    UNREADABLE.inc()
 
 
 def cached(hit: bool) -> None:

@@ -13,6 +13,9 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 _States = health_pb2.HealthCheckResponse
 
+REASON = "sayso-reason"
+"""Trailing metadata of `Check` that says why the server does not serve."""
+
 
 class HealthRpc(health_pb2_grpc.HealthServicer):
     """All `services` have one state, NOT_SERVING at first.
@@ -25,6 +28,7 @@ class HealthRpc(health_pb2_grpc.HealthServicer):
         self._services = frozenset(services)
         self._serving = self._stopping = False
         self._changed = asyncio.Event()
+        self.reason = ""
 
     def set(self, *, serving: bool) -> None:
         """Tells everybody who watches, unless the server is stopping."""
@@ -41,6 +45,9 @@ class HealthRpc(health_pb2_grpc.HealthServicer):
     ) -> health_pb2.HealthCheckResponse:
         if request.service not in self._services:
             raise NotFound("there is no such service")
+        if self.reason:
+            ascii_only = self.reason.encode("ascii", "replace").decode()
+            context.set_trailing_metadata(((REASON, ascii_only),))
         return self._state(request.service)
 
     async def Watch(

@@ -131,8 +131,10 @@ class Keyring:
     async def erase(self, tenant: str) -> None:
         """Destroys all keys of the tenant: at once here, within `REREAD_S` on other servers."""
         async with self._lock(tenant):  # what is being read now was there before
-            await self._table.erase(tenant)
-            self._held.pop(tenant, None)
+            try:
+                await self._table.erase(tenant)
+            finally:
+                self._held.pop(tenant, None)
 
     async def _add(self, tenant: str, version: int) -> bool:
         material = secrets.token_bytes(_KEY_BYTES)

@@ -139,6 +139,11 @@ class SealedStore(Store, Protocol):
     @property
     def records(self) -> Records: ...
 
+    async def settle(self) -> None:
+        """Leave nothing of what was deleted beside the records; raises StillReadable while another
+        process keeps that from being done."""
+        ...
+
     async def lagging(
         self, tenant: str, beginning: bytes, *, limit: int, after: str | None = None
     ) -> MemberPage:

@@ -20,6 +20,7 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Self, cast
 
+from service.errors import Unavailable
 from service.store import Speaker, Store
 from service.store.address import Address, Mode
 from service.store.redis import keys_key, speaker_key
@@ -71,6 +72,7 @@ class CachedStore:
         self._tracking = Tracking(connect, self._changed, timeout_s=timeout_s)
         self._held: OrderedDict[bytes, Speaker] = OrderedDict()
         self._reading: dict[bytes, object] = {}
+        self._fit = True
 
     async def __aenter__(self) -> Self:
         await self._inner.__aenter__()
@@ -92,9 +94,23 @@ class CachedStore:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
 
+    async def ping(self) -> None:
+        """What is in memory is given only while the store is fit to be asked."""
+        try:
+            await self._inner.ping()
+        except Unavailable:
+            self._fit = False
+            raise
+        self._fit = True
+
     async def get(self, tenant: str, speaker_id: str) -> Speaker | None:
         key = speaker_key(tenant, speaker_id)
-        if key in self._held and await self._tracking.confirm() and (found := self._held.get(key)):
+        if (
+            self._fit
+            and key in self._held
+            and await self._tracking.confirm()
+            and (found := self._held.get(key))
+        ):
             self._held.move_to_end(key)
             self._observe(True)
             return found

@@ -19,6 +19,7 @@ import re
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import quote, unquote
@@ -28,25 +29,26 @@ from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialWithJitterBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import ReadOnlyError, RedisClusterException, RedisError
+from redis.exceptions import ReadOnlyError, RedisClusterException, RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from service.errors import Aborted, Unavailable
 from service.sealing import Sealing
 from service.store.address import Address, Mode
 from service.store.groups import MemberPage
-from service.store.records import USE_RESOLUTION_S, Page, Speaker
+from service.store.records import USE_RESOLUTION_S, Page, RecordError, Speaker
 from service.store.redis_failures import RedisFailures
 from service.store.redis_groups import SPEAKER_DELETED, SPEAKER_WRITTEN, RedisGroups
+from service.store.redis_health import REPLICA, Client, explain, unfit, write_by_script
 from service.store.redis_keys import RedisKeys
 from service.store.redis_sentinel import Sentinels
 from service.store.sealed import Records, Stored, Written
 
-_Client = Redis | RedisCluster
-
 _VOICEPRINT = b"voiceprint:"
 _BACKOFF = ExponentialWithJitterBackoff(base=0.01, cap=0.1)
 _RETRIES = 5
+_SCANNED = 1000  # keys that Redis looks at for one answer
+_READ_AT_ONCE = 100  # speakers
 _FAILED = (RedisError, RedisClusterException, OSError)
 _TENANT_KEY = re.compile(rb"sayso:\{([^}]*)\}:(?:speakers|keys)")
 _RETRIED = (RedisConnectionError, RedisTimeoutError, ReadOnlyError)
@@ -79,13 +81,15 @@ return 1
 """
 )
 
-# KEYS: speaker, index, write. ARGV: expected etag ('' for any), speaker id.
+# KEYS: speaker, index, write. ARGV: expected etag ('' for any), speaker id. What is no record
+# at all can be deleted, too.
 _DELETE = (
     SPEAKER_DELETED
     + """
 if redis.call('EXISTS', KEYS[3]) == 1 then return 1 end
-local etag = redis.call('HGET', KEYS[1], 'etag')
-if not etag then return 0 end
+if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
+local etag = redis.pcall('HGET', KEYS[1], 'etag')
+if type(etag) ~= 'string' then etag = '' end
 if ARGV[1] ~= '' and etag ~= ARGV[1] then return -1 end
 redis.call('DEL', KEYS[1])
 redis.call('ZREM', KEYS[2], ARGV[2])
@@ -118,7 +122,7 @@ class RedisStore:
 
     def __init__(
         self,
-        client: _Client,
+        client: Client,
         *,
         sentinel: Sentinels | None = None,
         timeout_s: float = 1.0,
@@ -129,6 +133,7 @@ class RedisStore:
         self._sentinel = sentinel
         self._timeout_s = timeout_s
         self._free = asyncio.Semaphore(max_connections)
+        self._unfit: str | None = None
         self.groups = RedisGroups(self._evaluate, prefix=_prefix)
         self.failures = RedisFailures(self._evaluate, prefix=_prefix)
         self.keys = RedisKeys(self._evaluate, key=keys_key)
@@ -184,22 +189,28 @@ class RedisStore:
             await self._sentinel.aclose()
 
     async def ping(self) -> None:
-        await self._call(lambda: self._client.exists(b"sayso:ping"))
+        """Also proves that Redis is fit to keep voices; other calls are refused while it is not."""
+        follows_master = self._sentinel is not None
+        try:
+            await self._ask(lambda: write_by_script(self._client))
+        except Unavailable as error:
+            stale = error.message == REPLICA and not follows_master
+            self._unfit = REPLICA if stale else None
+            raise
+        self._unfit = await self._ask(lambda: unfit(self._client, follows_master=follows_master))
+        if self._unfit is not None:
+            raise Unavailable(self._unfit)
 
     async def get(self, tenant: str, speaker_id: str) -> Speaker | None:
-        fields = await self._call(lambda: self._client.hgetall(speaker_key(tenant, speaker_id)))
-        found = await self.records.decoded(tenant, [_stored(speaker_id, fields)] if fields else [])
-        return found[0] if found else None
+        fields = await self._call(lambda: self._read(speaker_key(tenant, speaker_id)))
+        return await self.records.decoded(tenant, _stored(speaker_id, fields)) if fields else None
 
     async def get_many(self, tenant: str, speaker_ids: Sequence[str]) -> Sequence[Speaker]:
-        keys = [speaker_key(tenant, speaker_id) for speaker_id in speaker_ids]
-        records = await self._call(lambda: self._read_all(keys))
-        stored = [
-            _stored(speaker_id, fields)
-            for speaker_id, fields in zip(speaker_ids, records, strict=True)
-            if fields
-        ]
-        return await self.records.decoded(tenant, stored)
+        speakers: list[Speaker] = []
+        for at in range(0, len(speaker_ids), _READ_AT_ONCE):
+            asked = speaker_ids[at : at + _READ_AT_ONCE]
+            speakers += await self.records.readable(tenant, await self._stored(tenant, asked))
+        return speakers
 
     async def list(self, tenant: str, *, limit: int, after: str | None = None) -> Page:
         speaker_ids, next_after = await self._ids(tenant, limit, after)
@@ -226,6 +237,10 @@ class RedisStore:
         args = [model_id, _seconds(at), _seconds(at - USE_RESOLUTION_S)]
         await self._eval(_TOUCH, [speaker_key(tenant, speaker_id)], args)
 
+    async def settle(self) -> None:
+        """Redis keeps nothing beside its memory but the append-only file, which only its operator
+        can have rewritten."""
+
     async def lagging(
         self, tenant: str, beginning: bytes, *, limit: int, after: str | None = None
     ) -> MemberPage:
@@ -233,24 +248,53 @@ class RedisStore:
         keys = [speaker_key(tenant, speaker_id) for speaker_id in speaker_ids]
         profiles = await self._call(lambda: self._read_profiles(keys))
         found = zip(speaker_ids, profiles, strict=True)
-        others = (name for name, held in found if held and not held.startswith(beginning))
+        others = (
+            name
+            for name, held in found
+            if not isinstance(held, bytes) or not held.startswith(beginning)
+        )
         return MemberPage(tuple(others), next_after)
 
     async def tenants(self) -> Sequence[str]:
-        names = self._client.scan_iter(match=b"sayso:{*}:*s")
         found = set()
-        while (name := await self._step(names)) is not None:
-            if match := _TENANT_KEY.fullmatch(name):
+        async for names in self._scan(b"sayso:{*}:*s"):
+            for match in filter(None, map(_TENANT_KEY.fullmatch, names)):
                 found.add(unquote(match[1].decode()))
         return sorted(found)
 
-    async def _step(self, names: AsyncIterator[bytes]) -> bytes | None:
-        """The next name, or None after the last; as patient as a call. What failed is over."""
-        try:
-            async with asyncio.timeout(self._timeout_s):
-                return await anext(names, None)
-        except _FAILED as error:
-            raise _failed(error) from error
+    async def _scan(self, pattern: bytes) -> AsyncIterator[Sequence[bytes]]:
+        """Names of keys, a round trip at a time: patience is for each of them, however many there
+        are and however few match."""
+        scan = partial(self._client.scan, match=pattern, count=_SCANNED)
+        if isinstance(self._client, Redis):
+            cursor, names = await self._call(scan)
+            yield names
+            while cursor:
+                cursor, names = await self._call(partial(scan, cursor))
+                yield names
+            return
+        cursors, names = await self._call(scan)
+        yield names
+        for name, cursor in cursors.items():
+            node = self._client.get_node(node_name=name)
+            while cursor:
+                left, names = await self._call(partial(scan, cursor, target_nodes=node))
+                cursor = left[name]  # noqa: PLW2901
+                yield names
+
+    async def _stored(self, tenant: str, speaker_ids: Sequence[str]) -> Sequence[Stored]:
+        """Of those that there are; one that is no record of a speaker is skipped."""
+        keys = [speaker_key(tenant, speaker_id) for speaker_id in speaker_ids]
+        stored = []
+        for speaker_id, fields in zip(
+            speaker_ids, await self._call(lambda: self._read_all(keys)), strict=True
+        ):
+            try:
+                if fields:
+                    stored.append(_stored(speaker_id, fields))
+            except RecordError as error:
+                self.records.skip(tenant, error)
+        return stored
 
     async def _put(self, speaker: Written, expected_etag: str | None) -> bool:
         """False, and nothing written, unless the tenant's current key is the one that sealed it."""
@@ -290,19 +334,35 @@ class RedisStore:
     ) -> Any:
         return await self._call(lambda: self._client.eval(script, len(keys), *keys, *args))
 
-    async def _read_all(self, keys: Sequence[bytes]) -> Sequence[Mapping[bytes, bytes]]:
+    async def _read(self, key: bytes) -> Mapping[bytes, bytes] | ResponseError:
+        try:
+            fields: Mapping[bytes, bytes] = await self._client.hgetall(key)  # type: ignore[assignment]
+        except ResponseError as error:
+            if not _is_wrong_type(error):
+                raise
+            return error
+        return fields
+
+    async def _read_all(
+        self, keys: Sequence[bytes]
+    ) -> Sequence[Mapping[bytes, bytes] | ResponseError]:
         pipeline = self._client.pipeline(transaction=False)
         for key in keys:
             pipeline.hgetall(key)
-        return await pipeline.execute()
+        return _but_wrong_types(await pipeline.execute(raise_on_error=False))
 
-    async def _read_profiles(self, keys: Sequence[bytes]) -> Sequence[bytes | None]:
+    async def _read_profiles(self, keys: Sequence[bytes]) -> Sequence[bytes | ResponseError | None]:
         pipeline = self._client.pipeline(transaction=False)
         for key in keys:
             pipeline.hget(key, "profile")
-        return await pipeline.execute()
+        return _but_wrong_types(await pipeline.execute(raise_on_error=False))
 
     async def _call(self, work: Callable[[], Awaitable[Any]]) -> Any:
+        if self._unfit is not None:
+            raise Unavailable(self._unfit)
+        return await self._ask(work)
+
+    async def _ask(self, work: Callable[[], Awaitable[Any]]) -> Any:
         """Do `work`, and once more if the connection fails or half of the time has gone by.
 
         Only a new command lets redis-py ask the Sentinels again where the master is.
@@ -314,11 +374,19 @@ class RedisStore:
                         return await work()
                 return await work()
         except _FAILED as error:
-            raise _failed(error) from error
+            raise Unavailable(explain(error)) from error
 
 
-def _failed(error: Exception) -> Unavailable:
-    return Unavailable(f"the store failed: {type(error).__name__}")
+def _but_wrong_types(replies: Sequence[Any]) -> Sequence[Any]:
+    """Raises the first error that is not about one key alone."""
+    for reply in replies:
+        if isinstance(reply, Exception) and not _is_wrong_type(reply):
+            raise reply
+    return replies
+
+
+def _is_wrong_type(error: Exception) -> bool:
+    return isinstance(error, ResponseError) and str(error).startswith("WRONGTYPE")
 
 
 def _prefix(tenant: str) -> bytes:
@@ -346,34 +414,41 @@ def _seconds(at: float | None) -> str:
     return "" if at is None else repr(float(at))
 
 
-def _stored(speaker_id: str, fields: Mapping[bytes, bytes]) -> Stored:
+def _stored(speaker_id: str, fields: Mapping[bytes, bytes] | ResponseError) -> Stored:
+    """Raises RecordError for what no server of ours wrote."""
+    if isinstance(fields, ResponseError):
+        raise RecordError("the key of a stored record holds another type of value")
+
     def used_at(model_id: bytes) -> float | None:
         stored = fields.get(b"used_at:" + model_id)
         return None if stored is None else float(stored)
 
     models = [name[len(_VOICEPRINT) :] for name in fields if name.startswith(_VOICEPRINT)]
-    return Stored(
-        speaker_id,
-        etag=fields[b"etag"].decode(),
-        profile=fields[b"profile"],
-        history=fields.get(b"history", b""),
-        voiceprints=[
-            (model_id.decode(), fields[_VOICEPRINT + model_id], used_at(model_id))
-            for model_id in sorted(models)
-        ],
-    )
+    try:
+        return Stored(
+            speaker_id,
+            etag=fields[b"etag"].decode(),
+            profile=fields[b"profile"],
+            history=fields.get(b"history", b""),
+            voiceprints=[
+                (model_id.decode(), fields[_VOICEPRINT + model_id], used_at(model_id))
+                for model_id in sorted(models)
+            ],
+        )
+    except (KeyError, ValueError) as error:
+        raise RecordError("a stored record lacks a field, or one of them is torn") from error
 
 
 def _connect_single(
     address: Address, options: Mapping[str, Any]
-) -> tuple[_Client, Sentinels | None]:
+) -> tuple[Client, Sentinels | None]:
     (host, port), *_ = address.nodes
     return Redis(host=host, port=port, db=address.db, **options), None
 
 
 def _connect_sentinel(
     address: Address, options: Mapping[str, Any]
-) -> tuple[_Client, Sentinels | None]:
+) -> tuple[Client, Sentinels | None]:
     credentials = {"username": address.sentinel_username, "password": address.sentinel_password}
     sentinel = Sentinels(  # type: ignore[no-untyped-call]
         address.nodes,
@@ -386,7 +461,7 @@ def _connect_sentinel(
 
 def _connect_cluster(
     address: Address, options: Mapping[str, Any]
-) -> tuple[_Client, Sentinels | None]:
+) -> tuple[Client, Sentinels | None]:
     nodes = [ClusterNode(host, port) for host, port in address.nodes]
     return RedisCluster(startup_nodes=nodes, require_full_coverage=False, **options), None
 

@@ -7,6 +7,7 @@ Records from before there was a master key are read as they are, and sealed when
 """
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -35,6 +36,8 @@ from service.store.records import (
     encode_profile,
     encode_voiceprint,
 )
+
+log = logging.getLogger(__name__)
 
 _ATTEMPTS = 3
 _Turn = Callable[[Voiceprint], Voiceprint]
@@ -79,6 +82,7 @@ class Records:
 
     def __init__(self, table: KeyTable, sealing: Sealing | None) -> None:
         self._sealing = sealing
+        self.observe_unreadable: Callable[[], None] = lambda: None
         self.keyring = Keyring(table, sealing.kms, clock=sealing.clock) if sealing else None
 
     def sealed_with(self) -> tuple[Keyring, Sealing]:
@@ -98,25 +102,42 @@ class Records:
             self.sealed_with()
         raise Aborted("the keys of the tenant change too fast: read the speaker again and retry")
 
-    async def decoded(self, tenant: str, stored: Sequence[Stored]) -> list[Speaker]:
+    async def decoded(self, tenant: str, stored: Stored) -> Speaker:
         """Raises RecordError for a record of another tenant or speaker, torn or changed, or whose
         key was destroyed; FailedPrecondition once the tenant's key is erased."""
+        keys = await self._keys(tenant, stored.versions)
+        if stored.turned:
+            return await asyncio.to_thread(self._decoded, tenant, stored, keys)
+        return self._decoded(tenant, stored, keys)
+
+    async def readable(self, tenant: str, stored: Sequence[Stored]) -> list[Speaker]:
+        """Those of them whose records can be read: one that cannot is no reason to lose sight of
+        the others. Raises FailedPrecondition as `decoded` does."""
         keys = await self._keys(tenant, set().union(*(each.versions for each in stored)))
-        decode = partial(self._decoded, tenant, stored, keys)
-        if len(stored) > 1 or any(each.turned for each in stored):
-            return await asyncio.to_thread(decode)
-        return decode()
+
+        def decode() -> list[Speaker | RecordError]:
+            return [self._attempted(tenant, each, keys) for each in stored]
+
+        found = await asyncio.to_thread(decode) if len(stored) > 1 else decode()
+        for each in found:
+            if isinstance(each, RecordError):
+                self.skip(tenant, each)
+        return [each for each in found if isinstance(each, Speaker)]
+
+    def skip(self, tenant: str, error: RecordError) -> None:
+        """Counts a record that is left out, and says so."""
+        self.observe_unreadable()
+        log.error(
+            "a record of tenant %s is left out: %s; `sayso tenants check` names it", tenant, error
+        )
 
     async def _keys(self, tenant: str, versions: set[int]) -> Mapping[int, DataKey]:
+        """Those that there are."""
         if not versions:
             return {}
         keyring, _ = self.sealed_with()
         keys = await keyring.reading(tenant)
-        if not versions <= keys.keys():
-            keys = await keyring.reading(tenant, fresh=True)
-        if not versions <= keys.keys():
-            raise RecordError("a stored record is sealed by a key that was destroyed")
-        return keys
+        return keys if versions <= keys.keys() else await keyring.reading(tenant, fresh=True)
 
     async def _encoded(self, speaker: Speaker, *, fresh: bool) -> Written:
         if self.keyring is None:
@@ -127,16 +148,24 @@ class Records:
             return await asyncio.to_thread(_sealed, speaker, key, templates_turned=True)
         return _sealed(speaker, key, templates_turned=False)
 
-    def _decoded(
-        self, tenant: str, stored: Sequence[Stored], keys: Mapping[int, DataKey]
-    ) -> list[Speaker]:
+    def _attempted(
+        self, tenant: str, stored: Stored, keys: Mapping[int, DataKey]
+    ) -> Speaker | RecordError:
+        try:
+            return self._decoded(tenant, stored, keys)
+        except RecordError as error:
+            return error
+
+    def _decoded(self, tenant: str, stored: Stored, keys: Mapping[int, DataKey]) -> Speaker:
         if self._sealing and self._sealing.sealed_only:
             _require_sealed(stored)
-        return [_speaker(tenant, each, keys) for each in stored]
+        if not stored.versions <= keys.keys():
+            raise RecordError("a stored record is sealed by a key that was destroyed")
+        return _speaker(tenant, stored, keys)
 
 
-def _require_sealed(stored: Sequence[Stored]) -> None:
-    if not all(is_sealed(record) for each in stored for record in each.records):
+def _require_sealed(stored: Stored) -> None:
+    if not all(map(is_sealed, stored.records)):
         raise RecordError(
             "a stored record is not sealed, and this server reads no other: it was put there by "
             "someone else, or `sayso tenants seal` was not run"
@@ -181,8 +210,6 @@ def _sealed(speaker: Speaker, key: DataKey, *, templates_turned: bool) -> Writte
 
 
 def _opened(tenant: str, stored: Stored, keys: Mapping[int, DataKey]) -> Stored:
-    if not keys:
-        return stored
     ciphers = {version: keys[version].of(stored.speaker_id) for version in stored.versions}
 
     def open_(kind: Kind, record: bytes, model_id: str = "") -> bytes:

@@ -2,11 +2,15 @@
 
 A write is on the disk (`synchronous=FULL`) when its call returns. Writes go through one
 connection and reads through another, each on a thread of its own, so the event loop never waits
-for a disk. Deleted content is overwritten with zeros (`secure_delete`).
+for a disk. Deleted content is overwritten with zeros (`secure_delete`), and after an erasure the
+write-ahead log is emptied, as it holds earlier copies of the pages.
 """
 
+import contextlib
+import enum
 import itertools
 import json
+import logging
 import secrets
 import sqlite3
 import time
@@ -17,16 +21,19 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from service.errors import Aborted, StoreError, Unavailable
+from service.errors import Aborted, StillReadable, StoreError, Unavailable
 from service.sealing import Sealing
 from service.store import sqlite_counts, sqlite_failures, sqlite_groups, sqlite_keys
 from service.store.groups import MemberPage
 from service.store.records import USE_RESOLUTION_S, Page, Speaker
 from service.store.sealed import Records, Stored, Written
+from service.store.sqlite_connection import Connection, emptied_log
 from service.store.sqlite_file import open_reader, open_writer, transaction
-from service.threads import Threads
 
 _Result = TypeVar("_Result")
+_ERASURE_WAIT_S = 1.0  # for other processes' reads to end
+
+log = logging.getLogger(__name__)
 
 _SELECT = """
     SELECT s.speaker_id, s.etag, s.profile, s.history, v.model_id, v.record, v.used_at
@@ -61,13 +68,12 @@ class SqliteStore:
         self._path = path
         self._timeout_s = timeout_s
         self._clock = clock
-        self._writer = _Connection("store-writer")
-        self._reader = _Connection("store-reader")
+        self._owes_erasure = False
+        self._writer = Connection(path, "store-writer")
+        self._reader = Connection(path, "store-reader")
         self.groups = sqlite_groups.SqliteGroups(read=self._reader.run, write=self._write)
         self.failures = sqlite_failures.SqliteFailures(read=self._reader.run, write=self._write)
-        self.keys = sqlite_keys.SqliteKeys(
-            read=self._reader.run, write=self._write, settle=self._settle
-        )
+        self.keys = sqlite_keys.SqliteKeys(read=self._reader.run, write=self._write)
         self.records = Records(self.keys, sealing)
 
     @classmethod
@@ -103,28 +109,35 @@ class SqliteStore:
         await self._writer.close()
 
     async def ping(self) -> None:
-        await self._reader.run(lambda db: db.execute("SELECT 1 FROM speaker LIMIT 1").fetchall())
+        try:
+            await self._reader.run(lambda db: db.execute("SELECT 1 FROM speaker").fetchone())
+        except Unavailable:
+            with contextlib.suppress(Unavailable):
+                await self._writer.run(lambda _: None)  # it closes, too, if the file is gone
+            raise
+        if self._owes_erasure:
+            await self._writer.run(partial(self._empty_log, wait_s=0.0))
 
     async def get(self, tenant: str, speaker_id: str) -> Speaker | None:
         rows = await self._reader.run(
             lambda db: db.execute(_SELECT_ONE, (tenant, speaker_id)).fetchall()
         )
-        found = await self.records.decoded(tenant, _stored(rows))
-        return found[0] if found else None
+        return await self.records.decoded(tenant, _stored(rows)[0]) if rows else None
 
     async def get_many(self, tenant: str, speaker_ids: Sequence[str]) -> Sequence[Speaker]:
         asked = json.dumps(list(speaker_ids))
         rows = await self._reader.run(
             lambda db: db.execute(_SELECT_MANY, (tenant, asked)).fetchall()
         )
-        return await self.records.decoded(tenant, _stored(rows))
+        return await self.records.readable(tenant, _stored(rows))
 
     async def list(self, tenant: str, *, limit: int, after: str | None = None) -> Page:
         rows = await self._reader.run(
             lambda db: db.execute(_SELECT_PAGE, (tenant, after or "", limit)).fetchall()
         )
-        speakers = tuple(await self.records.decoded(tenant, _stored(rows)))
-        return Page(speakers, speakers[-1].speaker_id if len(speakers) == limit else None)
+        stored = _stored(rows)
+        speakers = tuple(await self.records.readable(tenant, stored))
+        return Page(speakers, stored[-1].speaker_id if len(stored) == limit else None)
 
     async def count(self, tenant: str) -> int:
         return await self._reader.run(lambda db: sqlite_counts.count(db, tenant))
@@ -133,14 +146,20 @@ class SqliteStore:
         stored = replace(speaker, etag=secrets.token_hex(8))
         await self.records.write(
             stored,
-            lambda written: self._writer.run(lambda db: _put(db, written, expected_etag)),
+            lambda written: self._writer.run(partial(self._put, written, expected_etag)),
         )
         return stored
 
     async def delete(
         self, tenant: str, speaker_id: str, *, expected_etag: str | None = None
     ) -> bool:
-        return await self._writer.run(lambda db: _delete(db, tenant, speaker_id, expected_etag))
+        def delete(database: sqlite3.Connection) -> bool:
+            deleted = _delete(database, tenant, speaker_id, expected_etag)
+            if deleted:
+                self._forget(database)
+            return deleted
+
+        return await self._writer.run(delete)
 
     async def touch(self, tenant: str, speaker_id: str, model_id: str, *, at: float) -> None:
         await self._writer.run(
@@ -166,9 +185,35 @@ class SqliteStore:
         rows = await self._reader.run(lambda db: db.execute(_TENANTS).fetchall())
         return [row[0] for row in rows]
 
-    async def _settle(self) -> None:
-        """What was deleted leaves the write-ahead log, too, unless another process reads now."""
-        await self._writer.run(lambda db: db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall())
+    async def settle(self) -> None:
+        if not await self._writer.run(partial(self._empty_log, wait_s=_ERASURE_WAIT_S)):
+            raise StillReadable(
+                "what was deleted can still be read in the store's write-ahead log, as another "
+                "process reads the file: end it, and run this again"
+            )
+
+    def _put(self, speaker: Written, expected_etag: str | None, db: sqlite3.Connection) -> bool:
+        outcome = _put(db, speaker, expected_etag)
+        if outcome is _Outcome.ERASED:
+            self._forget(db)
+        return outcome is not _Outcome.REFUSED
+
+    def _forget(self, database: sqlite3.Connection) -> None:
+        """Empties the log after an erasure, which has already been made: one that cannot be
+        forgotten yet is so at a later `ping`."""
+        if not self._owes_erasure and not self._empty_log(database, wait_s=_ERASURE_WAIT_S):
+            log.warning(
+                "a voice was erased, and can be read in the write-ahead log until no other "
+                "process reads the store"
+            )
+
+    def _empty_log(self, database: sqlite3.Connection, *, wait_s: float) -> bool:
+        try:
+            emptied = emptied_log(database, wait_s=wait_s)
+        finally:
+            database.execute(f"PRAGMA busy_timeout = {round(self._timeout_s * 1000)}")
+        self._owes_erasure = not emptied
+        return emptied
 
     async def _write(self, work: Callable[[sqlite3.Connection], _Result]) -> _Result:
         def transact(database: sqlite3.Connection) -> _Result:
@@ -178,46 +223,30 @@ class SqliteStore:
         return await self._writer.run(transact)
 
 
-class _Connection:
-    """One SQLite connection on a thread of its own; its errors are Unavailable."""
+class _Outcome(enum.Enum):
+    """What came of a write: REFUSED, and nothing written, unless the tenant's current key is the
+    one that sealed it; ERASED where some of the voice, or of what can be undone, is gone."""
 
-    def __init__(self, name: str) -> None:
-        self._thread = Threads(1, name=name)
-        self._database: sqlite3.Connection | None = None
-
-    async def open(self, connect: Callable[[], sqlite3.Connection]) -> None:
-        self._database = await self._thread.run(connect)
-
-    async def run(self, work: Callable[[sqlite3.Connection], _Result]) -> _Result:
-        database = self._database
-        assert database is not None, "a store is used inside `async with`"
-        try:
-            return await self._thread.run(work, database)
-        except sqlite3.DatabaseError as error:
-            raise Unavailable(f"the store failed: {error}") from error
-
-    async def close(self) -> None:
-        if self._database is not None:
-            await self.run(lambda database: database.close())
-            self._database = None
-        self._thread.close()
+    REFUSED = enum.auto()
+    WRITTEN = enum.auto()
+    ERASED = enum.auto()
 
 
-def _put(database: sqlite3.Connection, speaker: Written, expected_etag: str | None) -> bool:
-    """False, and nothing written, unless the tenant's current key is the one that sealed it."""
+def _put(database: sqlite3.Connection, speaker: Written, expected_etag: str | None) -> _Outcome:
     key = (speaker.tenant, speaker.speaker_id)
     with transaction(database):
         if sqlite_keys.current(database, speaker.tenant) != speaker.key_version:
-            return False
+            return _Outcome.REFUSED
         if _etag(database, *key) != expected_etag:
             raise Aborted("the speaker changed since it was read: read it again and retry")
+        shortened = _history_bytes(database, *key) > len(speaker.history)
         database.execute(
             "INSERT INTO speaker VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE"
             " SET etag = excluded.etag, profile = excluded.profile, history = excluded.history",
             (*key, speaker.etag, speaker.profile, speaker.history),
         )
         held = [model_id for model_id, _, _ in speaker.voiceprints]
-        database.execute(
+        removed = database.execute(
             "DELETE FROM voiceprint WHERE tenant = ? AND speaker_id = ?"
             " AND model_id NOT IN (SELECT value FROM json_each(?))",
             (*key, json.dumps(held)),
@@ -230,7 +259,7 @@ def _put(database: sqlite3.Connection, speaker: Written, expected_etag: str | No
                 for model_id, record, used_at in speaker.voiceprints
             ],
         )
-        return True
+        return _Outcome.ERASED if shortened or removed.rowcount else _Outcome.WRITTEN
 
 
 def _delete(
@@ -253,6 +282,14 @@ def _etag(database: sqlite3.Connection, tenant: str, speaker_id: str) -> str | N
         "SELECT etag FROM speaker WHERE tenant = ? AND speaker_id = ?", (tenant, speaker_id)
     ).fetchone()
     return row and str(row[0])
+
+
+def _history_bytes(database: sqlite3.Connection, tenant: str, speaker_id: str) -> int:
+    row = database.execute(
+        "SELECT length(history) FROM speaker WHERE tenant = ? AND speaker_id = ?",
+        (tenant, speaker_id),
+    ).fetchone()
+    return int(row[0]) if row else 0
 
 
 def _stored(rows: Iterable[tuple[Any, ...]]) -> list[Stored]:

@@ -1,7 +1,6 @@
 """Wrapped keys of tenants in SQLite: an erased tenant keeps the number of its last one, empty."""
 
 import sqlite3
-from collections.abc import Awaitable, Callable
 
 from service.sealing import KeySet
 from service.store.sqlite_groups import Run
@@ -21,15 +20,11 @@ _LAST = "SELECT version, wrapped FROM tenant_key WHERE tenant = ? ORDER BY versi
 
 
 class SqliteKeys:
-    """`KeyTable` by way of `read`, and of `write`, which wraps its work in a transaction.
+    """`KeyTable` by way of `read`, and of `write`, which wraps its work in a transaction."""
 
-    `settle` makes the file forget what was deleted.
-    """
-
-    def __init__(self, *, read: Run, write: Run, settle: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, *, read: Run, write: Run) -> None:
         self._read = read
         self._write = write
-        self._settle = settle
 
     async def read(self, tenant: str) -> KeySet:
         rows = await self._read(
@@ -68,7 +63,6 @@ class SqliteKeys:
                 "DELETE FROM tenant_key WHERE tenant = ? AND version < ?", (tenant, before)
             )
         )
-        await self._settle()
 
     async def erase(self, tenant: str) -> None:
         def erase(db: sqlite3.Connection) -> None:
@@ -78,7 +72,6 @@ class SqliteKeys:
                 db.execute("INSERT INTO tenant_key VALUES (?, ?, x'')", (tenant, last[0]))
 
         await self._write(erase)
-        await self._settle()
 
 
 def current(database: sqlite3.Connection, tenant: str) -> int | None:

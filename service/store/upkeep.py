@@ -4,6 +4,7 @@
     rotate   a new key, then seal
     rewrap   every tenant's keys under the newest master key; no record changes
     erase    the tenant's keys destroyed, then what they sealed deleted
+    damaged  which records cannot be read, and why; changes nothing
 
 Servers may run meanwhile. A rewriting is a write: the speaker's etag changes.
 """
@@ -13,27 +14,37 @@ from collections.abc import AsyncIterator, Sequence
 
 from service.errors import Aborted
 from service.sealing.envelope import beginning
-from service.store import SealedStore
+from service.store import RecordError, SealedStore
 
 _PAGE = 200
+_PATIENCE = 3  # times in a row that nothing could be rewritten
 _NOTHING = b"nothing begins like this"
 
 
 async def seal(store: SealedStore, tenant: str) -> int:
     """How many speakers were written anew; may be broken off, and run again.
 
-    Raises Unavailable without a master key, as do `rotate` and `rewrap`.
+    Raises Unavailable without a master key, as do `rotate` and `rewrap`; RecordError when
+    some records cannot be read; StillReadable when all is
+    sealed, and a copy of the earlier records is left beside the store.
     """
     keyring, sealing = store.records.sealed_with()
-    rewritten, left = 0, True
+    rewritten, stuck, left = 0, 0, True
     while left:
         key = await keyring.writing(tenant, fresh=True)
         found = beginning(key.version, templates_turned=sealing.protect_templates)
-        left = False
+        before, left = rewritten, False
         async for speaker_ids in _lagging(store, tenant, found):
             left = True
             rewritten += await _rewritten(store, tenant, speaker_ids)
+        stuck = stuck + 1 if left and rewritten == before else 0
+        if stuck == _PATIENCE:
+            raise RecordError(
+                "some records cannot be read, so they are not sealed: `sayso tenants check` names "
+                "them; delete or restore them, and run this again"
+            )
     await keyring.retire(tenant)
+    await store.settle()
     return rewritten
 
 
@@ -51,13 +62,25 @@ async def rewrap(store: SealedStore) -> int:
 
 
 async def erase(store: SealedStore, tenant: str) -> int:
-    """How many speakers were deleted; needs no master key."""
+    """How many speakers were deleted; needs no master key. Raises StillReadable when that is
+    done, and a copy is left beside the records."""
     await (store.records.keyring or store.keys).erase(tenant)
     deleted = 0
     async for speaker_ids in _lagging(store, tenant, _NOTHING):
         for speaker_id in speaker_ids:
             deleted += await store.delete(tenant, speaker_id)
+    await store.settle()
     return deleted
+
+
+async def damaged(store: SealedStore, tenant: str) -> AsyncIterator[tuple[str, RecordError]]:
+    """Each speaker of whom the store keeps what cannot be read."""
+    async for speaker_ids in _lagging(store, tenant, _NOTHING):
+        for speaker_id in speaker_ids:
+            try:
+                await store.get(tenant, speaker_id)
+            except RecordError as error:
+                yield speaker_id, error
 
 
 async def _lagging(

@@ -301,7 +301,8 @@ async def test_holds_so_many(server: RedisServer, other: Store, make_speaker: Ma
 
 
 async def test_password_and_database(server: RedisServer, make_speaker: MakeSpeaker) -> None:
-    rules = ("ACL", "SETUSER", "say:so", "on", ">p@ss/word", "~sayso:*", "+@all", "-@dangerous")
+    rights = ("~sayso:*", "+@all", "-@dangerous", "+info")
+    rules = ("ACL", "SETUSER", "say:so", "on", ">p@ss/word", *rights)
     assert server.command(*rules) == b"+OK\r\n"
     url = f"redis://say%3Aso:p%40ss%2Fword@127.0.0.1:{server.port}/3"
     async with Reads(open_store(url), url) as reads:

@@ -302,6 +302,7 @@ async def test_an_erased_key_ends_all_voices_here_at_once_and_elsewhere_in_time(
         keyring, _ = store.records.sealed_with()
         wrapped = (await store.keys.read(tenant)).wrapped[1]
         await keyring.erase(tenant)
+        await store.settle()
         for read in (
             store.get(tenant, "alice"),
             store.get_many(tenant, ["alice"]),
@@ -413,4 +414,4 @@ def test_any_bytes(profile: bytes, history: bytes, voiceprint: bytes) -> None:
     records = Records(one, Sealing(one))
     stored = Stored("alice", "e", profile, history, [("m", voiceprint, None)])
     with pytest.raises(RecordError):
-        asyncio.run(records.decoded("t", [stored]))
+        asyncio.run(records.decoded("t", stored))
