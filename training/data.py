@@ -11,11 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import soundfile
 import soxr
 
-from training import manifest
-from training.errors import ManifestError
+from training import manifest, recording
+from training.errors import AudioError, ManifestError
 
 Pcm = npt.NDArray[np.int16]
 DECODED_AHEAD = 64
@@ -55,7 +54,7 @@ class Library:
 
     clips: tuple[Clip, ...]
     audio: tuple[Pcm, ...]
-    unreadable: tuple[Path, ...] = ()
+    unreadable: tuple[AudioError, ...] = ()
     known_digest: str | None = None
 
     def digest(self) -> str:
@@ -96,8 +95,9 @@ def require_speakers(clips: Sequence[Clip], source: str) -> None:
 
 
 def decode(path: Path, sample_rate_hz: int) -> Pcm:
-    """Mono (samples,) at the rate asked for; OSError or RuntimeError when it is no audio."""
-    samples, rate_hz = soundfile.read(path, dtype="int16", always_2d=True)
+    """Mono (samples,) at the rate asked for; AudioError for what `recording.read` refuses."""
+    heard = recording.read(path)
+    samples, rate_hz = heard.samples, heard.rate_hz
     mono = samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1).astype(np.int16)
     if rate_hz != sample_rate_hz:
         mono = soxr.resample(mono, rate_hz, sample_rate_hz)
@@ -106,15 +106,14 @@ def decode(path: Path, sample_rate_hz: int) -> Pcm:
 
 def decoded(
     clips: Sequence[Clip], sample_rate_hz: int, threads: int
-) -> Iterator[tuple[Clip, Pcm | None]]:
-    """Each clip in turn with its audio, None when its file is missing, broken or empty."""
+) -> Iterator[tuple[Clip, Pcm | AudioError]]:
+    """Each clip in turn with its audio, or with what is wrong with it."""
 
-    def attempt(clip: Clip) -> Pcm | None:
+    def attempt(clip: Clip) -> Pcm | AudioError:
         try:
-            pcm = decode(clip.path, sample_rate_hz)
-        except (OSError, RuntimeError):
-            return None
-        return pcm if pcm.size else None
+            return decode(clip.path, sample_rate_hz)
+        except AudioError as error:
+            return error
 
     with ThreadPoolExecutor(threads) as pool:
         for start in range(0, len(clips), DECODED_AHEAD):
@@ -131,14 +130,14 @@ def load(
 ) -> Library:
     """Decode all clips, calling `advance` after each; ManifestError when under two speakers remain.
 
-    Files that are missing, broken or empty are listed in `unreadable` and left out.
+    Files that are missing, broken, empty or silent are listed in `unreadable` and left out.
     """
     kept: list[Clip] = []
     audio: list[Pcm] = []
-    unreadable: list[Path] = []
+    unreadable: list[AudioError] = []
     for clip, pcm in decoded(clips, sample_rate_hz, threads):
-        if pcm is None:
-            unreadable.append(clip.path)
+        if isinstance(pcm, AudioError):
+            unreadable.append(pcm)
         else:
             kept.append(clip)
             audio.append(pcm)
@@ -157,8 +156,8 @@ def load_noises(folder: Path, sample_rate_hz: int) -> tuple[Pcm, ...]:
         raise ManifestError(f"no {', '.join(sorted(NOISE_SUFFIXES))} in the noise folder {folder}")
     try:
         return tuple(decode(path, sample_rate_hz) for path in paths)
-    except (OSError, RuntimeError) as error:
-        raise ManifestError(f"a noise recording cannot be read: {error}") from error
+    except AudioError as error:
+        raise ManifestError(f"a noise recording cannot be used: {error}") from error
 
 
 def hold_out(clips: Sequence[Clip], share: float) -> tuple[list[int], list[int]]:

@@ -3,11 +3,16 @@
 TrainingError
 ├── ConfigError        the recipe: an unknown key, a value out of range
 ├── ManifestError      the data: no such column, no clips, a single speaker
+├── AudioError         a recording: missing, broken, empty, silent, no numbers
 ├── CheckpointError    the run: a file that is no checkpoint, or of another recipe or data
 ├── BatchError         a batch the loss cannot learn from: too few views of a voice
 ├── TeacherError       distillation: no such model, or targets of other data
 └── DivergenceError    the loss is infinite or no number: lower the learning rate
 """
+
+from __future__ import annotations
+
+from pathlib import Path
 
 
 class TrainingError(Exception):
@@ -20,6 +25,15 @@ class ConfigError(TrainingError):
 
 class ManifestError(TrainingError):
     pass
+
+
+class AudioError(TrainingError):
+    """`path` says which file; `reason` can be counted."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.path = path
+        self.reason = reason
 
 
 class CheckpointError(TrainingError):

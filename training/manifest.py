@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from training import text
 from training.errors import ManifestError
 
 COLUMNS = ("path", "corpus", "speaker", "split")
+NEEDED = ("path", "speaker")
 SESSION = "session"
 
 
@@ -28,12 +31,12 @@ class Row:
 def read(path: Path) -> list[Row]:
     """Paths are relative to the manifest's folder; the column `session` may be missing.
 
-    Raises ManifestError when it cannot be read or lacks another column.
+    Raises ManifestError when it cannot be read, lacks another column, or leaves a path or a
+    speaker blank.
     """
     try:
-        with path.open(newline="", encoding="utf-8") as lines:
-            return _rows(csv.DictReader(lines), path)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        return _rows(csv.DictReader(io.StringIO(text.read(path), newline="")), path)
+    except csv.Error as error:
         raise ManifestError(f"cannot read the manifest {path}: {error}") from error
 
 
@@ -45,6 +48,9 @@ def _rows(reader: csv.DictReader[str], path: Path) -> list[Row]:
     for row in reader:
         if any(row[name] is None for name in COLUMNS):
             raise ManifestError(f"{path} line {reader.line_num} has too few columns")
+        for name in NEEDED:
+            if not row[name].strip():
+                raise ManifestError(f"{path} line {reader.line_num} leaves the {name} blank")
         file, corpus, speaker, split = (row[name] for name in COLUMNS)
         rows.append(Row(path.parent / file, corpus, speaker, split, row.get(SESSION) or ""))
     return rows
@@ -61,5 +67,5 @@ def write(path: Path, rows: Iterable[Row]) -> None:
             for row in rows:
                 name = Path(os.path.relpath(row.path.resolve(), folder)).as_posix()
                 writer.writerow([name, row.corpus, row.speaker, row.split, row.session])
-    except OSError as error:
+    except (OSError, UnicodeEncodeError) as error:
         raise ManifestError(f"cannot write the manifest {path}: {error}") from error

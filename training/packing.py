@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from training.data import Clip, Digest, Pcm, decoded, require_speakers
-from training.errors import ManifestError
+from training.errors import AudioError, ManifestError
 from training.shards import CLIPS, COLUMNS, INDEX, STORED, VERSION, Index, Shard
 
 
@@ -55,7 +55,7 @@ def pack(
     shard_samples: int,
     threads: int = 2,
     advance: Callable[[], object] = lambda: None,
-) -> list[Path]:
+) -> list[AudioError]:
     """Decode every clip into the folder, calling `advance` after each; what could not be read.
 
     Holds a few clips in memory at a time. Raises ManifestError when the folder holds a pack, when
@@ -77,15 +77,16 @@ def _pack(
     shard_samples: int,
     threads: int,
     advance: Callable[[], object],
-) -> list[Path]:
-    unreadable, packed = [], []
+) -> list[AudioError]:
+    unreadable: list[AudioError] = []
+    packed: list[Clip] = []
     digest, writer = Digest(), ShardWriter(folder, shard_samples)
     with (folder / CLIPS).open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
         table.writerow(COLUMNS)
         for clip, pcm in decoded(clips, sample_rate_hz, threads):
-            if pcm is None:
-                unreadable.append(clip.path)
+            if isinstance(pcm, AudioError):
+                unreadable.append(pcm)
             else:
                 place = writer.append(pcm)
                 digest.add(clip, pcm)

@@ -31,6 +31,26 @@ def test_empty_or_single_speaker_manifest_is_an_error(tmp_path: Path, rows: str)
         data.read_manifest(write(tmp_path, rows))
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_any_marked_encoding_is_read(tmp_path: Path, encoding: str) -> None:
+    path = tmp_path / "manifest.csv"
+    path.write_text(HEADER + "a.wav,x,José,train,1\nb.wav,x,2,train,1\n", encoding=encoding)
+    assert [clip.speaker for clip in data.read_manifest(path)] == ["x/José", "x/2"]
+
+
+def test_latin_1_is_refused_with_its_line_and_the_cure(tmp_path: Path) -> None:
+    path = tmp_path / "manifest.csv"
+    path.write_text(HEADER + "a.wav,x,José,train,1\n", encoding="latin-1")
+    with pytest.raises(ManifestError, match=r"line 2 is not utf-8.*iconv -f LATIN1"):
+        data.read_manifest(path)
+
+
+@pytest.mark.parametrize("row", [",x,1,train,1", "b.wav,x, ,train,1"])
+def test_a_blank_path_or_speaker_is_an_error(tmp_path: Path, row: str) -> None:
+    with pytest.raises(ManifestError, match=r"line 3 leaves the (path|speaker) blank"):
+        data.read_manifest(write(tmp_path, f"a.wav,x,1,train,1\n{row}\n"))
+
+
 def test_missing_column_is_named(tmp_path: Path) -> None:
     with pytest.raises(ManifestError, match="no column speaker, split"):
         data.read_manifest(write(tmp_path, "", header="path,corpus\n"))
@@ -54,12 +74,15 @@ def test_unreadable_files_are_listed_and_left_out(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "stereo.wav", stereo, 16000)
     soundfile.write(tmp_path / "empty.wav", tone[:0], 16000)
     (tmp_path / "broken.opus").write_bytes(b"no audio at all")
+    soundfile.write(tmp_path / "silent.wav", 0 * tone, 16000)
     names = ["good.wav", "broken.opus", "slow.flac", "absent.wav", "stereo.wav", "empty.wav"]
+    names.append("silent.wav")
     clips = [Clip(tmp_path / name, "x", f"x/{name}") for name in names]
     done: list[None] = []
     library = data.load(clips, 16000, advance=lambda: done.append(None))
     assert [clip.path.name for clip in library.clips] == ["good.wav", "slow.flac", "stereo.wav"]
-    assert [path.name for path in library.unreadable] == ["broken.opus", "absent.wav", "empty.wav"]
+    left_out = [error.path.name for error in library.unreadable]
+    assert left_out == ["broken.opus", "absent.wav", "empty.wav", "silent.wav"]
     assert len(done) == len(names)
     good, slow, mixed = library.audio
     assert np.array_equal(good, tone)

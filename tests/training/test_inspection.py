@@ -59,7 +59,34 @@ def test_duplicates_and_bad_files_are_named(tmp_path: Path) -> None:
     assert names == [["c.wav", "c.flac"]]
     assert [Path(path).name for path in found.unreadable] == ["broken.wav", "absent.wav"]
     assert [Path(path).name for path in found.too_short] == ["short.wav"]
-    assert found.faults == []
+    assert found.faults == ["2 clips repeat the audio of another: list each recording once"]
+    once = [row for row in corpus(tmp_path) if row.path.name not in ("b-again.wav", "c.flac")]
+    assert inspect(once).faults == []
+
+
+def test_a_recording_of_two_speakers_is_a_fault(tmp_path: Path) -> None:
+    rows = corpus(tmp_path)
+    found = inspect([*rows, Row(rows[0].path, "x", "2", "train")])
+    assert found.audio_of_several == [["x/1", "x/2"]]
+    assert "1 recordings are listed for several speakers: keep one" in found.faults
+    assert inspect(rows).audio_of_several == []
+
+
+def test_audio_that_training_cannot_learn_from_is_named(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).uniform(-0.3, 0.3, 8000).astype(np.float32)
+    spoilt = noise.copy()
+    spoilt[100] = np.nan
+    for name, samples in {"real": noise, "silent": 0 * noise, "spoilt": spoilt}.items():
+        soundfile.write(tmp_path / f"{name}.wav", samples, 16000, subtype="FLOAT")
+    soundfile.write(tmp_path / "cut.wav", noise[::-1], 16000)
+    (tmp_path / "cut.wav").write_bytes((tmp_path / "cut.wav").read_bytes()[:-2000])
+    names = ("real", "silent", "spoilt", "cut")
+    found = inspect([Row(tmp_path / f"{name}.wav", "x", name, "train") for name in names])
+    for kind in ("silent", "spoilt", "cut"):
+        listed = {"silent": found.silent, "spoilt": found.not_finite, "cut": found.cut_short}[kind]
+        assert [Path(path).stem for path in listed] == [kind]
+    assert (found.clips, found.unreadable) == (2, [])
+    assert len(found.faults) == 3
 
 
 def test_a_speaker_in_two_splits_is_a_fault(tmp_path: Path) -> None:

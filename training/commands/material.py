@@ -19,6 +19,7 @@ from training.commands.terminal import one_line_errors, progress_bars, say
 from training.data import Library
 from training.errors import ManifestError
 from training.inspection import Inspection
+from training.readers.files import unread
 
 LISTED = 10
 SHARD_MB = 512
@@ -39,7 +40,7 @@ def library_of(path: Path, split: str, rate_hz: int, *, shown: bool = True) -> L
         task = progress.add_task("decoding", total=len(clips), note="")
         library = data.load(clips, rate_hz, advance=lambda: progress.advance(task))
     for unreadable in library.unreadable:
-        say(f"skipped, unreadable: {unreadable}")
+        say(f"left out: {unreadable}")
     return library
 
 
@@ -57,6 +58,8 @@ def manifest(
         manifests.write(output, rows)
     speakers = len({(row.corpus, row.speaker) for row in rows})
     say(f"{len(rows)} clips of {speakers} speakers")
+    for suffix, count in sorted(unread(root, rows).items()):
+        say(f"left out: {count} {suffix} files, which are not read; convert them, to .flac say")
     sys.stdout.write(f"{output}\n")
 
 
@@ -100,7 +103,11 @@ def _table(found: Inspection) -> Table:
         ("by rate", _counted({f"{hz} Hz": n for hz, n in found.clips_by_rate_hz.items()})),
         ("files stored twice", str(_extra(found.same_bytes))),
         ("audio stored twice", str(_extra(found.same_audio))),
+        ("audio of several speakers", str(len(found.audio_of_several))),
         ("unreadable", str(len(found.unreadable))),
+        ("silent", str(len(found.silent))),
+        ("not finite", str(len(found.not_finite))),
+        ("cut short", str(len(found.cut_short))),
         ("too short", str(len(found.too_short))),
         ("in several splits", f"{len(found.speakers_across_splits)} speakers"),
     ):
@@ -120,6 +127,10 @@ def _list_what_is_wrong(found: Inspection) -> None:
     splits = found.speakers_across_splits
     for name, lines in (
         ("unreadable", found.unreadable),
+        ("silent", found.silent),
+        ("not finite", found.not_finite),
+        ("cut short", found.cut_short),
+        ("one recording of", [" and ".join(group) for group in found.audio_of_several]),
         ("too short", found.too_short),
         ("the same file", [" = ".join(group) for group in found.same_bytes]),
         ("the same audio", [" = ".join(group) for group in found.same_audio]),
@@ -152,6 +163,6 @@ def pack(
                 threads=threads,
                 advance=lambda: progress.advance(task),
             )
-        for path in unreadable:
-            say(f"skipped, unreadable: {path}")
+        for left_out in unreadable:
+            say(f"left out: {left_out}")
     sys.stdout.write(f"{output}\n")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Iterator
 from pathlib import Path
 
+from training import text
 from training.errors import ManifestError
 from training.manifest import Row
 
@@ -33,8 +35,8 @@ def _clients(path: Path) -> dict[str, str]:
     if not path.exists():
         return {}
     try:
-        with path.open(newline="", encoding="utf-8") as lines:
-            reader = csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
-            return {row["path"]: row["client_id"] for row in reader}
-    except (OSError, UnicodeDecodeError, csv.Error, KeyError) as error:
+        lines = io.StringIO(text.read(path), newline="")
+        reader = csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
+        return {row["path"]: row["client_id"] for row in reader}
+    except (csv.Error, KeyError) as error:
         raise ManifestError(f"{path} is no list of Common Voice: {error!r}") from error

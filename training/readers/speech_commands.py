@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from training import text
 from training.manifest import Row
-from training.readers.files import audio_files, text
+from training.readers.files import audio_files
 
 MARK = "_nohash_"
 LISTS = {"validation_list.txt": "dev", "testing_list.txt": "test"}
@@ -18,7 +19,7 @@ def speech_commands(root: Path) -> Iterator[Row]:
         name: split
         for listed, split in LISTS.items()
         if (root / listed).exists()
-        for name in text(root / listed).split()
+        for name in text.read(root / listed).split()
     }
     for path in audio_files(root, 1):
         speaker, mark, _ = path.stem.partition(MARK)

@@ -91,4 +91,4 @@ def test_a_clip_that_is_no_audio_is_an_error(arguments: list[str], tmp_path: Pat
     arguments[1] = str(tmp_path / "tiny.toml")
     result = runner.invoke(app, arguments)
     assert result.exit_code == 2
-    assert result.stderr.startswith("error: cannot read")
+    assert "tiny.toml: cannot be read" in result.stderr

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from training import manifest, readers
+from training.__main__ import app
 from training.errors import ManifestError
 from training.manifest import Row
+from training.readers.files import unread
 
 
 def tree(root: Path, *names: str) -> None:
@@ -45,6 +49,53 @@ def test_voxceleb_as_it_is_downloaded_says_what_to_do(tmp_path: Path) -> None:
     tree(tmp_path, "dev/aac/id00012/21Uxsk56VDQ/00001.m4a")
     with pytest.raises(ManifestError, match="convert them"):
         readers.read("voxceleb", tmp_path)
+
+
+def test_voxceleb_knows_its_test_speakers_in_a_merged_folder(tmp_path: Path) -> None:
+    names = [f"wav/id{number}/v/1.wav" for number in (10269, 10270, 10309, 10310)]
+    tree(tmp_path, *names)
+    splits = {row.speaker: row.split for row in readers.read("voxceleb", tmp_path)}
+    assert splits == {
+        "id10269": "train", "id10270": "test", "id10309": "test", "id10310": "train",
+    }  # fmt: skip
+
+
+def test_recordings_that_no_reader_opens_are_counted(tmp_path: Path) -> None:
+    tree(
+        tmp_path,
+        *(f"wav/id10001/v/{name}" for name in ("1.wav", "1.m4a", "2.m4a", "3.m4a", "4.AMR")),
+        "wav/id10001/v/notes.txt",
+    )
+    rows = readers.read("voxceleb", tmp_path)
+    assert dict(unread(tmp_path, rows)) == {".m4a": 2, ".amr": 1}
+    output = tmp_path / "manifest.csv"
+    arguments = ["manifest", str(tmp_path), "--layout", "voxceleb", "--output", str(output)]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    assert "left out: 2 .m4a files, which are not read" in result.stderr
+
+
+def test_a_file_name_that_is_not_utf_8_is_an_error(tmp_path: Path) -> None:
+    folder = tmp_path / "id10001" / "v"
+    folder.mkdir(parents=True)
+    Path(os.fsdecode(os.fsencode(folder) + b"/caf\xe9.wav")).write_bytes(b"")
+    with pytest.raises(ManifestError, match=r"caf\\xe9.*rename it"):
+        readers.read("voxceleb", tmp_path)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "latin-1"])
+def test_lists_in_other_encodings(tmp_path: Path, encoding: str) -> None:
+    tree(tmp_path, "a.wav", "clips/a.mp3", "words/José_nohash_0.wav")
+    (tmp_path / "wav.scp").write_text("José a.wav\n", encoding=encoding)
+    (tmp_path / "utt2spk").write_text("José José\n", encoding=encoding)
+    (tmp_path / "testing_list.txt").write_text("words/José_nohash_0.wav\n", encoding=encoding)
+    (tmp_path / "train.tsv").write_text("client_id\tpath\nJosé\ta.mp3\n", encoding=encoding)
+    for layout in ("kaldi", "common_voice", "speech_commands"):
+        if encoding == "latin-1":
+            with pytest.raises(ManifestError, match="is not utf-8; if it is Latin-1"):
+                readers.read(layout, tmp_path)
+        else:
+            assert [row.speaker for row in readers.read(layout, tmp_path)] == ["José"]
 
 
 def test_librispeech(tmp_path: Path) -> None:
