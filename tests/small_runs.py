@@ -52,6 +52,9 @@ class Listener:
         self.errors: list[Errors] = []
         self.warnings: list[str] = []
 
+    def began(self, step: int, material: str) -> None:
+        self.material = material
+
     def step(self, step: int, scalars: Mapping[str, float]) -> None:
         self.losses.append(scalars["loss/total"])
 

@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -21,6 +22,8 @@ from training import (
     encoders,
     gallery,
     history,
+    material,
+    preconditions,
     published,
     reproduction,
     teacher,
@@ -55,6 +58,9 @@ class ConsoleReporter:
     def __init__(self, progress: Progress, total: int) -> None:
         self._progress = progress
         self._task = progress.add_task("training", total=total, note="")
+
+    def began(self, step: int, material: str) -> None:
+        say(f"step {step}: learning from {material}")
 
     def step(self, step: int, scalars: Mapping[str, float]) -> None:
         note = (
@@ -166,9 +172,12 @@ def run(
         resume_from = checkpoint.previous(output, chosen, resume=resume)
         other = beginning(start_from)
         taught = teacher.Targets.load(targets) if targets is not None else None
+        preconditions.require(chosen, output, other, taught)
         target = settle(device, threads)
         rate_hz = chosen.front_end.sample_rate_hz
-        library = library_of(manifest, split, rate_hz, shown=ranks.first)
+        library = library_of(
+            manifest, split, rate_hz, shown=ranks.first, check=partial(material.sides, chosen)
+        )
         noises = noises_beside(manifest, noise, rate_hz)
         with progress_bars(shown=ranks.first) as progress:
             before = history.read(output, until=resume_from.progress.step) if resume_from else {}
@@ -191,14 +200,16 @@ def run(
         if ranks.first:
             gallery.hang(output, library, target)
             made = checkpoint.load(output / checkpoint.LAST).progress
-            again = reproduction.line(
+            line = reproduction.line(
                 given(context, "resume", "max_minutes"),
                 seed=chosen.seed,
                 data_digest=made.data_digest,
-                code=made.code,
-                processes=ranks.world,
+                conditions=made.conditions,
+                changed=made.changed,
             )
-            say(f"to make this run again: {again}")
+            say(line)
+            if best.name == checkpoint.LAST:
+                say("stopped before the first validation: there is no best checkpoint yet")
             sys.stdout.write(f"{best}\n")
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 import soxr
 import torch
 from torch import Tensor
@@ -17,6 +18,8 @@ from training.data import Library
 from training.gather import ALONE, Ranks
 from training.sampler import Draw, View
 from training.teacher import Targets
+
+Array = npt.NDArray[np.float32] | npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,14 +103,39 @@ class Batches(Dataset[Batch]):
         return wrapped(sped, samples, 0.0)
 
 
+class Arrays(Dataset[tuple[Array | None, ...]]):
+    """The same batches as numpy arrays. Workers send these through a pipe; tensors would go
+    through /dev/shm, which is 64 MB in a container, and a worker hangs or dies where that is full.
+    """
+
+    def __init__(self, batches: Batches) -> None:
+        self._batches = batches
+
+    def __getitem__(self, step: int) -> tuple[Array | None, ...]:
+        made = self._batches[step]
+        targets = None if made.targets is None else made.targets.numpy()
+        return made.waveforms.numpy(), made.labels.numpy(), made.clips.numpy(), targets
+
+
+def _as_is(arrays: Any) -> Any:
+    return arrays
+
+
 def stream(batches: Batches, start: int, stop: int, workers: int) -> Iterator[Batch]:
     """Batches of steps start to stop - 1 in order, whatever the number of worker processes."""
     loader = DataLoader(
-        batches,
+        Arrays(batches),
         batch_size=None,
         sampler=range(start, stop),
         num_workers=workers,
+        collate_fn=_as_is,  # the default makes tensors in the worker
         prefetch_factor=4 if workers else None,
         generator=torch.Generator(),
     )
-    yield from loader
+    for arrays in loader:
+        waveforms, labels, clips, targets = map(_tensor, arrays)
+        yield Batch(waveforms, labels, clips, targets)
+
+
+def _tensor(array: Array | None) -> Any:
+    return None if array is None else torch.from_numpy(array)

@@ -6,19 +6,18 @@ import json
 import math
 import os
 import pickle
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from training import encoders
+from training import encoders, reproduction
 from training.config import Recipe
 from training.data import Library
 from training.encoders import SpeakerEncoder
 from training.errors import CheckpointError
-from training.reproduction import code_version
 
 VERSION = 2
 LAST, BEST = "last.pt", "best.pt"
@@ -40,7 +39,8 @@ class Progress:
     """Where a run stands after `step` steps; `best` is the lowest mean validation EER so far.
 
     `teacher` is the model file that targets came from, by name and digest; `waited` counts the
-    validations since the best one; `code` is that of the last process to go on with the run.
+    validations since the best one; `conditions` are those of the last process to go on with the
+    run, `changed` names what of them was other before.
     """
 
     step: int
@@ -51,9 +51,17 @@ class Progress:
     teacher: str | None = None
     waited: int = 0
     code: str = ""
+    conditions: dict[str, str] = field(default_factory=dict)
+    changed: list[str] = field(default_factory=list)
 
     @classmethod
-    def at_start(cls, library: Library, learned: Library, teacher: str | None = None) -> Progress:
+    def at_start(
+        cls,
+        library: Library,
+        learned: Library,
+        conditions: dict[str, str],
+        teacher: str | None = None,
+    ) -> Progress:
         speakers = {clip.speaker for clip in learned.clips}
         return cls(
             step=0,
@@ -62,7 +70,16 @@ class Progress:
             train_speakers=len(speakers),
             train_clips=len(learned.clips),
             teacher=teacher,
-            code=code_version(),
+            code=conditions["code"],
+            conditions=conditions,
+        )
+
+    def resumed(self, conditions: dict[str, str]) -> Progress:
+        """As the run goes on under these conditions."""
+        before = self.conditions or {"code": self.code}
+        changed = {*self.changed, *reproduction.changes(before, conditions)}
+        return replace(
+            self, code=conditions["code"], conditions=conditions, changed=sorted(changed)
         )
 
 
@@ -80,7 +97,10 @@ class Checkpoint:
 
 
 def save(path: Path, checkpoint: Checkpoint) -> None:
-    """Write beside, flush to disk, then replace: readers see the old file or the whole new one."""
+    """Write beside, flush to disk, then replace: readers see the old file or the whole new one.
+
+    CheckpointError when it cannot be written, the disk being full say; the old one stays.
+    """
     content = {
         "version": VERSION,
         "recipe": checkpoint.recipe.model_dump_json(),
@@ -92,11 +112,17 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
         "random": checkpoint.random,
     }
     beside = path.with_name(f".{path.name}.partial")
-    with beside.open("wb") as file:
-        torch.save(content, file)
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)
+    try:
+        with beside.open("wb") as file:
+            torch.save(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    except (OSError, RuntimeError) as error:  # torch's writer has errors of its own
+        beside.unlink(missing_ok=True)
+        raise CheckpointError(
+            f"cannot write {path}: {error}; make room and go on with --resume"
+        ) from error
 
 
 def load(path: Path) -> Checkpoint:

@@ -22,6 +22,9 @@ class Curves:
         self._folder = folder
         self._told = told
 
+    def began(self, step: int, material: str) -> None:
+        pass
+
     def step(self, step: int, scalars: Mapping[str, float]) -> None:
         for name, value in scalars.items():
             self._told.setdefault(name, {})[step] = value

@@ -68,6 +68,21 @@ class Learner:
             ) from error
 
 
+def require_fit(recipe: Recipe, start_from: Checkpoint | Path) -> None:
+    """Raises CheckpointError when the recipe has another encoder than what a run starts from."""
+    encoder = encoders.build(recipe)
+    if isinstance(start_from, Path):
+        encoder_weights(start_from, encoder.state_dict())
+        return
+    try:
+        encoder.load_state_dict(start_from.average)
+    except RuntimeError as error:
+        raise CheckpointError(
+            "the checkpoint to start from has another encoder than the recipe: "
+            f"{start_from.recipe.encoder} instead of {recipe.encoder}"
+        ) from error
+
+
 def same_voices(other: Checkpoint, recipe: Recipe, progress: Progress) -> bool:
     """Whether its losses, with their class for each voice, fit this run as they are."""
     sampling = other.recipe.sampling

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from training import config
@@ -9,6 +10,7 @@ from training.augment import Channel
 from training.batches import Batches
 from training.config import Recipe
 from training.data import (
+    Clip,
     Library,
     Pcm,
     clips_by_speaker,
@@ -21,19 +23,44 @@ from training.frameworks.views import ClipSampler
 from training.gather import ALONE, Ranks
 from training.sampler import VoiceSampler
 from training.teacher import Targets
-from training.validation import Validation
+from training.validation import Validation, require_trials
 
 VALIDATION_S = 3.0
 
 
 @dataclass(frozen=True, slots=True)
 class Material:
-    """What is learned from, and the held-out speakers it is measured on."""
+    """What is learned from, and the held-out speakers it is measured on; `odd` clips are left out
+    by `least_agreement`."""
 
     learned: Library
+    held_out: int
+    odd: int
     voices: int
     batches: Batches
     validation: Validation
+
+    def __str__(self) -> str:
+        clips = self.learned.clips
+        told = (
+            f"{len(clips):,} clips of {len({clip.speaker for clip in clips}):,} speakers; "
+            f"{self.held_out:,} speakers are held out"
+        )
+        return f"{told}; {self.odd:,} clips unlike their speaker's others are left out"
+
+
+def sides(recipe: Recipe, clips: Sequence[Clip]) -> tuple[list[int], list[int]]:
+    """Indices to learn from, of the speakers whose labels are known, and to validate on.
+
+    Raises ManifestError when too few speakers are left, or no trials of the held-out ones.
+    """
+    sampling = recipe.sampling
+    chosen, held_out = hold_out(clips, sampling.held_out_speakers)
+    require_trials([clips[i] for i in held_out])
+    if sampling.label_share < 1:
+        known = labelled([clips[i] for i in chosen], sampling.label_share)
+        chosen = [chosen[i] for i in known]
+    return chosen, held_out
 
 
 def prepare(
@@ -46,20 +73,19 @@ def prepare(
     """Raises ManifestError when too few speakers are left, ConfigError when a batch cannot be
     shared among the ranks."""
     sampling, rate_hz = recipe.sampling, recipe.front_end.sample_rate_hz
-    sides = hold_out(library.clips, sampling.held_out_speakers)
-    chosen = sides[0]
-    if sampling.label_share < 1:
-        known = labelled([library.clips[i] for i in chosen], sampling.label_share)
-        chosen = [chosen[i] for i in known]
+    chosen, kept_back = sides(recipe, library.clips)
+    known = len(chosen)
     if sampling.least_agreement is not None:
         chosen = _agreeing(library, chosen, targets, sampling.least_agreement)
-    learned, held_out = library.of(chosen), library.of(sides[1])
+    learned, held_out = library.of(chosen), library.of(kept_back)
     sampler = _sampler(recipe, learned)
     if targets is not None:
         targets = targets.for_run(library, sampling.speeds, chosen)
     channel = Channel(recipe.augmentation, rate_hz, noises, learned.audio)
     return Material(
         learned,
+        len({clip.speaker for clip in held_out.clips}),
+        known - len(chosen),
         sampler.voices,
         Batches(
             learned,

@@ -51,10 +51,11 @@ def _samples(file: soundfile.SoundFile, path: Path) -> npt.NDArray[np.int16]:
     if file.subtype not in REAL:
         whole: npt.NDArray[np.int16] = file.read(dtype="int16", always_2d=True)
         return whole
-    real = file.read(dtype="float64", always_2d=True)
+    real: npt.NDArray[np.float64] = file.read(dtype="float64", always_2d=True)
     if not np.isfinite(real).all():
         raise AudioError(path, NOT_FINITE)
-    return np.clip(np.rint(real * FULL_SCALE), -FULL_SCALE, LOUDEST).astype(np.int16)
+    scaled = np.clip(np.rint(real * FULL_SCALE), -FULL_SCALE, LOUDEST)
+    return np.asarray(scaled, np.int16)
 
 
 def wav_is_cut_short(path: Path) -> bool:

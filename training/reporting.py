@@ -16,6 +16,9 @@ T = TypeVar("T")
 
 
 class Reporter(Protocol):
+    def began(self, step: int, material: str) -> None:
+        """`material` says what the run learns from."""
+
     def step(self, step: int, scalars: Mapping[str, float]) -> None:
         """Among the scalars are `loss/total`, `learning_rate`, `clips_per_s` and `loader_wait`."""
 
@@ -43,6 +46,9 @@ class Board:
     ) -> None:
         self._writer.close()
 
+    def began(self, step: int, material: str) -> None:
+        self._writer.add_text("material", material, step)
+
     def step(self, step: int, scalars: Mapping[str, float]) -> None:
         for name, value in scalars.items():
             self._writer.add_scalar(name, value, step)
@@ -60,6 +66,10 @@ class Everyone:
 
     def __init__(self, *reporters: Reporter) -> None:
         self._reporters = reporters
+
+    def began(self, step: int, material: str) -> None:
+        for reporter in self._reporters:
+            reporter.began(step, material)
 
     def step(self, step: int, scalars: Mapping[str, float]) -> None:
         for reporter in self._reporters:

@@ -39,6 +39,11 @@ class Targets:
     def dim(self) -> int:
         return int(self.embeddings.shape[2])
 
+    def digest(self) -> str:
+        """SHA-256 of what was heard; the clips have one of their own."""
+        heard = np.ascontiguousarray(self.embeddings)
+        return hashlib.sha256(f"{self.speeds}".encode() + heard.tobytes()).hexdigest()
+
     def of(self, clip: int, speed: float) -> npt.NDArray[np.float32]:
         target: npt.NDArray[np.float32] = self.embeddings[clip, self.speeds.index(speed)]
         return target

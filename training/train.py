@@ -6,25 +6,25 @@ import math
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from training import checkpoint, collapse
+from training import checkpoint, collapse, reproduction
 from training.batches import stream
 from training.checkpoint import Checkpoint, Progress
+from training.compilation import compiled
 from training.config import Recipe, Schedule, TripletLoss
 from training.data import Library, Pcm
-from training.encoders import SpeakerEncoder
 from training.errors import CheckpointError, DivergenceError
 from training.gather import ALONE, Ranks
 from training.learner import follow, new_learner, same_voices, trainable
 from training.material import prepare
 from training.reporting import Board, Everyone, Lap, Reporter
-from training.reproduction import code_version
 from training.teacher import Targets
+from training.validation import Errors
 
 REPORT_EVERY = 20
 
@@ -53,6 +53,15 @@ def learning_rate(schedule: Schedule, step: int) -> float:
     return schedule.final_learning_rate + span * (1 + math.cos(math.pi * share)) / 2
 
 
+def require_finite(loss: Tensor, step: int) -> None:
+    """Raises DivergenceError, so that no checkpoint is replaced by one of no numbers."""
+    if not math.isfinite(loss.item()):
+        raise DivergenceError(
+            f"the loss is not finite at step {step}; lower schedule.learning_rate and go on from "
+            "the last checkpoint with --start-from"
+        )
+
+
 def train(  # noqa: PLR0912, PLR0915 - the loop is told from top to bottom
     recipe: Recipe,
     library: Library,
@@ -68,13 +77,15 @@ def train(  # noqa: PLR0912, PLR0915 - the loop is told from top to bottom
     workers: int = 0,
     ranks: Ranks = ALONE,
 ) -> Path:
-    """Train into the run folder `output` and return the path of its best checkpoint.
+    """Train into the run folder `output` and return the path of its best checkpoint, or of its
+    last one if it was stopped before the first validation.
 
     Writes `last.pt` at every validation, every ten minutes and at the end, `best.pt` whenever the
     mean of the two validation EERs falls, and TensorBoard scalars. It goes on from `resume_from`
     bit for bit on one device; a new run may `start_from` the weights of another, or of a model
-    file. Distillation needs the teacher's `targets`. Raises CheckpointError when what it goes on
-    from was made from other data, DivergenceError when the loss is no longer finite.
+    file, which are validated first, as step 0. Distillation needs the teacher's `targets`. Raises
+    CheckpointError when what it goes on from was made from other data, DivergenceError when the
+    loss is no longer finite.
 
     Among several `ranks` each learns from its share of every batch, batch norm from that share
     alone; gradients are averaged, so all hold the same weights. Rank 0 validates, reports and
@@ -85,14 +96,17 @@ def train(  # noqa: PLR0912, PLR0915 - the loop is told from top to bottom
     material = prepare(recipe, library, noises, targets, ranks)
     target_dim = targets.dim if targets else None
     learner = new_learner(recipe, material.voices, device, target_dim, ranks)
-    progress = Progress.at_start(library, material.learned, targets.teacher if targets else None)
-    foreign = False
+    conditions = reproduction.conditions(
+        noises=noises, targets=targets, device=device, processes=ranks.world
+    )
+    progress = Progress.at_start(
+        library, material.learned, conditions, targets.teacher if targets else None
+    )
     if resume_from is not None:
         if resume_from.progress.data_digest != progress.data_digest:
             raise CheckpointError(f"the run in {output} was made from other data")
-        foreign = resume_from.progress.code != code_version()
         learner.restore(resume_from)
-        progress = replace(resume_from.progress, code=code_version())
+        progress = resume_from.progress.resumed(conditions)
     elif isinstance(start_from, Path):
         learner.begin_at(start_from)
     elif start_from is not None:
@@ -101,9 +115,12 @@ def train(  # noqa: PLR0912, PLR0915 - the loop is told from top to bottom
     margins = [loss.margin for loss in recipe.losses if isinstance(loss, TripletLoss)]
     encoder, framework = learner.encoder, learner.framework
     parameters = trainable(encoder, framework)
-    embed = encoder
-    if schedule.compile:
-        embed = cast("SpeakerEncoder", torch.compile(encoder, dynamic=False))
+
+    def measure() -> Errors:
+        return ranks.from_first(
+            lambda: material.validation.measure(framework.measured(learner.average), device)
+        )
+
     stop = min(schedule.steps, limits.stop_at_step or schedule.steps)
     saved_s = time.monotonic()
     deadline_s, timed = saved_s + limits.max_s, math.isfinite(limits.max_s)
@@ -112,8 +129,19 @@ def train(  # noqa: PLR0912, PLR0915 - the loop is told from top to bottom
         tell = Everyone()
         if ranks.first:
             tell = Everyone(reporter, stack.enter_context(Board(output)))
-        if foreign:
-            tell.warned(progress.step, "other code made this run so far: no one line repeats it")
+        tell.began(progress.step, str(material))
+        if progress.changed:
+            changed = ", ".join(progress.changed)
+            tell.warned(progress.step, f"made so far with other {changed}: no one line repeats it")
+        embed = encoder
+        if schedule.compile:
+            embed = compiled(encoder, device, partial(tell.warned, progress.step))
+        if resume_from is None and start_from is not None:
+            errors = measure()
+            progress = replace(progress, best=errors.mean)
+            tell.validated(progress.step, errors, best=True)
+            if ranks.first:
+                checkpoint.save(best, learner.snapshot(recipe, progress))
         if schedule.patience and progress.waited >= schedule.patience:
             stop = progress.step
         for drawn in lap.timed(stream(material.batches, progress.step, stop, workers)):
@@ -144,13 +172,11 @@ def train(  # noqa: PLR0912, PLR0915 - the loop is told from top to bottom
                     **lap.finish(),
                 }
                 tell.step(progress.step, scalars)
-                if not math.isfinite(scalars["loss/total"]):
-                    raise DivergenceError(f"the loss is not finite at step {progress.step}")
+                require_finite(outcome.loss, progress.step)
 
             if progress.step % schedule.validate_every == 0 or progress.step == schedule.steps:
-                errors = ranks.from_first(
-                    lambda: material.validation.measure(framework.measured(learner.average), device)
-                )
+                require_finite(outcome.loss, progress.step)
+                errors = measure()
                 improved = errors.mean < progress.best
                 tell.validated(progress.step, errors, best=improved)
                 if outcome.compared is not None:
@@ -174,6 +200,7 @@ def train(  # noqa: PLR0912, PLR0915 - the loop is told from top to bottom
                     break
 
             if ranks.first and time.monotonic() - saved_s > limits.save_every_s:
+                require_finite(outcome.loss, progress.step)
                 checkpoint.save(last, learner.snapshot(recipe, progress))
                 saved_s = time.monotonic()
 
@@ -182,4 +209,4 @@ def train(  # noqa: PLR0912, PLR0915 - the loop is told from top to bottom
                 break
     if ranks.first:
         checkpoint.save(last, learner.snapshot(recipe, progress))
-    return best
+    return best if best.exists() else last

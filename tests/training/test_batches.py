@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -71,6 +73,28 @@ def test_stream_starts_anywhere_with_any_number_of_workers(library: Library, wor
         assert torch.equal(batch.labels, made[step].labels)
         assert batch.targets is None
     assert step == 4
+
+
+SMALL_SHM = "mount -t tmpfs -o size=64k tmpfs /dev/shm && exec {python} -c '{code}'"
+LARGE_BATCHES = """
+import torch
+from training.batches import Batch, stream
+
+class Large:
+    def __getitem__(self, step):
+        return Batch(torch.ones(64, 32000), torch.arange(64), torch.arange(64), torch.ones(64, 9))
+
+made = list(stream(Large(), 0, 6, 2))
+assert [batch.waveforms.sum().item() for batch in made] == [64 * 32000.0] * 6
+"""
+
+
+def test_workers_need_no_shared_memory() -> None:
+    command = ["unshare", "--mount", "sh", "-c"]
+    if subprocess.run([*command, "mount -t tmpfs tmpfs /dev/shm"], check=False).returncode:
+        pytest.skip("no rights to mount a small /dev/shm")
+    script = SMALL_SHM.format(python=sys.executable, code=LARGE_BATCHES)
+    subprocess.run([*command, script], check=True, timeout=300)
 
 
 def test_a_faster_voice_is_a_higher_voice() -> None:

@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import os
 import pickle
+import shlex
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -69,7 +72,7 @@ def test_a_failed_write_leaves_the_old_file(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full_disk)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(CheckpointError, match=r"No space.*--resume"):
         checkpoint.save(path, made(4))
     assert checkpoint.load(path).progress.step == 3
 
@@ -151,3 +154,29 @@ def test_code_in_a_file_is_not_run(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError):
         checkpoint.load(tmp_path / "last.pt")
     assert not (tmp_path / "ran").exists()
+
+
+def test_a_full_disk_leaves_the_old_checkpoint(tmp_path: Path) -> None:
+    command = ["unshare", "--mount", "sh", "-c"]
+    mount = f"mount -t tmpfs -o size=16k tmpfs {tmp_path}"
+    if subprocess.run([*command, mount], check=False).returncode:
+        pytest.skip("no rights to mount a small disk")
+    code = f"""
+from pathlib import Path
+from test_checkpoint import made
+from training import checkpoint
+from training.errors import CheckpointError
+path = Path({str(tmp_path)!r}, "last.pt")
+path.write_bytes(b"old")
+try:
+    checkpoint.save(path, made())
+except CheckpointError as error:
+    assert "make room and go on with --resume" in str(error), error
+    assert [one.name for one in path.parent.iterdir()] == ["last.pt"]
+    assert path.read_bytes() == b"old"
+    raise SystemExit(7)
+"""
+    here = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    script = f"{mount} && exec {sys.executable} -c {shlex.quote(code)}"
+    ended = subprocess.run([*command, script], env={**os.environ, "PYTHONPATH": here}, check=False)
+    assert ended.returncode == 7

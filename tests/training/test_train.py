@@ -16,7 +16,9 @@ from training.config import Schedule
 from training.data import Library
 from training.encoders import SpeakerEncoder
 from training.errors import CheckpointError, DivergenceError
+from training.frontend import LogMel
 from training.learner import follow, new_learner, same_voices
+from training.material import prepare
 from training.train import Limits, learning_rate
 from training.validation import Errors, Validation
 
@@ -76,7 +78,7 @@ def test_finetuning_has_the_encoder_that_is_pretrained(pretraining: str) -> None
     before, after = config.load(pretraining), config.load("finetune")
     assert before.encoder == after.encoder
     assert before.front_end == after.front_end
-    assert after.sampling.label_share < 1
+    assert after.sampling.label_share == 1, "fewer labels are asked for, not the default"
 
 
 def test_losses_are_taken_over_only_by_a_run_on_the_same_voices(
@@ -140,10 +142,68 @@ def test_says_when_other_code_began_the_run(library: Library, tmp_path: Path) ->
     go(RECIPE, library, tmp_path, Limits(stop_at_step=1))
     kept = checkpoint.load(tmp_path / "last.pt")
     assert not go(RECIPE, library, tmp_path, Limits(stop_at_step=2)).warnings
-    older = replace(kept, progress=replace(kept.progress, code="0.0.1+abc"))
-    checkpoint.save(tmp_path / "last.pt", older)
-    (warning,) = go(RECIPE, library, tmp_path, Limits(stop_at_step=2)).warnings
-    assert "other code" in warning
+    for number, (conditions, changed) in enumerate(
+        [
+            (kept.progress.conditions | {"code": "0.0.1+abc"}, ["code"]),
+            ({}, ["code"]),  # as older code wrote it
+            (kept.progress.conditions | {"noise": "0", "threads": "9"}, ["noise", "threads"]),
+        ],
+        start=2,
+    ):
+        older = replace(kept.progress, code="0.0.1+abc", conditions=conditions)
+        checkpoint.save(tmp_path / "last.pt", replace(kept, progress=older))
+        (warning,) = go(RECIPE, library, tmp_path, Limits(stop_at_step=number)).warnings
+        assert f"other {', '.join(changed)}: no one line repeats it" in warning
+        assert checkpoint.load(tmp_path / "last.pt").progress.changed == changed
+    (warning,) = go(RECIPE, library, tmp_path, Limits(stop_at_step=5)).warnings
+    assert "other noise, threads" in warning, "it is not forgotten"
+
+
+def test_starting_from_another_run_shows_where_it_starts(library: Library, tmp_path: Path) -> None:
+    go(RECIPE, library, tmp_path / "one", Limits(stop_at_step=30))
+    other = checkpoint.load(tmp_path / "one" / "last.pt")
+    recipe = recipe_of(LOSSES, learning_rate="1e-9")
+    listener = go(recipe, library, tmp_path / "two", Limits(stop_at_step=2), start_from=other)
+    learner = new_learner(recipe, 1, CPU)
+    learner.average.load_state_dict(other.average)
+    expected = prepare(recipe, library, ()).validation.measure(learner.average, CPU)
+    assert listener.errors == [expected]
+    best = checkpoint.load(tmp_path / "two" / "best.pt")
+    assert (best.progress.step, best.progress.best) == (0, expected.mean)
+    assert not go(RECIPE, library, tmp_path / "one", Limits(stop_at_step=31)).errors
+
+
+def test_a_run_says_what_it_learns_from(library: Library, tmp_path: Path) -> None:
+    recipe = recipe_of(LOSSES, crop_s="[0.5]\nlabel_share = 0.5")
+    material = go(recipe, library, tmp_path, Limits(stop_at_step=1)).material
+    progress = checkpoint.load(tmp_path / "last.pt").progress
+    assert f"{progress.train_clips} clips of {progress.train_speakers} speakers" in material
+
+
+def test_a_loss_of_no_number_replaces_no_checkpoint(
+    library: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go(RECIPE, library, tmp_path, Limits(stop_at_step=1))
+    kept = (tmp_path / "last.pt").read_bytes()
+    monkeypatch.setattr(LogMel, "forward", lambda *_: torch.full((16, 40, 50), torch.nan))
+    recipe_at_2 = Limits(stop_at_step=2, save_every_s=0.0)
+    with pytest.raises(DivergenceError, match="at step 2"):
+        go(RECIPE, library, tmp_path, recipe_at_2)
+    assert (tmp_path / "last.pt").read_bytes() == kept
+
+
+def test_without_a_compiler_training_goes_on_uncompiled(
+    library: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(*_: object, **__: object) -> None:
+        raise RuntimeError("InvalidCxxCompiler: no working C++ compiler found\nand much more")
+
+    monkeypatch.setattr(torch, "compile", missing)
+    recipe = recipe_of(LOSSES, steps="2\ncompile = true", validate_every="2")
+    listener = go(recipe, library, tmp_path)
+    (warning,) = listener.warnings
+    assert warning.endswith("no working C++ compiler found")
+    assert listener.errors
 
 
 def test_collapse_is_reported_with_its_remedy(

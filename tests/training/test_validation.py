@@ -11,7 +11,8 @@ from torch.nn import functional
 from training.augment import Channel
 from training.config import Augmentation
 from training.data import Clip, Library
-from training.validation import Validation
+from training.errors import ManifestError
+from training.validation import Validation, pairs
 
 QUIET = Augmentation(noise=0, babble=0, room=0, equaliser=0, telephone=0)
 CPU = torch.device("cpu")
@@ -62,3 +63,30 @@ def test_crossed_trials_are_the_same_every_time() -> None:
     channel = Channel(Augmentation(noise=0), 16000, (), library.audio)
     first, second = (Validation(library, channel, samples=8000, seed=0) for _ in range(2))
     assert first.measure(Pitch(), CPU) == second.measure(Pitch(), CPU)
+
+
+def test_copies_of_a_clip_are_not_compared() -> None:
+    library = tones([200, 400], 2, ["x"] * 2)
+    clips = [*library.clips, library.clips[0], library.clips[3]]
+    target, other = pairs(clips, [b"a", b"b", b"c", b"d", b"a", b"a"])
+    listed = {(int(i), int(j)) for i, j in np.argwhere(target) if i < j}
+    assert listed == {(0, 1), (1, 4), (2, 3), (2, 5), (3, 5)}, "0 and 4 are one recording"
+    assert other[0].tolist() == [False, False, True, True, False, False], "as are 0 and 5"
+
+
+def test_speakers_with_nothing_but_copies_are_an_error() -> None:
+    library = tones([200, 400], 2, ["x"] * 2)
+    first, _, third, _ = library.audio
+    with pytest.raises(ManifestError, match="the same audio"):
+        validation(Library(library.clips, (first, first, third, third)))
+
+
+@pytest.mark.parametrize(
+    ("clips", "corpora", "said"),
+    [(1, ["x", "x"], "has two clips"), (2, ["x", "y"], "no corpus has two")],
+)
+def test_speakers_that_make_no_trials_are_an_error(
+    clips: int, corpora: list[str], said: str
+) -> None:
+    with pytest.raises(ManifestError, match=said):
+        validation(tones([200, 400], clips, corpora))

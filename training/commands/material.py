@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -16,7 +16,7 @@ from rich.table import Table
 from training import data, inspection, packing, readers, shards
 from training import manifest as manifests
 from training.commands.terminal import one_line_errors, progress_bars, say
-from training.data import Library
+from training.data import Clip, Library
 from training.errors import ManifestError
 from training.inspection import Inspection
 from training.readers.files import unread
@@ -31,11 +31,24 @@ Manifest = Annotated[
 Threads = Annotated[int, typer.Option(min=1, help="Files decoded at once.")]
 
 
-def library_of(path: Path, split: str, rate_hz: int, *, shown: bool = True) -> Library:
-    """The clips of a split, decoded, or of a pack, mapped; what is unreadable is said."""
+def library_of(
+    path: Path,
+    split: str,
+    rate_hz: int,
+    *,
+    shown: bool = True,
+    check: Callable[[Sequence[Clip]], object] = lambda _: None,
+) -> Library:
+    """The clips of a split, decoded, or of a pack, mapped; what is unreadable is said.
+
+    `check` may raise what is wrong with the list before the clips are decoded.
+    """
     if path.is_dir():
-        return shards.read(path, rate_hz)
+        library = shards.read(path, rate_hz)
+        check(library.clips)
+        return library
     clips = data.read_manifest(path, split)
+    check(clips)
     with progress_bars(shown=shown) as progress:
         task = progress.add_task("decoding", total=len(clips), note="")
         library = data.load(clips, rate_hz, advance=lambda: progress.advance(task))

@@ -27,7 +27,7 @@ def one_line_errors() -> Iterator[None]:
     """What the user can put right ends in one line and exit code 2."""
     try:
         yield
-    except TrainingError as error:
+    except (TrainingError, OSError) as error:  # the latter is a full disk, or a folder not ours
         say(f"error: {error}")
         raise typer.Exit(2) from error
 
