@@ -10,9 +10,8 @@ A check that needs a calibrated ratio passes where the model has no calibration.
 import enum
 import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,13 +33,19 @@ from service.scoring import Scorer, voice
 from service.store import Consent, Speaker, SpeakerState, Store, Voiceprint
 from service.store.lifecycle import FOR_EVER, Retention, change, enrolled, expired
 from service.succession import Succession
-
-LogRatio: TypeAlias = Callable[[Voiceprint, NDArray[np.float32], float, float | None], float]
-"""The natural-log likelihood ratio of an embedding `(dim,)`, its net speech in seconds and its
-SNR in decibels, where known, against a voiceprint."""
+from service.voiceprints import (
+    LogRatio,
+    enrolled_part,
+    longest,
+    same_recording,
+    with_adapted,
+    with_enrolled,
+    without_outliers,
+)
 
 _SAME_COSINE = 0.99999
 _SAME_SPEECH_S = 0.001
+_DIGESTS_KEPT = 200
 
 log = logging.getLogger(__name__)
 
@@ -211,22 +216,27 @@ class Enroller:
         return self._made(speaker, utterance, duplicates)
 
     async def adapt(
-        self, speaker: Speaker, utterance: Utterance, decision: Decision
+        self, speaker: Speaker, utterance: Utterance, decision: Decision, digest: str
     ) -> Speaker | None:
-        """Adds speech that was accepted beyond doubt to the voice; None where the rules, or a
-        change of the speaker meanwhile, forbid it."""
+        """Adds speech that the server's own `decision` accepts beyond doubt to the voice; None
+        where the rules, or a change of the speaker meanwhile, forbid it. `digest` is the
+        recording's."""
         if not self.adapts(utterance, decision):
             return None
+        assert decision.threshold is not None, "it was accepted"
+        floor_llr = decision.threshold.llr
 
         def step(found: Speaker) -> Speaker:
             held = self._held(found)
             if held is None or self._retention.state(found) is not SpeakerState.ENROLLED:
                 raise Mismatch
+            self._require_new(found, utterance, digest)
             now = self._retention.clock()
-            after = self._with(found, self._extended(held, utterance, now))
+            after = self._with(found, self._adapted(held, utterance, floor_llr))
             if after.state is not SpeakerState.ENROLLED:
                 raise Mismatch
-            return enrolled(found, after, now=now, adapted=True)
+            digests = (*found.adapted_from, digest)[-_DIGESTS_KEPT:]
+            return enrolled(found, replace(after, adapted_from=digests), now=now, adapted=True)
 
         try:
             adapted = await change(self._store, speaker.tenant, speaker.speaker_id, step)
@@ -393,17 +403,40 @@ class Enroller:
         heard, speech_s = utterance.embedding, utterance.quality.net_speech_s
         if held is None:
             return Voiceprint(self._model_id, heard[None, :], np.array([speech_s], np.float32), now)
-        joined = replace(
-            held,
-            vectors=np.concatenate([held.vectors, heard[None, :]]),  # (n + 1, dim)
-            speech_s=np.append(held.speech_s, np.float32(speech_s)),  # (n + 1,)
-        )
+        joined = with_enrolled(held, heard, speech_s)
         if self._log_ratio is not None:
             snr_db = utterance.quality.snr_db
             if self._log_ratio(held, heard, speech_s, snr_db) < self._rules.match_llr:
                 raise Mismatch
             joined = without_outliers(joined, self._log_ratio, least_llr=self._rules.match_llr)
-        return _longest(joined, self._max_vectors)
+        return longest(joined, self._max_vectors)
+
+    def _adapted(self, held: Voiceprint, utterance: Utterance, floor_llr: float) -> Voiceprint:
+        """`held` and a call; raises `Mismatch` if it is not the voice that was enrolled, or there
+        is no room beside what was."""
+        heard, speech_s = utterance.embedding, utterance.quality.net_speech_s
+        assert heard is not None, "the rules ask for an embedding"
+        assert self._log_ratio is not None, "the call was accepted by a calibrated ratio"
+        enrolled_only = enrolled_part(held)
+        keep = len(enrolled_only.speech_s)
+        snr_db = utterance.quality.snr_db
+        if self._log_ratio(enrolled_only, heard, speech_s, snr_db) < floor_llr:
+            raise Mismatch
+        joined = with_adapted(held, heard, speech_s)
+        least_llr = self._rules.match_llr
+        joined = without_outliers(joined, self._log_ratio, least_llr=least_llr, keep=keep)
+        grown = longest(joined, self._max_vectors)
+        if not same_recording([grown], heard):
+            raise Mismatch
+        return grown
+
+    def _require_new(self, speaker: Speaker, utterance: Utterance, digest: str) -> None:
+        """Raises `Mismatch` for a recording that the voice holds, held, or was adapted with."""
+        assert utterance.embedding is not None, "the rules ask for an embedding"
+        voices = (speaker.voiceprints, *(each.voiceprints for each in speaker.history))
+        held = [each[self._model_id] for each in voices if self._model_id in each]
+        if digest in speaker.adapted_from or same_recording(held, utterance.embedding):
+            raise Mismatch
 
     def _coherent(self, utterance: Utterance) -> bool:
         if self._contract.calibration is None or utterance.coherence is None:
@@ -430,21 +463,6 @@ class Enroller:
                 "enrolment needs the speaker's consent; send `consent` with the enrolment, or "
                 "record it with UpdateSpeaker first"
             )
-
-
-def without_outliers(held: Voiceprint, log_ratio: LogRatio, *, least_llr: float) -> Voiceprint:
-    """Drops vectors whose ratio against the others is below `least_llr`, the worst first, as long
-    as more than two are left: of two nobody can say which is the outlier."""
-    while len(held.speech_s) > 2:
-        ratios = [
-            log_ratio(_without(held, i), held.vectors[i], float(held.speech_s[i]), None)
-            for i in range(len(held.speech_s))
-        ]
-        worst = int(np.argmin(ratios))
-        if ratios[worst] >= least_llr:
-            break
-        held = _without(held, worst)
-    return held
 
 
 def _log_ratio(scorer: Scorer) -> LogRatio:
@@ -474,19 +492,6 @@ def _holds(held: Voiceprint, utterance: Utterance) -> bool:
     alike = held.vectors @ utterance.embedding > _SAME_COSINE  # (n,)
     as_long = np.abs(held.speech_s - utterance.quality.net_speech_s) < _SAME_SPEECH_S  # (n,)
     return bool((alike & as_long).any())
-
-
-def _longest(held: Voiceprint, count: int) -> Voiceprint:
-    kept = np.sort(np.argsort(held.speech_s)[-count:])
-    return replace(held, vectors=held.vectors[kept], speech_s=held.speech_s[kept])
-
-
-def _without(held: Voiceprint, index: int) -> Voiceprint:
-    return replace(
-        held,
-        vectors=np.delete(held.vectors, index, axis=0),
-        speech_s=np.delete(held.speech_s, index),
-    )
 
 
 def _speech_s(held: Voiceprint) -> float:

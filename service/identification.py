@@ -8,9 +8,10 @@ being taken for a member. Who was deleted, opted out, expired or is not enrolled
 is read again is no candidate, whatever the roster held.
 """
 
+import logging
 import math
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Self, TypeAlias
 
 from service.contract import Calibration, Contract
@@ -30,7 +31,7 @@ from service.decision import (
     shortcomings,
 )
 from service.embedder import Utterance
-from service.errors import FailedPrecondition, InvalidArgument
+from service.errors import FailedPrecondition, InvalidArgument, Unavailable
 from service.quality import Quality
 from service.roster import Roster, Rosters, scale_of
 from service.scoring import UNKNOWN_SNR_DB, Measures, log_likelihood_ratio
@@ -46,6 +47,8 @@ _SPARE = 8
 _MARGIN = 2.0
 _MAX_VOICES = 2_000_000
 
+log = logging.getLogger(__name__)
+
 
 Locked: TypeAlias = Callable[[str, str], Awaitable[bool]]
 """Whether failed verifications have locked a tenant's speaker."""
@@ -59,6 +62,7 @@ class Match:
     speaker_id: str
     score: Score
     model_id: str = ""
+    noted: bool = field(default=True, compare=False)  # of use: the store knows of one by now
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +176,9 @@ class Identifier:
             return Identification(
                 Decision(Outcome.REJECTED, model_id, nobody, threshold=threshold, quality=quality)
             )
+        own = threshold_among(voices, self._policy, self._calibration())
+        if matches[0].score.llr >= own.llr and not shortcomings(quality, self._policy.demands):
+            await self._note_use(tenant, matches[:1])
         if test is not None:
             shared = replace(test, false_match_rate=test.false_match_rate / max(voices, 1))
             early = decide_early(matches[0].score, shared, quality, model_id)
@@ -186,7 +193,7 @@ class Identifier:
     ) -> tuple[Match, ...]:
         """The members of these groups that the voice is accepted as, by falling log-likelihood
         ratio; none when the audio does not allow a decision. By the server's own policy, whatever a
-        request asked: a strict one would hide matches.
+        request asked: a strict one would hide matches. A match is a use of the voice.
 
         Raises as `identify` does.
         """
@@ -205,7 +212,19 @@ class Identifier:
                 found += await space._matches(
                     roster, tenant, group, utterance, MAX_CANDIDATES, least=threshold.llr
                 )
+        await self._note_use(tenant, found)
         return tuple(sorted(found, key=_falling))
+
+    async def _note_use(self, tenant: str, matches: Iterable[Match]) -> None:
+        """Keeps voices from expiring that are still being matched; that the store is full or away
+        by now takes no match back."""
+        try:
+            for match in matches:
+                if not match.noted:
+                    at = self._retention.clock()
+                    await self._store.touch(tenant, match.speaker_id, match.model_id, at=at)
+        except Unavailable as error:
+            log.warning("a match was not noted as use: %s", error)
 
     async def _current(self, tenant: str, group: str) -> list[Roster]:
         """The roster of the group in each space."""
@@ -236,7 +255,10 @@ class Identifier:
             speakers = await self._store.get_many(tenant, [hit.speaker_id for hit in hits])
             held = ((speaker.speaker_id, self._usable(speaker)) for speaker in speakers)
             matches = [
-                Match(group, speaker_id, self._verifier.score(voiceprint, heard), model_id)
+                Match(
+                    *(group, speaker_id, self._verifier.score(voiceprint, heard), model_id),
+                    noted=voiceprint.noted(self._retention.clock()),
+                )
                 for speaker_id, voiceprint in held
                 if voiceprint is not None
             ]

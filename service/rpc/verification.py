@@ -1,5 +1,6 @@
 """`VerificationService`: enrol, verify, embed, compare."""
 
+import hashlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
@@ -116,7 +117,10 @@ class VerificationRpc(verification_pb2_grpc.VerificationServiceServicer):
                 decision = space.verifier.verify(held, utterance, policy)
             matches = await self._identifier.screen(tenant(), groups, utterance)
             await _settled(attempt, decision, matches=len(matches))
-            await self._used(space, speaker, utterance, decision)
+            await self._used(
+                *(space, speaker, utterance, decision),
+                lambda: hashlib.sha256(request.audio).hexdigest(),
+            )
             return messages.verify_response(decision, matches)
 
     async def StreamingVerify(
@@ -144,7 +148,9 @@ class VerificationRpc(verification_pb2_grpc.VerificationServiceServicer):
             stream = self._spaces.stream(space, searching=screening.asked)
             call = Call(stream, space.verifier, held, policy, continuous=config.continuous)
             ending = screening if held is None else call
+            digest = hashlib.sha256()
             async for chunk in chunks(request_iterator, max_bytes=self._limits.call_bytes(fmt)):
+                digest.update(chunk)
                 if (decision := await call.hear(self._limits.pushed(decoder, chunk))) is None:
                     continue
                 findings = await screening.so_far(call.heard)
@@ -158,7 +164,7 @@ class VerificationRpc(verification_pb2_grpc.VerificationServiceServicer):
             await _settled(attempt, decision, matches=len(findings.matches))
             if findings.identification is not None:
                 await self._identified(findings.identification, config.identify_group)
-            await self._used(space, speaker, call.heard, decision)
+            await self._used(space, speaker, call.heard, decision, digest.hexdigest)
             yield messages.call_response(decision, findings, done=True)
 
     async def Identify(self, request: pb.IdentifyRequest, context: Context) -> pb.IdentifyResponse:
@@ -253,7 +259,12 @@ class VerificationRpc(verification_pb2_grpc.VerificationServiceServicer):
         metrics.identified(found.decision)
 
     async def _used(
-        self, space: Space, speaker: Speaker | None, heard: Utterance, decision: Decision
+        self,
+        space: Space,
+        speaker: Speaker | None,
+        heard: Utterance,
+        decision: Decision,
+        digest: Callable[[], str],
     ) -> None:
         """A call that the server itself would accept keeps a voice from expiring and, where the
         rules allow and acceptance was told, improves it; that a store is full or away by now does
@@ -270,7 +281,7 @@ class VerificationRpc(verification_pb2_grpc.VerificationServiceServicer):
             if decision.outcome is not Outcome.ACCEPTED:
                 return
             if self._enroller.adapts(heard, own):
-                adapted = partial(self._enroller.adapt, speaker, heard, own)
+                adapted = partial(self._enroller.adapt, speaker, heard, own, digest())
                 await self._improved(Action.ADAPT, speaker, adapted)
             if self._mover.moves(speaker, heard, own):
                 moved = partial(self._mover.move, speaker, heard, own)

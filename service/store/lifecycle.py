@@ -191,5 +191,6 @@ def _erased(speaker: Speaker, state: SpeakerState, now: float) -> Speaker:
         history=(),
         enrolled_at=None,
         awaits_confirmation=False,
+        adapted_from=(),
         updated_at=now,
     )

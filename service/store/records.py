@@ -25,8 +25,9 @@ USE_RESOLUTION_S = 60.0
 
 PROFILE_SCHEMA = 2  # 1 knew neither opt-out times nor confirmation, and had no history
 HISTORY_SCHEMA = 1
-VOICEPRINT_SCHEMA = 1
+VOICEPRINT_SCHEMA = 2  # 1, which is written where nothing was adapted, had no count of those
 _HEADER = struct.Struct("<HHId")  # schema, dim, n, created_at
+_ADAPTED = struct.Struct("<I")  # how many vectors were
 _HISTORY_HEADER = struct.Struct("<HI")  # schema, bytes of the JSON that follows
 _FLOAT32 = np.dtype("<f4")
 _UNREADABLE = (AttributeError, KeyError, TypeError, ValueError, RecursionError, struct.error)
@@ -56,7 +57,8 @@ class Consent:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Voiceprint:
-    """The vectors (n, dim) of one model and the net speech (n,) of each, both float32.
+    """The vectors (n, dim) of one model and the net speech (n,) of each, both float32; the last
+    `adapted` of them are of calls, those before of enrolments.
 
     `used_at` is None before the first use. `Store.touch` moves it, and it is no part of what an
     etag guards.
@@ -67,8 +69,11 @@ class Voiceprint:
     speech_s: NDArray[np.float32]
     created_at: float
     used_at: float | None = None
+    adapted: int = 0
 
     def __post_init__(self) -> None:
+        if not 0 <= self.adapted <= len(self.speech_s):
+            raise ValueError("of a voiceprint's vectors some are adapted, or all, or none")
         if self.vectors.dtype != np.float32 or self.speech_s.dtype != np.float32:
             raise ValueError("a voiceprint's vectors and net speech are float32")
         if self.vectors.ndim != 2 or self.speech_s.shape != self.vectors.shape[:1]:
@@ -110,8 +115,8 @@ class Speaker:
     """One speaker of one tenant; `voiceprints` by model id, `history` oldest first.
 
     `state` is as written: what time has made of it is `Retention.state`'s to say. `enrolled_at` is
-    when speech was last added. `etag` is the store's: it is set by `put` and names this version
-    of the record.
+    when speech was last added, `adapted_from` are digests of the recordings of calls that added
+    any. `etag` is the store's: it is set by `put` and names this version of the record.
     """
 
     tenant: str
@@ -125,6 +130,7 @@ class Speaker:
     enrolled_at: float | None = None
     opted_out_at: float | None = None
     awaits_confirmation: bool = False
+    adapted_from: tuple[str, ...] = ()
     history: tuple[Version, ...] = ()
     etag: str = ""
 
@@ -161,6 +167,7 @@ def encode_profile(speaker: Speaker) -> bytes:
         "enrolled_at": speaker.enrolled_at,
         "opted_out_at": speaker.opted_out_at,
         "awaits_confirmation": speaker.awaits_confirmation,
+        "adapted_from": list(speaker.adapted_from),
         "created_at": speaker.created_at,
         "updated_at": speaker.updated_at,
     }
@@ -170,9 +177,11 @@ def encode_profile(speaker: Speaker) -> bytes:
 def encode_voiceprint(voiceprint: Voiceprint) -> bytes:
     """The vectors and their net speech; the model id is the key that it is stored under."""
     n, dim = voiceprint.vectors.shape
+    schema = VOICEPRINT_SCHEMA if voiceprint.adapted else 1
     return b"".join(
         (
-            _HEADER.pack(VOICEPRINT_SCHEMA, dim, n, voiceprint.created_at),
+            _HEADER.pack(schema, dim, n, voiceprint.created_at),
+            _ADAPTED.pack(voiceprint.adapted) if voiceprint.adapted else b"",
             voiceprint.speech_s.astype(_FLOAT32).tobytes(),
             voiceprint.vectors.astype(_FLOAT32).tobytes(),
         )
@@ -230,6 +239,7 @@ def decode_speaker(
             enrolled_at=document.get("enrolled_at"),
             opted_out_at=document.get("opted_out_at"),
             awaits_confirmation=document.get("awaits_confirmation", False),
+            adapted_from=tuple(document.get("adapted_from", ())),
             history=decode_history(history),
             created_at=document["created_at"],
             updated_at=document["updated_at"],
@@ -268,10 +278,15 @@ def decode_voiceprint(model_id: str, record: bytes, used_at: float | None = None
         raise RecordError(f"a stored voiceprint is torn: {len(record)} bytes")
     schema, dim, n, created_at = _HEADER.unpack_from(record)
     _require_schema(schema, VOICEPRINT_SCHEMA)
-    if len(record) != _HEADER.size + _FLOAT32.itemsize * n * (1 + dim):
+    start = _HEADER.size + (_ADAPTED.size if schema > 1 else 0)
+    if len(record) != start + _FLOAT32.itemsize * n * (1 + dim):
         raise RecordError(f"a stored voiceprint is torn: {len(record)} bytes for ({n}, {dim})")
-    floats = np.frombuffer(record, _FLOAT32, offset=_HEADER.size).astype(np.float32, copy=False)
-    return Voiceprint(model_id, floats[n:].reshape(n, dim), floats[:n], created_at, used_at)
+    adapted = _ADAPTED.unpack_from(record, _HEADER.size)[0] if schema > 1 else 0
+    if adapted > n:
+        raise RecordError(f"a stored voiceprint is torn: {adapted} of {n} vectors are adapted")
+    floats = np.frombuffer(record, _FLOAT32, offset=start).astype(np.float32, copy=False)
+    vectors, speech_s = floats[n:].reshape(n, dim), floats[:n]
+    return Voiceprint(model_id, vectors, speech_s, created_at, used_at, adapted)
 
 
 def _require_schema(found: int, known: int) -> None:

@@ -25,13 +25,13 @@ from service.enrolment import (
     EnrolmentRequest,
     Progress,
     Rules,
-    without_outliers,
 )
 from service.errors import Aborted, FailedPrecondition
 from service.quality import Quality
 from service.scoring import Scorer, l2_normalized
 from service.store import Consent, Speaker, SpeakerState, Store, Voiceprint, open_store
 from service.store.lifecycle import Retention, opted_out, undone
+from service.voiceprints import without_outliers
 
 ALICE = EnrolmentRequest(tenant="t", speaker_id="alice")
 BOB = EnrolmentRequest(tenant="t", speaker_id="bob")
@@ -493,6 +493,72 @@ def accepted(llr: float = 5.0, **changes: object) -> Decision:
     return replace(decision, **changes)  # type: ignore[arg-type]
 
 
+def call(number: int, speech_s: float = 5.0, *, angle: float = 0.3) -> Utterance:
+    """One of six recordings that are as like the voice along the first axis, and not like each
+    other."""
+    embedding = np.zeros(4, np.float32)
+    embedding[0] = math.cos(angle)
+    embedding[1 + number % 3] = math.sin(angle) * (1 if number < 3 else -1)
+    return replace(utterance(speech_s=speech_s), embedding=embedding)
+
+
+async def adapt(enroller: Enroller, speaker: Speaker, heard: Utterance, digest: str) -> bool:
+    return await enroller.adapt(speaker, heard, accepted(), digest) is not None
+
+
+async def test_a_recording_is_never_adapted_twice(store: Store) -> None:
+    enroller = make(store, contract=CALIBRATED, adapt=True, max_vectors=50)
+    made = await enroller.add(ALICE, utterance(speech_s=6))
+    assert made.speaker is not None
+    speaker = made.speaker
+    assert not await adapt(enroller, speaker, utterance(speech_s=5), "of the enrolment itself")
+    assert await adapt(enroller, speaker, call(0), "first")
+    assert not await adapt(enroller, speaker, call(1), "first")
+    assert not await adapt(enroller, speaker, call(0, 5.2), "first, cut differently")
+    await undo(store)
+    assert not await adapt(enroller, speaker, call(0), "first")
+    assert await adapt(enroller, speaker, call(1), "second")
+
+
+async def test_calls_step_by_step_lead_no_voice_away(store: Store) -> None:
+    """Each is like the voice that the last one left, and at last none like what was enrolled."""
+    enroller = make(store, contract=CALIBRATED, adapt=True, max_vectors=50)
+    made = await enroller.add(ALICE, utterance(speech_s=6))
+    assert made.speaker is not None
+    for number in range(1, 20):
+        await adapt(
+            enroller, made.speaker, utterance(speech_s=30, angle=0.25 * number), str(number)
+        )
+    vectors = (await stored(store)).voiceprints["m"].vectors
+    assert len(vectors) > 1
+    assert min(10 * vectors[:, 0] - 5) >= 2.0
+
+
+@pytest.mark.parametrize(("room", "kept"), [(1, [6]), (2, [6, 9]), (3, [6, 7, 9])])
+async def test_no_call_displaces_what_was_enrolled(
+    store: Store, room: int, kept: list[float]
+) -> None:
+    enroller = make(store, contract=CALIBRATED, adapt=True, max_vectors=room)
+    made = await enroller.add(ALICE, utterance(speech_s=6))
+    assert made.speaker is not None
+    for number, speech_s in enumerate((5, 7, 9)):
+        await adapt(enroller, made.speaker, call(number, speech_s), str(number))
+    held = (await stored(store)).voiceprints["m"]
+    assert held.speech_s.tolist() == kept
+    assert held.adapted == room - 1
+
+
+async def test_what_is_enrolled_later_goes_before_what_calls_added(store: Store) -> None:
+    enroller = make(store, contract=CALIBRATED, adapt=True, max_vectors=3)
+    made = await enroller.add(ALICE, utterance(speech_s=6))
+    assert made.speaker is not None
+    for number in range(2):
+        assert await adapt(enroller, made.speaker, call(number, 20 + number), str(number))
+    await enroller.add(ALICE, utterance(speech_s=3, angle=0.1))
+    held = (await stored(store)).voiceprints["m"]
+    assert (held.speech_s.tolist(), held.adapted) == ([6, 3, 21], 1)
+
+
 async def test_a_confident_accept_adapts_the_voice(
     store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -500,8 +566,8 @@ async def test_a_confident_accept_adapts_the_voice(
     enroller = make(store, contract=CALIBRATED, adapt=True, max_vectors=50)
     made = await enroller.add(ALICE, utterance(speech_s=6))
     assert made.speaker is not None
-    for _ in range(5):
-        adapted = await enroller.adapt(made.speaker, utterance(speech_s=5), accepted())
+    for number in range(5):
+        adapted = await enroller.adapt(made.speaker, call(number), accepted(), str(number))
         assert adapted is not None
     assert (await stored(store)).voiceprints["m"].speech_s.tolist() == [6, 5, 5, 5, 5, 5]
     assert "adapted" in caplog.text
@@ -529,7 +595,7 @@ async def test_nothing_less_adapts_it(
     enroller = make(store, contract=CALIBRATED, **({"adapt": True} | rules))
     made = await enroller.add(ALICE, utterance(speech_s=6))
     assert made.speaker is not None
-    assert await enroller.adapt(made.speaker, heard, decision) is None
+    assert await enroller.adapt(made.speaker, heard, decision, "digest") is None
     assert await stored(store) == made.speaker
 
 
@@ -538,8 +604,8 @@ async def test_a_voice_that_went_meanwhile_is_not_adapted(store: Store) -> None:
     made = await enroller.add(ALICE, utterance(speech_s=6))
     assert made.speaker is not None
     gone = await store.put(opted_out(made.speaker, now=1.0), expected_etag=made.speaker.etag)
-    assert await enroller.adapt(made.speaker, utterance(speech_s=5), accepted()) is None
+    assert await enroller.adapt(made.speaker, utterance(speech_s=5), accepted(), "digest") is None
     assert await stored(store) == gone
     await store.delete("t", "alice")
-    assert await enroller.adapt(made.speaker, utterance(speech_s=5), accepted()) is None
+    assert await enroller.adapt(made.speaker, utterance(speech_s=5), accepted(), "digest") is None
     assert await store.get("t", "alice") is None

@@ -316,7 +316,7 @@ async def test_the_expired_never_match_however_many_are_nearer(
     await enrol(store, "callers", {f"old {n:02}": target for n in range(60)})
     await store.put(speaker("far", VOICES["bob"]), expected_etag=None)
     await store.groups.add(T, "callers", ["far"])
-    assert (await ask(identifier, target)).decision.outcome is Outcome.ACCEPTED
+    await identifier.prepare(T, ["callers"])
     clock.now = 5090.0
     await store.touch(T, "far", "m", at=5000.0)
     clock.now = 5100.0
@@ -324,6 +324,53 @@ async def test_the_expired_never_match_however_many_are_nearer(
     assert names(found) == ["far"]
     assert found.decision.outcome is Outcome.REJECTED
     assert await identifier.screen(T, ["callers"], heard(target)) == ()
+
+
+async def test_who_is_still_matched_does_not_expire(
+    store: Store, identifier: Identifier, clock: Clock
+) -> None:
+    await enrol(store, "fraud", {"alice": VOICES["alice"], "bob": VOICES["bob"]})
+    for _ in range(4):
+        clock.now += 4000.0
+        matches = await identifier.screen(T, ["fraud"], heard(VOICES["alice"]))
+        assert [match.speaker_id for match in matches] == ["alice"]
+    clock.now += 4000.0
+    found = await identifier.identify(T, "fraud", heard(VOICES["alice"]), POLICY, 2)
+    assert names(found) == ["alice"]
+    clock.now += 4000.0
+    assert names(await identifier.identify(T, "fraud", heard(VOICES["alice"]), POLICY, 1))
+
+
+async def test_a_candidate_of_a_lax_request_is_not_used(
+    store: Store, identifier: Identifier, clock: Clock
+) -> None:
+    await enrol(store, "fraud", {"alice": VOICES["alice"]})
+    clock.now += 4000.0
+    lax = replace(POLICY, criterion=Costs(0.999, 1.0, 1e-9))
+    found = await identifier.identify(T, "fraud", heard(VOICES["dave"]), lax, 1)
+    assert found.decision.outcome is Outcome.ACCEPTED
+    clock.now += 4000.0
+    assert await identifier.screen(T, ["fraud"], heard(VOICES["alice"])) == ()
+
+
+async def test_the_locked_are_passed_over_in_a_search_and_not_in_a_screening(
+    store: Store, clock: Clock
+) -> None:
+    async def locked(tenant: str, speaker_id: str) -> bool:
+        return speaker_id.startswith("locked")
+
+    target = VOICES["alice"]
+    await enrol(store, "callers", {f"locked {n:02}": target for n in range(20)})
+    await store.put(speaker("free", VOICES["bob"]), expected_etag=None)
+    await store.groups.add(T, "callers", ["free"])
+    retention = Retention(clock=clock)
+    async with Identifier(
+        store, CONTRACT, policy=POLICY, retention=retention, locked=locked
+    ) as identifier:
+        found = await ask(identifier, target)
+        assert names(found) == ["free"]
+        assert found.decision.outcome is Outcome.REJECTED
+        assert len(await identifier.screen(T, ["callers"], heard(target))) == 20
 
 
 async def test_searches_amid_changes_find_who_stays(

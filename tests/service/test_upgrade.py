@@ -312,7 +312,7 @@ async def test_an_accept_in_the_old_space_adapts_nothing(store: Store) -> None:
     service = made(store, adapt=True, adapt_margin_llr=0.0, adapt_speech_s=1.0)
     alice = await service.put(speaker("alice", voiceprint(OLD, 0)))
     decision = service.decided(alice, heard(0))
-    assert await service.enroller.adapt(alice, heard(0), decision) is None
+    assert await service.enroller.adapt(alice, heard(0), decision, "digest") is None
     moved = await service.call(alice, heard(0, speech_s=6.0))
     assert moved is not None
     call = heard(0, angle=0.2, primary=NEW)

@@ -41,7 +41,22 @@ def voiceprints(draw: st.DrawFn) -> Voiceprint:
         speech_s=values[:n],
         created_at=draw(times),
         used_at=draw(st.none() | times),
+        adapted=draw(st.integers(0, n)),
     )
+
+
+def test_a_voice_that_no_call_was_added_to_is_written_as_earlier_servers_read_it() -> None:
+    held = Voiceprint("m", np.eye(2, dtype=np.float32), np.ones(2, np.float32), 0.0)
+    assert encode_voiceprint(held)[0] == 1
+    assert encode_voiceprint(replace(held, adapted=1))[0] == 2
+
+
+def test_more_adapted_vectors_than_there_are_is_a_torn_record() -> None:
+    held = Voiceprint("m", np.eye(2, dtype=np.float32), np.ones(2, np.float32), 0.0, adapted=2)
+    record = bytearray(encode_voiceprint(held))
+    record[16] = 3
+    with pytest.raises(RecordError, match="torn"):
+        decode_voiceprint("m", bytes(record))
 
 
 def by_model(prints: list[Voiceprint]) -> dict[str, Voiceprint]:
@@ -76,6 +91,7 @@ def speakers(draw: st.DrawFn) -> Speaker:
         enrolled_at=draw(st.none() | times),
         opted_out_at=draw(st.none() | times),
         awaits_confirmation=draw(st.booleans()),
+        adapted_from=tuple(draw(st.lists(text, max_size=2))),
         history=tuple(draw(st.lists(versions, max_size=2))),
         etag=draw(st.text(string.hexdigits, min_size=1)),
     )
