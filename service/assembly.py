@@ -4,7 +4,6 @@ session, voice activity, store -> embedder -> enroller, verifier -> rpc
 once for each model: the current and, during an upgrade, the previous one
 """
 
-import logging
 import math
 import os
 import sys
@@ -44,8 +43,6 @@ from service.upgrade import Mover, MoveRules, Space, Spaces
 from service.verification import Verifier
 
 _DAY_S = 86_400.0
-
-log = logging.getLogger(__name__)
 
 
 def kms(settings: Settings) -> Kms | None:
@@ -184,11 +181,6 @@ def identifier(
 
 
 def lockout(settings: Settings, store: Store) -> Lockout:
-    if settings.lock_window_s is not None:
-        log.warning(
-            "SAYSO_LOCK_WINDOW_S has no meaning any more, as failures count whenever they come: "
-            "unset it"
-        )
     return Lockout(store.failures, _lock_rule(settings))
 
 

@@ -154,7 +154,8 @@ class Attempt:
         the store is away, which ends no call. Raises `SpeakerLocked` if the speaker is by now."""
         try:
             await self._check()
-        except Unavailable:
+        except Unavailable as error:
+            log.debug("an answer is kept back: %s", error)
             return False
         self._told = decision
         if decision.meets_server_policy is not None:

@@ -19,6 +19,7 @@ DEFAULT_FALSE_MATCH_RATE = 0.01
 SHIPPED_MODEL = Path(__file__).resolve().parent.parent / "models" / "sayso.onnx"
 
 RETIRED: Mapping[str, str] = {
+    "SAYSO_LOCK_WINDOW_S": "failures count until the speaker is accepted, whenever they come",
     "SAYSO_MAX_HELD_BYTES": "requests hold 4 MiB each at most, and are counted for each tenant",
 }
 """Variables that earlier versions read, and why they have no effect. They are no error: an upgrade
@@ -100,9 +101,6 @@ class Settings(BaseSettings):
     )
     lock_disable_after: int = Field(
         50, ge=0, description="failures in all that lock it until an operator unlocks it; 0: never"
-    )
-    lock_window_s: float | None = Field(
-        None, gt=0, description="no meaning any more: failures count whenever they come"
     )
     lock_s: float = Field(
         60.0, gt=0, description="seconds of the first lock; each further one lasts twice as long"

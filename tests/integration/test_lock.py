@@ -26,7 +26,7 @@ from voices import clips
 
 from service.__main__ import app
 from service.audit import chain
-from service.client import Client, FailedVerifications, RawAudio
+from service.client import Client, FailedVerifications, RawAudio, voices
 from service.errors import SpeakerLocked
 
 LIMIT = 5
@@ -192,6 +192,14 @@ def verify(
     request = pb.VerifyRequest(speaker_id=speaker_id, config=config, audio=heard, policy=policy)
     response: pb.VerifyResponse = stub(server).Verify(request)
     return response
+
+
+def until_withheld(server: Trailed) -> None:
+    """Until an answer was kept back."""
+    deadline = time.monotonic() + 20.0
+    while "an answer is kept back" not in server.log:
+        assert time.monotonic() < deadline, server.log
+        time.sleep(0.01)
 
 
 def lock(sayso: Client, speaker_id: str) -> None:
@@ -390,3 +398,41 @@ def test_a_lock_is_seen(tmp_path: Path) -> None:
         assert caller not in server.log
         locks = [entry for entry in entries(server) if entry["action"] == "lock"]
         assert [each["detail"]["in_a_row"] for each in locks] == [LIMIT]
+
+
+def test_a_call_outlives_a_store_that_is_away_and_is_told_nothing_meanwhile(
+    tmp_path: Path,
+) -> None:
+    with (
+        RedisServer(tmp_path) as redis,
+        Trailed(tmp_path, store=redis.url, log_level="debug") as server,
+        server.client() as sayso,
+    ):
+        caller = enrolled(sayso)
+        line = Line(server, caller)
+        line.say(GENUINE[:16_000])
+        assert line.told().decision.HasField("llr")
+        redis.pause()
+        line.say(GENUINE[16_000:32_000])
+        until_withheld(server)
+        redis.resume()
+        assert line.conclude().decision.outcome == decision_pb2.OUTCOME_ACCEPTED
+        assert failed(sayso, caller).total == 0
+
+
+def test_leaving_ends_also_where_no_chunk_comes_any_more(
+    server: Trailed, sayso: Client, caller: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The sender waits for a chunk and cannot half-close: the call is cancelled, as ever."""
+    monkeypatch.setattr(voices, "_LEAVING_S", 0.1)
+    never = queue.SimpleQueue[bytes]()
+
+    def chunks() -> Iterator[bytes]:
+        yield from frames(GENUINE)
+        yield never.get()
+
+    for decision in sayso.verify_stream(caller, chunks(), raw=MULAW):
+        if decision.accepted:
+            break
+    never.put(b"")
+    assert sayso.verify(caller, GENUINE, raw=MULAW).accepted
