@@ -28,7 +28,7 @@ from evaluation.channels import CrossChannel
 from evaluation.comparison import Difference
 from evaluation.embeddings import Treatment
 from evaluation.errors import EvaluationError
-from evaluation.manifest import Clip
+from evaluation.manifest import Clip, shared_speaker, speaker_numbers
 from evaluation.run import Request
 from evaluation.served import Served
 from evaluation.trials import Trials, pairs
@@ -138,7 +138,7 @@ async def fitted(
             await embeddings.embed(model, clips, cache, treatment=treatment, label="fit")
             for treatment in treatments
         ]
-    owner = np.unique([clip.speaker for clip in clips], return_inverse=True)[1]
+    owner = speaker_numbers(clips)
     vectors = np.concatenate([voices.vectors[voices.acquired] for voices in heard])
     speakers = np.concatenate([owner[voices.acquired] for voices in heard])
     kept = min(fitting.dimension, vectors.shape[1], len(np.unique(speakers)) - 1)
@@ -183,9 +183,9 @@ def _clips(
         sampling.balanced(manifest.read(request.manifest, split), size, seed=request.seed)
         for split, size in ((request.split, count), (fitting.split, fitting.clips))
     )
-    if shared := {clip.speaker for clip in judged} & {clip.speaker for clip in others}:
+    if shared := shared_speaker(judged, others):
         raise EvaluationError(
-            f"split {fitting.split!r} shares speakers with {request.split!r}: {min(shared)}"
+            f"split {fitting.split!r} shares speakers with {request.split!r}: {shared}"
         )
     return judged, others
 

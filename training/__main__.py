@@ -225,6 +225,8 @@ def teach(
     """Embed every clip, at every speed of the recipe, by another model: targets to distil."""
     with one_line_errors():
         chosen = config.load(recipe)
+        teacher.open_teacher(model)
+        preconditions.require_writable(output.parent)
         rate_hz = chosen.front_end.sample_rate_hz
         library = library_of(manifest, split, rate_hz)
         with progress_bars() as progress:

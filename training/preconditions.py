@@ -36,4 +36,4 @@ def require_writable(folder: Path) -> None:
             file.write(b"a run")
             file.flush()
     except OSError as error:
-        raise CheckpointError(f"cannot write into the run folder {folder}: {error}") from error
+        raise CheckpointError(f"cannot write into the folder {folder}: {error}") from error

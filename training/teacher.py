@@ -74,14 +74,17 @@ class Targets:
         return np.where(alone, np.float32(1), cosines)
 
     def save(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        np.savez(
-            path,
-            embeddings=self.embeddings,
-            speeds=np.array(self.speeds),
-            data_digest=self.data_digest,
-            teacher=self.teacher,
-        )
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            np.savez(
+                path,
+                embeddings=self.embeddings,
+                speeds=np.array(self.speeds),
+                data_digest=self.data_digest,
+                teacher=self.teacher,
+            )
+        except OSError as error:
+            raise TeacherError(f"cannot write the targets {path}: {error}") from error
 
     @classmethod
     def load(cls, path: Path) -> Self:
@@ -100,17 +103,21 @@ class Targets:
             ) from error
 
 
-def _session(model: Path, *, cuda: bool) -> onnxruntime.InferenceSession:
+def open_teacher(model: Path, *, cuda: bool = False) -> onnxruntime.InferenceSession:
+    """Raises TeacherError when it is no graph from `waveform` to embeddings."""
     providers = ["CUDAExecutionProvider"] if cuda else []
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.log_severity_level = 3
     try:
-        return onnxruntime.InferenceSession(
+        session = onnxruntime.InferenceSession(
             model, options, providers=[*providers, "CPUExecutionProvider"]
         )
     except Exception as error:  # ONNX Runtime raises classes of its own, without a common base
         raise TeacherError(f"{model} cannot be loaded as a teacher: {error}") from error
+    if [entry.name for entry in session.get_inputs()] != ["waveform"]:
+        raise TeacherError(f"{model} does not start at a waveform; see `sayso-export adopt`")
+    return session
 
 
 def teach(
@@ -128,9 +135,7 @@ def teach(
     At most the middle 4 s of a clip are heard, and at least 1 s, short clips being repeated.
     Raises TeacherError when the model is no such graph. `advance` is called after each clip.
     """
-    session = _session(model, cuda=cuda)
-    if [entry.name for entry in session.get_inputs()] != ["waveform"]:
-        raise TeacherError(f"{model} does not start at a waveform; see `sayso-export adopt`")
+    session = open_teacher(model, cuda=cuda)
 
     def heard(index: int) -> npt.NDArray[np.float32]:
         views = (_middle(library, index, speed, sample_rate_hz) for speed in speeds)

@@ -108,6 +108,32 @@ def test_fitting_speakers_are_not_those_judged(request_for: Request, tmp_path: P
         asyncio.run(backend.publish(request_for, same, tmp_path / "with.onnx", clips=32))
 
 
+def test_speakers_of_two_corpora_with_one_name_are_two_people(
+    request_for: Request, made_corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Train has speakers 0 to 3 of two other corpora, dev those of the first."""
+    rows = [row.split(",") for row in made_corpus.read_text().splitlines()[1:]]
+    for number, (name, *_) in enumerate(rows):
+        rows[number][0] = str(made_corpus.parent / name)
+        if number >= 48:
+            rows[number][1:3] = [f"speaker{number // 3 % 2}", f"other{number // 6 % 2}"]
+    manifest = tmp_path / "manifest.csv"
+    lines = ["path,speaker,corpus,split", *map(",".join, rows)]
+    manifest.write_text("\n".join(lines))
+    fitted_on: list[int] = []
+
+    def fit(vectors: parity.Floats, speakers: np.ndarray, _: int) -> backends.Projection:
+        fitted_on.append(len(np.unique(speakers)))
+        return backends.mean_subtraction(vectors)
+
+    monkeypatch.setitem(backend.FITS, Kind.WHITENING, fit)
+    asked = replace(request_for, manifest=manifest)
+    output = tmp_path / "with.onnx"
+    after, _ = asyncio.run(backend.publish(asked, FEW, output, clips=32, force=True))
+    assert fitted_on == [4]
+    assert "of 4 speakers" in after.provenance["backend"]["fitted_on"]
+
+
 def test_it_helps_when_better_somewhere_and_worse_nowhere() -> None:
     better, same, worse = (
         Judged("made", Difference(0.1, 0.1, Interval(*ends), 0.5))

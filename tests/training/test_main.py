@@ -50,6 +50,20 @@ def test_run_trains_and_prints_the_best_checkpoint(
     assert "--resume" in again.stderr
 
 
+def test_a_run_stopped_before_its_first_validation_promises_no_best_checkpoint(
+    recipe: Path, corpus: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "run"
+    arguments = ["run", str(recipe), "--manifest", str(corpus), "--output", str(output)]
+    arguments += ["--workers", "0", "--threads", "1", "--device", "cpu", "--max-minutes", "0"]
+    result = runner.invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    assert result.stdout.strip() == str(output / "last.pt")
+    assert (output / "last.pt").exists()
+    assert "there is no best checkpoint yet" in result.stderr
+    assert "learning from" in result.stderr
+
+
 @pytest.mark.parametrize(
     ("recipe_text", "manifest_text", "complaint"),
     [

@@ -59,7 +59,7 @@ def test_a_corpus_for_each_speaker(tmp_path: Path) -> None:
 def test_an_output_that_cannot_be_written(corpus: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     said = run(tmp_path, corpus, "--output", str(tmp_path / "file" / "run"))
-    assert "cannot write into the run folder" in said
+    assert "cannot write into the folder" in said
 
 
 def test_a_distillation_without_targets(corpus: Path, tmp_path: Path) -> None:
@@ -76,3 +76,12 @@ def test_a_start_from_another_encoder(corpus: Path, tmp_path: Path) -> None:
     checkpoint.save(tmp_path / "other.pt", kept)
     said = run(tmp_path, corpus, "--start-from", str(tmp_path / "other.pt"))
     assert "has another encoder than the recipe" in said
+
+
+def test_a_teacher_that_is_none(corpus: Path, tmp_path: Path) -> None:
+    (tmp_path / "r.toml").write_text(RECIPE, encoding="utf-8")
+    (tmp_path / "junk.onnx").write_bytes(b"junk")
+    command = ["teach", str(tmp_path / "junk.onnx"), str(tmp_path / "r.toml")]
+    command += ["--manifest", str(corpus), "--output", str(tmp_path / "targets.npz")]
+    result = CliRunner().invoke(app, command)
+    assert (result.exit_code, "cannot be loaded as a teacher" in result.stderr) == (2, True)
