@@ -130,6 +130,7 @@ def embedder(settings: Settings, session: Session) -> Embedder:
         workers=_workers(settings, session),
         speech_threads=settings.speech_threads,
         observe=metrics.batches(session.contract.model_id),
+        owner=lambda: current().tenant,
     )
 
 

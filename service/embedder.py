@@ -10,6 +10,7 @@ import math
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol, Self, TypeAlias
 
 import numpy as np
@@ -87,12 +88,21 @@ class EmbedStream:
     One call at a time; after one has raised, the stream is of no more use.
     """
 
-    def __init__(self, contract: Contract, vad: VoiceActivity, pool: Threads, infer: Infer) -> None:
+    def __init__(
+        self,
+        contract: Contract,
+        vad: VoiceActivity,
+        pool: Threads,
+        infer: Infer,
+        *,
+        owner: str = "",
+    ) -> None:
         self._contract = contract
         self._detector = SpeechDetector(vad)
         self._accumulator = WindowAccumulator(contract.window_samples, contract.hop_samples)
         self._pool = pool
         self._infer = infer
+        self._owner = owner
         self._speech_samples = 0
         self._sum = np.full(contract.dimension, 0.0)  # np.zeros would let go of the interpreter
         self._windows = 0
@@ -131,19 +141,19 @@ class EmbedStream:
         """Takes the next `samples (n,)` at the contract's rate, and embeds the windows they
         complete; raises what `Batcher.submit_all` raises."""
         if samples.size:  # resampled audio comes in blocks, and a trip to a thread is not free
-            await self._add(await self._pool.run(self._hear, samples))
+            await self._add(await self._pool.run(self._hear, samples, owner=self._owner))
 
     async def take(self, decode: Callable[[], Samples]) -> None:
         """Takes the last samples `(n,)`, as `decode` gives them in a thread, for `finish` to embed:
         `quality` is of all of them by then. Raises what `decode` does."""
-        self._taken = await self._pool.run(lambda: self._conclude(decode()))
+        self._taken = await self._pool.run(lambda: self._conclude(decode()), owner=self._owner)
 
     async def finish(self, samples: Samples = NOTHING) -> Utterance:
         """Takes the last `samples (n,)`, unless `take` has, and embeds all that is left; to be
         called once."""
         windows, self._taken = self._taken, None
         if windows is None:
-            windows = await self._pool.run(self._conclude, samples)
+            windows = await self._pool.run(self._conclude, samples, owner=self._owner)
         await self._add(windows)
         return self._utterance(self._sum, self._windows)
 
@@ -202,8 +212,8 @@ class Embedder:
     """Embeds many utterances at once; enter it with `async with`.
 
     `max_batch`, `queue_limit`, `max_delay_s`, `workers` and `observe` are the `Batcher`'s,
-    `speech_threads` find speech. Raises `ContractError` for a model at another rate than the
-    voice activity's.
+    `speech_threads` find speech. `owner` says whose a new stream is; owners take turns in threads
+    and batches. Raises `ContractError` for a model at another rate than the voice activity's.
     """
 
     def __init__(
@@ -217,6 +227,7 @@ class Embedder:
         workers: int = 1,
         speech_threads: int = 2,
         observe: Callable[[BatchReport], None] | None = None,
+        owner: Callable[[], str] = lambda: "",
     ) -> None:
         if session.contract.sample_rate != SAMPLE_RATE:
             raise ContractError(
@@ -229,6 +240,7 @@ class Embedder:
 
         self.contract = session.contract
         self._vad = vad
+        self._owner = owner
         self._share = min(max_batch * workers, queue_limit)
         self._pool = Threads(speech_threads, name="speech")
         self._batcher = Batcher[Samples, Embedding](
@@ -262,13 +274,15 @@ class Embedder:
         return await self.stream().finish(samples)
 
     def stream(self) -> EmbedStream:
-        return EmbedStream(self.contract, self._vad, self._pool, self._infer)
+        owner = self._owner()
+        infer = partial(self._infer, owner)
+        return EmbedStream(self.contract, self._vad, self._pool, infer, owner=owner)
 
-    async def _infer(self, windows: Sequence[Samples]) -> list[Embedding]:
+    async def _infer(self, owner: str, windows: Sequence[Samples]) -> list[Embedding]:
         """As much as the workers take at a time, so that a long recording neither fills the queue
         nor holds it up."""
         embeddings: list[Embedding] = []
         for start in range(0, len(windows), self._share):
             share = windows[start : start + self._share]
-            embeddings += await self._batcher.submit_all(share)
+            embeddings += await self._batcher.submit_all(share, owner=owner)
         return embeddings

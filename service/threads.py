@@ -2,6 +2,8 @@
 
     loop -> queue -> thread -> loop
 
+Owners of work take turns: one who has much of it makes only its own wait.
+
 `ThreadPoolExecutor` makes two futures, with a lock and a condition, for every piece of work: more
 work than a message of 20 ms needs a thread for.
 """
@@ -11,6 +13,7 @@ import atexit
 import contextlib
 import threading
 import weakref
+from collections import deque
 from collections.abc import Callable
 from functools import partial
 from queue import SimpleQueue
@@ -22,26 +25,56 @@ Result = TypeVar("Result")
 Told: TypeAlias = Callable[[Result | None, BaseException | None], None]
 """Takes what some work returned, or what it raised."""
 
+_Job: TypeAlias = Callable[[], None]
+
+
+class _Turns:
+    """Jobs by owner, the owner whose turn it is first."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._jobs: dict[str, deque[_Job]] = {}
+
+    def put(self, owner: str, job: _Job) -> None:
+        with self._lock:
+            self._jobs.setdefault(owner, deque()).append(job)
+
+    def take(self) -> _Job:
+        """The oldest job of the first owner, who then goes behind the others."""
+        with self._lock:
+            owner = next(iter(self._jobs))
+            jobs = self._jobs.pop(owner)
+            job = jobs.popleft()
+            if jobs:
+                self._jobs[owner] = jobs
+            return job
+
 
 class Threads:
     """So many threads, which start with the first work and end when closed, or with the process,
     which waits for what they were given."""
 
     def __init__(self, count: int, *, name: str) -> None:
-        self._queue: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._turns = _Turns()
+        self._queue: SimpleQueue[bool] = SimpleQueue()  # True for each job, False for the end
         self._threads = [
             threading.Thread(target=self._serve, name=f"{name}_{number}", daemon=True)
             for number in range(count)
         ]
         self._started = self._closed = False
 
-    def run(self, work: Callable[[*Given], Result], *given: *Given) -> "asyncio.Future[Result]":
+    def run(
+        self, work: Callable[[*Given], Result], *given: *Given, owner: str = ""
+    ) -> "asyncio.Future[Result]":
         """What `work` returns or raises; it is not begun once the future is cancelled."""
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-        self.call(partial(_settle, future), partial(_unless_done, future, work, *given))
+        done = partial(_settle, future)
+        self.call(done, partial(_unless_done, future, work, *given), owner=owner)
         return future
 
-    def call(self, told: Told[Result], work: Callable[[], Result | None]) -> None:
+    def call(
+        self, told: Told[Result], work: Callable[[], Result | None], *, owner: str = ""
+    ) -> None:
         """Calls `told` on the loop with what came of `work`; raises RuntimeError once closed."""
         if self._closed:
             raise RuntimeError("no work is taken by threads that are closed")
@@ -50,13 +83,14 @@ class Threads:
             _working.add(self)
             for thread in self._threads:
                 thread.start()
-        self._queue.put(partial(_work, asyncio.get_running_loop(), told, work))
+        self._turns.put(owner, partial(_work, asyncio.get_running_loop(), told, work))
+        self._queue.put(True)
 
     def close(self) -> None:
         """Ends them once they have done what they were given, and waits for none."""
         self._closed = True
         for _ in self._threads:
-            self._queue.put(None)
+            self._queue.put(False)
 
     def join(self) -> None:
         """Closes them and waits."""
@@ -65,9 +99,8 @@ class Threads:
             thread.join()
 
     def _serve(self) -> None:
-        while (job := self._queue.get()) is not None:
-            job()
-            del job  # what it holds is not kept until the next
+        while self._queue.get():
+            self._turns.take()()  # under no name, which would hold it until the next
 
 
 _working = weakref.WeakSet[Threads]()

@@ -110,7 +110,8 @@ def test_random_cancellation_never_hands_out_another_callers_result(
     async def call(batcher: Batcher[Item, str], items: list[Item]) -> None:
         for _ in range(chance.randrange(6)):
             await asyncio.sleep(0)
-        assert await batcher.submit_all(items) == [answer(item) for item in items]
+        owner = chance.choice("xyz")
+        assert await batcher.submit_all(items, owner=owner) == [answer(item) for item in items]
 
     async def scenario() -> None:
         async with build(run, max_batch=max_batch, workers=workers) as batcher:
@@ -231,6 +232,73 @@ async def test_idle_workers_share_what_waits(gate: Gate, count: int, sizes: list
         items = [("a", number) for number in range(count)]
         assert await batcher.submit_all(items) == [answer(item) for item in items]
     assert sorted(map(len, gate.batches)) == sorted(sizes)
+
+
+# --- owners --------------------------------------------------------------------------------------
+
+
+def owned(
+    batcher: Batcher[Item, str], owner: str, groups: Sequence[Sequence[Item]]
+) -> list[asyncio.Task[list[str]]]:
+    return [asyncio.create_task(batcher.submit_all(each, owner=owner)) for each in groups]
+
+
+@pytest.mark.parametrize("max_batch", [1, 2, 8])
+async def test_an_owner_of_much_makes_no_other_wait(gate: Gate, max_batch: int) -> None:
+    """24 long requests wait, and a batch of them is ahead; what another asks for is served after
+    one more of them at the most."""
+    async with build(gate, max_batch=max_batch) as batcher:
+        await occupy(batcher, gate)
+        owned(batcher, "much", [[("a", 10 * n + i) for i in range(8)] for n in range(24)])
+        await ticks()
+        [calm] = owned(batcher, "calm", [[("a", 1000)]])
+        await ticks()
+        gate.open()
+        assert await calm == [answer(("a", 1000))]
+    assert any(("a", 1000) in batch for batch in gate.batches[:3])
+
+
+async def test_owners_take_turns(gate: Gate) -> None:
+    async with build(gate, max_batch=1) as batcher:
+        await occupy(batcher, gate)
+        for owner, key, count in (("x", "a", 4), ("y", "b", 2), ("z", "c", 3)):
+            owned(batcher, owner, [[(key, number)] for number in range(count)])
+        await ticks()
+        gate.open()
+    keys = "".join(key for [(key, _)] in gate.batches)
+    assert keys == "abcabcaca"
+    for key in "abc":
+        numbers = [number for [(each, number)] in gate.batches if each == key]
+        assert numbers == sorted(numbers), "those of one owner leave in order of arrival"
+
+
+async def test_the_delay_runs_from_the_oldest_item_of_any_owner(gate: Gate, clock: Clock) -> None:
+    async with build(gate, max_delay_s=1.0) as batcher:
+        tasks = []
+        for number, owner in enumerate("xyx"):
+            tasks += owned(batcher, owner, [[("a", number)]])
+            await ticks()
+            clock.now_s += 0.3
+        clock.now_s = 1.0
+        await ticks()
+        assert batcher.queue_depth == 0
+        await asyncio.gather(*tasks)
+    assert [len(batch) for batch in gate.batches] == [3]
+
+
+async def test_an_owner_who_fills_the_queue_leaves_others_their_share(gate: Gate) -> None:
+    async with build(gate, queue_limit=12, max_batch=100) as batcher:
+        await occupy(batcher, gate)
+        owned(batcher, "much", [[("a", number)] for number in range(12)])
+        await ticks()
+        for owner, share in (("calm", 6), ("other", 4)):
+            owned(batcher, owner, [[("a", number)] for number in range(share)])
+            await ticks()
+            for refused in ("much", owner):
+                with pytest.raises(Overloaded):
+                    await batcher.submit(("a", 100), owner=refused)
+        assert batcher.queue_depth == 12 + 6 + 4
+        gate.open()
 
 
 # --- ahead ---------------------------------------------------------------------------------------

@@ -51,6 +51,18 @@ async def test_as_many_are_at_work_as_there_are_threads(threads: Threads) -> Non
     assert set(names) == {"worker_0", "worker_1"}
 
 
+async def test_owners_take_turns() -> None:
+    one, first, done = Threads(1, name="one"), Gate(), list[str]()
+    working = one.run(first)
+    waiting = [one.run(done.append, f"much {n}", owner="much") for n in range(24)]
+    waiting += [one.run(done.append, f"calm {n}", owner="calm") for n in range(2)]
+    first.open.set()
+    await asyncio.gather(working, *waiting)
+    assert done[:5] == ["much 0", "calm 0", "much 1", "calm 1", "much 2"]
+    assert done[5:] == [f"much {n}" for n in range(3, 24)]
+    one.close()
+
+
 async def test_what_it_raises_is_raised_and_the_next_works(threads: Threads) -> None:
     for _ in range(5):
         with pytest.raises(ZeroDivisionError):

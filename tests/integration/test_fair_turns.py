@@ -1,0 +1,72 @@
+"""One tenant's many long requests make only its own wait."""
+
+import re
+import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from pathlib import Path
+from urllib.request import urlopen
+
+import numpy as np
+import soundfile
+from sayso_server import SaysoServer
+from voices import clips
+
+from service.client import Client, RawAudio
+from service.identity.grants import Grants
+from service.identity.keys import new_key
+from service.identity.roles import Role
+
+RAW = RawAudio("LINEAR16", 8000)
+LONG, LONG_S, SHORT_S = 24, 60, 3
+PATIENCE_S = 60.0
+
+
+def speech(seconds: int) -> bytes:
+    samples, rate = soundfile.read(clips("slt", "verify")[1], dtype="int16")
+    return bytes(np.resize(samples, seconds * rate).tobytes())
+
+
+def keys(path: Path, *tenants: str) -> list[str]:
+    grants, made = Grants(), []
+    for tenant in tenants:
+        key, entry = new_key(tenant, list(Role), now=datetime.now(UTC), expires=None)
+        grants = grants.changed(entry)
+        made.append(key)
+    path.write_text(grants.model_dump_json(), encoding="utf-8")
+    path.chmod(0o600)
+    return made
+
+
+def open_calls(server: SaysoServer) -> float:
+    [endpoint] = re.findall(r"http://[^\s\"]+/metrics", server.log)
+    with urlopen(endpoint) as answer:  # noqa: S310 - the server's own
+        text = answer.read().decode()
+    return sum(map(float, re.findall(r"^sayso_open_calls{.*} (\S+)$", text, re.MULTILINE)))
+
+
+def test_a_short_request_is_served_before_the_long_ones_of_another_tenant(tmp_path: Path) -> None:
+    busy_key, calm_key = keys(tmp_path / "keys.json", "busy", "calm")
+    server = SaysoServer(
+        store=f"sqlite:///{tmp_path / 'sayso.db'}",
+        keys=tmp_path / "keys.json",
+        metrics_listen="127.0.0.1:0",
+        threads=1,
+        speech_threads=1,
+    )
+    with (
+        server,
+        Client(server.address, credential=busy_key, timeout_s=300) as busy,
+        Client(server.address, credential=calm_key, timeout_s=300) as calm,
+        ThreadPoolExecutor(LONG) as callers,
+    ):
+        assert calm.embed(speech(SHORT_S), raw=RAW)
+        working = [callers.submit(busy.embed, speech(LONG_S), raw=RAW) for _ in range(LONG)]
+        deadline = time.monotonic() + PATIENCE_S
+        while open_calls(server) < LONG:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        assert calm.embed(speech(SHORT_S), raw=RAW)
+        left = sum(not call.done() for call in working)
+        assert left > LONG / 2
+        assert all(call.result() for call in working)
