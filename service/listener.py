@@ -33,6 +33,7 @@ _CONNECTIONS = (
     ("grpc.max_connection_idle_ms", 300_000),
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.http2.ping_timeout_ms", 20_000),  # else a minute, whatever the keepalive timeout is
 )
 
 

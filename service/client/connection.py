@@ -18,6 +18,7 @@ OPTIONS: Mapping[str, Any] = {
     # Servers that allow fewer pings close it, and gRPC then pings half as often.
     "grpc.keepalive_time_ms": 10_000,
     "grpc.keepalive_timeout_ms": 5_000,
+    "grpc.http2.ping_timeout_ms": 5_000,  # by default a minute, whatever the keepalive timeout is
     "grpc.keepalive_permit_without_calls": 1,
     "grpc.http2.max_pings_without_data": 0,
     # After an outage a server is tried again every 5 s; the default grows to 2 minutes.

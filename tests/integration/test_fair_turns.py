@@ -38,11 +38,11 @@ def keys(path: Path, *tenants: str) -> list[str]:
     return made
 
 
-def open_calls(server: SaysoServer) -> float:
+def total(server: SaysoServer, metric: str) -> float:
     [endpoint] = re.findall(r"http://[^\s\"]+/metrics", server.log)
     with urlopen(endpoint) as answer:  # noqa: S310 - the server's own
         text = answer.read().decode()
-    return sum(map(float, re.findall(r"^sayso_open_calls{.*} (\S+)$", text, re.MULTILINE)))
+    return sum(map(float, re.findall(rf"^{metric}{{.*}} (\S+)$", text, re.MULTILINE)))
 
 
 def test_a_short_request_is_served_before_the_long_ones_of_another_tenant(tmp_path: Path) -> None:
@@ -63,10 +63,11 @@ def test_a_short_request_is_served_before_the_long_ones_of_another_tenant(tmp_pa
         assert calm.embed(speech(SHORT_S), raw=RAW)
         working = [callers.submit(busy.embed, speech(LONG_S), raw=RAW) for _ in range(LONG)]
         deadline = time.monotonic() + PATIENCE_S
-        while open_calls(server) < LONG:
+        while total(server, "sayso_open_calls") < LONG:
             assert time.monotonic() < deadline
             time.sleep(0.01)
+        before = total(server, "sayso_batch_windows_sum")
         assert calm.embed(speech(SHORT_S), raw=RAW)
-        left = sum(not call.done() for call in working)
-        assert left > LONG / 2
+        between = total(server, "sayso_batch_windows_sum") - before
         assert all(call.result() for call in working)
+        assert between < (total(server, "sayso_batch_windows_sum") - before) / 10
