@@ -24,7 +24,7 @@ from service.errors import SettingsError
 from service.expiry import Expiry
 from service.identification import Identifier
 from service.identity import current
-from service.limits import Allowance, TenantLimits
+from service.limits import Allowance, ComparisonBudgets, ComparisonRates, TenantLimits
 from service.lockout import Lockout
 from service.metrics.store import observed
 from service.rpc import messages
@@ -217,6 +217,7 @@ def add_services(
         attempts=attempts,
         auditor=auditor,
         allowed=allowed,
+        budgets=ComparisonBudgets(_comparison_rates(settings), count_refusal=metrics.refused),
         clock=time.time,
         batch_items=settings.batch_items,
         limits=AudioLimits(
@@ -267,6 +268,14 @@ def _lock_rule(settings: Settings) -> LockRule:
         settings.lock_s,
         settings.lock_longest_s,
         settings.lock_disable_after,
+    )
+
+
+def _comparison_rates(settings: Settings) -> ComparisonRates:
+    return ComparisonRates(
+        settings.speaker_comparisons_per_s,
+        settings.credential_comparisons_per_s,
+        settings.comparison_burst_s,
     )
 
 

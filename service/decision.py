@@ -36,6 +36,19 @@ class Reason(enum.Enum):
     NO_CLAIM = enum.auto()
 
 
+class Band(enum.Enum):
+    """A score in words, by the server's own threshold. None lies below it, so that no answer says
+    whether a guess came nearer."""
+
+    WEAK = enum.auto()
+    MODERATE = enum.auto()
+    STRONG = enum.auto()
+
+
+STRONG_MARGIN_LLR = 3.0
+"""How far above the server's threshold a score is STRONG."""
+
+
 @dataclass(frozen=True, slots=True)
 class Costs:
     """Prior probability of a genuine caller and the costs of the two errors, in one unit."""
@@ -103,12 +116,14 @@ class SequentialTest:
 @dataclass(frozen=True, slots=True)
 class Policy:
     """How to decide. `criterion` is a target false-match rate or costs; `origin` says who chose
-    it and ends up in the threshold's source. `sequential` lets a stream decide early."""
+    it and ends up in the threshold's source. `sequential` lets a stream decide early. The threshold
+    is never below that of the policy `at_least`."""
 
     criterion: float | Costs
     origin: str
     demands: Demands
     sequential: SequentialTest | None = None
+    at_least: "Policy | None" = None
 
     def __post_init__(self) -> None:
         if isinstance(self.criterion, float) and not 0 < self.criterion < 1:
@@ -139,7 +154,8 @@ class Decision:
 
     `meets_server_policy` decides about consequences, whatever the request asked: True if the server
     itself would accept the speech, False if its ratio is below the server's threshold, None if
-    nothing was compared or the audio is worse than the server demands.
+    nothing was compared or the audio is worse than the server demands. `band` is None if nothing
+    was compared.
     """
 
     outcome: Outcome
@@ -151,6 +167,7 @@ class Decision:
     quality: Quality = NOTHING_HEARD
     speech_needed_s: float = 0.0
     meets_server_policy: bool | None = None
+    band: Band | None = None
 
     @property
     def conclusive(self) -> bool:
@@ -174,6 +191,21 @@ def server_policy(
 
 def threshold_for(policy: Policy, calibration: Calibration) -> Threshold:
     """The threshold that a policy asks for; raises `InvalidArgument` beyond what was measured."""
+    asked = _threshold(policy, calibration)
+    if policy.at_least is None:
+        return asked
+    return higher(asked, server_threshold(policy.at_least, calibration))
+
+
+def higher(asked: Threshold, least: Threshold) -> Threshold:
+    """The threshold that a request asks for, unless it is below the server's own."""
+    if asked.llr >= least.llr:
+        return asked
+    why = "the request's is lower, which needs the role analyze"
+    return Threshold(least.llr, f"{least.source}; {why}")
+
+
+def _threshold(policy: Policy, calibration: Calibration) -> Threshold:
     if isinstance(policy.criterion, Costs):
         return Threshold(bayes_threshold(policy.criterion), f"prior and costs ({policy.origin})")
     llr = false_match_threshold(calibration, policy.criterion)
@@ -187,6 +219,14 @@ def server_threshold(policy: Policy, calibration: Calibration) -> Threshold:
         return threshold_for(policy, calibration)
     llr = careful_threshold(calibration, policy.criterion)
     return Threshold(llr, f"target false-match rate {policy.criterion:.3g} ({policy.origin})")
+
+
+def band_of(score: Score, server: Threshold) -> Band:
+    """The words for a score, by the server's own threshold."""
+    if score.llr < server.llr:
+        return Band.WEAK
+    strong = score.llr >= server.llr + STRONG_MARGIN_LLR
+    return Band.STRONG if strong else Band.MODERATE
 
 
 def bayes_threshold(costs: Costs) -> float:
@@ -248,8 +288,8 @@ def decide(score: Score, threshold: Threshold, quality: Quality, model_id: str) 
         outcome=Outcome.ACCEPTED if accepted else Outcome.REJECTED,
         model_id=model_id,
         explanation=(
-            f"log-likelihood ratio {score.llr:.2f} is {'at or above' if accepted else 'below'} "
-            f"the threshold {threshold.llr:.2f} from {threshold.source}"
+            f"the log-likelihood ratio is {'at or above' if accepted else 'below'} the threshold "
+            f"from {threshold.source}"
         ),
         score=score,
         threshold=threshold,
@@ -272,8 +312,7 @@ def decide_early(score: Score, test: SequentialTest, quality: Quality, model_id:
             outcome=Outcome.REJECTED,
             threshold=reject,
             explanation=(
-                f"log-likelihood ratio {score.llr:.2f} is at or below {reject.llr:.2f} "
-                f"from {reject.source}"
+                f"the log-likelihood ratio is at or below the lower bound from {reject.source}"
             ),
         )
     return Decision(

@@ -89,7 +89,7 @@ class EnrolmentRequest:
     """Whose voice to enrol. `replacing` forgets what was enrolled before; with an `etag` the
     write is conditional. `confirm` asks for an operator's confirmation before first use. `once`
     adds nothing to a voice that holds this very recording already, so that a lost answer may be
-    asked for again."""
+    asked for again. `credential` is whose request it is."""
 
     tenant: str
     speaker_id: str
@@ -100,6 +100,7 @@ class EnrolmentRequest:
     confirm: bool = False
     duplicates: Duplicates | None = None
     once: bool = False
+    credential: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -350,6 +351,8 @@ class Enroller:
                     or request.confirm
                     or (self._rules.confirm and not trusted)
                 ),
+                # also of voices that are replaced: an undo brings them back
+                enrolled_by=tuple(dict.fromkeys((*speaker.enrolled_by, request.credential))),
             ),
             self._extended(self._held(base), utterance, now),
         )

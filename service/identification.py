@@ -23,10 +23,12 @@ from service.decision import (
     Score,
     SequentialTest,
     Threshold,
+    band_of,
     bayes_threshold,
     careful_threshold,
     decide,
     decide_early,
+    higher,
     inconclusive,
     shortcomings,
 )
@@ -176,14 +178,15 @@ class Identifier:
             return Identification(
                 Decision(Outcome.REJECTED, model_id, nobody, threshold=threshold, quality=quality)
             )
-        own = threshold_among(voices, self._policy, self._calibration())
-        if matches[0].score.llr >= own.llr and not shortcomings(quality, self._policy.demands):
+        score, own = matches[0].score, threshold_among(voices, self._policy, self._calibration())
+        if score.llr >= own.llr and not shortcomings(quality, self._policy.demands):
             await self._note_use(tenant, matches[:1])
         if test is not None:
             shared = replace(test, false_match_rate=test.false_match_rate / max(voices, 1))
-            early = decide_early(matches[0].score, shared, quality, model_id)
-            return Identification(early, matches)
-        return Identification(decide(matches[0].score, threshold, quality, model_id), matches)
+            decision = decide_early(score, shared, quality, model_id)
+        else:
+            decision = decide(score, threshold, quality, model_id)
+        return Identification(replace(decision, band=band_of(score, own)), matches)
 
     async def screen(
         self,
@@ -316,6 +319,13 @@ def threshold_among(voices: int, policy: Policy, calibration: Calibration) -> Th
     A target rate is divided by their number (Bonferroni). Costs: the prior is shared out among
     them, which adds the log of their number.
     """
+    asked = _threshold_among(voices, policy, calibration)
+    if policy.at_least is None:
+        return asked
+    return higher(asked, _threshold_among(voices, policy.at_least, calibration))
+
+
+def _threshold_among(voices: int, policy: Policy, calibration: Calibration) -> Threshold:
     among = max(voices, 1)
     if isinstance(policy.criterion, Costs):
         llr = bayes_threshold(policy.criterion) + math.log(among)

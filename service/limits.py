@@ -1,22 +1,25 @@
-"""Limits: what one tenant may use of this process, so that its flood is not another's outage.
+"""Limits: what one tenant may use of this process, so that its flood is not another's outage, and
+how often one voice may be compared, so that answers cannot be gathered without end.
 
 Each process has buckets of its own: of n processes behind one address a tenant may use n times as
 much. Speakers are counted in the store, so all processes share that limit.
 """
 
 import time
-from collections import Counter, defaultdict
+from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from service.errors import OverLimit, Overloaded
+from service.identity import ANYONE, Caller
 from service.store import Store
 
 _SHORTEST_WAIT_S = 0.001
 _ROUNDING = 1e-9
 _CALL_WAIT_S = 1.0
 _SPEAKERS_WAIT_S = 3600.0
+_MOST_BUCKETS = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,3 +148,62 @@ class TenantLimits:
     def _over(self, limit: str, message: str, retry_after_s: float) -> OverLimit:
         self._count_refusal(limit)
         return OverLimit(message, retry_after_s=retry_after_s)
+
+
+@dataclass(frozen=True, slots=True)
+class ComparisonRates:
+    """Windows of speech that may be compared a second; 0 is no limit. `burst_s` seconds' worth may
+    come at once."""
+
+    per_speaker: float = 0.0
+    per_credential: float = 0.0
+    burst_s: float = 300.0
+
+
+class ComparisonBudgets:
+    """How many windows are still compared with a speaker, and for a credential, by this process;
+    `clock` is monotonic, in seconds.
+
+    A server that asks for no credential has no budgets. Of the buckets the least recently used are
+    forgotten beyond a number that only a flood reaches.
+    """
+
+    def __init__(
+        self,
+        rates: ComparisonRates,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        count_refusal: Callable[[str], None] = lambda limit: None,
+    ) -> None:
+        self._rates = rates
+        self._clock = clock
+        self._count_refusal = count_refusal
+        self._buckets = OrderedDict[tuple[str, str], TokenBucket]()
+
+    def spend(self, caller: Caller, speaker_id: str, windows: int) -> None:
+        """Windows compared with a speaker, or with nobody in particular if there is no
+        `speaker_id`; 0 ask whether any would be. Raises `OverLimit`."""
+        if caller is ANYONE:
+            return
+        who, rate = f"{caller.credential} compares", self._rates.per_credential
+        self._take((caller.tenant, caller.credential), rate, windows, who)
+        if speaker_id:
+            who, rate = "this speaker is compared with", self._rates.per_speaker
+            self._take((caller.tenant, f"speaker:{speaker_id}"), rate, windows, who)
+
+    def _take(self, key: tuple[str, str], rate: float, windows: int, who: str) -> None:
+        if not rate:
+            return
+        now_s = self._clock()
+        bucket = self._buckets.pop(key, None)
+        if bucket is None:
+            bucket = TokenBucket(rate, max(1.0, rate * self._rates.burst_s), now_s)
+        self._buckets[key] = bucket
+        if len(self._buckets) > _MOST_BUCKETS:
+            self._buckets.popitem(last=False)
+        if wait_s := bucket.take(windows, now_s):
+            self._count_refusal("comparisons")
+            raise OverLimit(
+                f"{who} more than {rate:g} windows of speech per second; slow down",
+                retry_after_s=wait_s,
+            )

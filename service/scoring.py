@@ -143,14 +143,14 @@ class Scorer:
         """Natural-log likelihood ratio of two unit vectors `(dim,)`; needs a calibration."""
         similarity = cosine(enrolled, heard)
         score = (self.standing(enrolled)(similarity) + self.standing(heard)(similarity)) / 2
-        return self._ratio(score, enrol_speech_s, test_speech_s, snr_db)
+        return self.ratio(score, enrol_speech_s, test_speech_s, snr_db)
 
     def coherence_ratio(self, embedding: Vector, coherence: float) -> float:
         """That of two windows of a recording, on average, from their mean cosine and the unit
         embedding `(dim,)` of all, which stands for each of them before the cohort; needs a
         calibration."""
         score = self.standing(embedding)(coherence)
-        return self._ratio(score, self._window_s, self._window_s, None)
+        return self.ratio(score, self._window_s, self._window_s, None)
 
     def standing(self, vector: Vector) -> Standing:
         """Of a vector `(dim,)`."""
@@ -172,9 +172,21 @@ class Scorer:
         found = standings(vectors, self._cohort, self._top_n)
         return [Standing(*map(float, one)) for one in zip(*found, strict=True)]
 
-    def _ratio(
+    def normalised(self, cosines: Vector, rows: Vector, columns: Vector) -> Floats:
+        """Scores `(r, c)` from the cosines of `rows (r, dim)` with `columns (c, dim)`; may be
+        called from any thread."""
+        if self._cohort is None:
+            return cosines.astype(np.float64)
+        left_mean, left_deviation = standings(rows, self._cohort, self._top_n)
+        right_mean, right_deviation = standings(columns, self._cohort, self._top_n)
+        from_left = (cosines - left_mean[:, None]) / left_deviation[:, None]
+        scores: Floats = (from_left + (cosines - right_mean) / right_deviation) / 2
+        return scores
+
+    def ratio(
         self, score: float, enrol_speech_s: float, test_speech_s: float, snr_db: float | None
     ) -> float:
+        """Natural-log likelihood ratio of a score; needs a calibration."""
         assert self._calibration is not None, "the caller checks that there is a calibration"
         known_snr_db = UNKNOWN_SNR_DB if snr_db is None else snr_db
         measures = Measures(score, enrol_speech_s, test_speech_s, known_snr_db)

@@ -96,6 +96,18 @@ class Settings(BaseSettings):
         10.0, gt=0, description="seconds for which a tenant may be ahead of its rates"
     )
 
+    speaker_comparisons_per_s: float = Field(
+        2.0, ge=0, description="windows of speech compared with a speaker a second; 0: no limit"
+    )
+    credential_comparisons_per_s: float = Field(
+        1000.0,
+        ge=0,
+        description="windows of speech compared for a credential a second; 0: no limit",
+    )
+    comparison_burst_s: float = Field(
+        300.0, gt=0, description="seconds for which comparisons may be ahead of their rates"
+    )
+
     lock_after_failures: int = Field(
         5, ge=0, le=1000, description="failures in a row that lock a speaker; 0: never"
     )

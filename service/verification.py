@@ -1,6 +1,6 @@
 """Verification: an utterance against an enrolled voice, and embeddings against embeddings."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -15,6 +15,7 @@ from service.decision import (
     Score,
     SequentialTest,
     Threshold,
+    band_of,
     decide,
     decide_early,
     inconclusive,
@@ -136,7 +137,11 @@ class Verifier:
             return None
         changed = voice_changed(score, threshold, quality, self._contract.model_id)
         failed = score.llr < self.server_threshold.llr
-        return replace(changed, meets_server_policy=False if failed else None)
+        return replace(
+            changed,
+            meets_server_policy=False if failed else None,
+            band=band_of(score, self.server_threshold),
+        )
 
     def _decided(
         self,
@@ -154,7 +159,11 @@ class Verifier:
             decision = decide_early(score, test, quality, model_id)
         else:
             decision = decide(score, threshold, quality, model_id)
-        return replace(decision, meets_server_policy=self._meets(score, quality))
+        return replace(
+            decision,
+            meets_server_policy=self._meets(score, quality),
+            band=band_of(score, self.server_threshold),
+        )
 
     def _score(self, held: Voiceprint, utterance: Utterance) -> Score:
         assert utterance.embedding is not None, "the policy demands what the model needs"
@@ -179,6 +188,25 @@ class Verifier:
             snr_db=right.snr_db,
         )
         return Comparison(similarity, ratio)
+
+    def compare_all(self, left: Sequence[Known], right: Sequence[Known]) -> list[Comparison]:
+        """Each of `left` with each of `right`, row by row; blocks for as long as that takes."""
+        rows, columns = (np.stack([each.embedding for each in side]) for side in (left, right))
+        cosines = np.clip(rows @ columns.T, -1.0, 1.0)  # (left, right)
+        if self._contract.calibration is None:
+            return [Comparison(float(each), None) for each in cosines.flat]
+        scores = self.scorer.normalised(cosines, rows, columns)
+        return [
+            Comparison(float(cosines[i, j]), self._ratio(float(scores[i, j]), one, other))
+            for i, one in enumerate(left)
+            for j, other in enumerate(right)
+        ]
+
+    def _ratio(self, score: float, left: Known, right: Known) -> float | None:
+        """The ratio needs the net speech of both sides."""
+        if left.speech_s is None or right.speech_s is None:
+            return None
+        return self.scorer.ratio(score, left.speech_s, right.speech_s, right.snr_db)
 
     def known(
         self,

@@ -3,6 +3,8 @@
 No role includes another: an office that answers subjects' requests may export without being able
 to enrol, a telephony node verifies and cannot list whom there is. A credential names every role
 that it has.
+
+An answer holds scores only for `analyze`: enough of them tell the stored voice.
 """
 
 from collections.abc import Mapping
@@ -15,14 +17,16 @@ class Role(StrEnum):
     VERIFY = "verify"
     ENROL = "enrol"
     ADMIN = "admin"
+    ANALYZE = "analyze"
+    CONFIRM = "confirm"
 
 
 ROLES: Mapping[str, Role] = {
     "/sayso.v1.VerificationService/Verify": Role.VERIFY,
     "/sayso.v1.VerificationService/StreamingVerify": Role.VERIFY,
     "/sayso.v1.VerificationService/Identify": Role.VERIFY,
-    "/sayso.v1.VerificationService/Embed": Role.VERIFY,
-    "/sayso.v1.VerificationService/Compare": Role.VERIFY,
+    "/sayso.v1.VerificationService/Embed": Role.ANALYZE,
+    "/sayso.v1.VerificationService/Compare": Role.ANALYZE,
     "/sayso.v1.SpeakerService/GetSpeaker": Role.VERIFY,
     "/sayso.v1.WatchlistService/ListGroups": Role.VERIFY,
     "/sayso.v1.VerificationService/Enroll": Role.ENROL,
@@ -31,7 +35,7 @@ ROLES: Mapping[str, Role] = {
     "/sayso.v1.SpeakerService/UpdateSpeaker": Role.ENROL,
     "/sayso.v1.SpeakerService/DeleteSpeaker": Role.ENROL,
     "/sayso.v1.SpeakerService/UndoEnrollment": Role.ENROL,
-    "/sayso.v1.SpeakerService/ConfirmEnrollment": Role.ENROL,
+    "/sayso.v1.SpeakerService/ConfirmEnrollment": Role.CONFIRM,
     "/sayso.v1.WatchlistService/ListMembers": Role.ENROL,
     "/sayso.v1.WatchlistService/AddMembers": Role.ENROL,
     "/sayso.v1.WatchlistService/RemoveMembers": Role.ENROL,

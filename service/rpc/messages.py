@@ -1,4 +1,7 @@
-"""Messages to domain values and back, one short function each."""
+"""Messages to domain values and back, one short function each.
+
+What may hold a score takes `scores`: whether the caller may see any.
+"""
 
 import math
 import time
@@ -12,6 +15,7 @@ from sayso.v1 import audio_pb2, decision_pb2, speaker_pb2, verification_pb2, wat
 from service.audio import AudioFormat, Encoding
 from service.audit import Receipt
 from service.decision import (
+    Band,
     Costs,
     Decision,
     Demands,
@@ -25,7 +29,7 @@ from service.embedder import Utterance
 from service.enrolment import Duplicates, Enrolment, EnrolmentRequest, Progress
 from service.errors import InvalidArgument
 from service.holdings import Holdings
-from service.identification import Match
+from service.identification import Identification, Match
 from service.quality import Quality
 from service.screening import Findings
 from service.store import Consent, Speaker, SpeakerState, Tally, Version, Voiceprint
@@ -51,6 +55,7 @@ _STATES = {
     SpeakerState.OPTED_OUT: speaker_pb2.SPEAKER_STATE_OPTED_OUT,
 }
 _OUTCOMES = {each: decision_pb2.Outcome.Value(f"OUTCOME_{each.name}") for each in Outcome}
+_BANDS = {each: decision_pb2.Band.Value(f"BAND_{each.name}") for each in Band}
 _REASONS = {each: decision_pb2.Reason.Value(f"REASON_{each.name}") for each in Reason}
 _DUPLICATES = {
     verification_pb2.DUPLICATE_POLICY_UNSPECIFIED: None,
@@ -94,8 +99,11 @@ class Defaults:
     floor_s: float
 
 
-def policy(message: decision_pb2.DecisionPolicy, defaults: Defaults) -> Policy:
-    """The request's policy over the server's."""
+def policy(
+    message: decision_pb2.DecisionPolicy, defaults: Defaults, *, looser: bool = True
+) -> Policy:
+    """The request's policy over the server's. If it may not be `looser`, its threshold is at least
+    the server's, so that outcomes under many thresholds do not tell the score."""
     default = defaults.policy
     criterion, origin = default.criterion, default.origin
     match message.WhichOneof("threshold"):
@@ -114,10 +122,13 @@ def policy(message: decision_pb2.DecisionPolicy, defaults: Defaults) -> Policy:
     sequential = None
     if message.HasField("sequential"):
         sequential = _sequential(message.sequential, defaults.sequential)
-    return Policy(criterion, origin, demands, sequential)
+        sequential = sequential if looser else _stricter(sequential, defaults.sequential)
+    return Policy(criterion, origin, demands, sequential, at_least=None if looser else default)
 
 
-def enrolment_request(config: verification_pb2.EnrollConfig, *, tenant: str) -> EnrolmentRequest:
+def enrolment_request(
+    config: verification_pb2.EnrollConfig, *, tenant: str, credential: str = ""
+) -> EnrolmentRequest:
     if config.duplicates not in _DUPLICATES:
         raise InvalidArgument("is not a policy of this API", field="config.duplicates")
     return EnrolmentRequest(
@@ -129,6 +140,7 @@ def enrolment_request(config: verification_pb2.EnrollConfig, *, tenant: str) -> 
         etag=config.etag,
         confirm=config.require_confirmation,
         duplicates=_DUPLICATES[config.duplicates],
+        credential=credential,
     )
 
 
@@ -166,9 +178,11 @@ def quality_message(quality: Quality) -> audio_pb2.Quality:
     )
 
 
-def decision_message(decision: Decision, matches: Sequence[Match] = ()) -> decision_pb2.Decision:
+def decision_message(
+    decision: Decision, matches: Sequence[Match] = (), *, scores: bool
+) -> decision_pb2.Decision:
     """`matches` are those on watchlists."""
-    score, threshold = decision.score, decision.threshold
+    score, threshold = decision.score if scores else None, decision.threshold
     found = _watchlisted(matches)
     return decision_pb2.Decision(
         outcome=_OUTCOMES[decision.outcome],
@@ -177,13 +191,14 @@ def decision_message(decision: Decision, matches: Sequence[Match] = ()) -> decis
         cosine=score.cosine if score else None,
         llr=score.llr if score else None,
         threshold=(
-            decision_pb2.Threshold(llr=threshold.llr, source=threshold.source)
+            decision_pb2.Threshold(llr=threshold.llr if scores else None, source=threshold.source)
             if threshold
             else None
         ),
         quality=quality_message(decision.quality),
         speech_needed_s=decision.speech_needed_s,
         model_id=decision.model_id,
+        band=_BANDS[decision.band] if decision.band else decision_pb2.BAND_UNSPECIFIED,
     )
 
 
@@ -237,7 +252,7 @@ def export_response(
 
 
 def enroll_response(
-    enrolment: Enrolment, matches: Sequence[Match] = ()
+    enrolment: Enrolment, matches: Sequence[Match] = (), *, scores: bool
 ) -> verification_pb2.EnrollResponse:
     """The last response of an enrolment; `matches` are those on watchlists."""
     speaker, found = enrolment.speaker, _watchlisted(matches)
@@ -254,7 +269,7 @@ def enroll_response(
             else None
         ),
         duplicate_speaker_ids=enrolment.duplicates,
-        watchlist_matches=map(match_message, matches),
+        watchlist_matches=match_messages(matches, scores=scores),
     )
 
 
@@ -279,39 +294,58 @@ def embed_response(
 
 
 def verify_response(
-    decision: Decision, matches: Sequence[Match] = ()
+    decision: Decision, matches: Sequence[Match] = (), *, scores: bool
 ) -> verification_pb2.VerifyResponse:
     return verification_pb2.VerifyResponse(
-        decision=decision_message(decision, matches),
-        watchlist_matches=map(match_message, matches),
+        decision=decision_message(decision, matches, scores=scores),
+        watchlist_matches=match_messages(matches, scores=scores),
+    )
+
+
+def identify_response(found: Identification, *, scores: bool) -> verification_pb2.IdentifyResponse:
+    return verification_pb2.IdentifyResponse(
+        decision=decision_message(found.decision, scores=scores),
+        candidates=_candidates(found, scores=scores),
     )
 
 
 def call_response(
-    decision: Decision, findings: Findings, *, done: bool
+    decision: Decision, findings: Findings, *, done: bool, scores: bool
 ) -> verification_pb2.StreamingVerifyResponse:
     found = findings.identification
     return verification_pb2.StreamingVerifyResponse(
         done=done,
-        decision=decision_message(decision, findings.matches),
-        watchlist_matches=map(match_message, findings.matches),
-        candidates=map(match_message, found.candidates if found else ()),
-        identification=decision_message(found.decision) if found else None,
+        decision=decision_message(decision, findings.matches, scores=scores),
+        watchlist_matches=match_messages(findings.matches, scores=scores),
+        candidates=_candidates(found, scores=scores) if found else (),
+        identification=decision_message(found.decision, scores=scores) if found else None,
     )
 
 
-def match_message(match: Match) -> watchlist_pb2.GroupMatch:
-    return watchlist_pb2.GroupMatch(
-        group=match.group,
-        speaker_id=match.speaker_id,
-        cosine=match.score.cosine,
-        llr=match.score.llr,
-        model_id=match.model_id,
-    )
+def match_messages(matches: Iterable[Match], *, scores: bool) -> list[watchlist_pb2.GroupMatch]:
+    return [
+        watchlist_pb2.GroupMatch(
+            group=match.group,
+            speaker_id=match.speaker_id,
+            cosine=match.score.cosine if scores else None,
+            llr=match.score.llr if scores else None,
+            model_id=match.model_id,
+        )
+        for match in matches
+    ]
 
 
 def comparison_message(comparison: Comparison) -> verification_pb2.Comparison:
     return verification_pb2.Comparison(cosine=comparison.cosine, llr=comparison.llr)
+
+
+def _candidates(found: Identification, *, scores: bool) -> list[watchlist_pb2.GroupMatch]:
+    """Without `scores` only who was accepted: the nearest members, asked for again and again, would
+    list the group."""
+    if scores:
+        return match_messages(found.candidates, scores=True)
+    accepted = found.decision.outcome is Outcome.ACCEPTED
+    return match_messages(found.candidates[:1] if accepted else (), scores=False)
 
 
 def _watchlisted(matches: Sequence[Match]) -> tuple[Reason, ...]:
@@ -335,6 +369,15 @@ def _sequential(message: decision_pb2.SequentialTest, default: SequentialTest) -
         message.false_match_rate or default.false_match_rate,
         message.false_non_match_rate or default.false_non_match_rate,
         message.max_net_speech_s or default.max_speech_s,
+    )
+
+
+def _stricter(asked: SequentialTest, default: SequentialTest) -> SequentialTest:
+    """Either bound tells on which side of it the score is, and both follow from both rates."""
+    return replace(
+        asked,
+        false_match_rate=min(asked.false_match_rate, default.false_match_rate),
+        false_non_match_rate=default.false_non_match_rate,
     )
 
 

@@ -12,7 +12,7 @@ import grpc
 from service.audio import AudioFormat, Encoding, Samples, StreamDecoder, decode
 from service.embedder import Stream, Utterance
 from service.errors import AudioError, InvalidArgument
-from service.identity import current
+from service.identity import Role, current
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -23,6 +23,11 @@ MAX_CHUNK_BYTES = 15 * 1024
 def tenant() -> str:
     """Whose speakers this call is about: the credential says so, never the message."""
     return current().tenant
+
+
+def sees_scores() -> bool:
+    """Whether the caller of this call may be told scores."""
+    return Role.ANALYZE in current().roles
 
 
 @dataclass(frozen=True, slots=True)

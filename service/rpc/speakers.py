@@ -9,8 +9,9 @@ from sayso.v1 import speaker_pb2_grpc
 
 from service.audit import Action, Auditor
 from service.enrolment import Enroller
-from service.errors import InvalidArgument
+from service.errors import InvalidArgument, PermissionDenied
 from service.holdings import holdings
+from service.identity import ANYONE, current
 from service.limits import TenantLimits
 from service.lockout import Lockout
 from service.migration import migration
@@ -117,6 +118,7 @@ class SpeakerRpc(speaker_pb2_grpc.SpeakerServiceServicer):
         speaker_id = messages.speaker_id(request.speaker_id)
 
         def step(found: Speaker, now: float) -> Speaker:
+            _refuse_own(found)
             return confirmed(replace(found, state=self._retention.state(found)), now=now)
 
         async with self._auditor.changing(Action.CONFIRM, speaker_id):
@@ -175,6 +177,16 @@ class SpeakerRpc(speaker_pb2_grpc.SpeakerServiceServicer):
             replace(speaker, state=self._retention.state(speaker)),
             self._enroller.standing(speaker),
             expires_at=self._retention.expires_at(speaker),
+        )
+
+
+def _refuse_own(speaker: Speaker) -> None:
+    """Raises `PermissionDenied` for a caller that took part in what it would confirm. On a server
+    that asks for no credential nobody can be told apart."""
+    caller = current()
+    if caller is not ANYONE and caller.credential in speaker.enrolled_by:
+        raise PermissionDenied(
+            f"{caller.credential} enrolled this voice; have another credential confirm it"
         )
 
 

@@ -1,5 +1,6 @@
 """`VerificationService`: enrol, verify, embed, compare."""
 
+import asyncio
 import hashlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -19,18 +20,19 @@ from service.embedder import Utterance
 from service.enrolment import Enroller, EnrolmentRequest, Progress
 from service.errors import InvalidArgument, Unavailable
 from service.identification import Identification, Identifier
-from service.limits import TenantLimits
+from service.identity import current
+from service.limits import ComparisonBudgets, TenantLimits
 from service.rpc import messages, watchlists
 from service.rpc.batches import Batch, Turn
-from service.rpc.requests import AudioLimits, Context, chunks, opening, tenant
+from service.rpc.requests import AudioLimits, Context, chunks, opening, sees_scores, tenant
 from service.screening import Findings, Screening
-from service.store import Speaker, Store
+from service.store import Speaker, Store, Voiceprint
 from service.upgrade import Mover, Space, Spaces
 from service.verification import Known
 
 log = logging.getLogger(__name__)
 
-MAX_PAIRS = 10_000
+MAX_PAIRS = 1000
 _PROGRESS_STEP_S = 1.0
 
 
@@ -50,7 +52,9 @@ class VerificationRpc(verification_pb2_grpc.VerificationServiceServicer):
         attempts: Attempts,
         auditor: Auditor,
         allowed: TenantLimits,
+        budgets: ComparisonBudgets,
     ) -> None:
+        self._budgets = budgets
         self._attempts = attempts
         self._auditor = auditor
         self._allowed = allowed
@@ -69,7 +73,7 @@ class VerificationRpc(verification_pb2_grpc.VerificationServiceServicer):
         self, request_iterator: AsyncIterator[pb.EnrollRequest], context: Context
     ) -> AsyncIterator[pb.EnrollResponse]:
         config: pb.EnrollConfig = await opening(request_iterator)
-        request = messages.enrolment_request(config, tenant=tenant())
+        request = _enrolment_request(config)
         decoder = self._limits.decoder(messages.audio_format(config.audio))
         groups = watchlists.watchlists(config.watchlists, field="config.watchlists")
         before = await self._opened(request)
@@ -107,10 +111,13 @@ class VerificationRpc(verification_pb2_grpc.VerificationServiceServicer):
             policy = self._policy(request.policy, space)
             if isinstance(held, Decision) and (not groups or held.outcome is Outcome.OPTED_OUT):
                 await _settled(attempt, held)
-                return messages.verify_response(held)
+                return messages.verify_response(held, scores=sees_scores())
+            compared = "" if isinstance(held, Decision) else speaker_id
+            self._spend(compared, 0)
             await self._identifier.prepare(tenant(), groups)
             stream = self._spaces.stream(space, searching=bool(groups))
             utterance = await self._limits.heard(stream, request.audio, fmt)
+            self._spend(compared, utterance.windows)
             if isinstance(held, Decision):
                 decision = held
             else:
@@ -121,7 +128,7 @@ class VerificationRpc(verification_pb2_grpc.VerificationServiceServicer):
                 *(space, speaker, utterance, decision),
                 lambda: hashlib.sha256(request.audio).hexdigest(),
             )
-            return messages.verify_response(decision, matches)
+            return messages.verify_response(decision, matches, scores=sees_scores())
 
     async def StreamingVerify(
         self, request_iterator: AsyncIterator[pb.StreamingVerifyRequest], context: Context
@@ -142,8 +149,11 @@ class VerificationRpc(verification_pb2_grpc.VerificationServiceServicer):
                 not screening.asked or held.outcome is Outcome.OPTED_OUT
             ):
                 await _settled(attempt, held)
-                yield messages.call_response(held, Findings(), done=True)
+                yield messages.call_response(held, Findings(), done=True, scores=sees_scores())
                 return
+            compared = speaker_id if isinstance(held, Voiceprint) else ""
+            self._spend(compared, 0)
+            windows = 0
             await screening.prepare()
             stream = self._spaces.stream(space, searching=screening.asked)
             call = Call(stream, space.verifier, held, policy, continuous=config.continuous)
@@ -153,31 +163,38 @@ class VerificationRpc(verification_pb2_grpc.VerificationServiceServicer):
                 digest.update(chunk)
                 if (decision := await call.hear(self._limits.pushed(decoder, chunk))) is None:
                     continue
+                self._spend(compared, max(1, stream.windows - windows))
+                windows = stream.windows
                 findings = await screening.so_far(call.heard)
                 if config.stop_at_decision and ending.decided:
                     break
                 if await attempt.tell(decision):
-                    yield messages.call_response(decision, findings, done=False)
+                    yield messages.call_response(
+                        decision, findings, done=False, scores=sees_scores()
+                    )
             else:
                 decision = await call.finish(await self._limits.finished(decoder))
+                self._spend(compared, max(1, call.heard.windows - windows))
                 findings = await screening.finish(call.heard)
             await _settled(attempt, decision, matches=len(findings.matches))
             if findings.identification is not None:
                 await self._identified(findings.identification, config.identify_group)
             await self._used(space, speaker, call.heard, decision, digest.hexdigest)
-            yield messages.call_response(decision, findings, done=True)
+            yield messages.call_response(decision, findings, done=True, scores=sees_scores())
 
     async def Identify(self, request: pb.IdentifyRequest, context: Context) -> pb.IdentifyResponse:
         policy = self._policy(request.policy)
         group = watchlists.group_name(request.group)
         fmt = messages.audio_format(request.config)
+        self._spend("", 0)
         await self._identifier.prepare(tenant(), [group])
         utterance = await self._heard(request.audio, fmt)
+        self._spend("", utterance.windows)
         found = await self._identifier.identify(
             tenant(), group, utterance, policy, request.max_candidates or 1
         )
         await self._identified(found, group)
-        return watchlists.identify_response(found)
+        return messages.identify_response(found, scores=sees_scores())
 
     async def Embed(self, request: pb.EmbedRequest, context: Context) -> pb.EmbedResponse:
         fmt = messages.audio_format(request.config)
@@ -189,19 +206,18 @@ class VerificationRpc(verification_pb2_grpc.VerificationServiceServicer):
         )
 
     async def Compare(self, request: pb.CompareRequest, context: Context) -> pb.CompareResponse:
-        if len(request.left) * len(request.right) > MAX_PAIRS:
-            raise InvalidArgument(f"more than {MAX_PAIRS} pairs; send fewer", field="left")
-        given = next(iter((*request.left, *request.right)), pb.Embedding())
-        space = self._spaces.of(given.model_id)
-        left = [_known(space, each, f"left[{i}]") for i, each in enumerate(request.left)]
-        right = [_known(space, each, f"right[{i}]") for i, each in enumerate(request.right)]
-        compared = (space.verifier.compare(one, other) for one in left for other in right)
-        return pb.CompareResponse(
-            comparisons=map(messages.comparison_message, compared), model_id=space.model_id
-        )
+        pairs = len(request.left) * len(request.right)
+        if not 1 <= pairs <= MAX_PAIRS:
+            raise InvalidArgument(
+                f"{pairs} pairs; send 1 to {MAX_PAIRS}, of at least one on either side",
+                field="left",
+            )
+        self._spend("", pairs)
+        space = self._spaces.of(request.left[0].model_id)
+        return await asyncio.to_thread(_comparisons, space, request)
 
     async def _item(self, item: pb.BatchEnrollRequest, turn: Turn) -> pb.EnrollResponse:
-        request = replace(messages.enrolment_request(item.config, tenant=tenant()), once=True)
+        request = replace(_enrolment_request(item.config), once=True)
         groups = watchlists.watchlists(item.config.watchlists, field="config.watchlists")
         fmt = messages.audio_format(item.config.audio)
         self._allowed.request(tenant())
@@ -224,7 +240,7 @@ class VerificationRpc(verification_pb2_grpc.VerificationServiceServicer):
                 model_id=self._current.model_id,
             )
         metrics.enrolled(made)
-        return messages.enroll_response(made, matches)
+        return messages.enroll_response(made, matches, scores=sees_scores())
 
     async def _opened(self, request: EnrolmentRequest) -> Progress:
         """What an enrolment starts from, where there is room for one more speaker."""
@@ -239,7 +255,10 @@ class VerificationRpc(verification_pb2_grpc.VerificationServiceServicer):
     def _policy(self, given: decision_pb2.DecisionPolicy, space: Space | None = None) -> Policy:
         """The request's over what the server has for a model."""
         model_id = (space or self._current).model_id
-        return messages.policy(given, self._defaults[model_id])
+        return messages.policy(given, self._defaults[model_id], looser=sees_scores())
+
+    def _spend(self, speaker_id: str, windows: int) -> None:
+        self._budgets.spend(current(), speaker_id, windows)
 
     def _screening(self, config: pb.StreamingVerifyConfig) -> Screening:
         group = config.identify_group
@@ -302,6 +321,19 @@ async def _settled(attempt: Attempt, decision: Decision, **detail: int) -> None:
     """Before the last decision of a call is told."""
     await attempt.settle(decision, **detail)
     metrics.decided(decision)
+
+
+def _enrolment_request(config: pb.EnrollConfig) -> EnrolmentRequest:
+    return messages.enrolment_request(config, tenant=tenant(), credential=current().credential)
+
+
+def _comparisons(space: Space, request: pb.CompareRequest) -> pb.CompareResponse:
+    left = [_known(space, each, f"left[{i}]") for i, each in enumerate(request.left)]
+    right = [_known(space, each, f"right[{i}]") for i, each in enumerate(request.right)]
+    compared = space.verifier.compare_all(left, right)
+    return pb.CompareResponse(
+        comparisons=map(messages.comparison_message, compared), model_id=space.model_id
+    )
 
 
 def _known(space: Space, given: pb.Embedding, field: str) -> Known:

@@ -4,12 +4,12 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 
-from sayso.v1 import verification_pb2, watchlist_pb2_grpc
 from sayso.v1 import watchlist_pb2 as pb
+from sayso.v1 import watchlist_pb2_grpc
 
 from service.audit import Action, Auditor, Change
 from service.errors import InvalidArgument
-from service.identification import MAX_SCREENED_GROUPS, Identification
+from service.identification import MAX_SCREENED_GROUPS
 from service.rpc import messages, pages
 from service.rpc.requests import Context, tenant
 from service.store import Group, Store
@@ -102,13 +102,6 @@ def watchlists(values: Iterable[str], *, field: str = "watchlists") -> tuple[str
     if len(names) > MAX_SCREENED_GROUPS:
         raise InvalidArgument(f"holds more than {MAX_SCREENED_GROUPS} groups", field=field)
     return tuple(group_name(name, field=f"{field}[{at}]") for at, name in enumerate(names))
-
-
-def identify_response(found: Identification) -> verification_pb2.IdentifyResponse:
-    return verification_pb2.IdentifyResponse(
-        decision=messages.decision_message(found.decision),
-        candidates=map(messages.match_message, found.candidates),
-    )
 
 
 def _speaker_ids(values: Iterable[str]) -> list[str]:

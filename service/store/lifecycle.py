@@ -192,5 +192,6 @@ def _erased(speaker: Speaker, state: SpeakerState, now: float) -> Speaker:
         enrolled_at=None,
         awaits_confirmation=False,
         adapted_from=(),
+        enrolled_by=(),
         updated_at=now,
     )

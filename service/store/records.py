@@ -115,8 +115,9 @@ class Speaker:
     """One speaker of one tenant; `voiceprints` by model id, `history` oldest first.
 
     `state` is as written: what time has made of it is `Retention.state`'s to say. `enrolled_at` is
-    when speech was last added, `adapted_from` are digests of the recordings of calls that added
-    any. `etag` is the store's: it is set by `put` and names this version of the record.
+    when speech was last added, `enrolled_by` every credential that enrolled any, `adapted_from` are
+    digests of the recordings of calls that added any. `etag` is the store's: it is set by `put` and
+    names this version of the record.
     """
 
     tenant: str
@@ -131,6 +132,7 @@ class Speaker:
     opted_out_at: float | None = None
     awaits_confirmation: bool = False
     adapted_from: tuple[str, ...] = ()
+    enrolled_by: tuple[str, ...] = ()
     history: tuple[Version, ...] = ()
     etag: str = ""
 
@@ -168,6 +170,7 @@ def encode_profile(speaker: Speaker) -> bytes:
         "opted_out_at": speaker.opted_out_at,
         "awaits_confirmation": speaker.awaits_confirmation,
         "adapted_from": list(speaker.adapted_from),
+        "enrolled_by": list(speaker.enrolled_by),
         "created_at": speaker.created_at,
         "updated_at": speaker.updated_at,
     }
@@ -240,6 +243,7 @@ def decode_speaker(
             opted_out_at=document.get("opted_out_at"),
             awaits_confirmation=document.get("awaits_confirmation", False),
             adapted_from=tuple(document.get("adapted_from", ())),
+            enrolled_by=tuple(document.get("enrolled_by", ())),
             history=decode_history(history),
             created_at=document["created_at"],
             updated_at=document["updated_at"],

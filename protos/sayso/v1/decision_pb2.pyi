@@ -118,6 +118,36 @@ REASON_NO_CLAIM: Reason.ValueType  # 11
 """No speaker is claimed, so that there is nobody to accept or reject."""
 Global___Reason: _TypeAlias = Reason  # noqa: Y015
 
+class _Band:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _BandEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Band.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    BAND_UNSPECIFIED: _Band.ValueType  # 0
+    """Nothing was compared."""
+    BAND_WEAK: _Band.ValueType  # 1
+    """The log-likelihood ratio is below the server's threshold, however far."""
+    BAND_MODERATE: _Band.ValueType  # 2
+    """At or above it, by less than 3 (natural log)."""
+    BAND_STRONG: _Band.ValueType  # 3
+    """Above it by 3 or more: 20 times likelier than the server asks for."""
+
+class Band(_Band, metaclass=_BandEnumTypeWrapper):
+    """How well the voice matches, in words, by the server's own threshold, whatever the request's policy
+    is. No band lies below that threshold, so that the words of an answer help nobody to come nearer.
+    """
+
+BAND_UNSPECIFIED: Band.ValueType  # 0
+"""Nothing was compared."""
+BAND_WEAK: Band.ValueType  # 1
+"""The log-likelihood ratio is below the server's threshold, however far."""
+BAND_MODERATE: Band.ValueType  # 2
+"""At or above it, by less than 3 (natural log)."""
+BAND_STRONG: Band.ValueType  # 3
+"""Above it by 3 or more: 20 times likelier than the server asks for."""
+Global___Band: _TypeAlias = Band  # noqa: Y015
+
 @_typing.final
 class CostModel(_message.Message):
     """Prior and costs from which the Bayes threshold follows."""
@@ -180,7 +210,11 @@ Global___SequentialTest: _TypeAlias = SequentialTest  # noqa: Y015
 
 @_typing.final
 class DecisionPolicy(_message.Message):
-    """How to decide. Everything left out takes the server's default."""
+    """How to decide. Everything left out takes the server's default. For a credential without the role
+    `analyze` a threshold is at least the server's own, the false-match rate of a sequential test at
+    most the server's, and its false-non-match rate the server's: outcomes under thresholds of the
+    caller's choice would tell the score.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -240,26 +274,30 @@ class Threshold(_message.Message):
     LLR_FIELD_NUMBER: _builtins.int
     SOURCE_FIELD_NUMBER: _builtins.int
     llr: _builtins.float
-    """Natural log."""
+    """Natural log. Absent for a credential without the role `analyze`."""
     source: _builtins.str
     """For people and logs, e.g. "target false-match rate 1% (request)"."""
     def __init__(
         self,
         *,
-        llr: _builtins.float = ...,
+        llr: _builtins.float | None = ...,
         source: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_llr", b"_llr", "llr", b"llr"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["llr", b"llr", "source", b"source"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_llr", b"_llr", "llr", b"llr", "source", b"source"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__llr: _TypeAlias = _typing.Literal["llr"]  # noqa: Y015
+    _WhichOneofArgType__llr: _TypeAlias = _typing.Literal["_llr", b"_llr"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__llr) -> _WhichOneofReturnType__llr | None: ...
 
 Global___Threshold: _TypeAlias = Threshold  # noqa: Y015
 
 @_typing.final
 class Decision(_message.Message):
-    """A decision, with everything needed to explain it."""
+    """A decision, with everything needed to explain it. Scores are answered to credentials with the role
+    `analyze` only: enough of them tell the stored voice. All others have `band`.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -272,19 +310,22 @@ class Decision(_message.Message):
     QUALITY_FIELD_NUMBER: _builtins.int
     SPEECH_NEEDED_S_FIELD_NUMBER: _builtins.int
     MODEL_ID_FIELD_NUMBER: _builtins.int
+    BAND_FIELD_NUMBER: _builtins.int
     outcome: Global___Outcome.ValueType
     explanation: _builtins.str
-    """One sentence for people and logs."""
+    """One sentence for people and logs; it never holds a score."""
     cosine: _builtins.float
-    """Cosine similarity, -1 to 1. Absent when nothing was compared."""
+    """Cosine similarity, -1 to 1. Absent when nothing was compared, and without the role `analyze`."""
     llr: _builtins.float
     """Calibrated log-likelihood ratio, natural log; above 0 favours the enrolled voice. Absent when
-    nothing was compared.
+    nothing was compared, and without the role `analyze`.
     """
     speech_needed_s: _builtins.float
     """Seconds of net speech still needed for a decision, at most; 0 when there is enough."""
     model_id: _builtins.str
     """The model whose embedding space was compared in."""
+    band: Global___Band.ValueType
+    """How well the voice matches, in words, for every credential."""
     @_builtins.property
     def reasons(self) -> _containers.RepeatedScalarFieldContainer[Global___Reason.ValueType]: ...
     @_builtins.property
@@ -305,10 +346,11 @@ class Decision(_message.Message):
         quality: _audio_pb2.Quality | None = ...,
         speech_needed_s: _builtins.float = ...,
         model_id: _builtins.str = ...,
+        band: Global___Band.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_cosine", b"_cosine", "_llr", b"_llr", "cosine", b"cosine", "llr", b"llr", "quality", b"quality", "threshold", b"threshold"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cosine", b"_cosine", "_llr", b"_llr", "cosine", b"cosine", "explanation", b"explanation", "llr", b"llr", "model_id", b"model_id", "outcome", b"outcome", "quality", b"quality", "reasons", b"reasons", "speech_needed_s", b"speech_needed_s", "threshold", b"threshold"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cosine", b"_cosine", "_llr", b"_llr", "band", b"band", "cosine", b"cosine", "explanation", b"explanation", "llr", b"llr", "model_id", b"model_id", "outcome", b"outcome", "quality", b"quality", "reasons", b"reasons", "speech_needed_s", b"speech_needed_s", "threshold", b"threshold"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__cosine: _TypeAlias = _typing.Literal["cosine"]  # noqa: Y015
     _WhichOneofArgType__cosine: _TypeAlias = _typing.Literal["_cosine", b"_cosine"]  # noqa: Y015

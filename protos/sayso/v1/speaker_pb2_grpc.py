@@ -127,8 +127,9 @@ class SpeakerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ConfirmEnrollment(self, request, context):
-        """An operator's confirmation that releases an enrolment for first use. FAILED_PRECONDITION unless
-        the speaker is UNCONFIRMED.
+        """An operator's confirmation that releases an enrolment for first use. Needs the role `confirm`.
+        FAILED_PRECONDITION unless the speaker is UNCONFIRMED, PERMISSION_DENIED for a credential that
+        took part in the enrolment.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -51,8 +51,9 @@ class SpeakerServiceStub:
     FAILED_PRECONDITION when there is none.
     """
     ConfirmEnrollment: _grpc.UnaryUnaryMultiCallable[_speaker_pb2.ConfirmEnrollmentRequest, _speaker_pb2.ConfirmEnrollmentResponse]
-    """An operator's confirmation that releases an enrolment for first use. FAILED_PRECONDITION unless
-    the speaker is UNCONFIRMED.
+    """An operator's confirmation that releases an enrolment for first use. Needs the role `confirm`.
+    FAILED_PRECONDITION unless the speaker is UNCONFIRMED, PERMISSION_DENIED for a credential that
+    took part in the enrolment.
     """
     GetMigration: _grpc.UnaryUnaryMultiCallable[_speaker_pb2.GetMigrationRequest, _speaker_pb2.GetMigrationResponse]
     """Says how far the speakers have moved from the previous model's voiceprints to those of the
@@ -90,8 +91,9 @@ class SpeakerServiceAsyncStub(SpeakerServiceStub):
     FAILED_PRECONDITION when there is none.
     """
     ConfirmEnrollment: _aio.UnaryUnaryMultiCallable[_speaker_pb2.ConfirmEnrollmentRequest, _speaker_pb2.ConfirmEnrollmentResponse]  # type: ignore[assignment]
-    """An operator's confirmation that releases an enrolment for first use. FAILED_PRECONDITION unless
-    the speaker is UNCONFIRMED.
+    """An operator's confirmation that releases an enrolment for first use. Needs the role `confirm`.
+    FAILED_PRECONDITION unless the speaker is UNCONFIRMED, PERMISSION_DENIED for a credential that
+    took part in the enrolment.
     """
     GetMigration: _aio.UnaryUnaryMultiCallable[_speaker_pb2.GetMigrationRequest, _speaker_pb2.GetMigrationResponse]  # type: ignore[assignment]
     """Says how far the speakers have moved from the previous model's voiceprints to those of the
@@ -156,8 +158,9 @@ class SpeakerServiceServicer:
         request: _speaker_pb2.ConfirmEnrollmentRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_speaker_pb2.ConfirmEnrollmentResponse, _abc.Awaitable[_speaker_pb2.ConfirmEnrollmentResponse]]:
-        """An operator's confirmation that releases an enrolment for first use. FAILED_PRECONDITION unless
-        the speaker is UNCONFIRMED.
+        """An operator's confirmation that releases an enrolment for first use. Needs the role `confirm`.
+        FAILED_PRECONDITION unless the speaker is UNCONFIRMED, PERMISSION_DENIED for a credential that
+        took part in the enrolment.
         """
 
     def GetMigration(

@@ -496,7 +496,9 @@ class StreamingVerifyResponse(_message.Message):
 
     @_builtins.property
     def candidates(self) -> _containers.RepeatedCompositeFieldContainer[_watchlist_pb2.GroupMatch]:
-        """Members of `identify_group` who come nearest, by falling log-likelihood ratio."""
+        """Members of `identify_group` who come nearest, by falling log-likelihood ratio. Without the role
+        `analyze` only the first, and only where `identification` is ACCEPTED.
+        """
 
     @_builtins.property
     def identification(self) -> _decision_pb2.Decision:
@@ -571,7 +573,9 @@ class IdentifyResponse(_message.Message):
 
     @_builtins.property
     def candidates(self) -> _containers.RepeatedCompositeFieldContainer[_watchlist_pb2.GroupMatch]:
-        """By falling log-likelihood ratio."""
+        """By falling log-likelihood ratio. Without the role `analyze` only the first, and only where the
+        decision is ACCEPTED: else a group could be listed by searching it.
+        """
 
     def __init__(
         self,
@@ -648,7 +652,7 @@ class CompareRequest(_message.Message):
     RIGHT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def left(self) -> _containers.RepeatedCompositeFieldContainer[Global___Embedding]:
-        """Every left is compared with every right: at most 10,000 pairs."""
+        """Every left is compared with every right: at most 1,000 pairs."""
 
     @_builtins.property
     def right(self) -> _containers.RepeatedCompositeFieldContainer[Global___Embedding]: ...

@@ -115,14 +115,14 @@ class VerificationServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Embed(self, request, context):
-        """Turns a recording into an embedding.
+        """Turns a recording into an embedding. Needs the role `analyze`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Compare(self, request, context):
-        """Compares embeddings with embeddings.
+        """Compares embeddings with embeddings. Needs the role `analyze`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

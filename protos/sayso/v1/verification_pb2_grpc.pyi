@@ -49,9 +49,9 @@ class VerificationServiceStub:
     Identify: _grpc.UnaryUnaryMultiCallable[_verification_pb2.IdentifyRequest, _verification_pb2.IdentifyResponse]
     """Finds who of a named group is speaking, or that it is none of them."""
     Embed: _grpc.UnaryUnaryMultiCallable[_verification_pb2.EmbedRequest, _verification_pb2.EmbedResponse]
-    """Turns a recording into an embedding."""
+    """Turns a recording into an embedding. Needs the role `analyze`."""
     Compare: _grpc.UnaryUnaryMultiCallable[_verification_pb2.CompareRequest, _verification_pb2.CompareResponse]
-    """Compares embeddings with embeddings."""
+    """Compares embeddings with embeddings. Needs the role `analyze`."""
 
 @_typing.type_check_only
 class VerificationServiceAsyncStub(VerificationServiceStub):
@@ -74,9 +74,9 @@ class VerificationServiceAsyncStub(VerificationServiceStub):
     Identify: _aio.UnaryUnaryMultiCallable[_verification_pb2.IdentifyRequest, _verification_pb2.IdentifyResponse]  # type: ignore[assignment]
     """Finds who of a named group is speaking, or that it is none of them."""
     Embed: _aio.UnaryUnaryMultiCallable[_verification_pb2.EmbedRequest, _verification_pb2.EmbedResponse]  # type: ignore[assignment]
-    """Turns a recording into an embedding."""
+    """Turns a recording into an embedding. Needs the role `analyze`."""
     Compare: _aio.UnaryUnaryMultiCallable[_verification_pb2.CompareRequest, _verification_pb2.CompareResponse]  # type: ignore[assignment]
-    """Compares embeddings with embeddings."""
+    """Compares embeddings with embeddings. Needs the role `analyze`."""
 
 class VerificationServiceServicer:
     """Enrols and verifies voices. Streams carry a config first, then audio."""
@@ -126,13 +126,13 @@ class VerificationServiceServicer:
         request: _verification_pb2.EmbedRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_verification_pb2.EmbedResponse, _abc.Awaitable[_verification_pb2.EmbedResponse]]:
-        """Turns a recording into an embedding."""
+        """Turns a recording into an embedding. Needs the role `analyze`."""
 
     def Compare(
         self,
         request: _verification_pb2.CompareRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_verification_pb2.CompareResponse, _abc.Awaitable[_verification_pb2.CompareResponse]]:
-        """Compares embeddings with embeddings."""
+        """Compares embeddings with embeddings. Needs the role `analyze`."""
 
 def add_VerificationServiceServicer_to_server(servicer: VerificationServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18sayso/v1/watchlist.proto\x12\x08sayso.v1\";\n\x05Group\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x0f\n\x07members\x18\x03 \x01(\x04\"^\n\nGroupMatch\x12\r\n\x05group\x18\x01 \x01(\t\x12\x12\n\nspeaker_id\x18\x02 \x01(\t\x12\x0e\n\x06\x63osine\x18\x03 \x01(\x01\x12\x0b\n\x03llr\x18\x04 \x01(\x01\x12\x10\n\x08model_id\x18\x05 \x01(\t\"4\n\x12\x43reateGroupRequest\x12\x1e\n\x05group\x18\x01 \x01(\x0b\x32\x0f.sayso.v1.Group\"5\n\x13\x43reateGroupResponse\x12\x1e\n\x05group\x18\x01 \x01(\x0b\x32\x0f.sayso.v1.Group\":\n\x11ListGroupsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\"N\n\x12ListGroupsResponse\x12\x1f\n\x06groups\x18\x01 \x03(\x0b\x32\x0f.sayso.v1.Group\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\"\n\x12\x44\x65leteGroupRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x15\n\x13\x44\x65leteGroupResponse\"7\n\x11\x41\x64\x64MembersRequest\x12\r\n\x05group\x18\x01 \x01(\t\x12\x13\n\x0bspeaker_ids\x18\x02 \x03(\t\"4\n\x12\x41\x64\x64MembersResponse\x12\x1e\n\x05group\x18\x01 \x01(\x0b\x32\x0f.sayso.v1.Group\":\n\x14RemoveMembersRequest\x12\r\n\x05group\x18\x01 \x01(\t\x12\x13\n\x0bspeaker_ids\x18\x02 \x03(\t\"7\n\x15RemoveMembersResponse\x12\x1e\n\x05group\x18\x01 \x01(\x0b\x32\x0f.sayso.v1.Group\"J\n\x12ListMembersRequest\x12\r\n\x05group\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\r\x12\x12\n\npage_token\x18\x03 \x01(\t\"C\n\x13ListMembersResponse\x12\x13\n\x0bspeaker_ids\x18\x01 \x03(\t\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\xda\x03\n\x10WatchlistService\x12J\n\x0b\x43reateGroup\x12\x1c.sayso.v1.CreateGroupRequest\x1a\x1d.sayso.v1.CreateGroupResponse\x12G\n\nListGroups\x12\x1b.sayso.v1.ListGroupsRequest\x1a\x1c.sayso.v1.ListGroupsResponse\x12J\n\x0b\x44\x65leteGroup\x12\x1c.sayso.v1.DeleteGroupRequest\x1a\x1d.sayso.v1.DeleteGroupResponse\x12G\n\nAddMembers\x12\x1b.sayso.v1.AddMembersRequest\x1a\x1c.sayso.v1.AddMembersResponse\x12P\n\rRemoveMembers\x12\x1e.sayso.v1.RemoveMembersRequest\x1a\x1f.sayso.v1.RemoveMembersResponse\x12J\n\x0bListMembers\x12\x1c.sayso.v1.ListMembersRequest\x1a\x1d.sayso.v1.ListMembersResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18sayso/v1/watchlist.proto\x12\x08sayso.v1\";\n\x05Group\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x0f\n\x07members\x18\x03 \x01(\x04\"{\n\nGroupMatch\x12\r\n\x05group\x18\x01 \x01(\t\x12\x12\n\nspeaker_id\x18\x02 \x01(\t\x12\x13\n\x06\x63osine\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x10\n\x03llr\x18\x04 \x01(\x01H\x01\x88\x01\x01\x12\x10\n\x08model_id\x18\x05 \x01(\tB\t\n\x07_cosineB\x06\n\x04_llr\"4\n\x12\x43reateGroupRequest\x12\x1e\n\x05group\x18\x01 \x01(\x0b\x32\x0f.sayso.v1.Group\"5\n\x13\x43reateGroupResponse\x12\x1e\n\x05group\x18\x01 \x01(\x0b\x32\x0f.sayso.v1.Group\":\n\x11ListGroupsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\"N\n\x12ListGroupsResponse\x12\x1f\n\x06groups\x18\x01 \x03(\x0b\x32\x0f.sayso.v1.Group\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\"\n\x12\x44\x65leteGroupRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x15\n\x13\x44\x65leteGroupResponse\"7\n\x11\x41\x64\x64MembersRequest\x12\r\n\x05group\x18\x01 \x01(\t\x12\x13\n\x0bspeaker_ids\x18\x02 \x03(\t\"4\n\x12\x41\x64\x64MembersResponse\x12\x1e\n\x05group\x18\x01 \x01(\x0b\x32\x0f.sayso.v1.Group\":\n\x14RemoveMembersRequest\x12\r\n\x05group\x18\x01 \x01(\t\x12\x13\n\x0bspeaker_ids\x18\x02 \x03(\t\"7\n\x15RemoveMembersResponse\x12\x1e\n\x05group\x18\x01 \x01(\x0b\x32\x0f.sayso.v1.Group\"J\n\x12ListMembersRequest\x12\r\n\x05group\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\r\x12\x12\n\npage_token\x18\x03 \x01(\t\"C\n\x13ListMembersResponse\x12\x13\n\x0bspeaker_ids\x18\x01 \x03(\t\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\xda\x03\n\x10WatchlistService\x12J\n\x0b\x43reateGroup\x12\x1c.sayso.v1.CreateGroupRequest\x1a\x1d.sayso.v1.CreateGroupResponse\x12G\n\nListGroups\x12\x1b.sayso.v1.ListGroupsRequest\x1a\x1c.sayso.v1.ListGroupsResponse\x12J\n\x0b\x44\x65leteGroup\x12\x1c.sayso.v1.DeleteGroupRequest\x1a\x1d.sayso.v1.DeleteGroupResponse\x12G\n\nAddMembers\x12\x1b.sayso.v1.AddMembersRequest\x1a\x1c.sayso.v1.AddMembersResponse\x12P\n\rRemoveMembers\x12\x1e.sayso.v1.RemoveMembersRequest\x1a\x1f.sayso.v1.RemoveMembersResponse\x12J\n\x0bListMembers\x12\x1c.sayso.v1.ListMembersRequest\x1a\x1d.sayso.v1.ListMembersResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,31 +34,31 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GROUP']._serialized_start=38
   _globals['_GROUP']._serialized_end=97
   _globals['_GROUPMATCH']._serialized_start=99
-  _globals['_GROUPMATCH']._serialized_end=193
-  _globals['_CREATEGROUPREQUEST']._serialized_start=195
-  _globals['_CREATEGROUPREQUEST']._serialized_end=247
-  _globals['_CREATEGROUPRESPONSE']._serialized_start=249
-  _globals['_CREATEGROUPRESPONSE']._serialized_end=302
-  _globals['_LISTGROUPSREQUEST']._serialized_start=304
-  _globals['_LISTGROUPSREQUEST']._serialized_end=362
-  _globals['_LISTGROUPSRESPONSE']._serialized_start=364
-  _globals['_LISTGROUPSRESPONSE']._serialized_end=442
-  _globals['_DELETEGROUPREQUEST']._serialized_start=444
-  _globals['_DELETEGROUPREQUEST']._serialized_end=478
-  _globals['_DELETEGROUPRESPONSE']._serialized_start=480
-  _globals['_DELETEGROUPRESPONSE']._serialized_end=501
-  _globals['_ADDMEMBERSREQUEST']._serialized_start=503
-  _globals['_ADDMEMBERSREQUEST']._serialized_end=558
-  _globals['_ADDMEMBERSRESPONSE']._serialized_start=560
-  _globals['_ADDMEMBERSRESPONSE']._serialized_end=612
-  _globals['_REMOVEMEMBERSREQUEST']._serialized_start=614
-  _globals['_REMOVEMEMBERSREQUEST']._serialized_end=672
-  _globals['_REMOVEMEMBERSRESPONSE']._serialized_start=674
-  _globals['_REMOVEMEMBERSRESPONSE']._serialized_end=729
-  _globals['_LISTMEMBERSREQUEST']._serialized_start=731
-  _globals['_LISTMEMBERSREQUEST']._serialized_end=805
-  _globals['_LISTMEMBERSRESPONSE']._serialized_start=807
-  _globals['_LISTMEMBERSRESPONSE']._serialized_end=874
-  _globals['_WATCHLISTSERVICE']._serialized_start=877
-  _globals['_WATCHLISTSERVICE']._serialized_end=1351
+  _globals['_GROUPMATCH']._serialized_end=222
+  _globals['_CREATEGROUPREQUEST']._serialized_start=224
+  _globals['_CREATEGROUPREQUEST']._serialized_end=276
+  _globals['_CREATEGROUPRESPONSE']._serialized_start=278
+  _globals['_CREATEGROUPRESPONSE']._serialized_end=331
+  _globals['_LISTGROUPSREQUEST']._serialized_start=333
+  _globals['_LISTGROUPSREQUEST']._serialized_end=391
+  _globals['_LISTGROUPSRESPONSE']._serialized_start=393
+  _globals['_LISTGROUPSRESPONSE']._serialized_end=471
+  _globals['_DELETEGROUPREQUEST']._serialized_start=473
+  _globals['_DELETEGROUPREQUEST']._serialized_end=507
+  _globals['_DELETEGROUPRESPONSE']._serialized_start=509
+  _globals['_DELETEGROUPRESPONSE']._serialized_end=530
+  _globals['_ADDMEMBERSREQUEST']._serialized_start=532
+  _globals['_ADDMEMBERSREQUEST']._serialized_end=587
+  _globals['_ADDMEMBERSRESPONSE']._serialized_start=589
+  _globals['_ADDMEMBERSRESPONSE']._serialized_end=641
+  _globals['_REMOVEMEMBERSREQUEST']._serialized_start=643
+  _globals['_REMOVEMEMBERSREQUEST']._serialized_end=701
+  _globals['_REMOVEMEMBERSRESPONSE']._serialized_start=703
+  _globals['_REMOVEMEMBERSRESPONSE']._serialized_end=758
+  _globals['_LISTMEMBERSREQUEST']._serialized_start=760
+  _globals['_LISTMEMBERSREQUEST']._serialized_end=834
+  _globals['_LISTMEMBERSRESPONSE']._serialized_start=836
+  _globals['_LISTMEMBERSRESPONSE']._serialized_end=903
+  _globals['_WATCHLISTSERVICE']._serialized_start=906
+  _globals['_WATCHLISTSERVICE']._serialized_end=1380
 # @@protoc_insertion_point(module_scope)

@@ -60,9 +60,9 @@ class GroupMatch(_message.Message):
     group: _builtins.str
     speaker_id: _builtins.str
     cosine: _builtins.float
-    """Cosine similarity, -1 to 1."""
+    """Cosine similarity, -1 to 1. Absent for a credential without the role `analyze`."""
     llr: _builtins.float
-    """Calibrated log-likelihood ratio, natural log."""
+    """Calibrated log-likelihood ratio, natural log. Absent for a credential without the role `analyze`."""
     model_id: _builtins.str
     """In whose space the cosine is, and by whose calibration the ratio."""
     def __init__(
@@ -70,15 +70,22 @@ class GroupMatch(_message.Message):
         *,
         group: _builtins.str = ...,
         speaker_id: _builtins.str = ...,
-        cosine: _builtins.float = ...,
-        llr: _builtins.float = ...,
+        cosine: _builtins.float | None = ...,
+        llr: _builtins.float | None = ...,
         model_id: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cosine", b"_cosine", "_llr", b"_llr", "cosine", b"cosine", "llr", b"llr"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cosine", b"cosine", "group", b"group", "llr", b"llr", "model_id", b"model_id", "speaker_id", b"speaker_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cosine", b"_cosine", "_llr", b"_llr", "cosine", b"cosine", "group", b"group", "llr", b"llr", "model_id", b"model_id", "speaker_id", b"speaker_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__cosine: _TypeAlias = _typing.Literal["cosine"]  # noqa: Y015
+    _WhichOneofArgType__cosine: _TypeAlias = _typing.Literal["_cosine", b"_cosine"]  # noqa: Y015
+    _WhichOneofReturnType__llr: _TypeAlias = _typing.Literal["llr"]  # noqa: Y015
+    _WhichOneofArgType__llr: _TypeAlias = _typing.Literal["_llr", b"_llr"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__cosine) -> _WhichOneofReturnType__cosine | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__llr) -> _WhichOneofReturnType__llr | None: ...
 
 Global___GroupMatch: _TypeAlias = GroupMatch  # noqa: Y015
 
