@@ -11,6 +11,7 @@ from service.client.messages import MAX_CHUNK_BYTES
 from service.client.security import Tls
 from service.client.speakers import Speakers
 from service.client.values import (
+    Band,
     BatchItem,
     BatchResult,
     Decision,
@@ -33,6 +34,7 @@ from service.client.voices import Voices
 __all__ = [
     "MAX_CHUNK_BYTES",
     "OPTIONS",
+    "Band",
     "BatchItem",
     "BatchResult",
     "Client",

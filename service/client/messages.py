@@ -118,21 +118,22 @@ def reasons(reasons: Iterable[Any]) -> tuple[str, ...]:
 def decision(
     made: decision_pb2.Decision, watchlist_matches: Iterable[watchlist_pb2.GroupMatch] = ()
 ) -> Decision:
-    compared = made.HasField("threshold")
     outcome: Any = decision_pb2.Outcome.Name(made.outcome).removeprefix("OUTCOME_")
+    band: Any = decision_pb2.Band.Name(made.band).removeprefix("BAND_") if made.band else None
     return Decision(
         outcome=outcome,
         explanation=made.explanation,
         reasons=reasons(made.reasons),
-        cosine=made.cosine if compared else None,
-        llr=made.llr if compared else None,
-        threshold_llr=made.threshold.llr if compared else None,
+        cosine=_score(made, "cosine"),
+        llr=_score(made, "llr"),
+        threshold_llr=_score(made.threshold, "llr"),
         threshold_source=made.threshold.source,
         net_speech_s=made.quality.net_speech_s,
         snr_db=made.quality.snr_db if made.quality.HasField("snr_db") else None,
         speech_needed_s=made.speech_needed_s,
         model_id=made.model_id,
         watchlist_matches=tuple(map(match, watchlist_matches)),
+        band=band,
     )
 
 
@@ -205,4 +206,14 @@ def group(group: watchlist_pb2.Group) -> Group:
 
 
 def match(match: watchlist_pb2.GroupMatch) -> Match:
-    return Match(match.group, match.speaker_id, match.cosine, match.llr, match.model_id)
+    return Match(
+        match.group,
+        match.speaker_id,
+        _score(match, "cosine"),
+        _score(match, "llr"),
+        match.model_id,
+    )
+
+
+def _score(message: Any, field: str) -> float | None:
+    return getattr(message, field) if message.HasField(field) else None

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 Outcome = Literal["ACCEPTED", "REJECTED", "INCONCLUSIVE", "NOT_ENROLLED", "OPTED_OUT", "EXPIRED"]
+Band = Literal["WEAK", "MODERATE", "STRONG"]
 Duplicates = Literal["ALLOW", "FLAG", "REFUSE"]
 
 
@@ -21,11 +22,13 @@ class RawAudio:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """A verification decision; scores are None when nothing was compared.
+    """A verification decision; scores are None when nothing was compared, or when the credential
+    lacks the role `analyze`.
 
-    `llr` is a natural-log likelihood ratio, `threshold_llr` what it had to reach. Where watchlists
-    or a group were asked for, `watchlist_matches` are who of them the voice matches, and
-    `identification` is who of the group it is.
+    `llr` is a natural-log likelihood ratio, `threshold_llr` what it had to reach. `band` says in
+    words how well the voice matches: WEAK is below the server's own threshold; None when nothing
+    was compared. If watchlists or a group were asked for, `watchlist_matches` are who of them the
+    voice matches, and `identification` is who of the group it is.
     """
 
     outcome: Outcome
@@ -41,6 +44,7 @@ class Decision:
     model_id: str
     watchlist_matches: tuple["Match", ...] = ()
     identification: "Identification | None" = None
+    band: Band | None = None
 
     @property
     def accepted(self) -> bool:
@@ -188,18 +192,19 @@ class Group:
 @dataclass(frozen=True, slots=True)
 class Match:
     """A member of a group that a voice was compared with, in the space of `model_id`; `llr` is a
-    natural-log ratio."""
+    natural-log ratio. Scores are None when the credential lacks the role `analyze`."""
 
     group: str
     speaker_id: str
-    cosine: float
-    llr: float
+    cosine: float | None
+    llr: float | None
     model_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Identification:
-    """Who of a group is speaking: the first of `candidates` if the decision is ACCEPTED."""
+    """Who of a group is speaking: the first of `candidates` if the decision is ACCEPTED. Without
+    the role `analyze` there are no other candidates."""
 
     decision: Decision
     candidates: tuple[Match, ...]

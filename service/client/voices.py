@@ -242,7 +242,8 @@ class Voices(Connection):
     def embed(
         self, audio: bytes | Path, *, raw: RawAudio | None = None, channel: int = 0
     ) -> Embedding | None:
-        """The embedding of a recording of 4 MiB at most; None when it has too little speech."""
+        """The embedding of a recording of 4 MiB at most; None when it has too little speech. Needs
+        the role `analyze`."""
         request = verification_pb2.EmbedRequest(
             config=messages.audio_config(raw, channel), audio=messages.audio_bytes(audio)
         )
@@ -259,7 +260,7 @@ class Voices(Connection):
         return Embedding(made.model_id, tuple(made.values), made.net_speech_s)
 
     def compare(self, left: Embedding, right: Embedding) -> float:
-        """Cosine of two embeddings of one model."""
+        """Cosine of two embeddings of one model. Needs the role `analyze`."""
         request = verification_pb2.CompareRequest(
             left=[messages.embedding_message(left)], right=[messages.embedding_message(right)]
         )

@@ -27,8 +27,9 @@ def one_line_errors() -> Iterator[None]:
 def tell_matches(name: str, matches: Iterable[Match]) -> None:
     """One line for each member of a watchlist whom a recording matches."""
     for match in matches:
+        ratio = "" if match.llr is None else f", LLR {match.llr:.2f}"
         out.print(
-            f"{name}: on watchlist {match.group} as {match.speaker_id}, LLR {match.llr:.2f}",
+            f"{name}: on watchlist {match.group} as {match.speaker_id}{ratio}",
             highlight=False,
             markup=False,
             soft_wrap=True,

@@ -38,7 +38,8 @@ def verify(
 ) -> None:
     """Decides whether recordings are the enrolled voice; exit status 0 when all are accepted.
 
-    LLR is the natural log of how much likelier the audio is from this speaker than from another.
+    LLR is the natural log of how much likelier the audio is from this speaker than from another. A
+    credential without the role `analyze` is told it in words: weak, moderate or strong.
     """
     raw = RawAudio(encoding, sample_rate) if encoding else None
     with connected(server) as sayso:
@@ -108,10 +109,18 @@ def _decisions_table(
     if candidates is not None:
         table.add_column("candidates, by LLR")
     for index, (name, made) in enumerate(zip(names, decisions, strict=True)):
-        numbers = (made.llr, made.threshold_llr, made.cosine)
-        scores = ("" if number is None else f"{number:.2f}" for number in numbers)
+        scores = (
+            _number(made.llr) or (made.band or "").lower(),
+            _number(made.threshold_llr),
+            _number(made.cosine),
+        )
         row = [name, made.outcome, *scores, f"{made.net_speech_s:.1f} s", made.explanation]
         if candidates is not None:
-            row.append("\n".join(f"{at.speaker_id} {at.llr:.2f}" for at in candidates[index]))
+            named = (f"{at.speaker_id} {_number(at.llr)}".rstrip() for at in candidates[index])
+            row.append("\n".join(named))
         table.add_row(*map(escape, row))
     return table
+
+
+def _number(score: float | None) -> str:
+    return "" if score is None else f"{score:.2f}"

@@ -99,9 +99,7 @@ class Defaults:
     floor_s: float
 
 
-def policy(
-    message: decision_pb2.DecisionPolicy, defaults: Defaults, *, looser: bool = True
-) -> Policy:
+def policy(message: decision_pb2.DecisionPolicy, defaults: Defaults, *, looser: bool) -> Policy:
     """The request's policy over the server's. If it may not be `looser`, its threshold is at least
     the server's, so that outcomes under many thresholds do not tell the score."""
     default = defaults.policy

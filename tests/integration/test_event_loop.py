@@ -21,6 +21,7 @@ from service.server import serving
 from service.session import Session
 from service.settings import Settings
 from service.speech import SpeechDetector
+from service.verification import Verifier
 
 
 def _used(address: str) -> None:
@@ -30,6 +31,9 @@ def _used(address: str) -> None:
         sayso.verify("slt", path)
         for _ in sayso.verify_stream("slt", [path.read_bytes()]):
             pass
+        made = sayso.embed(path)
+        assert made is not None
+        sayso.compare(made, made)
 
 
 async def test_what_takes_long_is_done_elsewhere(
@@ -52,6 +56,7 @@ async def test_what_takes_long_is_done_elsewhere(
         (SpeechDetector, "push"),
         (SpeechDetector, "finish"),
         (Session, "run"),
+        (Verifier, "compare_all"),
     ]
     for owner, name in work:
         note(owner, name)

@@ -98,7 +98,7 @@ def test_without_an_authenticator_everyone_may_do_everything() -> None:
     with WhoamiServer() as server, Client(server.address) as sayso:
         assert sayso.get("x").metadata == {
             "tenant": "default",
-            "roles": "verify enrol admin",
+            "roles": "verify enrol admin analyze confirm",
             "credential": "none",
         }
         sayso.delete("x")

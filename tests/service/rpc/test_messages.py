@@ -1,10 +1,13 @@
 import math
 
 import pytest
+from answers import holds_a_score
+from google.protobuf.message import Message
 from sayso.v1 import audio_pb2, decision_pb2, speaker_pb2, verification_pb2
 
 from service.audio import AudioFormat, Encoding
 from service.decision import (
+    Band,
     Costs,
     Decision,
     Demands,
@@ -27,9 +30,10 @@ DEFAULT = Policy(0.01, "model", Demands(1.0, 0.0, 0.1))
 SEQUENTIAL = SequentialTest(0.01, 0.02, max_speech_s=10.0)
 
 
-def asked(**fields: object) -> Policy:
+def asked(*, looser: bool = True, **fields: object) -> Policy:
     message = decision_pb2.DecisionPolicy(**fields)  # type: ignore[arg-type]
-    return messages.policy(message, messages.Defaults(DEFAULT, SEQUENTIAL, floor_s=0.5))
+    defaults = messages.Defaults(DEFAULT, SEQUENTIAL, floor_s=0.5)
+    return messages.policy(message, defaults, looser=looser)
 
 
 def test_an_empty_policy_is_the_servers() -> None:
@@ -64,7 +68,7 @@ def test_every_domain_value_has_its_message() -> None:
     for outcome in Outcome:
         for reason in Reason:
             made = messages.decision_message(
-                Decision(outcome, "m", "why", reasons=(reason,), quality=quality)
+                Decision(outcome, "m", "why", reasons=(reason,), quality=quality), scores=True
             )
             assert decision_pb2.Outcome.Name(made.outcome) == f"OUTCOME_{outcome.name}"
             assert decision_pb2.Reason.Name(made.reasons[0]) == f"REASON_{reason.name}"
@@ -81,7 +85,8 @@ MATCH = Match("fraud", "mallory", Score(0.5, 3.0))
 
 def test_a_watchlist_is_a_reason_and_changes_no_outcome() -> None:
     decision = Decision(Outcome.REJECTED, "m", "too far", reasons=(Reason.VOICE_CHANGED,))
-    plain, made = messages.verify_response(decision), messages.verify_response(decision, [MATCH])
+    plain = messages.verify_response(decision, scores=True)
+    made = messages.verify_response(decision, [MATCH], scores=True)
     assert made.decision.outcome == plain.decision.outcome
     assert list(made.decision.reasons) == [
         decision_pb2.REASON_VOICE_CHANGED,
@@ -96,13 +101,13 @@ def test_a_watchlist_is_a_reason_and_changes_no_outcome() -> None:
 def test_a_call_tells_of_the_claim_of_watchlists_and_of_the_group() -> None:
     claim = Decision(Outcome.ACCEPTED, "m", "near enough")
     found = Identification(Decision(Outcome.REJECTED, "m", "nobody"), (MATCH,))
-    made = messages.call_response(claim, Findings((MATCH,), found), done=True)
+    made = messages.call_response(claim, Findings((MATCH,), found), done=True, scores=True)
     assert made.decision.outcome == decision_pb2.OUTCOME_ACCEPTED
     assert list(made.decision.reasons) == [decision_pb2.REASON_WATCHLISTED]
     assert made.identification.outcome == decision_pb2.OUTCOME_REJECTED
     assert not made.identification.reasons
     assert [match.speaker_id for match in made.candidates] == ["mallory"]
-    nothing = messages.call_response(claim, Findings(), done=False)
+    nothing = messages.call_response(claim, Findings(), done=False, scores=True)
     assert not nothing.HasField("identification")
     assert not nothing.candidates
     assert not nothing.decision.reasons
@@ -112,10 +117,65 @@ def test_a_compared_decision_carries_its_scores() -> None:
     made = messages.decision_message(
         Decision(
             Outcome.ACCEPTED, "m", "why", score=Score(0.5, 3.0), threshold=Threshold(2.0, "costs")
-        )
+        ),
+        scores=True,
     )
     assert (made.cosine, made.llr, made.threshold.llr) == (0.5, 3.0, 2.0)
     assert made.threshold.source == "costs"
+
+
+def test_who_sees_no_scores_cannot_move_a_bound_below_the_servers() -> None:
+    assert asked(looser=False, target_false_match_rate=0.1).at_least == DEFAULT
+    assert asked(target_false_match_rate=0.1).at_least is None
+    for false_match, false_non_match in ((0.4, 0.4), (1e-9, 1e-9), (0.0, 0.0)):
+        test = decision_pb2.SequentialTest(
+            false_match_rate=false_match, false_non_match_rate=false_non_match
+        )
+        made = asked(looser=False, sequential=test).sequential
+        assert made is not None
+        assert made.false_match_rate == min(false_match or 1.0, SEQUENTIAL.false_match_rate)
+        assert made.false_non_match_rate == SEQUENTIAL.false_non_match_rate
+
+
+def test_every_band_has_its_value() -> None:
+    for band in Band:
+        made = messages.decision_message(
+            Decision(Outcome.ACCEPTED, "m", "why", band=band), scores=False
+        )
+        assert decision_pb2.Band.Name(made.band) == f"BAND_{band.name}"
+
+
+def every_answer(*, scores: bool) -> list[Message]:
+    """One of each kind that says something of a comparison."""
+    decision = Decision(
+        Outcome.REJECTED, "m", "why", score=Score(0.5, 3.0), threshold=Threshold(2.0, "costs")
+    )
+    found, quality = Identification(decision, (MATCH, MATCH)), Quality(1.0, 2.0, None, 0.0, -3.0)
+    enrolment = Enrolment(Progress(0, 5), quality, "why")
+    return [
+        messages.verify_response(decision, [MATCH], scores=scores),
+        messages.call_response(decision, Findings((MATCH,), found), done=False, scores=scores),
+        messages.identify_response(found, scores=scores),
+        messages.enroll_response(enrolment, [MATCH], scores=scores),
+    ]
+
+
+def test_an_answer_holds_scores_only_for_who_may_see_them() -> None:
+    assert all(map(holds_a_score, every_answer(scores=True)))
+    assert not any(map(holds_a_score, every_answer(scores=False)))
+
+
+@pytest.mark.parametrize("outcome", list(Outcome))
+def test_without_scores_only_who_was_accepted_is_a_candidate(outcome: Outcome) -> None:
+    found = Identification(
+        Decision(outcome, "m", "why"), (MATCH, Match("fraud", "eve", Score(0, 0)))
+    )
+    for made in (
+        messages.identify_response(found, scores=False),
+        messages.call_response(found.decision, Findings((), found), done=True, scores=False),
+    ):
+        accepted = outcome is Outcome.ACCEPTED
+        assert [at.speaker_id for at in made.candidates] == ["mallory"] * accepted
 
 
 @pytest.mark.parametrize(
@@ -160,7 +220,8 @@ def test_an_enrolment_says_what_to_do_with_duplicates_and_confirmation() -> None
 def test_an_enrolment_carries_its_reasons_and_duplicates() -> None:
     quality = Quality(1.0, 2.0, snr_db=None, clipping=0.0, peak_dbfs=-3.0)
     made = messages.enroll_response(
-        Enrolment(Progress(0, 5), quality, "why", reasons=tuple(Reason), duplicates=("bob", "eve"))
+        Enrolment(Progress(0, 5), quality, "why", reasons=tuple(Reason), duplicates=("bob", "eve")),
+        scores=True,
     )
     names = [decision_pb2.Reason.Name(reason) for reason in made.reasons]
     assert names == [f"REASON_{reason.name}" for reason in Reason]

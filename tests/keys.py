@@ -1,0 +1,14 @@
+"""API keys for a server under test."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+from service.identity import Role, key_file
+from service.identity.keys import new_key
+
+
+def create(path: Path, tenant: str, *roles: str) -> str:
+    """A key in the key file `path`, which is made if it is missing."""
+    key, entry = new_key(tenant, map(Role, roles), now=datetime.now(UTC), expires=None)
+    key_file.change(path, lambda grants: (grants.changed(entry), None))
+    return key
