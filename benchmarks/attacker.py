@@ -33,6 +33,7 @@ GROUP = "everyone"
 SERVERS_OWN = math.inf
 """Stands for a policy that leaves the threshold to the server."""
 
+_REFUSALS = (grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.FAILED_PRECONDITION)
 _LOWEST_LLR, _HIGHEST_LLR, _BITS = -40.0, 20.0, 6
 _BANDS, _LOUDEST_DB = 40, 24.0
 _SEED = 14
@@ -122,7 +123,7 @@ class Oracle:
         try:
             return self._identify(clip, llr) if self.rpc == "Identify" else self._verify(clip, llr)
         except grpc.RpcError as error:
-            if error.code() is not grpc.StatusCode.RESOURCE_EXHAUSTED:
+            if error.code() not in _REFUSALS:
                 raise
             self.refusal = error.details() or ""
             raise Refused(self.refusal) from error
