@@ -90,6 +90,10 @@ peers: build/peers/.installed build/triton/.installed  ## what bench-peers compa
 soak: $(VENV)/.dev redis-server  ## ten minutes of mixed calls on each store, with flat memory; ARGS='--minutes 1'
 	$(BIN)/python -m benchmarks.soak $(ARGS)
 
+.PHONY: attack
+attack: $(VENV)/.base  ## what answers tell of a stored voice: benchmarks/results/attack.json; ARGS='--victims 1 --probes 40'
+	$(BIN)/python -m benchmarks.attack --data $(DATA) $(ARGS)
+
 .PHONY: bench-report
 bench-report: $(VENV)/.base  ## write benchmarks/results into the README and docs/benchmarks.md
 	$(BIN)/python -m benchmarks.report

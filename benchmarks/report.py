@@ -18,7 +18,7 @@ README = ROOT / "README.md"
 PAGE = ROOT / "docs" / "benchmarks.md"
 BEGIN, END = "<!-- bench: begin -->\n", "<!-- bench: end -->\n"
 PLACES = 4
-COMMANDS = {"soak": "soak", "gpu": "gpu-check"}  # of the others it is bench- and their name
+COMMANDS = {"attack": "attack", "gpu": "gpu-check", "soak": "soak"}  # others: bench- and the name
 
 Results = Mapping[str, Sequence[Figure]]  # by the name of the benchmark
 

@@ -1,6 +1,7 @@
 """What a key may learn from a server's answers: scores need the role `analyze`, and without it no
 policy, stream or search tells how near a guess came."""
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +14,10 @@ from google.protobuf.message import Message
 from keys import create
 from sayso.v1 import audio_pb2, decision_pb2, verification_pb2, verification_pb2_grpc
 from sayso_server import SaysoServer
+from typer.testing import CliRunner
 from voices import clips
 
+from service.__main__ import app
 from service.audio import AudioFormat, decode
 from service.client import Client, Embedding
 from service.errors import Overloaded, PermissionDenied
@@ -183,6 +186,22 @@ def test_a_search_names_nobody_but_who_is_accepted(keyed: Keyed) -> None:
         ]
         assert plain.identify("all", theirs, max_candidates=9).candidates == ()
         assert [at.speaker_id for at in analyst.identify("all", theirs).candidates] == [OWNER]
+
+
+def test_the_command_line_says_it_in_words(keyed: Keyed) -> None:
+    def run(key: str, *arguments: str) -> str:
+        call = str(clips(OWNER, "verify")[0])
+        done = CliRunner(env={"SAYSO_CREDENTIAL": key, "COLUMNS": "300"}).invoke(
+            app, [*arguments, call, "--server", keyed.address]
+        )
+        assert done.exit_code == 0, done.output
+        return done.stdout
+
+    for asked in (("verify", OWNER, "--watchlist", "all"), ("identify", "all")):
+        plain, analyst = run(keyed.verify, *asked), run(keyed.analyze, *asked)
+        assert re.search("moderate|strong", plain)
+        assert not re.search(r"\d\.\d\d", plain.replace("0.01", ""))
+        assert re.search(r"\d\.\d\d", analyst.replace("0.01", ""))
 
 
 def test_embeddings_need_the_role(keyed: Keyed) -> None:

@@ -6,8 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from service.errors import Overloaded
-from service.limits import Allowance, TenantLimits, TokenBucket
+from service import limits
+from service.errors import OverLimit, Overloaded
+from service.identity import ANYONE, Caller, Role
+from service.limits import (
+    Allowance,
+    ComparisonBudgets,
+    ComparisonRates,
+    TenantLimits,
+    TokenBucket,
+)
 from service.store import Speaker, SpeakerState, Store, open_store
 
 
@@ -173,3 +181,49 @@ async def test_a_new_speaker_needs_room(clock: Clock, store: Store) -> None:
     await limits.enrolment(store, "b", "three")
     await store.delete("a", "two")
     await limits.enrolment(store, "a", "three")
+
+
+BANK = Caller("bank", frozenset(Role), "key:1")
+
+
+def budgets(clock: list[float], **rates: float) -> ComparisonBudgets:
+    return ComparisonBudgets(ComparisonRates(**rates), clock=lambda: clock[0])
+
+
+def test_a_speaker_has_a_budget_whoever_asks_and_a_credential_whomever_it_asks_about() -> None:
+    now = [0.0]
+    spending = budgets(now, per_speaker=1.0, per_credential=2.0, burst_s=10.0)
+    other = Caller("bank", BANK.roles, "key:2")
+    spending.spend(BANK, "alice", 12)
+    for caller in (BANK, other):
+        with pytest.raises(OverLimit, match="this speaker") as caught:
+            spending.spend(caller, "alice", 0)
+        assert caught.value.retry_after_s == pytest.approx(2.0)
+    spending.spend(Caller("shop", BANK.roles, "key:3"), "alice", 1)
+    spending.spend(BANK, "bob", 9)
+    with pytest.raises(OverLimit, match="key:1 compares"):
+        spending.spend(BANK, "carol", 0)
+    spending.spend(other, "carol", 1)
+    now[0] = 2.5
+    spending.spend(other, "alice", 1)
+
+
+def test_who_shows_no_credential_has_no_budget_and_0_is_no_limit() -> None:
+    spending = budgets([0.0], per_speaker=1.0, per_credential=1.0, burst_s=1.0)
+    for _ in range(3):
+        spending.spend(ANYONE, "alice", 100)
+    unlimited = budgets([0.0])
+    for _ in range(3):
+        unlimited.spend(BANK, "alice", 10**6)
+
+
+def test_budgets_of_many_speakers_take_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "_MOST_BUCKETS", 3)
+    spending = budgets([0.0], per_speaker=1.0, burst_s=1.0)
+    for name in ("a", "b", "c"):
+        spending.spend(BANK, name, 5)
+    spending.spend(BANK, "d", 0)
+    for name in ("b", "c"):
+        with pytest.raises(OverLimit):
+            spending.spend(BANK, name, 0)
+    spending.spend(BANK, "a", 0)
