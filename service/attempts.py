@@ -10,6 +10,8 @@ open ── locked ──> SpeakerLocked
 import asyncio
 import contextlib
 import logging
+import math
+from collections import Counter
 from collections.abc import Callable
 from typing import Self
 
@@ -40,6 +42,7 @@ class Attempts:
         self._observe = observe
         self._draining = False
         self._open = 0
+        self._failing = Counter[tuple[str, str]]()
         self._none_open = asyncio.Event()
         self._none_open.set()
 
@@ -72,13 +75,24 @@ class Attempts:
         overloaded = isinstance(error, Overloaded) and not isinstance(error, OverLimit)
         return self._draining or overloaded or isinstance(error, Unavailable)
 
-    async def check(self, origin: Origin, speaker_id: str) -> None:
-        """Raises `SpeakerLocked` while the speaker is."""
+    async def check(self, origin: Origin, speaker_id: str) -> float:
+        """As `Lockout.check`; what is refused is entered."""
         try:
-            await self._lockout.check(origin.tenant, speaker_id)
+            return await self._lockout.check(origin.tenant, speaker_id)
         except SpeakerLocked:
             await self._refused(origin, speaker_id)
             raise
+
+    def failing(self, origin: Origin, speaker_id: str) -> int:
+        """How many calls in progress would have failed if they ended now."""
+        return self._failing[origin.tenant, speaker_id]
+
+    def begin_failing(self, origin: Origin, speaker_id: str) -> None:
+        self._failing[origin.tenant, speaker_id] += 1
+
+    def end_failing(self, origin: Origin, speaker_id: str) -> None:
+        self._failing[origin.tenant, speaker_id] -= 1
+        self._failing += Counter()  # keeps only those that are above 0
 
     async def note(self, origin: Origin, speaker_id: str, met: bool | None) -> Tally | None:
         """As `Lockout.note`; what is refused is entered."""
@@ -136,6 +150,7 @@ class Attempt:
         self._speaker_id = speaker_id
         self._told: Decision | None = None
         self._met: bool | None = None  # of the last decision that compared anything
+        self._failing = False
         self._settled = False
 
     async def __aenter__(self) -> Self:
@@ -147,19 +162,29 @@ class Attempt:
         try:
             await self.abandon(by_server=self._attempts.ended_by_server(error))
         finally:
+            self._note_failing(False)
             self._attempts.ended()
 
     async def tell(self, decision: Decision) -> bool:
-        """Whether a decision on the way may be told; to be awaited before it is. It may not while
-        the store is away, which ends no call. Raises `SpeakerLocked` if the speaker is by now."""
+        """Whether a decision on the way may be told; to be awaited before it is. Raises
+        `SpeakerLocked` if the speaker is by now.
+
+        It may not while the store is away, which ends no call, nor if the speaker would be locked
+        had the other calls in progress ended already: else scores could be had from many at once.
+        """
         try:
-            await self._check()
+            left = await self._check()
         except Unavailable as error:
             log.debug("an answer is kept back: %s", error)
             return False
+        met = decision.meets_server_policy
+        others = self._attempts.failing(self._origin, self._speaker_id) - self._failing
+        if met is False and not self._failing and others >= left:
+            return False
         self._told = decision
-        if decision.meets_server_policy is not None:
-            self._met = decision.meets_server_policy
+        if met is not None:
+            self._met = met
+            self._note_failing(not met)
         return True
 
     async def settle(self, decision: Decision, **detail: str | int) -> None:
@@ -192,11 +217,18 @@ class Attempt:
         except SaysoError as error:
             log.error("an abandoned verification was not counted: %s", error)
 
-    async def _check(self) -> None:
+    def _note_failing(self, failing: bool) -> None:
+        if failing and not self._failing:
+            self._attempts.begin_failing(self._origin, self._speaker_id)
+        if self._failing and not failing:
+            self._attempts.end_failing(self._origin, self._speaker_id)
+        self._failing = failing
+
+    async def _check(self) -> float:
         if not self._speaker_id:
-            return
+            return math.inf
         try:
-            await self._attempts.check(self._origin, self._speaker_id)
+            return await self._attempts.check(self._origin, self._speaker_id)
         except SpeakerLocked:
             self._settled = True
             raise

@@ -9,6 +9,7 @@ Only a claim counts: who is identified, or claims nobody, guesses at no one spea
 cannot say is Unavailable, never a pass.
 """
 
+import math
 import time
 from collections.abc import Callable
 
@@ -37,10 +38,14 @@ class Lockout:
             return False
         return (await self.tally(tenant, speaker_id)).locked(self._clock())
 
-    async def check(self, tenant: str, speaker_id: str) -> None:
-        """Raises `SpeakerLocked` while the speaker is, `Unavailable` while nobody can know."""
-        if self._rule.failures:
-            self._refuse_locked(await self.tally(tenant, speaker_id))
+    async def check(self, tenant: str, speaker_id: str) -> float:
+        """How many more failures lock the speaker, infinity if none do; raises `SpeakerLocked`
+        while it is locked, `Unavailable` while nobody can know."""
+        if not self._rule.failures:
+            return math.inf
+        tally = await self.tally(tenant, speaker_id)
+        self._refuse_locked(tally)
+        return max(1, self._rule.failures - tally.consecutive)
 
     async def note(self, tenant: str, speaker_id: str, met: bool | None) -> Tally | None:
         """Counts a claim before anybody is told: `met` says whether it met the server's own policy,

@@ -1,6 +1,7 @@
 """Claims from the first question to the last: counted, locked and entered, however they end."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -175,6 +176,22 @@ async def test_leaving_counts_if_the_last_decision_was_below_the_threshold(
     assert desk.told() == [("verify", told[-1].outcome.name)]
 
 
+async def test_of_calls_at_once_no_more_are_told_scores_than_may_fail(desk: Desk) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        calls = [
+            await stack.enter_async_context(desk.attempts.open("alice"))
+            for _ in range(RULE.failures + 2)
+        ]
+        told = [await each.tell(REJECTED) for each in calls]
+        assert told == [True] * RULE.failures + [False, False]
+        assert await calls[-1].tell(ACCEPTED)  # nothing to climb on
+        assert await calls[0].tell(REJECTED)  # as before
+        assert await calls[0].tell(ACCEPTED)
+        assert await calls[-1].tell(REJECTED)
+        assert not await calls[-2].tell(REJECTED)
+    assert desk.attempts.failing(Origin("t", "", ""), "alice") == 0
+
+
 @pytest.mark.parametrize("error", [Unavailable("away"), Overloaded("full", retry_after_s=1.0)])
 async def test_a_call_that_the_server_ends_never_counts(desk: Desk, error: Exception) -> None:
     with pytest.raises(type(error)):
@@ -197,7 +214,7 @@ async def test_a_call_that_is_cut_off_by_a_drain_never_counts(desk: Desk) -> Non
 async def test_a_call_is_told_nothing_while_nobody_knows_whether_it_is_locked(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def away(tenant: str, speaker_id: str) -> None:
+    async def away(tenant: str, speaker_id: str) -> float:
         raise Unavailable("away")
 
     async with desk.attempts.open("alice") as attempt:
