@@ -16,11 +16,15 @@ def check_listener(listen: str, *, tls: bool, insecure: bool) -> None:
 
 
 def is_loopback(address: str) -> bool:
-    """Whether host:port, or a gRPC target, stays on this machine."""
+    """Whether host:port, or a gRPC target with all its addresses, stays on this machine."""
     if address.startswith(("unix:", "unix-abstract:")):
         return True
     for scheme in ("dns:///", "ipv4:", "ipv6:"):
         address = address.removeprefix(scheme)
+    return all(map(_is_loopback, address.split(",")))
+
+
+def _is_loopback(address: str) -> bool:
     host = address.rpartition(":")[0].strip("[]")
     try:
         return ipaddress.ip_address(host).is_loopback

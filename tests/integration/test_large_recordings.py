@@ -69,6 +69,15 @@ def test_a_large_recording_is_searched_for(sayso: Client) -> None:
     assert found.candidates[0].speaker_id == "slt"
 
 
+def test_a_recording_over_the_servers_limit_is_no_overload(sayso: Client) -> None:
+    """18.5 MB, where `SAYSO_MAX_AUDIO_BYTES` is 16 MiB: to wait and try again would be no use."""
+    longest = recording("slt", "verify", seconds=290, subtype="DOUBLE")
+    assert len(longest) > 18_500_000
+    for call in (sayso.verify, sayso.enroll):
+        with pytest.raises(InvalidArgument, match="send less"):
+            call("slt", longest)
+
+
 def test_a_large_recording_has_no_embedding(sayso: Client) -> None:
     with pytest.raises(InvalidArgument, match="FLAC") as refused:
         sayso.embed(large("slt", "verify"))

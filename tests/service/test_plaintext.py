@@ -3,10 +3,14 @@ import pytest
 from service.errors import SettingsError
 from service.plaintext import check_listener, is_loopback
 
-HERE = ["127.0.0.1:50051", "127.9.9.9:1", "localhost:1", "[::1]:1", "dns:///localhost:1", "unix:/s"]
+HERE = [
+    *("127.0.0.1:50051", "127.9.9.9:1", "localhost:1", "[::1]:1", "dns:///localhost:1", "unix:/s"),
+    "ipv4:127.0.0.1:1,127.0.0.1:2",
+]
 ELSEWHERE = [
     *("0.0.0.0:1", "[::]:1", "10.0.0.1:1", "example.com:1", "localhost.example.com:1"),
     *("127.0.0.1.example.com:1", "ipv4:10.0.0.1:1,127.0.0.1:1", "dns://8.8.8.8/localhost:1", ":1"),
+    *("ipv4:127.0.0.1:1,10.0.0.1:1", "127.0.0.1:1,", "ipv4:127.0.0.1:1,unix:/s"),
 ]
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import grpc
 import pytest
 from answering_server import Answering, answering
+from grpc_reflection.v1alpha import reflection_pb2
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind
@@ -13,7 +14,9 @@ from sayso.v1 import verification_pb2 as pb
 from service.errors import NotFound, SettingsError
 from service.interceptors import Around
 from service.rpc.reading import Reading
+from service.rpc.reflection import add_reflection
 from service.tracing import tracing
+from service.unauthenticated import UnauthenticatedMethods
 
 VERIFY = "/sayso.v1.VerificationService/Verify"
 TRACE = "0af7651916cd43dd8448eb211c80319c"
@@ -75,3 +78,25 @@ def test_nothing_of_it_is_imported_while_it_is_off() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root
     )
     assert told.stdout.strip() == "False"
+
+
+async def test_a_limited_method_of_strangers_is_traced_as_well() -> None:
+    exporter = InMemorySpanExporter()
+    with tracing(exporter) as interceptor:
+        strangers = UnauthenticatedMethods(count_refusal=lambda limit: None)
+        server = grpc.aio.server(interceptors=(strangers, interceptor))
+        add_reflection(server, [])
+        port = server.add_insecure_port("127.0.0.1:0")
+        await server.start()
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            ask = channel.stream_stream(
+                "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+                reflection_pb2.ServerReflectionRequest.SerializeToString,
+                reflection_pb2.ServerReflectionResponse.FromString,
+            )
+            for _ in range(2):
+                asked = reflection_pb2.ServerReflectionRequest(list_services="")
+                [told] = [each async for each in ask(iter([asked]))]
+                assert len(told.list_services_response.service) == 2
+        await server.stop(None)
+    assert len(exporter.get_finished_spans()) == 2
