@@ -255,11 +255,14 @@ def _policy(settings: Settings, contract: Contract) -> Policy:
 
 
 def retention(settings: Settings) -> Retention:
-    return Retention(settings.expire_after_days * _DAY_S or math.inf)
+    return Retention(
+        settings.expire_after_days * _DAY_S or math.inf,
+        consent_required=settings.require_consent,
+    )
 
 
 def expiry(settings: Settings, store: Store, auditor: Auditor) -> Expiry:
-    return Expiry(store, retention(settings), auditor)
+    return Expiry(store, retention(settings), auditor, max_share=settings.expire_max_share)
 
 
 def _lock_rule(settings: Settings) -> LockRule:

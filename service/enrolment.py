@@ -31,7 +31,7 @@ from service.errors import FailedPrecondition, NotFound
 from service.quality import Quality
 from service.scoring import Scorer, voice
 from service.store import Consent, Speaker, SpeakerState, Store, Voiceprint
-from service.store.lifecycle import FOR_EVER, Retention, change, enrolled, expired
+from service.store.lifecycle import FOR_EVER, Retention, change, consented, enrolled, expired
 from service.succession import Succession
 from service.voiceprints import (
     LogRatio,
@@ -87,9 +87,9 @@ _DEFAULT_RULES = Rules()
 @dataclass(frozen=True, slots=True)
 class EnrolmentRequest:
     """Whose voice to enrol. `replacing` forgets what was enrolled before; with an `etag` the
-    write is conditional. `confirm` asks for an operator's confirmation before first use. `once`
-    adds nothing to a voice that holds this very recording already, so that a lost answer may be
-    asked for again. `credential` is whose request it is."""
+    write is conditional. `confirm` asks for an operator's confirmation before first use. A voice
+    that holds this very recording already is not added to, so that a lost answer may be asked for
+    again. `credential` is whose request it is."""
 
     tenant: str
     speaker_id: str
@@ -99,7 +99,6 @@ class EnrolmentRequest:
     etag: str = ""
     confirm: bool = False
     duplicates: Duplicates | None = None
-    once: bool = False
     credential: str = ""
 
 
@@ -181,7 +180,7 @@ class Enroller:
         self._search = DuplicateSearch(
             store,
             {each.model_id: each for each in accepted},
-            in_use=self._in_use,
+            in_use=self._comparable,
             ratio=self._ratio,
             alarm_rate=rules.duplicate_alarm_rate,
             limit=rules.duplicate_limit,
@@ -336,8 +335,8 @@ class Enroller:
         lapsed = self._retention.state(found) is SpeakerState.EXPIRED
         speaker = expired(found, now=now) if lapsed else found
         held = self._held(speaker)
-        if request.once and not request.replacing and held and _holds(held, utterance):
-            raise _AlreadyHeld(found)
+        if held and _holds(held, utterance) and (not request.replacing or len(held.speech_s) == 1):
+            return self._repeated(found, request, now)
         base = replace(speaker, voiceprints={}) if request.replacing else speaker
         self._require_same_voice(base, utterance)
         trusted = speaker.state is SpeakerState.ENROLLED and not request.replacing
@@ -346,6 +345,7 @@ class Enroller:
                 base,
                 metadata={**speaker.metadata, **request.metadata},
                 consent=request.consent or speaker.consent,
+                consent_withdrawn_at=None if request.consent else speaker.consent_withdrawn_at,
                 awaits_confirmation=(
                     speaker.awaits_confirmation
                     or request.confirm
@@ -356,7 +356,19 @@ class Enroller:
             ),
             self._extended(self._held(base), utterance, now),
         )
-        return enrolled(speaker, after, now=now)
+        return enrolled(found, after, now=now)
+
+    def _repeated(self, found: Speaker, request: EnrolmentRequest, now: float) -> Speaker:
+        """After an enrolment of what the voice holds already: only what else it says is new.
+
+        Raises `_AlreadyHeld` where that is nothing.
+        """
+        metadata = {**found.metadata, **request.metadata}
+        if metadata == found.metadata and request.consent in (None, found.consent):
+            raise _AlreadyHeld(found)
+        if request.consent is not None:
+            found = consented(found, request.consent, now=now)
+        return replace(found, metadata=metadata, updated_at=now)
 
     def _with(self, speaker: Speaker, voiceprint: Voiceprint) -> Speaker:
         """The speaker with the voiceprint, in the state that follows from it."""
@@ -393,6 +405,10 @@ class Enroller:
         if self._retention.state(speaker) is SpeakerState.EXPIRED:
             return None
         return self.succession.in_use(speaker.voiceprints)
+
+    def _comparable(self, speaker: Speaker) -> Voiceprint | None:
+        """The voiceprint that others' may be compared with."""
+        return None if self._retention.lacks_consent(speaker) else self._in_use(speaker)
 
     def _held(self, speaker: Speaker) -> Voiceprint | None:
         """The voiceprint of this model, unless it has expired."""
@@ -461,9 +477,12 @@ class Enroller:
             raise FailedPrecondition(
                 "the speaker opted out of voice verification; opt in again first"
             )
-        if self._rules.consent_required and not (request.consent or (speaker and speaker.consent)):
+        lacking = speaker is not None and self._retention.lacks_consent(speaker)
+        required = self._rules.consent_required and (speaker is None or speaker.consent is None)
+        if request.consent is None and (lacking or required):
             raise FailedPrecondition(
-                "enrolment needs the speaker's consent; send `consent` with the enrolment, or "
+                "enrolment needs the speaker's consent, and there is none, or it was withdrawn; "
+                "send `consent` with the enrolment, or "
                 "record it with UpdateSpeaker first"
             )
 

@@ -158,12 +158,15 @@ class Settings(BaseSettings):
     max_clipping: float = Field(0.1, ge=0, le=1, description="share of clipped speech samples")
     max_vectors: int = Field(50, ge=1, le=1000, description="vectors kept in one voiceprint")
 
-    require_consent: bool = Field(False, description="refuse enrolments without a consent")
+    require_consent: bool = Field(False, description="enrol and use no voice without a consent")
     confirm_enrollments: bool = Field(
         False, description="an operator confirms each voice before its first use"
     )
     expire_after_days: float = Field(
         1095.0, ge=0, description="days unused after which a voice is erased; 0: never"
+    )
+    expire_max_share: float = Field(
+        0.1, gt=0, le=1, description="share of a tenant's voices that may expire in one day"
     )
     enroll_match_llr: float = Field(
         -3.0, description="log-likelihood ratio of new speech to the voice enrolled so far"

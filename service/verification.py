@@ -38,6 +38,10 @@ _UNIT_TOLERANCE = 1e-3
 
 _REFUSALS: Mapping[SpeakerState, tuple[Outcome, str]] = {
     SpeakerState.OPTED_OUT: (Outcome.OPTED_OUT, "the speaker opted out"),
+    SpeakerState.WITHOUT_CONSENT: (
+        Outcome.OPTED_OUT,
+        "the consent was withdrawn, or there is none; record one first",
+    ),
     SpeakerState.EXPIRED: (Outcome.EXPIRED, "the voice was unused for too long; enrol again"),
     SpeakerState.PENDING: (
         Outcome.NOT_ENROLLED,

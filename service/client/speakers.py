@@ -52,6 +52,10 @@ class Speakers(Connection):
         paths = [path for path, value in given.items() if value is not None]
         return self._update(speaker_id, speaker, *paths, etag=etag)
 
+    def withdraw_consent(self, speaker_id: str, *, etag: str = "") -> Speaker:
+        """Keeps the voice, and lets no use be made of it until `update` records a consent."""
+        return self._update(speaker_id, speaker_pb2.Speaker(), "consent", etag=etag)
+
     def opt_out(self, speaker_id: str, *, etag: str = "") -> Speaker:
         """Erases the voice and refuses to enrol it again, also of one who never enrolled."""
         speaker = speaker_pb2.Speaker(state=speaker_pb2.SPEAKER_STATE_OPTED_OUT)

@@ -48,6 +48,13 @@ def update_speaker(
     out.print(_speaker_table(updated))
 
 
+@app.command("withdraw-consent")
+def withdraw_consent(speaker_id: SpeakerId, server: Server = LOCAL) -> None:
+    """Lets no use be made of a speaker's voice until a consent is recorded again."""
+    with connected(server) as sayso:
+        out.print(_speaker_table(sayso.withdraw_consent(speaker_id)))
+
+
 @app.command("opt-out")
 def opt_out(speaker_id: SpeakerId, server: Server = LOCAL) -> None:
     """Erases a speaker's voice at once and refuses to enrol it again."""

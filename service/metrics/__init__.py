@@ -89,6 +89,10 @@ STORE_S = Histogram(
 STORE_ERRORS = Counter(
     "sayso_store_errors", "Store operations that raised, by error.", (*_STORE, "error")
 )
+EXPIRED = Counter("sayso_expired_voices", "Voices erased because nobody used them for too long.")
+EXPIRY_REFUSED = Counter(
+    "sayso_expiry_refused", "Times that voices were not let expire, by reason.", ("reason",)
+)
 UNREADABLE = Counter(
     "sayso_store_unreadable_records", "Times that a stored record was left out, as it is damaged."
 )
@@ -154,6 +158,16 @@ def enrolled(enrolment: Enrolment) -> None:
     for reason in enrolment.reasons:
         ENROLMENT_REASONS.labels(reason.name).inc()
     _heard(enrolment.quality, "enrolment")
+
+
+def expired(voices: int) -> None:
+    """Voices that were erased as expired."""
+    EXPIRED.inc(voices)
+
+
+def expiry_refused(reason: str) -> None:
+    """Voices that were to expire and were kept, as that may be a mistake."""
+    EXPIRY_REFUSED.labels(reason).inc()
 
 
 def unreadable() -> None:

@@ -48,11 +48,7 @@ _ENCODINGS = {
     audio_pb2.AUDIO_ENCODING_ALAW: Encoding.ALAW,
 }
 _STATES = {
-    SpeakerState.PENDING: speaker_pb2.SPEAKER_STATE_PENDING,
-    SpeakerState.UNCONFIRMED: speaker_pb2.SPEAKER_STATE_UNCONFIRMED,
-    SpeakerState.ENROLLED: speaker_pb2.SPEAKER_STATE_ENROLLED,
-    SpeakerState.EXPIRED: speaker_pb2.SPEAKER_STATE_EXPIRED,
-    SpeakerState.OPTED_OUT: speaker_pb2.SPEAKER_STATE_OPTED_OUT,
+    each: speaker_pb2.SpeakerState.Value(f"SPEAKER_STATE_{each.name}") for each in SpeakerState
 }
 _OUTCOMES = {each: decision_pb2.Outcome.Value(f"OUTCOME_{each.name}") for each in Outcome}
 _BANDS = {each: decision_pb2.Band.Value(f"BAND_{each.name}") for each in Band}

@@ -22,6 +22,7 @@ from service.store.lifecycle import (
     Retention,
     change,
     confirmed,
+    consented,
     no_such_speaker,
     opted_in,
     opted_out,
@@ -83,12 +84,13 @@ class SpeakerRpc(speaker_pb2_grpc.SpeakerServiceServicer):
         given = request.speaker
         steps = [_UPDATES[path](given) for path in _paths(request.update_mask)]
         speaker_id = messages.speaker_id(given.speaker_id, field="speaker.speaker_id")
-        if request.allow_missing:
+        revived = await self._opts_in_again(request, speaker_id)
+        if request.allow_missing or revived:
             await self._allowed.enrolment(self._store, tenant(), speaker_id)
         fields = ",".join(_paths(request.update_mask))
         async with self._auditor.changing(_update_action(request), speaker_id, fields=fields):
             speaker = await self._change(
-                speaker_id, *steps, etag=given.etag, allow_missing=request.allow_missing
+                speaker_id, *steps, etag=given.etag, allow_missing=request.allow_missing or revived
             )
         return pb.UpdateSpeakerResponse(speaker=speaker)
 
@@ -156,6 +158,15 @@ class SpeakerRpc(speaker_pb2_grpc.SpeakerServiceServicer):
             stranded=counted.stranded,
         )
 
+    async def _opts_in_again(self, request: pb.UpdateSpeakerRequest, speaker_id: str) -> bool:
+        """Whether one who opted out and was deleted opts in: the opt-out outlives the speaker."""
+        return (
+            "state" in request.update_mask.paths
+            and request.speaker.state == pb.SPEAKER_STATE_PENDING
+            and await self._store.get(tenant(), speaker_id) is None
+            and await self._store.opted_out(tenant(), speaker_id) is not None
+        )
+
     async def _change(
         self, speaker_id: str, *steps: Step, etag: str, allow_missing: bool = False
     ) -> pb.Speaker:
@@ -220,7 +231,7 @@ def _metadata_update(given: pb.Speaker) -> Step:
 
 def _consent_update(given: pb.Speaker) -> Step:
     consent = messages.consent(given.consent) if given.HasField("consent") else None
-    return lambda found, now: replace(found, consent=consent, updated_at=now)
+    return lambda found, now: consented(found, consent, now=now)
 
 
 def _state_update(given: pb.Speaker) -> Step:

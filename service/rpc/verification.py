@@ -4,7 +4,6 @@ import asyncio
 import hashlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 
 from sayso.v1 import decision_pb2, verification_pb2_grpc
@@ -217,7 +216,7 @@ class VerificationRpc(verification_pb2_grpc.VerificationServiceServicer):
         return await asyncio.to_thread(_comparisons, space, request)
 
     async def _item(self, item: pb.BatchEnrollRequest, turn: Turn) -> pb.EnrollResponse:
-        request = replace(_enrolment_request(item.config), once=True)
+        request = _enrolment_request(item.config)
         groups = watchlists.watchlists(item.config.watchlists, field="config.watchlists")
         fmt = messages.audio_format(item.config.audio)
         self._allowed.request(tenant())

@@ -110,7 +110,15 @@ class Store(Protocol):
     async def delete(
         self, tenant: str, speaker_id: str, *, expected_etag: str | None = None
     ) -> bool:
-        """Erase the speaker; False if there is none. Raises Aborted on another etag, if given."""
+        """Erase the speaker; False if there is none. Raises Aborted on another etag, if given.
+
+        That it opted out stays: see `opted_out`.
+        """
+        ...
+
+    async def opted_out(self, tenant: str, speaker_id: str) -> Speaker | None:
+        """What is left of a deleted speaker who had opted out; its etag is what a `put` that makes
+        the speaker anew has to expect."""
         ...
 
     async def list(self, tenant: str, *, limit: int, after: str | None = None) -> Page:
@@ -124,6 +132,12 @@ class Store(Protocol):
     async def touch(self, tenant: str, speaker_id: str, model_id: str, *, at: float) -> None:
         """Note a use of a voiceprint, to the minute; the etag stays. Unknown ones are ignored."""
         ...
+
+    async def swept_at(self, tenant: str) -> float | None:
+        """When `note_sweep` last said that the tenant's voices were looked through."""
+        ...
+
+    async def note_sweep(self, tenant: str, *, at: float) -> None: ...
 
     async def tenants(self) -> Sequence[str]:
         """Those who have speakers or keys; takes as long as it takes to look through the store."""
@@ -182,15 +196,23 @@ def open_store(url: str, *, timeout_s: float = 1.0, sealing: Sealing | None = No
 
 
 async def update(
-    store: Store, tenant: str, speaker_id: str, change: Callable[[Speaker | None], Speaker]
+    store: Store,
+    tenant: str,
+    speaker_id: str,
+    change: Callable[[Speaker | None], Speaker],
+    *,
+    create: bool = True,
 ) -> Speaker:
     """Read, `change` and write back until no other write came between; loses neither.
 
-    `change` may be called several times. Raises Aborted after losing a hundred races in a row.
+    `change` may be called several times. To `create` one who opted out and was deleted starts from
+    that. Raises Aborted after losing a hundred races in a row.
     """
 
     async def attempt() -> Speaker:
         found = await store.get(tenant, speaker_id)
+        if found is None and create:
+            found = await store.opted_out(tenant, speaker_id)
         return await store.put(change(found), expected_etag=found.etag if found else None)
 
     for _ in range(_UPDATE_ATTEMPTS - 1):

@@ -6,30 +6,27 @@
                          └──opt in── OPTED_OUT <──opt out── (any) <───┴──────────────────┘
 
 An undo leads back to what the latest enrolment changed. EXPIRED follows from the clock: it is
-written only when the voice is erased.
+written only when the voice is erased. WITHOUT_CONSENT follows from the consent, and is never
+written: any state with a voice, until a consent is recorded.
 """
 
-import contextlib
 import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from service.errors import Aborted, FailedPrecondition, NotFound
+from service.errors import FailedPrecondition, NotFound
 from service.store import Store, update
-from service.store.records import Speaker, SpeakerState, Version
+from service.store.records import Consent, Speaker, SpeakerState, Version
 
 UNDO_LEVELS = 3
 """How many enrolments can be taken back."""
 
-_PAGE = 200
-
-Around = Callable[[str], contextlib.AbstractAsyncContextManager[object]]
-
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """For how many seconds an unused voice is kept, and the clock that says so.
+    """For how many seconds an unused voice is kept, and the clock that says so; whether one without
+    a consent is used.
 
     The three years of the Illinois Biometric Information Privacy Act, 740 ILCS 14/15(a), run
     from the last interaction: an enrolment or a verification.
@@ -37,17 +34,26 @@ class Retention:
 
     expire_after_s: float = math.inf
     clock: Callable[[], float] = time.time
+    consent_required: bool = False
 
     def state(self, speaker: Speaker) -> SpeakerState:
         """The state as of now."""
-        expired = self.clock() >= self.expires_at(speaker)
-        return SpeakerState.EXPIRED if expired else speaker.state
+        if self.clock() >= self.expires_at(speaker):
+            return SpeakerState.EXPIRED
+        if speaker.voiceprints and self.lacks_consent(speaker):
+            return SpeakerState.WITHOUT_CONSENT
+        return speaker.state
+
+    def lacks_consent(self, speaker: Speaker) -> bool:
+        """Whether the consent was withdrawn, or was never given and is required."""
+        withdrawn = speaker.consent_withdrawn_at is not None
+        return speaker.consent is None and (withdrawn or self.consent_required)
 
     def expires_at(self, speaker: Speaker) -> float:
         """When the voice expires unless it is used; infinity for one who has none."""
         if not speaker.voiceprints:
             return math.inf
-        return _last_used_at(speaker) + self.expire_after_s
+        return last_used_at(speaker) + self.expire_after_s
 
 
 FOR_EVER = Retention()
@@ -94,7 +100,18 @@ def opted_out(speaker: Speaker, *, now: float) -> Speaker:
     """Without voice or consent; that and when the speaker opted out is remembered."""
     if speaker.state is SpeakerState.OPTED_OUT:
         return speaker
-    return replace(_erased(speaker, SpeakerState.OPTED_OUT, now), consent=None, opted_out_at=now)
+    return replace(
+        _erased(speaker, SpeakerState.OPTED_OUT, now),
+        consent=None,
+        consent_withdrawn_at=None,
+        opted_out_at=now,
+    )
+
+
+def consented(speaker: Speaker, consent: Consent | None, *, now: float) -> Speaker:
+    """With that consent or, with None, after it was withdrawn."""
+    withdrawn_at = now if consent is None else None
+    return replace(speaker, consent=consent, consent_withdrawn_at=withdrawn_at, updated_at=now)
 
 
 def opted_in(speaker: Speaker, *, now: float) -> Speaker:
@@ -124,7 +141,8 @@ async def change(
 ) -> Speaker:
     """The speaker after `step`, durable; `step` may be called several times.
 
-    Starts from `new` where there is no such speaker, else raises `NotFound`; raises `Aborted` when
+    Starts from `new` where there is no such speaker, or from its opt-out, which outlives it, else
+    raises `NotFound`; raises `Aborted` when
     `etag` is given and is not the stored one.
     """
 
@@ -135,40 +153,17 @@ async def change(
         return step(start)
 
     if not etag:
-        return await update(store, tenant, speaker_id, stepped)
+        return await update(store, tenant, speaker_id, stepped, create=new is not None)
     found = await store.get(tenant, speaker_id)
     return await store.put(stepped(found), expected_etag=etag)
-
-
-async def erase_expired(
-    store: Store, tenant: str, retention: Retention, *, around: Around = contextlib.nullcontext
-) -> int:
-    """Erases the tenant's voices that are EXPIRED by now, each inside `around` of its speaker's id;
-    how many there were.
-
-    One that is used meanwhile may be erased still; one that is enrolled meanwhile is not.
-    """
-    erased, after = 0, None
-    while True:
-        page = await store.list(tenant, limit=_PAGE, after=after)
-        for speaker in page.speakers:
-            if speaker.voiceprints and retention.state(speaker) is SpeakerState.EXPIRED:
-                with contextlib.suppress(Aborted):
-                    async with around(speaker.speaker_id):
-                        left = expired(speaker, now=retention.clock())
-                        await store.put(left, expected_etag=speaker.etag)
-                    erased += 1
-        if page.next_after is None:
-            return erased
-        after = page.next_after
 
 
 def no_such_speaker() -> NotFound:
     return NotFound("there is no such speaker; enrol it first, or list the speakers there are")
 
 
-def _last_used_at(speaker: Speaker) -> float:
-    """The latest of enrolment and of every voiceprint's making and use."""
+def last_used_at(speaker: Speaker) -> float:
+    """The latest of enrolment and of every voiceprint's making and use; of one with a voice."""
     held = speaker.voiceprints.values()
     times = [speaker.enrolled_at, *(v.created_at for v in held), *(v.used_at for v in held)]
     return max(at for at in times if at is not None)

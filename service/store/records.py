@@ -9,6 +9,7 @@ Each begins with its schema number. Times are seconds since the epoch, UTC.
 """
 
 import enum
+import hashlib
 import json
 import struct
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,7 +24,7 @@ from service.errors import SaysoError
 USE_RESOLUTION_S = 60.0
 """How exactly a store knows when a voice was last used, so that not every use is a write."""
 
-PROFILE_SCHEMA = 2  # 1 knew neither opt-out times nor confirmation, and had no history
+PROFILE_SCHEMA = 3  # 2 knew no withdrawn consent, 1 no opt-out times, confirmation or history
 HISTORY_SCHEMA = 1
 VOICEPRINT_SCHEMA = 2  # 1, which is written where nothing was adapted, had no count of those
 _HEADER = struct.Struct("<HHId")  # schema, dim, n, created_at
@@ -43,6 +44,7 @@ class SpeakerState(enum.StrEnum):
     PENDING = "pending"
     UNCONFIRMED = "unconfirmed"
     ENROLLED = "enrolled"
+    WITHOUT_CONSENT = "without_consent"
     EXPIRED = "expired"
     OPTED_OUT = "opted_out"
 
@@ -128,6 +130,7 @@ class Speaker:
     voiceprints: Mapping[str, Voiceprint] = field(default_factory=dict)
     metadata: Mapping[str, str] = field(default_factory=dict)
     consent: Consent | None = None
+    consent_withdrawn_at: float | None = None
     enrolled_at: float | None = None
     opted_out_at: float | None = None
     awaits_confirmation: bool = False
@@ -156,6 +159,18 @@ class Page:
     next_after: str | None
 
 
+def subject(tenant: str, speaker_id: str) -> bytes:
+    """What an opt-out is remembered under once the speaker is deleted: SHA-256 of both names."""
+    return hashlib.sha256(f"{tenant}\0{speaker_id}".encode()).digest()
+
+
+def opted_out_speaker(tenant: str, speaker_id: str, *, etag: str, at: float) -> Speaker:
+    """All that is left of one who opted out and was deleted."""
+    return Speaker(
+        *(tenant, speaker_id, SpeakerState.OPTED_OUT, at, at), opted_out_at=at, etag=etag
+    )
+
+
 def encode_profile(speaker: Speaker) -> bytes:
     """Everything of a speaker but its voiceprints, its history and its etag."""
     consent = speaker.consent
@@ -166,6 +181,7 @@ def encode_profile(speaker: Speaker) -> bytes:
         "state": speaker.state.value,
         "metadata": dict(speaker.metadata),
         "consent": consent and {"reference": consent.reference, "at": consent.at},
+        "consent_withdrawn_at": speaker.consent_withdrawn_at,
         "enrolled_at": speaker.enrolled_at,
         "opted_out_at": speaker.opted_out_at,
         "awaits_confirmation": speaker.awaits_confirmation,
@@ -239,6 +255,7 @@ def decode_speaker(
             voiceprints={voiceprint.model_id: voiceprint for voiceprint in prints},
             metadata=document["metadata"],
             consent=document["consent"] and Consent(**document["consent"]),
+            consent_withdrawn_at=document.get("consent_withdrawn_at"),
             enrolled_at=document.get("enrolled_at"),
             opted_out_at=document.get("opted_out_at"),
             awaits_confirmation=document.get("awaits_confirmation", False),

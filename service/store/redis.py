@@ -4,6 +4,8 @@
     sayso:{tenant}:speakers       sorted set of the ids, all of score 0: lexicographic pages
     sayso:{tenant}:write:<token>  for a minute after a write, so that a retry is not a second write
     sayso:{tenant}:keys           the tenant's wrapped keys: redis_keys.py
+    sayso:{tenant}:opt_outs       hash from the SHA-256 of a speaker who opted out to etag and time
+    sayso:{tenant}:swept          when the tenant's voices were last looked through
     (the keys of groups are in redis_groups.py, of failed verifications in redis_failures.py)
 
 The tenant is percent-encoded inside the braces, and is so the hash tag: on a Cluster a tenant
@@ -36,7 +38,14 @@ from service.errors import Aborted, Unavailable
 from service.sealing import Sealing
 from service.store.address import Address, Mode
 from service.store.groups import MemberPage
-from service.store.records import USE_RESOLUTION_S, Page, RecordError, Speaker
+from service.store.records import (
+    USE_RESOLUTION_S,
+    Page,
+    RecordError,
+    Speaker,
+    opted_out_speaker,
+    subject,
+)
 from service.store.redis_failures import RedisFailures
 from service.store.redis_groups import SPEAKER_DELETED, SPEAKER_WRITTEN, RedisGroups
 from service.store.redis_health import REPLICA, Client, explain, unfit, write_by_script
@@ -53,18 +62,28 @@ _FAILED = (RedisError, RedisClusterException, OSError)
 _TENANT_KEY = re.compile(rb"sayso:\{([^}]*)\}:(?:speakers|keys)")
 _RETRIED = (RedisConnectionError, RedisTimeoutError, ReadOnlyError)
 
-# KEYS: speaker, index, write, keys. ARGV: expected etag ('' for none), new etag, speaker id,
-# profile, history, key version (0 for none), then model id, record and used_at ('' for never) of
-# each voiceprint.
+# KEYS: speaker, index, write, keys, opt-outs. ARGV: expected etag ('' for none), new etag, speaker
+# id, profile, history, key version (0 for none), subject, when it opted out ('' if it did not),
+# then model id, record and used_at ('' for never) of each voiceprint.
 _PUT = (
     SPEAKER_WRITTEN
     + """
 if redis.call('EXISTS', KEYS[3]) == 1 then return 1 end
 if (redis.call('HGET', KEYS[4], 'current') or '0') ~= ARGV[6] then return -1 end
-if (redis.call('HGET', KEYS[1], 'etag') or '') ~= ARGV[1] then return 0 end
+local etag = redis.call('HGET', KEYS[1], 'etag')
+if not etag then
+  local left = redis.call('HGET', KEYS[5], ARGV[7])
+  etag = left and left:match('^%S+') or ''
+end
+if etag ~= ARGV[1] then return 0 end
+if ARGV[8] == '' then
+  redis.call('HDEL', KEYS[5], ARGV[7])
+else
+  redis.call('HSET', KEYS[5], ARGV[7], ARGV[2] .. ' ' .. ARGV[8])
+end
 redis.call('HSET', KEYS[1], 'etag', ARGV[2], 'profile', ARGV[4], 'history', ARGV[5])
 local kept = {etag = true, profile = true, history = true}
-for i = 7, #ARGV, 3 do
+for i = 9, #ARGV, 3 do
   local record, used_at = 'voiceprint:' .. ARGV[i], 'used_at:' .. ARGV[i]
   kept[record], kept[used_at] = true, true
   if redis.call('HSET', KEYS[1], record, ARGV[i + 1]) == 1 and ARGV[i + 2] ~= '' then
@@ -233,6 +252,21 @@ class RedisStore:
             raise Aborted("the speaker changed since it was read: read it again and retry")
         return bool(outcome)
 
+    async def opted_out(self, tenant: str, speaker_id: str) -> Speaker | None:
+        name = subject(tenant, speaker_id).hex()
+        left = await self._call(lambda: self._client.hget(_opt_outs_key(tenant), name))
+        if left is None:
+            return None
+        etag, at = left.decode().split()
+        return opted_out_speaker(tenant, speaker_id, etag=etag, at=float(at))
+
+    async def swept_at(self, tenant: str) -> float | None:
+        at = await self._call(lambda: self._client.get(_swept_key(tenant)))
+        return None if at is None else float(at)
+
+    async def note_sweep(self, tenant: str, *, at: float) -> None:
+        await self._call(lambda: self._client.set(_swept_key(tenant), _seconds(at)))
+
     async def touch(self, tenant: str, speaker_id: str, model_id: str, *, at: float) -> None:
         args = [model_id, _seconds(at), _seconds(at - USE_RESOLUTION_S)]
         await self._eval(_TOUCH, [speaker_key(tenant, speaker_id)], args)
@@ -299,13 +333,15 @@ class RedisStore:
     async def _put(self, speaker: Written, expected_etag: str | None) -> bool:
         """False, and nothing written, unless the tenant's current key is the one that sealed it."""
         keys = _write_keys(speaker.tenant, speaker.speaker_id, token=speaker.etag)
-        keys.append(keys_key(speaker.tenant))
+        keys += [keys_key(speaker.tenant), _opt_outs_key(speaker.tenant)]
         head = (expected_etag or "", speaker.etag, speaker.speaker_id)
         args: list[str | bytes] = [
             *head,
             speaker.profile,
             speaker.history,
             str(speaker.key_version),
+            subject(speaker.tenant, speaker.speaker_id).hex(),
+            _seconds(speaker.opted_out_at),
         ]
         for model_id, record, used_at in speaker.voiceprints:
             args += [model_id, record, _seconds(used_at)]
@@ -395,6 +431,14 @@ def _prefix(tenant: str) -> bytes:
 
 def _index_key(tenant: str) -> bytes:
     return _prefix(tenant) + b"speakers"
+
+
+def _opt_outs_key(tenant: str) -> bytes:
+    return _prefix(tenant) + b"opt_outs"
+
+
+def _swept_key(tenant: str) -> bytes:
+    return _prefix(tenant) + b"swept"
 
 
 def speaker_key(tenant: str, speaker_id: str) -> bytes:

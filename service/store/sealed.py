@@ -75,6 +75,7 @@ class Written(Stored):
 
     tenant: str
     key_version: int
+    opted_out_at: float | None
 
 
 class Records:
@@ -184,6 +185,7 @@ def _written(speaker: Speaker) -> Written:
         ),
         tenant=speaker.tenant,
         key_version=0,
+        opted_out_at=speaker.opted_out_at,
     )
 
 

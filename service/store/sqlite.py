@@ -23,9 +23,15 @@ from typing import Any, Self, TypeVar
 
 from service.errors import Aborted, StillReadable, StoreError, Unavailable
 from service.sealing import Sealing
-from service.store import sqlite_counts, sqlite_failures, sqlite_groups, sqlite_keys
+from service.store import (
+    sqlite_counts,
+    sqlite_failures,
+    sqlite_groups,
+    sqlite_keys,
+    sqlite_tenants,
+)
 from service.store.groups import MemberPage
-from service.store.records import USE_RESOLUTION_S, Page, Speaker
+from service.store.records import USE_RESOLUTION_S, Page, Speaker, opted_out_speaker
 from service.store.sealed import Records, Stored, Written
 from service.store.sqlite_connection import Connection, emptied_log
 from service.store.sqlite_file import open_reader, open_writer, transaction
@@ -161,6 +167,16 @@ class SqliteStore:
 
         return await self._writer.run(delete)
 
+    async def opted_out(self, tenant: str, speaker_id: str) -> Speaker | None:
+        left = await self._reader.run(lambda db: sqlite_tenants.opt_out(db, tenant, speaker_id))
+        return left and opted_out_speaker(tenant, speaker_id, etag=left[0], at=left[1])
+
+    async def swept_at(self, tenant: str) -> float | None:
+        return await self._reader.run(lambda db: sqlite_tenants.swept_at(db, tenant))
+
+    async def note_sweep(self, tenant: str, *, at: float) -> None:
+        await self._write(lambda db: sqlite_tenants.note_sweep(db, tenant, at))
+
     async def touch(self, tenant: str, speaker_id: str, model_id: str, *, at: float) -> None:
         await self._writer.run(
             lambda db: db.execute(
@@ -237,7 +253,7 @@ def _put(database: sqlite3.Connection, speaker: Written, expected_etag: str | No
     with transaction(database):
         if sqlite_keys.current(database, speaker.tenant) != speaker.key_version:
             return _Outcome.REFUSED
-        if _etag(database, *key) != expected_etag:
+        if _expected_etag(database, *key) != expected_etag:
             raise Aborted("the speaker changed since it was read: read it again and retry")
         shortened = _history_bytes(database, *key) > len(speaker.history)
         database.execute(
@@ -259,6 +275,7 @@ def _put(database: sqlite3.Connection, speaker: Written, expected_etag: str | No
                 for model_id, record, used_at in speaker.voiceprints
             ],
         )
+        sqlite_tenants.note_opt_out(database, *key, speaker.etag, speaker.opted_out_at)
         return _Outcome.ERASED if shortened or removed.rowcount else _Outcome.WRITTEN
 
 
@@ -282,6 +299,14 @@ def _etag(database: sqlite3.Connection, tenant: str, speaker_id: str) -> str | N
         "SELECT etag FROM speaker WHERE tenant = ? AND speaker_id = ?", (tenant, speaker_id)
     ).fetchone()
     return row and str(row[0])
+
+
+def _expected_etag(database: sqlite3.Connection, tenant: str, speaker_id: str) -> str | None:
+    """Of the record, or of the opt-out of one that was deleted."""
+    etag = _etag(database, tenant, speaker_id)
+    if etag is None and (left := sqlite_tenants.opt_out(database, tenant, speaker_id)):
+        return left[0]
+    return etag
 
 
 def _history_bytes(database: sqlite3.Connection, tenant: str, speaker_id: str) -> int:

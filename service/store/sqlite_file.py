@@ -17,7 +17,13 @@ from typing import Any
 from urllib.parse import quote
 
 from service.errors import StoreError
-from service.store import sqlite_counts, sqlite_failures, sqlite_groups, sqlite_keys
+from service.store import (
+    sqlite_counts,
+    sqlite_failures,
+    sqlite_groups,
+    sqlite_keys,
+    sqlite_tenants,
+)
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +58,7 @@ _MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (*sqlite_counts.SCHEMA, *sqlite_failures.SCHEMA),
     sqlite_keys.SCHEMA,
     sqlite_failures.KEPT,
+    sqlite_tenants.SCHEMA,
 )
 
 

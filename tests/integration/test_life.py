@@ -60,8 +60,10 @@ def test_enrolments_are_undone_one_by_one(sayso: Client) -> None:
 
 
 def test_undos_at_once_take_back_one_enrolment_each(sayso: Client) -> None:
-    for _ in range(3):
-        sayso.enroll("hasty", SLT)
+    samples, rate = soundfile.read(SLT, dtype="int16")
+    for seconds in (6, 7, 8):
+        audio = samples[: seconds * rate].tobytes()
+        sayso.enroll("hasty", audio, raw=RawAudio("LINEAR16", rate))
 
     def undo(_: int) -> bool:
         try:
@@ -231,21 +233,41 @@ def test_a_recording_that_does_not_cohere_is_not_enrolled(tmp_path: Path) -> Non
             sayso.get("slt")
 
 
-def test_an_unused_voice_expires_and_is_erased(tmp_path: Path) -> None:
+def test_an_unused_voice_expires_and_an_operator_erases_it_at_once(tmp_path: Path) -> None:
     with serving(tmp_path) as server, server.client() as sayso:
         kept = sayso.enroll("slt", SLT).speaker
         assert kept is not None
         assert kept.expires_at is not None
     with serving(tmp_path, expire_after_days=1e-9) as server, server.client() as sayso:
-        until(lambda: sayso.get("slt").model_ids == ())
         assert sayso.get("slt").state == "EXPIRED"
         assert sayso.verify("slt", SLT).outcome == "EXPIRED"
+        assert sayso.get("slt").model_ids != ()
+        done = CliRunner().invoke(
+            app,
+            ["tenants", "--store", f"sqlite:///{tmp_path / 'sayso.db'}"]
+            + ["expire", "default", "--yes"],
+            env={"SAYSO_EXPIRE_AFTER_DAYS": "1e-9"},
+        )
+        assert "1 of 1 voices of default have expired" in done.stdout
+        assert sayso.get("slt").model_ids == ()
         sayso.enroll("rms", clips("rms", "enroll")[0])
         assert sayso.get("rms").state == "EXPIRED"
     with serving(tmp_path) as server, server.client() as sayso:
         again = sayso.enroll("slt", SLT).speaker
         assert again is not None
         assert (again.state, again.net_speech_s) == ("ENROLLED", kept.net_speech_s)
+
+
+def test_an_enrolment_under_a_clock_that_is_ahead_can_be_undone(tmp_path: Path) -> None:
+    with serving(tmp_path) as server, server.client() as sayso:
+        kept = sayso.enroll("slt", SLT).speaker
+        assert kept is not None
+    with serving(tmp_path, expire_after_days=1e-9) as server, server.client() as sayso:
+        sayso.enroll("slt", clips("rms", "enroll")[0])
+    with serving(tmp_path) as server, server.client() as sayso:
+        back = sayso.undo("slt")
+        assert (back.state, back.net_speech_s) == ("ENROLLED", kept.net_speech_s)
+        assert sayso.verify("slt", SLT).outcome == "ACCEPTED"
 
 
 def test_an_opt_out_survives_a_kill(tmp_path: Path) -> None:

@@ -38,6 +38,10 @@ class _SpeakerStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SpeakerS
     """Opted out: audio is refused and voiceprints are erased."""
     SPEAKER_STATE_UNCONFIRMED: _SpeakerState.ValueType  # 5
     """Enrolled, and waiting for an operator's confirmation."""
+    SPEAKER_STATE_WITHOUT_CONSENT: _SpeakerState.ValueType  # 6
+    """The consent was withdrawn, or there is none where the operator requires one: the voice is kept
+    and not used until a consent is recorded.
+    """
 
 class SpeakerState(_SpeakerState, metaclass=_SpeakerStateEnumTypeWrapper): ...
 
@@ -52,6 +56,10 @@ SPEAKER_STATE_OPTED_OUT: SpeakerState.ValueType  # 4
 """Opted out: audio is refused and voiceprints are erased."""
 SPEAKER_STATE_UNCONFIRMED: SpeakerState.ValueType  # 5
 """Enrolled, and waiting for an operator's confirmation."""
+SPEAKER_STATE_WITHOUT_CONSENT: SpeakerState.ValueType  # 6
+"""The consent was withdrawn, or there is none where the operator requires one: the voice is kept
+and not used until a consent is recorded.
+"""
 Global___SpeakerState: _TypeAlias = SpeakerState  # noqa: Y015
 
 @_typing.final

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from service.errors import Aborted, FailedPrecondition, NotFound
+from service.expiry import Around, erase, survey
 from service.store import (
     Consent,
     RecordError,
@@ -25,7 +26,6 @@ from service.store.lifecycle import (
     change,
     confirmed,
     enrolled,
-    erase_expired,
     opted_in,
     opted_out,
     undone,
@@ -39,6 +39,13 @@ MADE_AT = 1_700_000_000.25
 
 def retention(days_later: float, *, keep_days: float = 100) -> Retention:
     return Retention(keep_days * DAY_S, lambda: MADE_AT + days_later * DAY_S)
+
+
+async def erase_expired(
+    store: Store, tenant: str, keeping: Retention, *, around: Around = contextlib.nullcontext
+) -> int:
+    found = await survey(store, tenant, keeping, since=keeping.clock())
+    return await erase(store, tenant, found, keeping, around=around)
 
 
 def with_voice(speaker: Speaker, *values: float, adapted: bool = False, now: float) -> Speaker:
