@@ -30,7 +30,7 @@ from service.errors import Aborted, FailedPrecondition
 from service.quality import Quality
 from service.scoring import Scorer, l2_normalized
 from service.store import Consent, Speaker, SpeakerState, Store, Voiceprint, open_store
-from service.store.lifecycle import Retention, opted_out, undone
+from service.store.lifecycle import Retention, consented, opted_out, undone
 from service.voiceprints import without_outliers
 
 ALICE = EnrolmentRequest(tenant="t", speaker_id="alice")
@@ -118,8 +118,12 @@ async def undo(store: Store) -> Speaker:
 
 async def test_speech_adds_up_to_an_enrolment(enroller: Enroller) -> None:
     assert (await enroller.open(ALICE)).needed_s == 5
-    for speech_s, state in ((2, "pending"), (4, "pending"), (6, "enrolled")):
-        made = await enroller.add(ALICE, utterance())
+    for added_s, speech_s, state in (
+        (2, 2, "pending"),
+        (2.1, 4.1, "pending"),
+        (2.2, 6.3, "enrolled"),
+    ):
+        made = await enroller.add(ALICE, utterance(speech_s=added_s))
         assert made.speaker is not None
         assert made.speaker.state.value == state
         assert made.progress.speech_s == pytest.approx(speech_s)
@@ -179,10 +183,10 @@ async def test_a_stale_etag_is_aborted_and_changes_nothing(
     first = await enroller.add(ALICE, utterance())
     assert first.speaker is not None
     conditional = EnrolmentRequest("t", "alice", etag=first.speaker.etag)
-    second = await enroller.add(conditional, utterance())
+    second = await enroller.add(conditional, utterance(speech_s=3))
     assert second.speaker is not None
     with pytest.raises(Aborted):
-        await enroller.add(conditional, utterance())
+        await enroller.add(conditional, utterance(speech_s=4))
     found = await store.get("t", "alice")
     assert found is not None
     assert found.etag == second.speaker.etag
@@ -190,7 +194,7 @@ async def test_a_stale_etag_is_aborted_and_changes_nothing(
 
 async def test_enrolments_at_once_lose_nothing(store: Store) -> None:
     enroller = make(store, max_vectors=50)
-    await asyncio.gather(*(enroller.add(ALICE, utterance()) for _ in range(20)))
+    await asyncio.gather(*(enroller.add(ALICE, utterance(speech_s=2 + n)) for n in range(20)))
     found = await store.get("t", "alice")
     assert found is not None
     assert len(found.voiceprints["m"].speech_s) == 20
@@ -448,7 +452,52 @@ async def test_an_expired_voice_counts_for_nothing(store: Store, clock: Clock) -
     assert again.speaker is not None
     assert again.speaker.state is SpeakerState.PENDING
     assert again.progress.speech_s == pytest.approx(2)
-    assert all(not version.voiceprints for version in again.speaker.history)
+    assert again.speaker.history[-1].voiceprints["m"].speech_s.tolist() == [9]
+
+
+async def test_a_recording_that_is_sent_again_adds_nothing(
+    enroller: Enroller, store: Store
+) -> None:
+    first = await enroller.add(ALICE, utterance())
+    again = await enroller.add(ALICE, utterance())
+    assert (again.speaker, again.progress) == (first.speaker, first.progress)
+    once = await enroller.add(replace(ALICE, replacing=True), utterance(1, speech_s=6))
+    twice = await enroller.add(replace(ALICE, replacing=True), utterance(1, speech_s=6))
+    assert twice.speaker == once.speaker
+    told = await enroller.add(
+        replace(ALICE, consent=Consent("form 7", 3.0), metadata={"a": "1"}),
+        utterance(1, speech_s=6),
+    )
+    assert told.speaker is not None
+    assert once.speaker is not None
+    assert (told.speaker.consent, told.speaker.metadata) == (Consent("form 7", 3.0), {"a": "1"})
+    assert (told.speaker.voiceprints, told.speaker.history) == (
+        once.speaker.voiceprints,
+        once.speaker.history,
+    )
+
+
+async def test_a_withdrawn_consent_is_no_basis_for_more(enroller: Enroller, store: Store) -> None:
+    made = await enroller.add(replace(ALICE, consent=Consent("form 7", 3.0)), utterance(speech_s=6))
+    assert made.speaker is not None
+    await store.put(consented(made.speaker, None, now=9.0), expected_etag=made.speaker.etag)
+    with pytest.raises(FailedPrecondition, match="withdrawn"):
+        await enroller.add(ALICE, utterance(speech_s=7))
+    again = await enroller.add(
+        replace(ALICE, consent=Consent("form 8", 10.0)), utterance(speech_s=7)
+    )
+    assert again.speaker is not None
+    assert again.speaker.consent_withdrawn_at is None
+
+
+async def test_nobody_is_told_of_a_voice_that_may_not_be_used(store: Store) -> None:
+    enroller = make(store, contract=CALIBRATED)
+    made = await enroller.add(ALICE, utterance(0, speech_s=9))
+    assert made.speaker is not None
+    bob = replace(BOB, duplicates=Duplicates.REFUSE)
+    assert (await enroller.add(bob, utterance(0, speech_s=8))).duplicates == ("alice",)
+    await store.put(consented(made.speaker, None, now=9.0), expected_etag=made.speaker.etag)
+    assert (await enroller.add(bob, utterance(0, speech_s=8))).duplicates == ()
 
 
 async def test_undo_goes_back_enrolment_by_enrolment(store: Store) -> None:

@@ -119,8 +119,10 @@ async def test_an_update_changes_what_the_mask_names_and_nothing_else(
     made = await update(rpc, "consent", metadata={"c": "3"})
     assert made.metadata == {"b": "2"}
     assert not made.HasField("consent")
-    assert made.state == pb.SPEAKER_STATE_UNCONFIRMED
+    assert made.state == pb.SPEAKER_STATE_WITHOUT_CONSENT
     assert made == await get(rpc)
+    made = await update(rpc, "consent", consent=consent)
+    assert made.state == pb.SPEAKER_STATE_UNCONFIRMED
 
 
 @pytest.mark.parametrize(
