@@ -352,7 +352,7 @@ class Enroller:
                     or (self._rules.confirm and not trusted)
                 ),
                 # also of voices that are replaced: an undo brings them back
-                enrolled_by=tuple(dict.fromkeys((*speaker.enrolled_by, request.credential))),
+                enrolled_by=tuple(dict.fromkeys((*found.enrolled_by, request.credential))),
             ),
             self._extended(self._held(base), utterance, now),
         )

@@ -242,10 +242,10 @@ def test_an_unused_voice_expires_and_an_operator_erases_it_at_once(tmp_path: Pat
         assert sayso.get("slt").state == "EXPIRED"
         assert sayso.verify("slt", SLT).outcome == "EXPIRED"
         assert sayso.get("slt").model_ids != ()
+        store = f"sqlite:///{tmp_path / 'sayso.db'}"
         done = CliRunner().invoke(
             app,
-            ["tenants", "--store", f"sqlite:///{tmp_path / 'sayso.db'}"]
-            + ["expire", "default", "--yes"],
+            ["tenants", "--store", store, "expire", "default", "--yes"],
             env={"SAYSO_EXPIRE_AFTER_DAYS": "1e-9"},
         )
         assert "1 of 1 voices of default have expired" in done.stdout
