@@ -1,0 +1,80 @@
+"""Containers: which kind of file the first bytes announce, and how to convert another."""
+
+from service.errors import AudioError
+
+READ = "WAV (PCM, float or G.711), FLAC, Ogg Opus and MP3"
+MAGIC_BYTES = 16
+
+_WAV_MAGIC = (b"RIFF", b"RIFX", b"RF64", b"BW64")
+_ID3_BYTES = 10
+_MP3_SYNC, _MP3_MASK = 0xFFE0, 0xFFE0
+_LAYER_MASK, _LAYER_3 = 0x06, 0x02
+_OTHERS: tuple[tuple[int, bytes, str], ...] = (
+    (0, b"\x1a\x45\xdf\xa3", "WebM or Matroska"),
+    (4, b"ftyp", "MP4 (M4A, 3GP or QuickTime)"),
+    (4, b"moov", "QuickTime"),
+    (0, b"#!AMR", "AMR"),
+    (0, b".snd", "AU"),
+    (0, b"FORM", "AIFF"),
+    (0, b"caff", "CAF"),
+    (0, b"riff\x2e\x91\xcf\x11", "Wave64"),
+    (0, b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", "WMA"),
+    (0, b"ADIF", "AAC"),
+    (0, b"FLV\x01", "Flash video"),
+    (0, b"wvpk", "WavPack"),
+    (0, b"MAC ", "Monkey's Audio"),
+    (0, b"#!SILK_V3", "SILK"),
+    (1, b"#!SILK_V3", "SILK"),
+)
+
+
+def kind(data: bytes | bytearray) -> str:
+    """ "WAV", "FLAC", "OGG" or "MP3"; raises `AudioError` for anything else."""
+    if found := _announced(data) or _mp3(data):
+        return found
+    if name := _other(data):
+        raise AudioError(f"the audio is {name}, which is not read; {convert()}")
+    raise AudioError(
+        f"the audio is not {READ.replace(' and ', ' or ')}; for raw audio set encoding and "
+        "sample_rate"
+    )
+
+
+def refuse_in_raw(data: bytes, encoding: str) -> None:
+    """Raises `AudioError` if audio that should have no header begins with that of a file."""
+    if name := _announced(data) or _other(data):
+        raise AudioError(
+            f"the audio is a file ({name}), not raw {encoding} samples; leave the encoding unset",
+            field="audio.encoding",
+        )
+
+
+def convert() -> str:
+    """What to do about a file that is not read."""
+    return f"send {READ}. Convert it with `ffmpeg -i INPUT -ac 1 -ar 16000 OUTPUT.wav`"
+
+
+def _announced(data: bytes | bytearray) -> str | None:
+    if data[:4] in _WAV_MAGIC and data[8:12] == b"WAVE":
+        return "WAV"
+    if data[:4] == b"fLaC":
+        return "FLAC"
+    if data[:4] == b"OggS":
+        return "OGG"
+    tagged = data[:3] == b"ID3" and len(data) >= _ID3_BYTES and data[3] in (2, 3, 4)
+    return "MP3" if tagged else None
+
+
+def _mp3(data: bytes | bytearray) -> str | None:
+    """Of MPEG layer III without a tag: two bytes, which raw samples may begin with, too."""
+    sync = int.from_bytes(data[:2])
+    layer_3 = sync & _LAYER_MASK == _LAYER_3
+    return "MP3" if sync & _MP3_MASK == _MP3_SYNC and layer_3 and len(data) > 2 else None
+
+
+def _other(data: bytes | bytearray) -> str | None:
+    for at, magic, name in _OTHERS:
+        if data[at : at + len(magic)] == magic:
+            return name
+    is_adts = int.from_bytes(data[:2]) & 0xFFF6 == 0xFFF0
+    return "AAC" if is_adts and len(data) > 2 and data[2] >> 2 & 15 < 13 else None
