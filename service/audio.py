@@ -22,6 +22,8 @@ from numpy.typing import NDArray
 
 from service import containers, g711, ogg
 from service.errors import AudioError
+from service.plausibility import Plausibility
+from service.quality import UNSUSPICIOUS, Suspicions
 from service.wav import WavReader
 
 MIN_SAMPLE_RATE = 8_000
@@ -89,9 +91,12 @@ class StreamDecoder:
         self._source = _RawSource(output) if fmt.encoding is not Encoding.AUTO else _File(output)
 
     @property
-    def louder_channel(self) -> int | None:
-        """The other channel, if it is 10 dB louder than the one that was asked for."""
-        return self._output.louder_channel
+    def suspicions(self) -> Suspicions:
+        """Of what was pushed so far."""
+        verdict, louder = self._source.verdict, self._output.louder_channel
+        if not verdict and louder is None:
+            return UNSUSPICIOUS
+        return Suspicions(verdict, louder)
 
     def push(self, data: bytes) -> Samples:
         """The `(samples,)` that `data` completes, perhaps none."""
@@ -136,6 +141,9 @@ class _Output:
 
     @property
     def louder_channel(self) -> int | None:
+        """The other channel, if it is 10 dB louder than the one that was asked for."""
+        if len(self._powers) == 1:
+            return None
         loudest = int(np.argmax(self._powers))
         louder = self._powers[loudest] > _LOUDER * self._powers[self._channel]
         return loudest if louder else None
@@ -184,14 +192,21 @@ class _RawSource:
         self._encoding = fmt.encoding
         self._frame_bytes = self._channels * (2 if fmt.encoding is Encoding.LINEAR16 else 1)
         self._output = output
+        self._plausibility = Plausibility(fmt.encoding.name, self._channels, fmt.channel or 0)
         self._carried = b""
         self._first: bytes | None = b""
+
+    @property
+    def verdict(self) -> str:
+        """What the audio looks like instead of what it is declared as."""
+        return self._plausibility.verdict
 
     def push(self, data: bytes) -> Samples:
         self._check_beginning(data)
         data = self._carried + data
         end = len(data) - len(data) % self._frame_bytes
         self._carried = data[end:]
+        self._plausibility.hear(data[:end])
         samples = _RAW_DECODERS[self._encoding](data[:end])
         return self._output.push(samples.reshape(-1, self._channels))
 
@@ -208,7 +223,9 @@ class _RawSource:
 
 
 class _File:
-    """A file, of a kind that its first bytes tell."""
+    """A file, of a kind that its first bytes tell; its header is believed."""
+
+    verdict = ""
 
     def __init__(self, output: _Output) -> None:
         self._output = output

@@ -32,7 +32,7 @@ def kind(data: bytes | bytearray) -> str:
     """ "WAV", "FLAC", "OGG" or "MP3"; raises `AudioError` for anything else."""
     if found := _announced(data) or _mp3(data):
         return found
-    if name := _other(data):
+    if name := _other(data) or _adts(data):
         raise AudioError(f"the audio is {name}, which is not read; {convert()}")
     raise AudioError(
         f"the audio is not {READ.replace(' and ', ' or ')}; for raw audio set encoding and "
@@ -76,5 +76,10 @@ def _other(data: bytes | bytearray) -> str | None:
     for at, magic, name in _OTHERS:
         if data[at : at + len(magic)] == magic:
             return name
+    return None
+
+
+def _adts(data: bytes | bytearray) -> str | None:
+    """As short as that of MP3 without a tag."""
     is_adts = int.from_bytes(data[:2]) & 0xFFF6 == 0xFFF0
     return "AAC" if is_adts and len(data) > 2 and data[2] >> 2 & 15 < 13 else None

@@ -11,6 +11,7 @@ from service.quality import Quality
 from service.settings import DEFAULT_FALSE_MATCH_RATE
 
 NOTHING_HEARD = Quality(net_speech_s=0, total_s=0, snr_db=None, clipping=0, peak_dbfs=-120)
+_SILENT_DBFS, _QUIET_DBFS = -90.0, -45.0
 
 
 class Outcome(enum.Enum):
@@ -34,6 +35,7 @@ class Reason(enum.Enum):
     ALREADY_ENROLLED = enum.auto()
     WATCHLISTED = enum.auto()
     NO_CLAIM = enum.auto()
+    IMPLAUSIBLE_AUDIO = enum.auto()
 
 
 class Band(enum.Enum):
@@ -79,6 +81,9 @@ class Demands:
             raise InvalidArgument("must be 0 to 60 seconds", field="policy.min_net_speech_s")
         if math.isnan(self.min_snr_db):
             raise InvalidArgument("must be a number of decibels", field="policy.min_snr_db")
+
+
+NO_DEMANDS = Demands(min_speech_s=0, min_snr_db=-math.inf, max_clipping=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,6 +275,8 @@ def careful_threshold(calibration: Calibration, rate: float) -> float:
 
 def shortcomings(quality: Quality, demands: Demands) -> tuple[Reason, ...]:
     """Why audio of this quality allows no decision; empty when it does."""
+    if quality.suspicions.implausible:
+        return (Reason.IMPLAUSIBLE_AUDIO,)
     if quality.net_speech_s == 0:
         return (Reason.NO_SPEECH,)
     noisy = quality.snr_db is not None and quality.snr_db < demands.min_snr_db
@@ -355,19 +362,30 @@ def inconclusive(
     return Decision(
         outcome=Outcome.INCONCLUSIVE,
         model_id=model_id,
-        explanation=explain(reasons, needed_s),
+        explanation=explain(reasons, needed_s, quality, demands),
         reasons=reasons,
         quality=quality,
         speech_needed_s=needed_s,
     )
 
 
-def explain(reasons: tuple[Reason, ...], needed_s: float) -> str:
-    """One sentence for people on why audio was not enough."""
+def explain(
+    reasons: tuple[Reason, ...],
+    needed_s: float,
+    quality: Quality = NOTHING_HEARD,
+    demands: Demands = NO_DEMANDS,
+) -> str:
+    """One sentence for people on why audio was not enough: what was measured, and the limit."""
     clauses = {
-        Reason.NO_SPEECH: f"no speech was heard; {needed_s:.1f} s are needed",
-        Reason.NOT_ENOUGH_SPEECH: f"{needed_s:.1f} s more of net speech are needed",
-        Reason.TOO_NOISY: "the signal-to-noise ratio is below the limit",
+        Reason.NO_SPEECH: _no_speech(quality, needed_s),
+        Reason.NOT_ENOUGH_SPEECH: (
+            f"{needed_s:.1f} s more of net speech are needed; {quality.net_speech_s:.1f} s were "
+            f"heard in {quality.total_s:.1f} s of audio"
+        ),
+        Reason.TOO_NOISY: (
+            f"the signal-to-noise ratio is {quality.snr_db or 0.0:.1f} dB, below the limit of "
+            f"{demands.min_snr_db:.1f} dB"
+        ),
         Reason.UNDECIDED: "the evidence so far is between the bounds; more speech will decide",
         Reason.VOICE_CHANGED: "the voice changed during the call",
         Reason.VOICE_MISMATCH: "it does not match the voice enrolled so far",
@@ -375,6 +393,26 @@ def explain(reasons: tuple[Reason, ...], needed_s: float) -> str:
         Reason.ALREADY_ENROLLED: "the voice is already enrolled under another speaker",
         Reason.WATCHLISTED: "the voice matches a watchlist",
         Reason.NO_CLAIM: "no speaker is claimed",
-        Reason.CLIPPED: "too many samples are at full scale; lower the input level",
+        Reason.CLIPPED: (
+            f"{quality.clipping:.1%} of the samples of speech are at full scale, over the limit of "
+            f"{demands.max_clipping:.1%}; lower the input level"
+        ),
+        Reason.IMPLAUSIBLE_AUDIO: (
+            f"the audio is not what the request says it is: {quality.suspicions.implausible}"
+        ),
     }
     return "; ".join(clauses[reason] for reason in reasons)
+
+
+def _no_speech(quality: Quality, needed_s: float) -> str:
+    """What is likely to be wrong, by what was measured."""
+    heard = f"no speech was heard in {quality.total_s:.1f} s of audio, {needed_s:.1f} s are needed"
+    peak = f"its highest sample is at {quality.peak_dbfs:.0f} dBFS"
+    other = quality.suspicions.louder_channel
+    if other is not None:
+        return f"{heard}; channel {other} is far louder, so that the speaker is probably there"
+    if quality.peak_dbfs <= _SILENT_DBFS:
+        return f"{heard}; it is silence ({peak})"
+    if quality.peak_dbfs < _QUIET_DBFS:
+        return f"{heard}; it is too quiet ({peak}, below {_QUIET_DBFS:.0f} dBFS); raise the level"
+    return f"{heard}; {peak}: if someone speaks, check its encoding, sample rate and channel"

@@ -9,7 +9,7 @@ A whole recording is a stream of one piece. Nothing here blocks the event loop.
 import math
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol, Self, TypeAlias
 
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from service.batcher import Batcher, BatchReport
 from service.contract import Contract
 from service.errors import ContractError, SaysoError
-from service.quality import SAMPLE_RATE, Quality
+from service.quality import SAMPLE_RATE, UNSUSPICIOUS, Quality, Suspicions
 from service.scoring import l2_normalized
 from service.session import Embeddings, Session
 from service.speech import SpeechDetector, VoiceActivity
@@ -73,6 +73,8 @@ class Stream(Protocol):
     @property
     def latest_s(self) -> float: ...
 
+    def suspect(self, suspicions: Suspicions) -> None: ...
+
     async def push(self, samples: Samples) -> None: ...
 
     async def take(self, decode: Callable[[], Samples]) -> None: ...
@@ -105,6 +107,7 @@ class EmbedStream:
         self._owner = owner
         self._speech_samples = 0
         self._sum = np.full(contract.dimension, 0.0)  # np.zeros would let go of the interpreter
+        self._suspicions = UNSUSPICIOUS
         self._windows = 0
         self._latest: deque[Embedding] = deque(maxlen=LATEST_WINDOWS)
         self._taken: list[Samples] | None = None  # windows of what was decoded here
@@ -112,7 +115,10 @@ class EmbedStream:
     @property
     def quality(self) -> Quality:
         """Of what was pushed so far."""
-        return self._detector.quality
+        measured = self._detector.quality
+        if self._suspicions is UNSUSPICIOUS:
+            return measured
+        return replace(measured, suspicions=self._suspicions)
 
     @property
     def net_speech_s(self) -> float:
@@ -136,6 +142,10 @@ class EmbedStream:
     def latest_s(self) -> float:
         """Seconds of speech behind `latest`."""
         return self._contract.window_s + (LATEST_WINDOWS - 1) * self._contract.hop_s
+
+    def suspect(self, suspicions: Suspicions) -> None:
+        """Notes what the decoder of the samples noticed, for `quality`."""
+        self._suspicions = suspicions
 
     async def push(self, samples: Samples) -> None:
         """Takes the next `samples (n,)` at the contract's rate, and embeds the windows they

@@ -200,7 +200,8 @@ class Enroller:
         """
         if reasons := shortcomings(utterance.quality, self._demands):
             progress = await self.open(request)
-            return _refused(progress, utterance, reasons, explain(reasons, progress.needed_s))
+            why = explain(reasons, progress.needed_s, utterance.quality, self._demands)
+            return _refused(progress, utterance, reasons, why)
         if not self._coherent(utterance):
             return await self._doubted(request, utterance, Reason.MULTIPLE_VOICES)
         duplicates = await self._duplicates(request, utterance)

@@ -32,6 +32,18 @@ _SILENCE = 1e-20
 
 
 @dataclass(frozen=True, slots=True)
+class Suspicions:
+    """What the decoder noticed of audio: `implausible` says what it looks like instead of what it
+    is declared as, `louder_channel` is the other one of two if it is much louder."""
+
+    implausible: str = ""
+    louder_channel: int | None = None
+
+
+UNSUSPICIOUS = Suspicions()
+
+
+@dataclass(frozen=True, slots=True)
 class Quality:
     """What was heard, in seconds and decibels, measured on the signal as it came.
 
@@ -48,6 +60,7 @@ class Quality:
     snr_db: float | None
     clipping: float
     peak_dbfs: float
+    suspicions: Suspicions = UNSUSPICIOUS
 
 
 def levels(frames: Samples, *, padding: int = 0) -> list[int]:

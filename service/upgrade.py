@@ -19,7 +19,7 @@ from service.decision import Decision, Outcome
 from service.embedder import NOTHING, Embedder, Embedding, EmbedStream, Stream, Utterance
 from service.enrolment import Enroller, Mismatch
 from service.errors import Aborted, NotFound
-from service.quality import Quality
+from service.quality import Quality, Suspicions
 from service.store import Speaker, SpeakerState, Store, Voiceprint
 from service.store.lifecycle import Retention, change, enrolled
 from service.succession import Succession
@@ -96,6 +96,10 @@ class TwinStream:
     @property
     def latest_s(self) -> float:
         return self._first.latest_s
+
+    def suspect(self, suspicions: Suspicions) -> None:
+        self._first.suspect(suspicions)
+        self._second.suspect(suspicions)
 
     async def push(self, samples: Samples) -> None:
         await self._first.push(samples)

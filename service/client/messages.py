@@ -37,7 +37,7 @@ def audio_bytes(audio: bytes | Path) -> bytes:
     return audio.read_bytes() if isinstance(audio, Path) else audio
 
 
-def audio_config(raw: RawAudio | None, channel: int) -> audio_pb2.AudioConfig:
+def audio_config(raw: RawAudio | None, channel: int | None) -> audio_pb2.AudioConfig:
     if raw is None:
         return audio_pb2.AudioConfig(channel=channel)
     return audio_pb2.AudioConfig(

@@ -120,7 +120,7 @@ class BatchItem:
     speaker_id: str
     audio: bytes | Path = field(repr=False)
     raw: RawAudio | None = None
-    channel: int = 0
+    channel: int | None = None
     replace: bool = False
     metadata: Mapping[str, str] = field(default_factory=dict)
     consent: str | None = None

@@ -46,7 +46,7 @@ class Voices(Connection):
         audio: bytes | Path,
         *,
         raw: RawAudio | None = None,
-        channel: int = 0,
+        channel: int | None = None,
         replace: bool = False,
         metadata: Mapping[str, str] | None = None,
         consent: str | None = None,
@@ -90,7 +90,7 @@ class Voices(Connection):
         chunks: Iterable[bytes],
         *,
         raw: RawAudio | None = None,
-        channel: int = 0,
+        channel: int | None = None,
         replace: bool = False,
         consent: str | None = None,
         watchlists: Iterable[str] = (),
@@ -133,7 +133,7 @@ class Voices(Connection):
         audio: bytes | Path,
         *,
         raw: RawAudio | None = None,
-        channel: int = 0,
+        channel: int | None = None,
         target_false_match_rate: float | None = None,
         watchlists: Iterable[str] = (),
     ) -> Decision:
@@ -162,7 +162,7 @@ class Voices(Connection):
         chunks: Iterable[bytes],
         *,
         raw: RawAudio | None = None,
-        channel: int = 0,
+        channel: int | None = None,
         target_false_match_rate: float | None = None,
         sequential: SequentialTest | None = None,
         stop_at_decision: bool = False,
@@ -209,7 +209,7 @@ class Voices(Connection):
         audio: bytes | Path,
         *,
         raw: RawAudio | None = None,
-        channel: int = 0,
+        channel: int | None = None,
         target_false_match_rate: float | None = None,
         max_candidates: int = 1,
     ) -> Identification:
@@ -240,7 +240,7 @@ class Voices(Connection):
         )
 
     def embed(
-        self, audio: bytes | Path, *, raw: RawAudio | None = None, channel: int = 0
+        self, audio: bytes | Path, *, raw: RawAudio | None = None, channel: int | None = None
     ) -> Embedding | None:
         """The embedding of a recording of 4 MiB at most; None when it has too little speech. Needs
         the role `analyze`."""

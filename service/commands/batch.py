@@ -19,7 +19,7 @@ _MOST_LISTED = 50
 
 
 def enroll(
-    path: Path, default: BatchItem, *, sample_rate: int, results: Path | None, server: str
+    path: Path, default: BatchItem, *, sample_rate: int | None, results: Path | None, server: str
 ) -> None:
     """Enrols what `results` does not have as enrolled yet; exit status 0 when that is then all."""
     rows = manifest.read(path, default, sample_rate=sample_rate)

@@ -19,6 +19,7 @@ from service.commands.options import (
     Rate,
     Server,
     Watchlists,
+    raw_audio,
 )
 from service.commands.terminal import err, out, tell_matches
 
@@ -44,8 +45,8 @@ def enroll(
     ] = None,
     server: Server = LOCAL,
     encoding: EncodingOption = None,
-    sample_rate: Rate = 8000,
-    channel: ChannelOption = 0,
+    sample_rate: Rate = None,
+    channel: ChannelOption = None,
     replacing: Annotated[
         bool, typer.Option("--replace", help="Forget what was enrolled before.")
     ] = False,
@@ -67,10 +68,14 @@ def enroll(
     Exit status 0 when every recording was added and no more speech is needed, or when every
     recording of the manifest is enrolled, by this run or an earlier one.
     """
+    if manifest is None:
+        raw = raw_audio(encoding, sample_rate)
+    else:  # whose rows may have rates of their own
+        raw = RawAudio(encoding, sample_rate or 0) if encoding else None
     item = BatchItem(
         speaker_id or "",
         b"",
-        raw=RawAudio(encoding, sample_rate) if encoding else None,
+        raw=raw,
         channel=channel,
         replace=replacing,
         consent=consent,

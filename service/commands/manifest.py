@@ -23,11 +23,11 @@ class Row:
     item: BatchItem
 
     @property
-    def name(self) -> tuple[str, str, int]:
+    def name(self) -> tuple[str, str, int | None]:
         return self.item.speaker_id, self.path, self.item.channel
 
 
-def read(manifest: Path, default: BatchItem, *, sample_rate: int) -> list[Row]:
+def read(manifest: Path, default: BatchItem, *, sample_rate: int | None) -> list[Row]:
     """The rows of a CSV file, paths relative to it, over what `default` says of all of them.
 
     Raises `typer.BadParameter` that names the line.
@@ -44,7 +44,9 @@ def read(manifest: Path, default: BatchItem, *, sample_rate: int) -> list[Row]:
     return list({row.name: row for row in rows}.values())
 
 
-def _row(folder: Path, cells: Mapping[str, str], default: BatchItem, sample_rate: int) -> Row:
+def _row(
+    folder: Path, cells: Mapping[str, str], default: BatchItem, sample_rate: int | None
+) -> Row:
     if not all(isinstance(cells.get(name), str) for name in cells) or not all(
         cells[name] for name in REQUIRED
     ):
@@ -54,19 +56,24 @@ def _row(folder: Path, cells: Mapping[str, str], default: BatchItem, sample_rate
         speaker_id=cells["speaker_id"],
         audio=folder / cells["path"],
         raw=_raw(cells, default.raw, sample_rate),
-        channel=int(cells.get("channel") or default.channel),
+        channel=int(cells["channel"]) if cells.get("channel") else default.channel,
         consent=cells.get("consent") or default.consent,
     )
     return Row(cells["path"], item)
 
 
-def _raw(cells: Mapping[str, str], default: RawAudio | None, sample_rate: int) -> RawAudio | None:
+def _raw(
+    cells: Mapping[str, str], default: RawAudio | None, sample_rate: int | None
+) -> RawAudio | None:
     encoding = cells.get("encoding") or (default and default.encoding)
     if not encoding:
         return None
     if encoding not in ENCODINGS:
         raise ValueError(f"{encoding} is none of {', '.join(ENCODINGS)}")
-    return RawAudio(ENCODINGS[encoding], int(cells.get("sample_rate") or sample_rate))
+    rate = cells.get("sample_rate") or sample_rate
+    if not rate:
+        raise ValueError("raw samples need a sample_rate, in a column or as --sample-rate")
+    return RawAudio(ENCODINGS[encoding], int(rate))
 
 
 def _check_columns(names: Iterable[str]) -> None:

@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from service.client import RawAudio
+
 LOCAL = "127.0.0.1:50051"
 
 Server = Annotated[
@@ -16,20 +18,23 @@ OptionalSpeakerId = Annotated[
 ]
 OptionalRecordings = Annotated[
     list[Path] | None,
-    typer.Argument(help="WAV, FLAC or Ogg files; raw samples with --encoding.", exists=True),
+    typer.Argument(help="WAV, FLAC, Ogg Opus or MP3; raw samples with --encoding.", exists=True),
 ]
 SpeakerIds = Annotated[list[str], typer.Argument(help="Ids of speakers.")]
 GroupName = Annotated[str, typer.Argument(help="The group's name, 1 to 64 characters.")]
 Recordings = Annotated[
     list[Path],
-    typer.Argument(help="WAV, FLAC or Ogg files; raw samples with --encoding.", exists=True),
+    typer.Argument(help="WAV, FLAC, Ogg Opus or MP3; raw samples with --encoding.", exists=True),
 ]
 EncodingOption = Annotated[
     Literal["LINEAR16", "MULAW", "ALAW"] | None,
     typer.Option(help="For raw samples without a header: how they are encoded."),
 ]
-Rate = Annotated[int, typer.Option(help="For raw samples: hertz, 8000 to 48000.")]
-ChannelOption = Annotated[int, typer.Option(help="The speaker's channel, from 0.", min=0, max=1)]
+Rate = Annotated[int | None, typer.Option(help="For raw samples: hertz, 8000 to 48000.")]
+ChannelOption = Annotated[
+    int | None,
+    typer.Option(help="The speaker's channel, from 0; for two-channel audio.", min=0, max=1),
+]
 Watchlists = Annotated[
     list[str] | None,
     typer.Option("--watchlist", help="A group to screen the voice against; may be repeated."),
@@ -37,3 +42,17 @@ Watchlists = Annotated[
 Consent = Annotated[
     str | None, typer.Option(help="Your own reference to the speaker's consent, given now.")
 ]
+
+
+def raw_audio(
+    encoding: Literal["LINEAR16", "MULAW", "ALAW"] | None, sample_rate: int | None
+) -> RawAudio | None:
+    """What the options say of raw samples; raises `typer.BadParameter`, for a guessed rate would
+    make another voice of the speaker's."""
+    if encoding is None:
+        return None
+    if sample_rate is None:
+        raise typer.BadParameter(
+            "raw samples say no rate; give it in hertz, e.g. 8000", param_hint="--sample-rate"
+        )
+    return RawAudio(encoding, sample_rate)

@@ -21,7 +21,7 @@ class Results:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._outcomes: dict[tuple[str, str, int], Outcome] = {}
+        self._outcomes: dict[tuple[str, str, int | None], Outcome] = {}
 
     def __enter__(self) -> Self:
         written = self._path.read_bytes() if self._path.exists() else b""

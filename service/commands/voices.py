@@ -7,7 +7,7 @@ from rich.markup import escape
 from rich.progress import track
 from rich.table import Table
 
-from service.client import Decision, Match, RawAudio
+from service.client import Decision, Match
 from service.commands.connection import connected
 from service.commands.options import (
     LOCAL,
@@ -19,6 +19,7 @@ from service.commands.options import (
     Server,
     SpeakerId,
     Watchlists,
+    raw_audio,
 )
 from service.commands.terminal import err, out, tell_matches
 
@@ -28,8 +29,8 @@ def verify(
     recordings: Recordings,
     server: Server = LOCAL,
     encoding: EncodingOption = None,
-    sample_rate: Rate = 8000,
-    channel: ChannelOption = 0,
+    sample_rate: Rate = None,
+    channel: ChannelOption = None,
     target_false_match_rate: Annotated[
         float | None,
         typer.Option(help="Accept this share of other speakers, e.g. 0.01. [the server's]"),
@@ -41,7 +42,7 @@ def verify(
     LLR is the natural log of how much likelier the audio is from this speaker than from another. A
     credential without the role `analyze` is told it in words: weak, moderate or strong.
     """
-    raw = RawAudio(encoding, sample_rate) if encoding else None
+    raw = raw_audio(encoding, sample_rate)
     with connected(server) as sayso:
         decisions = [
             sayso.verify(
@@ -66,8 +67,8 @@ def identify(
     recordings: Recordings,
     server: Server = LOCAL,
     encoding: EncodingOption = None,
-    sample_rate: Rate = 8000,
-    channel: ChannelOption = 0,
+    sample_rate: Rate = None,
+    channel: ChannelOption = None,
     candidates: Annotated[int, typer.Option(help="How many to show.", min=1, max=100)] = 3,
     target_false_match_rate: Annotated[
         float | None,
@@ -75,7 +76,7 @@ def identify(
     ] = None,
 ) -> None:
     """Finds who of a group is speaking; exit status 0 when every recording is of a member."""
-    raw = RawAudio(encoding, sample_rate) if encoding else None
+    raw = raw_audio(encoding, sample_rate)
     with connected(server) as sayso:
         found = [
             sayso.identify(

@@ -81,7 +81,7 @@ def audio_format(config: audio_pb2.AudioConfig) -> AudioFormat:
         encoding=_ENCODINGS[config.encoding],
         sample_rate=config.sample_rate or None,
         channels=config.channels or None,
-        channel=config.channel,
+        channel=config.channel if config.HasField("channel") else None,
     )
 
 

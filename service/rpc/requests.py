@@ -9,8 +9,8 @@ from typing import Any
 
 import grpc
 
-from service.audio import AudioFormat, Encoding, Samples, StreamDecoder, decode
-from service.embedder import Stream, Utterance
+from service.audio import AudioFormat, Encoding, Samples, StreamDecoder
+from service.embedder import NOTHING, Stream, Utterance
 from service.errors import AudioError, InvalidArgument
 from service.identity import Role, current
 
@@ -47,23 +47,35 @@ class AudioLimits:
         if len(audio) > self.max_bytes:
             raise AudioError(f"the audio exceeds {self.max_bytes} bytes; send less of it")
         self.charge(0.0)
-        await stream.take(partial(decode, audio, fmt, rate=self.rate, max_s=self.max_s))
+        decoder = self.decoder(fmt)
+        await stream.take(partial(decoder.whole, audio))
+        stream.suspect(decoder.suspicions)
         self.charge(stream.quality.total_s)
         return await stream.finish()
 
-    def pushed(self, decoder: StreamDecoder, chunk: bytes) -> Samples:
-        """The samples that a chunk completes."""
-        return self._charged(decoder.push(chunk))
+    def pushed(self, stream: Stream, decoder: StreamDecoder, chunk: bytes) -> Samples:
+        """The samples that a chunk completes, for `stream`."""
+        samples = self._charged(decoder.push(chunk))
+        stream.suspect(decoder.suspicions)
+        return samples
 
-    async def finished(self, decoder: StreamDecoder) -> Samples:
-        """What a stream's decoder still holds, for a file all of it, decoded off the event loop."""
-        return self._charged(await asyncio.to_thread(decoder.finish))
+    async def finished(self, stream: Stream, decoder: StreamDecoder) -> Samples:
+        """The last samples; a compressed file is decoded now, off the event loop, and pushed to
+        `stream` block by block, for an hour of silence in 100 kB is 230 MB of samples."""
+        blocks, last = decoder.blocks(), NOTHING
+        while (block := await asyncio.to_thread(next, blocks, None)) is not None:
+            await stream.push(last)
+            last = self._charged(block)
+        stream.suspect(decoder.suspicions)
+        return last
 
     def decoder(self, fmt: AudioFormat) -> StreamDecoder:
         return StreamDecoder(fmt, rate=self.rate, max_s=self.max_s)
 
     def call_decoder(self, fmt: AudioFormat) -> StreamDecoder:
-        return StreamDecoder(fmt, rate=self.rate, max_s=self.max_call_s)
+        """For a call; a file is a recording, however it is sent."""
+        is_file = fmt.encoding is Encoding.AUTO
+        return StreamDecoder(fmt, rate=self.rate, max_s=self.max_s if is_file else self.max_call_s)
 
     def _charged(self, samples: Samples) -> Samples:
         self.charge(samples.size / self.rate)

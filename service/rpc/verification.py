@@ -80,7 +80,7 @@ class VerificationRpc(verification_pb2_grpc.VerificationServiceServicer):
         stream = self._spaces.stream(self._current, searching=True)
         reported_s = 0.0
         async for chunk in chunks(request_iterator, max_bytes=self._limits.max_bytes):
-            await stream.push(self._limits.pushed(decoder, chunk))
+            await stream.push(self._limits.pushed(stream, decoder, chunk))
             if config.stop_when_complete and self._enroller.enough(before, stream.quality):
                 break
             if stream.quality.net_speech_s >= reported_s + _PROGRESS_STEP_S:
@@ -90,7 +90,7 @@ class VerificationRpc(verification_pb2_grpc.VerificationServiceServicer):
                     progress=messages.progress_message(progress),
                     quality=messages.quality_message(stream.quality),
                 )
-        utterance = await stream.finish(await self._limits.finished(decoder))
+        utterance = await stream.finish(await self._limits.finished(stream, decoder))
         yield await self._enrolled(request, groups, utterance)
 
     async def BatchEnroll(
@@ -160,7 +160,8 @@ class VerificationRpc(verification_pb2_grpc.VerificationServiceServicer):
             digest = hashlib.sha256()
             async for chunk in chunks(request_iterator, max_bytes=self._limits.call_bytes(fmt)):
                 digest.update(chunk)
-                if (decision := await call.hear(self._limits.pushed(decoder, chunk))) is None:
+                samples = self._limits.pushed(stream, decoder, chunk)
+                if (decision := await call.hear(samples)) is None:
                     continue
                 self._spend(compared, max(1, stream.windows - windows))
                 windows = stream.windows
@@ -172,7 +173,7 @@ class VerificationRpc(verification_pb2_grpc.VerificationServiceServicer):
                         decision, findings, done=False, scores=sees_scores()
                     )
             else:
-                decision = await call.finish(await self._limits.finished(decoder))
+                decision = await call.finish(await self._limits.finished(stream, decoder))
                 self._spend(compared, max(1, call.heard.windows - windows))
                 findings = await screening.finish(call.heard)
             await _settled(attempt, decision, matches=len(findings.matches))

@@ -126,7 +126,6 @@ BOMBS = {
     "Vorbis with a codebook of a million entries": lambda: vorbis.file(20),
     "Opus and then a million beginnings of pages": lambda: short("OGG", "OPUS") + b"OggS" * 2**20,
     "Opus of 2 minutes of silence": lambda: silence(120, 8_000, "OGG", "OPUS"),
-    "WAV that announces 2 GB": lambda: wav_with(b"data", 0x7FFE_FFFF),
     "WAV with a format of 4 GB": lambda: wav_with(b"fmt ", 0xFFFF_FFFF),
     "WAV of only chunks": lambda: b"RIFF\xff\xff\xff\xffWAVE" + b"junk\0\0\0\0" * 100_000,
 }

@@ -270,7 +270,7 @@ def test_the_louder_of_two_channels_is_known(channel: int) -> None:
     tones = np.stack([_tone(0.1, RATE, 300), 0.1 * _tone(0.1, RATE, 500)], axis=1)
     decoder = StreamDecoder(AudioFormat(channel=channel), rate=RATE, max_s=10)
     decoder.whole(_wav(tones))
-    assert decoder.louder_channel == (0 if channel else None)
+    assert decoder.suspicions.louder_channel == (0 if channel else None)
 
 
 @given(data=st.data())

@@ -10,10 +10,10 @@ import builtins as _builtins
 import sys
 import typing as _typing
 
-if sys.version_info >= (3, 11):
-    from typing import TypeAlias as _TypeAlias, Never as _Never
+if sys.version_info >= (3, 10):
+    from typing import TypeAlias as _TypeAlias
 else:
-    from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
+    from typing_extensions import TypeAlias as _TypeAlias
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
@@ -24,7 +24,7 @@ class _AudioEncoding:
 class _AudioEncodingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AudioEncoding.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     AUDIO_ENCODING_UNSPECIFIED: _AudioEncoding.ValueType  # 0
-    """Self-describing: WAV, FLAC or Ogg Opus. The file's header says rate and channels."""
+    """A file: WAV (PCM, float or G.711), FLAC, Ogg Opus or MP3. Its header says rate and channels."""
     AUDIO_ENCODING_LINEAR16: _AudioEncoding.ValueType  # 1
     """Raw 16-bit signed little-endian samples."""
     AUDIO_ENCODING_MULAW: _AudioEncoding.ValueType  # 2
@@ -36,7 +36,7 @@ class AudioEncoding(_AudioEncoding, metaclass=_AudioEncodingEnumTypeWrapper):
     """How audio bytes are encoded."""
 
 AUDIO_ENCODING_UNSPECIFIED: AudioEncoding.ValueType  # 0
-"""Self-describing: WAV, FLAC or Ogg Opus. The file's header says rate and channels."""
+"""A file: WAV (PCM, float or G.711), FLAC, Ogg Opus or MP3. Its header says rate and channels."""
 AUDIO_ENCODING_LINEAR16: AudioEncoding.ValueType  # 1
 """Raw 16-bit signed little-endian samples."""
 AUDIO_ENCODING_MULAW: AudioEncoding.ValueType  # 2
@@ -65,8 +65,8 @@ class AudioConfig(_message.Message):
     header says.
     """
     channel: _builtins.int
-    """The channel, counted from 0, that carries the speaker. In a two-channel call recording it is
-    usually the caller's side.
+    """The channel, counted from 0, that carries the speaker: of a call recording the caller's side, not
+    the agent's. Required for audio of two channels.
     """
     def __init__(
         self,
@@ -74,13 +74,15 @@ class AudioConfig(_message.Message):
         encoding: Global___AudioEncoding.ValueType = ...,
         sample_rate: _builtins.int = ...,
         channels: _builtins.int = ...,
-        channel: _builtins.int = ...,
+        channel: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_channel", b"_channel", "channel", b"channel"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel", b"channel", "channels", b"channels", "encoding", b"encoding", "sample_rate", b"sample_rate"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_channel", b"_channel", "channel", b"channel", "channels", b"channels", "encoding", b"encoding", "sample_rate", b"sample_rate"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__channel: _TypeAlias = _typing.Literal["channel"]  # noqa: Y015
+    _WhichOneofArgType__channel: _TypeAlias = _typing.Literal["_channel", b"_channel"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__channel) -> _WhichOneofReturnType__channel | None: ...
 
 Global___AudioConfig: _TypeAlias = AudioConfig  # noqa: Y015
 

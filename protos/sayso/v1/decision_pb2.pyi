@@ -87,6 +87,10 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     """The evidence so far lies between the bounds of the sequential test; more speech will decide."""
     REASON_NO_CLAIM: _Reason.ValueType  # 11
     """No speaker is claimed, so that there is nobody to accept or reject."""
+    REASON_IMPLAUSIBLE_AUDIO: _Reason.ValueType  # 12
+    """The samples are not what the request says they are: another encoding, byte order or rate. Never
+    counted as a failure, and never enrolled.
+    """
 
 class Reason(_Reason, metaclass=_ReasonEnumTypeWrapper):
     """Why an outcome is not a plain acceptance or rejection, why audio was not used, or what else was
@@ -116,6 +120,10 @@ REASON_UNDECIDED: Reason.ValueType  # 10
 """The evidence so far lies between the bounds of the sequential test; more speech will decide."""
 REASON_NO_CLAIM: Reason.ValueType  # 11
 """No speaker is claimed, so that there is nobody to accept or reject."""
+REASON_IMPLAUSIBLE_AUDIO: Reason.ValueType  # 12
+"""The samples are not what the request says they are: another encoding, byte order or rate. Never
+counted as a failure, and never enrolled.
+"""
 Global___Reason: _TypeAlias = Reason  # noqa: Y015
 
 class _Band:
