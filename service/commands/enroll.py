@@ -4,9 +4,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import track
 
-from service.client import BatchItem, Duplicates, RawAudio
+from service.client import BatchItem, Duplicates, Enrollment, RawAudio
 from service.commands import batch
 from service.commands.connection import connected
 from service.commands.options import (
@@ -21,7 +20,8 @@ from service.commands.options import (
     Watchlists,
     raw_audio,
 )
-from service.commands.terminal import err, out, tell_matches
+from service.commands.terminal import err, for_each, out, tell_matches
+from service.errors import InvalidArgument
 
 
 def enroll(
@@ -98,22 +98,30 @@ def enroll(
 def _enroll(
     item: BatchItem, recordings: list[Path], server: str, *, stop_when_complete: bool
 ) -> None:
-    needed_s, refused = 0.0, False
+    needed_s, refused, unread, replacing = 0.0, False, False, item.replace
     with connected(server) as sayso:
-        for index, path in enumerate(track(recordings, "enrolling", console=err, transient=True)):
-            done = sayso.enroll(
+
+        def ask(path: Path) -> Enrollment:
+            return sayso.enroll(
                 item.speaker_id,
                 path,
                 raw=item.raw,
                 channel=item.channel,
-                replace=item.replace and index == 0,
+                replace=replacing,
                 consent=item.consent,
                 require_confirmation=item.require_confirmation,
                 duplicates=item.duplicates,
                 watchlists=item.watchlists,
                 stop_when_complete=stop_when_complete,
             )
+
+        for path, done in for_each(recordings, "enrolling", ask):
+            if isinstance(done, InvalidArgument):
+                unread = True
+                err.print(f"{path.name}: not read: {done}", highlight=False, markup=False)
+                continue
             needed_s, refused = done.speech_needed_s, refused or not done.stored
+            replacing = replacing and not done.stored
             out.print(
                 f"{path.name}: {done.explanation}; {done.net_speech_s:.1f} s of net speech in all",
                 highlight=False,
@@ -121,5 +129,7 @@ def _enroll(
             tell_matches(path.name, done.watchlist_matches)
             if stop_when_complete and needed_s == 0:
                 break
+    if unread:
+        raise typer.Exit(2)
     if needed_s > 0 or refused:
         raise typer.Exit(1)

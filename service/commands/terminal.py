@@ -1,14 +1,19 @@
 """Where commands print: results to standard output, the rest to standard error."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
 
 import typer
 from rich.console import Console
 from rich.markup import escape
+from rich.progress import track
 
 from service.client import Match
-from service.errors import SaysoError
+from service.errors import InvalidArgument, SaysoError
+
+T = TypeVar("T")
 
 out = Console()
 err = Console(stderr=True)
@@ -22,6 +27,17 @@ def one_line_errors() -> Iterator[None]:
     except SaysoError as error:
         err.print(f"[red]error:[/red] {escape(str(error))}", highlight=False, soft_wrap=True)
         raise typer.Exit(2) from error
+
+
+def for_each(
+    recordings: Iterable[Path], doing: str, ask: Callable[[Path], T]
+) -> Iterator[tuple[Path, T | InvalidArgument]]:
+    """What came of each recording: one that cannot be read does not lose the results of others."""
+    for path in track(list(recordings), doing, console=err, transient=True):
+        try:
+            yield path, ask(path)
+        except InvalidArgument as error:
+            yield path, error
 
 
 def tell_matches(name: str, matches: Iterable[Match]) -> None:

@@ -1,13 +1,13 @@
 """`sayso verify`, `identify`: recordings go to a server, decisions come back."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.markup import escape
-from rich.progress import track
 from rich.table import Table
 
-from service.client import Decision, Match
+from service.client import Decision, Identification, Match
 from service.commands.connection import connected
 from service.commands.options import (
     LOCAL,
@@ -21,7 +21,8 @@ from service.commands.options import (
     Watchlists,
     raw_audio,
 )
-from service.commands.terminal import err, out, tell_matches
+from service.commands.terminal import for_each, out, tell_matches
+from service.errors import InvalidArgument
 
 
 def verify(
@@ -44,8 +45,9 @@ def verify(
     """
     raw = raw_audio(encoding, sample_rate)
     with connected(server) as sayso:
-        decisions = [
-            sayso.verify(
+
+        def ask(path: Path) -> Decision:
+            return sayso.verify(
                 speaker_id,
                 path,
                 raw=raw,
@@ -53,13 +55,16 @@ def verify(
                 target_false_match_rate=target_false_match_rate,
                 watchlists=watchlist or (),
             )
-            for path in track(recordings, "verifying", console=err, transient=True)
-        ]
-    out.print(_decisions_table([path.name for path in recordings], decisions))
-    for path, decision in zip(recordings, decisions, strict=True):
-        tell_matches(path.name, decision.watchlist_matches)
-    if not all(decision.accepted for decision in decisions):
-        raise typer.Exit(1)
+
+        answers = list(for_each(recordings, "verifying", ask))
+    table = _decisions_table()
+    for path, decision in answers:
+        _add_decision(table, path.name, decision)
+    out.print(table)
+    for path, decision in answers:
+        if isinstance(decision, Decision):
+            tell_matches(path.name, decision.watchlist_matches)
+    _exit([decision for _, decision in answers])
 
 
 def identify(
@@ -78,8 +83,9 @@ def identify(
     """Finds who of a group is speaking; exit status 0 when every recording is of a member."""
     raw = raw_audio(encoding, sample_rate)
     with connected(server) as sayso:
-        found = [
-            sayso.identify(
+
+        def ask(path: Path) -> Identification:
+            return sayso.identify(
                 group,
                 path,
                 raw=raw,
@@ -87,40 +93,46 @@ def identify(
                 target_false_match_rate=target_false_match_rate,
                 max_candidates=candidates,
             )
-            for path in track(recordings, "identifying", console=err, transient=True)
-        ]
-    out.print(
-        _decisions_table(
-            [path.name for path in recordings],
-            [each.decision for each in found],
-            candidates=[each.candidates for each in found],
-        )
+
+        answers = list(for_each(recordings, "identifying", ask))
+    table = _decisions_table("candidates, by LLR")
+    for path, found in answers:
+        if isinstance(found, Identification):
+            _add_decision(table, path.name, found.decision, _listed(found.candidates))
+        else:
+            _add_decision(table, path.name, found)
+    out.print(table)
+    _exit([found.decision if isinstance(found, Identification) else found for _, found in answers])
+
+
+def _decisions_table(*more: str) -> Table:
+    columns = ("recording", "decision", "LLR", "threshold", "cosine", "net speech", "why", *more)
+    return Table(*columns)
+
+
+def _add_decision(table: Table, name: str, made: Decision | InvalidArgument, *more: str) -> None:
+    if isinstance(made, InvalidArgument):
+        table.add_row(escape(name), "not read", *[""] * 4, escape(str(made)))
+        return
+    scores = (
+        _number(made.llr) or (made.band or "").lower(),
+        _number(made.threshold_llr),
+        _number(made.cosine),
     )
-    if not all(each.decision.accepted for each in found):
+    row = [name, made.outcome, *scores, f"{made.net_speech_s:.1f} s", made.explanation, *more]
+    table.add_row(*map(escape, row))
+
+
+def _listed(candidates: tuple[Match, ...]) -> str:
+    return "\n".join(f"{at.speaker_id} {_number(at.llr)}".rstrip() for at in candidates)
+
+
+def _exit(decisions: list[Decision | InvalidArgument]) -> None:
+    """Ends with 2 if a recording could not be read, with 1 if one was not accepted."""
+    if any(isinstance(made, InvalidArgument) for made in decisions):
+        raise typer.Exit(2)
+    if not all(made.accepted for made in decisions if isinstance(made, Decision)):
         raise typer.Exit(1)
-
-
-def _decisions_table(
-    names: list[str],
-    decisions: list[Decision],
-    *,
-    candidates: list[tuple[Match, ...]] | None = None,
-) -> Table:
-    table = Table("recording", "decision", "LLR", "threshold", "cosine", "net speech", "why")
-    if candidates is not None:
-        table.add_column("candidates, by LLR")
-    for index, (name, made) in enumerate(zip(names, decisions, strict=True)):
-        scores = (
-            _number(made.llr) or (made.band or "").lower(),
-            _number(made.threshold_llr),
-            _number(made.cosine),
-        )
-        row = [name, made.outcome, *scores, f"{made.net_speech_s:.1f} s", made.explanation]
-        if candidates is not None:
-            named = (f"{at.speaker_id} {_number(at.llr)}".rstrip() for at in candidates[index])
-            row.append("\n".join(named))
-        table.add_row(*map(escape, row))
-    return table
 
 
 def _number(score: float | None) -> str:

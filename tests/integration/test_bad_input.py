@@ -76,11 +76,13 @@ AUDIO = {
     "NaN samples": (wav(np.full(16000, np.nan), subtype="FLOAT"), {}, "NaN"),
     "raw without a rate": (b"\0" * 3200, {"encoding": LINEAR16}, "sample_rate"),
     "raw at 4 kHz": (b"\0" * 3200, {"encoding": LINEAR16, "sample_rate": 4000}, "8000"),
-    "half a sample": (
-        b"\0" * 3201,
+    "two channels, none named": (wav(np.zeros((16000, 2))), {}, "which one holds the speaker"),
+    "a file sent as raw samples": (
+        wav(np.zeros(16000)),
         {"encoding": LINEAR16, "sample_rate": 16000},
-        "inside a sample",
+        "leave the encoding unset",
     ),
+    "WebM": (b"\x1a\x45\xdf\xa3" + bytes(3200), {}, "ffmpeg -i INPUT -ac 1 -ar 16000 OUTPUT.wav"),
     "a rate that contradicts the header": (wav(np.zeros(16000)), {"sample_rate": 8000}, "16000"),
     "a channel that is not there": (wav(np.zeros(16000)), {"channel": 1}, "channel"),
     "an unknown encoding": (wav(np.zeros(16000)), {"encoding": 99}, "encoding"),
