@@ -158,11 +158,11 @@ class _Output:
         self._room -= len(frames)
         if self._room < 0:
             raise AudioError(f"the audio is longer than the limit of {self.max_s:g} s; send less")
+        if not np.isfinite(frames).all():
+            raise AudioError("the audio holds NaN or infinite samples; export it again")
         if len(self._powers) > 1:
             self._powers += np.square(frames, dtype=np.float64).sum(axis=0)
         samples = np.ascontiguousarray(frames[:, self._channel])
-        if not np.isfinite(samples).all():
-            raise AudioError("the audio holds NaN or infinite samples; export it again")
         if samples.size and np.abs(samples).max() > _MAX_MAGNITUDE:
             raise AudioError("float samples far exceed full scale; scale them to -1..1")
         self._started = self._started or samples.size > 0

@@ -36,6 +36,10 @@ def wav_files() -> Iterator[bytes]:
     yield encoded(made(0.05, 16_000), 16_000, "RF64", "PCM_16")
     yield encoded(made(0.05, 16_000), 16_000, "WAV", "PCM_16", endian="BIG")
     yield encoded(made(0.03, 44_100), 44_100, "WAV", "FLOAT")
+    whole = encoded(made(0.03, 16_000), 16_000, "WAV", "PCM_16")
+    for announced in (0, 1_000, 0xFFFF_FFFF):  # as pipes and recorders write it
+        yield whole[:40] + announced.to_bytes(4, "little") + whole[44:]
+    yield whole + b"LIST\x04\0\0\0INFO"
 
 
 def flac_files() -> Iterator[bytes]:
@@ -43,6 +47,14 @@ def flac_files() -> Iterator[bytes]:
     yield encoded(made(0.02, 44_100, 2), 44_100, "FLAC", "PCM_24")
     yield encoded(made(0.05, 8_000, 2), 8_000, "FLAC", "PCM_S8")
     yield encoded(np.zeros(24_000, np.float32), 48_000, "FLAC", "PCM_16")
+
+
+def mp3_files() -> Iterator[bytes]:
+    yield encoded(made(0.3, 16_000), 16_000, "MP3", "MPEG_LAYER_III")
+    yield encoded(made(0.2, 44_100, 2), 44_100, "MP3", "MPEG_LAYER_III")
+    yield b"ID3\x04\0\0\0\0\0\x0aTIT2\0\0\0\0\0\0" + encoded(
+        made(0.2, 8_000), 8_000, "MP3", "MPEG_LAYER_III"
+    )
 
 
 def ogg_files() -> Iterator[bytes]:

@@ -71,12 +71,10 @@ def test_vorbis_never_reaches_its_decoder(log2_entries: int) -> None:
             decode(file, AudioFormat(), rate=16_000, max_s=5)
 
 
-@pytest.mark.parametrize(
-    "rest", [b"OggS" * 2**18, b"\0", OPUS[:-1], OPUS.replace(b"OpusTags", b"OpusTagz")]
-)
+@pytest.mark.parametrize("rest", [b"OggS" * 2**18, b"\0", OPUS.replace(b"OpusTags", b"OpusTagz")])
 def test_an_ogg_file_of_more_than_pages_never_reaches_its_decoder(rest: bytes) -> None:
     """In 16 MB of "OggS" after a file, libogg looked for a page for minutes."""
-    with pytest.raises(AudioError, match="cut short or damaged"):
+    with pytest.raises(AudioError, match="damaged"):
         decode(OPUS + rest, AudioFormat(), rate=16_000, max_s=5)
 
 
