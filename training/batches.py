@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from training.augment import Channel, Waveform, wrapped
 from training.data import Library
+from training.errors import BatchError
 from training.gather import ALONE, Ranks
 from training.sampler import Draw, View
 from training.teacher import Targets
@@ -122,7 +123,10 @@ def _as_is(arrays: Any) -> Any:
 
 
 def stream(batches: Batches, start: int, stop: int, workers: int) -> Iterator[Batch]:
-    """Batches of steps start to stop - 1 in order, whatever the number of worker processes."""
+    """Batches of steps start to stop - 1 in order, whatever the number of worker processes.
+
+    Raises BatchError when one of these is killed.
+    """
     loader = DataLoader(
         Arrays(batches),
         batch_size=None,
@@ -132,9 +136,22 @@ def stream(batches: Batches, start: int, stop: int, workers: int) -> Iterator[Ba
         prefetch_factor=4 if workers else None,
         generator=torch.Generator(),
     )
-    for arrays in loader:
+    steps = iter(loader)
+    while (arrays := _next(steps)) is not None:
         waveforms, labels, clips, targets = map(_tensor, arrays)
         yield Batch(waveforms, labels, clips, targets)
+
+
+def _next(steps: Iterator[Any]) -> Any:
+    try:
+        return next(steps, None)
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise BatchError(
+            "a process that prepares batches was killed, for want of memory perhaps: ask for fewer "
+            "--workers, and go on with --resume"
+        ) from error
 
 
 def _tensor(array: Array | None) -> Any:

@@ -5,7 +5,7 @@ TrainingError
 ├── ManifestError      the data: no such column, no clips, a single speaker
 ├── AudioError         a recording: missing, broken, empty, silent, no numbers
 ├── CheckpointError    the run: a file that is no checkpoint, or of another recipe or data
-├── BatchError         a batch the loss cannot learn from: too few views of a voice
+├── BatchError         no batch, or one the loss cannot learn from: too few views of a voice
 ├── TeacherError       distillation: no such model, or targets of other data
 └── DivergenceError    the loss is infinite or no number: lower the learning rate
 """

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +15,7 @@ from training.augment import Channel
 from training.batches import Batches, stream
 from training.config import Augmentation
 from training.data import Library
+from training.errors import BatchError
 from training.sampler import VoiceSampler
 from training.teacher import Targets
 
@@ -95,6 +98,15 @@ def test_workers_need_no_shared_memory() -> None:
         pytest.skip("no rights to mount a small /dev/shm")
     script = SMALL_SHM.format(python=sys.executable, code=LARGE_BATCHES)
     subprocess.run([*command, script], check=True, timeout=300)
+
+
+def test_a_worker_that_is_killed_is_an_error_that_says_what_to_do(
+    library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = batches(library, QUIET)
+    monkeypatch.setattr(Batches, "__getitem__", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+    with pytest.raises(BatchError, match="fewer --workers"):
+        list(stream(made, 0, 2, 1))
 
 
 def test_a_faster_voice_is_a_higher_voice() -> None:
