@@ -130,8 +130,6 @@ class Overloaded(SaysoError):
 
     code = grpc.StatusCode.RESOURCE_EXHAUSTED
 
-    retry_after_s: float
-
     def __init__(self, message: str, *, retry_after_s: float) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s

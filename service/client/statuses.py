@@ -71,8 +71,7 @@ def raise_error(error: grpc.RpcError) -> NoReturn:
 def _detail(status: status_pb2.Status | None, kind: type[_Detail]) -> _Detail | None:
     """The detail of that kind, if the status has one."""
     for packed in status.details if status else ():
-        if packed.Is(kind.DESCRIPTOR):
-            detail = kind()
-            packed.Unpack(detail)
+        detail = kind()
+        if packed.Unpack(detail):
             return detail
     return None

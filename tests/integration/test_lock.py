@@ -151,10 +151,13 @@ class Line:
 
     def hang_up(self) -> None:
         self.call.cancel()
+        self.end()
+
+    def end(self) -> None:
         self._said.put(None)
 
     def conclude(self) -> pb.StreamingVerifyResponse:
-        self._said.put(None)
+        self.end()
         *_, last = self.call
         return last
 
@@ -436,3 +439,24 @@ def test_leaving_ends_also_where_no_chunk_comes_any_more(
             break
     never.put(b"")
     assert sayso.verify(caller, GENUINE, raw=MULAW).accepted
+
+
+def test_many_streams_at_once_are_told_little_more_than_one_after_another(
+    server: Trailed, sayso: Client, caller: str
+) -> None:
+    lines = [Line(server, caller) for _ in range(4 * LIMIT)]
+    for line in lines:
+        line.say(IMPOSTOR)
+    scored, refused = 0, 0
+    for line in lines:
+        line.end()
+        responses = []
+        try:
+            for response in line.call:
+                responses.append(response)
+        except grpc.RpcError as error:
+            refused += locked_details(error)[0] == "SPEAKER_LOCKED"
+        scored += any(response.decision.HasField("llr") for response in responses)
+    assert refused == len(lines) - LIMIT
+    assert scored <= 2 * LIMIT
+    assert failed(sayso, caller).total == LIMIT
