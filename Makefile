@@ -1,7 +1,9 @@
 # Everything is installed into .venv and node_modules, from constraints.txt and package-lock.json.
 # `make` alone lists the targets.
 
-PYTHON ?= $(shell command -v python3.11 || command -v python3)
+# The first of these that is there and starts: a version manager's shim may stand for none.
+PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3.14 python3,\
+	$(shell $(name) -c 'import sys; print(sys.executable)' 2>/dev/null)))
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
@@ -153,6 +155,11 @@ constraints: build/uv/bin/uv  ## remake constraints.txt from pyproject.toml; ARG
 	printf '%s\n' $(SILERO_VAD) $(RESEMBLYZER) | $< pip compile --quiet --all-extras --no-annotate $(ARGS) \
 		--python-version 3.11 --python-platform x86_64-manylinux_2_28 \
 		--custom-compile-command 'make constraints' --output-file constraints.txt pyproject.toml -
+	printf '%s\n' $(SILERO_VAD) $(RESEMBLYZER) | $< pip compile --quiet --all-extras --no-annotate --no-header \
+		--python-version 3.14 --python-platform x86_64-manylinux_2_28 --constraint constraints.txt pyproject.toml - \
+		> build/constraints-newest.txt  # what only newer interpreters need
+	{ grep '^#' constraints.txt; grep -hv '^#' constraints.txt build/constraints-newest.txt | LC_ALL=C sort -t= -k1,1 -u; } \
+		> build/constraints.txt && mv build/constraints.txt constraints.txt
 
 .PHONY: sbom
 sbom: build/serving/.installed build/cyclonedx/bin/cyclonedx-py  ## what an image installs, with versions and licences (CycloneDX): build/sbom.json
@@ -183,8 +190,8 @@ SILERO_VAD := silero-vad==6.2.3
 RESEMBLYZER := resemblyzer==0.1.4 webrtcvad-wheels==2.0.14.post1
 
 $(BIN)/python:
-	@"$(PYTHON)" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' \
-		|| { echo 'Sayso needs Python 3.11 or 3.12: make PYTHON=/path/to/python3.11' >&2; exit 1; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))' 2>/dev/null \
+		|| { echo 'Sayso needs Python 3.11 to 3.14: make PYTHON=/path/to/python3.13' >&2; exit 1; }
 	@"$(PYTHON)" -c 'import ensurepip' 2>/dev/null || { $(call apt_install,python3-venv); }
 	"$(PYTHON)" -m venv $(VENV)
 
