@@ -50,9 +50,10 @@ ENV PATH=/opt/code/bin:/opt/sayso/bin:$PATH \
     ORT_DISABLE_TELEMETRY=1 \
     SAYSO_LISTEN=0.0.0.0:50051 \
     SAYSO_STORE=sqlite:////var/lib/sayso/sayso.db
+# Group 0 may write, too: OpenShift runs images under a user id of its own choice in that group.
 RUN groupadd --gid 10001 sayso \
     && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /var/lib/sayso sayso \
-    && install --directory --owner sayso --group sayso --mode 0700 /var/lib/sayso
+    && install --directory --owner sayso --group 0 --mode 0770 /var/lib/sayso
 USER 10001:10001
 WORKDIR /var/lib/sayso
 VOLUME /var/lib/sayso

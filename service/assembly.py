@@ -5,22 +5,20 @@ once for each model: the current and, during an upgrade, the previous one
 """
 
 import math
-import os
-import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import grpc
 from sayso.v1 import speaker_pb2_grpc, verification_pb2_grpc, watchlist_pb2_grpc
 
-from service import metrics
+from service import metrics, processors
 from service.attempts import Attempts
-from service.audit import Auditor, Sync, Trail
+from service.audit import Auditor, Heads, Sync, Trail, key_beside
 from service.contract import Contract
-from service.decision import Demands, Policy, SequentialTest, server_policy
+from service.decision import Demands, Policy, SequentialTest, server_policy, threshold_for
 from service.embedder import Embedder
 from service.enrolment import Duplicates, Enroller, Rules
-from service.errors import SettingsError
+from service.errors import InvalidArgument, ModelError, SettingsError
 from service.expiry import Expiry
 from service.identification import Identifier
 from service.identity import current
@@ -75,11 +73,18 @@ def trail(settings: Settings) -> Trail | None:
         return None
     return Trail(
         settings.audit,
-        key=settings.audit_key or settings.audit.with_suffix(".key"),
+        key=settings.audit_key or key_beside(settings.audit),
         sync=Sync(settings.audit_sync),
         max_bytes=settings.audit_max_bytes,
         daily=settings.audit_daily,
+        heads=Heads(settings.audit_heads),
+        heads_every_s=settings.audit_heads_every_s,
     )
+
+
+def needs(settings: Settings, trail: Trail | None) -> list[Callable[[], Awaitable[None]]]:
+    """What the server is not ready without, beside the store."""
+    return [trail.ping] if trail is not None and settings.audit_strict else []
 
 
 def limits(settings: Settings, *, one_tenant: bool) -> TenantLimits:
@@ -116,7 +121,33 @@ def sessions(settings: Settings) -> list[Session]:
             "SAYSO_PREVIOUS_MODEL: is the same model as SAYSO_MODEL; unset it, or name the one "
             "that the enrolled voices were made with"
         )
+    for each in opened:
+        _check_thresholds(settings, each.contract)
     return opened
+
+
+def calibrated(sessions: Sequence[Session]) -> bool:
+    """Whether calls can be verified."""
+    return all(each.contract.calibration is not None for each in sessions)
+
+
+def _check_thresholds(settings: Settings, contract: Contract) -> None:
+    """Raises `StartupError` for a model, or a setting, that every verification would fail for."""
+    if contract.calibration is None:
+        if not settings.allow_uncalibrated:
+            raise ModelError(
+                f"the model {contract.model_id} has no calibration, so that no call could be "
+                "verified: calibrate it (`sayso-export calibrate`), or give --allow-uncalibrated "
+                "to enrol and embed alone"
+            )
+        log.warning("the model %s has no calibration: no call is verified", contract.model_id)
+        return
+    try:
+        threshold_for(_policy(settings, contract), contract.calibration)
+    except InvalidArgument as error:
+        if settings.target_false_match_rate is not None:
+            raise SettingsError(f"SAYSO_TARGET_FALSE_MATCH_RATE: {error.message}") from error
+        raise ModelError(f"the model {contract.model_id}: {error.message}") from error
 
 
 def embedder(settings: Settings, session: Session) -> Embedder:
@@ -137,13 +168,7 @@ def embedder(settings: Settings, session: Session) -> Embedder:
 def _workers(settings: Settings, session: Session) -> int:
     """One for a GPU; of the CPU's threads each has a batch of its own, which costs less than to
     share one."""
-    return settings.threads or _cores() if session.on_cpu else 1
-
-
-def _cores() -> int:
-    if sys.platform == "linux":
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    return settings.threads or processors.available() if session.on_cpu else 1
 
 
 def enroller(

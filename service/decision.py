@@ -195,7 +195,9 @@ def server_policy(
 
 
 def threshold_for(policy: Policy, calibration: Calibration) -> Threshold:
-    """The threshold that a policy asks for; raises `InvalidArgument` beyond what was measured."""
+    """The threshold that a policy asks for. Below the lowest measured rate it is an upper bound,
+    and its source says so; raises `InvalidArgument` above the highest, or where none was measured.
+    """
     asked = _threshold(policy, calibration)
     if policy.at_least is None:
         return asked
@@ -213,8 +215,19 @@ def higher(asked: Threshold, least: Threshold) -> Threshold:
 def _threshold(policy: Policy, calibration: Calibration) -> Threshold:
     if isinstance(policy.criterion, Costs):
         return Threshold(bayes_threshold(policy.criterion), f"prior and costs ({policy.origin})")
-    llr = false_match_threshold(calibration, policy.criterion)
-    return Threshold(llr, f"target false-match rate {policy.criterion:.3g} ({policy.origin})")
+    points = calibration.false_match
+    below = bool(points) and policy.criterion < points[-1][0]
+    llr = (careful_threshold if below else false_match_threshold)(calibration, policy.criterion)
+    return Threshold(llr, _source(policy.criterion, policy.origin, calibration))
+
+
+def _source(rate: float, origin: str, calibration: Calibration) -> str:
+    source = f"target false-match rate {rate:.3g} ({origin})"
+    points = calibration.false_match
+    if points and rate >= points[-1][0]:
+        return source
+    lowest = f"below the lowest measured, {points[-1][0]:.3g}" if points else "none was measured"
+    return f"{source}: {lowest}, so by an upper bound, log(1/rate)"
 
 
 def server_threshold(policy: Policy, calibration: Calibration) -> Threshold:
@@ -223,7 +236,7 @@ def server_threshold(policy: Policy, calibration: Calibration) -> Threshold:
     if isinstance(policy.criterion, Costs):
         return threshold_for(policy, calibration)
     llr = careful_threshold(calibration, policy.criterion)
-    return Threshold(llr, f"target false-match rate {policy.criterion:.3g} ({policy.origin})")
+    return Threshold(llr, _source(policy.criterion, policy.origin, calibration))
 
 
 def band_of(score: Score, server: Threshold) -> Band:
@@ -245,9 +258,9 @@ def false_match_threshold(calibration: Calibration, rate: float) -> float:
     between measured points on a logarithmic rate axis."""
     points = calibration.false_match
     if not points or not points[-1][0] <= rate <= points[0][0]:
-        span = f"{points[-1][0]:.3g} to {points[0][0]:.3g}" if points else "none"
+        span = f"from {points[-1][0]:.3g} to {points[0][0]:.3g}" if points else "not at all"
         raise InvalidArgument(
-            f"the model's false-match rates were measured from {span}; choose one, or give costs",
+            f"the model's false-match rates were measured {span}; choose one, or give costs",
             field="policy.target_false_match_rate",
         )
     for (upper, low_llr), (lower, high_llr) in itertools.pairwise(points):

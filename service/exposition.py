@@ -4,15 +4,19 @@ Worker processes share it: their parent sets PROMETHEUS_MULTIPROC_DIR to an empt
 any of them imports `prometheus_client`, and serves what all of them write there.
 """
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from prometheus_client import REGISTRY, CollectorRegistry, start_http_server
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 from service.address import host_and_port
 from service.errors import SettingsError
+
+log = logging.getLogger(__name__)
 
 FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 
@@ -37,6 +41,15 @@ def endpoint(listen: str) -> Iterator[str]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def restore(folder: Path) -> None:
+    """Makes the folder of workers' metrics again if something that cleans temporary folders took
+    it: without it no worker could start. Those that run go on counting in files that nobody sees.
+    """
+    if not folder.is_dir():
+        log.error("%s was removed: metrics of workers that run are lost until they restart", folder)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
 def forget(pid: int) -> None:

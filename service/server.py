@@ -36,6 +36,9 @@ SERVICES = tuple(
 )
 
 
+VERIFICATION = SERVICES[0]
+
+
 @dataclass(frozen=True, slots=True)
 class Running:
     """A server that accepts calls on `address` (host:port)."""
@@ -94,7 +97,12 @@ async def serving(settings: Settings, *, share_port: bool = False) -> AsyncItera
             lockout,
             attempts,
         )
-        readiness = Readiness(store, SERVICES)
+        readiness = Readiness(
+            store,
+            SERVICES,
+            assembly.needs(settings, trail),
+            () if assembly.calibrated(sessions) else (VERIFICATION,),
+        )
         health_pb2_grpc.add_HealthServicer_to_server(readiness.servicer, services)
         if settings.reflection:
             add_reflection(services, (*SERVICES, health.SERVICE_NAME))

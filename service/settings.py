@@ -2,7 +2,9 @@
 
 import logging
 import os
+import re
 from collections.abc import Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal, Self
 
@@ -26,17 +28,42 @@ RETIRED: Mapping[str, str] = {
 does not fail for them."""
 
 
+OF_CLIENTS = frozenset(
+    {
+        "SAYSO_SERVER",
+        "SAYSO_CREDENTIAL",
+        "SAYSO_CA",
+        "SAYSO_CLIENT_CERTIFICATE",
+        "SAYSO_CLIENT_KEY",
+        "SAYSO_SERVER_NAME",
+        "SAYSO_TLS",
+        "SAYSO_DEMO_AUDIO",
+    }
+)
+"""Variables of the client commands and of the demo, which the server's environment may hold."""
+
+# What Kubernetes and Docker put into the environment for a service of this name.
+_OF_SERVICE_LINKS = re.compile(r"SAYSO_(SERVICE_(HOST|PORT\w*)|PORT(_\d+_(TCP|UDP)\w*)?)")
+
+
 class Settings(BaseSettings):
     """Everything an operator can choose; each field is `SAYSO_` and its name in capitals."""
 
-    model_config = SettingsConfigDict(env_prefix="SAYSO_", frozen=True, extra="forbid")
+    model_config = SettingsConfigDict(
+        env_prefix="SAYSO_", frozen=True, extra="forbid", allow_inf_nan=False
+    )
 
     listen: str = Field("127.0.0.1:50051", description="host:port to serve on; port 0 picks one")
     model: Path = Field(SHIPPED_MODEL, description="the contract model file (.onnx)")
+    allow_uncalibrated: bool = Field(
+        False, description="start with a model without calibration: no call can be verified"
+    )
     previous_model: Path | None = Field(
         None, description="the model before it, whose voiceprints count until callers have moved"
     )
-    store: str = Field("sqlite:///sayso.db", description="sqlite:///file or redis://host:port/db")
+    store: str = Field(
+        "sqlite:///sayso.db", repr=False, description="sqlite:///file or redis://host:port/db"
+    )
     device: Literal["auto", "cpu", "cuda", "tensorrt"] = Field(
         "auto", description="where inference runs"
     )
@@ -121,7 +148,13 @@ class Settings(BaseSettings):
 
     audit: Path | None = Field(None, description="folder of the audit trail; unset: none is kept")
     audit_key: Path | None = Field(
-        None, description="key of the trail's pseudonyms; unset: beside the folder, .key"
+        None, description="key of its pseudonyms and entries; unset: beside the folder, .key"
+    )
+    audit_heads: str = Field(
+        "", description="file or syslog://host:port told the last entry; unset: the log alone"
+    )
+    audit_heads_every_s: float = Field(
+        60.0, gt=0, description="seconds from one head of the trail to the next"
     )
     audit_sync: Literal["all", "changes"] = Field(
         "all", description="entries that wait for the disk; changes: decisions do not"
@@ -211,6 +244,7 @@ class Settings(BaseSettings):
     @classmethod
     def read(cls, **overrides: object) -> Self:
         """Environment, then overrides that are not None; `SettingsError` names the variable."""
+        _check_names()
         given = {name: value for name, value in overrides.items() if value is not None}
         for variable in RETIRED.keys() & os.environ.keys():
             log.warning("%s has no effect: %s; unset it", variable, RETIRED[variable])
@@ -222,3 +256,25 @@ class Settings(BaseSettings):
                 for problem in error.errors(include_url=False)
             )
             raise SettingsError("; ".join(problems)) from error
+
+
+def _check_names() -> None:
+    """Raises `SettingsError` for variables that nothing reads, or that hold nothing: a misspelt
+    `SAYSO_KEYS`, or one that a template left empty, would start a server that is open to all."""
+    read = {f"SAYSO_{name.upper()}" for name in Settings.model_fields}
+    problems = []
+    for variable, value in sorted(os.environ.items()):
+        name = variable.upper()
+        if name in read and not value:
+            problems.append(f"{variable} is empty; give it a value, or unset it")
+        elif name.startswith("SAYSO_") and not _is_known(name, read):
+            near = get_close_matches(name, read | OF_CLIENTS, n=1, cutoff=0.75)
+            hint = f"; did you mean {near[0]}?" if near else "; `sayso info` lists all settings"
+            problems.append(f"{variable} is no setting{hint}")
+    if problems:
+        raise SettingsError("\n".join(problems))
+
+
+def _is_known(name: str, read: set[str]) -> bool:
+    known = read | OF_CLIENTS | RETIRED.keys()
+    return name in known or _OF_SERVICE_LINKS.fullmatch(name) is not None

@@ -4,17 +4,26 @@ With a client CA every client shows a certificate of it (mutual TLS); whose it i
 says: `service.identity`.
 """
 
-from collections.abc import Callable
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 import grpc
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
-from cryptography.x509 import load_pem_x509_certificates
+from cryptography.x509 import Certificate, load_pem_x509_certificates
 
 from service.errors import SettingsError
 from service.reload import Reloaded
+
+_DAY_S = 86_400.0
+_WARN_DAYS = 21
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +47,11 @@ class Certificates:
             "them; set both, or none"
         )
 
-    def read(self) -> grpc.ServerCertificateConfiguration:
-        """Raises `SettingsError` for files that are missing, broken, or of another pair."""
+    def read(
+        self, *, clock: Callable[[], float] = time.time
+    ) -> grpc.ServerCertificateConfiguration:
+        """Raises `SettingsError` for files that are missing, broken, of another pair, or with which
+        no client would complete a handshake."""
         chain, key = _bytes(self.chain), _bytes(self.key)
         roots = None if self.client_ca is None else _bytes(self.client_ca)
         try:
@@ -53,7 +65,22 @@ class Certificates:
             raise SettingsError(
                 f"TLS: {self.key} is not the key of the first certificate in {self.chain}"
             )
+        if not isinstance(leaf.public_key(), ec.EllipticCurvePublicKey | rsa.RSAPublicKey):
+            raise SettingsError(
+                f"TLS: gRPC serves certificates with an ECDSA or RSA key only, and that of "
+                f"{self.chain} is of another kind, such as Ed25519"
+            )
+        if expires_at(leaf) <= clock():
+            raise SettingsError(
+                f"TLS: the certificate in {self.chain} expired on "
+                f"{leaf.not_valid_after_utc:%Y-%m-%d %H:%M} UTC; renew it"
+            )
         return grpc.ssl_server_certificate_configuration([(key, chain)], root_certificates=roots)
+
+    def expires_at(self) -> float:
+        """Seconds since the epoch at which the server's certificate, as it now is, expires."""
+        leaf, *_ = load_pem_x509_certificates(_bytes(self.chain))
+        return expires_at(leaf)
 
     @property
     def paths(self) -> tuple[Path, ...]:
@@ -63,6 +90,31 @@ class Certificates:
     @property
     def _named(self) -> str:
         return ", ".join(map(str, self.paths))
+
+
+def expires_at(leaf: Certificate) -> float:
+    return leaf.not_valid_after_utc.timestamp()
+
+
+async def announce_expiry(
+    certificates: Certificates | None,
+    *,
+    clock: Callable[[], float] = time.time,
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+) -> None:
+    """Says in the log, once a day, that the certificate expires within three weeks, or has."""
+    while certificates is not None:
+        try:
+            left_s = certificates.expires_at() - clock()
+        except (SettingsError, ValueError) as error:
+            log.error("TLS: the certificate cannot be read: %s", error)
+        else:
+            if left_s <= 0:
+                log.error("TLS: %s has EXPIRED: renew it", certificates.chain)
+            elif left_s < _WARN_DAYS * _DAY_S:
+                days = left_s / _DAY_S
+                log.warning("TLS: %s expires in %.1f days", certificates.chain, days)
+        await sleep(_DAY_S)
 
 
 def server_credentials(

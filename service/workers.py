@@ -22,6 +22,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
+from service import processors
 from service.address import host_and_port
 from service.errors import SaysoError, SettingsError
 
@@ -39,13 +40,14 @@ log = logging.getLogger(__name__)
 class Command:
     """What a worker runs, and after how many seconds one that was told to stop is killed.
 
-    `ended` is told the process id of each worker that has ended.
+    `starting` is called before each start; `ended` with the process id of each that has ended.
     """
 
     arguments: Sequence[str]
     environment: Mapping[str, str]
     patience_s: float
     ended: Callable[[int], None] = lambda pid: None
+    starting: Callable[[], None] = lambda: None
 
 
 class WorkerFailed(SaysoError):
@@ -54,7 +56,7 @@ class WorkerFailed(SaysoError):
 
 def threads_each(count: int) -> int:
     """Inference threads of one of `count` workers, where all of them share the cores."""
-    return max(1, len(os.sched_getaffinity(0)) // count)
+    return max(1, processors.available() // count)
 
 
 @contextmanager
@@ -133,6 +135,7 @@ async def _keep(command: Command, number: int, served: asyncio.Event) -> None:
 async def _worker(command: Command) -> AsyncIterator[asyncio.subprocess.Process]:
     """A worker, stopped on leaving if it has not ended; in a group of its own, so that Ctrl-C
     reaches the parent alone."""
+    command.starting()
     worker = await asyncio.create_subprocess_exec(
         *command.arguments,
         env=command.environment,
@@ -174,12 +177,21 @@ async def _ready(worker: asyncio.subprocess.Process) -> bool:
 
 
 def stop_signal() -> asyncio.Event:
-    """Set by SIGTERM or SIGINT from here on."""
+    """Set by SIGTERM or SIGINT from here on, and by SIGHUP of a terminal that is closed.
+
+    Elsewhere SIGHUP asks a server to read its files again, which this one does by itself.
+    """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    hang_up = stop.set if sys.stdin is not None and sys.stdin.isatty() else _ignore_hang_up
+    loop.add_signal_handler(signal.SIGHUP, hang_up)
     return stop
+
+
+def _ignore_hang_up() -> None:
+    log.info("SIGHUP: keys, certificates and tokens are read again whenever their files change")
 
 
 def follow_parent() -> None:

@@ -8,10 +8,22 @@ from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.x509.oid import NameOID
 
 _DAY = dt.timedelta(days=1)
+_Key = ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
+_SIGNS_CERTIFICATES = x509.KeyUsage(
+    digital_signature=False,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=True,
+    crl_sign=True,
+    encipher_only=False,
+    decipher_only=False,
+)
 LOCAL: Sequence[x509.GeneralName] = (
     x509.DNSName("localhost"),
     x509.IPAddress(ipaddress.ip_address("127.0.0.1")),
@@ -33,18 +45,31 @@ class Authority:
         self._folder = folder
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = _named(name)
-        root = _builder(self._name, self._name, self._key.public_key()).add_extension(
-            x509.BasicConstraints(ca=True, path_length=None), critical=True
+        public = self._key.public_key()
+        root = (
+            _builder(self._name, self._name, public)
+            .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+            .add_extension(_SIGNS_CERTIFICATES, critical=True)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
         )
         self.certificate = folder / f"{name}.pem"
         self.certificate.write_bytes(_pem(root.sign(self._key, hashes.SHA256())))
 
     def issue(
-        self, name: str, alternatives: Sequence[x509.GeneralName] = (), *, file: str | None = None
+        self,
+        name: str,
+        alternatives: Sequence[x509.GeneralName] = (),
+        *,
+        file: str | None = None,
+        key: _Key | None = None,
+        lasts: dt.timedelta = _DAY,
     ) -> Pair:
         """A certificate of this common name, in files that are replaced when they are there."""
-        key = ec.generate_private_key(ec.SECP256R1())
-        builder = _builder(_named(name), self._name, key.public_key())
+        key = key or ec.generate_private_key(ec.SECP256R1())
+        builder = _builder(_named(name), self._name, key.public_key(), lasts).add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()),
+            critical=False,  # Python from 3.13 on asks for it
+        )
         if alternatives:
             builder = builder.add_extension(
                 x509.SubjectAlternativeName(alternatives), critical=False
@@ -66,7 +91,10 @@ def _named(name: str) -> x509.Name:
 
 
 def _builder(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey
+    subject: x509.Name,
+    issuer: x509.Name,
+    key: ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey,
+    lasts: dt.timedelta = _DAY,
 ) -> x509.CertificateBuilder:
     now = dt.datetime.now(dt.UTC)
     return x509.CertificateBuilder(
@@ -75,7 +103,7 @@ def _builder(
         public_key=key,
         serial_number=x509.random_serial_number(),
         not_valid_before=now - _DAY,
-        not_valid_after=now + _DAY,
+        not_valid_after=now + lasts,
     )
 
 

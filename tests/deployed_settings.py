@@ -2,21 +2,19 @@
 
 import re
 
-from service.commands.connection import Access
-from service.settings import Settings
+from service.settings import OF_CLIENTS, Settings
 
 DEFAULTS = Settings.model_fields
 
 _NAME = re.compile(r"\bSAYSO_[A-Z0-9_]+")
-_ALONE = {"SAYSO_SERVER"}  # of the client commands, which the health checks run
 
 
 def unknown(text: str) -> set[str]:
     """Those in a text that neither the server nor the client commands read; `SAYSO_LOCK_*` is all
     that begin so."""
-    read = {f"SAYSO_{name.upper()}" for name in (*Settings.model_fields, *Access.model_fields)}
+    read = {f"SAYSO_{name.upper()}" for name in Settings.model_fields} | OF_CLIENTS
     return {
         name
-        for name in set(_NAME.findall(text)) - read - _ALONE
+        for name in set(_NAME.findall(text)) - read
         if not (name.endswith("_") and any(each.startswith(name) for each in read))
     }

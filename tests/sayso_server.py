@@ -24,7 +24,8 @@ class SaysoServer:
     def __init__(self, *, store: str, listen: str = "127.0.0.1:0", **settings: object) -> None:
         self._arguments = ["serve", "--listen", listen, "--store", store]
         names = {f"SAYSO_{name.upper()}": str(value) for name, value in settings.items()}
-        self._environment = {**os.environ, **names}
+        inherited = {k: v for k, v in os.environ.items() if k != "SAYSO_HOSTILE_INPUTS"}
+        self._environment = {**inherited, **names}
         self._log = Path(tempfile.mkdtemp(prefix="sayso-")) / "server.log"
         self.address = ""
 

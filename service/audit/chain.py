@@ -1,10 +1,11 @@
-"""Whether a trail is whole: every line holds the SHA-256 of the one before it."""
+"""Whether a trail is whole: every line holds the SHA-256 of the one before it, and a code of its
+own under the key of the trail."""
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from service.audit.entries import GENESIS, START, Action, Head, digest, parsed
+from service.audit.entries import GENESIS, START, Action, Head, authentic, digest, parsed
 from service.audit.volume import volumes
 
 
@@ -48,20 +49,25 @@ def lines(paths: Sequence[Path]) -> Iterator[Line]:
                 yield Line(path, number, text)
 
 
-def verify(paths: Sequence[Path], *, known: Collection[str] = ()) -> Verified:
+def verify(
+    paths: Sequence[Path], *, key: bytes | None = None, known: Collection[str] = ()
+) -> Verified:
     """Reads a trail's files, the oldest first; raises `BrokenChain`.
+
+    Without the `key` of the codes only the chain is checked, and who rewrote all of it is not seen.
 
     `known` are digests of entries that have been there: only they tell of lines that are missing at
     the end, as nothing follows that could hold their digest.
     """
-    chain = _Chain()
+    chain = _Chain(key)
     for line in lines(paths):
         chain.add(line)
     return chain.end(set(known))
 
 
 class _Chain:
-    def __init__(self) -> None:
+    def __init__(self, key: bytes | None) -> None:
+        self._key = key
         self._entries = 0
         self._first = 0
         self._head = START
@@ -85,6 +91,8 @@ class _Chain:
             self._begins(line, seq, prev)
         else:
             self._follows(line, seq, prev)
+        if self._key is not None and not authentic(line.text, self._key):
+            raise _broken(line, "was not written with this key: forged, or of another key")
         self._head, self._last = Head(seq, digest(line.text)), line
         self._entries += 1
         self._met.add(self._head.digest)

@@ -1,6 +1,8 @@
-"""An entry of the audit trail: one line of JSON, which holds the SHA-256 of the line before it."""
+"""An entry of the audit trail: one line of JSON, which holds the SHA-256 of the line before it and,
+last, an HMAC-SHA256 of itself: who changes a line and all that follow needs the key for it."""
 
 import hashlib
+import hmac
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -70,6 +72,8 @@ class Head:
 
 START = Head(0, GENESIS)
 
+_CODE = b',"hmac":"'
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -81,8 +85,8 @@ class Entry:
     line: bytes
 
 
-def entered(event: Event, after: Head, at: float) -> Entry:
-    """The entry of `event` that follows `after`."""
+def entered(event: Event, after: Head, at: float, key: bytes) -> Entry:
+    """The entry of `event` that follows `after`, with a code under `key`."""
     facts: dict[str, Any] = {
         "seq": after.seq + 1,
         "prev": after.digest,
@@ -100,7 +104,8 @@ def entered(event: Event, after: Head, at: float) -> Entry:
         "detail": {name: value for name, value in event.detail.items() if value},
     }
     kept = {name: value for name, value in facts.items() if value not in ("", [], None, {})}
-    line = json.dumps(kept, separators=(",", ":")).encode() + b"\n"
+    text = json.dumps(kept, separators=(",", ":")).encode()
+    line = text[:-1] + _CODE + _code(text, key) + b'"}\n'
     return Entry(event, Head(after.seq + 1, digest(line)), at, line)
 
 
@@ -113,6 +118,16 @@ def parsed(line: bytes) -> Mapping[str, Any] | None:
     except (ValueError, KeyError, TypeError, RecursionError):
         pass
     return None
+
+
+def authentic(line: bytes, key: bytes) -> bool:
+    """Whether the code at the end of a line was made with `key`."""
+    text, mark, end = line.removesuffix(b"\n").rpartition(_CODE)
+    return bool(mark) and hmac.compare_digest(end, _code(text + b"}", key) + b'"}')
+
+
+def _code(text: bytes, key: bytes) -> bytes:
+    return hmac.new(key, text, hashlib.sha256).hexdigest().encode()
 
 
 def digest(line: bytes) -> str:

@@ -1,6 +1,8 @@
-"""Who an entry is about, told only to those who hold the key: HMAC-SHA256 (RFC 2104) of the id.
+"""What the trail's key is for: pseudonyms of speakers, and a code on every entry, both HMAC-SHA256
+(RFC 2104).
 
-Without the key file nobody can tell from an entry whose it is, nor find a speaker's entries.
+Without the key file nobody can tell from an entry whose it is, nor find a speaker's entries, nor
+write an entry that verifies.
 """
 
 import contextlib
@@ -24,6 +26,11 @@ class Subjects:
     """Pseudonyms under one key; the same id has another one in every tenant."""
 
     key: bytes = field(repr=False)
+
+    @property
+    def signing_key(self) -> bytes:
+        """The key of the entries' codes, of its own so that no code is also a pseudonym."""
+        return hmac.digest(self.key, b"sayso audit entry", hashlib.sha256)
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -56,6 +63,11 @@ class Subjects:
             return ""
         name = json.dumps([tenant, speaker_id]).encode()
         return hmac.new(self.key, name, hashlib.sha256).hexdigest()
+
+
+def key_beside(folder: Path) -> Path:
+    """Where the key of the trail in `folder` is unless a setting says otherwise."""
+    return folder.with_suffix(".key")
 
 
 def _make(path: Path) -> None:

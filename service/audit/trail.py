@@ -1,21 +1,25 @@
 """The trail as a server keeps it: entries of many calls in one write, off the event loop."""
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Sequence
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from service.audit.entries import DECISIONS, Action, Entry, Event
+from service.audit.entries import DECISIONS, Action, Entry, Event, Head
+from service.audit.heads import Heads
 from service.audit.subjects import Subjects
-from service.audit.volumes import Volumes
+from service.audit.volumes import LOCK_PATIENCE_S, Volumes, make_folder
 from service.errors import Unavailable, apart
 from service.threads import Threads
 
 MAX_FILE_BYTES = 64 * 2**20
+HEADS_EVERY_S = 60.0
 _MOST_AT_ONCE = 1000
 
 log = logging.getLogger(__name__)
@@ -29,12 +33,13 @@ class Sync(StrEnum):
     CHANGES = "changes"
 
 
-def enter(folder: Path, event: Event, *, at: float) -> Entry:
+def enter(folder: Path, event: Event, *, at: float, key: Path) -> Entry:
     """One entry by a command rather than a server, also beside running ones; on the disk on return.
 
     Raises `SettingsError` where nothing can be kept, OSError where it cannot be written.
     """
-    volumes = Volumes(folder, max_bytes=MAX_FILE_BYTES)
+    make_folder(folder)
+    volumes = Volumes(folder, key=Subjects.open(key).signing_key, max_bytes=MAX_FILE_BYTES)
     volumes.open()
     try:
         return volumes.append([event], at=at, durable=True)[0]
@@ -43,7 +48,10 @@ def enter(folder: Path, event: Event, *, at: float) -> Entry:
 
 
 class Trail:
-    """Entered by `async with`, which raises `SettingsError` where nothing can be kept."""
+    """Entered by `async with`, which raises `SettingsError` where nothing can be kept.
+
+    Every `heads_every_s` seconds, and on leaving, `heads` are told the last entry, if it is new.
+    """
 
     def __init__(
         self,
@@ -53,20 +61,32 @@ class Trail:
         sync: Sync = Sync.ALL,
         max_bytes: int = MAX_FILE_BYTES,
         daily: bool = False,
+        heads: Heads | None = None,
+        heads_every_s: float = HEADS_EVERY_S,
+        lock_patience_s: float = LOCK_PATIENCE_S,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._volumes = Volumes(folder, max_bytes=max_bytes, daily=daily)
+        self._folder = folder
         self._key = key
+        self._open_volumes = partial(
+            Volumes, folder, max_bytes=max_bytes, daily=daily, lock_patience_s=lock_patience_s
+        )
+        self._heads = heads or Heads()
+        self._heads_every_s = heads_every_s
+        self._head: Head | None = None
         self._sync = sync
         self._clock = clock
         self._thread = Threads(1, name="audit")
         self._subjects: Subjects | None = None
+        self._volumes: Volumes | None = None
+        self._telling: asyncio.Task[None] | None = None
         self._waiting: list[tuple[Event, asyncio.Future[Entry]]] = []
         self._writing: asyncio.Task[None] | None = None
         self._lost = 0
 
     async def __aenter__(self) -> Self:
         await self._thread.run(self._open)
+        self._telling = asyncio.create_task(self._tell_heads())
         return self
 
     async def __aexit__(
@@ -78,13 +98,26 @@ class Trail:
         """Enters what still waits."""
         if self._writing is not None:
             await self._writing
-        await self._thread.run(self._volumes.close)
+        if self._telling is not None:
+            self._telling.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._telling
+        await self._tell_head()
+        if self._volumes is not None:
+            await self._thread.run(self._volumes.close)
         self._thread.close()
 
     def subject(self, tenant: str, speaker_id: str) -> str:
         """The pseudonym of a speaker."""
         assert self._subjects is not None, "a trail is used inside `async with`"
         return self._subjects.of(tenant, speaker_id)
+
+    async def ping(self) -> None:
+        """Raises `Unavailable` while nothing can be entered."""
+        try:
+            await self._thread.run(self._check)
+        except OSError as error:
+            raise _unwritable(error) from error
 
     async def record(self, event: Event) -> Entry:
         """The entry, once it is in the trail; raises `Unavailable` when it cannot be.
@@ -120,16 +153,38 @@ class Trail:
                     if not future.done():
                         future.set_result(entry)
 
+    async def _tell_heads(self) -> None:
+        while True:
+            await asyncio.sleep(self._heads_every_s)
+            await self._tell_head()
+
+    async def _tell_head(self) -> None:
+        head, self._head = self._head, None
+        if head is not None:
+            await self._thread.run(self._heads.tell, head)
+
     def _open(self) -> None:
-        self._volumes.open()
+        make_folder(self._folder)
         self._subjects = Subjects.open(self._key)
+        self._volumes = self._open_volumes(key=self._subjects.signing_key)
+        self._volumes.open()
+
+    def _check(self) -> None:
+        """An entry of what was lost proves that the trail can be written again."""
+        assert self._volumes is not None, "a trail is used inside `async with`"
+        if self._lost:
+            self._append([])
+        else:
+            self._volumes.check()
 
     def _append(self, events: Sequence[Event]) -> list[Entry]:
+        assert self._volumes is not None, "a trail is used inside `async with`"
         lost = self._lost
         notes = [Event(Action.LOST, "NOT_WRITTEN", detail={"entries": lost})] if lost else []
         durable = self._sync is Sync.ALL or any(e.action not in DECISIONS for e in events)
         entries = self._volumes.append([*notes, *events], at=self._clock(), durable=durable)
         self._lost -= lost
+        self._head = entries[-1].head
         return entries[len(notes) :]
 
 

@@ -1,16 +1,18 @@
 """The files of a trail: numbered, only ever appended to, by any number of processes.
 
     audit-000001.jsonl ─> audit-000002.jsonl ─> ...   the chain goes on from one to the next
-    audit.lock                                        held (flock) by who appends
+    audit.lock                                        locked (flock) by whoever appends
 
 A crash may leave a line without its end. It stays as it is: the next entry, a `repair`, starts on a
 line of its own and holds the digest of what was torn.
 """
 
 import contextlib
+import errno
 import fcntl
 import logging
 import os
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -28,20 +30,44 @@ from service.audit.entries import (
 from service.audit.volume import Volume, named, volumes
 from service.errors import SettingsError
 
+LOCK_PATIENCE_S = 5.0
+_LOCK_POLL_S = 0.005
+
 log = logging.getLogger(__name__)
+
+
+def make_folder(folder: Path) -> None:
+    """Makes it where there is none; raises `SettingsError` where that cannot be."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise _no_trail_in(folder, error) from error
 
 
 class Volumes:
     """The trail in `folder`; a file that has reached `max_bytes`, and with `daily` one of an
-    earlier UTC day, is followed by a new one. To be used by one thread.
+    earlier UTC day, is followed by a new one. `key` is of the entries' codes. To be used by one
+    thread.
 
-    Every call may raise OSError, and has then entered nothing.
+    Every call may raise OSError, and has then entered nothing: TimeoutError if another process has
+    the lock for `lock_patience_s`, and from then on at once until the lock is free again.
     """
 
-    def __init__(self, folder: Path, *, max_bytes: int, daily: bool = False) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        key: bytes,
+        max_bytes: int,
+        daily: bool = False,
+        lock_patience_s: float = LOCK_PATIENCE_S,
+    ) -> None:
         self._folder = folder
+        self._key = key
         self._max_bytes = max_bytes
         self._daily = daily
+        self._lock_patience_s = lock_patience_s
+        self._stuck = False
         self._lock: int | None = None
         self._last: Volume | None = None
         self._head = START
@@ -50,13 +76,13 @@ class Volumes:
 
     def open(self) -> None:
         """Makes the folder where there is none; raises `SettingsError` where that cannot be."""
+        make_folder(self._folder)
         try:
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._lock = os.open(self._folder / "audit.lock", os.O_RDWR | os.O_CREAT, 0o600)
             with self._locked():
                 self._follow()
         except OSError as error:
-            raise SettingsError(f"no audit trail can be kept in {self._folder}: {error}") from error
+            raise _no_trail_in(self._folder, error) from error
 
     def close(self) -> None:
         if self._last is not None:
@@ -74,7 +100,7 @@ class Volumes:
             head, repairs = self._head_after_torn()
             entries: list[Entry] = []
             for event in (*repairs, *events):
-                entries.append(entered(event, head, at))
+                entries.append(entered(event, head, at, self._key))
                 head = entries[-1].head
             end = b"\n" if self._torn else b""
             volume.append(end + b"".join(entry.line for entry in entries), durable=durable)
@@ -93,11 +119,32 @@ class Volumes:
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
         assert self._lock is not None, "a trail is opened before it is used"
-        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        self._take_lock(self._lock)
         try:
             yield
         finally:
             fcntl.flock(self._lock, fcntl.LOCK_UN)
+
+    def _take_lock(self, lock: int) -> None:
+        deadline_s = time.monotonic() + (0 if self._stuck else self._lock_patience_s)
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() >= deadline_s:
+                    self._stuck = True
+                    raise TimeoutError(
+                        errno.ETIMEDOUT, "another process keeps its lock, audit.lock"
+                    ) from None
+                time.sleep(_LOCK_POLL_S)
+            else:
+                self._stuck = False
+                return
+
+    def check(self) -> None:
+        """Finds the end of the trail as an append would; writes nothing where there is a file."""
+        with self._locked():
+            self._follow()
 
     def _follow(self) -> Volume:
         """The last file, caught up with what other processes entered since."""
@@ -145,3 +192,7 @@ class Volumes:
             log.error("the audit trail was cut off after entry %d by somebody else", end.head.seq)
             return
         self._head = end.head
+
+
+def _no_trail_in(folder: Path, error: OSError) -> SettingsError:
+    return SettingsError(f"no audit trail can be kept in {folder}: {error.strerror}")

@@ -31,6 +31,9 @@ OPTIONS: Mapping[str, Any] = {
 }
 """Channel options of a `Client`, by gRPC's names for them."""
 
+NOT_READY_KEY = "sayso-reason"
+"""The trailing metadata of a health check in which a server says why it is not ready."""
+
 
 class Connection:
     """Closed on leaving; `timeout_s` is the deadline of every call but a live one.
@@ -84,11 +87,20 @@ class Connection:
 
     def ready(self) -> bool:
         """Whether the server is there, its model loaded and its store reachable."""
+        return not self.why_not_ready()
+
+    def why_not_ready(self) -> str:
+        """Empty if the server is ready; else what it is waiting for, or why it is not reached."""
         try:
-            reply = self._health.Check(health_pb2.HealthCheckRequest(), timeout=self._timeout_s)
-        except grpc.RpcError:
-            return False
-        return bool(reply.status == health_pb2.HealthCheckResponse.SERVING)
+            reply, call = self._health.Check.with_call(
+                health_pb2.HealthCheckRequest(), timeout=self._timeout_s
+            )
+        except grpc.RpcError as error:
+            return f"{error.code().name}: {error.details()}"
+        if reply.status == health_pb2.HealthCheckResponse.SERVING:
+            return ""
+        causes = [value for key, value in call.trailing_metadata() if key == NOT_READY_KEY]
+        return causes[0] if causes else "the server says NOT_SERVING"
 
     def _call(self, method: Any, request: Any) -> Any:
         try:

@@ -1,16 +1,18 @@
 """`sayso audit`: whether a trail is whole, whose entries it has, and its end."""
 
 from collections import deque
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.markup import escape
 
-from service.audit import chain
+from service.audit import chain, heads
 from service.audit.entries import digest, parsed
-from service.audit.subjects import Subjects
+from service.audit.subjects import Subjects, key_beside
 from service.commands.terminal import err, one_line_errors, out
+from service.errors import SettingsError
 
 app = typer.Typer(help="Check and read the audit trail.", no_args_is_help=True)
 
@@ -23,6 +25,20 @@ Paths = Annotated[
 @app.command("verify")
 def verify(
     paths: Paths,
+    key: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="SAYSO_AUDIT_KEY",
+            help="The key file of the trail. [beside the folder, .key]",
+            dir_okay=False,
+        ),
+    ] = None,
+    chain_only: Annotated[
+        bool,
+        typer.Option(
+            "--chain-only", help="Without the key; a trail that was written anew is then whole."
+        ),
+    ] = False,
     head: Annotated[
         list[str] | None,
         typer.Option(
@@ -30,13 +46,27 @@ def verify(
             "one that `tail` showed; may be repeated."
         ),
     ] = None,
+    heads_file: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--heads",
+            help="The file of SAYSO_AUDIT_HEADS, or a log of the server: all heads in it; may be "
+            "repeated.",
+            exists=True,
+            dir_okay=False,
+        ),
+    ] = None,
 ) -> None:
-    """Finds the first line that was changed, removed, moved or cut off; exit status 1 with it.
+    """Finds the first line that was forged, changed, removed, moved or cut off; exit status 1 with
+    it.
 
-    Lines that are missing at the end are found only by a --head that was among them.
+    Lines that are missing at the end are found only by a head that was among them.
     """
+    known = [*(head or ()), *_digests(heads_file or ())]
+    with one_line_errors():
+        code_key = None if chain_only else _signing_key(paths, key)
     try:
-        found = chain.verify(paths, known=head or ())
+        found = chain.verify(paths, key=code_key, known=known)
     except chain.BrokenChain as error:
         err.print(f"[red]broken:[/red] {escape(str(error))}", highlight=False, soft_wrap=True)
         raise typer.Exit(1) from error
@@ -44,10 +74,27 @@ def verify(
         out.print(f"torn by a crash, and repaired: {torn}", highlight=False, soft_wrap=True)
     last = found.first + found.entries - 1
     out.print(
-        f"whole: {found.entries} entries, {found.first} to {last}; head {found.head.digest}",
+        f"whole{'' if code_key else ', by the chain only'}: {found.entries} entries, "
+        f"{found.first} to {last}; head {found.head.digest}",
         highlight=False,
         soft_wrap=True,
     )
+
+
+def _digests(files: Sequence[Path]) -> list[str]:
+    return [digest for file in files for digest in heads.digests(file.read_bytes())]
+
+
+def _signing_key(paths: Sequence[Path], key: Path | None) -> bytes:
+    """Of the key file, or of the one beside the trail; raises `SettingsError` for none."""
+    first = paths[0]
+    path = key or key_beside(first if first.is_dir() else first.absolute().parent)
+    if not path.exists():
+        raise SettingsError(
+            f"there is no key of the trail at {path}: name it by --key, or check only the chain, "
+            "which does not show a trail that was written anew, by --chain-only"
+        )
+    return Subjects.read(path).signing_key
 
 
 @app.command("find")

@@ -63,9 +63,16 @@ def show_model(model: ModelFile) -> None:
 
 @app.command("verify")
 def verify_model(model: ModelFile) -> None:
-    """Loads a model as the server would; exit status 0 when it has a digest beside it and holds."""
+    """Loads a model as the server would; exit status 0 when it is calibrated, and has a digest
+    beside it, which holds."""
     with one_line_errors():
         found = models.inspect(model)
+    if found.contract.calibration is None:
+        err.print(
+            f"{model.name} loads, but has no calibration: no call could be verified; make one by "
+            "`sayso-export calibrate`"
+        )
+        raise typer.Exit(1)
     if not found.signed:
         err.print(f"{model.name} loads, but there is no {model.name}.sha256 to check it against")
         raise typer.Exit(1)

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from service.audit.entries import Action, Event
+from service.audit.subjects import key_beside
 from service.audit.trail import enter
 from service.errors import SettingsError
 
@@ -17,6 +18,12 @@ def tell(audit: Path | None, action: Action, outcome: str, tenant: str, **detail
     credential = f"uid:{os.getuid()}"
     event = Event(action, outcome, tenant=tenant, credential=credential, detail=detail)
     try:
-        enter(audit, event, at=datetime.now(UTC).timestamp())
+        at = datetime.now(UTC).timestamp()
+        enter(audit, event, at=at, key=_key(audit))
     except OSError as error:
         raise SettingsError(f"SAYSO_AUDIT: cannot write {audit}: {error.strerror}") from error
+
+
+def _key(audit: Path) -> Path:
+    named = os.environ.get("SAYSO_AUDIT_KEY")
+    return Path(named) if named else key_beside(audit)

@@ -59,6 +59,14 @@ def serve(
             "[SAYSO_METRICS_LISTEN, none]",
         ),
     ] = None,
+    allow_uncalibrated: Annotated[
+        bool | None,
+        typer.Option(
+            "--allow-uncalibrated",
+            help="Start with a model without calibration: voices are enrolled and embedded, none "
+            "is verified. [SAYSO_ALLOW_UNCALIBRATED, false]",
+        ),
+    ] = None,
     worker: Annotated[bool, typer.Option(hidden=True, help="One of several processes.")] = False,
 ) -> None:
     """Runs the server until SIGTERM or SIGINT, then finishes the calls in flight.
@@ -73,6 +81,7 @@ def serve(
         "device": device,
         "workers": workers,
         "metrics_listen": metrics_listen,
+        "allow_uncalibrated": allow_uncalibrated,
     }
     with one_line_errors():
         settings = Settings.read(**flags)
@@ -80,9 +89,9 @@ def serve(
         if worker:
             _run(_serve(settings, worker=True))
             return
-        with _metrics(settings.metrics_listen, shared=settings.workers > 1) as ended:
+        with _metrics(settings.metrics_listen, shared=settings.workers > 1) as watched:
             if settings.workers > 1:
-                asyncio.run(_serve_from(settings, flags, ended))
+                asyncio.run(_serve_from(settings, flags, *watched))
             else:
                 _run(_serve(settings, worker=False))
 
@@ -93,30 +102,50 @@ def _run(serving: Coroutine[None, None, None]) -> None:
 
 
 async def _serve(settings: Settings, *, worker: bool) -> None:
-    heap.share()
-    from service.server import serving  # noqa: PLC0415 - the client commands start without it
-
     stop = stop_signal()
+    heap.share()
+    from service.banner import facts  # noqa: PLC0415 - the parent of workers does without them
+    from service.server import serving  # noqa: PLC0415
+
     if worker:
         follow_parent()
     async with serving(settings, share_port=worker) as running:
         heap.settle()
+        expiry = _watch_certificates(settings)
+        await asyncio.sleep(0)  # its first look comes before anything is announced
+        log.info("started: %s", facts(settings, running.session.contract, running.address))
         _announce(running.address)
         await stop.wait()
+        expiry.cancel()
+
+
+def _watch_certificates(settings: Settings) -> "asyncio.Task[None]":
+    from service.tls import Certificates, announce_expiry  # noqa: PLC0415 - as in `_serve`
+
+    return asyncio.create_task(
+        announce_expiry(
+            Certificates.of(settings.tls_certificate, settings.tls_key, settings.tls_client_ca)
+        )
+    )
 
 
 async def _serve_from(
-    settings: Settings, flags: Mapping[str, object], ended: Callable[[int], None]
+    settings: Settings,
+    flags: Mapping[str, object],
+    starting: Callable[[], None],
+    ended: Callable[[int], None],
 ) -> None:
     stop = asyncio.create_task(stop_signal().wait())
     with reserved(settings.listen) as address:
         threads = settings.threads or threads_each(settings.workers)
         chosen = {**flags, "listen": address, "threads": threads}
         command = Command(
-            (sys.executable, "-m", "service", "serve", "--worker"),
+            # -P: no module of the working directory is taken for one of the server's.
+            (sys.executable, "-P", "-m", "service", "serve", "--worker"),
             {**os.environ, **_variables(chosen)},
             settings.drain_s + _EXIT_S,
             ended,
+            starting,
         )
         kept = asyncio.create_task(keep(command, settings.workers, lambda: _announce(address)))
         await asyncio.wait({stop, kept}, return_when=asyncio.FIRST_COMPLETED)
@@ -126,16 +155,19 @@ async def _serve_from(
 
 
 @contextlib.contextmanager
-def _metrics(listen: str | None, *, shared: bool) -> Iterator[Callable[[int], None]]:
+def _metrics(
+    listen: str | None, *, shared: bool
+) -> Iterator[tuple[Callable[[], None], Callable[[int], None]]]:
     """Serves metrics where there is an address for them, `shared` those of workers; gives what is
-    to be told the process id of each worker that has ended."""
+    to be called before a worker starts, and what with the process id of one that has ended."""
     if listen is None:
-        yield lambda pid: None
+        yield lambda: None, lambda pid: None
         return
     from service.exposition import (  # noqa: PLC0415 - the client commands start without it
         FOLDER_VARIABLE,
         endpoint,
         forget,
+        restore,
     )
 
     with tempfile.TemporaryDirectory(prefix="sayso-metrics-") as folder:
@@ -143,7 +175,7 @@ def _metrics(listen: str | None, *, shared: bool) -> Iterator[Callable[[int], No
             os.environ[FOLDER_VARIABLE] = folder  # after the import: this process counts nothing
         with endpoint(listen) as address:
             log.info("metrics at http://%s/metrics", address)
-            yield forget
+            yield lambda: restore(Path(folder)), forget
 
 
 def _variables(chosen: Mapping[str, object]) -> dict[str, str]:

@@ -1,24 +1,27 @@
-"""`sayso health`, `sayso info`: whether a server is ready, and what this one would run with."""
+"""`sayso health`, `sayso info`: whether a server is ready, what a server would run with here."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
-from service.commands.connection import connected
-from service.commands.options import LOCAL, Server
+from service.commands.health import main as run_health
 from service.commands.terminal import one_line_errors, out
 from service.session import Session
 from service.settings import Settings
+from service.store.address import without_password
 
 
-def health(server: Server = LOCAL) -> None:
-    """Exit status 0 when the server is ready: model loaded and store reachable."""
-    with connected(server, timeout_s=5.0) as sayso:
-        ready = sayso.ready()
-    out.print("ready" if ready else "not ready", highlight=False)
-    raise typer.Exit(0 if ready else 1)
+def health(
+    server: Annotated[
+        str | None,
+        typer.Option(help="host:port. [SAYSO_SERVER, else where SAYSO_LISTEN says]"),
+    ] = None,
+) -> None:
+    """Tells whether a server is ready, and why not; exit status 0 when it is."""
+    raise typer.Exit(run_health(["--server", server] if server else []))
 
 
 def info(
@@ -36,5 +39,6 @@ def info(
     out.print(facts)
     values = Table("variable", "value", "meaning", title="settings")
     for name, field in Settings.model_fields.items():
-        values.add_row(f"SAYSO_{name.upper()}", str(getattr(settings, name)), field.description)
+        value = without_password(settings.store) if name == "store" else getattr(settings, name)
+        values.add_row(f"SAYSO_{name.upper()}", escape(str(value)), field.description)
     out.print(values)

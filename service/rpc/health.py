@@ -18,17 +18,20 @@ REASON = "sayso-reason"
 
 
 class HealthRpc(health_pb2_grpc.HealthServicer):
-    """All `services` have one state, NOT_SERVING at first.
+    """All `services` have one state, NOT_SERVING at first, but those `disabled`, which stay so.
+
+    A check of one that is not serving is told why in its trailing metadata.
 
     The servicer that comes with gRPC holds a lock while it writes to a watcher; one who does not
     read would keep the state from changing.
     """
 
-    def __init__(self, services: Iterable[str]) -> None:
+    def __init__(self, services: Iterable[str], disabled: Iterable[str] = ()) -> None:
         self._services = frozenset(services)
+        self._disabled = frozenset(disabled)
         self._serving = self._stopping = False
         self._changed = asyncio.Event()
-        self.reason = ""
+        self.reason = "the server is starting"
 
     def set(self, *, serving: bool) -> None:
         """Tells everybody who watches, unless the server is stopping."""
@@ -38,6 +41,7 @@ class HealthRpc(health_pb2_grpc.HealthServicer):
     def stop(self) -> None:
         """NOT_SERVING for good; those who watch are told, and their calls end."""
         self._serving, self._stopping = False, True
+        self.reason = "the server is stopping"
         self._tell()
 
     async def Check(
@@ -45,10 +49,12 @@ class HealthRpc(health_pb2_grpc.HealthServicer):
     ) -> health_pb2.HealthCheckResponse:
         if request.service not in self._services:
             raise NotFound("there is no such service")
-        if self.reason:
-            ascii_only = self.reason.encode("ascii", "replace").decode()
+        state = self._state(request.service)
+        if state.status != _States.SERVING:
+            reason = self.reason or "the model has no calibration"
+            ascii_only = reason.encode("ascii", "replace").decode()
             context.set_trailing_metadata(((REASON, ascii_only),))
-        return self._state(request.service)
+        return state
 
     async def Watch(
         self, request: health_pb2.HealthCheckRequest, context: Context
@@ -67,7 +73,8 @@ class HealthRpc(health_pb2_grpc.HealthServicer):
     def _state(self, service: str) -> health_pb2.HealthCheckResponse:
         if service not in self._services:
             return _States(status=_States.SERVICE_UNKNOWN)
-        return _States(status=_States.SERVING if self._serving else _States.NOT_SERVING)
+        serving = self._serving and service not in self._disabled
+        return _States(status=_States.SERVING if serving else _States.NOT_SERVING)
 
     def _tell(self) -> None:
         """Wakes who waits; who begins to wait from now on waits for the next change."""

@@ -3,9 +3,13 @@
 redis://[user:password@]host[:port][/db]        rediss:// in place of redis:// for TLS
 redis+sentinel://host[:port],.../group[?db=n]   ?sentinel_username= and ?sentinel_password= too
 redis+cluster://host[:port],...
+
+User and password are percent-encoded. No error quotes an address, or any part of it: where it was
+written wrongly, any part may be of the password.
 """
 
 import enum
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
@@ -13,6 +17,9 @@ from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from service.errors import StoreError
 
+_EXAMPLE = "redis://user:password@host:6379/0"
+# An @ that ends the credentials comes before the first / ? or #, or it ends a password with one.
+_UNENCODED = re.compile(r"[^:/]+://(?:[^/?#]*[/?#].*@|.*#)")
 _PORT = 6379
 _SENTINEL_PORT = 26379
 _TLS_OPTIONS = frozenset({"ssl_ca_certs", "ssl_certfile", "ssl_keyfile"})
@@ -41,7 +48,12 @@ class Address:
 
     @classmethod
     def parse(cls, url: str) -> Self:
-        """Raises StoreError, without the credentials in its message."""
+        """Raises StoreError, without any part of the address in its message."""
+        if _UNENCODED.match(url):
+            raise StoreError(
+                "the Redis address cannot be read: a user or password that contains any of / ? # @ "
+                ": % is percent-encoded in it, e.g. # as %23 and / as %2F"
+            )
         try:
             parts = urlsplit(url)
             base, _, suffix = parts.scheme.partition("+")
@@ -50,10 +62,11 @@ class Address:
             query = _query(parts, mode, tls=base == "rediss")
             group = unquote(parts.path[1:]) if mode is Mode.SENTINEL else ""
             db = query.get("db", "0") if mode is Mode.SENTINEL else parts.path[1:] or "0"
-        except ValueError as error:
-            raise StoreError(f"the Redis address cannot be read: {error}") from error
+        except ValueError:
+            # Neither its message nor a traceback with it: both may quote the password.
+            raise StoreError(f"the Redis address cannot be read; it is like {_EXAMPLE}") from None
         if base not in ("redis", "rediss"):
-            raise StoreError(f"a Redis address does not begin with {parts.scheme}://")
+            raise StoreError(f"a Redis address is like {_EXAMPLE}")
         if mode is Mode.SENTINEL and not group:
             raise StoreError("a redis+sentinel:// address ends with the name of the master group")
         if not db.isdecimal() or (mode is Mode.CLUSTER and db != "0"):
@@ -96,6 +109,21 @@ def _query(parts: SplitResult, mode: Mode, *, tls: bool) -> dict[str, str]:
     known = (_TLS_OPTIONS if tls else frozenset()) | (
         _SENTINEL_OPTIONS if mode is Mode.SENTINEL else frozenset()
     )
-    if unknown := query.keys() - known:
-        raise ValueError(f"{parts.scheme}:// has no option {', '.join(sorted(unknown))}")
+    if query.keys() - known:
+        allowed = f"the options {', '.join(sorted(known))}" if known else "no options"
+        raise StoreError(
+            f"a Redis address of this kind has {allowed}; a ? or & in a password is written %3F "
+            "or %26"
+        )
     return query
+
+
+def without_password(url: str) -> str:
+    """A store's address as it may be shown: where it is, never who asks, nor a password."""
+    scheme, separator, rest = url.partition("://")
+    if scheme == "sqlite":
+        return url
+    if not separator or _UNENCODED.match(url):
+        return "***"
+    _, at, hosts = rest.rpartition("@")
+    return f"{scheme}://{'***@' if at else ''}{hosts.partition('?')[0]}"

@@ -35,6 +35,7 @@ from tests.fuzz import surgery
 from tests.fuzz.harness import Check, Harness, limited, stateless
 
 _AT = datetime(2026, 11, 22, tzinfo=UTC)
+_KEY = b"k" * 32
 _EXPECTED = Expected("issuer", "sayso")
 _SIGNING = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 _JWK = json.loads(OKPAlgorithm.to_jwk(_SIGNING.public_key())) | {"kid": "k", "alg": "EdDSA"}
@@ -137,12 +138,12 @@ def _jwks_seeds() -> Iterator[bytes]:
 def _audit_seeds() -> Iterator[bytes]:
     head, lines = START, []
     for action in (Action.ENROL, Action.VERIFY, Action.DELETE):
-        entry = entered(Event(action, "DONE", tenant="t", llr=1.5), head, _AT.timestamp())
+        entry = entered(Event(action, "DONE", tenant="t", llr=1.5), head, _AT.timestamp(), _KEY)
         head = entry.head
         lines.append(entry.line)
     torn = lines[1][:30] + b"\n"
     after = replace(head, seq=1, digest=digest(torn))
-    repair = entered(Event(Action.REPAIR, "TORN_LINE"), after, _AT.timestamp()).line
+    repair = entered(Event(Action.REPAIR, "TORN_LINE"), after, _AT.timestamp(), _KEY).line
     yield b"".join(lines)
     yield lines[0] + torn + repair
     yield lines[0] + lines[2]

@@ -14,8 +14,8 @@ from sayso_server import ROOT, SaysoServer
 from typer.testing import CliRunner, Result
 from voices import FOLDER, clips
 
-from service.__main__ import app
 from service.client import BatchItem, Client, RawAudio
+from service.commands.application import app
 
 SPEAKERS = ("awb", "rms", "slt")
 _PATIENCE_S = 60.0

@@ -10,8 +10,8 @@ from sayso_server import SaysoServer
 from typer.testing import CliRunner, Result
 from voices import clips
 
-from service.__main__ import app
 from service.client import MAX_CHUNK_BYTES, Client, RawAudio
+from service.commands.application import app
 from service.errors import NotFound
 
 MULAW = RawAudio("MULAW", 8000)

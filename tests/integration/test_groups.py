@@ -7,8 +7,8 @@ from sayso_server import SaysoServer
 from typer.testing import CliRunner, Result
 from voices import clips
 
-from service.__main__ import app
 from service.client import Client, RawAudio
+from service.commands.application import app
 from service.errors import AlreadyExists, InvalidArgument, NotFound
 from service.rpc.verification import VerificationRpc
 

@@ -12,8 +12,8 @@ from sayso_server import SaysoServer
 from typer.testing import CliRunner
 from voices import clips
 
-from service.__main__ import app
 from service.client import Client, RawAudio, Speaker
+from service.commands.application import app
 from service.errors import Aborted, FailedPrecondition, InvalidArgument, NotFound
 
 SLT = clips("slt", "enroll")[0]

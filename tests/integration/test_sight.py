@@ -13,7 +13,7 @@ from sayso_server import SaysoServer
 from typer.testing import CliRunner
 from voices import clips
 
-from service.__main__ import app
+from service.commands.application import app
 from service.errors import InvalidArgument
 
 ENROL, VERIFY = clips("slt", "enroll")[0], clips("slt", "verify")[0]

@@ -11,9 +11,9 @@ from sayso_server import SaysoServer, ServerFailed
 from typer.testing import CliRunner
 from voices import clips
 
-from service.__main__ import app
 from service.audit import chain
 from service.client import Client, RawAudio, SequentialTest
+from service.commands.application import app
 from service.contract import Contract
 from service.errors import InvalidArgument
 from service.session import Session

@@ -71,7 +71,7 @@ def test_an_unmeasured_rate_is_refused(rate: float) -> None:
 
 
 def test_a_calibration_without_points_says_so() -> None:
-    with pytest.raises(InvalidArgument, match="none"):
+    with pytest.raises(InvalidArgument, match="not at all"):
         false_match_threshold(Calibration(0, {}, (), "made"), 0.01)
 
 

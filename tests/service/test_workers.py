@@ -103,7 +103,7 @@ async def test_one_endpoint_tells_of_all_workers(
     monkeypatch.delenv("PROMETHEUS_MULTIPROC_DIR")
     monkeypatch.setattr(workers, "_BACKOFF_S", PATIENCE_S)  # none is replaced during the test
     caplog.set_level("INFO")
-    with serve._metrics("127.0.0.1:0", shared=True) as forget:
+    with serve._metrics("127.0.0.1:0", shared=True) as (_, forget):
         found = re.search(r"metrics at http://(\S+)/metrics", caplog.text)
         assert found
         ended = asyncio.Event()

@@ -7,7 +7,7 @@ import pytest
 import typer.main
 from deployed_settings import unknown
 
-from service.__main__ import app
+from service.commands.application import app
 from service.identity import ROLES
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -11,6 +11,7 @@ import pytest
 
 from service.audit import Action, Auditor, Origin, Trail, chain
 from service.audit.entries import parsed
+from service.audit.subjects import Subjects
 from service.decision import Decision, Outcome, Reason, Score, Threshold
 from service.errors import NotFound, Unavailable
 
@@ -34,8 +35,11 @@ class Kept:
         self.auditor = Auditor(trail, origin=lambda: ORIGIN)
 
     def facts(self) -> list[dict[str, Any]]:
-        chain.verify([self.folder])
-        return [dict(parsed(line.text) or {}) for line in chain.lines([self.folder])]
+        """Without their codes, which are checked."""
+        key = Subjects.read(self.folder.with_suffix(".key")).signing_key
+        chain.verify([self.folder], key=key)
+        found = [dict(parsed(line.text) or {}) for line in chain.lines([self.folder])]
+        return [{name: value for name, value in each.items() if name != "hmac"} for each in found]
 
     def text(self) -> str:
         return "".join(line.text.decode() for line in chain.lines([self.folder]))

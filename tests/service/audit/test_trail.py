@@ -138,7 +138,8 @@ async def test_two_servers_on_one_folder(trail: Trail, tmp_path: Path) -> None:
 
 async def test_a_command_enters_beside_a_server(trail: Trail, tmp_path: Path) -> None:
     await trail.record(event(Action.VERIFY))
-    enter(tmp_path / "audit", Event(Action.KEY, "DONE", detail={"key": "k1"}), at=1.7e9)
+    key = tmp_path / "audit.key"
+    enter(tmp_path / "audit", Event(Action.KEY, "DONE", detail={"key": "k1"}), at=1.7e9, key=key)
     await trail.record(event(Action.VERIFY))
     assert [each["action"] for each in facts(tmp_path)] == ["verify", "key", "verify"]
     chain.verify([tmp_path / "audit"])

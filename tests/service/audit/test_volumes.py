@@ -13,12 +13,13 @@ from typing import Any
 import pytest
 
 from service.audit import chain
-from service.audit.entries import Action, Event, digest
+from service.audit.entries import Action, Event, authentic, digest
 from service.audit.volume import volumes
-from service.audit.volumes import Volumes
+from service.audit.volumes import Volumes, make_folder
 from service.errors import SettingsError
 
 AT = 1_700_000_000.0
+KEY = b"k" * 32
 DAY_S = 86_400.0
 
 
@@ -34,7 +35,7 @@ class Trails:
         self._opened: list[Volumes] = []
 
     def open(self, max_bytes: int = 2**20, *, daily: bool = False) -> Volumes:
-        opened = Volumes(self.folder, max_bytes=max_bytes, daily=daily)
+        opened = Volumes(self.folder, key=KEY, max_bytes=max_bytes, daily=daily)
         opened.open()
         self._opened.append(opened)
         return opened
@@ -70,7 +71,9 @@ def test_an_entry(trails: Trails) -> None:
         "outcome": "ACCEPTED",
         "tenant": "t",
         "request_id": "1",
+        "hmac": first["hmac"],
     }
+    assert all(authentic(entry.line, KEY) for entry in entries)
     assert (second["seq"], second["prev"]) == (2, entries[0].head.digest)
     assert entries[1].head.digest == digest(entries[1].line)
     assert chain.verify([trails.folder]).head == entries[1].head
@@ -86,7 +89,7 @@ def test_only_the_owner_may_read(trails: Trails) -> None:
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(SettingsError, match="no audit trail can be kept"):
-        Volumes(tmp_path / "file" / "audit", max_bytes=1).open()
+        make_folder(tmp_path / "file" / "audit")
 
 
 def test_the_chain_goes_on_after_a_restart(trails: Trails) -> None:
@@ -132,7 +135,7 @@ def test_several_who_append_in_turn(trails: Trails) -> None:
 
 
 def _append_many(folder: Path, name: int) -> None:
-    trail = Volumes(folder, max_bytes=4000)
+    trail = Volumes(folder, key=KEY, max_bytes=4000)
     trail.open()
     for n in range(50):
         append(trail, name + n, name + n)
@@ -152,7 +155,7 @@ def test_processes_share_one_chain(trails: Trails) -> None:
 
 
 def _append_for_ever(folder: Path) -> None:
-    trail = Volumes(folder, max_bytes=100_000)
+    trail = Volumes(folder, key=KEY, max_bytes=100_000)
     trail.open()
     while True:
         append(trail, *range(20))

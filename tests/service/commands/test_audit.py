@@ -17,7 +17,7 @@ AT = 1_700_000_000.0
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     subjects = Subjects.open(tmp_path / "audit.key")
-    trail = Volumes(tmp_path / "audit", max_bytes=700)
+    trail = Volumes(tmp_path / "audit", key=subjects.signing_key, max_bytes=700)
     trail.open()
     for n in range(8):
         subject = subjects.of("t", "alice" if n % 2 else "bob")

@@ -1,0 +1,71 @@
+"""What client commands show to a server: TLS and the credential come from the environment, since a
+command line is seen by every process of the machine."""
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+from service.client import Client, Tls
+from service.errors import SettingsError
+
+_TRUE, _FALSE = frozenset({"true", "1", "yes", "on"}), frozenset({"false", "0", "no", "off"})
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """What the commands show to a server, and what they trust; each field is `SAYSO_` and its
+    name in capitals. `tls` is with the roots that gRPC comes with; `insecure` shows a credential
+    in plaintext to other machines; `server_name` is whom the server's certificate is for, where
+    that is not its address."""
+
+    credential: str | None = field(default=None, repr=False)
+    ca: Path | None = None
+    client_certificate: Path | None = None
+    client_key: Path | None = None
+    server_name: str | None = None
+    tls: bool = False
+    insecure: bool = False
+
+    @classmethod
+    def read(cls) -> Self:
+        """Raises `SettingsError` that names the variable."""
+        return cls(
+            credential=_text("CREDENTIAL"),
+            ca=_path("CA"),
+            client_certificate=_path("CLIENT_CERTIFICATE"),
+            client_key=_path("CLIENT_KEY"),
+            server_name=_text("SERVER_NAME"),
+            tls=_flag("TLS"),
+            insecure=_flag("INSECURE"),
+        )
+
+    def client(self, server: str, *, timeout_s: float) -> Client:
+        return Client(
+            server,
+            timeout_s=timeout_s,
+            credential=self.credential,
+            tls=self._tls(),
+            insecure=self.insecure,
+        )
+
+    def _tls(self) -> Tls | None:
+        if not (self.tls or self.ca or self.client_certificate or self.client_key):
+            return None
+        return Tls(self.ca, self.client_certificate, self.client_key, self.server_name)
+
+
+def _text(name: str) -> str | None:
+    return os.environ.get(f"SAYSO_{name}") or None
+
+
+def _path(name: str) -> Path | None:
+    text = _text(name)
+    return None if text is None else Path(text)
+
+
+def _flag(name: str) -> bool:
+    text = (_text(name) or "false").lower()
+    if text not in _TRUE | _FALSE:
+        raise SettingsError(f"SAYSO_{name}: is true or false")
+    return text in _TRUE

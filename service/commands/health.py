@@ -1,0 +1,44 @@
+"""`sayso health`: whether a server is ready, and why not.
+
+Containers run it every few seconds: nothing here imports what only other commands need, such as
+typer. Exit status 0 when the server is ready, 1 when it is not, 2 for a setting to correct.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from service.commands.access import Access
+from service.errors import SaysoError
+
+_OWN = "127.0.0.1:50051"
+_TIMEOUT_S = 5.0
+_ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104 - where others listen
+
+
+def main(arguments: Sequence[str]) -> int:
+    """The exit status; tells the cause on standard output."""
+    parser = argparse.ArgumentParser(
+        "sayso health", description="Is the server ready, and why not?"
+    )
+    parser.add_argument(
+        "--server",
+        default=os.environ.get("SAYSO_SERVER") or _own_address(),
+        help="host:port [SAYSO_SERVER, else where SAYSO_LISTEN says, %(default)s]",
+    )
+    server = parser.parse_args(arguments).server
+    try:
+        with Access.read().client(server, timeout_s=_TIMEOUT_S) as sayso:
+            cause = sayso.why_not_ready()
+    except SaysoError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    sys.stdout.write(f"not ready: {cause}\n" if cause else "ready\n")
+    return 1 if cause else 0
+
+
+def _own_address() -> str:
+    """Where a server with this environment is reached from its own machine."""
+    host, _, port = os.environ.get("SAYSO_LISTEN", _OWN).rpartition(":")
+    return f"{_ANY_ADDRESS.get(host, host)}:{port}"
