@@ -42,6 +42,7 @@ def test_calls_end_and_health_follows(server: SaysoServer, tmp_path: Path) -> No
             with pytest.raises(Unavailable, match="another process keeps its lock"):
                 sayso.enroll("slt", voice)
             until(lambda: not sayso.ready(), "not ready")
+            assert "another process keeps its lock" in sayso.why_not_ready()
         until(sayso.ready, "ready again")
         sayso.enroll("slt", voice)
     assert "not ready: the audit trail cannot be written" in server.log
