@@ -129,6 +129,10 @@ reliability: $(VENV)/.dev redis-server  ## what breaks, in its long version: kil
 	$(BIN)/python -m pytest tests/reliability tests/service/store/test_model.py --long $(ARGS)
 	$(BIN)/python -m tests.reliability.results
 
+.PHONY: image-check
+image-check: build/trixie/.made  ## the demo and the service's tests on Debian 13 and its Python, in a folder; as root
+	@$(on_debian)
+
 .PHONY: fuzz
 fuzz: $(VENV)/.dev  ## coverage-guided fuzzing of every decoder and of messages; ARGS='--minutes 20'
 	SAYSO_HOSTILE_INPUTS=1000 $(BIN)/python -m pytest -q tests/fuzz
@@ -273,6 +277,31 @@ if [ "$$(id -u)" = 0 ]; then sudo=; else sudo='sudo -n'; fi; \
 { $$sudo apt-get -qq update && \
 	$$sudo env DEBIAN_FRONTEND=noninteractive apt-get -qqy install --no-install-recommends $(1); } \
 || { echo '$(1) is needed and could not be installed: apt-get install $(1)' >&2; exit 1; }
+endef
+
+# --- Debian 13, in a folder: its Python is newer than that of the image ---
+
+TRIXIE := $(abspath build/trixie)
+
+build/trixie/.made:
+	@command -v mmdebstrap >/dev/null || { $(call apt_install,mmdebstrap); }
+	mkdir -p build
+	mmdebstrap --variant=minbase --include=ca-certificates,make,python3-venv,redis-server trixie $(TRIXIE)
+	@touch $@
+
+# What this machine fetches packages through, and trusts, is what the folder gets. It is mounted in a
+# namespace of its own: whatever ends the command, no /dev of this machine stays below build.
+define on_debian
+set -e; rm -rf $(TRIXIE)/src; mkdir $(TRIXIE)/src; \
+git ls-files | tar -cf - -T - | tar -xf - -C $(TRIXIE)/src; \
+cp /etc/resolv.conf /etc/hosts $(TRIXIE)/etc/; \
+cp /etc/ssl/certs/ca-certificates.crt $(TRIXIE)/etc/ssl/certs/; \
+unshare --mount sh -ec 'mount -t proc proc $(TRIXIE)/proc; mount --rbind /dev $(TRIXIE)/dev; \
+exec chroot $(TRIXIE) env -i HOME=/root PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8 \
+	$$(env | grep -iE "^(pip_|ssl_cert_file=|[a-z]*_proxy=)") sh -ec "cd /src && make demo && \
+	.venv/bin/python -m pip install --quiet -c constraints.txt -e .[evaluation,tracing] \
+		hypothesis onnx pytest pytest-asyncio pyyaml && \
+	.venv/bin/python -m pytest -q -p no:cacheprovider tests/service"'
 endef
 
 # --- Protos ---

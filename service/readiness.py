@@ -34,6 +34,7 @@ class Readiness:
     ) -> None:
         self.servicer = HealthRpc((health.OVERALL_HEALTH, *services), disabled)
         self._needs = (store.ping, *needs)
+        self._disabled = disabled
         self._told: str | None = None
 
     async def check(self) -> None:
@@ -44,7 +45,7 @@ class Readiness:
         if reason:
             log.warning("not ready: %s", reason)
         self._told = self.servicer.reason = reason
-        metrics.ready(not reason)
+        metrics.ready(not reason and not self._disabled)
         self.servicer.set(serving=not reason)
 
     async def _reason(self) -> str:

@@ -100,7 +100,7 @@ CACHE_HITS = Counter("sayso_store_cache_hits", "Speakers found in the process's 
 CACHE_MISSES = Counter("sayso_store_cache_misses", "Speakers that the store was asked for.")
 
 READY = Gauge(
-    "sayso_ready", "1 while health is SERVING: the store is reachable.", multiprocess_mode="livemin"
+    "sayso_ready", "1 while health of every service is SERVING.", multiprocess_mode="livemin"
 )
 BUILD = Gauge("sayso_build_info", "1; the version.", ("version",), multiprocess_mode="livemax")
 MODEL = Gauge(
