@@ -4,6 +4,7 @@ session, voice activity, store -> embedder -> enroller, verifier -> rpc
 once for each model: the current and, during an upgrade, the previous one
 """
 
+import logging
 import math
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -41,6 +42,8 @@ from service.upgrade import Mover, MoveRules, Space, Spaces
 from service.verification import Verifier
 
 _DAY_S = 86_400.0
+
+log = logging.getLogger(__name__)
 
 
 def kms(settings: Settings) -> Kms | None:

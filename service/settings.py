@@ -269,7 +269,11 @@ def _check_names() -> None:
             problems.append(f"{variable} is empty; give it a value, or unset it")
         elif name.startswith("SAYSO_") and not _is_known(name, read):
             near = get_close_matches(name, read | OF_CLIENTS, n=1, cutoff=0.75)
-            hint = f"; did you mean {near[0]}?" if near else "; `sayso info` lists all settings"
+            hint = (
+                f"; did you mean {near[0]}?"
+                if near
+                else "; unset it, and `sayso info` lists all settings"
+            )
             problems.append(f"{variable} is no setting{hint}")
     if problems:
         raise SettingsError("\n".join(problems))

@@ -17,9 +17,9 @@ from sayso_server import SaysoServer
 from typer.testing import CliRunner
 from voices import clips
 
-from service.__main__ import app
 from service.audio import AudioFormat, decode
 from service.client import Client, Embedding
+from service.commands.application import app
 from service.errors import Overloaded, PermissionDenied
 
 OWNER, OTHERS = "slt", ("awb", "rms", "kal")

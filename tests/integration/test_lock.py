@@ -24,9 +24,9 @@ from sayso_server import SaysoServer
 from typer.testing import CliRunner
 from voices import clips
 
-from service.__main__ import app
 from service.audit import chain
 from service.client import Client, FailedVerifications, RawAudio, voices
+from service.commands.application import app
 from service.errors import SpeakerLocked
 
 LIMIT = 5

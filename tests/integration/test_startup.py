@@ -67,7 +67,7 @@ def test_a_model_of_another_contract_version(tmp_path: Path) -> None:
         ({"target_false_match_rate": 0.5}, "SAYSO_TARGET_FALSE_MATCH_RATE: the model's"),
         ({"min_snr_db": "nan"}, "SAYSO_MIN_SNR_DB"),
         ({"keyss": "/etc/keys.json"}, "SAYSO_KEYSS is no setting; did you mean SAYSO_KEYS?"),
-        ({"xylophone": 1}, "SAYSO_XYLOPHONE is no setting; `sayso info`"),
+        ({"xylophone": 1}, "SAYSO_XYLOPHONE is no setting; unset it, and `sayso info`"),
         ({"keys": ""}, "SAYSO_KEYS is empty"),
         ({"master_key_file": ""}, "SAYSO_MASTER_KEY_FILE is empty"),
         ({"master_keys": ""}, "SAYSO_MASTER_KEYS is empty"),
