@@ -1,16 +1,26 @@
 """Health as it is told to probes and watchers."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from typing import Any, cast
 
 import pytest
 from grpc_health.v1 import health_pb2
 
 from service.errors import NotFound
-from service.rpc.health import HealthRpc
+from service.rpc.health import REASON, HealthRpc
 
 States = health_pb2.HealthCheckResponse
 NO_CONTEXT = cast(Any, None)
+
+
+class Told:
+    """A call's context that keeps what its trailing metadata tells."""
+
+    def __init__(self) -> None:
+        self.metadata: dict[str, str] = {}
+
+    def set_trailing_metadata(self, metadata: Iterable[tuple[str, str]]) -> None:
+        self.metadata = dict(metadata)
 
 
 @pytest.fixture
@@ -18,8 +28,9 @@ def health() -> HealthRpc:
     return HealthRpc(["", "voices"])
 
 
-async def check(health: HealthRpc, service: str = "") -> int:
-    reply = await health.Check(health_pb2.HealthCheckRequest(service=service), NO_CONTEXT)
+async def check(health: HealthRpc, service: str = "", context: Told | None = None) -> int:
+    asked = health_pb2.HealthCheckRequest(service=service)
+    reply = await health.Check(asked, cast(Any, context or Told()))
     return reply.status
 
 
@@ -33,6 +44,16 @@ async def test_every_service_has_the_state_of_the_server(health: HealthRpc) -> N
     assert [await check(health, name) for name in ("", "voices")] == [States.SERVING] * 2
     with pytest.raises(NotFound):
         await check(health, "other")
+
+
+async def test_a_disabled_service_never_serves_and_says_why() -> None:
+    health = HealthRpc(["", "voices"], disabled=["voices"])
+    health.set(serving=True)
+    health.reason = ""
+    told = Told()
+    assert await check(health) == States.SERVING
+    assert await check(health, "voices", told) == States.NOT_SERVING
+    assert told.metadata == {REASON: "the model has no calibration"}
 
 
 async def test_a_watcher_is_told_every_change(health: HealthRpc) -> None:
