@@ -107,6 +107,7 @@ async def publish(
     id is a new one, and calibration, cohort and evaluation are dropped: they no longer hold.
     Raises `ExportError` when it does not help.
     """
+    model_file.require_writable(output)
     graph, contract = model_file.read(request.model)
     chosen, others = _clips(request, fitting, clips)
     asked = pairs(chosen, limit=request.max_trials, seed=request.seed)

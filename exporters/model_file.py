@@ -46,6 +46,17 @@ def write(path: Path, model: onnx.ModelProto, contract: Contract) -> None:
     write_atomically(beside, f"{hashlib.sha256(data).hexdigest()}  {path.name}\n".encode())
 
 
+def require_writable(path: Path) -> None:
+    """Raises ExportError, before long work, when no file can be written beside `path`."""
+    try:
+        existing = next(parent for parent in path.absolute().parents if parent.exists())
+        with tempfile.TemporaryFile(dir=existing) as file:
+            file.write(b"a model")
+            file.flush()
+    except OSError as error:
+        raise ExportError(f"cannot write {path}: {error.strerror or error}") from error
+
+
 def write_atomically(path: Path, data: bytes) -> None:
     """The file is the old one or the new one, never part of one, and is on disk on return."""
     try:

@@ -134,6 +134,16 @@ def test_speakers_of_two_corpora_with_one_name_are_two_people(
     assert "of 4 speakers" in after.provenance["backend"]["fitted_on"]
 
 
+def test_an_output_that_cannot_be_written_is_told_before_the_work(
+    request_for: Request, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backend, "Served", None)
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(ExportError, match="cannot write"):
+        output = tmp_path / "file" / "with.onnx"
+        asyncio.run(backend.publish(request_for, FEW, output, clips=32))
+
+
 def test_it_helps_when_better_somewhere_and_worse_nowhere() -> None:
     better, same, worse = (
         Judged("made", Difference(0.1, 0.1, Interval(*ends), 0.5))
