@@ -39,7 +39,7 @@ class RawConnection:
     ) -> None:
         self._socket.close()
 
-    def call(self, method: str) -> int:
+    def call(self, method: str, **metadata: str) -> int:
         """Begins a call by its headers, and gives the number of its stream."""
         stream = 2 * len(self._stream_bytes) + 1
         self._stream_bytes[stream] = self._initial_bytes
@@ -50,6 +50,7 @@ class RawConnection:
             ":authority": "localhost",
             "te": "trailers",
             "content-type": "application/grpc",
+            **{name.replace("_", "-"): value for name, value in metadata.items()},
         }
         block = b"".join(_field(name, value) for name, value in fields.items())
         self._socket.sendall(_frame(_HEADERS, _END_HEADERS, stream, block))
