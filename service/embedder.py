@@ -79,6 +79,8 @@ class Stream(Protocol):
 
     async def take(self, decode: Callable[[], Samples]) -> None: ...
 
+    async def decode(self, block: Callable[[], Samples | None]) -> Samples | None: ...
+
     async def finish(self, samples: Samples = ...) -> Utterance: ...
 
     async def so_far(self) -> Utterance: ...
@@ -157,6 +159,10 @@ class EmbedStream:
         """Takes the last samples `(n,)`, as `decode` gives them in a thread, for `finish` to embed:
         `quality` is of all of them by then. Raises what `decode` does."""
         self._taken = await self._pool.run(lambda: self._conclude(decode()), owner=self._owner)
+
+    async def decode(self, block: Callable[[], Samples | None]) -> Samples | None:
+        """What `block` gives, called in a thread when it is the turn of this stream's owner."""
+        return await self._pool.run(block, owner=self._owner)
 
     async def finish(self, samples: Samples = NOTHING) -> Utterance:
         """Takes the last `samples (n,)`, unless `take` has, and embeds all that is left; to be

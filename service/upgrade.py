@@ -110,6 +110,9 @@ class TwinStream:
         await self._first.take(decoded)
         await self._second.take(decoded)
 
+    async def decode(self, block: Callable[[], Samples | None]) -> Samples | None:
+        return await self._first.decode(block)
+
     async def finish(self, samples: Samples = NOTHING) -> Utterance:
         first, second = await self._first.finish(samples), await self._second.finish(samples)
         return replace(first, also=second)

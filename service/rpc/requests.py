@@ -1,6 +1,5 @@
 """Reading requests: a recording in one message, or a stream of config and then audio."""
 
-import asyncio
 import math
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -63,7 +62,7 @@ class AudioLimits:
         """The last samples; a compressed file is decoded now, off the event loop, and pushed to
         `stream` block by block, for an hour of silence in 100 kB is 230 MB of samples."""
         blocks, last = decoder.blocks(), NOTHING
-        while (block := await asyncio.to_thread(next, blocks, None)) is not None:
+        while (block := await stream.decode(partial(next, blocks, None))) is not None:
             await stream.push(last)
             last = self._charged(block)
         stream.suspect(decoder.suspicions)
