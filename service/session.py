@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from service import cuda
 from service.contract import Contract
 from service.errors import ContractError, ModelError, SettingsError, StartupError
+from service.onnx_file import require_self_contained
 
 Device: TypeAlias = Literal["auto", "cpu", "cuda", "tensorrt"]
 Windows: TypeAlias = NDArray[np.float32]  # (batch, samples)
@@ -71,6 +72,7 @@ class Session:
         if not path.is_file():
             raise ModelError(f"there is no model file at {path}; correct SAYSO_MODEL")
         _check_digest(path)
+        require_self_contained(path)
         options = _options(threads, spinning=spinning)
         if device != "cpu" and (device != "auto" or cuda.present()):
             try:

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
 from service.errors import SettingsError, Unavailable
 from service.reload import Reloaded
-from service.sealing.secret_file import secret_text
+from service.secret_file import secret_text
 
 _Keys = Mapping[bytes, bytes]  # master keys by id, the newest last
 

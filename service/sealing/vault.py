@@ -20,7 +20,7 @@ from urllib.parse import quote, urlsplit
 from service.errors import SettingsError, Unavailable
 from service.plaintext import is_loopback
 from service.reload import Reloaded
-from service.sealing.secret_file import secret_text
+from service.secret_file import secret_text
 
 log = logging.getLogger(__name__)
 
