@@ -46,7 +46,8 @@ def _search(data: memoryview, kind: str, path: Path, depth: int) -> None:
             number == _EXTERNAL_DATA or (number, value) == (_DATA_LOCATION, 1)
         ):
             raise _refers(path, "keeps weights in other files")
-        if kind == "node" and number == _OP_TYPE and value == b"EPContext":
+        named = bytes(value) if isinstance(value, memoryview) and number == _OP_TYPE else b""
+        if kind == "node" and named == b"EPContext":
             raise _refers(path, "runs an engine that is compiled already")
         if number in inner:
             if isinstance(value, int):

@@ -1,19 +1,43 @@
-"""A secret in a file that its owner alone may read, or that root lets one group read.
+"""Files that decide who may do what: a secret that others can read, or what others can write, is
+refused.
 
-The second is how Kubernetes mounts a Secret for a pod with a group of its own.
+A secret is for its owner alone, or for one group if root owns it: so Kubernetes mounts a Secret for
+a pod with a group of its own. What is public may be read by anyone, and written by its owner only.
 """
 
+import stat
 from pathlib import Path
 
 from service.errors import SettingsError
+
+_OF_OTHERS = stat.S_IRWXG | stat.S_IRWXO
+_WRITTEN_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 
 
 def secret_text(path: Path) -> str:
     """Raises SettingsError for a file that is missing, or that others may read."""
     try:
-        found = path.stat()
-        if found.st_mode & (0o037 if found.st_uid == 0 else 0o077):
-            raise SettingsError(f"{path} can be read by others than its owner: chmod 600 {path}")
-        return path.read_text()
+        return secret_bytes(path).decode()
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"the secret file {path} cannot be read: {error}") from error
+
+
+def secret_bytes(path: Path) -> bytes:
+    """Raises SettingsError for a file that others may read or write, and OSError."""
+    found = path.stat()
+    others = _OF_OTHERS & ~stat.S_IRGRP if found.st_uid == 0 else _OF_OTHERS
+    if found.st_mode & others:
+        raise SettingsError(
+            f"{path} can be read or written by others than its owner: chmod 600 {path}"
+        )
+    return path.read_bytes()
+
+
+def public_bytes(path: Path) -> bytes:
+    """Raises SettingsError for a file that others than its owner may write, and OSError."""
+    if path.stat().st_mode & _WRITTEN_BY_OTHERS:
+        raise SettingsError(
+            f"{path} can be written by others than its owner, who would decide whom this server "
+            f"trusts: chmod 644 {path}"
+        )
+    return path.read_bytes()

@@ -19,6 +19,7 @@ from cryptography.x509 import Certificate, load_pem_x509_certificates
 
 from service.errors import SettingsError
 from service.reload import Reloaded
+from service.secret_file import public_bytes, secret_bytes
 
 _DAY_S = 86_400.0
 _WARN_DAYS = 21
@@ -52,8 +53,8 @@ class Certificates:
     ) -> grpc.ServerCertificateConfiguration:
         """Raises `SettingsError` for files that are missing, broken, of another pair, or with which
         no client would complete a handshake."""
-        chain, key = _bytes(self.chain), _bytes(self.key)
-        roots = None if self.client_ca is None else _bytes(self.client_ca)
+        chain, key = _bytes(self.chain, public_bytes), _bytes(self.key, secret_bytes)
+        roots = None if self.client_ca is None else _bytes(self.client_ca, public_bytes)
         try:
             leaf, *_ = load_pem_x509_certificates(chain)
             ours = load_pem_private_key(key, password=None).public_key() == leaf.public_key()
@@ -149,8 +150,8 @@ def _changes(
     return changed
 
 
-def _bytes(path: Path) -> bytes:
+def _bytes(path: Path, read: Callable[[Path], bytes]) -> bytes:
     try:
-        return path.read_bytes()
+        return read(path)
     except OSError as error:
         raise SettingsError(f"TLS: cannot read {path}: {error.strerror}") from error

@@ -14,6 +14,7 @@ from service.commands import operator
 from service.commands.terminal import err, one_line_errors, out
 from service.errors import AlreadyExists
 from service.identity import Role, is_tenant, key_file
+from service.identity.certificates import NameKind
 from service.identity.grants import ApiKey, ClientCertificate, Grants
 from service.identity.keys import new_id, new_key, rotated
 
@@ -75,6 +76,9 @@ def trust_certificate(
     keys: KeyFile,
     tenant: Tenant,
     role: Roles,
+    kind: Annotated[
+        NameKind | None, typer.Option(help="What kind of name it is, if its looks do not say so.")
+    ] = None,
     expires_days: Days = None,
     audit: Audit = None,
 ) -> None:
@@ -87,6 +91,7 @@ def trust_certificate(
         created=now,
         expires=_after(now, expires_days),
         name=name,
+        kind=kind,
     )
     _change(keys, audit, "trusted", lambda grants: (_with(grants, entry, now), entry, None))
     out.print(f"trusted as {entry.id}", highlight=False)
@@ -181,6 +186,7 @@ def _print_once(key: str) -> None:
 
 def _with(grants: Grants, entry: ClientCertificate, now: datetime) -> Grants:
     for other in grants.certificates:
-        if other.name == entry.name and other.state(now) == "valid":
+        same = set(other.names) & set(entry.names)
+        if same and other.state(now) == "valid":
             raise AlreadyExists(f"{entry.name} is trusted as {other.id}; revoke that first")
     return grants.changed(entry)

@@ -10,6 +10,7 @@ import grpc
 
 from service.errors import PermissionDenied, SettingsError, Unauthenticated
 from service.identity.caller import ANYONE, Caller, calling
+from service.identity.certificates import CertificateName, certificate_names
 from service.identity.keys import PREFIX, Keys
 from service.identity.roles import ROLES
 from service.identity.tokens import Expected, Tokens
@@ -27,7 +28,7 @@ class Authenticator:
         self._keys = keys
         self._tokens = tokens
 
-    def caller(self, metadata: Metadata, certificate_names: Iterable[str]) -> Caller:
+    def caller(self, metadata: Metadata, shown_names: Iterable[CertificateName]) -> Caller:
         """A credential in the metadata comes before the connection's certificate.
 
         Raises `Unauthenticated`.
@@ -35,7 +36,7 @@ class Authenticator:
         shown = _shown(metadata)
         if shown is not None:
             return self._holder(shown)
-        names = list(certificate_names)
+        names = list(shown_names)
         if self._keys is None or not names:
             raise Unauthenticated(_SHOW_ONE)
         return self._keys.bearer(names)
@@ -84,10 +85,10 @@ def identified(
     def guard(name: str, context: Context) -> AbstractContextManager[None]:
         caller = ANYONE
         if authenticator is not None:
-            names = context.peer_identities() or ()
+            shown = context.auth_context().get("x509_pem_cert", ())
             caller = authenticator.caller(
                 context.invocation_metadata() or (),
-                [each.decode(errors="replace") for each in names],
+                [name for pem in shown for name in certificate_names(pem)],
             )
         _permit(caller, name)
         return calling(caller)

@@ -16,6 +16,7 @@ from pydantic import (
 
 from service.errors import NotFound
 from service.identity.caller import Caller, is_tenant
+from service.identity.certificates import CertificateName, NameKind, likely_kinds
 from service.identity.roles import Role
 
 
@@ -63,9 +64,17 @@ class ApiKey(Grant):
 
 
 class ClientCertificate(Grant):
-    """`name` is a subject alternative name, or the common name of a certificate without any."""
+    """`name` is a subject alternative name, or the common name of a certificate without any; what
+    kind of name, its looks say unless `kind` does."""
 
     name: Annotated[str, Field(min_length=1)]
+    kind: NameKind | None = None
+
+    @property
+    def names(self) -> tuple[CertificateName, ...]:
+        """Any of which the certificate may show."""
+        kinds = likely_kinds(self.name) if self.kind is None else (self.kind,)
+        return tuple(CertificateName(kind, self.name) for kind in kinds)
 
     @property
     def caller(self) -> Caller:

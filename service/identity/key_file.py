@@ -15,14 +15,16 @@ from pydantic import ValidationError
 
 from service.errors import SettingsError
 from service.identity.grants import Grants
+from service.secret_file import secret_bytes
 
 T = TypeVar("T")
 
 
 def read(path: Path) -> Grants:
-    """Raises `SettingsError` where there is no such file, or it is of another kind."""
+    """Raises `SettingsError` where there is no such file, it is of another kind, or others may
+    read it."""
     try:
-        return Grants.model_validate_json(path.read_bytes())
+        return Grants.model_validate_json(secret_bytes(path))
     except OSError as error:
         raise SettingsError(
             f"SAYSO_KEYS: cannot read {path}: {error.strerror}; `sayso keys create` makes one"

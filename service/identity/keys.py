@@ -10,6 +10,7 @@ from pathlib import Path
 from service.errors import FailedPrecondition, Unauthenticated
 from service.identity import key_file
 from service.identity.caller import Caller
+from service.identity.certificates import CertificateName
 from service.identity.grants import ApiKey, ClientCertificate, Grants
 from service.identity.roles import Role
 from service.reload import Reloaded
@@ -98,7 +99,7 @@ class Keys:
             raise Unauthenticated(f"the API key {entry.id} is {state}; use a newer one")
         return entry.caller
 
-    def bearer(self, names: Iterable[str]) -> Caller:
+    def bearer(self, names: Iterable[CertificateName]) -> Caller:
         """Whose certificate with these names it is; raises `Unauthenticated`."""
         now, known = self._now(), self._file.value.certificates
         callers = {
@@ -121,9 +122,10 @@ class _Index:
 
     def __init__(self, grants: Grants) -> None:
         self.keys = {entry.id: entry for entry in grants.keys}
-        self.certificates: dict[str, list[ClientCertificate]] = {}
+        self.certificates: dict[CertificateName, list[ClientCertificate]] = {}
         for entry in grants.certificates:
-            self.certificates.setdefault(entry.name, []).append(entry)
+            for name in entry.names:
+                self.certificates.setdefault(name, []).append(entry)
 
 
 def _sha256(secret: str) -> str:

@@ -13,6 +13,7 @@ from service.errors import SettingsError, Unauthenticated
 from service.identity.caller import Caller, is_tenant
 from service.identity.roles import Role
 from service.reload import Reloaded
+from service.secret_file import public_bytes
 
 ALGORITHMS = (
     *("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"),
@@ -94,7 +95,9 @@ class Tokens:
 def _read(path: Path) -> list[jwt.PyJWK]:
     """The keys of a JWKS that may verify a signature."""
     try:
-        every = jwt.PyJWKSet.from_dict(json.loads(path.read_bytes())).keys
+        every = jwt.PyJWKSet.from_dict(json.loads(public_bytes(path))).keys
+    except SettingsError:
+        raise
     except OSError as error:
         raise SettingsError(f"SAYSO_JWKS: cannot read {path}: {error.strerror}") from error
     except Exception as error:  # PyJWT raises whatever a malformed key makes Python raise

@@ -133,8 +133,27 @@ def test_a_certificate_that_nobody_granted_anything(
         pytest.raises(Unauthenticated, match="nobody"),
     ):
         sayso.get("x")
-    with client(mutual, authority, authority.issue(IVR, file="ivr")) as sayso:
-        assert sayso.get("x").metadata["tenant"] == "bank"
+
+
+@pytest.mark.parametrize(
+    "alternatives",
+    [
+        [x509.DNSName(IVR)],
+        [x509.RFC822Name(IVR)],
+        [x509.DNSName("x.example"), x509.RFC822Name(IVR)],
+        [],
+    ],
+)
+def test_a_name_of_another_kind_is_another_name(
+    alternatives: list[x509.GeneralName], mutual: WhoamiServer, authority: Authority
+) -> None:
+    """An authority may let anyone have a DNS name or a common name that looks like a URI."""
+    pair = authority.issue(IVR, alternatives, file="impostor")
+    with (
+        client(mutual, authority, pair) as sayso,
+        pytest.raises(Unauthenticated, match="nobody"),
+    ):
+        sayso.get("x")
 
 
 def test_mutual_tls_refuses_who_shows_none_or_one_of_another_authority(

@@ -84,6 +84,7 @@ def test_a_wrong_entry_is_named_and_not_repeated(
     tmp_path: Path, keys: list[object], where: str
 ) -> None:
     path = tmp_path / "keys.json"
+    path.touch(mode=0o600)
     path.write_text(json.dumps({"keys": keys}))
     with pytest.raises(SettingsError) as caught:
         key_file.read(path)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from service.errors import FailedPrecondition, NotFound, SettingsError, Unauthenticated
 from service.identity import Caller, Keys, Role, key_file
+from service.identity.certificates import CertificateName, NameKind
 from service.identity.grants import ApiKey, ClientCertificate, Grants
 from service.identity.keys import new_key, rotated
 
@@ -24,6 +25,14 @@ def made(tenant: str = "bank", *roles: Role, expires: datetime | None = None) ->
 def keys(path: Path, *entries: ApiKey | ClientCertificate, now: datetime = NOW) -> Keys:
     key_file.change(path / "keys.json", lambda grants: (grants.changed(*entries), None))
     return Keys(path / "keys.json", now=lambda: now)
+
+
+def dns(name: str) -> CertificateName:
+    return CertificateName(NameKind.DNS, name)
+
+
+def uri(name: str) -> CertificateName:
+    return CertificateName(NameKind.URI, name)
 
 
 def certificate(name: str, tenant: str, **changed: Any) -> ClientCertificate:
@@ -130,10 +139,39 @@ def test_a_missing_file_is_told_at_the_start(tmp_path: Path) -> None:
 
 def test_a_certificate_is_known_by_any_of_its_names(tmp_path: Path) -> None:
     known = keys(tmp_path, certificate("spiffe://bank/ivr", "bank"))
-    caller = known.bearer(["ivr.bank.example", "spiffe://bank/ivr"])
+    caller = known.bearer([dns("ivr.bank.example"), uri("spiffe://bank/ivr")])
     assert caller == Caller("bank", frozenset({Role.VERIFY}), "certificate:spiffe://bank/ivr")
     with pytest.raises(Unauthenticated, match="nobody"):
-        known.bearer(["spiffe://bank/ivr2"])
+        known.bearer([uri("spiffe://bank/ivr2")])
+
+
+@pytest.mark.parametrize(
+    ("name", "kinds"),
+    [
+        ("spiffe://bank/ivr", {"uri"}),
+        ("urn:uuid:7", {"uri"}),
+        ("ivr@bank.example", {"email"}),
+        ("10.0.0.7", {"ip"}),
+        ("fe80::1", {"ip"}),
+        ("ivr.bank.example", {"dns", "common-name"}),
+    ],
+)
+def test_a_name_counts_only_in_its_kind(name: str, kinds: set[str], tmp_path: Path) -> None:
+    known = keys(tmp_path, certificate(name, "bank"))
+    for kind in NameKind:
+        shown = [CertificateName(kind, name)]
+        if kind.value in kinds:
+            assert known.bearer(shown).tenant == "bank"
+        else:
+            with pytest.raises(Unauthenticated, match="nobody"):
+                known.bearer(shown)
+
+
+def test_an_entry_may_say_of_what_kind_it_is(tmp_path: Path) -> None:
+    known = keys(tmp_path, certificate("ivr", "bank", kind="common-name"))
+    assert known.bearer([CertificateName(NameKind.COMMON_NAME, "ivr")]).tenant == "bank"
+    with pytest.raises(Unauthenticated, match="nobody"):
+        known.bearer([dns("ivr")])
 
 
 def test_an_ended_or_ambiguous_certificate_is_nobodys(tmp_path: Path) -> None:
@@ -144,9 +182,9 @@ def test_an_ended_or_ambiguous_certificate_is_nobodys(tmp_path: Path) -> None:
         certificate("two", "shop"),
     )
     with pytest.raises(Unauthenticated, match="nobody"):
-        known.bearer(["old"])
+        known.bearer([dns("old")])
     with pytest.raises(Unauthenticated, match="more than one"):
-        known.bearer(["one", "two"])
+        known.bearer([dns("one"), dns("two")])
 
 
 def test_rotation_keeps_the_old_key_for_the_grace_time(tmp_path: Path) -> None:
