@@ -80,7 +80,7 @@ class Certificates:
 
     def expires_at(self) -> float:
         """Seconds since the epoch at which the server's certificate, as it now is, expires."""
-        leaf, *_ = load_pem_x509_certificates(_bytes(self.chain))
+        leaf, *_ = load_pem_x509_certificates(_bytes(self.chain, public_bytes))
         return expires_at(leaf)
 
     @property
