@@ -33,6 +33,6 @@ async def test_on_a_cpu_each_thread_has_batches_of_its_own(
     meeting = Meeting(opened._inference, opened.contract, max_batch=opened.max_batch)
     async with assembly.embedder(Settings(threads=THREADS), meeting) as embedder:
         windows = [np.resize(clip, opened.contract.window_samples) for clip in clips[:THREADS]]
-        found = await asyncio.wait_for(embedder._infer(windows), 10)
+        found = await asyncio.wait_for(embedder._infer("owner", windows), 10)
     for embedding, window in zip(found, windows, strict=True):
         np.testing.assert_allclose(embedding, opened.run(window[None])[0], atol=1e-6)
