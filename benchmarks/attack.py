@@ -2,9 +2,12 @@
 
     python -m benchmarks.attack [--data ../shared/data/manifest.csv] [--probes 260] [--victims 4]
 
-Writes benchmarks/results/attack.json. The attacker never hears the victim. It asks with the roles
-`verify` and `analyze`, which see scores, with `verify` alone, and with `verify` alone on a server
-without a lock; at last, with `verify` alone, about a recording of the victim that it does have.
+Writes benchmarks/results/attack.json. The attacker never hears the victim. Its key has
+
+    scores     the roles `verify` and `analyze`, on a server without a lock
+    answers    the role `verify`, on a server as it comes
+    unlocked   the role `verify`, on a server without a lock
+    owned      the role `verify`; this attacker does have a recording of the victim
 """
 
 import argparse
@@ -248,7 +251,7 @@ class Attack:
                 solved.append(self._solve(oracle, server, clips))
                 start.append(float(self.copy.embed([own])[0] @ server.template(name)[0]))
         how = "a recording of the victim through random equalisers, scores by bisection"
-        prefix = f"attack_{label}_owned"
+        prefix = f"attack_{label}"
         first = figure(f"{prefix}_start", start, "cosine", None, "of that recording itself")
         return [first, *_solved(prefix, solved, how)]
 
@@ -342,14 +345,15 @@ def main() -> None:
     copy = Copy()
     given = material(asked.data, asked.victims, asked.probes)
     attack = Attack(copy, given, copy.embed(given.others))
+    unlocked = {"lock_after_failures": 0}
     write(
         "attack",
         [
             *attack.blind(),
-            *attack.run("scores", ["verify", "analyze"], ["Verify"]),
+            *attack.run("scores", ["verify", "analyze"], ["Verify", "Identify"], **unlocked),
             *attack.run("answers", ["verify"], ["Verify", "Identify"]),
-            *attack.run("unlocked", ["verify"], ["Verify"], lock_after_failures=0),
-            *attack.owned("answers", ["verify"]),
+            *attack.run("unlocked", ["verify"], ["Verify"], **unlocked),
+            *attack.owned("owned", ["verify"]),
         ],
     )
 
