@@ -106,7 +106,10 @@ class Settings(BaseSettings):
     protect_templates: bool = Field(
         False, description="turn vectors by a secret rotation of the tenant before they are stored"
     )
-    sealed_only: bool = Field(False, description="refuse stored records that are not sealed")
+    sealed_only: bool | None = Field(
+        None,
+        description="refuse stored records that are not sealed; unset: of tenants that have none",
+    )
     cache_speakers: int = Field(
         10_000, ge=0, description="speakers of a Redis kept in memory; 0: none"
     )

@@ -202,7 +202,9 @@ def _opened(settings: Settings) -> SealedStore:
     from service.assembly import kms  # noqa: PLC0415 - other commands start without it
 
     holder = kms(settings)
-    sealing = None if holder is None else Sealing(holder, settings.protect_templates)
+    sealing = (
+        None if holder is None else Sealing(holder, settings.protect_templates, sealed_only=False)
+    )
     return open_store(settings.store, timeout_s=_TIMEOUT_S, sealing=sealing)
 
 

@@ -5,6 +5,10 @@
 
 A store refuses a write that is not sealed by the tenant's last key, in the same step as it writes,
 so no record is ever sealed by a key that is gone.
+
+Once all records of a tenant are sealed, its current key is wrapped in a context that says so: a
+record that is not sealed was then put there by someone else. Who may only write to the store cannot
+take that back, as a wrapped key does not unwrap in another context than its own.
 """
 
 import asyncio
@@ -25,6 +29,7 @@ UNWRAPPED_S = 3600.0
 """For how long a server can do without its KMS, and keeps a key that it does not use."""
 
 _KEY_BYTES = 32
+_ALL_SEALED = b"all-sealed:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +49,11 @@ class KeyTable(Protocol):
 
     async def read(self, tenant: str) -> KeySet: ...
 
-    async def add(self, tenant: str, version: int, wrapped: bytes) -> bool:
-        """Make it the current one; False unless it follows the one that is current."""
+    async def add(
+        self, tenant: str, version: int, wrapped: bytes, *, if_empty: bool = False
+    ) -> bool:
+        """Make it the current one; False unless it follows the one that is current and, with
+        `if_empty`, the tenant has no speakers."""
         ...
 
     async def replace(self, tenant: str, version: int, wrapped: bytes, *, expected: bytes) -> bool:
@@ -63,11 +71,12 @@ class KeyTable(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Sealing:
-    """How a store seals. With `sealed_only`, a record that is not sealed is refused, not read."""
+    """How a store seals. With `sealed_only`, a record that is not sealed is refused, not read;
+    None refuses those of tenants that are known to have none."""
 
     kms: Kms
     protect_templates: bool = False
-    sealed_only: bool = False
+    sealed_only: bool | None = None
     clock: Callable[[], float] = time.monotonic
 
 
@@ -102,15 +111,37 @@ class Keyring:
         """The key that seals, made if there is none."""
         keys = await self.reading(tenant, fresh=fresh)
         while not keys:
-            await self._add(tenant, 1)
+            await self._begin(tenant, 1)
             keys = await self.reading(tenant, fresh=True)
         return keys[max(keys)]
+
+    async def all_sealed(self, tenant: str) -> bool:
+        """Whether every record of the tenant is known to be sealed."""
+        held = await self._current(tenant, fresh=False)
+        return _says_all_sealed(held.keys.wrapped.get(held.keys.current, b""))
+
+    async def note_all_sealed(self, tenant: str) -> None:
+        """Of a tenant whose every record has just been seen to be sealed."""
+        keys = await self._table.read(tenant)
+        wrapped = keys.wrapped.get(keys.current, b"")
+        if not wrapped or _says_all_sealed(wrapped):
+            return
+        material = await self._unwrapped(tenant, keys.current, wrapped)
+        marked = await self._wrapped(tenant, keys.current, material, all_sealed=True)
+        await self._table.replace(tenant, keys.current, marked, expected=wrapped)
+        self._held.pop(tenant, None)
 
     async def rotate(self, tenant: str) -> DataKey:
         """A new key, which seals from now on; the earlier ones still open what they sealed."""
         added = False
         while not added:
-            added = await self._add(tenant, (await self._table.read(tenant)).current + 1)
+            keys = await self._table.read(tenant)
+            all_sealed = _says_all_sealed(keys.wrapped.get(keys.current, b""))
+            added = await (
+                self._add(tenant, keys.current + 1, all_sealed=True)
+                if all_sealed
+                else self._begin(tenant, keys.current + 1)
+            )
         return await self.writing(tenant, fresh=True)
 
     async def retire(self, tenant: str) -> None:
@@ -123,7 +154,9 @@ class Keyring:
         """Wraps each key under the newest master key; how many there are."""
         keys = await self._table.read(tenant)
         for version, wrapped in keys.wrapped.items():
-            renewed = await self._kms.rewrap(wrapped, _context(tenant, version))
+            mark, inner = _parted(wrapped)
+            context = _context(tenant, version, all_sealed=bool(mark))
+            renewed = mark + await self._kms.rewrap(inner, context)
             await self._table.replace(tenant, version, renewed, expected=wrapped)
         self._held.pop(tenant, None)
         return len(keys.wrapped)
@@ -136,10 +169,28 @@ class Keyring:
             finally:
                 self._held.pop(tenant, None)
 
-    async def _add(self, tenant: str, version: int) -> bool:
+    async def _begin(self, tenant: str, version: int) -> bool:
+        """Adds the first key that there is; all that a tenant without speakers gets will be
+        sealed by it."""
+        added = await self._add(tenant, version, all_sealed=True, if_empty=True)
+        return added or await self._add(tenant, version, all_sealed=False)
+
+    async def _add(
+        self, tenant: str, version: int, *, all_sealed: bool, if_empty: bool = False
+    ) -> bool:
         material = secrets.token_bytes(_KEY_BYTES)
-        wrapped = await self._kms.wrap(material, _context(tenant, version))
-        return await self._table.add(tenant, version, wrapped)
+        wrapped = await self._wrapped(tenant, version, material, all_sealed=all_sealed)
+        return await self._table.add(tenant, version, wrapped, if_empty=if_empty)
+
+    async def _wrapped(
+        self, tenant: str, version: int, material: bytes, *, all_sealed: bool
+    ) -> bytes:
+        context = _context(tenant, version, all_sealed=all_sealed)
+        return (_ALL_SEALED if all_sealed else b"") + await self._kms.wrap(material, context)
+
+    async def _unwrapped(self, tenant: str, version: int, wrapped: bytes) -> bytes:
+        mark, inner = _parted(wrapped)
+        return await self._kms.unwrap(inner, _context(tenant, version, all_sealed=bool(mark)))
 
     async def _current(self, tenant: str, *, fresh: bool) -> _Held:
         asked_at = self._clock()
@@ -174,10 +225,21 @@ class Keyring:
             if before and known and read_at < before.unwrapped[version][1] + UNWRAPPED_S:
                 unwrapped[version] = before.unwrapped[version]
             else:
-                material = await self._kms.unwrap(wrapped, _context(tenant, version))
+                material = await self._unwrapped(tenant, version, wrapped)
                 unwrapped[version] = DataKey(version, material), read_at
         return _Held(keys, read_at, unwrapped)
 
 
-def _context(tenant: str, version: int) -> bytes:
-    return f"sayso tenant key {version}\0{tenant}".encode()
+def _context(tenant: str, version: int, *, all_sealed: bool) -> bytes:
+    said = " of all records" if all_sealed else ""
+    return f"sayso tenant key {version}{said}\0{tenant}".encode()
+
+
+def _says_all_sealed(wrapped: bytes) -> bool:
+    return wrapped.startswith(_ALL_SEALED)
+
+
+def _parted(wrapped: bytes) -> tuple[bytes, bytes]:
+    """The mark, if there is one, and what the KMS wrapped."""
+    inner = wrapped.removeprefix(_ALL_SEALED)
+    return wrapped[: len(wrapped) - len(inner)], inner

@@ -155,7 +155,7 @@ class RedisStore:
         self._unfit: str | None = None
         self.groups = RedisGroups(self._evaluate, prefix=_prefix)
         self.failures = RedisFailures(self._evaluate, prefix=_prefix)
-        self.keys = RedisKeys(self._evaluate, key=keys_key)
+        self.keys = RedisKeys(self._evaluate, key=keys_key, index=_index_key)
         self.records = Records(self.keys, sealing)
 
     @classmethod

@@ -10,12 +10,14 @@ from service.store.redis_groups import Evaluate
 
 _READ = "return redis.call('HGETALL', KEYS[1])"
 
-# ARGV: version, wrapped key. A reply that was lost is found by the key that is there already.
+# KEYS: keys, index of speakers. ARGV: version, wrapped key, 1 for a tenant without speakers only. A
+# reply that was lost is found by the key that is there already.
 _ADD = """
 local current = math.abs(tonumber(redis.call('HGET', KEYS[1], 'current') or '0'))
 local version = tonumber(ARGV[1])
 if current == version and redis.call('HGET', KEYS[1], ARGV[1]) == ARGV[2] then return 1 end
 if current + 1 ~= version then return 0 end
+if ARGV[3] == '1' and redis.call('ZCARD', KEYS[2]) > 0 then return 0 end
 redis.call('HSET', KEYS[1], 'current', ARGV[1], ARGV[1], ARGV[2])
 return 1
 """
@@ -47,11 +49,15 @@ return 1
 
 
 class RedisKeys:
-    """`KeyTable` by way of `evaluate(script, keys, arguments)`; `key` is of a tenant's hash."""
+    """`KeyTable` by way of `evaluate(script, keys, arguments)`; `key` is of a tenant's hash,
+    `index` of its speakers' ids."""
 
-    def __init__(self, evaluate: Evaluate, *, key: Callable[[str], bytes]) -> None:
+    def __init__(
+        self, evaluate: Evaluate, *, key: Callable[[str], bytes], index: Callable[[str], bytes]
+    ) -> None:
         self._evaluate = evaluate
         self._key = key
+        self._index = index
 
     async def read(self, tenant: str) -> KeySet:
         flat = await self._evaluate(_READ, [self._key(tenant)], [])
@@ -59,8 +65,11 @@ class RedisKeys:
         current = abs(int(found.pop(b"current", b"0")))
         return KeySet(current, {int(version): wrapped for version, wrapped in found.items()})
 
-    async def add(self, tenant: str, version: int, wrapped: bytes) -> bool:
-        return bool(await self._evaluate(_ADD, [self._key(tenant)], [version, wrapped]))
+    async def add(
+        self, tenant: str, version: int, wrapped: bytes, *, if_empty: bool = False
+    ) -> bool:
+        keys = [self._key(tenant), self._index(tenant)]
+        return bool(await self._evaluate(_ADD, keys, [version, wrapped, int(if_empty)]))
 
     async def replace(self, tenant: str, version: int, wrapped: bytes, *, expected: bytes) -> bool:
         arguments = (version, wrapped, expected)

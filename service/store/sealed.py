@@ -3,7 +3,8 @@
     Speaker > templates turned > encoded > sealed by the tenant's current key > Written > store
     Speaker < turned back < decoded < opened by the key that the record names < Stored < store
 
-Records from before there was a master key are read as they are, and sealed when next written.
+Records from before there was a master key are read as they are, and sealed when next written, until
+all of the tenant's are known to be sealed.
 """
 
 import asyncio
@@ -107,17 +108,20 @@ class Records:
         """Raises RecordError for a record of another tenant or speaker, torn or changed, or whose
         key was destroyed; FailedPrecondition once the tenant's key is erased."""
         keys = await self._keys(tenant, stored.versions)
+        strict = await self._refuses_plain(tenant, [stored])
         if stored.turned:
-            return await asyncio.to_thread(self._decoded, tenant, stored, keys)
-        return self._decoded(tenant, stored, keys)
+            return await asyncio.to_thread(_decoded, tenant, stored, keys, strict=strict)
+        return _decoded(tenant, stored, keys, strict=strict)
 
     async def readable(self, tenant: str, stored: Sequence[Stored]) -> list[Speaker]:
         """Those of them whose records can be read: one that cannot is no reason to lose sight of
         the others. Raises FailedPrecondition as `decoded` does."""
         keys = await self._keys(tenant, set().union(*(each.versions for each in stored)))
 
+        strict = await self._refuses_plain(tenant, stored)
+
         def decode() -> list[Speaker | RecordError]:
-            return [self._attempted(tenant, each, keys) for each in stored]
+            return [_attempted(tenant, each, keys, strict=strict) for each in stored]
 
         found = await asyncio.to_thread(decode) if len(stored) > 1 else decode()
         for each in found:
@@ -149,24 +153,38 @@ class Records:
             return await asyncio.to_thread(_sealed, speaker, key, templates_turned=True)
         return _sealed(speaker, key, templates_turned=False)
 
-    def _attempted(
-        self, tenant: str, stored: Stored, keys: Mapping[int, DataKey]
-    ) -> Speaker | RecordError:
-        try:
-            return self._decoded(tenant, stored, keys)
-        except RecordError as error:
-            return error
+    async def _refuses_plain(self, tenant: str, stored: Sequence[Stored]) -> bool:
+        """Whether records that are not sealed are refused; asks only if there are such."""
+        if self._sealing is None or self.keyring is None or all(map(_is_sealed, stored)):
+            return False
+        if self._sealing.sealed_only is None:
+            return await self.keyring.all_sealed(tenant)
+        return self._sealing.sealed_only
 
-    def _decoded(self, tenant: str, stored: Stored, keys: Mapping[int, DataKey]) -> Speaker:
-        if self._sealing and self._sealing.sealed_only:
-            _require_sealed(stored)
-        if not stored.versions <= keys.keys():
-            raise RecordError("a stored record is sealed by a key that was destroyed")
-        return _speaker(tenant, stored, keys)
+
+def _attempted(
+    tenant: str, stored: Stored, keys: Mapping[int, DataKey], *, strict: bool
+) -> Speaker | RecordError:
+    try:
+        return _decoded(tenant, stored, keys, strict=strict)
+    except RecordError as error:
+        return error
+
+
+def _decoded(tenant: str, stored: Stored, keys: Mapping[int, DataKey], *, strict: bool) -> Speaker:
+    if strict:
+        _require_sealed(stored)
+    if not stored.versions <= keys.keys():
+        raise RecordError("a stored record is sealed by a key that was destroyed")
+    return _speaker(tenant, stored, keys)
+
+
+def _is_sealed(stored: Stored) -> bool:
+    return all(map(is_sealed, stored.records))
 
 
 def _require_sealed(stored: Stored) -> None:
-    if not all(map(is_sealed, stored.records)):
+    if not _is_sealed(stored):
         raise RecordError(
             "a stored record is not sealed, and this server reads no other: it was put there by "
             "someone else, or `sayso tenants seal` was not run"

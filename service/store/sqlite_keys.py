@@ -3,6 +3,7 @@
 import sqlite3
 
 from service.sealing import KeySet
+from service.store import sqlite_counts
 from service.store.sqlite_groups import Run
 
 SCHEMA: tuple[str, ...] = (
@@ -35,8 +36,12 @@ class SqliteKeys:
         current = max((version for version, _ in rows), default=0)
         return KeySet(current, {version: wrapped for version, wrapped in rows if wrapped})
 
-    async def add(self, tenant: str, version: int, wrapped: bytes) -> bool:
+    async def add(
+        self, tenant: str, version: int, wrapped: bytes, *, if_empty: bool = False
+    ) -> bool:
         def add(db: sqlite3.Connection) -> bool:
+            if if_empty and sqlite_counts.count(db, tenant):
+                return False
             last = db.execute(_LAST, (tenant,)).fetchone()
             if version != (last[0] if last else 0) + 1:
                 return False

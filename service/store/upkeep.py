@@ -44,6 +44,7 @@ async def seal(store: SealedStore, tenant: str) -> int:
                 "them; delete or restore them, and run this again"
             )
     await keyring.retire(tenant)
+    await keyring.note_all_sealed(tenant)
     await store.settle()
     return rewritten
 

@@ -155,6 +155,7 @@ def _authenticating() -> Iterator[Check]:
     `Unauthenticated` is documented."""
     with tempfile.TemporaryDirectory(prefix="sayso-fuzz-") as folder:
         keys, jwks = Path(folder) / "keys.json", Path(folder) / "jwks.json"
+        keys.touch(mode=0o600)
         keys.write_bytes(list(_keys_seeds())[2])
         jwks.write_text(json.dumps({"keys": [_JWK]}))
         authenticator = Authenticator(

@@ -41,6 +41,7 @@ def keys(path: Path, *tenants: str) -> list[str]:
         key, entry = new_key(tenant, list(Role), now=datetime.now(UTC), expires=None)
         grants = grants.changed(entry)
         made.append(key)
+    path.touch(mode=0o600)
     path.write_text(grants.model_dump_json(), encoding="utf-8")
     path.chmod(0o600)
     return made

@@ -131,6 +131,7 @@ def test_a_message_of_a_stranger_to_an_own_method_is_not_read(
     tmp_path: Path, server: SaysoServer
 ) -> None:
     keys = tmp_path / "keys.json"
+    keys.touch(mode=0o600)
     keys.write_text('{"keys": [], "certificates": []}', encoding="utf-8")
     with SaysoServer(store=f"sqlite:///{tmp_path / 'sayso.db'}", keys=keys) as locked:
         before = resident_bytes(locked)

@@ -220,6 +220,7 @@ async def test_too_large_messages(tmp_path: Path, long: bool, seen: Seen) -> Non
 async def test_large_messages_of_nobody(tmp_path: Path, long: bool, seen: Seen) -> None:
     """Who shows no credential is refused unread."""
     count, keys = 200 if long else 32, tmp_path / "keys.json"
+    keys.touch(mode=0o600)
     keys.write_text(Grants().model_dump_json(), encoding="utf-8")
     with started(tmp_path, count, keys=keys) as running:
         pid = running.process.pid

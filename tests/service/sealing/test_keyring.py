@@ -18,15 +18,18 @@ class Table:
         self.keys: dict[int, bytes] = {}
         self.current = 0
         self.reads = 0
+        self.speakers = 0
 
     async def read(self, tenant: str) -> KeySet:
         self.reads += 1
         await asyncio.sleep(0)
         return KeySet(self.current, dict(self.keys))
 
-    async def add(self, tenant: str, version: int, wrapped: bytes) -> bool:
+    async def add(
+        self, tenant: str, version: int, wrapped: bytes, *, if_empty: bool = False
+    ) -> bool:
         await asyncio.sleep(0)
-        if version != self.current + 1:
+        if version != self.current + 1 or (if_empty and self.speakers):
             return False
         self.keys[version], self.current = wrapped, version
         return True
@@ -203,3 +206,29 @@ async def test_keys_that_nobody_uses_are_forgotten(
     table.keys, table.current = {}, 0
     await keyring.reading("u")
     assert held() is None
+
+
+async def test_the_first_key_of_a_tenant_without_speakers_says_that_all_is_sealed(
+    keyring: Keyring,
+) -> None:
+    await keyring.writing("t")
+    assert await keyring.all_sealed("t")
+    await keyring.rotate("t")
+    assert await keyring.all_sealed("t")
+    assert await keyring.rewrap("t") == 2
+    assert await keyring.all_sealed("t")
+
+
+async def test_that_all_is_sealed_is_said_once_it_is_and_cannot_be_taken_back(
+    keyring: Keyring, table: Table, kms: Counted, clock: Clock
+) -> None:
+    table.speakers = 1
+    key = await keyring.writing("t")
+    assert not await keyring.all_sealed("t")
+    await keyring.note_all_sealed("t")
+    await keyring.note_all_sealed("t")
+    assert await keyring.all_sealed("t")
+    assert (await keyring.writing("t")).version == key.version
+    table.keys[1] = table.keys[1].removeprefix(b"all-sealed:")
+    with pytest.raises(Unavailable):
+        await Keyring(table, kms, clock=clock).reading("t")

@@ -27,8 +27,10 @@ from service.store import (
     Voiceprint,
     open_store,
     update,
+    upkeep,
 )
 from service.store.lifecycle import enrolled
+from service.store.records import encode_profile
 from service.store.sealed import Records, Stored
 
 MakeSpeaker = Callable[..., Speaker]
@@ -90,6 +92,20 @@ def moved(address: str, tenant: str, *, record: str, source: str, target: str) -
             (source, target),
         )
         database.commit()
+
+
+def plant(address: str, tenant: str, speaker_id: str, profile: bytes) -> None:
+    """Puts a profile of one's own in the place of the speaker's."""
+    if address.startswith("sqlite"):
+        with contextlib.closing(sqlite3.connect(address.removeprefix("sqlite:///"))) as database:
+            database.execute(
+                "UPDATE speaker SET profile = ? WHERE tenant = ? AND speaker_id = ?",
+                (profile, tenant, speaker_id),
+            )
+            database.commit()
+        return
+    with redis.Redis.from_url(address) as client:
+        client.hset(f"sayso:{{{tenant}}}:speaker:{speaker_id}", "profile", profile)
 
 
 def full(make_speaker: MakeSpeaker, speaker_id: str = "alice") -> Speaker:
@@ -263,6 +279,36 @@ async def test_records_from_before_are_read_and_sealed_when_written(
     assert_close(await store.get(before.tenant, "alice"), after)
     if not address.startswith("sqlite"):  # a file forgets at its next checkpoint
         assert b"private line" not in await asyncio.to_thread(everything, address, before.tenant)
+
+
+async def test_plain_records_are_refused_once_all_of_a_tenant_are_sealed(
+    address: str, sealing: Sealing, make_speaker: MakeSpeaker
+) -> None:
+    """Whoever can write to the store plants one with no key at all."""
+    assert sealing.sealed_only is None
+    async with open_store(address, timeout_s=10.0) as plain:
+        before = await plain.put(full(make_speaker), expected_etag=None)
+    tenant = before.tenant
+    async with open_store(address, timeout_s=10.0, sealing=sealing) as store:
+        assert await store.get(tenant, "alice") == before
+        await store.put(full(make_speaker, "bob"), expected_etag=None)
+        assert await store.get(tenant, "alice") == before
+        assert await upkeep.seal(store, tenant) == 1
+        await asyncio.to_thread(plant, address, tenant, "alice", encode_profile(before))
+        with pytest.raises(RecordError, match="not sealed"):
+            await store.get(tenant, "alice")
+        page = await store.list(tenant, limit=5)
+        assert [each.speaker_id for each in page.speakers] == ["bob"]
+
+
+async def test_plain_records_of_a_tenant_that_began_sealed_are_refused(
+    store: SealedStore, address: str, make_speaker: MakeSpeaker
+) -> None:
+    written = await store.put(full(make_speaker), expected_etag=None)
+    planted = encode_profile(written)
+    await asyncio.to_thread(plant, address, written.tenant, "alice", planted)
+    with pytest.raises(RecordError, match="not sealed"):
+        await store.get(written.tenant, "alice")
 
 
 async def test_sealed_only(
