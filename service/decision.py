@@ -317,16 +317,28 @@ def decide(score: Score, threshold: Threshold, quality: Quality, model_id: str) 
     )
 
 
-def decide_early(score: Score, test: SequentialTest, quality: Quality, model_id: str) -> Decision:
-    """The sequential decision: ACCEPTED or REJECTED beyond Wald's bounds, UNDECIDED between."""
+def decide_early(
+    score: Score,
+    test: SequentialTest,
+    quality: Quality,
+    model_id: str,
+    *,
+    least: Threshold | None = None,
+    rejects: bool = True,
+) -> Decision:
+    """The sequential decision: ACCEPTED or REJECTED beyond Wald's bounds, UNDECIDED between.
+
+    The upper bound is never below `least`. Unless the test `rejects`, the lower one is not used.
+    """
     targets = f"{test.false_match_rate:.3g} / {test.false_non_match_rate:.3g}"
     accept, reject = (
         Threshold(llr, f"sequential test at error rates {targets}")
         for llr in (test.accept_llr, test.reject_llr)
     )
+    accept = accept if least is None else higher(accept, least)
     if score.llr >= accept.llr:
         return decide(score, accept, quality, model_id)
-    if score.llr <= reject.llr:
+    if rejects and score.llr <= reject.llr:
         return replace(
             decide(score, accept, quality, model_id),
             outcome=Outcome.REJECTED,

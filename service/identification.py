@@ -183,7 +183,10 @@ class Identifier:
             await self._note_use(tenant, matches[:1])
         if test is not None:
             shared = replace(test, false_match_rate=test.false_match_rate / max(voices, 1))
-            decision = decide_early(score, shared, quality, model_id)
+            blind = policy.at_least is not None  # no lock bounds how often a lower bound is asked
+            decision = decide_early(
+                *(score, shared, quality, model_id), least=own if blind else None, rejects=not blind
+            )
         else:
             decision = decide(score, threshold, quality, model_id)
         return Identification(replace(decision, band=band_of(score, own)), matches)

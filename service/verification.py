@@ -160,7 +160,8 @@ class Verifier:
         quality, model_id = utterance.quality, self._contract.model_id
         score = self._score(held, utterance)
         if test is not None:
-            decision = decide_early(score, test, quality, model_id)
+            least = self.server_threshold if policy.at_least else None
+            decision = decide_early(score, test, quality, model_id, least=least)
         else:
             decision = decide(score, threshold, quality, model_id)
         return replace(

@@ -72,7 +72,8 @@ class Speakers(Connection):
         return messages.speaker(self._call(self._speakers.UndoEnrollment, request).speaker)
 
     def confirm(self, speaker_id: str, *, etag: str = "") -> Speaker:
-        """Releases an enrolment for first use; raises `FailedPrecondition` unless it waits."""
+        """Releases an enrolment for first use; raises `FailedPrecondition` unless it waits. Needs
+        the role `confirm`, and another credential than those that enrolled."""
         request = speaker_pb2.ConfirmEnrollmentRequest(speaker_id=speaker_id, etag=etag)
         return messages.speaker(self._call(self._speakers.ConfirmEnrollment, request).speaker)
 

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from voices import clips
 
 from service.audio import AudioFormat, decode
-from service.client import Client, Embedding
+from service.client import Client, Embedding, RawAudio, SequentialTest
 from service.commands.application import app
 from service.errors import Overloaded, PermissionDenied
 
@@ -155,6 +155,29 @@ def test_the_rates_of_a_sequential_test_tell_nothing_of_a_stranger(
             )
             outcomes.append([answer.decision.outcome for answer in call])
     assert outcomes[0] == outcomes[1]
+
+
+def test_a_sequential_search_rejects_nobody_early(keyed: Keyed) -> None:
+    """No lock bounds how often a search is made, and on which side of a lower bound a score is
+    would tell it."""
+
+    def outcomes(key: str) -> set[str]:
+        found = set()
+        with Client(keyed.address, credential=key) as sayso:
+            for other in OTHERS:
+                heard = sayso.verify_stream(
+                    "",
+                    [samples(other)],
+                    raw=RawAudio("LINEAR16", 16000),
+                    identify_group="all",
+                    sequential=SequentialTest(max_net_speech_s=60),
+                )
+                *early, _ = heard
+                found |= {at.identification.decision.outcome for at in early if at.identification}
+        return found
+
+    assert outcomes(keyed.verify) == {"INCONCLUSIVE"}
+    assert "REJECTED" in outcomes(keyed.analyze)
 
 
 def test_a_stricter_policy_is_followed_and_a_looser_one_needs_the_role(keyed: Keyed) -> None:

@@ -199,6 +199,16 @@ def test_the_bounds_are_walds() -> None:
 
 
 @given(llr=st.floats(-20, 20))
+def test_a_sequential_test_accepts_nothing_below_the_least(llr: float) -> None:
+    least = Threshold(9.0, "the server's")
+    made = decide_early(Score(0.5, llr), TEST, GOOD, "m", least=least, rejects=False)
+    expected = Outcome.ACCEPTED if llr >= 9.0 else Outcome.INCONCLUSIVE
+    assert made.outcome is expected
+    lower = decide_early(Score(0.5, llr), TEST, GOOD, "m", least=Threshold(0.0, "the server's"))
+    assert lower == decide_early(Score(0.5, llr), TEST, GOOD, "m")
+
+
+@given(llr=st.floats(-20, 20))
 def test_a_sequential_test_decides_beyond_its_bounds_only(llr: float) -> None:
     made = decide_early(Score(0.5, llr), TEST, GOOD, "m")
     if llr >= TEST.accept_llr:
