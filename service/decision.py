@@ -82,6 +82,14 @@ class Demands:
         if math.isnan(self.min_snr_db):
             raise InvalidArgument("must be a number of decibels", field="policy.min_snr_db")
 
+    def at_least(self, other: "Demands") -> "Demands":
+        """The stricter of both in each respect."""
+        return Demands(
+            max(self.min_speech_s, other.min_speech_s),
+            max(self.min_snr_db, other.min_snr_db),
+            min(self.max_clipping, other.max_clipping),
+        )
+
 
 NO_DEMANDS = Demands(min_speech_s=0, min_snr_db=-math.inf, max_clipping=1)
 

@@ -96,8 +96,9 @@ class Defaults:
 
 
 def policy(message: decision_pb2.DecisionPolicy, defaults: Defaults, *, looser: bool) -> Policy:
-    """The request's policy over the server's. If it may not be `looser`, its threshold is at least
-    the server's, so that outcomes under many thresholds do not tell the score."""
+    """The request's policy over the server's. If it may not be `looser`, its threshold and what it
+    demands of the audio are at least the server's: outcomes under many thresholds would tell the
+    score, and worse audio makes it less certain."""
     default = defaults.policy
     criterion, origin = default.criterion, default.origin
     match message.WhichOneof("threshold"):
@@ -113,6 +114,8 @@ def policy(message: decision_pb2.DecisionPolicy, defaults: Defaults, *, looser: 
     )
     if demands.min_speech_s < defaults.floor_s:
         demands = replace(demands, min_speech_s=defaults.floor_s)
+    if not looser:
+        demands = demands.at_least(own)
     sequential = None
     if message.HasField("sequential"):
         sequential = _sequential(message.sequential, defaults.sequential)

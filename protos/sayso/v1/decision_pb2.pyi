@@ -221,7 +221,8 @@ class DecisionPolicy(_message.Message):
     """How to decide. Everything left out takes the server's default. For a credential without the role
     `analyze` a threshold is at least the server's own, the false-match rate of a sequential test at
     most the server's, and its false-non-match rate the server's: outcomes under thresholds of the
-    caller's choice would tell the score. A sequential identification then rejects nobody early.
+    caller's choice would tell the score. What is demanded of the audio is at least what the server
+    demands. A sequential identification then rejects nobody early.
     """
 
     DESCRIPTOR: _descriptor.Descriptor

@@ -126,6 +126,10 @@ def test_a_compared_decision_carries_its_scores() -> None:
 
 def test_who_sees_no_scores_cannot_move_a_bound_below_the_servers() -> None:
     assert asked(looser=False, target_false_match_rate=0.1).at_least == DEFAULT
+    own = DEFAULT.demands
+    assert asked(looser=False, min_net_speech_s=0, min_snr_db=-40).demands == own
+    stricter = asked(looser=False, min_net_speech_s=9, min_snr_db=30).demands
+    assert (stricter.min_speech_s, stricter.min_snr_db) == (9, 30)
     assert asked(target_false_match_rate=0.1).at_least is None
     for false_match, false_non_match in ((0.4, 0.4), (1e-9, 1e-9), (0.0, 0.0)):
         test = decision_pb2.SequentialTest(
