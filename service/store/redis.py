@@ -76,11 +76,7 @@ if not etag then
   etag = left and left:match('^%S+') or ''
 end
 if etag ~= ARGV[1] then return 0 end
-if ARGV[8] == '' then
-  redis.call('HDEL', KEYS[5], ARGV[7])
-else
-  redis.call('HSET', KEYS[5], ARGV[7], ARGV[2] .. ' ' .. ARGV[8])
-end
+-- the first write is one that a full Redis refuses: it takes any that comes after a deletion
 redis.call('HSET', KEYS[1], 'etag', ARGV[2], 'profile', ARGV[4], 'history', ARGV[5])
 local kept = {etag = true, profile = true, history = true}
 for i = 9, #ARGV, 3 do
@@ -92,6 +88,11 @@ for i = 9, #ARGV, 3 do
 end
 for _, name in ipairs(redis.call('HKEYS', KEYS[1])) do
   if not kept[name] then redis.call('HDEL', KEYS[1], name) end
+end
+if ARGV[8] == '' then
+  redis.call('HDEL', KEYS[5], ARGV[7])
+else
+  redis.call('HSET', KEYS[5], ARGV[7], ARGV[2] .. ' ' .. ARGV[8])
 end
 redis.call('ZADD', KEYS[2], 0, ARGV[3])
 speaker_written(KEYS[2]:sub(1, -#'speakers' - 1), ARGV[3])
