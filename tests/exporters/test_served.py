@@ -33,7 +33,9 @@ def adopted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def server(adopted: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SaysoServer]:
     folder = tmp_path_factory.mktemp("store")
-    with SaysoServer(store=f"sqlite:///{folder / 'sayso.db'}", model=adopted) as running:
+    with SaysoServer(
+        store=f"sqlite:///{folder / 'sayso.db'}", model=adopted, allow_uncalibrated=True
+    ) as running:
         yield running
 
 
