@@ -89,7 +89,11 @@ async def handlers(folder: Path) -> AsyncIterator[Mapping[str, Any]]:
     kept = Handlers()
     async with assembly.store(settings) as store, embedder:
         enroller = assembly.enroller(settings, store, CONTRACT)
-        async with assembly.identifier(settings, store, CONTRACT, enroller, None) as identifier:
+        lockout = assembly.lockout(settings, store)
+        auditor = Auditor(None, origin=lambda: Origin(ANYONE.tenant, ANYONE.credential))
+        async with assembly.identifier(
+            settings, store, CONTRACT, enroller, lockout, None
+        ) as identifier:
             assembly.add_services(
                 kept,  # type: ignore[arg-type]
                 settings,
@@ -97,8 +101,10 @@ async def handlers(folder: Path) -> AsyncIterator[Mapping[str, Any]]:
                 store,
                 enroller,
                 identifier,
-                Auditor(None, origin=lambda: Origin(ANYONE.tenant, ANYONE.credential)),
-                assembly.limits(settings),
+                auditor,
+                assembly.limits(settings, one_tenant=True),
+                lockout,
+                assembly.attempts(lockout, auditor),
             )
             yield kept.by_rpc
 

@@ -124,7 +124,9 @@ BOMBS = {
     "FLAC with tags of 16 MB": lambda: flac_block(4, 2**24 - 1),
     "Vorbis of 20 minutes of silence": lambda: silence(1_200, 8_000, "OGG", "VORBIS"),
     "Vorbis with a codebook of a million entries": lambda: vorbis.file(20),
-    "Opus and then a million beginnings of pages": lambda: short("OGG", "OPUS") + b"OggS" * 2**20,
+    "Opus and then a million beginnings of pages": lambda: (
+        short("OGG", "OPUS") + b"OggS" * (2**20 - 2**14)
+    ),
     "Opus of 2 minutes of silence": lambda: silence(120, 8_000, "OGG", "OPUS"),
     "WAV with a format of 4 GB": lambda: wav_with(b"fmt ", 0xFFFF_FFFF),
     "WAV of only chunks": lambda: b"RIFF\xff\xff\xff\xffWAVE" + b"junk\0\0\0\0" * 100_000,

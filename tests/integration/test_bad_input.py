@@ -191,17 +191,18 @@ def test_unknown_speakers_and_pages(channel: grpc.Channel) -> None:
 def test_a_stale_etag_is_aborted(
     voices: verification_pb2_grpc.VerificationServiceStub, channel: grpc.Channel
 ) -> None:
-    def enroll(etag: str) -> pb.EnrollResponse:
+    def enroll(recording: bytes, etag: str) -> pb.EnrollResponse:
         config = pb.EnrollConfig(speaker_id="etag", etag=etag)
-        chunks = range(0, len(FLAC), MAX_CHUNK_BYTES)
-        audio = (pb.EnrollRequest(audio=FLAC[at : at + MAX_CHUNK_BYTES]) for at in chunks)
+        chunks = range(0, len(recording), MAX_CHUNK_BYTES)
+        audio = (pb.EnrollRequest(audio=recording[at : at + MAX_CHUNK_BYTES]) for at in chunks)
         *_, last = voices.Enroll(iter([pb.EnrollRequest(config=config), *audio]))
         return last
 
-    first = enroll("").speaker.etag
-    assert enroll(first).stored
+    other, third = (path.read_bytes() for path in clips("slt", "verify")[:2])
+    first = enroll(FLAC, "").speaker.etag
+    assert enroll(other, first).stored
     with pytest.raises(grpc.RpcError) as caught:
-        enroll(first)
+        enroll(third, first)
     assert caught.value.code() is grpc.StatusCode.ABORTED
     stub = speaker_pb2_grpc.SpeakerServiceStub(channel)
     stale = speakers.DeleteSpeakerRequest(speaker_id="etag", etag=first)

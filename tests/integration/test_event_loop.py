@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 from voices import clips
 
+from service import audio
 from service.audio import StreamDecoder
 from service.client import Client
-from service.rpc import requests
 from service.server import serving
 from service.session import Session
 from service.settings import Settings
@@ -51,8 +51,8 @@ async def test_what_takes_long_is_done_elsewhere(
         monkeypatch.setattr(owner, name, noted)
 
     work = [
-        (requests, "decode"),
-        (StreamDecoder, "finish"),
+        (StreamDecoder, "whole"),
+        (audio, "_read"),
         (SpeechDetector, "push"),
         (SpeechDetector, "finish"),
         (Session, "run"),
