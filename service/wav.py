@@ -159,6 +159,8 @@ def _format(chunk: bytes, order: str) -> WavFormat:
     code, channels, rate, _, _, bits = struct.unpack_from(f"{order}HHIIHH", chunk)
     if code == _EXTENSIBLE and len(chunk) >= _EXTENSIBLE_BYTES:
         (code,) = struct.unpack_from(f"{order}H", chunk, _SUBFORMAT_AT)
+    if not channels:
+        raise AudioError("the WAV file announces no channel; send the file as it was recorded")
     bits = 8 if code in (_ALAW, _MULAW) else bits
     if (code, bits) not in _DECODERS:
         codec = _CODECS.get(code, f"codec 0x{code:04X} of {bits} bits")
