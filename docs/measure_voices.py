@@ -53,6 +53,7 @@ class Joined:
 class Ratios:
     """Natural-log likelihood ratios `(recordings,)` for one person."""
 
+    parts: NDArray[np.float64]
     coherence: NDArray[np.float64]
     match: NDArray[np.float64]
     one_person: NDArray[np.bool_]
@@ -105,18 +106,20 @@ def recordings(clips: Clips, count: int, chance: random.Random) -> list[Joined]:
 
 async def measured(session: Session, joined: list[Joined]) -> Ratios:
     verifier = Verifier(session.contract)
-    coherence, match, one_person = [], [], []
+    parts, coherence, match, one_person = [], [], [], []
     async with Embedder(session, VoiceActivity.open(), max_batch=8, queue_limit=512) as embedder:
         for each in joined:
-            whole = await embedder.embed(np.concatenate(each.halves))
+            whole = await embedder.stream(enrolling=True).finish(np.concatenate(each.halves))
             first, second = [known(await embedder.embed(samples)) for samples in each.halves]
-            if whole.coherence is None or first is None or second is None:
+            if whole.coherence is None or first is None or second is None or whole.parts is None:
                 continue
             assert whole.embedding is not None, "there is one of each half"
             coherence.append(verifier.scorer.coherence_ratio(whole.embedding, whole.coherence))
+            speech_s = whole.quality.net_speech_s
+            parts.append(verifier.scorer.parts_ratio(whole.embedding, whole.parts, speech_s))
             match.append(verifier.compare(first, second).llr)
             one_person.append(each.one_person)
-    return Ratios(np.array(coherence), np.array(match), np.array(one_person))
+    return Ratios(np.array(parts), np.array(coherence), np.array(match), np.array(one_person))
 
 
 def known(heard: Utterance) -> Known | None:
@@ -134,10 +137,15 @@ def table(ratios: Ratios, contract: Contract, described: str) -> str:
         "| check | threshold | right ones refused | wrong ones passed |",
         "|---|---|---|---|",
     ]
-    for name, found in (("MULTIPLE_VOICES", ratios.coherence), ("VOICE_MISMATCH", ratios.match)):
+    checks = {
+        "MULTIPLE_VOICES, parts": ratios.parts,
+        "MULTIPLE_VOICES, windows": ratios.coherence,
+        "VOICE_MISMATCH": ratios.match,
+    }
+    for name, found in checks.items():
         for least in THRESHOLDS:
             refused, passed = np.mean(found[one] < least), np.mean(found[~one] >= least)
-            lines.append(f"| `{name}` | {least:g} | {refused:.1%} | {passed:.1%} |")
+            lines.append(f"| {name} | {least:g} | {refused:.1%} | {passed:.1%} |")
     alarm_rate = Settings.model_fields["duplicate_alarm_rate"].default
     lines += ["", "| voices searched | duplicates found | threshold |", "|---|---|---|"]
     for voices in VOICES:

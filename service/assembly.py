@@ -316,6 +316,7 @@ def _rules(settings: Settings) -> Rules:
         confirm=settings.confirm_enrollments,
         match_llr=settings.enroll_match_llr,
         coherence_llr=settings.enroll_coherence_llr,
+        parts_llr=settings.enroll_parts_llr,
         duplicates=Duplicates(settings.duplicates),
         duplicate_alarm_rate=settings.duplicate_alarm_rate,
         duplicate_limit=settings.duplicate_limit,

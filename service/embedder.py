@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from service.batcher import Batcher, BatchReport
 from service.contract import Contract
 from service.errors import ContractError, SaysoError
+from service.parts import Parts, split
 from service.quality import SAMPLE_RATE, UNSUSPICIOUS, Quality, Suspicions
 from service.scoring import l2_normalized
 from service.session import Embeddings, Session
@@ -31,6 +32,7 @@ Embedding: TypeAlias = NDArray[np.float32]  # (dimension,)
 Infer: TypeAlias = Callable[[Sequence[Samples]], Awaitable[Sequence[Embedding]]]
 
 LATEST_WINDOWS = 2
+_SHORT_AT_ONCE = 16
 NOTHING = np.zeros(0, np.float32)
 
 
@@ -38,7 +40,8 @@ NOTHING = np.zeros(0, np.float32)
 class Utterance:
     """`embedding` is the L2-normalised mean over `windows`, None when there was less net speech
     than the contract asks for. `coherence` is the mean cosine between two of the windows, None
-    when there are fewer than two. `also` is the same speech in the space of another model."""
+    when there are fewer than two. `parts` are of an utterance that is to be enrolled: the two of it
+    that are least alike. `also` is the same speech in the space of another model."""
 
     embedding: Embedding | None
     quality: Quality
@@ -46,6 +49,7 @@ class Utterance:
     coherence: float | None = None
     model_id: str = ""
     also: "Utterance | None" = None
+    parts: Parts | None = None
 
     def within(self, model_id: str) -> "Utterance":
         """The utterance in the space of that model."""
@@ -100,6 +104,7 @@ class EmbedStream:
         infer: Infer,
         *,
         owner: str = "",
+        enrolling: bool = False,
     ) -> None:
         self._contract = contract
         self._detector = SpeechDetector(vad)
@@ -107,6 +112,10 @@ class EmbedStream:
         self._pool = pool
         self._infer = infer
         self._owner = owner
+        short = max(2, contract.window_samples // 2)
+        self._short = WindowAccumulator(short, short // 2) if enrolling else None
+        self._unheard: list[Samples] = []  # short windows that are not embedded yet
+        self._turns: list[Embedding] = []  # of short windows
         self._speech_samples = 0
         self._sum = np.full(contract.dimension, 0.0)  # np.zeros would let go of the interpreter
         self._suspicions = UNSUSPICIOUS
@@ -189,13 +198,19 @@ class EmbedStream:
         pairs = windows * (windows - 1)
         coherence = (float(total @ total) - windows) / pairs if pairs else None
         mean = l2_normalized(total.astype(np.float32))
-        return Utterance(mean, self.quality, windows, coherence, model_id)
+        parts = split(self._turns)
+        return Utterance(mean, self.quality, windows, coherence, model_id, parts=parts)
 
     async def _add(self, new: list[Samples]) -> None:
         for embedding in await self._infer(new):
             self._sum += embedding
             self._latest.append(embedding)
         self._windows += len(new)
+        unheard, self._unheard = self._unheard, []
+        for start in range(0, len(unheard), _SHORT_AT_ONCE):
+            some = unheard[start : start + _SHORT_AT_ONCE]
+            repeated = [np.resize(each, self._contract.window_samples) for each in some]
+            self._turns.extend(await self._infer(repeated))
 
     def _hear(self, samples: Samples) -> list[Samples]:
         return self._complete(self._detector.push(samples))
@@ -206,6 +221,8 @@ class EmbedStream:
 
     def _complete(self, speech: Samples) -> list[Samples]:
         self._speech_samples += speech.size
+        if self._short is not None:
+            self._unheard.extend(self._short.push(speech))
         return list(self._accumulator.push(speech))
 
     @property
@@ -289,10 +306,13 @@ class Embedder:
         """The utterance in `samples (n,)` at the contract's rate."""
         return await self.stream().finish(samples)
 
-    def stream(self) -> EmbedStream:
+    def stream(self, *, enrolling: bool = False) -> EmbedStream:
+        """One that is `enrolling` embeds windows of half the length too, for `parts`."""
         owner = self._owner()
         infer = partial(self._infer, owner)
-        return EmbedStream(self.contract, self._vad, self._pool, infer, owner=owner)
+        return EmbedStream(
+            self.contract, self._vad, self._pool, infer, owner=owner, enrolling=enrolling
+        )
 
     async def _infer(self, owner: str, windows: Sequence[Samples]) -> list[Embedding]:
         """As much as the workers take at a time, so that a long recording neither fills the queue

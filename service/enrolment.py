@@ -63,7 +63,8 @@ class Rules:
     """What the operator asks of enrolments. Ratios are natural-log likelihood ratios.
 
     `match_llr` is the least of new speech against the voice so far, `coherence_llr` the least
-    between two windows of one recording, on average. At most `duplicate_limit` speakers are
+    between two windows of one recording, on average, `parts_llr` the least between the two parts of
+    it that are least alike. At most `duplicate_limit` speakers are
     compared, so that enrolling a new voice raises a false alarm at `duplicate_alarm_rate`. A
     decision `adapt_margin_llr` above its threshold, on `adapt_speech_s` of net speech or more,
     adapts the voice.
@@ -73,6 +74,7 @@ class Rules:
     confirm: bool = False
     match_llr: float = 0.0
     coherence_llr: float = 1.0
+    parts_llr: float = -1.0
     duplicates: Duplicates = Duplicates.ALLOW
     duplicate_alarm_rate: float = 0.01
     duplicate_limit: int = 10_000
@@ -459,11 +461,17 @@ class Enroller:
             raise Mismatch
 
     def _coherent(self, utterance: Utterance) -> bool:
-        if self._contract.calibration is None or utterance.coherence is None:
+        """Whether all of it sounds like one person."""
+        if self._contract.calibration is None or utterance.embedding is None:
             return True
-        assert utterance.embedding is not None, "the caller checks that there is an embedding"
-        ratio = self._scorer.coherence_ratio(utterance.embedding, utterance.coherence)
-        return ratio >= self._rules.coherence_llr
+        embedding, scorer = utterance.embedding, self._scorer
+        if utterance.parts is not None:
+            speech_s = utterance.quality.net_speech_s
+            if scorer.parts_ratio(embedding, utterance.parts, speech_s) < self._rules.parts_llr:
+                return False
+        if utterance.coherence is None:
+            return True
+        return scorer.coherence_ratio(embedding, utterance.coherence) >= self._rules.coherence_llr
 
     def _policy(self, request: EnrolmentRequest) -> Duplicates:
         return request.duplicates or self._rules.duplicates

@@ -1,9 +1,8 @@
 """Plausibility: whether raw bytes are what they are declared as.
 
 Sound is smooth: of the ways to read its bytes, the right one changes least from sample to sample,
-for its power. Another law, byte order or alignment is closer to noise. Of 1,876 readings of real
-speech per encoding (clean, quiet, telephone, noisy, with hum) none was taken for another; the
-misdeclared ones were found in 80% to 99.6%, more the less noise there was.
+for its power. Another law, byte order or alignment is closer to noise. docs/streaming.md has the rates of detection and of
+false alarms, measured on real speech.
 """
 
 from collections.abc import Callable, Mapping

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.contract import Calibration, Cohort, Contract, ScoreKind
+from service.parts import Parts
 
 Vector: TypeAlias = NDArray[np.float32]
 Floats: TypeAlias = NDArray[np.float64]
@@ -151,6 +152,12 @@ class Scorer:
         calibration."""
         score = self.standing(embedding)(coherence)
         return self.ratio(score, self._window_s, self._window_s, None)
+
+    def parts_ratio(self, embedding: Vector, parts: Parts, speech_s: float) -> float:
+        """Natural-log likelihood ratio of the two parts of a recording; `embedding (dim,)` stands
+        for both before the cohort, `speech_s` is of both. Needs a calibration."""
+        score = self.standing(embedding)(parts.cosine)
+        return self.ratio(score, parts.share * speech_s, (1 - parts.share) * speech_s, None)
 
     def standing(self, vector: Vector) -> Standing:
         """Of a vector `(dim,)`."""

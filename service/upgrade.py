@@ -60,13 +60,14 @@ class Spaces:
             return self.previous
         return self.current
 
-    def stream(self, space: Space, *, searching: bool = False) -> Stream:
+    def stream(self, space: Space, *, searching: bool = False, enrolling: bool = False) -> Stream:
         """An utterance in one space; also in the other where that one is the previous, so that the
         caller can be moved, or where the voices of both are searched."""
         if self.previous is None or (space is self.current and not searching):
-            return space.embedder.stream()
+            return space.embedder.stream(enrolling=enrolling)
         other = self.previous if space is self.current else self.current
-        return TwinStream(space.embedder.stream(), other.embedder.stream())
+        first = space.embedder.stream(enrolling=enrolling)
+        return TwinStream(first, other.embedder.stream())
 
 
 class TwinStream:

@@ -77,7 +77,7 @@ class VerificationRpc(verification_pb2_grpc.VerificationServiceServicer):
         groups = watchlists.watchlists(config.watchlists, field="config.watchlists")
         before = await self._opened(request)
         await self._identifier.prepare(tenant(), groups)
-        stream = self._spaces.stream(self._current, searching=True)
+        stream = self._spaces.stream(self._current, searching=True, enrolling=True)
         reported_s = 0.0
         async for chunk in chunks(request_iterator, max_bytes=self._limits.max_bytes):
             await stream.push(self._limits.pushed(stream, decoder, chunk))
@@ -223,7 +223,7 @@ class VerificationRpc(verification_pb2_grpc.VerificationServiceServicer):
         self._allowed.request(tenant())
         await self._opened(request)
         await self._identifier.prepare(tenant(), groups)
-        utterance = await self._heard(item.audio, fmt)
+        utterance = await self._heard(item.audio, fmt, enrolling=True)
         await turn()
         return await self._enrolled(request, groups, utterance)
 
@@ -247,9 +247,9 @@ class VerificationRpc(verification_pb2_grpc.VerificationServiceServicer):
         await self._allowed.enrolment(self._store, request.tenant, request.speaker_id)
         return await self._enroller.open(request)
 
-    async def _heard(self, audio: bytes, fmt: AudioFormat) -> Utterance:
+    async def _heard(self, audio: bytes, fmt: AudioFormat, *, enrolling: bool = False) -> Utterance:
         """A whole recording in every space."""
-        stream = self._spaces.stream(self._current, searching=True)
+        stream = self._spaces.stream(self._current, searching=True, enrolling=enrolling)
         return await self._limits.heard(stream, audio, fmt)
 
     def _policy(self, given: decision_pb2.DecisionPolicy, space: Space | None = None) -> Policy:
