@@ -1,8 +1,8 @@
 """Plausibility: whether raw bytes are what they are declared as.
 
 Sound is smooth: of the ways to read its bytes, the right one changes least from sample to sample,
-for its power. Another law, byte order or alignment is closer to noise. docs/streaming.md has the rates of detection and of
-false alarms, measured on real speech.
+for its power. Another law, byte order or alignment is closer to noise. Rates of detection and of
+false alarms, measured on real speech, are in docs/streaming.md.
 """
 
 from collections.abc import Callable, Mapping

@@ -4,6 +4,7 @@ import io
 import itertools
 import struct
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import grpc
@@ -173,6 +174,32 @@ def test_a_file_that_never_ends_is_not_held(
     code, message = refusal(lambda: list(voices.Enroll(endless, timeout=CALL_S)))
     assert code is INVALID
     assert "send less" in message
+
+
+def test_files_in_calls_are_recordings_and_take_no_more_memory(
+    voices: verification_pb2_grpc.VerificationServiceStub,
+) -> None:
+    """Ten FLAC of 89 kB took 3.2 GB: a call may take an hour, and each was decoded at once."""
+    owner = pb.EnrollRequest(config=pb.EnrollConfig(speaker_id="owner"))
+    for path in clips("slt", "enroll"):
+        list(voices.Enroll(iter([owner, *_pieces(path.read_bytes())])))
+    bomb = silence(1_200, 8_000, "FLAC", "PCM_16")
+
+    def call(_: int) -> tuple[grpc.StatusCode, str]:
+        config = pb.StreamingVerifyConfig(speaker_id="owner")
+        audio = (pb.StreamingVerifyRequest(audio=each.audio) for each in _pieces(bomb))
+        requests = itertools.chain([pb.StreamingVerifyRequest(config=config)], audio)
+        return refusal(lambda: list(voices.StreamingVerify(requests, timeout=CALL_S)))
+
+    with ThreadPoolExecutor(10) as pool:
+        for code, message in pool.map(call, range(10)):
+            assert code is INVALID
+            assert f"limit of {MAX_AUDIO_S} s" in message
+
+
+def _pieces(audio: bytes) -> Iterator[pb.EnrollRequest]:
+    size = 15 * 1024
+    return (pb.EnrollRequest(audio=audio[at : at + size]) for at in range(0, len(audio), size))
 
 
 def test_raw_audio_that_never_ends_is_refused_at_the_limit(
