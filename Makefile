@@ -41,7 +41,15 @@ model-card: $(VENV)/.dev  ## measure the model that ships and write models/READM
 calibration: $(VENV)/.dev  ## calibrate a model that ships, on trials like a service's; MODEL=file.onnx, DATA=manifest.csv
 	$(BIN)/python models/calibration_trials.py $(DATA) build/calibration
 	$(BIN)/sayso-export calibrate $(or $(MODEL),models/sayso.onnx) --manifest $(DATA) --split dev \
-		--trials build/calibration/trials.txt --enrolments build/calibration/enrolments.txt
+		--trials build/calibration/trials.txt --enrolments build/calibration/enrolments.txt \
+		--score as_norm --cohort-split train --cohort-speakers 100
+
+.PHONY: promises
+promises: $(VENV)/.dev  ## does the promised false-match rate hold on lines, codecs, hum? MODEL=file.onnx, DATA=manifest.csv
+	$(BIN)/python models/calibration_trials.py $(DATA) build/calibration
+	$(EVALUATE) promises --model $(or $(MODEL),models/sayso.onnx) --manifest $(DATA) --split dev \
+		--trials build/calibration/trials.txt --enrolments build/calibration/enrolments.txt \
+		--output build/promises
 
 .PHONY: compare-systems
 compare-systems: $(VENV)/.dev  ## models beside Resemblyzer and MFCC, clean, telephone, noisy: build/systems; MODELS='new.onnx old.onnx'

@@ -19,6 +19,7 @@ app = typer.Typer(
     name="sayso-evaluate", no_args_is_help=True, add_completion=False, rich_markup_mode=None
 )
 app.command("conditions")(commands.grid)
+app.command("promises")(commands.promise)
 app.command("backends")(commands.back_ends)
 app.command("scores")(commands.scores)
 app.command("compare")(commands.compare)

@@ -21,7 +21,8 @@ from service import scoring
 Floats = NDArray[np.float64]
 
 POOLED = "pooled"
-TERMS = tuple(scoring.TERMS)
+# How much a caller says may not change what a cosine is worth: see `calibration.RISING`.
+TERMS = tuple(term for term in scoring.TERMS if term != "cosine_log_test_speech")
 DEMOGRAPHIC = ("gender", "sex", "age", "accent", "dialect", "language", "nationality", "ethnicity")
 
 

@@ -5,13 +5,17 @@ non-targets weigh what the prior says and not how many there are, so that
 `bias + weights . terms` is a log-likelihood ratio. Every speaker, and every pair of speakers,
 weighs the same however many clips there are of them. It is judged by cross-validation over
 speakers.
+
+A caller chooses how long and in how much noise to speak. So a ratio may fall with the quality of
+what is heard and never rise as it falls: the weights of `RISING` are not negative. Otherwise an
+impostor would be accepted for speaking less, or through noise, as a speaker is often heard so.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import combinations_with_replacement
+from dataclasses import dataclass, replace
+from itertools import combinations, combinations_with_replacement
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +34,7 @@ FOLDS = 5
 LEAST_IN_BIN = 5
 MOST_OF_A_PAIR = 200
 RIDGE = 1e-6
+RISING = ("log_test_speech", "snr")
 STEPS = 50
 TOLERANCE = 1e-10
 
@@ -55,12 +60,14 @@ def fit(
     prior: float = 0.5,
     ridge: Floats | float = RIDGE,
     start: Affine | None = None,
+    rising: NDArray[np.bool_] | None = None,
 ) -> Affine:
     """Minimise the prior-weighted logistic cost over `columns` (n, terms) by Newton's method.
 
     `shares` (n,) weigh the trials within their class. `prior` is the effective target prior that
     the fit cares most about. `ridge`, one for each term or for all, holds back the weights of the
-    standardised columns; the slight one that it is by default keeps separable data finite.
+    standardised columns; the slight one that it is by default keeps separable data finite. The
+    weights marked in `rising` (terms,) are at least 0.
     """
     if target.all() or not target.any():
         raise EvaluationError("a calibration needs target and non-target trials")
@@ -74,7 +81,9 @@ def fit(
         beta = np.append(start.bias + centre @ start.weights, start.weights * scale)
     penalty = np.append(0.0, np.broadcast_to(ridge, len(scale)))
     weight = shares * in_class
-    beta = _newton(x, target.astype(float), weight, np.log(prior / (1 - prior)), beta, penalty)
+    problem = _Logistic(x, target.astype(float), weight, np.log(prior / (1 - prior)), penalty)
+    bounded = np.flatnonzero(rising) + 1 if rising is not None else np.array([], int)
+    beta = problem.minimum(beta, bounded)
     weights = beta[1:] / scale
     return Affine(float(beta[0] - centre @ weights), weights)
 
@@ -100,7 +109,8 @@ def cross_validated(
     ridge, rows = _restraint(terms, speakers), thinned(speakers)
     x, truth, shares = columns[rows], target[rows], equal_shares(_rows(speakers, rows))
     folds_seen = np.stack([enrol[rows], test[rows]])
-    start = fit(x, truth, shares=shares, prior=prior, ridge=ridge)
+    rising = np.isin(terms, RISING)
+    start = fit(x, truth, shares=shares, prior=prior, ridge=ridge, rising=rising)
     llr = np.empty(len(target))
     for one, other in combinations_with_replacement(range(folds), 2):
         judged = ((enrol == one) & (test == other)) | ((enrol == other) & (test == one))
@@ -113,6 +123,7 @@ def cross_validated(
                 prior=prior,
                 ridge=ridge,
                 start=start,
+                rising=rising,
             )
             llr[judged] = fitted(columns[judged])
     return llr
@@ -171,6 +182,7 @@ def for_contract(
         shares=equal_shares(_rows(speakers, rows)),
         prior=prior,
         ridge=_restraint(terms, speakers),
+        rising=np.isin(terms, RISING),
     )
     weights = {name: float(value) for name, value in zip(terms, fitted.weights, strict=True)}
     points = false_match_points(judged[~target], equal_shares(speakers)[~target])
@@ -222,26 +234,52 @@ def _restraint(terms: Sequence[str], speakers: Sides) -> Floats:
     return np.array([RIDGE if term == "cosine" else 1 / count for term in terms])
 
 
-def _newton(
-    x: Floats, truth: Floats, weight: Floats, offset: float, beta: Floats, ridge: Floats
-) -> Floats:
-    """Newton steps, halved while they do not lower the cost, until the gradient vanishes."""
-    sign = 1 - 2 * truth
+@dataclass(frozen=True, slots=True)
+class _Logistic:
+    """The cost of a logistic regression over `x` (n, terms), convex in its parameters (terms,)."""
 
-    def cost_of(candidate: Floats) -> float:
-        margin = sign * (x @ candidate + offset)
-        return float(weight @ np.logaddexp(0, margin) + ridge @ candidate**2 / 2)
+    x: Floats
+    truth: Floats
+    weight: Floats
+    offset: float
+    ridge: Floats
 
-    current = cost_of(beta)
-    for _ in range(STEPS):
-        odds = x @ beta + offset
-        probability = 0.5 * (1 + np.tanh(odds / 2))
-        gradient = x.T @ (weight * (probability - truth)) + ridge * beta
-        hessian = (x.T * (weight * probability * (1 - probability))) @ x + np.diag(ridge + 1e-12)
-        step = np.linalg.solve(hessian, gradient)
-        while (lowered := cost_of(beta - step)) > current + TOLERANCE:
-            step /= 2
-        beta, gain, current = beta - step, current - lowered, lowered
-        if gain < TOLERANCE:
-            break
-    return beta
+    def cost(self, beta: Floats) -> float:
+        margin = (1 - 2 * self.truth) * (self.x @ beta + self.offset)
+        return float(self.weight @ np.logaddexp(0, margin) + self.ridge @ beta**2 / 2)
+
+    def minimum(self, start: Floats, bounded: NDArray[np.integer]) -> Floats:
+        """The minimum at which the parameters in `bounded` are at least 0: of a convex cost, the
+        best of the minima at which some of them are 0 and the others happen to be positive."""
+        found = self._newton(start)
+        if (found[bounded] >= 0).all():
+            return found
+        feasible = []
+        for count in range(1, len(bounded) + 1):
+            for zero in combinations(bounded.tolist(), count):
+                free = np.setdiff1d(np.arange(len(start)), zero)
+                beta = np.zeros(len(start))
+                beta[free] = self._only(free)._newton(start[free])
+                if (beta[bounded] >= 0).all():
+                    feasible.append(beta)
+        return min(feasible, key=self.cost)
+
+    def _only(self, free: NDArray[np.integer]) -> _Logistic:
+        return replace(self, x=self.x[:, free], ridge=self.ridge[free])
+
+    def _newton(self, beta: Floats) -> Floats:
+        """Newton steps, halved while they do not lower the cost, until the gradient vanishes."""
+        x, weight = self.x, self.weight
+        current = self.cost(beta)
+        for _ in range(STEPS):
+            odds = x @ beta + self.offset
+            chance = 0.5 * (1 + np.tanh(odds / 2))
+            gradient = x.T @ (weight * (chance - self.truth)) + self.ridge * beta
+            hessian = (x.T * (weight * chance * (1 - chance))) @ x + np.diag(self.ridge + 1e-12)
+            step = np.linalg.solve(hessian, gradient)
+            while (lowered := self.cost(beta - step)) > current + TOLERANCE:
+                step /= 2
+            beta, gain, current = beta - step, current - lowered, lowered
+            if gain < TOLERANCE:
+                break
+        return beta

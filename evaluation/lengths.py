@@ -1,5 +1,5 @@
-"""Trials at several lengths of the heard side, so that a calibration knows a call's first seconds
-as well as its whole."""
+"""Trials at several lengths of the heard side, and in several conditions, so that a calibration
+knows a call's first seconds as well as its whole, and impostors on the owner's kind of line."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from evaluation.cache import Cache
 from evaluation.conditions import Condition, Degraded
 from evaluation.embeddings import System, Voices
 from evaluation.errors import EvaluationError
+from evaluation.impairments import CLEAN, Impaired
 from evaluation.measures import Measures
 from evaluation.scores import Scored
 from evaluation.trials import Trials
@@ -29,7 +30,8 @@ Speakers = tuple[NDArray[np.integer], NDArray[np.integer]]
 @dataclass(frozen=True, slots=True)
 class Measured:
     """Trials with their measures, truth (n,), sides, and the length asked of each (n,), which is
-    infinite where the heard side is whole; `whole` are the clips' voices as recorded."""
+    infinite where the heard side is whole, as in every condition; `whole` are the clips' voices as
+    recorded."""
 
     measures: Measures
     target: NDArray[np.bool_]
@@ -49,16 +51,20 @@ async def measured(
     cache: Cache,
     *,
     lengths_s: Sequence[float | None] = LENGTHS_S,
+    conditions: Sequence[str] = (),
     cohort: Cohort | None = None,
     limit: int = 1_000_000,
     seed: int = 0,
 ) -> Measured:
-    """The trials with the first seconds of net speech heard, at each of `lengths_s`.
+    """The trials with the first seconds of net speech heard, at each of `lengths_s`, and whole in
+    each of the impairments `conditions`, on the heard side and on both.
 
     Enrolment is always whole; None is the whole heard side too. A clip that holds no more than a
-    length is left out of it. Of each length an equal share of `limit` trials is drawn by `seed`.
+    length is left out of it. Of each of these an equal share of `limit` trials is drawn by `seed`.
     A `cohort` normalises the scores. EvaluationError when no length has trials of both kinds.
     """
+    treatments = {name: Impaired(name, seed) for name in conditions if name != CLEAN}
+    share = limit // (len(lengths_s) + 2 * len(treatments))
     vad = VoiceActivity.open()
     whole = await embeddings.embed(system, asked.clips, cache, label="whole clips")
     parts = []
@@ -76,10 +82,17 @@ async def measured(
                 wanted=longer,
                 label=f"first {length_s:g} s",
             )
-        kept = _drawn(asked, longer[asked.test], limit // len(lengths_s), seed)
+        kept = _drawn(asked, longer[asked.test], share, seed)
         parts.append((scores.score(kept, whole, heard, cohort=cohort), length_s))
     if not parts:
         raise EvaluationError("no length has target and non-target trials: clips are too short")
+    kept = _drawn(asked, np.ones(len(asked), bool), share, seed)
+    for name, treatment in treatments.items():
+        impaired = await embeddings.embed(
+            system, asked.clips, cache, treatment=treatment, label=name
+        )
+        for enrolled in (whole, impaired):
+            parts.append((scores.score(kept, enrolled, impaired, cohort=cohort), None))
     return _joined(asked, parts, whole)
 
 

@@ -35,7 +35,7 @@ def render(folder: Path) -> None:
     plots.det(curves, points).savefig(folder / DET, dpi=150)
     extras = {
         name: document.read(folder / f"{name}.json")
-        for name in ("conditions", "variants")
+        for name in ("conditions", "promises", "variants")
         if (folder / f"{name}.json").is_file()
     }
     (folder / REPORT).write_text(report.render(told, extras), encoding="utf-8")

@@ -35,6 +35,7 @@ def render(told: Document, extras: Mapping[str, Document]) -> str:
         systems=systems,
         plots={name: plots.svg(figure) for name, figure in drawn.items()},
         conditions=_grid(extras["conditions"]) if "conditions" in extras else None,
+        promises=extras.get("promises"),
         variants=extras.get("variants"),
     )
 

@@ -184,6 +184,22 @@ def calibrate(
         str,
         typer.Option(help="Net speech of the heard side to fit at, in seconds; `full` alone: all."),
     ] = "1,2,3,5,full",
+    condition: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Also fit on trials in this condition, on the heard side and on both; may be given"
+            " more than once, `clean` alone: as recorded only. [gentle line, GSM]",
+            show_default=False,
+        ),
+    ] = None,
+    cohort_condition: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Let the cohort speak in this condition too; may be given more than once, `clean`"
+            " alone: as recorded only. [steep and gentle line, MP3, GSM, hum, keypad tones]",
+            show_default=False,
+        ),
+    ] = None,
     max_trials: Annotated[int, typer.Option(help="Draw this many at most.", min=2)] = 1_000_000,
     output: Annotated[Path | None, typer.Option(help="Write here. [MODEL itself]")] = None,
     cache_file: CacheFile = None,
@@ -216,6 +232,8 @@ def calibrate(
                 cohort_speakers=cohort_speakers,
                 kind=score,
                 lengths_s=condition_grid.lengths(speech),
+                conditions=condition or calibration.CONDITIONS,
+                cohort_conditions=cohort_condition or calibration.COHORT_CONDITIONS,
             )
         )
         contract = calibration.write(model, fitted, output)

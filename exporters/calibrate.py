@@ -14,10 +14,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation import calibration, embeddings, lengths, manifest, normalization
+from evaluation import calibration, embeddings, impairments, lengths, manifest, normalization
 from evaluation.assessment import TERMS, data_digest
 from evaluation.cache import Cache
 from evaluation.errors import EvaluationError
+from evaluation.impairments import Impaired
 from evaluation.manifest import Clip, Speaker
 from evaluation.run import Request, read_trials
 from evaluation.served import Served
@@ -26,8 +27,16 @@ from exporters.errors import TrialError
 from service.contract import Calibration, Cohort, Contract, OperatingPoint, ScoreKind
 
 DEFAULT_FALSE_MATCH_RATE = 0.01
+# Trials in these tell what a line costs. Those on a steep line or in MP3 are hopeless for many
+# models: they would flatten every ratio. The cohort speaks in all of these, so that what a line
+# does to every voice alike, which a cosine takes for likeness, is normalised away.
+CONDITIONS = ("gentle line", "GSM")
+COHORT_CONDITIONS = (
+    *("steep line", "gentle line", "MP3 16 kb/s", "GSM"),
+    *("50 Hz hum", "keypad tones first"),
+)
 _COHORT_CLIPS = 3
-_COHORT_TOP = 100
+_COHORT_TOP = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +68,14 @@ async def fit(
     cohort_speakers: int = 200,
     kind: ScoreKind = ScoreKind.COSINE,
     lengths_s: Sequence[float | None] = lengths.LENGTHS_S,
+    conditions: Sequence[str] = (),
+    cohort_conditions: Sequence[str] = (),
 ) -> Fitted:
     """Calibration and operating point of `request.model` on the trials that `request` asks for,
     with the heard side's first seconds of net speech at each of `lengths_s` (None: all of it), so
-    that it knows a call's first second and its whole.
+    that it knows a call's first second and its whole, and in each of `conditions`, on the heard
+    side and on both alike, so that it knows impostors on the owner's kind of line. A cohort speaks
+    as recorded and in each of `cohort_conditions`.
 
     Without a target rate the operating point is 1%, or the lowest rate that the trials can
     measure when that is higher. Raises `TrialError` when there are too few trials to measure any.
@@ -76,14 +89,16 @@ async def fit(
             if cohort_split is not None:
                 clips = _cohort_clips(request, cohort_split, cohort_speakers)
                 _refuse_shared(asked.clips, clips, cohort_split)
-                heard = await embeddings.embed(model, clips, cache, label="cohort")
-                cohort = _cohort(clips, heard, cohort_split)
+                cohort = await _cohort(
+                    request, model, clips, cache, cohort_split, cohort_conditions
+                )
             normaliser = _normaliser(kind, cohort or model.contract.cohort)
             measured = await lengths.measured(
                 model,
                 asked,
                 cache,
                 lengths_s=lengths_s,
+                conditions=conditions,
                 cohort=normaliser,
                 limit=request.max_trials,
                 seed=request.seed,
@@ -100,7 +115,7 @@ async def fit(
         fitted_on=(
             f"{targets:,} target and {trials - targets:,} non-target trials of "
             f"{speakers} speakers ({', '.join(corpora) or 'no corpus named'}), net speech heard "
-            f"{_told(measured.length_s)}, data {digest}"
+            f"{_told(measured.length_s)}{_through(conditions)}, data {digest}"
         ),
     )
     fitted = dataclasses.replace(fitted, score=kind)
@@ -110,6 +125,11 @@ async def fit(
 
 def _told(length_s: NDArray[np.float64]) -> str:
     return ", ".join("all" if np.isinf(one) else f"{one:g} s" for one in np.unique(length_s))
+
+
+def _through(conditions: Sequence[str]) -> str:
+    named = ", ".join(_impairing(conditions))
+    return f", as recorded and with {named}" if named else ""
 
 
 def operating_rate(fitted: Calibration, wanted: float | None) -> float:
@@ -141,10 +161,28 @@ def _refuse_shared(asked: Sequence[Clip], cohort: Sequence[Clip], split: str) ->
         raise TrialError(f"split {split!r} shares speakers with the trials: {shared}")
 
 
-def _cohort(clips: Sequence[Clip], heard: embeddings.Voices, split: str) -> Cohort:
-    vectors = normalization.cohort(clips, heard)
-    source = f"{len(vectors)} speakers of the {split} split"
+async def _cohort(
+    request: Request,
+    model: Served,
+    clips: Sequence[Clip],
+    cache: Cache,
+    split: str,
+    conditions: Sequence[str],
+) -> Cohort:
+    """Every speaker as recorded and in each condition: a voice's nearest are then those on its own
+    kind of line, and what a line does to all voices alike is normalised away."""
+    heard = [await embeddings.embed(model, clips, cache, label="cohort")]
+    for treatment in (Impaired(name, request.seed) for name in _impairing(conditions)):
+        label = f"cohort, {treatment.name}"
+        heard.append(await embeddings.embed(model, clips, cache, treatment=treatment, label=label))
+    vectors = np.concatenate([normalization.cohort(clips, voices) for voices in heard])
+    speakers = len({clip.speaker for clip in clips})
+    source = f"{speakers} speakers of the {split} split{_through(conditions)}"
     return normalization.for_contract(vectors, top_n=_COHORT_TOP, source=source)
+
+
+def _impairing(conditions: Sequence[str]) -> list[str]:
+    return [name for name in conditions if name != impairments.CLEAN]
 
 
 def _normaliser(kind: ScoreKind, cohort: Cohort | None) -> Cohort | None:

@@ -135,6 +135,13 @@ def beside(folder: Path, model_id: str) -> str:
     return text.replace("\n#", "\n##") if model_id in text else ""
 
 
+def normalised(contract: dict[str, Any]) -> str:
+    """By whom scores are normalised, where they are."""
+    if contract["calibration"]["score"] != "as_norm":
+        return ""
+    return f"; scores after adaptive S-norm by {contract['cohort']['source']}"
+
+
 def main(folder: Path, systems: Path) -> None:
     recorded, cross = (read(folder / name / "evaluation.json") for name in ("recorded", "cross"))
     conditions = read(folder / "recorded" / "conditions.json")
@@ -160,6 +167,7 @@ def main(folder: Path, systems: Path) -> None:
         data=provenance["data"]["digest"][:12],
         steps=provenance["source"],
         fitted_on=contract["calibration"]["fitted_on"],
+        cohort=normalised(contract),
         operating_point=contract["operating_point"]["target_false_match_rate"],
         licence=provenance["licence"],
         trials=f"{recorded['source'].split('/')[-1]}, {recorded['trials_made']}",

@@ -37,6 +37,9 @@ class Calibration:
     says cosine, it means the `score` that it was fitted on.
     `false_match` holds measured `(rate, llr threshold)` points, rates falling, from non-target
     trials that the regression did not see.
+
+    Who speaks chooses how much to say and in how much noise, so a calibration may lower a ratio for
+    poor quality and must never raise it; `rewards_poor_quality` names the terms by which it would.
     """
 
     bias: float
@@ -51,6 +54,25 @@ class Calibration:
         rates = [rate for rate, _ in self.false_match]
         _require(rates == sorted(rates, reverse=True), "calibration", "rates must fall")
         _require(all(0 < rate < 1 for rate in rates), "calibration", "rates must be in (0, 1)")
+
+    @property
+    def rewards_poor_quality(self) -> tuple[str, ...]:
+        """The terms that raise a ratio as the heard side gets noisier or shorter; none should."""
+        noise = ("snr",) if self.weights.get("snr", 0.0) < 0 else ()
+        at_most = math.inf if self.score is ScoreKind.AS_NORM else 1.0  # of the score, either way
+        change = self.weights.get("cosine_log_test_speech", 0.0)
+        least = self.weights.get("log_test_speech", 0.0)
+        least -= at_most * abs(change) if change else 0.0
+        return (*noise, "log_test_speech") if least < 0 else noise
+
+    def require_fair_quality(self) -> None:
+        """Raises `ContractError` if poor quality would raise a ratio."""
+        _require(
+            not self.rewards_poor_quality,
+            "calibration",
+            f"accepts more easily who is heard worse ({', '.join(self.rewards_poor_quality)}); fit"
+            " it again with this version's `sayso-export calibrate`",
+        )
 
 
 @dataclass(frozen=True, slots=True)

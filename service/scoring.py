@@ -122,6 +122,9 @@ class Scorer:
     """
 
     def __init__(self, contract: Contract) -> None:
+        """Raises `ContractError` for a calibration by which poor quality would help."""
+        if contract.calibration is not None:
+            contract.calibration.require_fair_quality()
         self._calibration = contract.calibration
         self._window_s = contract.window_s
         self._cohort, self._top_n = _cohort(contract)

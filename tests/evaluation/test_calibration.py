@@ -1,10 +1,12 @@
 """Calibration on Gaussian scores, whose log-likelihood ratios are known."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from evaluation import calibration
+from evaluation import assessment, calibration
 from evaluation.errors import EvaluationError
 from evaluation.measures import Measures, design
 from evaluation.metrics import Sweep
@@ -61,7 +63,7 @@ def test_needs_both_kinds_of_trials() -> None:
 def made_trials(
     seed: int, speakers: int = 60, each: int = 4000
 ) -> tuple[Measures, NDArray[np.bool_], tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Cosines whose spread falls with the speech heard, between made speakers."""
+    """Cosines whose spread falls with the speech enrolled, between made speakers."""
     rng = np.random.default_rng(seed)
     enrol = rng.integers(0, speakers, 2 * each)
     test = np.where(np.arange(2 * each) < each, enrol, rng.integers(0, speakers, 2 * each))
@@ -69,12 +71,12 @@ def made_trials(
     speech_s = rng.uniform(1, 20, 2 * each)
     cosine = 0.6 * target + rng.normal(0, 0.5, 2 * each) / np.sqrt(speech_s)
     measures = Measures(
-        cosine, rng.uniform(5, 30, 2 * each), speech_s, rng.uniform(5, 30, 2 * each)
+        cosine, speech_s, rng.uniform(5, 30, 2 * each), rng.uniform(5, 30, 2 * each)
     )
     return measures, target, (enrol, test)
 
 
-TERMS = list(scoring.TERMS)
+TERMS = list(assessment.TERMS)
 
 
 def test_no_trial_is_judged_by_a_calibration_that_saw_its_speakers(
@@ -150,3 +152,48 @@ def test_false_match_points_rest_on_thirty_errors() -> None:
     assert [rate for rate, _ in points] == [0.2, 0.1, 0.05, 0.02, 0.01]
     for rate, threshold in points:
         assert 0.5 * rate < np.mean(ratios >= threshold) <= rate
+
+
+def test_poor_quality_never_raises_a_ratio() -> None:
+    """Of these trials, those of the speaker are the noisier and the shorter: fitted freely, an
+    impostor would gain by noise and by brevity."""
+    measures, target, speakers = made_trials(7)
+    worse = Measures(
+        measures.cosine,
+        measures.enrol_speech_s,
+        measures.test_speech_s / np.where(target, 3, 1),
+        measures.snr_db - np.where(target, 4, 0),
+    )
+    columns = design(worse, TERMS)
+    free = calibration.fit(columns, target)
+    assert all(free.weights[TERMS.index(term)] < 0 for term in calibration.RISING)
+    contract = calibration.for_contract(worse, target, speakers, terms=TERMS, fitted_on="made")
+    assert contract.rewards_poor_quality == ()
+    assert contract.weights["cosine"] > 0
+
+    judged = calibration.cross_validated(worse, target, speakers, terms=TERMS)
+    noisier = replace(worse, snr_db=worse.snr_db - 10, test_speech_s=worse.test_speech_s / 2)
+    told = calibration.cross_validated(noisier, target, speakers, terms=TERMS)
+    assert np.allclose(judged, told, atol=1e-6)  # neither weighs anything any more
+
+
+def test_a_bounded_fit_is_the_least_cost_within_its_bounds() -> None:
+    rng = np.random.default_rng(8)
+    target = rng.random(400) < 0.4
+    columns = rng.normal(size=(400, 3)) + target[:, None] * [1.0, -0.4, 0.3]
+    columns[:, 2] += columns[:, 1]  # the second is worth something while the first is bounded
+    rising = np.array([False, True, True])
+    fitted = calibration.fit(columns, target, rising=rising)
+    assert (fitted.weights[1:] >= 0).all()
+
+    def cost(bias: float, weights: Array) -> float:
+        odds = np.where(target, -1, 1) * (columns @ weights + bias)
+        return float(
+            np.mean(np.log1p(np.exp(odds[target]))) + np.mean(np.log1p(np.exp(odds[~target])))
+        )
+
+    least = cost(fitted.bias, fitted.weights)
+    for step in np.concatenate([np.eye(4), -np.eye(4)]) * 0.02:
+        moved = fitted.weights + step[1:]
+        if (moved[rising] >= 0).all():
+            assert cost(fitted.bias + step[0], moved) > least - 1e-6

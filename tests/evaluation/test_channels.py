@@ -1,5 +1,6 @@
 """Channels and conditions: the same for the same seed, name and side, and as strong as they say."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,10 +8,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from evaluation import channels, codecs, conditions
+from evaluation import channels, codecs, conditions, impairments
 from evaluation.channels import CrossChannel, Kind
 from evaluation.conditions import Condition, Degraded
 from evaluation.errors import EvaluationError
+from evaluation.impairments import Impaired
 from service import audio
 from service.speech import VoiceActivity, extract
 
@@ -139,3 +141,68 @@ def test_conditions_are_told_and_keyed_apart(speech: Samples, vad: VoiceActivity
     noisy = Degraded(Condition(snr_db=10.0), vad)
     assert np.array_equal(noisy("a", speech, RATE), noisy("a", speech, RATE))
     assert np.array_equal(Degraded(Condition(), vad)("a", speech, RATE), speech)
+
+
+def test_telephone_lines_have_the_edges_they_say(speech: Samples) -> None:
+    hertz = np.fft.rfftfreq(len(speech), 1 / RATE)
+
+    def gain_db(heard: Samples, low: float, high: float) -> float:
+        band = (hertz > low) & (hertz < high)
+        power = [np.sum(np.abs(np.fft.rfft(one)[band]) ** 2) for one in (heard, speech)]
+        return float(10 * np.log10(power[0] / power[1]))
+
+    steep, gentle = channels.steep_line(speech, RATE), channels.gentle_line(speech, RATE)
+    for line in (steep, gentle):
+        assert gain_db(line, 320, 3380) == pytest.approx(0, abs=0.2)
+    assert gain_db(steep, 200, 290) < -40
+    assert gain_db(steep, 3450, 8000) < -40
+    assert gain_db(gentle, 140, 160) == pytest.approx(-24, abs=2)
+    assert gain_db(gentle, 6700, 6900) == pytest.approx(-24, abs=2)
+
+
+def test_a_narrow_channel_has_one_of_three_bands(
+    speech: Samples, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: set[str] = set()
+
+    def noting(name: str) -> Callable[[Samples, int], Samples]:
+        return lambda samples, _rate: drawn.add(name) or samples
+
+    monkeypatch.setattr(channels, "BANDS", tuple(noting(name) for name in ("a", "b", "c")))
+    for number in range(20):
+        CrossChannel(0, "test", channels.TELEPHONE)(str(number), speech[:RATE], RATE)
+    assert drawn == {"a", "b", "c"}
+
+
+@pytest.mark.parametrize("name", impairments.IMPAIRMENTS)
+def test_an_impairment_is_the_same_for_the_same_clip(speech: Samples, name: str) -> None:
+    if name.startswith("Opus") and "opus" not in codecs.available():
+        pytest.skip("no libopus")
+    piece = speech[: 2 * RATE]
+    heard = Impaired(name)("a", piece, RATE)
+    assert heard.dtype == np.float32
+    assert len(heard) >= len(piece)
+    assert np.abs(heard).max() < 1.5
+    assert np.array_equal(heard, Impaired(name)("a", piece, RATE))
+    assert np.array_equal(heard, piece) == (name == "clean")
+    assert Impaired(name).key != Impaired(name, 1).key
+
+
+def test_an_impairment_is_what_it_says(speech: Samples) -> None:
+    def added(name: str) -> Samples:
+        return Impaired(name)("a", speech / 2, RATE) - speech / 2
+
+    assert added("DC offset") == pytest.approx(0.1, abs=1e-6)
+    for name, hertz in (("50 Hz hum", 50), ("30 Hz rumble", 30)):
+        spectrum = np.abs(np.fft.rfft(added(name)))
+        assert np.argmax(spectrum) == pytest.approx(hertz * len(speech) / RATE, abs=1)
+    for name, before_s in (("keypad", 6), ("ringback", 20), ("silence", 10)):
+        [whole] = [each for each in impairments.IMPAIRMENTS if each.startswith(name)]
+        heard = Impaired(whole)("a", speech, RATE)
+        assert len(heard) == len(speech) + before_s * RATE
+        assert np.array_equal(heard[-len(speech) :], speech)
+
+
+def test_an_unknown_condition_is_an_error() -> None:
+    with pytest.raises(EvaluationError, match="no condition 'snow'; there is clean, DC offset"):
+        Impaired("snow")

@@ -209,8 +209,8 @@ def test_a_list_that_contradicts_the_manifest(folder: Path) -> None:
     }
     path = folder / "list.txt"
     for text, said in {
-        "1 a b\n1 a c\n0 b c\n": r":2: labelled target, but a is of speaker x/s \(line 2 of the manifest\)"
-        r" and c is of speaker x/t \(line 4 of the manifest\)",
+        "1 a b\n1 a c\n0 b c\n": r":2: labelled target, but a is of speaker x/s"
+        r" \(line 2 of the manifest\) and c is of speaker x/t \(line 4 of the manifest\)",
         "0 a c\n0 a b\n1 b a\n": ":3: .*labelled target, and on line 2 nontarget",
         "1 a b\n0 b b\n": ":2: labelled nontarget",
     }.items():

@@ -84,6 +84,29 @@ def test_every_length_of_the_heard_side_adds_its_trials(request_for: Request, mo
     assert "net speech heard all" in whole.calibration.fitted_on
 
 
+def test_conditions_add_trials_and_a_cohort_on_every_kind_of_line(
+    request_for: Request, model: Path
+) -> None:
+    plain = asyncio.run(calibrate.fit(request_for, lengths_s=(None,)))
+    lines = ("clean", "steep line", "G.711 mu-law")
+    fitted = asyncio.run(
+        calibrate.fit(
+            request_for,
+            lengths_s=(None,),
+            conditions=lines,
+            cohort_conditions=("steep line",),
+            cohort_split="train",
+            kind=ScoreKind.AS_NORM,
+        )
+    )
+    assert fitted.trials == (1 + 2 * 2) * plain.trials
+    assert "as recorded and with steep line, G.711 mu-law" in fitted.calibration.fitted_on
+    assert fitted.cohort is not None
+    assert fitted.cohort.count == 2 * 4
+    assert "4 speakers of the train split, as recorded and with steep line" in fitted.cohort.source
+    assert fitted.calibration.rewards_poor_quality == ()
+
+
 def test_a_copy_can_be_calibrated(request_for: Request, model: Path, tmp_path: Path) -> None:
     before = model.read_bytes()
     fitted = asyncio.run(calibrate.fit(request_for))

@@ -139,3 +139,32 @@ def test_a_missing_field_is_named() -> None:
 def test_it_cannot_be_changed() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         FULL.dimension = 5  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("weights", "kind", "rewarding"),
+    [
+        ({}, ScoreKind.COSINE, ()),
+        ({"snr": 0.2, "log_test_speech": 0.5}, ScoreKind.COSINE, ()),
+        ({"snr": -0.01}, ScoreKind.COSINE, ("snr",)),
+        ({"log_test_speech": -0.01, "snr": -1.0}, ScoreKind.COSINE, ("snr", "log_test_speech")),
+        ({"cosine_log_test_speech": 0.1}, ScoreKind.COSINE, ("log_test_speech",)),
+        ({"cosine_log_test_speech": -0.1, "log_test_speech": 0.1}, ScoreKind.COSINE, ()),
+        (
+            {"cosine_log_test_speech": 0.1, "log_test_speech": 0.1},
+            ScoreKind.AS_NORM,
+            ("log_test_speech",),
+        ),
+        ({"log_enrol_speech": -1.0, "cosine_log_enrol_speech": -1.0}, ScoreKind.COSINE, ()),
+    ],
+)
+def test_it_says_by_which_terms_poor_quality_would_help(
+    weights: dict[str, float], kind: ScoreKind, rewarding: tuple[str, ...]
+) -> None:
+    calibration = Calibration(-3.0, {"cosine": 12.5, **weights}, (), "made", kind)
+    assert calibration.rewards_poor_quality == rewarding
+    if rewarding:
+        with pytest.raises(ContractError, match="calibration accepts more easily"):
+            calibration.require_fair_quality()
+    else:
+        calibration.require_fair_quality()

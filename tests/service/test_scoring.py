@@ -8,6 +8,7 @@ from evaluation import normalization
 from evaluation.normalization import Norm
 from service import scoring
 from service.contract import Calibration, Cohort, Contract, ScoreKind
+from service.errors import ContractError
 from service.scoring import (
     NO_COHORT,
     TERMS,
@@ -22,7 +23,7 @@ from service.scoring import (
 )
 
 DIMENSION, TOP = 24, 10
-WEIGHTS = {"cosine": 2.0, "cosine_log_test_speech": 0.3, "log_enrol_speech": -0.5}
+WEIGHTS = {"cosine": 2.0, "cosine_log_enrol_speech": 0.3, "log_enrol_speech": -0.5}
 AS_NORM = Calibration(-1.0, WEIGHTS, (), "made", ScoreKind.AS_NORM)
 MEASURES = Measures(score=0.5, enrol_speech_s=10.0, test_speech_s=2.0, snr_db=15.0)
 
@@ -106,7 +107,7 @@ def test_a_ratio_is_that_of_the_normalised_score(contract: Contract) -> None:
     for enrolled, heard in zip(voices(5, seed=2), voices(5, seed=3), strict=True):
         similarity = float(enrolled.astype(float) @ heard.astype(float))
         score = (naive_view(similarity, enrolled) + naive_view(similarity, heard)) / 2
-        expected = -1.0 + score * (2.0 + 0.3 * math.log(3)) - 0.5 * math.log(10)
+        expected = -1.0 + score * (2.0 + 0.3 * math.log(10)) - 0.5 * math.log(10)
         assert ratio(scorer, enrolled, heard) == pytest.approx(expected, abs=1e-4)
 
 
@@ -202,3 +203,13 @@ def test_the_windows_of_a_recording_stand_where_its_embedding_does(contract: Con
         score = naive_view(coherence, vector)
         expected = -1.0 + score * (2.0 + 0.3 * math.log(2)) - 0.5 * math.log(2)
         assert scorer.coherence_ratio(vector, coherence) == pytest.approx(expected, abs=1e-3)
+
+
+@pytest.mark.parametrize("weight", [{"snr": -0.3}, {"log_test_speech": -0.1}])
+def test_a_calibration_by_which_poor_quality_helps_is_not_served(
+    contract: Contract, weight: dict[str, float]
+) -> None:
+    """A caller chooses how much to say and in how much noise."""
+    calibration = Calibration(-3.0, {"cosine": 12.5, **weight}, (), "made")
+    with pytest.raises(ContractError, match=r"heard worse.*sayso-export calibrate"):
+        Scorer(replace(contract, calibration=calibration))
