@@ -105,6 +105,7 @@ def test_samples_come_out_as_they_go_in() -> None:
         (_riff(_chunk(b"fmt ", b"\x01\0"), _chunk(b"data", PCM)), "header is damaged"),
         (_riff(_chunk(b"junk", bytes(2**21)), FORMAT), "first megabyte"),
         (_riff(FORMAT, LIST), "before its samples"),
+        (_riff(FORMAT[:10] + bytes(2) + FORMAT[12:], _chunk(b"data", PCM)), "no channel"),
         (_riff(_chunk(b"fmt ", FORMAT[8:22] + b"\x0c\0"), b"data"), "codec 0x0001 of 12 bits"),
     ],
 )
