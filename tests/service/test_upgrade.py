@@ -315,8 +315,8 @@ async def test_an_accept_in_the_old_space_adapts_nothing(store: Store) -> None:
     assert await service.enroller.adapt(alice, heard(0), decision, "digest") is None
     moved = await service.call(alice, heard(0, speech_s=6.0))
     assert moved is not None
-    call = heard(0, angle=0.3, primary=NEW)
-    adapted = await service.enroller.adapt(moved, call, service.decided(moved, call), "digest")
+    call = heard(0, angle=0.5, primary=NEW)
+    adapted = await service.enroller.adapt(moved, call, service.decided(moved, call), "another digest")
     assert adapted is not None
     assert len(adapted.voiceprints["new"].vectors) == 2
     assert adapted.voiceprints["old"] == alice.voiceprints["old"]
