@@ -316,7 +316,9 @@ async def test_an_accept_in_the_old_space_adapts_nothing(store: Store) -> None:
     moved = await service.call(alice, heard(0, speech_s=6.0))
     assert moved is not None
     call = heard(0, angle=0.5, primary=NEW)
-    adapted = await service.enroller.adapt(moved, call, service.decided(moved, call), "another digest")
+    adapted = await service.enroller.adapt(
+        moved, call, service.decided(moved, call), "another digest"
+    )
     assert adapted is not None
     assert len(adapted.voiceprints["new"].vectors) == 2
     assert adapted.voiceprints["old"] == alice.voiceprints["old"]
