@@ -184,6 +184,9 @@ def loaded(contract: Contract, provider: str) -> None:
     """A model that this process serves with."""
     BUILD.labels(version("sayso")).set(1)
     MODEL.labels(contract.model_id, provider).set(1)
+    # Among several workers this opens the file of such gauges now: a call that opened it later
+    # would fail if the folder had been cleaned away meanwhile.
+    waiting(contract.model_id, 0)
 
 
 def ready(serving: bool) -> None:

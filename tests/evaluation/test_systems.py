@@ -52,10 +52,10 @@ def test_pairs_go_both_ways_within_a_corpus() -> None:
 
 def test_a_sample_is_of_long_clips_and_of_speakers_without_any() -> None:
     clips = [clip(f"{who}{take}", who) for who in "abcd" for take in range(4)]
-    speech_s = np.where(np.isin([c.speaker for c in clips], ["a", "b"]), 4.0, 1.0)
+    speech_s = np.where(np.isin([c.speaker.name for c in clips], ["a", "b"]), 4.0, 1.0)
     speech_s[0] = 1.0
     rows = systems.sample(clips, speech_s, long=4, short=4, seed=0)
-    assert Counter(clips[row].speaker for row in rows) == {"a": 2, "b": 2, "c": 2, "d": 2}
+    assert Counter(clips[row].speaker.name for row in rows) == {"a": 2, "b": 2, "c": 2, "d": 2}
     assert 0 not in rows
     fewer = systems.sample(clips, speech_s, long=2, short=0, seed=0)
     assert set(fewer) <= set(rows)

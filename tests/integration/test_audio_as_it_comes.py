@@ -11,8 +11,8 @@ from sayso_server import SaysoServer
 from typer.testing import CliRunner
 from voices import clips
 
-from service.__main__ import app
 from service.client import Client, RawAudio
+from service.commands.application import app
 
 MULAW, ALAW = RawAudio("MULAW", 8000), RawAudio("ALAW", 8000)
 LINEAR16 = RawAudio("LINEAR16", 8000)

@@ -160,15 +160,15 @@ def test_the_banner_says_what_was_left_open(tmp_path: Path) -> None:
 def test_a_rate_below_those_measured_is_kept_by_an_upper_bound(tmp_path: Path) -> None:
     store = f"sqlite:///{tmp_path}/sayso.db"
     with (
-        SaysoServer(store=store, target_false_match_rate=1e-4) as server,
+        SaysoServer(store=store, target_false_match_rate=1e-5) as server,
         server.client() as sayso,
     ):
         for clip in clips("slt", "enroll"):
             sayso.enroll("slt", clip)
         decision = sayso.verify("slt", clips("slt", "verify")[0])
-    assert decision.threshold_llr == pytest.approx(math.log(1e4), abs=1e-3)
-    assert "below the lowest measured, 0.0005, so by an upper bound" in decision.threshold_source
-    assert "threshold LLR 9.21" in server.log
+    assert decision.threshold_llr == pytest.approx(math.log(1e5), abs=1e-3)
+    assert "below the lowest measured, 0.0001, so by an upper bound" in decision.threshold_source
+    assert "threshold LLR 11.51" in server.log
 
 
 @pytest.fixture

@@ -135,4 +135,4 @@ def test_clipping_is_counted_in_speech_and_the_peak_in_everything() -> None:
             meter.speech(samples, [])
     meter.hear(NOTHING)
     expected = (300 / SAMPLE_RATE, 400 / SAMPLE_RATE, None, 1 / 300, 20 * np.log10(0.98))
-    assert astuple(meter.quality()) == pytest.approx(expected)
+    assert astuple(meter.quality())[:5] == pytest.approx(expected)

@@ -3,7 +3,6 @@ import itertools
 import shutil
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import astuple
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.errors import StartupError
-from service.quality import SAMPLE_RATE
+from service.quality import SAMPLE_RATE, Quality
 from service.speech import (
     CONTEXT_SAMPLES,
     FRAME_SAMPLES,
@@ -279,7 +278,7 @@ def test_nothing_and_next_to_nothing(vad: VoiceActivity) -> None:
     for count in (0, 1, FRAME_SAMPLES - 1):
         speech = extract(vad, np.zeros(count, np.float32))
         assert speech.samples.shape == (0,)
-        assert astuple(speech.quality) == (0.0, count / SAMPLE_RATE, None, 0.0, -120.0)
+        assert speech.quality == Quality(0.0, count / SAMPLE_RATE, None, 0.0, -120.0)
 
 
 @pytest.mark.parametrize("margin_s", [0.0, 3.0])
