@@ -69,7 +69,8 @@ class Copy:
         return asyncio.run(self._embed(clips))
 
     async def _embed(self, clips: Sequence[Samples]) -> Vectors:
-        decoded = [np.frombuffer(pcm(clip), "<i2").astype(np.float32) / 32768 for clip in clips]
+        scale = np.float32(32768)
+        decoded = [np.frombuffer(pcm(clip), "<i2").astype(np.float32) / scale for clip in clips]
         embedder = Embedder(self._session, self._activity, max_batch=4, queue_limit=1024)
         async with embedder:
             heard = [await embedder.embed(samples) for samples in decoded]
@@ -238,7 +239,8 @@ def equalised(clip: Samples, gains_db: Vector) -> Samples:
     mel = 2595 * np.log10(1 + np.fft.rfftfreq(len(clip), 1 / RATE) / 700)
     shape = np.interp(mel, np.linspace(0, mel[-1], len(gains_db)), gains_db)
     made = np.fft.irfft(spectrum * 10 ** (shape / 20), len(clip))
-    return (0.7 * made / np.abs(made).max()).astype(np.float32)
+    loud: Samples = (0.7 * made / np.abs(made).max()).astype(np.float32)
+    return loud
 
 
 def variants(clip: Samples, count: int) -> list[Samples]:

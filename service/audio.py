@@ -151,6 +151,7 @@ class _Output:
     @cached_property
     def _stream(self) -> soxr.ResampleStream:
         """Made for the first samples: it takes 50 kB, and a call may say nothing for long."""
+        assert self._source_rate is not None, "samples come after their rate"
         return soxr.ResampleStream(self._source_rate, self._rate, 1, "float32")
 
     def push(self, frames: Samples) -> Samples:
@@ -345,10 +346,10 @@ def _opened(data: bytes) -> _Sequential:
 
 def _read(file: soundfile.SoundFile) -> Samples:
     try:
-        frames: Samples = file.read(_BLOCK_FRAMES, dtype="float32", always_2d=True)
+        frames = file.read(_BLOCK_FRAMES, dtype="float32", always_2d=True)
     except soundfile.SoundFileError as error:
         raise AudioError(_TRUNCATED) from error
-    return frames
+    return np.asarray(frames, np.float32)
 
 
 def _check_header(fmt: AudioFormat, sample_rate: int | None, channels: int) -> None:
