@@ -1,4 +1,5 @@
-"""What an ONNX file refers to outside of itself: read from its protobuf, before a runtime does.
+"""An ONNX file read as protobuf, before a runtime reads it and without the `onnx` package, which is
+large: its fields, and whether it refers to anything outside of itself.
 
 Weights may lie in files beside the model, and a compiled engine, too. The digest of the model is
 not of those: whoever can write them would choose what the server computes.
@@ -41,7 +42,7 @@ def _search(data: memoryview, kind: str, path: Path, depth: int) -> None:
     if depth > _DEEPEST:
         raise ValueError("nested too deeply")
     inner = _FIELDS[kind]
-    for number, value in _fields(data):
+    for number, value in read_fields(data):
         if kind == "tensor" and (
             number == _EXTERNAL_DATA or (number, value) == (_DATA_LOCATION, 1)
         ):
@@ -55,8 +56,11 @@ def _search(data: memoryview, kind: str, path: Path, depth: int) -> None:
             _search(value, inner[number], path, depth + 1)
 
 
-def _fields(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
-    """Number and value of each field of a message; raises IndexError or ValueError."""
+def read_fields(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
+    """Number and value of each field of a message; raises IndexError or ValueError.
+
+    https://protobuf.dev/programming-guides/encoding
+    """
     at, end = 0, len(data)
     while at < end:
         key, at = _varint(data, at)

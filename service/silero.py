@@ -16,12 +16,12 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from service.errors import StartupError
+from service.onnx_file import read_fields
 
 GRAPH = Path(__file__).with_name("voice_activity.onnx")
 
 MODEL = "silero_vad_16k_sequence.onnx"
 
-_VARINT, _BYTES = 0, 2  # kinds of fields in a file
 _GRAPH, _INITIALIZER = 7, 5  # numbers of fields in a file, and in a graph
 _DIMS, _NAME, _NUMBERS = 1, 8, 9  # in an initialiser
 
@@ -83,41 +83,21 @@ def arranged(weights: Mapping[str, Floats]) -> dict[str, Floats]:
 
 
 def weights(model: Path) -> dict[str, Floats]:
-    """The float32 initialisers of an ONNX file, without the `onnx` package, which is large."""
+    """The float32 initialisers of an ONNX file."""
     found = {}
-    for graph in _fields(memoryview(model.read_bytes()), _GRAPH):
-        for initializer in _fields(graph, _INITIALIZER):
-            [name], [numbers] = _fields(initializer, _NAME), _fields(initializer, _NUMBERS)
-            shape = [_varint(each, 0)[0] for each in _fields(initializer, _DIMS)]
+    for graph in _messages(memoryview(model.read_bytes()), _GRAPH):
+        for initializer in _messages(graph, _INITIALIZER):
+            [name], [numbers] = _messages(initializer, _NAME), _messages(initializer, _NUMBERS)
+            sizes = (size for field, size in read_fields(initializer) if field == _DIMS)
+            shape = [size for size in sizes if isinstance(size, int)]
             found[bytes(name).decode()] = np.frombuffer(numbers, "<f4").reshape(shape)
     return found
 
 
-def _fields(message: memoryview, wanted: int) -> Iterator[memoryview]:
-    """Each value with that number, https://protobuf.dev/programming-guides/encoding."""
-    at = 0
-    while at < len(message):
-        key, start = _varint(message, at)
-        if key & 7 == _BYTES:
-            size, start = _varint(message, start)
-            at = start + size
-        elif key & 7 == _VARINT:
-            at = _varint(message, start)[1]
-        else:
-            raise ValueError(f"a model holds no field of kind {key & 7}")
-        if key >> 3 == wanted:
-            yield message[start:at]
-
-
-def _varint(message: memoryview, at: int) -> tuple[int, int]:
-    """The number that begins there, and where it ends."""
-    number = shift = 0
-    while True:
-        byte = message[at]
-        number |= (byte & 0x7F) << shift
-        at, shift = at + 1, shift + 7
-        if byte < 0x80:
-            return number, at
+def _messages(data: memoryview, wanted: int) -> Iterator[memoryview]:
+    for number, value in read_fields(data):
+        if number == wanted and isinstance(value, memoryview):
+            yield value
 
 
 def _quicker(path: Path, options: onnxruntime.SessionOptions) -> onnxruntime.InferenceSession:

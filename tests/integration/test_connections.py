@@ -8,8 +8,8 @@ from pathlib import Path
 import grpc
 import pytest
 from raw_http2 import RawConnection
+from reliability.proxy import Proxy
 from sayso_server import SaysoServer
-from stalling_proxy import StallingProxy
 
 from service.client import OPTIONS, Client
 from service.errors import NotFound, SaysoError, Unavailable
@@ -50,7 +50,8 @@ def test_a_client_that_pings_without_end_is_cut_off(sqlite_server: SaysoServer) 
 
 
 def test_a_connection_that_falls_silent_is_replaced(sqlite_server: SaysoServer) -> None:
-    with StallingProxy(sqlite_server.address) as proxy, Client(proxy.address) as sayso:
+    port = int(sqlite_server.address.rpartition(":")[2])
+    with Proxy(port) as proxy, Client(proxy.address) as sayso:
         assert answers(sayso)
         proxy.stall()
         with pytest.raises(Unavailable):

@@ -1,4 +1,5 @@
-"""A line to Redis that can be slow, or break in the middle of a reply."""
+"""A line to a server that can be slow, break in the middle of a reply, or fall silent without
+ending, as when a firewall forgets it."""
 
 import asyncio
 import contextlib
@@ -14,7 +15,8 @@ class Proxy:
     """Under `with`, passes connections on `port` to `target` of this machine, in a thread.
 
     Every piece of a reply waits for `delay_s`; of pieces, `cut` is the share after half of which
-    both sides of the connection are reset.
+    both sides of the connection are reset. `stall` silences the connections that stand; newer ones
+    are passed on.
     """
 
     def __init__(self, target: int) -> None:
@@ -27,10 +29,19 @@ class Proxy:
         self.cut = 0.0
         self.cuts = 0
         self.port = 0
+        self._stalls = 0
 
     @property
     def url(self) -> str:
         return f"redis://127.0.0.1:{self.port}/0"
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    def stall(self) -> None:
+        """Swallows from now on what comes over the connections that stand, from both sides."""
+        self._stalls += 1
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -76,13 +87,18 @@ class Proxy:
         writer.transport.abort()
 
     async def _ask(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        begun = self._stalls
         while piece := await reader.read(_PIECE_BYTES):
-            writer.write(piece)
-            await writer.drain()
+            if begun == self._stalls:
+                writer.write(piece)
+                await writer.drain()
         raise ConnectionResetError
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        begun = self._stalls
         while piece := await reader.read(_PIECE_BYTES):
+            if begun != self._stalls:
+                continue
             await asyncio.sleep(self.delay_s)
             if self._chance.random() < self.cut:
                 self.cuts += 1
