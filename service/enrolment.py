@@ -74,7 +74,7 @@ class Rules:
     confirm: bool = False
     match_llr: float = 0.0
     coherence_llr: float = 1.0
-    parts_llr: float = -0.3
+    parts_llr: float = -1.0
     duplicates: Duplicates = Duplicates.ALLOW
     duplicate_alarm_rate: float = 0.01
     duplicate_limit: int = 10_000

@@ -211,7 +211,7 @@ class Settings(BaseSettings):
         1.0, description="log-likelihood ratio between two windows of one recording, on average"
     )
     enroll_parts_llr: float = Field(
-        -0.3, description="log-likelihood ratio between the two parts of a recording least alike"
+        -1.0, description="log-likelihood ratio between the two parts of a recording least alike"
     )
     duplicates: Literal["allow", "flag", "refuse"] = Field(
         "allow", description="enrolling a voice that is already enrolled under another id"
