@@ -56,7 +56,7 @@ from service.audio import AudioFormat, decode
 from service.identity import Role, key_file
 from service.identity.keys import new_key
 from service.scoring import voice
-from tests.sayso_server import SaysoServer
+from tests.support.sayso_server import SaysoServer
 
 CALLS = (24, 96, 192, 768)
 """The calls after which the cosine reached is told."""

@@ -14,7 +14,7 @@ from sayso.v1 import audio_pb2
 from sayso.v1 import verification_pb2 as pb
 
 from service.audio import AudioFormat, Encoding, decode
-from tests.sayso_server import ROOT
+from tests.support.sayso_server import ROOT
 
 RATE = 16_000
 TELEPHONE_RATE = 8_000

@@ -33,7 +33,7 @@ from benchmarks.processes import processor_s, resident_mb
 from service.contract import Contract
 from service.session import Session, _options
 from service.settings import SHIPPED_MODEL
-from tests.sayso_server import ROOT, SaysoServer
+from tests.support.sayso_server import ROOT, SaysoServer
 
 MANIFEST = ROOT.parent / "shared" / "data" / "manifest.csv"
 BATCHES = (1, 2, 4, 8, 16)

@@ -37,7 +37,7 @@ from benchmarks.verifying import VERIFY, aside, closed, process
 from exporters.graph import trace_part
 from service.session import Session
 from service.settings import SHIPPED_MODEL
-from tests.sayso_server import ROOT
+from tests.support.sayso_server import ROOT
 from training import config, encoders
 
 PEERS = ROOT / "build" / "peers" / "bin" / "python"

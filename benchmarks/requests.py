@@ -25,7 +25,7 @@ from benchmarks.soak import judged
 from benchmarks.streaming import VOICE, server
 from benchmarks.verifying import aside, closed, process
 from service.settings import SHIPPED_MODEL
-from tests.sayso_server import SaysoServer
+from tests.support.sayso_server import SaysoServer
 
 SMALL = "small"
 MODELS = {"default": SHIPPED_MODEL, SMALL: SHIPPED_MODEL.with_name("sayso-small.onnx")}

@@ -32,7 +32,7 @@ from benchmarks.verifying import aside, closed, process
 from service.session import Session
 from service.settings import SHIPPED_MODEL
 from service.speech import VoiceActivity
-from tests.sayso_server import SaysoServer
+from tests.support.sayso_server import SaysoServer
 
 CALLERS = (1, 2, 4, 8, 16, 32, 64)
 SETTLING_S = 1.5

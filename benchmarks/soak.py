@@ -31,8 +31,8 @@ from benchmarks.streaming import call_audio
 from service.client import Client, RawAudio
 from service.errors import Aborted, FailedPrecondition, NotFound, Overloaded, SaysoError
 from service.settings import SHIPPED_MODEL
-from tests.redis_server import RedisServer
-from tests.sayso_server import SaysoServer
+from tests.support.redis_server import RedisServer
+from tests.support.sayso_server import SaysoServer
 
 RAW = RawAudio("MULAW", 8000)
 PEOPLE = 20

@@ -31,7 +31,7 @@ from service.store import Speaker, SpeakerState, Voiceprint, open_store
 from service.store.cached import cached
 from service.store.records import encode_history, encode_profile, encode_voiceprint
 from service.store.sqlite import SqliteStore
-from tests.redis_server import RedisServer
+from tests.support.redis_server import RedisServer
 
 TENANT, MODEL = "default", "sayso-67a431cd9198"
 DIMENSION = 192

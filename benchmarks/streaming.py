@@ -39,7 +39,7 @@ from benchmarks.figures import Figure, above, below, figure, merge
 from benchmarks.processes import MB, Usage, confined, processor_s, resident_mb
 from service.session import Session
 from service.settings import SHIPPED_MODEL
-from tests.sayso_server import ROOT, SaysoServer
+from tests.support.sayso_server import ROOT, SaysoServer
 
 WITHIN_S = 0.3
 SHARE = 0.99

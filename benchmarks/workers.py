@@ -34,7 +34,7 @@ from benchmarks.verifying import VERIFY, process
 from service.client import Client, RawAudio
 from service.server import serving
 from service.settings import Settings
-from tests.sayso_server import ROOT, SaysoServer
+from tests.support.sayso_server import ROOT, SaysoServer
 
 CORES = 2
 FILE_S = 60

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sayso_server import ROOT
 
 from benchmarks import cpu, figures
 from service.session import Session
 from service.settings import SHIPPED_MODEL
+from tests.support.sayso_server import ROOT
 
 MANIFEST = ROOT.parent / "shared" / "data" / "manifest.csv"
 

@@ -9,13 +9,13 @@ import onnx
 import onnxruntime
 import pytest
 from onnx import numpy_helper
-from sayso_server import ROOT
 
 from benchmarks import figures, gpu_check
 from benchmarks.gpu_check import CHECKS, LEAST_COSINE, Mode, least_cosine, main, parity
 from service import cuda
 from service.session import Session
 from service.settings import SHIPPED_MODEL
+from tests.support.sayso_server import ROOT
 
 without = pytest.mark.skipif(cuda.present(), reason="there is a CUDA device")
 

@@ -4,13 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sayso_server import SaysoServer
-from voices import clips
 
 from benchmarks.callers import MESSAGE_S, Heard, Load, hold
 from benchmarks.figures import above, below, figure
 from benchmarks.streaming import FIRST, REPEATS, Trial, call_audio, confirmed, highest
 from service.settings import SHIPPED_MODEL
+from tests.support.sayso_server import SaysoServer
+from tests.support.voices import clips
 
 
 def trial(calls: int, late_s: float, failures: tuple[str, ...] = ()) -> Trial:

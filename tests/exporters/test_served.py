@@ -7,14 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sayso_server import SaysoServer
-from voices import clips
 
 from evaluation.run import Request
 from exporters import adopt, calibrate
 from exporters.errors import ExportError
 from exporters.publish import publish
 from exporters.voices import SHARED_DATA
+from tests.support.sayso_server import SaysoServer
+from tests.support.voices import clips
 
 SPEAKERS = ("awb", "rms", "slt")
 

@@ -13,11 +13,11 @@ import pytest
 import soundfile
 from sayso.v1 import audio_pb2, verification_pb2_grpc
 from sayso.v1 import verification_pb2 as pb
-from sayso_server import SaysoServer
-from voices import clips
 
 from service.settings import SHIPPED_MODEL
 from tests.fuzz import checksums, sound, vorbis
+from tests.support.sayso_server import SaysoServer
+from tests.support.voices import clips
 
 MAX_AUDIO_S = 60
 MAX_GROWTH_BYTES = 64 * 2**20

@@ -11,10 +11,10 @@ import grpc
 import pytest
 from google.protobuf import message_factory
 from sayso.v1 import audio_pb2, speaker_pb2, verification_pb2, watchlist_pb2
-from sayso_server import SaysoServer
-from voices import clips
 
 from service.settings import SHIPPED_MODEL
+from tests.support.sayso_server import SaysoServer
+from tests.support.voices import clips
 
 METHODS = [
     method

@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 
 import pytest
-from redis_server import RedisServer
-from sayso_server import SaysoServer
 
 from service.client import Client
 from service.settings import SHIPPED_MODEL
+from tests.support.redis_server import RedisServer
+from tests.support.sayso_server import SaysoServer
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from certificates import LOCAL, Authority
-from sayso_server import ROOT, SaysoServer, ServerFailed
 
 from service.client import Client, Tls
 from service.errors import NotFound, PermissionDenied, Unauthenticated
+from tests.support.certificates import LOCAL, Authority
+from tests.support.sayso_server import ROOT, SaysoServer, ServerFailed
 
 VOICE = ROOT / "demo/audio/rms/enroll-1.flac"
 CALL = ROOT / "demo/audio/rms/verify-1.flac"

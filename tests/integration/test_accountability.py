@@ -14,16 +14,16 @@ from typing import Any
 import grpc
 import pytest
 import soundfile
-from redis_server import RedisServer
 from sayso.v1 import audio_pb2, speaker_pb2, speaker_pb2_grpc, verification_pb2_grpc
 from sayso.v1 import verification_pb2 as pb
-from sayso_server import SaysoServer
-from voices import clips
 
 from service.audit import chain
 from service.audit.subjects import Subjects
 from service.client import Client
 from service.errors import FailedPrecondition, NotFound, Overloaded, SpeakerLocked, Unavailable
+from tests.support.redis_server import RedisServer
+from tests.support.sayso_server import SaysoServer
+from tests.support.voices import clips
 
 FAILURES = 3
 

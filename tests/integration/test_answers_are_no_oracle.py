@@ -9,18 +9,18 @@ from typing import Any
 
 import grpc
 import pytest
-from answers import holds_a_score
 from google.protobuf.message import Message
-from keys import create
 from sayso.v1 import audio_pb2, decision_pb2, verification_pb2, verification_pb2_grpc
-from sayso_server import SaysoServer
 from typer.testing import CliRunner
-from voices import clips
 
 from service.audio import AudioFormat, decode
 from service.client import Client, Embedding, RawAudio, SequentialTest
 from service.commands.application import app
 from service.errors import Overloaded, PermissionDenied
+from tests.support.answers import holds_a_score
+from tests.support.keys import create
+from tests.support.sayso_server import SaysoServer
+from tests.support.voices import clips
 
 OWNER, OTHERS = "slt", ("awb", "rms", "kal")
 LINEAR16 = audio_pb2.AudioConfig(

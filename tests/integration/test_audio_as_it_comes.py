@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from sayso_server import SaysoServer
 from typer.testing import CliRunner
-from voices import clips
 
 from service.client import Client, RawAudio
 from service.commands.application import app
+from tests.support.sayso_server import SaysoServer
+from tests.support.voices import clips
 
 MULAW, ALAW = RawAudio("MULAW", 8000), RawAudio("ALAW", 8000)
 LINEAR16 = RawAudio("LINEAR16", 8000)

@@ -7,10 +7,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from sayso_server import SaysoServer, ServerFailed
-from voices import clips
 
 from service.errors import Unavailable
+from tests.support.sayso_server import SaysoServer, ServerFailed
+from tests.support.voices import clips
 
 PATIENCE_S = 20.0
 

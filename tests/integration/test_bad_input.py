@@ -17,10 +17,10 @@ from sayso.v1 import (
 )
 from sayso.v1 import speaker_pb2 as speakers
 from sayso.v1 import verification_pb2 as pb
-from sayso_server import SaysoServer
-from voices import clips
 
 from service.client import MAX_CHUNK_BYTES
+from tests.support.sayso_server import SaysoServer
+from tests.support.voices import clips
 
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
 LINEAR16 = audio_pb2.AUDIO_ENCODING_LINEAR16

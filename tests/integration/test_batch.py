@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from sayso_server import ROOT, SaysoServer
 from typer.testing import CliRunner, Result
-from voices import FOLDER, clips
 
 from service.client import BatchItem, Client, RawAudio
 from service.commands.application import app
+from tests.support.sayso_server import ROOT, SaysoServer
+from tests.support.voices import FOLDER, clips
 
 SPEAKERS = ("awb", "rms", "slt")
 _PATIENCE_S = 60.0

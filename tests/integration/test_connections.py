@@ -7,12 +7,12 @@ from pathlib import Path
 
 import grpc
 import pytest
-from raw_http2 import RawConnection
-from reliability.proxy import Proxy
-from sayso_server import SaysoServer
 
 from service.client import OPTIONS, Client
 from service.errors import NotFound, SaysoError, Unavailable
+from tests.reliability.proxy import Proxy
+from tests.support.raw_http2 import RawConnection
+from tests.support.sayso_server import SaysoServer
 
 PATIENCE_S = 60.0
 PING_S = 9.2  # a little more than the server asks for

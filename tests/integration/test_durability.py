@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 import soundfile
-from redis_server import RedisServer
-from sayso_server import SaysoServer
-from voices import clips
 
 from service.client import Client, RawAudio
 from service.errors import SaysoError, Unavailable
+from tests.support.redis_server import RedisServer
+from tests.support.sayso_server import SaysoServer
+from tests.support.voices import clips
 
 _PATIENCE_S = 20.0
 

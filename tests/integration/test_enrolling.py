@@ -6,13 +6,13 @@ from collections.abc import Iterator
 
 import pytest
 import soundfile
-from sayso_server import SaysoServer
 from typer.testing import CliRunner, Result
-from voices import clips
 
 from service.client import MAX_CHUNK_BYTES, Client, RawAudio
 from service.commands.application import app
 from service.errors import NotFound
+from tests.support.sayso_server import SaysoServer
+from tests.support.voices import clips
 
 MULAW = RawAudio("MULAW", 8000)
 FRAME_BYTES = 160  # 20 ms

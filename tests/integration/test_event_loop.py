@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from voices import clips
 
 from service import audio
 from service.audio import StreamDecoder
@@ -22,6 +21,7 @@ from service.session import Session
 from service.settings import Settings
 from service.speech import SpeechDetector
 from service.verification import Verifier
+from tests.support.voices import clips
 
 
 def _used(address: str) -> None:

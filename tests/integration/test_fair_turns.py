@@ -13,15 +13,15 @@ from urllib.request import urlopen
 import numpy as np
 import pytest
 import soundfile
-from raw_http2 import RawConnection
-from sayso_server import SaysoServer
-from voices import clips
 
 from service.client import Client, RawAudio
 from service.errors import NotFound, Overloaded, SaysoError
 from service.identity.grants import Grants
 from service.identity.keys import new_key
 from service.identity.roles import Role
+from tests.support.raw_http2 import RawConnection
+from tests.support.sayso_server import SaysoServer
+from tests.support.voices import clips
 
 RAW = RawAudio("LINEAR16", 8000)
 LONG, LONG_S, SHORT_S = 24, 60, 3

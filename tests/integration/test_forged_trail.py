@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sayso_server import SaysoServer
 from typer.testing import CliRunner, Result
 
 from service.audit.entries import START, Action, Event, entered, parsed
 from service.commands.application import app
 from service.errors import NotFound
+from tests.support.sayso_server import SaysoServer
 
 PATIENCE_S = 20.0
 

@@ -3,14 +3,14 @@
 from collections.abc import Iterator
 
 import pytest
-from sayso_server import SaysoServer
 from typer.testing import CliRunner, Result
-from voices import clips
 
 from service.client import Client, RawAudio
 from service.commands.application import app
 from service.errors import AlreadyExists, InvalidArgument, NotFound
 from service.rpc.verification import VerificationRpc
+from tests.support.sayso_server import SaysoServer
+from tests.support.voices import clips
 
 SPEAKERS = ("awb", "rms", "slt")
 

@@ -9,7 +9,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
     ProtoReflectionDescriptorDatabase,
 )
-from sayso_server import ROOT, SaysoServer
+
+from tests.support.sayso_server import ROOT, SaysoServer
 
 
 def test_reflection_describes_the_whole_api(sqlite_server: SaysoServer) -> None:

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import soundfile
 from sayso.v1 import verification_pb2, verification_pb2_grpc
-from sayso_server import SaysoServer
-from voices import clips
 
 from service.client import BatchItem, Client
 from service.client.messages import MAX_MESSAGE_BYTES
 from service.errors import InvalidArgument
+from tests.support.sayso_server import SaysoServer
+from tests.support.voices import clips
 
 SECONDS = 70
 

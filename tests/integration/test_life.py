@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 import soundfile
-from sayso_server import SaysoServer
 from typer.testing import CliRunner
-from voices import clips
 
 from service.client import Client, RawAudio, Speaker
 from service.commands.application import app
 from service.errors import Aborted, FailedPrecondition, InvalidArgument, NotFound
+from tests.support.sayso_server import SaysoServer
+from tests.support.voices import clips
 
 SLT = clips("slt", "enroll")[0]
 _PATIENCE_S = 20.0

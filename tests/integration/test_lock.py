@@ -17,17 +17,17 @@ import pytest
 import soundfile
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
-from redis_server import RedisServer
 from sayso.v1 import audio_pb2, decision_pb2, verification_pb2_grpc
 from sayso.v1 import verification_pb2 as pb
-from sayso_server import SaysoServer
 from typer.testing import CliRunner
-from voices import clips
 
 from service.audit import chain
 from service.client import Client, FailedVerifications, RawAudio, voices
 from service.commands.application import app
 from service.errors import SpeakerLocked
+from tests.support.redis_server import RedisServer
+from tests.support.sayso_server import SaysoServer
+from tests.support.voices import clips
 
 LIMIT = 5
 DISABLE = 12

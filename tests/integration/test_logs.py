@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from redis_server import RedisServer
-from sayso_server import SaysoServer
-from voices import clips
 
 from service.client import Client, RawAudio
 from service.errors import SaysoError
+from tests.support.redis_server import RedisServer
+from tests.support.sayso_server import SaysoServer
+from tests.support.voices import clips
 
 SPEAKER = "Distinctive-Speaker-73915"
 STRANGER = "Distinctive-Stranger-46028"

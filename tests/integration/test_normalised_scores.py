@@ -10,8 +10,6 @@ import onnx
 import pytest
 from sayso.v1 import verification_pb2 as pb
 from sayso.v1 import verification_pb2_grpc
-from sayso_server import SaysoServer
-from voices import clips
 
 from evaluation import normalization
 from evaluation.normalization import Norm
@@ -20,6 +18,8 @@ from service.client import Client, Embedding, RawAudio
 from service.contract import Calibration, Cohort, Contract, ScoreKind
 from service.scoring import l2_normalized
 from service.settings import SHIPPED_MODEL
+from tests.support.sayso_server import SaysoServer
+from tests.support.voices import clips
 
 TOP = 20
 SPEAKERS = ("awb", "rms", "slt")

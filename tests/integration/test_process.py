@@ -14,8 +14,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from sayso_server import ROOT, SaysoServer
-from voices import clips
+
+from tests.support.sayso_server import ROOT, SaysoServer
+from tests.support.voices import clips
 
 PATIENCE_S = 30.0
 CPU = Path("/sys/fs/cgroup/cpu")

@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from sayso_server import ROOT, SaysoServer
+
+from tests.support.sayso_server import ROOT, SaysoServer
 
 README = (ROOT / "README.md").read_text()
 DATA = ROOT.parent / "shared" / "data"

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import grpc
 import pytest
-from other_model import turned
 from sayso.v1 import audio_pb2, decision_pb2, speaker_pb2, speaker_pb2_grpc, verification_pb2_grpc
 from sayso.v1 import verification_pb2 as pb
-from sayso_server import SaysoServer
-from voices import clips
 
 from service.client import Client
 from service.settings import SHIPPED_MODEL
+from tests.support.other_model import turned
+from tests.support.sayso_server import SaysoServer
+from tests.support.voices import clips
 
 ANYTHING = decision_pb2.DecisionPolicy(
     costs=decision_pb2.CostModel(target_prior=0.999, miss_cost=1.0, false_accept_cost=1e-20),

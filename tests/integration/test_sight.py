@@ -9,12 +9,12 @@ from urllib.request import urlopen
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from sayso_server import SaysoServer
 from typer.testing import CliRunner
-from voices import clips
 
 from service.commands.application import app
 from service.errors import InvalidArgument
+from tests.support.sayso_server import SaysoServer
+from tests.support.voices import clips
 
 ENROL, VERIFY = clips("slt", "enroll")[0], clips("slt", "verify")[0]
 CALLS = 5

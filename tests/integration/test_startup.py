@@ -14,16 +14,16 @@ from pathlib import Path
 import grpc
 import onnx
 import pytest
-from certificates import LOCAL, Authority
 from cryptography.hazmat.primitives.asymmetric import ed25519
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from sayso_server import ROOT, SaysoServer, ServerFailed
 from typer.testing import CliRunner
-from voices import clips
 
 from service.commands.application import app
 from service.contract import METADATA_KEY
 from service.settings import SHIPPED_MODEL
+from tests.support.certificates import LOCAL, Authority
+from tests.support.sayso_server import ROOT, SaysoServer, ServerFailed
+from tests.support.voices import clips
 
 
 def _message(tmp_path: Path, **settings: object) -> str:

@@ -12,11 +12,11 @@ import pytest
 import soundfile
 from sayso.v1 import audio_pb2, decision_pb2, verification_pb2_grpc
 from sayso.v1 import verification_pb2 as pb
-from sayso_server import SaysoServer
-from voices import clips
 
 from service.client import Client, Decision, RawAudio, SequentialTest
 from service.errors import InvalidArgument, NotFound
+from tests.support.sayso_server import SaysoServer
+from tests.support.voices import clips
 
 MULAW = RawAudio("MULAW", 8000)
 FRAME_BYTES = 160  # 20 ms

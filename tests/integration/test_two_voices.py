@@ -6,10 +6,10 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 import soundfile
-from sayso_server import SaysoServer
-from voices import clips
 
 from service.client import BatchItem, Client
+from tests.support.sayso_server import SaysoServer
+from tests.support.voices import clips
 
 RATE = 16_000
 PEOPLE = ("awb", "rms", "slt")

@@ -11,12 +11,12 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2
-from raw_http2 import RawConnection
-from sayso_server import SaysoServer
 
 from service.errors import NotFound
 from service.rpc.reading import MAX_MESSAGE_BYTES
 from service.unauthenticated import MAX_MESSAGE_BYTES as SMALL_BYTES
+from tests.support.raw_http2 import RawConnection
+from tests.support.sayso_server import SaysoServer
 
 WATCH = "/grpc.health.v1.Health/Watch"
 CHECK = "/grpc.health.v1.Health/Check"

@@ -7,11 +7,11 @@ from pathlib import Path
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from redis_server import RedisServer
-from sayso_server import SaysoServer
-from voices import clips
 
 from service.errors import Unavailable
+from tests.support.redis_server import RedisServer
+from tests.support.sayso_server import SaysoServer
+from tests.support.voices import clips
 
 _PATIENCE_S = 20.0
 SLT, RMS = clips("slt", "enroll")[0], clips("rms", "enroll")[0]

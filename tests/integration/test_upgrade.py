@@ -6,10 +6,7 @@ from pathlib import Path
 
 import pytest
 import soundfile
-from other_model import turned
-from sayso_server import SaysoServer, ServerFailed
 from typer.testing import CliRunner
-from voices import clips
 
 from service.audit import chain
 from service.client import Client, RawAudio, SequentialTest
@@ -18,6 +15,9 @@ from service.contract import Contract
 from service.errors import InvalidArgument
 from service.session import Session
 from service.settings import SHIPPED_MODEL
+from tests.support.other_model import turned
+from tests.support.sayso_server import SaysoServer, ServerFailed
+from tests.support.voices import clips
 
 NEW = "turned"
 COPIES = ("slt", "slt-streamed", "slt-undone", "slt-early", "slt-taken", "slt-told", "rms", "awb")

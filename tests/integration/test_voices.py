@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from sayso_server import SaysoServer
-from voices import clips
 
 from service.client import Client, RawAudio
 from service.errors import NotFound
+from tests.support.sayso_server import SaysoServer
+from tests.support.voices import clips
 
 SPEAKERS = ("awb", "rms", "slt")
 

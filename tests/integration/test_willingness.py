@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 import soundfile
-from sayso_server import SaysoServer
-from voices import clips
 
 from service.client import Client, RawAudio
 from service.errors import FailedPrecondition, NotFound
+from tests.support.sayso_server import SaysoServer
+from tests.support.voices import clips
 
 SLT = clips("slt", "enroll")[0]
 SIGNED = "form-7"

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 import soundfile
-from sayso_server import SaysoServer, ServerFailed
-from voices import clips
 
 from service.client import RawAudio
+from tests.support.sayso_server import SaysoServer, ServerFailed
+from tests.support.voices import clips
 
 PATIENCE_S = 30.0
 MESSAGE_SAMPLES = 1600

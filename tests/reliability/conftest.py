@@ -5,10 +5,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from redis_server import RedisServer
-from reliability.results import Seen
 
 from service.settings import SHIPPED_MODEL
+from tests.reliability.results import Seen
+from tests.support.redis_server import RedisServer
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

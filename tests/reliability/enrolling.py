@@ -8,11 +8,11 @@ from types import TracebackType
 from typing import Self
 
 import numpy as np
-from reliability.serving import PATIENCE_S, RAW, speech
 
 from service.client import Client
 from service.errors import SaysoError, Unavailable
 from service.store import Store
+from tests.reliability.serving import PATIENCE_S, RAW, speech
 
 _ENROLMENTS = 5  # of one speaker
 _LATER_BYTES = 2 * 1600  # a fifth of a second

@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from redis_server import RedisServer
-from reliability.serving import wait_until
+
+from tests.reliability.serving import wait_until
+from tests.support.redis_server import RedisServer
 
 _WRITE = re.compile(r"^(\d+) write\(\d+<([^>]*)>")
 _SYNC = re.compile(r"^(\d+) (?:fdatasync|fsync)\(\d+<([^>]*)>")

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 import soundfile
-from sayso_server import SaysoServer, ServerFailed
-from voices import clips
 
 from service.client import RawAudio
 from service.settings import SHIPPED_MODEL
+from tests.support.sayso_server import SaysoServer, ServerFailed
+from tests.support.voices import clips
 
 RAW = RawAudio("LINEAR16", 8000)
 PATIENCE_S = 30.0

@@ -6,12 +6,12 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from master_keys import new_key
-from reliability.serving import RAW, refusal, server, speech
 
 from service.client import Client
 from service.errors import SaysoError
 from service.store import sqlite_file
+from tests.reliability.serving import RAW, refusal, server, speech
+from tests.support.master_keys import new_key
 
 VOICES = [f"voice-{number}" for number in range(20)]
 

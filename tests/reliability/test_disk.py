@@ -6,15 +6,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from reliability.disks import allow_writing, forbid_writing, small_disk
-from reliability.enrolling import Enrolling, kept
-from reliability.results import Seen
-from reliability.serving import PATIENCE_S, RAW, refusal, server, speech, wait_until
-from sayso_server import SaysoServer
 
 from benchmarks.figures import below
 from service.errors import Unavailable
 from service.store import open_store
+from tests.reliability.disks import allow_writing, forbid_writing, small_disk
+from tests.reliability.enrolling import Enrolling, kept
+from tests.reliability.results import Seen
+from tests.reliability.serving import PATIENCE_S, RAW, refusal, server, speech, wait_until
+from tests.support.sayso_server import SaysoServer
 
 SECTION = "disk"
 _FEW = 20  # enrolments

@@ -6,14 +6,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from redis_server import RedisServer
-from reliability.enrolling import Enrolling, kept
-from reliability.results import Seen
-from reliability.serving import RAW, server, speech, wait_until
-from reliability.verifying import Verifying
 
 from benchmarks.figures import below
 from service.store import open_store
+from tests.reliability.enrolling import Enrolling, kept
+from tests.reliability.results import Seen
+from tests.reliability.serving import RAW, server, speech, wait_until
+from tests.reliability.verifying import Verifying
+from tests.support.redis_server import RedisServer
 
 SECTION = "redis"
 _DOWN_MS = 500  # until a Sentinel holds a master that does not answer for down

@@ -8,7 +8,14 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
-from reliability.hostile import (
+from sayso.v1 import verification_pb2 as pb
+
+from benchmarks.figures import below
+from benchmarks.processes import resident_mb
+from service.client import Client
+from service.errors import Overloaded, SaysoError
+from service.identity.grants import Grants
+from tests.reliability.hostile import (
     FLOODING,
     Trickle,
     connections,
@@ -17,16 +24,9 @@ from reliability.hostile import (
     peak_mb,
     with_metadata,
 )
-from reliability.results import Seen
-from reliability.serving import RAW, server, speech, wait_until
-from sayso.v1 import verification_pb2 as pb
-from sayso_server import SaysoServer
-
-from benchmarks.figures import below
-from benchmarks.processes import resident_mb
-from service.client import Client
-from service.errors import Overloaded, SaysoError
-from service.identity.grants import Grants
+from tests.reliability.results import Seen
+from tests.reliability.serving import RAW, server, speech, wait_until
+from tests.support.sayso_server import SaysoServer
 
 SECTION = "hostile clients"
 _STREAMS = 64

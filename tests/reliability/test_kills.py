@@ -12,15 +12,15 @@ from typing import Any
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from reliability.enrolling import Enrolling, kept
-from reliability.results import Seen
-from reliability.serving import PATIENCE_S, RAW, server, speech, wait_until
-from sayso_server import SaysoServer
 
 from benchmarks.figures import below
 from service.client import Client
 from service.errors import Unavailable
 from service.store import open_store
+from tests.reliability.enrolling import Enrolling, kept
+from tests.reliability.results import Seen
+from tests.reliability.serving import PATIENCE_S, RAW, server, speech, wait_until
+from tests.support.sayso_server import SaysoServer
 
 SECTION = "server"
 _LONGEST_S = 0.6  # of load before a kill

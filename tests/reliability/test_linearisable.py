@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from threading import Barrier
 
 import numpy as np
-from reliability.linearisable import Operation, linearisable
-from reliability.results import Seen
-from reliability.serving import RAW, server, speech
 
 from benchmarks.figures import above
 from service.client import Client
 from service.errors import Aborted, NotFound
+from tests.reliability.linearisable import Operation, linearisable
+from tests.reliability.results import Seen
+from tests.reliability.serving import RAW, server, speech
 
 SECTION = "concurrency"
 _CLIENTS = 6

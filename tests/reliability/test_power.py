@@ -10,13 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from redis_server import RedisServer
-from reliability.power import Synchronised, Traced
-from reliability.results import Seen
 
 from benchmarks.figures import below
 from service.errors import Unavailable
 from service.store import Speaker, SpeakerState, Store, Voiceprint, open_store
+from tests.reliability.power import Synchronised, Traced
+from tests.reliability.results import Seen
+from tests.support.redis_server import RedisServer
 
 SECTION = "redis"
 _WRITERS = 8

@@ -8,17 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from redis_server import RedisServer
-from reliability.enrolling import Enrolling, kept
-from reliability.proxy import Proxy
-from reliability.results import Seen
-from reliability.serving import PATIENCE_S, RAW, server, speech, wait_until
-from reliability.verifying import Verifying
-from sayso_server import SaysoServer
 
 from benchmarks.figures import below
 from service.errors import Unavailable
 from service.store import open_store
+from tests.reliability.enrolling import Enrolling, kept
+from tests.reliability.proxy import Proxy
+from tests.reliability.results import Seen
+from tests.reliability.serving import PATIENCE_S, RAW, server, speech, wait_until
+from tests.reliability.verifying import Verifying
+from tests.support.redis_server import RedisServer
+from tests.support.sayso_server import SaysoServer
 
 SECTION = "redis"
 VOICE = "slt"

@@ -1,7 +1,8 @@
 """The page says what the long runs saw."""
 
 import pytest
-from reliability import results
+
+from tests.reliability import results
 
 
 def test_the_page_is_made_of_the_results(long: bool) -> None:

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from prometheus_client import REGISTRY
-from redis_server import RedisServer
 from typer.testing import CliRunner
 
 from service.audit import Auditor, Origin
@@ -15,6 +14,7 @@ from service.commands.tenants import app
 from service.expiry import Expiry
 from service.store import Speaker, SpeakerState, Store, Voiceprint, open_store
 from service.store.lifecycle import Retention, enrolled
+from tests.support.redis_server import RedisServer
 
 DAY_S = 86_400.0
 NOW_S = 1_790_000_000.0

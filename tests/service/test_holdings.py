@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from redis_server import RedisServer
 
 from service.errors import NotFound
 from service.holdings import holdings
 from service.store import Group, LockRule, Speaker, SpeakerState, Store, Voiceprint, open_store
+from tests.support.redis_server import RedisServer
 
 RULE = LockRule(failures=3, lock_s=60.0, longest_s=200.0)
 

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from redis_server import RedisServer
 
 from service.contract import Calibration, Cohort, Contract, ScoreKind
 from service.decision import (
@@ -35,6 +34,7 @@ from service.search import HALF, Traits
 from service.store import Group, Speaker, SpeakerState, Store, Voiceprint, open_store, update
 from service.store.lifecycle import Retention
 from service.verification import Verifier
+from tests.support.redis_server import RedisServer
 
 DIMENSION = 32
 MEASURED = ((0.1, 0.0), (0.01, 3.0), (0.001, 5.0))

@@ -8,12 +8,12 @@ from typing import Any
 
 import grpc
 import pytest
-from answering_server import Answering, answering
 from sayso.v1 import verification_pb2 as pb
 
 from service import logs
 from service.errors import Unavailable
 from service.interceptors import Around
+from tests.support.answering_server import Answering, answering
 
 
 def guarded() -> Around:

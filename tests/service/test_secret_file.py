@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from certificates import LOCAL, Authority
 
 from service.errors import SettingsError
 from service.identity.keys import Keys
@@ -14,6 +13,7 @@ from service.identity.tokens import Expected, Tokens
 from service.sealing import LocalMaster
 from service.secret_file import public_bytes, secret_bytes
 from service.tls import Certificates
+from tests.support.certificates import LOCAL, Authority
 
 OPEN_TO_OTHERS = [0o666, 0o640, 0o644, 0o620, 0o604, 0o601, 0o660]
 

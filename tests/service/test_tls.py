@@ -8,15 +8,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from certificates import LOCAL, Authority, Pair
 from cryptography import x509
-from whoami_server import WhoamiServer
 
 from service.client import Client, Tls
 from service.errors import SettingsError, Unauthenticated
 from service.identity import Authenticator, Keys, Role, key_file
 from service.identity.grants import ClientCertificate
 from service.tls import Certificates, server_credentials
+from tests.support.certificates import LOCAL, Authority, Pair
+from tests.support.whoami_server import WhoamiServer
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 IVR = "spiffe://bank/ivr"

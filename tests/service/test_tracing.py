@@ -4,7 +4,6 @@ from pathlib import Path
 
 import grpc
 import pytest
-from answering_server import Answering, answering
 from grpc_reflection.v1alpha import reflection_pb2
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -17,6 +16,7 @@ from service.rpc.reading import Reading
 from service.rpc.reflection import add_reflection
 from service.tracing import tracing
 from service.unauthenticated import UnauthenticatedMethods
+from tests.support.answering_server import Answering, answering
 
 VERIFY = "/sayso.v1.VerificationService/Verify"
 TRACE = "0af7651916cd43dd8448eb211c80319c"

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 import yaml
-from deployed_settings import DEFAULTS
+
+from tests.support.deployed_settings import DEFAULTS
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "compose.yaml").read_text()

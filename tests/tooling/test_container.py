@@ -9,10 +9,10 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
-from deployed_settings import DEFAULTS, unknown
 from tooling.test_constraints import closure
 
 from service.commands.application import COMMANDS
+from tests.support.deployed_settings import DEFAULTS, unknown
 
 ROOT = Path(__file__).resolve().parents[2]
 PORT = DEFAULTS["listen"].default.split(":")[-1]

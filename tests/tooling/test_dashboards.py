@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 import yaml
-from declared_metrics import declared
+
+from tests.support.declared_metrics import declared
 
 ROOT = Path(__file__).resolve().parents[2]
 PROMETHEUS = ROOT / "deploy/prometheus"

@@ -11,11 +11,11 @@ from typing import Any
 import prometheus_client
 import pytest
 import yaml
-from deployed_settings import DEFAULTS, unknown
 
 from service import metrics
 from service.session import CPU_BATCH
 from service.store.address import Address, Mode
+from tests.support.deployed_settings import DEFAULTS, unknown
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "deploy" / "kubernetes"

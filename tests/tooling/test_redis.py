@@ -19,11 +19,11 @@ import redis
 from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, NoPermissionError, ResponseError
 from redis.retry import Retry
-from redis_server import RedisServer, _binary, free_port
 
 from service.store.address import Address
 from service.store.redis_line import Line
 from service.store.redis_tracking import Tracking
+from tests.support.redis_server import RedisServer, _binary, free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "deploy" / "redis"

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 import typer.main
-from deployed_settings import unknown
 
 from service.commands.application import app
 from service.identity import ROLES
+from tests.support.deployed_settings import unknown
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = [ROOT / "SECURITY.md", ROOT / "docs" / "threats.md", ROOT / "docs" / "deploy.md"]

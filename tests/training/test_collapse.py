@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from objectives import built
 from torch import Tensor, nn
 from torch.nn import functional
 
+from tests.support.objectives import built
 from training.collapse import diagnosis
 from training.losses.triplet import BatchAllTriplet, BatchHardTriplet, BatchSemiHardTriplet
 

@@ -4,8 +4,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from small_runs import go, recipe_of
 
+from tests.support.small_runs import go, recipe_of
 from training import checkpoint, comparison
 from training.data import Library
 from training.errors import CheckpointError

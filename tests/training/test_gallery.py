@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 from matplotlib.image import imread
-from small_runs import go, recipe_of
 
+from tests.support.small_runs import go, recipe_of
 from training import gallery
 from training.data import Clip, Library, hold_out
 

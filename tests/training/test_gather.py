@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import rank_of_two
 import torch
 from torch import nn
 
+from tests.support import rank_of_two
 from training.errors import ConfigError
 from training.gather import ALONE, Ranks, started_by_torchrun
 

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from waveforms import RATE_HZ, noise, tone
 
+from tests.support.waveforms import RATE_HZ, noise, tone
 from training import config, encoders, hearing
 from training.augment import Channel
 from training.config import Augmentation

@@ -6,10 +6,10 @@ import typing
 
 import pytest
 import torch
-from objectives import OBJECTIVES, built
 from torch import Tensor, nn
-from unit_vectors import MIXED, UNEVEN, unit_vectors, unlike
 
+from tests.support.objectives import OBJECTIVES, built
+from tests.support.unit_vectors import MIXED, UNEVEN, unit_vectors, unlike
 from training import config
 from training.errors import BatchError
 from training.losses.info_nce import InfoNce

@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from small_runs import recipe_of
 from torch import Tensor, nn
 from torch.nn import functional
 
+from tests.support.small_runs import recipe_of
 from training import data
 from training.data import Library
 from training.errors import ConfigError, ManifestError

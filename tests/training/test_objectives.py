@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from objectives import OBJECTIVES, built
 from torch import Tensor, nn
 from torch.nn import functional
 
 from evaluation.metrics import Sweep, eer
+from tests.support.objectives import OBJECTIVES, built
 
 FEATURES, SPEAKER_PARTS, CHANNEL_PARTS = 24, 6, 12
 LEARNED, HELD_OUT, VIEWS = 80, 60, 3

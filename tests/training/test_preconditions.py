@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from small_runs import recipe_of
 from typer.testing import CliRunner
 
+from tests.support.small_runs import recipe_of
 from training import checkpoint, data, encoders
 from training.__main__ import app
 from training.checkpoint import Checkpoint, Progress

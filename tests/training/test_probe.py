@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 from sklearn.metrics import balanced_accuracy_score
-from small_runs import go, recipe_of
 
+from tests.support.small_runs import go, recipe_of
 from training import checkpoint, embedding, encoders, probe
 from training.checkpoint import Checkpoint
 from training.data import Clip, Library

@@ -12,9 +12,9 @@ import time
 from pathlib import Path
 
 import pytest
-from small_runs import assert_same
 from typer.testing import CliRunner
 
+from tests.support.small_runs import assert_same
 from training import checkpoint
 from training.__main__ import app
 

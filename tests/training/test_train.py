@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_runs import CPU, Listener, assert_same, error_of_untrained, go, recipe_of
 from torch import nn
 from torch.nn import functional
 
+from tests.support.small_runs import CPU, Listener, assert_same, error_of_untrained, go, recipe_of
 from training import checkpoint, config, data
 from training.config import Schedule
 from training.data import Library

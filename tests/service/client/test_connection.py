@@ -5,15 +5,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from certificates import LOCAL, Authority
 from cryptography import x509
-from whoami_server import WhoamiServer
 
 from service.client import Client, Tls
 from service.errors import PermissionDenied, SettingsError, Unauthenticated
 from service.identity import Authenticator, Keys, Role, key_file
 from service.identity.keys import new_key
 from service.tls import Certificates, server_credentials
+from tests.support.certificates import LOCAL, Authority
+from tests.support.whoami_server import WhoamiServer
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 import typer
-from certificates import LOCAL, Authority
-from whoami_server import WhoamiServer
 
 from service.commands.connection import connected
 from service.tls import Certificates, server_credentials
+from tests.support.certificates import LOCAL, Authority
+from tests.support.whoami_server import WhoamiServer
 
 
 @pytest.fixture

@@ -7,13 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from master_keys import new_key
-from redis_server import RedisServer
 from typer.testing import CliRunner, Result
 
 from service.commands.tenants import app
 from service.sealing import LocalMaster, Sealing
 from service.store import Page, Speaker, SpeakerState, open_store
+from tests.support.master_keys import new_key
+from tests.support.redis_server import RedisServer
 
 Sayso = Callable[..., Result]
 

@@ -15,12 +15,12 @@ from sayso.v1 import (
     verification_pb2,
     verification_pb2_grpc,
 )
-from whoami_server import WhoamiServer
 
 from service.client import Client
 from service.errors import PermissionDenied, SettingsError, Unauthenticated
 from service.identity import Authenticator, Expected, Keys, Role, key_file, open_authenticator
 from service.identity.keys import new_key
+from tests.support.whoami_server import WhoamiServer
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 

@@ -3,13 +3,13 @@ from typing import Any
 
 import grpc
 import pytest
-from answering_server import Answering, answering
 from prometheus_client import REGISTRY
 from sayso.v1 import verification_pb2 as pb
 
 from service.errors import NotFound
 from service.interceptors import Around
 from service.metrics.calls import counted
+from tests.support.answering_server import Answering, answering
 
 
 def guarded() -> Around:

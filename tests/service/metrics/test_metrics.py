@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from declared_metrics import declared
 from prometheus_client import REGISTRY
 
 from service import metrics
@@ -12,6 +11,7 @@ from service.contract import Contract
 from service.decision import Decision, Outcome, Reason, Score
 from service.enrolment import Enrolment, Progress
 from service.quality import Quality
+from tests.support.declared_metrics import declared
 
 HEARD = Quality(net_speech_s=4, total_s=6, snr_db=20, clipping=0, peak_dbfs=-3)
 ACCEPTED = Decision(Outcome.ACCEPTED, "model-a", "", score=Score(0.7, 3.5), quality=HEARD)

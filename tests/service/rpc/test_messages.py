@@ -1,7 +1,6 @@
 import math
 
 import pytest
-from answers import holds_a_score
 from google.protobuf.message import Message
 from sayso.v1 import audio_pb2, decision_pb2, speaker_pb2, verification_pb2
 
@@ -25,6 +24,7 @@ from service.quality import Quality
 from service.rpc import messages
 from service.screening import Findings
 from service.store import Consent, Speaker, SpeakerState
+from tests.support.answers import holds_a_score
 
 DEFAULT = Policy(0.01, "model", Demands(1.0, 0.0, 0.1))
 SEQUENTIAL = SequentialTest(0.01, 0.02, max_speech_s=10.0)

@@ -7,11 +7,11 @@ from typing import Any
 
 import grpc
 import pytest
-from answering_server import Answering, Stub, channel_to
 from sayso.v1 import verification_pb2 as pb
 
 from service.interceptors import Around
 from service.rpc.reading import Reading
+from tests.support.answering_server import Answering, Stub, channel_to
 
 VERIFY = "/sayso.v1.VerificationService/Verify"
 

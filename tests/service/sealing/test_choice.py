@@ -4,10 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from master_keys import new_key
 
 from service.errors import SettingsError
 from service.sealing import LocalMaster, VaultTransit, chosen
+from tests.support.master_keys import new_key
 
 
 @pytest.fixture

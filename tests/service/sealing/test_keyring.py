@@ -4,11 +4,11 @@ import asyncio
 import weakref
 
 import pytest
-from master_keys import Clock, Counted
 
 from service.errors import FailedPrecondition, Unavailable
 from service.sealing import Keyring, KeySet
 from service.sealing.keyring import REREAD_S, UNWRAPPED_S
+from tests.support.master_keys import Clock, Counted
 
 
 class Table:

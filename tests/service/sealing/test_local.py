@@ -4,10 +4,10 @@ import os
 from pathlib import Path
 
 import pytest
-from master_keys import Clock, new_key
 
 from service.errors import SettingsError, Unavailable
 from service.sealing import LocalMaster
+from tests.support.master_keys import Clock, new_key
 
 DATA_KEY = bytes(range(32))
 NOT_ROOT = 65534

@@ -5,12 +5,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from certificates import LOCAL, Authority
-from master_keys import Clock
-from vault_server import VaultServer
 
 from service.errors import SettingsError, Unavailable
 from service.sealing import VaultTransit
+from tests.support.certificates import LOCAL, Authority
+from tests.support.master_keys import Clock
+from tests.support.vault_server import VaultServer
 
 DATA_KEY = bytes(range(32))
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from redis_server import RedisServer, free_port
 
 from service.store import Speaker, SpeakerState, Store, Voiceprint, open_store
+from tests.support.redis_server import RedisServer, free_port
 
 MakeSpeaker = Callable[..., Speaker]
 

@@ -8,10 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from redis_server import RedisServer, free_port
 
 from service.store import Speaker, Store, open_store
 from service.store.cached import cached
+from tests.support.redis_server import RedisServer, free_port
 
 MakeSpeaker = Callable[..., Speaker]
 

@@ -8,14 +8,14 @@ from urllib.parse import urlsplit
 
 import pytest
 import redis as redis_py
-from master_keys import Counted
-from redis_server import RedisServer
 from typer.testing import CliRunner
 
 from service.commands.tenants import app
 from service.errors import SaysoError
 from service.sealing import Sealing
 from service.store import RecordError, SealedStore, Speaker, open_store, upkeep
+from tests.support.master_keys import Counted
+from tests.support.redis_server import RedisServer
 
 MakeSpeaker = Callable[..., Speaker]
 

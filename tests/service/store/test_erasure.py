@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from master_keys import new_key
 from typer.testing import CliRunner
 
 from service.commands.tenants import app
@@ -17,6 +16,7 @@ from service.sealing import LocalMaster, Sealing
 from service.store import SealedStore, Speaker, open_store, upkeep
 from service.store.lifecycle import enrolled, expired, opted_out, undone
 from service.store.records import encode_voiceprint
+from tests.support.master_keys import new_key
 
 MakeSpeaker = Callable[..., Speaker]
 

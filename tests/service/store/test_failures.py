@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from redis_server import RedisServer
 
 from service.errors import Unavailable
 from service.store import (
@@ -22,6 +21,7 @@ from service.store import (
 )
 from service.store.failures import NO_FAILURES
 from service.store.records import encode_profile
+from tests.support.redis_server import RedisServer
 
 MakeSpeaker = Callable[..., Speaker]
 

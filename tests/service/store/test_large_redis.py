@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from redis_server import RedisServer
 
 from service.store import Speaker, open_store
+from tests.support.redis_server import RedisServer
 
 MakeSpeaker = Callable[..., Speaker]
 

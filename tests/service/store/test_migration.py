@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import redis
-from redis_server import RedisServer
 
 from service.store import Consent, Speaker, SpeakerState, Store, Voiceprint, open_store
 from service.store.lifecycle import enrolled, undone
+from tests.support.redis_server import RedisServer
 
 RECORD = (
     "01000200020000000000000084D7D741"  # schema, dim, n, created_at

@@ -17,7 +17,6 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from redis_server import RedisServer
 
 from service.errors import Aborted
 from service.store import (
@@ -31,6 +30,7 @@ from service.store import (
     update,
 )
 from service.store.cached import cached
+from tests.support.redis_server import RedisServer
 
 _T = TypeVar("_T")
 _TENANTS = count()

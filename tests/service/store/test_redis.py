@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 from redis.asyncio.sentinel import MasterNotFoundError
-from redis_server import RedisServer
 
 from service.errors import StoreError, Unavailable
 from service.store import Speaker, Store, open_store
 from service.store.address import Address, Mode
 from service.store.cached import cached
 from service.store.redis_sentinel import Sentinels
+from tests.support.redis_server import RedisServer
 
 MakeSpeaker = Callable[..., Speaker]
 

@@ -13,8 +13,6 @@ import pytest
 import redis
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from master_keys import Clock, Counted
-from redis_server import RedisServer
 
 from service.errors import Aborted, FailedPrecondition, Unavailable
 from service.sealing import KeySet, Sealing
@@ -32,6 +30,8 @@ from service.store import (
 from service.store.lifecycle import enrolled
 from service.store.records import encode_profile
 from service.store.sealed import Records, Stored
+from tests.support.master_keys import Clock, Counted
+from tests.support.redis_server import RedisServer
 
 MakeSpeaker = Callable[..., Speaker]
 

@@ -4,11 +4,11 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
-from redis_server import RedisServer
 
 from service.errors import Unavailable
 from service.store import SealedStore, Speaker, Store, open_store
 from service.store.cached import cached
+from tests.support.redis_server import RedisServer
 
 MakeSpeaker = Callable[..., Speaker]
 _PASSWORD = "p4ss"  # noqa: S105 - of a server that lives as long as a test

@@ -6,12 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from master_keys import Counted, new_key
-from redis_server import RedisServer
 
 from service.errors import Aborted, FailedPrecondition, Unavailable
 from service.sealing import LocalMaster, Sealing
 from service.store import Group, SealedStore, Speaker, open_store, upkeep
+from tests.support.master_keys import Counted, new_key
+from tests.support.redis_server import RedisServer
 
 MakeSpeaker = Callable[..., Speaker]
 

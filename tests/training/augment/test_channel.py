@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from waveforms import RATE_HZ, noise, recordings
 
+from tests.support.waveforms import RATE_HZ, noise, recordings
 from training import config
 from training.augment import Channel, rms
 from training.config import Augmentation

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from waveforms import RATE_HZ, noise, power_db, tone
 
+from tests.support.waveforms import RATE_HZ, noise, power_db, tone
 from training.augment import rms
 from training.augment.codecs import CODECS, Codec
 

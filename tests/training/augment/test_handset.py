@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from waveforms import RATE_HZ, noise, power_db
 
+from tests.support.waveforms import RATE_HZ, noise, power_db
 from training.augment.handset import equalise
 
 

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from waveforms import noise
 
+from tests.support.waveforms import noise
 from training.augment import rms
 from training.augment.levels import at_level, drift
 

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from waveforms import noise, recordings
 
+from tests.support.waveforms import noise, recordings
 from training.augment import rms
 from training.augment.noise import add_noise, babble
 

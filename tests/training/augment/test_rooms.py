@@ -4,8 +4,8 @@ import itertools
 
 import numpy as np
 import pytest
-from waveforms import RATE_HZ, noise
 
+from tests.support.waveforms import RATE_HZ, noise
 from training.augment import rms
 from training.augment.rooms import (
     SOUND_M_PER_S,

@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from waveforms import RATE_HZ, noise, power_db
 
+from tests.support.waveforms import RATE_HZ, noise, power_db
 from training.augment import Waveform, rms
 from training.augment.telephone import a_law, mu_law, telephone
 

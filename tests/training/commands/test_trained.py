@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 from matplotlib.image import imread
-from small_runs import go, recipe_of
 from typer.testing import CliRunner
 
+from tests.support.small_runs import go, recipe_of
 from training.__main__ import app
 from training.data import Library
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_runs import COMMON, CPU, go, recipe_of
 
+from tests.support.small_runs import COMMON, CPU, go, recipe_of
 from training import checkpoint, config, data, encoders
 from training.batches import Batch
 from training.data import Library

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_runs import assert_same, error_of_untrained, go, recipe_of
 from torch.nn import functional
 
+from tests.support.small_runs import assert_same, error_of_untrained, go, recipe_of
 from training import checkpoint, encoders
 from training.batches import Batch
 from training.data import Library

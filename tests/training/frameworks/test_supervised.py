@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_runs import CPU, error_of_untrained, go, recipe_of
 
+from tests.support.small_runs import CPU, error_of_untrained, go, recipe_of
 from training import data
 from training.batches import Batch
 from training.data import Library

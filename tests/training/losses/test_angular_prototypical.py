@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor
-from unit_vectors import MIXED, assert_matches
 
+from tests.support.unit_vectors import MIXED, assert_matches
 from training.losses.angular_prototypical import AngularPrototypical
 
 

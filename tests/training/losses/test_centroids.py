@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import torch
 from torch.nn import functional
-from unit_vectors import unit_vectors
 
+from tests.support.unit_vectors import unit_vectors
 from training.losses.centroids import Centroids
 
 

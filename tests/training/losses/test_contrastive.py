@@ -5,8 +5,8 @@ import torch
 from pytorch_metric_learning.losses import ContrastiveLoss
 from pytorch_metric_learning.reducers import DoNothingReducer
 from torch import Tensor
-from unit_vectors import UNEVEN, assert_matches, unlike
 
+from tests.support.unit_vectors import UNEVEN, assert_matches, unlike
 from training.losses.contrastive import Contrastive
 
 

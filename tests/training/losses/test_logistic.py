@@ -5,9 +5,9 @@ import math
 import pytest
 import torch
 from torch import Tensor
-from unit_vectors import UNEVEN, assert_matches, unlike
 
 from evaluation.metrics import Sweep, cllr
+from tests.support.unit_vectors import UNEVEN, assert_matches, unlike
 from training.losses.logistic import Logistic
 
 

@@ -5,8 +5,8 @@ import torch
 from pytorch_metric_learning.distances import DotProductSimilarity
 from pytorch_metric_learning.losses import NPairsLoss
 from torch import Tensor
-from unit_vectors import MIXED, assert_matches, unlike
 
+from tests.support.unit_vectors import MIXED, assert_matches, unlike
 from training.losses.n_pair import NPair
 
 

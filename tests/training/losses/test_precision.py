@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from unit_vectors import unit_vectors
 
+from tests.support.unit_vectors import unit_vectors
 from training.losses.precision import in_float32
 
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 from pytorch_metric_learning.losses import SupConLoss
 from torch import Tensor
-from unit_vectors import UNEVEN, assert_matches, unlike
 
+from tests.support.unit_vectors import UNEVEN, assert_matches, unlike
 from training.losses.supervised_contrastive import SupervisedContrastive
 
 

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor
-from unit_vectors import MIXED, assert_matches, unlike
 
+from tests.support.unit_vectors import MIXED, assert_matches, unlike
 from training.losses.n_pair import NPair
 from training.losses.symmetric_info_nce import SymmetricInfoNce
 

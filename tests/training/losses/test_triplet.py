@@ -8,8 +8,8 @@ from pytorch_metric_learning.losses import TripletMarginLoss
 from pytorch_metric_learning.miners import BatchHardMiner
 from pytorch_metric_learning.reducers import MeanReducer
 from torch import Tensor, nn
-from unit_vectors import UNEVEN, assert_matches, unlike
 
+from tests.support.unit_vectors import UNEVEN, assert_matches, unlike
 from training.losses.triplet import BatchAllTriplet, BatchHardTriplet, BatchSemiHardTriplet
 
 

@@ -10,7 +10,7 @@ from typing import Self
 
 from service.client import Client
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 _EXIT_S = 30.0
 
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-FOLDER = Path(__file__).resolve().parent.parent / "demo" / "audio"
+FOLDER = Path(__file__).resolve().parents[2] / "demo" / "audio"
 
 
 def clips(speaker: str, prefix: str) -> list[Path]:
