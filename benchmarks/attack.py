@@ -52,10 +52,10 @@ from benchmarks.attacker import (
     variants,
 )
 from benchmarks.figures import Figure, figure, write
-from service.audio import AudioFormat, decode
-from service.identity import Role, key_file
-from service.identity.keys import new_key
-from service.scoring import voice
+from service.access import Role, key_file
+from service.access.keys import new_key
+from service.audio.decoding import AudioFormat, decode
+from service.decisions.scoring import voice
 from tests.support.sayso_server import SaysoServer
 
 CALLS = (24, 96, 192, 768)

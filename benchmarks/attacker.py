@@ -21,12 +21,12 @@ import numpy as np
 from numpy.typing import NDArray
 from sayso.v1 import audio_pb2, decision_pb2, verification_pb2
 
+from service.audio.speech import VoiceActivity
 from service.contract import Contract
-from service.embedder import Embedder
-from service.scoring import Measures, log_likelihood_ratio
-from service.session import Session
+from service.decisions.scoring import Measures, log_likelihood_ratio
+from service.inference.embedder import Embedder
+from service.inference.session import Session
 from service.settings import SHIPPED_MODEL
-from service.speech import VoiceActivity
 
 RATE = 16_000
 GROUP = "everyone"

@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.clips import Clip, Samples
+from service.audio.speech import VoiceActivity, extract
+from service.audio.windows import cut
 from service.contract import Contract
-from service.session import Session
-from service.speech import VoiceActivity, extract
-from service.windows import cut
+from service.inference.session import Session
 
 BATCHES = (1, 2, 4, 8, 16)
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sayso.v1 import audio_pb2
 from sayso.v1 import verification_pb2 as pb
 
-from service.audio import AudioFormat, Encoding, decode
+from service.audio.decoding import AudioFormat, Encoding, decode
 from tests.support.sayso_server import ROOT
 
 RATE = 16_000

@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 from benchmarks.figures import Figure, below, figure, merge
 from benchmarks.processes import processor_s, resident_mb
 from service.contract import Contract
-from service.session import Session, _options
+from service.inference.session import Session, _options
 from service.settings import SHIPPED_MODEL
 from tests.support.sayso_server import ROOT, SaysoServer
 

@@ -48,7 +48,7 @@ class Effort:
 
 def sayso_embedding(options: Options) -> Embed:
     """The session alone, on whole recordings, as the peers take them."""
-    from service.session import Session  # noqa: PLC0415 - only what is measured
+    from service.inference.session import Session  # noqa: PLC0415 - only what is measured
 
     session = Session.open(options.model, device="cpu", threads=options.threads, max_batch=1)
     return lambda samples: session.run(samples[np.newaxis])
@@ -57,8 +57,8 @@ def sayso_embedding(options: Options) -> Embed:
 def sayso_pipeline(options: Options) -> Embed:
     """What the service does with a recording: voice activity, windows that overlap, the session."""
     from benchmarks.bare import windows  # noqa: PLC0415
-    from service.session import Session  # noqa: PLC0415
-    from service.speech import VoiceActivity  # noqa: PLC0415
+    from service.audio.speech import VoiceActivity  # noqa: PLC0415
+    from service.inference.session import Session  # noqa: PLC0415
 
     session = Session.open(options.model, device="cpu", threads=options.threads)
     vad = VoiceActivity.open()

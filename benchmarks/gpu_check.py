@@ -24,9 +24,9 @@ from numpy.typing import NDArray
 from benchmarks.figures import Figure, above, below, figure, write
 from benchmarks.processes import resident_mb
 from exporters.voices import made_voice
-from service import cuda
 from service.errors import StartupError
-from service.session import Device, Session
+from service.inference import cuda
+from service.inference.session import Device, Session
 from service.settings import SHIPPED_MODEL
 
 CHECKS = (

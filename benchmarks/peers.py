@@ -35,7 +35,7 @@ from benchmarks.streaming import VOICE, server
 from benchmarks.unheard import unheard
 from benchmarks.verifying import VERIFY, aside, closed, process
 from exporters.graph import trace_part
-from service.session import Session
+from service.inference.session import Session
 from service.settings import SHIPPED_MODEL
 from tests.support.sayso_server import ROOT
 from training import config, encoders

@@ -17,13 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.figures import Figure, below, figure, write
+from service.audio.quality import Quality
+from service.calls.identification import Identifier
+from service.calls.search import Ranking, Voices
 from service.contract import Calibration, Contract
-from service.decision import Demands, Policy
-from service.embedder import Utterance
-from service.identification import Identifier
-from service.quality import Quality
-from service.scoring import l2_normalized
-from service.search import Ranking, Voices
+from service.decisions.decision import Demands, Policy
+from service.decisions.scoring import l2_normalized
+from service.inference.embedder import Utterance
 from service.store import Group, Speaker, SpeakerState, Voiceprint, open_store
 from service.store.lifecycle import Retention
 

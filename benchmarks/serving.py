@@ -29,9 +29,9 @@ from benchmarks.processes import Usage
 from benchmarks.streaming import VOICE, server
 from benchmarks.unheard import unheard
 from benchmarks.verifying import aside, closed, process
-from service.session import Session
+from service.audio.speech import VoiceActivity
+from service.inference.session import Session
 from service.settings import SHIPPED_MODEL
-from service.speech import VoiceActivity
 from tests.support.sayso_server import SaysoServer
 
 CALLERS = (1, 2, 4, 8, 16, 32, 64)

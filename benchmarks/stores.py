@@ -26,11 +26,11 @@ import redis
 
 from benchmarks.figures import Figure, below, figure, merge
 from benchmarks.processes import MB, resident_mb
-from service.scoring import l2_normalized
+from service.decisions.scoring import l2_normalized
 from service.store import Speaker, SpeakerState, Voiceprint, open_store
-from service.store.cached import cached
 from service.store.records import encode_history, encode_profile, encode_voiceprint
-from service.store.sqlite import SqliteStore
+from service.store.redis.cached import cached
+from service.store.sqlite.store import SqliteStore
 from tests.support.redis_server import RedisServer
 
 TENANT, MODEL = "default", "sayso-67a431cd9198"

@@ -37,7 +37,7 @@ from benchmarks.callers import (
 )
 from benchmarks.figures import Figure, above, below, figure, merge
 from benchmarks.processes import MB, Usage, confined, processor_s, resident_mb
-from service.session import Session
+from service.inference.session import Session
 from service.settings import SHIPPED_MODEL
 from tests.support.sayso_server import ROOT, SaysoServer
 

@@ -14,7 +14,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from benchmarks.processes import environment
-from service.speech import CONTEXT_SAMPLES, FRAME_SAMPLES
+from service.audio.speech import CONTEXT_SAMPLES, FRAME_SAMPLES
 
 MODEL = Path("silero_vad") / "data" / "silero_vad_16k_sequence.onnx"
 

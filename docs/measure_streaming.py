@@ -22,12 +22,12 @@ sys.path[:0] = [str(ROOT), str(ROOT / "protos")]
 from evaluation import calls, encounters, manifest, metrics, sequential  # noqa: E402
 from evaluation.calls import Caller, Plan  # noqa: E402
 from evaluation.sequential import Judged, Rate, Verdicts  # noqa: E402
-from service.decision import Demands, Policy, SequentialTest  # noqa: E402
-from service.embedder import Embedder  # noqa: E402
-from service.scoring import Scorer  # noqa: E402
-from service.session import Session  # noqa: E402
+from service.audio.speech import VoiceActivity  # noqa: E402
+from service.decisions.decision import Demands, Policy, SequentialTest  # noqa: E402
+from service.decisions.scoring import Scorer  # noqa: E402
+from service.inference.embedder import Embedder  # noqa: E402
+from service.inference.session import Session  # noqa: E402
 from service.settings import SHIPPED_MODEL, Settings  # noqa: E402
-from service.speech import VoiceActivity  # noqa: E402
 
 PAGE = ROOT / "docs" / "streaming.md"
 BEGIN, END = "<!-- measured: begin -->\n", "<!-- measured: end -->\n"

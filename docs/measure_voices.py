@@ -21,15 +21,15 @@ from numpy.typing import NDArray
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "protos")]
 
-from service.audio import AudioFormat, decode  # noqa: E402
+from service.audio.decoding import AudioFormat, decode  # noqa: E402
+from service.audio.quality import SAMPLE_RATE  # noqa: E402
+from service.audio.speech import VoiceActivity  # noqa: E402
+from service.calls.verification import Known, Verifier  # noqa: E402
 from service.contract import Contract  # noqa: E402
-from service.decision import careful_threshold  # noqa: E402
-from service.embedder import Embedder, Samples, Utterance  # noqa: E402
-from service.quality import SAMPLE_RATE  # noqa: E402
-from service.session import Session  # noqa: E402
+from service.decisions.decision import careful_threshold  # noqa: E402
+from service.inference.embedder import Embedder, Samples, Utterance  # noqa: E402
+from service.inference.session import Session  # noqa: E402
 from service.settings import SHIPPED_MODEL, Settings  # noqa: E402
-from service.speech import VoiceActivity  # noqa: E402
-from service.verification import Known, Verifier  # noqa: E402
 
 PAGE = ROOT / "docs" / "voices.md"
 BEGIN, END = "<!-- measured: begin -->\n", "<!-- measured: end -->\n"

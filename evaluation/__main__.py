@@ -13,7 +13,7 @@ from evaluation import cache, commands, options, output, table
 from evaluation.options import errors_told
 from evaluation.run import Outcome, Request, embed_share, run
 from evaluation.sampling import Shard
-from service.session import Device
+from service.inference.session import Device
 
 app = typer.Typer(
     name="sayso-evaluate", no_args_is_help=True, add_completion=False, rich_markup_mode=None

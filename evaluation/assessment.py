@@ -16,7 +16,7 @@ from evaluation.embeddings import Voices
 from evaluation.figures import Figures
 from evaluation.scores import Scored
 from evaluation.trials import Trials
-from service import scoring
+from service.decisions import scoring
 
 Floats = NDArray[np.float64]
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluation.errors import EvaluationError
-from service.scoring import l2_normalized
+from service.decisions.scoring import l2_normalized
 
 Floats = NDArray[np.float64]
 Vectors = NDArray[np.float32]

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from evaluation.cache import Voice
 from evaluation.embeddings import Voices
-from service import speech
-from service.scoring import l2_normalized
-from service.speech import VoiceActivity
+from service.audio import speech
+from service.audio.speech import VoiceActivity
+from service.decisions.scoring import l2_normalized
 
 COEFFICIENTS = 20
 

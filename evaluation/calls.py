@@ -1,6 +1,6 @@
 """Calls: clips of a speaker joined until they are long enough, and heard as the service hears them.
 
-clips ─> one joined recording that enrols, and calls ─> service.call ─> a step for each decision
+clips ─> one joined recording that enrols, and calls ─> calls.call ─> a step for each decision
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 
 from evaluation.embeddings import MAX_S, Samples
 from evaluation.manifest import Clip, Speaker
-from service import audio
-from service.call import Call
-from service.decision import Policy
-from service.embedder import Embedder, Utterance
-from service.scoring import UNKNOWN_SNR_DB
-from service.verification import Verifier
+from service.audio import decoding
+from service.calls.call import Call
+from service.calls.verification import Verifier
+from service.decisions.decision import Policy
+from service.decisions.scoring import UNKNOWN_SNR_DB
+from service.inference.embedder import Embedder, Utterance
 
 PIECE_S = 0.1
 AT_ONCE = 8
@@ -131,4 +131,4 @@ def recordings(clips: Sequence[Clip], plan: Plan, rate: int, seed: int) -> list[
 
 
 def _decoded(clip: Clip, rate: int) -> Samples:
-    return audio.decode(clip.file.read_bytes(), audio.AudioFormat(), rate=rate, max_s=MAX_S)
+    return decoding.decode(clip.file.read_bytes(), decoding.AudioFormat(), rate=rate, max_s=MAX_S)

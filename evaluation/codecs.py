@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from evaluation import opus
 from evaluation.errors import EvaluationError
-from service.audio import AudioFormat, Encoding, decode
+from service.audio.decoding import AudioFormat, Encoding, decode
 
 Samples = NDArray[np.float32]
 Codec = Callable[[Samples, int, np.random.Generator], Samples]

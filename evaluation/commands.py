@@ -32,7 +32,7 @@ from evaluation.impairments import CLEAN
 from evaluation.options import errors_told
 from evaluation.promises import Rate
 from evaluation.run import Request
-from service.session import Device
+from service.inference.session import Device
 
 DEFAULT_OUTPUT = Path("evaluation-report")
 DeviceOption = Annotated[Device, typer.Option(help="Where the model runs.")]

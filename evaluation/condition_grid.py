@@ -12,7 +12,7 @@ from evaluation.document import Document
 from evaluation.errors import EvaluationError
 from evaluation.run import Request
 from evaluation.served import Served
-from service.speech import VoiceActivity
+from service.audio.speech import VoiceActivity
 
 NAME = "conditions.json"
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from evaluation import channels, codecs
 from evaluation.embeddings import Treatment
-from service.speech import SpeechDetector, VoiceActivity
+from service.audio.speech import SpeechDetector, VoiceActivity
 
 Samples = NDArray[np.float32]
 

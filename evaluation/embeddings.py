@@ -1,6 +1,6 @@
 """Embeddings of files, made as the service makes them, many at a time and kept in a cache.
 
-file -> digest -> cached? -> service.audio.decode -> treatment -> system.embed -> cache
+file -> digest -> cached? -> service.audio.decoding.decode -> treatment -> system.embed -> cache
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from evaluation.cache import Cache, Key, Voice
 from evaluation.errors import EvaluationError
 from evaluation.manifest import Clip
-from service import audio
+from service.audio import decoding
 from service.errors import AudioError
 
 Samples = NDArray[np.float32]
@@ -158,7 +158,7 @@ async def _voices(
 def _decoded(data: bytes, rate: int, name: str, treatment: Treatment | None) -> Samples | None:
     """The clip's samples after its treatment; None when it cannot be read."""
     try:
-        samples = audio.decode(data, audio.AudioFormat(), rate=rate, max_s=MAX_S)
+        samples = decoding.decode(data, decoding.AudioFormat(), rate=rate, max_s=MAX_S)
     except AudioError:
         return None
     return samples if treatment is None else treatment(name, samples, rate)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from evaluation.bootstrap import Sides
 from evaluation.calls import Caller, Step
 from evaluation.measures import Measures
-from service.scoring import Scorer
+from service.decisions.scoring import Scorer
 
 Flags = NDArray[np.bool_]
 Floats = NDArray[np.float64]

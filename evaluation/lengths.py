@@ -19,8 +19,8 @@ from evaluation.impairments import CLEAN, Impaired
 from evaluation.measures import Measures
 from evaluation.scores import Scored
 from evaluation.trials import Trials
+from service.audio.speech import VoiceActivity
 from service.contract import Cohort
-from service.speech import VoiceActivity
 
 LENGTHS_S = (1.0, 2.0, 3.0, 5.0, None)
 

@@ -1,7 +1,7 @@
 """What a calibration sees of each trial: the score and the quality of both sides.
 
-The vector counterpart of `service.scoring.TERMS`, for a million trials at a time; a test holds
-the two together.
+The vector counterpart of `service.decisions.scoring.TERMS`, for a million trials at a time; a test
+holds the two together.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Measures:
 
 
 def design(measures: Measures, terms: Sequence[str]) -> Floats:
-    """One column for each of `terms`, as `service.scoring.TERMS` names and defines them."""
+    """One column for each of `terms`, as `service.decisions.scoring.TERMS` defines them."""
     return np.stack([_TERMS[term](measures) for term in terms], axis=1)
 
 

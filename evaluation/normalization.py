@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from evaluation.embeddings import Voices
 from evaluation.manifest import Clip, speaker_numbers
 from service.contract import Cohort
-from service.scoring import cohort_vectors, l2_normalized, standings
+from service.decisions.scoring import cohort_vectors, l2_normalized, standings
 
 Floats = NDArray[np.float64]
 Vectors = NDArray[np.float32]

@@ -22,7 +22,7 @@ from evaluation.run import Request, read_trials
 from evaluation.served import Served
 from evaluation.trials import Trials
 from service.contract import Calibration, Contract, ScoreKind
-from service.decision import false_match_threshold
+from service.decisions.decision import false_match_threshold
 
 NAME = "promises.json"
 

@@ -28,9 +28,9 @@ from evaluation.manifest import Clip
 from evaluation.sampling import Shard
 from evaluation.served import Served
 from evaluation.trials import Trials
+from service.audio.speech import VoiceActivity
 from service.contract import Contract
-from service.session import Device
-from service.speech import VoiceActivity
+from service.inference.session import Device
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,8 @@ from evaluation.embeddings import Voices
 from evaluation.errors import EvaluationError
 from evaluation.measures import Measures
 from evaluation.trials import Model, Trials
-from service import scoring
 from service.contract import Cohort
+from service.decisions import scoring
 
 ROWS = 1 << 16
 

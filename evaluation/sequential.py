@@ -1,6 +1,6 @@
 """The sequential test on calls: how often it errs, and how soon it decides.
 
-encounters ─> score at every step ─> calibration of other speakers ─> service.decision
+encounters ─> score at every step ─> calibration of other speakers ─> service.decisions.decision
 
 Every speaker's calls are judged by calibrations that heard neither of the two, fitted on the scores
 of all speech so far at every step, as the service makes them.
@@ -22,7 +22,7 @@ from evaluation.encounters import Encounters
 from evaluation.errors import EvaluationError
 from evaluation.measures import design
 from service.contract import Calibration
-from service.decision import (
+from service.decisions.decision import (
     NOTHING_HEARD,
     Score,
     SequentialTest,

@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluation.cache import Voice
-from service import quality, speech
+from service.audio import quality, speech
+from service.audio.speech import VoiceActivity
 from service.contract import Contract
-from service.embedder import Embedder
-from service.scoring import UNKNOWN_SNR_DB
-from service.session import Device, Session
-from service.speech import VoiceActivity
+from service.decisions.scoring import UNKNOWN_SNR_DB
+from service.inference.embedder import Embedder
+from service.inference.session import Device, Session
 
 MAX_BATCH = 64
 QUEUE_LIMIT = 1 << 20

@@ -33,7 +33,7 @@ from evaluation.embeddings import System, Treatment, Voices
 from evaluation.figures import Figures
 from evaluation.manifest import Clip
 from evaluation.trials import Trials
-from service.speech import VoiceActivity
+from service.audio.speech import VoiceActivity
 
 Prepared = Callable[[Voices, Voices], Sequence[Voices]]
 

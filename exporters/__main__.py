@@ -28,7 +28,7 @@ from exporters.publish import Candidate, Windows, publish
 from exporters.quantize import Kind
 from service.contract import Contract, ScoreKind
 from service.errors import SaysoError
-from service.session import Device
+from service.inference.session import Device
 
 app = typer.Typer(
     name="sayso-export",

@@ -29,7 +29,7 @@ from exporters.parity import Embed, Floats
 from exporters.publish import Candidate, Windows
 from exporters.voices import made_voice
 from exporters.weights import first_line
-from service.scoring import l2_normalized
+from service.decisions.scoring import l2_normalized
 
 Features = Literal["wespeaker", "3d-speaker", "nemo"]
 _FEATURES, _LENGTHS, _OWN = "features", "lengths", "peer/"

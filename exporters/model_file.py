@@ -15,7 +15,7 @@ from google.protobuf.message import DecodeError
 from exporters.errors import ExportError, GraphError
 from exporters.graph import checked, fingerprint
 from service.contract import Contract
-from service.session import digest_file
+from service.inference.session import digest_file
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _ID_DIGITS = 12

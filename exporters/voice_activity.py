@@ -2,7 +2,7 @@
 
     frames (n, 576) > 4 hops of 256 > DFT > magnitudes > 4 convolutions > LSTM > (n,)
 
-    python -m exporters.voice_activity      writes service/voice_activity.onnx, without weights
+    python -m exporters.voice_activity   writes service/audio/voice_activity.onnx, without weights
 
 Silero's own graph convolves five columns at a time, each frame apart, and drops one. Here a
 convolution is one product of all frames: its taps are laid side by side, and those that meet only
@@ -18,8 +18,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from service import silero
-from service.speech import CONTEXT_SAMPLES, FRAME_SAMPLES
+from service.audio import voice_activity
+from service.audio.speech import CONTEXT_SAMPLES, FRAME_SAMPLES
 
 _OPSET, _IR_VERSION = 17, 9
 _HOP = 128
@@ -125,8 +125,8 @@ def _floats(named: Sequence[tuple[str, Sequence[str | int]]]) -> list[onnx.Value
 
 
 def main() -> None:
-    arranged = silero.arranged(silero.weights(silero.installed()))
-    silero.GRAPH.write_bytes(graph(arranged).SerializeToString())
+    arranged = voice_activity.arranged(voice_activity.weights(voice_activity.installed()))
+    voice_activity.GRAPH.write_bytes(graph(arranged).SerializeToString())
 
 
 if __name__ == "__main__":

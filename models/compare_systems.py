@@ -28,7 +28,7 @@ from evaluation.systems import Cell, Contestant  # noqa: E402
 from models import systems_page  # noqa: E402
 from models.resemblyzer_pipeline import ResemblyzerPipeline  # noqa: E402
 from models.systems_page import REFERENCE  # noqa: E402
-from service.speech import VoiceActivity  # noqa: E402
+from service.audio.speech import VoiceActivity  # noqa: E402
 
 YARDSTICK = "MFCC"
 RATE, LEAST_SPEECH_S = 16000, 0.5

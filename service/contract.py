@@ -32,9 +32,9 @@ class ScoreKind(enum.StrEnum):
 class Calibration:
     """Maps a score and its quality measures to a natural-log likelihood ratio.
 
-    `llr = bias + sum(weights[term] * term)`, the terms being those of `service.scoring.TERMS`
-    (logistic regression on development trials, Brümmer and du Preez 2006); where a term's name
-    says cosine, it means the `score` that it was fitted on.
+    `llr = bias + sum(weights[term] * term)`, the terms being those of
+    `service.decisions.scoring.TERMS` (logistic regression on development trials, Brümmer and du
+    Preez 2006); where a term's name says cosine, it means the `score` that it was fitted on.
     `false_match` holds measured `(rate, llr threshold)` points, rates falling, from non-target
     trials that the regression did not see.
 

@@ -21,7 +21,7 @@
         │   └── ContractError                        ... the contract inside it
         └── StoreError                               ... the store's address or schema
 
-Raised deep, mapped to a status in one place: `service.interceptors`.
+Raised deep, mapped to a status in one place: `service.rpc.interceptors`.
 """
 
 from typing import ClassVar

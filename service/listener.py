@@ -7,15 +7,14 @@ from typing import cast
 
 import grpc
 
-from service import metrics
-from service.address import host_and_port
+from service.access import Authenticator, Expected, current, open_authenticator
+from service.access.tls import Certificates, server_credentials
 from service.errors import SettingsError
-from service.identity import Authenticator, Expected, current, open_authenticator
-from service.interceptors import Around
-from service.plaintext import check_listener, is_loopback
+from service.network import check_listener, is_loopback, parse_host_and_port
+from service.observability import metrics
+from service.rpc.interceptors import Around
 from service.rpc.reading import MAX_MESSAGE_BYTES, Reading
 from service.settings import Settings
-from service.tls import Certificates, server_credentials
 
 log = logging.getLogger(__name__)
 
@@ -97,7 +96,7 @@ def by_name(server: grpc.aio.Server) -> grpc.aio.Server:
 def bound(server: grpc.aio.Server, settings: Settings, *, open_to_all: bool) -> str:
     """The address (host:port) that `server` will listen on; raises `SettingsError`."""
     listen = settings.listen
-    host, _ = host_and_port(listen, variable="SAYSO_LISTEN", example="127.0.0.1:50051")
+    host, _ = parse_host_and_port(listen, variable="SAYSO_LISTEN", example="127.0.0.1:50051")
     certificates = Certificates.of(
         settings.tls_certificate, settings.tls_key, settings.tls_client_ca
     )

@@ -1,6 +1,6 @@
 """Composition root: settings in, a running gRPC server out, drained on the way down.
 
-assembly.py    what the rpcs work with      listener.py    where and to whom they are served
+wiring.py    what the rpcs work with      listener.py    where and to whom they are served
 readiness.py   health, which follows the store
 """
 
@@ -12,19 +12,20 @@ from dataclasses import dataclass
 from grpc_health.v1 import health, health_pb2_grpc
 from sayso.v1 import speaker_pb2, verification_pb2, watchlist_pb2
 
-from service import assembly, heap, listener, metrics
+from service import heap, listener, wiring
+from service.access import current, identified
 from service.audit import Auditor, Origin
-from service.embedder import Embedder
-from service.identity import current, identified
-from service.interceptors import Around, within
-from service.logs import logged, request_id
-from service.metrics.calls import counted
-from service.readiness import Readiness
+from service.inference.embedder import Embedder
+from service.inference.session import Session
+from service.observability import metrics
+from service.observability.logs import logged, request_id
+from service.observability.metrics.calls import counted
+from service.observability.tracing import tracing
+from service.rpc.interceptors import Around, within
+from service.rpc.readiness import Readiness
 from service.rpc.reflection import add_reflection
-from service.session import Session
+from service.rpc.unauthenticated import UnauthenticatedMethods
 from service.settings import Settings
-from service.tracing import tracing
-from service.unauthenticated import UnauthenticatedMethods
 
 SERVICES = tuple(
     module.DESCRIPTOR.services_by_name[name].full_name
@@ -57,7 +58,7 @@ async def serving(settings: Settings, *, share_port: bool = False) -> AsyncItera
     """
     async with AsyncExitStack() as stack:
         authenticator = listener.authenticator(settings)
-        allowed = assembly.limits(settings, one_tenant=authenticator is None)
+        allowed = wiring.limits(settings, one_tenant=authenticator is None)
         around = Around(
             watching=(counted, logged), admitting=(identified(authenticator), within(allowed))
         )
@@ -67,25 +68,25 @@ async def serving(settings: Settings, *, share_port: bool = False) -> AsyncItera
             settings, around, outer=(strangers, *traced), share_port=share_port
         )
         services = listener.by_name(server)
-        sessions = await asyncio.to_thread(assembly.sessions, settings)
-        store = await stack.enter_async_context(assembly.store(settings))
-        if (trail := assembly.trail(settings)) is not None:
+        sessions = await asyncio.to_thread(wiring.sessions, settings)
+        store = await stack.enter_async_context(wiring.store(settings))
+        if (trail := wiring.trail(settings)) is not None:
             await stack.enter_async_context(trail)
         auditor = Auditor(trail, origin=_origin, strict=settings.audit_strict)
         embedders = [
-            await stack.enter_async_context(assembly.embedder(settings, each)) for each in sessions
+            await stack.enter_async_context(wiring.embedder(settings, each)) for each in sessions
         ]
-        enroller = assembly.enroller(settings, store, *(each.contract for each in sessions))
-        lockout = assembly.lockout(settings, store)
-        attempts = assembly.attempts(lockout, auditor)
+        enroller = wiring.enroller(settings, store, *(each.contract for each in sessions))
+        lockout = wiring.lockout(settings, store)
+        attempts = wiring.attempts(lockout, auditor)
         identifier = None
         for each in reversed(sessions):
-            searching = assembly.identifier(
+            searching = wiring.identifier(
                 settings, store, each.contract, enroller, lockout, identifier
             )
             identifier = await stack.enter_async_context(searching)
         assert identifier is not None, "there is a current model"
-        assembly.add_services(
+        wiring.add_services(
             services,
             settings,
             embedders,
@@ -100,8 +101,8 @@ async def serving(settings: Settings, *, share_port: bool = False) -> AsyncItera
         readiness = Readiness(
             store,
             SERVICES,
-            assembly.needs(settings, trail),
-            () if assembly.calibrated(sessions) else (VERIFICATION,),
+            wiring.needs(settings, trail),
+            () if wiring.calibrated(sessions) else (VERIFICATION,),
         )
         health_pb2_grpc.add_HealthServicer_to_server(readiness.servicer, services)
         if settings.reflection:
@@ -114,7 +115,7 @@ async def serving(settings: Settings, *, share_port: bool = False) -> AsyncItera
         stack.callback(attempts.drain)
         watch = asyncio.create_task(readiness.watch(lambda: _glance(embedders)))
         stack.callback(watch.cancel)
-        expiry = asyncio.create_task(assembly.expiry(settings, store, auditor).run())
+        expiry = asyncio.create_task(wiring.expiry(settings, store, auditor).run())
         stack.callback(expiry.cancel)
         trim = asyncio.create_task(heap.give_back())
         stack.callback(trim.cancel)

@@ -22,9 +22,9 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
-from service import processors
-from service.address import host_and_port
 from service.errors import SaysoError, SettingsError
+from service.inference import processors
+from service.network import parse_host_and_port
 
 READY = "serving on "
 """How the line begins by which a worker says that it serves."""
@@ -67,7 +67,7 @@ def reserved(listen: str) -> Iterator[str]:
     """
     if sys.platform != "linux":
         raise SettingsError("--workers: several processes share a port on Linux only; leave it out")
-    host, port = host_and_port(listen, variable="SAYSO_LISTEN", example="127.0.0.1:50051")
+    host, port = parse_host_and_port(listen, variable="SAYSO_LISTEN", example="127.0.0.1:50051")
     with contextlib.ExitStack() as stack:
         try:
             found = socket.getaddrinfo(host.strip("[]"), None, type=socket.SOCK_STREAM)

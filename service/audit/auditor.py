@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from service.audit.entries import Action, Entry, Event
 from service.audit.trail import Trail
-from service.decision import Decision
+from service.decisions.decision import Decision
 from service.errors import SaysoError, Unavailable
 
 BEGUN = "BEGUN"

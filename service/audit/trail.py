@@ -16,7 +16,7 @@ from service.audit.heads import Heads
 from service.audit.subjects import Subjects
 from service.audit.volumes import LOCK_PATIENCE_S, Volumes, make_folder
 from service.errors import Unavailable, apart
-from service.threads import Threads
+from service.inference.threads import Threads
 
 MAX_FILE_BYTES = 64 * 2**20
 HEADS_EVERY_S = 60.0

@@ -8,7 +8,7 @@ from typing import Any
 import grpc
 
 from service.errors import SettingsError
-from service.plaintext import is_loopback
+from service.network import is_loopback
 
 _Option = tuple[str, Any]
 

@@ -12,12 +12,12 @@ import typer
 from prometheus_client.parser import text_string_to_metric_families
 from rich.table import Table
 
-from service import drift as drifts
 from service.commands.terminal import err, one_line_errors, out
 from service.contract import Contract
-from service.drift import Buckets, Drift
+from service.decisions import drift as drifts
+from service.decisions.drift import Buckets, Drift
 from service.errors import SettingsError
-from service.session import Session
+from service.inference.session import Session
 from service.settings import Settings
 
 BUCKETS = ("sayso_decision_llr_bucket", "sayso:decision_llr_bucket:increase1w")

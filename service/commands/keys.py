@@ -9,14 +9,14 @@ import typer
 from rich.markup import escape
 from rich.table import Column, Table
 
+from service.access import Role, is_tenant, key_file
+from service.access.certificates import NameKind
+from service.access.grants import ApiKey, ClientCertificate, Grants
+from service.access.keys import new_id, new_key, rotated
 from service.audit import Action
 from service.commands import operator
 from service.commands.terminal import err, one_line_errors, out
 from service.errors import AlreadyExists
-from service.identity import Role, is_tenant, key_file
-from service.identity.certificates import NameKind
-from service.identity.grants import ApiKey, ClientCertificate, Grants
-from service.identity.keys import new_id, new_key, rotated
 
 T = TypeVar("T")
 _Entry: TypeAlias = ApiKey | ClientCertificate

@@ -8,9 +8,9 @@ from rich.markup import escape
 from rich.progress import track
 from rich.table import Table
 
-from service import models
 from service.commands.terminal import err, one_line_errors, out
 from service.errors import ModelError
+from service.inference import catalog
 from service.settings import Settings
 
 app = typer.Typer(help="List, show and verify model files.", no_args_is_help=True)
@@ -30,10 +30,10 @@ def list_models(folder: ModelFolder = None) -> None:
     table = Table("file", "model id", "rate", "window", "size", "speed", "digest")
     broken = False
     with one_line_errors():
-        paths = models.installed(folder or Settings.read().model.parent)
+        paths = catalog.installed(folder or Settings.read().model.parent)
     for path in track(paths, "loading", console=err, transient=True):
         try:
-            found = models.inspect(path)
+            found = catalog.inspect(path)
         except ModelError as error:
             broken = True
             table.add_row(path.name, f"[red]{escape(str(error))}[/red]")
@@ -57,7 +57,7 @@ def list_models(folder: ModelFolder = None) -> None:
 def show_model(model: ModelFile) -> None:
     """Prints a model's whole contract as JSON."""
     with one_line_errors():
-        contract = models.inspect(model).contract
+        contract = catalog.inspect(model).contract
     out.print_json(next(iter(contract.to_metadata().values())))
 
 
@@ -66,7 +66,7 @@ def verify_model(model: ModelFile) -> None:
     """Loads a model as the server would; exit status 0 when it is calibrated, and has a digest
     beside it, which holds."""
     with one_line_errors():
-        found = models.inspect(model)
+        found = catalog.inspect(model)
     if found.contract.calibration is None:
         err.print(
             f"{model.name} loads, but has no calibration: no call could be verified; make one by "

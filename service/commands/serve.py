@@ -12,8 +12,9 @@ from typing import Annotated, Literal
 
 import typer
 
-from service import heap, logs, loop
+from service import heap, loop
 from service.commands.terminal import one_line_errors, out
+from service.observability import logs
 from service.settings import Settings
 from service.workers import READY, Command, follow_parent, keep, reserved, stop_signal, threads_each
 
@@ -104,7 +105,7 @@ def _run(serving: Coroutine[None, None, None]) -> None:
 async def _serve(settings: Settings, *, worker: bool) -> None:
     stop = stop_signal()
     heap.share()
-    from service.banner import facts  # noqa: PLC0415 - the parent of workers does without them
+    from service.commands.banner import facts  # noqa: PLC0415 - the parent of workers does without them
     from service.server import serving  # noqa: PLC0415
 
     if worker:
@@ -120,7 +121,7 @@ async def _serve(settings: Settings, *, worker: bool) -> None:
 
 
 def _watch_certificates(settings: Settings) -> "asyncio.Task[None]":
-    from service.tls import Certificates, announce_expiry  # noqa: PLC0415 - as in `_serve`
+    from service.access.tls import Certificates, announce_expiry  # noqa: PLC0415 - as in `_serve`
 
     return asyncio.create_task(
         announce_expiry(
@@ -163,7 +164,7 @@ def _metrics(
     if listen is None:
         yield lambda: None, lambda pid: None
         return
-    from service.exposition import (  # noqa: PLC0415 - the client commands start without it
+    from service.observability.exposition import (  # noqa: PLC0415 - the client commands start without it
         FOLDER_VARIABLE,
         endpoint,
         forget,

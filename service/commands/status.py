@@ -9,9 +9,9 @@ from rich.table import Table
 
 from service.commands.health import main as run_health
 from service.commands.terminal import one_line_errors, out
-from service.session import Session
+from service.inference.session import Session
 from service.settings import Settings
-from service.store.address import without_password
+from service.store.redis.address import without_password
 
 
 def health(

@@ -118,8 +118,8 @@ def expire(
 
     Goes by this machine's clock, and by SAYSO_EXPIRE_AFTER_DAYS. There is no way back.
     """
-    from service.assembly import retention  # noqa: PLC0415 - other commands start without it
-    from service.expiry import erase, survey  # noqa: PLC0415
+    from service.speakers.expiry import erase, survey  # noqa: PLC0415
+    from service.wiring import retention  # noqa: PLC0415 - other commands start without it
 
     keeping = retention(Settings.read(store=context.obj))
     now = keeping.clock()
@@ -199,7 +199,7 @@ def _enter(outcome: str, change: str, tenant: str) -> None:
 
 def _opened(settings: Settings) -> SealedStore:
     """Also reads what is not sealed, whatever the servers do: to seal it."""
-    from service.assembly import kms  # noqa: PLC0415 - other commands start without it
+    from service.wiring import kms  # noqa: PLC0415 - other commands start without it
 
     holder = kms(settings)
     sealing = (

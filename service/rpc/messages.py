@@ -12,9 +12,13 @@ from dataclasses import dataclass, replace
 from google.protobuf.timestamp_pb2 import Timestamp
 from sayso.v1 import audio_pb2, decision_pb2, speaker_pb2, verification_pb2, watchlist_pb2
 
-from service.audio import AudioFormat, Encoding
+from service.audio.decoding import AudioFormat, Encoding
+from service.audio.quality import Quality
 from service.audit import Receipt
-from service.decision import (
+from service.calls.identification import Identification, Match
+from service.calls.screening import Findings
+from service.calls.verification import Comparison
+from service.decisions.decision import (
     Band,
     Costs,
     Decision,
@@ -25,15 +29,11 @@ from service.decision import (
     SequentialTest,
     explain,
 )
-from service.embedder import Utterance
-from service.enrolment import Duplicates, Enrolment, EnrolmentRequest, Progress
 from service.errors import InvalidArgument
-from service.holdings import Holdings
-from service.identification import Identification, Match
-from service.quality import Quality
-from service.screening import Findings
+from service.inference.embedder import Utterance
+from service.speakers.enrollment import Duplicates, Enrolment, EnrolmentRequest, Progress
+from service.speakers.holdings import Holdings
 from service.store import Consent, Speaker, SpeakerState, Tally, Version, Voiceprint
-from service.verification import Comparison
 
 MAX_SPEAKER_ID_CHARACTERS = 128
 MAX_METADATA_ENTRIES = 32

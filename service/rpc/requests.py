@@ -8,10 +8,10 @@ from typing import Any
 
 import grpc
 
-from service.audio import AudioFormat, Encoding, Samples, StreamDecoder
-from service.embedder import NOTHING, Stream, Utterance
+from service.access import Role, current
+from service.audio.decoding import AudioFormat, Encoding, Samples, StreamDecoder
 from service.errors import AudioError, InvalidArgument
-from service.identity import Role, current
+from service.inference.embedder import NOTHING, Stream, Utterance
 
 Context = grpc.aio.ServicerContext[Any, Any]
 

@@ -7,16 +7,16 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from sayso.v1 import speaker_pb2 as pb
 from sayso.v1 import speaker_pb2_grpc
 
+from service.access import ANYONE, current
+from service.access.limits import TenantLimits
 from service.audit import Action, Auditor
-from service.enrolment import Enroller
+from service.calls.migration import migration
 from service.errors import InvalidArgument, PermissionDenied
-from service.holdings import holdings
-from service.identity import ANYONE, current
-from service.limits import TenantLimits
-from service.lockout import Lockout
-from service.migration import migration
 from service.rpc import messages, pages
 from service.rpc.requests import Context, tenant
+from service.speakers.enrollment import Enroller
+from service.speakers.holdings import holdings
+from service.speakers.lockout import Lockout
 from service.store import Speaker, SpeakerState, Store
 from service.store.lifecycle import (
     Retention,

@@ -9,25 +9,25 @@ from functools import partial
 from sayso.v1 import decision_pb2, verification_pb2_grpc
 from sayso.v1 import verification_pb2 as pb
 
-from service import metrics
-from service.attempts import Attempt, Attempts
-from service.audio import AudioFormat
+from service.access import current
+from service.access.limits import ComparisonBudgets, TenantLimits
+from service.audio.decoding import AudioFormat
 from service.audit import Action, Auditor
-from service.call import Call
-from service.decision import Decision, Outcome, Policy
-from service.embedder import Utterance
-from service.enrolment import Enroller, EnrolmentRequest, Progress
+from service.calls.call import Call
+from service.calls.identification import Identification, Identifier
+from service.calls.screening import Findings, Screening
+from service.calls.upgrade import Mover, Space, Spaces
+from service.calls.verification import Known
+from service.decisions.decision import Decision, Outcome, Policy
 from service.errors import InvalidArgument, Unavailable
-from service.identification import Identification, Identifier
-from service.identity import current
-from service.limits import ComparisonBudgets, TenantLimits
+from service.inference.embedder import Utterance
+from service.observability import metrics
 from service.rpc import messages, watchlists
 from service.rpc.batches import Batch, Turn
 from service.rpc.requests import AudioLimits, Context, chunks, opening, sees_scores, tenant
-from service.screening import Findings, Screening
+from service.speakers.attempts import Attempt, Attempts
+from service.speakers.enrollment import Enroller, EnrolmentRequest, Progress
 from service.store import Speaker, Store, Voiceprint
-from service.upgrade import Mover, Space, Spaces
-from service.verification import Known
 
 log = logging.getLogger(__name__)
 
@@ -239,7 +239,7 @@ class VerificationRpc(verification_pb2_grpc.VerificationServiceServicer):
                 (reason.name for reason in made.reasons),
                 model_id=self._current.model_id,
             )
-        metrics.enrolled(made)
+        metrics.count_enrollment(made.speaker, made.reasons, made.quality)
         return messages.enroll_response(made, matches, scores=sees_scores())
 
     async def _opened(self, request: EnrolmentRequest) -> Progress:

@@ -8,8 +8,8 @@ from sayso.v1 import watchlist_pb2 as pb
 from sayso.v1 import watchlist_pb2_grpc
 
 from service.audit import Action, Auditor, Change
+from service.calls.identification import MAX_SCREENED_GROUPS
 from service.errors import InvalidArgument
-from service.identification import MAX_SCREENED_GROUPS
 from service.rpc import messages, pages
 from service.rpc.requests import Context, tenant
 from service.store import Group, Store

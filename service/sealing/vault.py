@@ -18,7 +18,7 @@ from typing import Self
 from urllib.parse import quote, urlsplit
 
 from service.errors import SettingsError, Unavailable
-from service.plaintext import is_loopback
+from service.network import is_loopback
 from service.reload import Reloaded
 from service.secret_file import secret_text
 

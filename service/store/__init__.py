@@ -30,9 +30,9 @@ from service.store.records import (
     Version,
     Voiceprint,
 )
-from service.store.redis import RedisStore
+from service.store.redis.store import RedisStore
 from service.store.sealed import Records
-from service.store.sqlite import SqliteStore
+from service.store.sqlite.store import SqliteStore
 
 __all__ = [
     "Changes",

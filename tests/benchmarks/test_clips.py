@@ -6,11 +6,11 @@ import pytest
 from benchmarks import bare
 from benchmarks.clips import RATE, cut, mixed
 from benchmarks.unheard import unheard
-from service.audio import Encoding
-from service.embedder import Embedder
-from service.session import Session
+from service.audio.decoding import Encoding
+from service.audio.speech import VoiceActivity, extract
+from service.inference.embedder import Embedder
+from service.inference.session import Session
 from service.settings import SHIPPED_MODEL
-from service.speech import VoiceActivity, extract
 
 
 def test_a_set_has_every_length_in_both_encodings() -> None:

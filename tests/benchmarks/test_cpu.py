@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from benchmarks import cpu, figures
-from service.session import Session
+from service.inference.session import Session
 from service.settings import SHIPPED_MODEL
 from tests.support.sayso_server import ROOT
 

@@ -12,8 +12,8 @@ from onnx import numpy_helper
 
 from benchmarks import figures, gpu_check
 from benchmarks.gpu_check import CHECKS, LEAST_COSINE, Mode, least_cosine, main, parity
-from service import cuda
-from service.session import Session
+from service.inference import cuda
+from service.inference.session import Session
 from service.settings import SHIPPED_MODEL
 from tests.support.sayso_server import ROOT
 

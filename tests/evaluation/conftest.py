@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from evaluation.embeddings import Voices
 from evaluation.manifest import Clip, Speaker
-from service import audio
+from service.audio import decoding
 from service.contract import Contract
 
 DEMO = Path(__file__).parents[2] / "demo" / "audio"
@@ -131,4 +131,4 @@ def spoken(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _samples(path: Path) -> NDArray[np.float32]:
-    return audio.decode(path.read_bytes(), audio.AudioFormat(), rate=RATE, max_s=60)
+    return decoding.decode(path.read_bytes(), decoding.AudioFormat(), rate=RATE, max_s=60)

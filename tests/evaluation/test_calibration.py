@@ -10,7 +10,7 @@ from evaluation import assessment, calibration
 from evaluation.errors import EvaluationError
 from evaluation.measures import Measures, design
 from evaluation.metrics import Sweep
-from service import scoring
+from service.decisions import scoring
 
 Array = NDArray[np.float64]
 

@@ -8,12 +8,12 @@ import pytest
 from evaluation import calls, encounters, manifest
 from evaluation.calls import Caller, Plan
 from evaluation.manifest import Speaker
-from service import audio
-from service.decision import Demands, Policy
-from service.embedder import Embedder
-from service.scoring import Scorer
-from service.session import Session
-from service.speech import VoiceActivity
+from service.audio import decoding
+from service.audio.speech import VoiceActivity
+from service.decisions.decision import Demands, Policy
+from service.decisions.scoring import Scorer
+from service.inference.embedder import Embedder
+from service.inference.session import Session
 
 POLICY = Policy(0.01, "made", Demands(0.5, -100.0, 1.0))
 PLAN = Plan(enrol_s=1.0, call_s=2.5, calls=2)
@@ -57,7 +57,8 @@ async def test_a_clip_is_heard_once(spoken: Path) -> None:
     rate = 16_000
     parts = calls.recordings(clips, PLAN, rate, seed=3)
     whole = [
-        audio.decode(c.file.read_bytes(), audio.AudioFormat(), rate=rate, max_s=9) for c in clips
+        decoding.decode(c.file.read_bytes(), decoding.AudioFormat(), rate=rate, max_s=9)
+        for c in clips
     ]
     assert len(parts) > 1
     assert sum(map(len, parts)) <= sum(map(len, whole))

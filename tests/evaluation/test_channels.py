@@ -13,8 +13,8 @@ from evaluation.channels import CrossChannel, Kind
 from evaluation.conditions import Condition, Degraded
 from evaluation.errors import EvaluationError
 from evaluation.impairments import Impaired
-from service import audio
-from service.speech import VoiceActivity, extract
+from service.audio import decoding
+from service.audio.speech import VoiceActivity, extract
 
 RATE = 16_000
 CLIP = Path(__file__).parents[2] / "demo" / "audio" / "slt" / "enroll-1.flac"
@@ -23,7 +23,7 @@ Samples = NDArray[np.float32]
 
 @pytest.fixture(scope="module")
 def speech() -> Samples:
-    return audio.decode(CLIP.read_bytes(), audio.AudioFormat(), rate=RATE, max_s=60)
+    return decoding.decode(CLIP.read_bytes(), decoding.AudioFormat(), rate=RATE, max_s=60)
 
 
 @pytest.fixture(scope="module")
@@ -97,9 +97,9 @@ def test_codecs_degrade_and_keep_the_length(speech: Samples, name: str) -> None:
 def test_mu_law_codes_are_those_of_the_standard() -> None:
     narrow = np.sin(np.arange(800) / 5).astype(np.float32)
     heard = codecs.mu_law(narrow, codecs.TELEPHONE_HZ, np.random.default_rng(0))
-    codes = audio.decode(
+    codes = decoding.decode(
         bytes(range(256)),
-        audio.AudioFormat(audio.Encoding.MULAW, 8000),
+        decoding.AudioFormat(decoding.Encoding.MULAW, 8000),
         rate=8000,
         max_s=1,
     )

@@ -13,7 +13,7 @@ from evaluation.cache import Cache, Voice
 from evaluation.errors import EvaluationError
 from evaluation.manifest import Clip, Speaker
 from evaluation.trials import Model, Trials
-from service import scoring
+from service.decisions import scoring
 
 RATE = 16_000
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evaluation.measures import Measures, design
-from service import scoring
+from service.decisions import scoring
 
 seconds = st.floats(0, 200)
 

@@ -14,16 +14,16 @@ from evaluation.encounters import Encounters
 from evaluation.manifest import Speaker
 from evaluation.measures import Measures
 from evaluation.sequential import Judged, Verdicts
+from service.audio.quality import Quality
+from service.audio.speech import VoiceActivity
+from service.calls.verification import Verifier
 from service.contract import Calibration, Cohort, Contract, ScoreKind
-from service.decision import Decision, Demands, Outcome, Policy, SequentialTest
-from service.embedder import Embedder, Utterance
-from service.quality import Quality
-from service.scoring import Scorer
-from service.session import Session
+from service.decisions.decision import Decision, Demands, Outcome, Policy, SequentialTest
+from service.decisions.scoring import Scorer
+from service.inference.embedder import Embedder, Utterance
+from service.inference.session import Session
 from service.settings import SHIPPED_MODEL
-from service.speech import VoiceActivity
 from service.store import Voiceprint
-from service.verification import Verifier
 
 DATA = Path(__file__).parents[3] / "shared" / "data" / "manifest.csv"
 CALIBRATION = Calibration(-4.0, {"cosine": 9.0}, ((0.1, 0.0), (0.01, 2.0)), "made")

@@ -15,7 +15,7 @@ from evaluation.cache import Cache, Voice
 from evaluation.channels import CrossChannel
 from evaluation.manifest import Clip, Speaker
 from evaluation.systems import POOLED, Cell, Contestant, Setting
-from service.scoring import l2_normalized
+from service.decisions.scoring import l2_normalized
 
 RATE = 16_000
 Samples = NDArray[np.float32]

@@ -18,7 +18,7 @@ from exporters.errors import ExportError
 from exporters.publish import Candidate, publish
 from exporters.voices import made_voice
 from service.contract import Calibration, OperatingPoint
-from service.session import Session
+from service.inference.session import Session
 
 FEW = Fitting(Kind.WHITENING, clips=12)
 

@@ -12,7 +12,7 @@ from exporters.publish import Candidate, Windows, gate, publish
 from exporters.voices import SHARED_DATA, made_voice, recordings, voices
 from service.contract import Contract, OperatingPoint
 from service.errors import ContractError, ModelError
-from service.session import Session
+from service.inference.session import Session
 
 
 @pytest.fixture

@@ -21,8 +21,8 @@ import numpy as np
 from google.protobuf.message import DecodeError, Message
 from sayso.v1 import audio_pb2, decision_pb2, speaker_pb2, verification_pb2, watchlist_pb2
 
+from service.access import ANYONE, calling
 from service.errors import SaysoError
-from service.identity import ANYONE, calling
 from service.rpc import pages
 from tests.fuzz import served, sound
 from tests.fuzz.building import Pools, Source, fill

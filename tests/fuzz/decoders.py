@@ -1,4 +1,4 @@
-"""The decoders of `service.audio`, whole and in any chunks; only `AudioError` is documented."""
+"""Fuzz `service.audio.decoding`, whole and in chunks: only `AudioError` is documented."""
 
 import random
 from collections.abc import Callable, Iterable, Iterator
@@ -6,7 +6,7 @@ from functools import partial
 
 import numpy as np
 
-from service.audio import (
+from service.audio.decoding import (
     MAX_SAMPLE_RATE,
     MIN_SAMPLE_RATE,
     AudioFormat,

@@ -17,6 +17,9 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from jwt.algorithms import OKPAlgorithm
 
+from service.access import Authenticator, Expected, Keys, Role, Tokens
+from service.access.grants import ClientCertificate, Grants
+from service.access.keys import new_key
 from service.audit.chain import BrokenChain, verify
 from service.audit.entries import START, Action, Event, digest, entered
 from service.contract import (
@@ -28,9 +31,6 @@ from service.contract import (
     ScoreKind,
 )
 from service.errors import ContractError, SettingsError, Unauthenticated
-from service.identity import Authenticator, Expected, Keys, Role, Tokens
-from service.identity.grants import ClientCertificate, Grants
-from service.identity.keys import new_key
 from tests.fuzz import surgery
 from tests.fuzz.harness import Check, Harness, limited, stateless
 

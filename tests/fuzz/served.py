@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from service import assembly
+from service import wiring
+from service.access import ANYONE
+from service.audio.speech import VoiceActivity
 from service.audit import Auditor, Origin
 from service.contract import Calibration, Contract, OperatingPoint
-from service.embedder import Embedder
-from service.identity import ANYONE
+from service.inference.embedder import Embedder
 from service.settings import Settings
-from service.speech import VoiceActivity
 
 DIMENSION = 8
 CONTRACT = Contract(
@@ -87,14 +87,14 @@ async def handlers(folder: Path) -> AsyncIterator[Mapping[str, Any]]:
     vad = VoiceActivity(Loudness())
     embedder = Embedder(Powers(), vad, max_batch=4, queue_limit=64)  # type: ignore[arg-type]
     kept = Handlers()
-    async with assembly.store(settings) as store, embedder:
-        enroller = assembly.enroller(settings, store, CONTRACT)
-        lockout = assembly.lockout(settings, store)
+    async with wiring.store(settings) as store, embedder:
+        enroller = wiring.enroller(settings, store, CONTRACT)
+        lockout = wiring.lockout(settings, store)
         auditor = Auditor(None, origin=lambda: Origin(ANYONE.tenant, ANYONE.credential))
-        async with assembly.identifier(
+        async with wiring.identifier(
             settings, store, CONTRACT, enroller, lockout, None
         ) as identifier:
-            assembly.add_services(
+            wiring.add_services(
                 kept,  # type: ignore[arg-type]
                 settings,
                 [embedder],
@@ -102,9 +102,9 @@ async def handlers(folder: Path) -> AsyncIterator[Mapping[str, Any]]:
                 enroller,
                 identifier,
                 auditor,
-                assembly.limits(settings, one_tenant=True),
+                wiring.limits(settings, one_tenant=True),
                 lockout,
-                assembly.attempts(lockout, auditor),
+                wiring.attempts(lockout, auditor),
             )
             yield kept.by_rpc
 

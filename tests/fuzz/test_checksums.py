@@ -2,7 +2,7 @@
 
 import pytest
 
-from service.audio import AudioFormat, decode
+from service.audio.decoding import AudioFormat, decode
 from service.errors import AudioError
 from tests.fuzz import checksums, sound
 

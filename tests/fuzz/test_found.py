@@ -12,11 +12,11 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from sayso.v1 import speaker_pb2
 from sayso.v1 import verification_pb2 as pb
 
-from service.audio import AudioFormat, decode
+from service.access import Expected, Tokens
+from service.audio.decoding import AudioFormat, decode
 from service.audit.chain import BrokenChain, verify
 from service.contract import METADATA_KEY, Contract
 from service.errors import AudioError, ContractError, InvalidArgument, SettingsError
-from service.identity import Expected, Tokens
 from service.rpc import messages, pages, speakers
 from service.rpc.batches import Batch, Turn
 from service.sealing import LocalMaster

@@ -13,7 +13,7 @@ from google.protobuf.message import Message
 from sayso.v1 import audio_pb2, decision_pb2, verification_pb2, verification_pb2_grpc
 from typer.testing import CliRunner
 
-from service.audio import AudioFormat, decode
+from service.audio.decoding import AudioFormat, decode
 from service.client import Client, Embedding, RawAudio, SequentialTest
 from service.commands.application import app
 from service.errors import Overloaded, PermissionDenied

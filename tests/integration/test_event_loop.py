@@ -13,14 +13,14 @@ from typing import Any
 
 import pytest
 
-from service import audio
-from service.audio import StreamDecoder
+from service.audio import decoding
+from service.audio.decoding import StreamDecoder
+from service.audio.speech import SpeechDetector
+from service.calls.verification import Verifier
 from service.client import Client
+from service.inference.session import Session
 from service.server import serving
-from service.session import Session
 from service.settings import Settings
-from service.speech import SpeechDetector
-from service.verification import Verifier
 from tests.support.voices import clips
 
 
@@ -52,7 +52,7 @@ async def test_what_takes_long_is_done_elsewhere(
 
     work = [
         (StreamDecoder, "whole"),
-        (audio, "_read"),
+        (decoding, "_read"),
         (SpeechDetector, "push"),
         (SpeechDetector, "finish"),
         (Session, "run"),

@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 import soundfile
 
+from service.access.grants import Grants
+from service.access.keys import new_key
+from service.access.roles import Role
 from service.client import Client, RawAudio
 from service.errors import NotFound, Overloaded, SaysoError
-from service.identity.grants import Grants
-from service.identity.keys import new_key
-from service.identity.roles import Role
 from tests.support.raw_http2 import RawConnection
 from tests.support.sayso_server import SaysoServer
 from tests.support.voices import clips

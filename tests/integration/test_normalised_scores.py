@@ -13,10 +13,10 @@ from sayso.v1 import verification_pb2_grpc
 
 from evaluation import normalization
 from evaluation.normalization import Norm
-from service.audio import AudioFormat, decode
+from service.audio.decoding import AudioFormat, decode
 from service.client import Client, Embedding, RawAudio
 from service.contract import Calibration, Cohort, Contract, ScoreKind
-from service.scoring import l2_normalized
+from service.decisions.scoring import l2_normalized
 from service.settings import SHIPPED_MODEL
 from tests.support.sayso_server import SaysoServer
 from tests.support.voices import clips

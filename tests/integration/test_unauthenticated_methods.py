@@ -14,7 +14,7 @@ from grpc_reflection.v1alpha import reflection_pb2
 
 from service.errors import NotFound
 from service.rpc.reading import MAX_MESSAGE_BYTES
-from service.unauthenticated import MAX_MESSAGE_BYTES as SMALL_BYTES
+from service.rpc.unauthenticated import MAX_MESSAGE_BYTES as SMALL_BYTES
 from tests.support.raw_http2 import RawConnection
 from tests.support.sayso_server import SaysoServer
 

@@ -13,7 +13,7 @@ from service.client import Client, RawAudio, SequentialTest
 from service.commands.application import app
 from service.contract import Contract
 from service.errors import InvalidArgument
-from service.session import Session
+from service.inference.session import Session
 from service.settings import SHIPPED_MODEL
 from tests.support.other_model import turned
 from tests.support.sayso_server import SaysoServer, ServerFailed

@@ -9,7 +9,7 @@ import pytest
 
 from service.client import Client
 from service.errors import SaysoError
-from service.store import sqlite_file
+from service.store.sqlite import file as sqlite_file
 from tests.reliability.serving import RAW, refusal, server, speech
 from tests.support.master_keys import new_key
 

@@ -12,9 +12,9 @@ from sayso.v1 import verification_pb2 as pb
 
 from benchmarks.figures import below
 from benchmarks.processes import resident_mb
+from service.access.grants import Grants
 from service.client import Client
 from service.errors import Overloaded, SaysoError
-from service.identity.grants import Grants
 from tests.reliability.hostile import (
     FLOODING,
     Trickle,

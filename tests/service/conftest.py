@@ -9,10 +9,10 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from service.audio import AudioFormat, decode
+from service.audio.decoding import AudioFormat, decode
+from service.audio.speech import VoiceActivity
 from service.contract import Contract
-from service.session import Session
-from service.speech import VoiceActivity
+from service.inference.session import Session
 
 ROOT = Path(__file__).resolve().parents[2]
 SHIPPED = sorted((ROOT / "models").glob("*.onnx"))

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from service.errors import ModelError
+from service.inference.session import Session
 from service.onnx_file import require_self_contained
-from service.session import Session
 from service.settings import SHIPPED_MODEL
 
 onnx = pytest.importorskip("onnx")

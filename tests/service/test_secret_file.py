@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from service.access.keys import Keys
+from service.access.tls import Certificates
+from service.access.tokens import Expected, Tokens
 from service.errors import SettingsError
-from service.identity.keys import Keys
-from service.identity.tokens import Expected, Tokens
 from service.sealing import LocalMaster
 from service.secret_file import public_bytes, secret_bytes
-from service.tls import Certificates
 from tests.support.certificates import LOCAL, Authority
 
 OPEN_TO_OTHERS = [0o666, 0o640, 0o644, 0o620, 0o604, 0o601, 0o660]

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from prometheus_client.metrics import MetricWrapperBase
 
-from service import metrics
+from service.observability import metrics
 
 _SUFFIXES = {
     "counter": ("_total",),

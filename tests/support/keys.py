@@ -3,8 +3,8 @@
 from datetime import UTC, datetime
 from pathlib import Path
 
-from service.identity import Role, key_file
-from service.identity.keys import new_key
+from service.access import Role, key_file
+from service.access.keys import new_key
 
 
 def create(path: Path, tenant: str, *roles: str) -> str:

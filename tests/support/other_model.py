@@ -12,7 +12,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from service.contract import Contract
-from service.scoring import cohort_vectors
+from service.decisions.scoring import cohort_vectors
 
 
 def turned(source: Path, to: Path, *, model_id: str = "turned") -> Path:

@@ -16,8 +16,8 @@ from sayso.v1 import (
     verification_pb2_grpc,
 )
 
-from service.identity import Authenticator, Role, current, identified
-from service.interceptors import Around
+from service.access import Authenticator, Role, current, identified
+from service.rpc.interceptors import Around
 
 
 class _Speakers(speaker_pb2_grpc.SpeakerServiceServicer):

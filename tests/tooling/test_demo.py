@@ -10,7 +10,7 @@ import pytest
 
 from demo.run import SHIPPED, Result, summary
 from demo.voices import SUFFIXES, Trial, make_trials, read_voices
-from service.audio import AudioFormat, decode
+from service.audio.decoding import AudioFormat, decode
 from service.client import Decision
 from service.errors import SaysoError
 from service.settings import SHIPPED_MODEL

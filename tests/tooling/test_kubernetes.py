@@ -12,9 +12,9 @@ import prometheus_client
 import pytest
 import yaml
 
-from service import metrics
-from service.session import CPU_BATCH
-from service.store.address import Address, Mode
+from service.inference.session import CPU_BATCH
+from service.observability import metrics
+from service.store.redis.address import Address, Mode
 from tests.support.deployed_settings import DEFAULTS, unknown
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -20,9 +20,9 @@ from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, NoPermissionError, ResponseError
 from redis.retry import Retry
 
-from service.store.address import Address
-from service.store.redis_line import Line
-from service.store.redis_tracking import Tracking
+from service.store.redis.address import Address
+from service.store.redis.line import Line
+from service.store.redis.tracking import Tracking
 from tests.support.redis_server import RedisServer, _binary, free_port
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import typer.main
 
+from service.access import ROLES
 from service.commands.application import app
-from service.identity import ROLES
 from tests.support.deployed_settings import unknown
 
 ROOT = Path(__file__).resolve().parents[2]

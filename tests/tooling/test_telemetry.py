@@ -13,7 +13,9 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.mark.parametrize("module", ["service.session", "exporters", "evaluation", "training"])
+@pytest.mark.parametrize(
+    "module", ["service.inference.session", "exporters", "evaluation", "training"]
+)
 def test_nothing_is_kept_for_its_maker(tmp_path: Path, module: str) -> None:
     environment = {name: value for name, value in os.environ.items() if name != "CI"}
     environment.pop("ORT_DISABLE_TELEMETRY", None)

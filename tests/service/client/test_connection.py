@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
+from service.access import Authenticator, Keys, Role, key_file
+from service.access.keys import new_key
+from service.access.tls import Certificates, server_credentials
 from service.client import Client, Tls
 from service.errors import PermissionDenied, SettingsError, Unauthenticated
-from service.identity import Authenticator, Keys, Role, key_file
-from service.identity.keys import new_key
-from service.tls import Certificates, server_credentials
 from tests.support.certificates import LOCAL, Authority
 from tests.support.whoami_server import WhoamiServer
 

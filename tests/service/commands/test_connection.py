@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import typer
 
+from service.access.tls import Certificates, server_credentials
 from service.commands.connection import connected
-from service.tls import Certificates, server_credentials
 from tests.support.certificates import LOCAL, Authority
 from tests.support.whoami_server import WhoamiServer
 

@@ -4,8 +4,11 @@ import pytest
 from google.protobuf.message import Message
 from sayso.v1 import audio_pb2, decision_pb2, speaker_pb2, verification_pb2
 
-from service.audio import AudioFormat, Encoding
-from service.decision import (
+from service.audio.decoding import AudioFormat, Encoding
+from service.audio.quality import Quality
+from service.calls.identification import Identification, Match
+from service.calls.screening import Findings
+from service.decisions.decision import (
     Band,
     Costs,
     Decision,
@@ -17,12 +20,9 @@ from service.decision import (
     SequentialTest,
     Threshold,
 )
-from service.enrolment import Duplicates, Enrolment, Progress
 from service.errors import InvalidArgument
-from service.identification import Identification, Match
-from service.quality import Quality
 from service.rpc import messages
-from service.screening import Findings
+from service.speakers.enrollment import Duplicates, Enrolment, Progress
 from service.store import Consent, Speaker, SpeakerState
 from tests.support.answers import holds_a_score
 

@@ -9,7 +9,7 @@ import grpc
 import pytest
 from sayso.v1 import verification_pb2 as pb
 
-from service.interceptors import Around
+from service.rpc.interceptors import Around
 from service.rpc.reading import Reading
 from tests.support.answering_server import Answering, Stub, channel_to
 

@@ -10,17 +10,17 @@ import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
 from sayso.v1 import speaker_pb2 as pb
 
+from service.access import ANYONE, calling
+from service.access.limits import Allowance, TenantLimits
+from service.audio.quality import Quality
 from service.audit import Auditor, Origin
 from service.contract import Contract
-from service.decision import Demands
-from service.embedder import Utterance
-from service.enrolment import Enroller, EnrolmentRequest, Rules
+from service.decisions.decision import Demands
 from service.errors import Aborted, FailedPrecondition, InvalidArgument, NotFound
-from service.identity import ANYONE, calling
-from service.limits import Allowance, TenantLimits
-from service.lockout import Lockout
-from service.quality import Quality
+from service.inference.embedder import Utterance
 from service.rpc.speakers import SpeakerRpc
+from service.speakers.enrollment import Enroller, EnrolmentRequest, Rules
+from service.speakers.lockout import Lockout
 from service.store import LockRule, Store, open_store
 from service.store.lifecycle import Retention
 

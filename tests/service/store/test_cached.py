@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from service.store import Speaker, Store, open_store
-from service.store.cached import cached
+from service.store.redis.cached import cached
 from tests.support.redis_server import RedisServer, free_port
 
 MakeSpeaker = Callable[..., Speaker]

@@ -9,18 +9,11 @@ from pathlib import Path
 import pytest
 
 from service.errors import Unavailable
-from service.store import (
-    LockRule,
-    Speaker,
-    SpeakerState,
-    Store,
-    Tally,
-    open_store,
-    sqlite_failures,
-    sqlite_file,
-)
+from service.store import LockRule, Speaker, SpeakerState, Store, Tally, open_store
 from service.store.failures import NO_FAILURES
 from service.store.records import encode_profile
+from service.store.sqlite import failures as sqlite_failures
+from service.store.sqlite import file as sqlite_file
 from tests.support.redis_server import RedisServer
 
 MakeSpeaker = Callable[..., Speaker]

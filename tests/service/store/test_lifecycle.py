@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from service.errors import Aborted, FailedPrecondition, NotFound
-from service.expiry import Around, erase, survey
+from service.speakers.expiry import Around, erase, survey
 from service.store import (
     Consent,
     RecordError,

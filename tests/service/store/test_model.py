@@ -29,7 +29,7 @@ from service.store import (
     open_store,
     update,
 )
-from service.store.cached import cached
+from service.store.redis.cached import cached
 from tests.support.redis_server import RedisServer
 
 _T = TypeVar("_T")

@@ -12,9 +12,9 @@ from redis.asyncio.sentinel import MasterNotFoundError
 
 from service.errors import StoreError, Unavailable
 from service.store import Speaker, Store, open_store
-from service.store.address import Address, Mode
-from service.store.cached import cached
-from service.store.redis_sentinel import Sentinels
+from service.store.redis.address import Address, Mode
+from service.store.redis.cached import cached
+from service.store.redis.sentinel import Sentinels
 from tests.support.redis_server import RedisServer
 
 MakeSpeaker = Callable[..., Speaker]

@@ -13,7 +13,7 @@ import pytest
 
 from service.errors import StoreError
 from service.store import Speaker, open_store
-from service.store.sqlite import SqliteStore
+from service.store.sqlite.store import SqliteStore
 
 MakeSpeaker = Callable[..., Speaker]
 

@@ -7,7 +7,7 @@ import pytest
 
 from service.errors import Unavailable
 from service.store import SealedStore, Speaker, Store, open_store
-from service.store.cached import cached
+from service.store.redis.cached import cached
 from tests.support.redis_server import RedisServer
 
 MakeSpeaker = Callable[..., Speaker]

@@ -1,0 +1,209 @@
+"""Limits: what one tenant may use of this process, so that its flood is not another's outage, and
+how often one voice may be compared, so that answers cannot be gathered without end.
+
+Each process has buckets of its own: of n processes behind one address a tenant may use n times as
+much. Speakers are counted in the store, so all processes share that limit.
+"""
+
+import time
+from collections import Counter, OrderedDict, defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from service.access import ANYONE, Caller
+from service.errors import OverLimit, Overloaded
+from service.store import Store
+
+_SHORTEST_WAIT_S = 0.001
+_ROUNDING = 1e-9
+_CALL_WAIT_S = 1.0
+_SPEAKERS_WAIT_S = 3600.0
+_MOST_BUCKETS = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """What every tenant may use; 0 is no limit. `burst_s` seconds' worth may come at once.
+
+    `calls` is how many the process has in progress for all tenants together. The last `reserve` of
+    them go to tenants that have few.
+    """
+
+    requests_per_s: float = 0.0
+    audio_s_per_s: float = 0.0
+    streams: int = 0
+    speakers: int = 0
+    burst_s: float = 10.0
+    calls: int = 0
+    reserve: int = 0
+
+    @property
+    def few(self) -> int:
+        """Calls that a tenant may have while the others take all but the reserve."""
+        return max(1, self.reserve // 4)
+
+
+class TokenBucket:
+    """Fills at `rate_per_s` up to `size`. A cost is taken while `needed`, or anything, is in it. It
+    may leave a debt: one long recording is let in, and the next one waits for it."""
+
+    def __init__(self, rate_per_s: float, size: float, now_s: float) -> None:
+        self._rate_per_s = rate_per_s
+        self._size = size
+        self._level = size
+        self._at_s = now_s
+
+    def take(self, cost: float, now_s: float, *, needed: float = 0.0) -> float:
+        """Takes `cost` and returns 0, or takes nothing and returns for how many seconds to wait."""
+        earned = (now_s - self._at_s) * self._rate_per_s
+        self._level, self._at_s = min(self._size, self._level + earned), now_s
+        if self._level <= needed - _ROUNDING or self._level <= 0:
+            return max(_SHORTEST_WAIT_S, (needed - self._level) / self._rate_per_s)
+        self._level -= cost
+        return 0.0
+
+
+class TenantLimits:
+    """The buckets and calls of each tenant in this process; `clock` is monotonic, in seconds.
+
+    Every method raises `OverLimit`, or `Overloaded` when the server is full, and gives
+    `count_refusal` the name of the limit. Tenants are
+    as many as there are credentials for.
+    """
+
+    def __init__(
+        self,
+        allowance: Allowance,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        count_refusal: Callable[[str], None] = lambda limit: None,
+    ) -> None:
+        self._allowance = allowance
+        self._clock = clock
+        self._count_refusal = count_refusal
+        self._calls = Counter[str]()
+        self._all_calls = 0
+        self._requests = defaultdict[str, TokenBucket](lambda: self._full(allowance.requests_per_s))
+        self._audio = defaultdict[str, TokenBucket](lambda: self._full(allowance.audio_s_per_s))
+
+    @contextmanager
+    def call(self, tenant: str) -> Iterator[None]:
+        """One request, and one of the calls in progress until it is left."""
+        self.request(tenant)
+        self._admit(tenant)
+        self._calls[tenant] += 1
+        self._all_calls += 1
+        try:
+            yield
+        finally:
+            self._calls[tenant] -= 1
+            self._all_calls -= 1
+
+    def _admit(self, tenant: str) -> None:
+        allowance, calls = self._allowance, self._calls[tenant]
+        if allowance.streams and calls >= allowance.streams:
+            message = f"{allowance.streams} calls of this tenant are in progress; end one first"
+            raise self._over("streams", message, _CALL_WAIT_S)
+        if allowance.calls and self._all_calls >= allowance.calls:
+            message = f"{allowance.calls} calls are in progress, as many as this server takes"
+            self._count_refusal("calls")
+            raise Overloaded(message, retry_after_s=_CALL_WAIT_S)
+        unreserved = allowance.calls - allowance.reserve
+        if allowance.reserve and self._all_calls >= unreserved and calls >= allowance.few:
+            message = f"{self._all_calls} calls are in progress, {calls} of them of this tenant; "
+            message += "the places that are left are kept for other tenants"
+            raise self._over("reserve", message, _CALL_WAIT_S)
+
+    def request(self, tenant: str) -> None:
+        """One request, or one item of a batch."""
+        if self._allowance.requests_per_s:
+            wait_s = self._requests[tenant].take(1.0, self._clock(), needed=1.0)
+            self._refuse("requests", wait_s, f"{self._allowance.requests_per_s:g} requests")
+
+    def audio(self, tenant: str, audio_s: float) -> None:
+        """Decoded audio; 0 seconds ask whether any would be taken now."""
+        if self._allowance.audio_s_per_s:
+            wait_s = self._audio[tenant].take(audio_s, self._clock())
+            self._refuse("audio", wait_s, f"{self._allowance.audio_s_per_s:g} seconds of audio")
+
+    async def enrolment(self, store: Store, tenant: str, speaker_id: str) -> None:
+        """Whether a speaker that may be new has room; as many more get in as enrol at once."""
+        most = self._allowance.speakers
+        if not most or await store.count(tenant) < most:
+            return
+        if await store.get(tenant, speaker_id) is None:
+            message = f"this tenant has its {most} speakers; delete one, or ask for a higher limit"
+            raise self._over("speakers", message, _SPEAKERS_WAIT_S)
+
+    def _full(self, rate_per_s: float) -> TokenBucket:
+        size = max(1.0, rate_per_s * self._allowance.burst_s)
+        return TokenBucket(rate_per_s, size, self._clock())
+
+    def _refuse(self, limit: str, wait_s: float, what: str) -> None:
+        if wait_s:
+            message = f"this tenant uses more than {what} per second; slow down"
+            raise self._over(limit, message, wait_s)
+
+    def _over(self, limit: str, message: str, retry_after_s: float) -> OverLimit:
+        self._count_refusal(limit)
+        return OverLimit(message, retry_after_s=retry_after_s)
+
+
+@dataclass(frozen=True, slots=True)
+class ComparisonRates:
+    """Windows of speech that may be compared a second; 0 is no limit. `burst_s` seconds' worth may
+    come at once."""
+
+    per_speaker: float = 0.0
+    per_credential: float = 0.0
+    burst_s: float = 300.0
+
+
+class ComparisonBudgets:
+    """How many windows are still compared with a speaker, and for a credential, by this process;
+    `clock` is monotonic, in seconds.
+
+    A server that asks for no credential has no budgets. Of the buckets the least recently used are
+    forgotten beyond a number that only a flood reaches.
+    """
+
+    def __init__(
+        self,
+        rates: ComparisonRates,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        count_refusal: Callable[[str], None] = lambda limit: None,
+    ) -> None:
+        self._rates = rates
+        self._clock = clock
+        self._count_refusal = count_refusal
+        self._buckets = OrderedDict[tuple[str, str], TokenBucket]()
+
+    def spend(self, caller: Caller, speaker_id: str, windows: int) -> None:
+        """Windows compared with a speaker, or with nobody in particular if there is no
+        `speaker_id`; 0 ask whether any would be. Raises `OverLimit`."""
+        if caller is ANYONE:
+            return
+        who, rate = f"{caller.credential} compares", self._rates.per_credential
+        self._take((caller.tenant, caller.credential), rate, windows, who)
+        if speaker_id:
+            who, rate = "this speaker is compared with", self._rates.per_speaker
+            self._take((caller.tenant, f"speaker:{speaker_id}"), rate, windows, who)
+
+    def _take(self, key: tuple[str, str], rate: float, windows: int, who: str) -> None:
+        if not rate:
+            return
+        now_s = self._clock()
+        bucket = self._buckets.pop(key, None)
+        if bucket is None:
+            bucket = TokenBucket(rate, max(1.0, rate * self._rates.burst_s), now_s)
+        self._buckets[key] = bucket
+        if len(self._buckets) > _MOST_BUCKETS:
+            self._buckets.popitem(last=False)
+        if wait_s := bucket.take(windows, now_s):
+            self._count_refusal("comparisons")
+            raise OverLimit(
+                f"{who} more than {rate:g} windows of speech per second; slow down",
+                retry_after_s=wait_s,
+            )

@@ -1,0 +1,122 @@
+"""JSON Web Tokens (RFC 7519) of one issuer, checked as RFC 8725 asks: by its published keys (JWKS,
+RFC 7517), with signatures of asymmetric algorithms only, for this audience, and not forever."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jwt
+
+from service.access.caller import Caller, is_tenant
+from service.access.roles import Role
+from service.errors import SettingsError, Unauthenticated
+from service.reload import Reloaded
+from service.secret_file import public_bytes
+
+ALGORITHMS = (
+    *("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"),
+    *("ES256", "ES384", "ES512", "EdDSA"),
+)
+_REQUIRED = ["exp", "iss", "aud", "sub"]
+
+_FAULTS: Mapping[type[Exception], str] = {
+    jwt.ExpiredSignatureError: "has expired",
+    jwt.ImmatureSignatureError: "is not valid yet",
+    jwt.InvalidAudienceError: "is for another audience",
+    jwt.InvalidIssuerError: "is from another issuer",
+    jwt.InvalidAlgorithmError: "is signed by an algorithm that is not taken",
+    jwt.InvalidSignatureError: "has a signature that does not hold",
+    jwt.MissingRequiredClaimError: f"lacks one of the claims {', '.join(_REQUIRED)}",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What a token has to say; `leeway_s` is by how much the clocks may differ."""
+
+    issuer: str
+    audience: str
+    leeway_s: float = 30.0
+    tenant_claim: str = "tenant"
+    roles_claim: str = "roles"
+
+
+class Tokens:
+    """Who bears a token; follows the JWKS file."""
+
+    def __init__(self, jwks: Path, expected: Expected, *, look_every_s: float = 1.0) -> None:
+        self._jwks = Reloaded((jwks,), lambda: _read(jwks), look_every_s=look_every_s)
+        self._expected = expected
+
+    def load(self) -> None:
+        """Reads the file; raises `SettingsError` that tells what is wrong with it, or missing."""
+        if not (self._expected.issuer and self._expected.audience):
+            raise SettingsError("SAYSO_JWKS: needs SAYSO_JWT_ISSUER and SAYSO_JWT_AUDIENCE as well")
+        _ = self._jwks.value
+
+    def bearer(self, token: str) -> Caller:
+        """Raises `Unauthenticated`, which says what is wrong with the token and repeats none of
+        it."""
+        try:
+            claims = self._claims(token)
+        except jwt.PyJWTError as error:
+            fault = _FAULTS.get(type(error), "cannot be read, or is none")
+            raise Unauthenticated(f"the token {fault}") from error
+        tenant = claims.get(self._expected.tenant_claim)
+        if not isinstance(tenant, str) or not is_tenant(tenant):
+            raise Unauthenticated(f"the token's claim {self._expected.tenant_claim} is no tenant")
+        roles = _roles(claims.get(self._expected.roles_claim))
+        return Caller(tenant, roles, f"token:{claims['sub']}")
+
+    def _claims(self, token: str) -> dict[str, Any]:
+        return jwt.decode(
+            token,
+            self._key(jwt.get_unverified_header(token).get("kid")),
+            algorithms=ALGORITHMS,
+            audience=self._expected.audience,
+            issuer=self._expected.issuer,
+            leeway=self._expected.leeway_s,
+            options={"require": _REQUIRED, "enforce_minimum_key_length": True},
+        )
+
+    def _key(self, key_id: object) -> jwt.PyJWK:
+        """The key that the token names; one that names none is of the only key there is."""
+        keys = self._jwks.value
+        if key_id is None and len(keys) == 1:
+            return keys[0]
+        for key in keys:
+            if key_id is not None and key.key_id == key_id:
+                return key
+        raise Unauthenticated("the token names no key of the JWKS file")
+
+
+def _read(path: Path) -> list[jwt.PyJWK]:
+    """The keys of a JWKS that may verify a signature."""
+    try:
+        every = jwt.PyJWKSet.from_dict(json.loads(public_bytes(path))).keys
+    except SettingsError:
+        raise
+    except OSError as error:
+        raise SettingsError(f"SAYSO_JWKS: cannot read {path}: {error.strerror}") from error
+    except Exception as error:  # PyJWT raises whatever a malformed key makes Python raise
+        raise SettingsError(f"SAYSO_JWKS: {path} is no JSON Web Key Set") from error
+    keys = [
+        key
+        for key in every
+        if key.algorithm_name in ALGORITHMS and key.public_key_use in (None, "sig")
+    ]
+    if not keys:
+        raise SettingsError(
+            f"SAYSO_JWKS: {path} holds no key for signatures by {', '.join(ALGORITHMS)}"
+        )
+    return keys
+
+
+def _roles(claim: object) -> frozenset[Role]:
+    """The roles in a list, or in one string with spaces; other names are not for this server."""
+    names = claim.split() if isinstance(claim, str) else claim
+    if not isinstance(names, list):
+        return frozenset()
+    return frozenset(role for role in Role if role.value in names)

@@ -1,0 +1,80 @@
+"""Banner: what a server was started with, in one line of its log."""
+
+import math
+from datetime import UTC, datetime
+
+from service.access.tls import Certificates
+from service.contract import Contract
+from service.decisions.decision import server_policy, server_threshold
+from service.network import is_loopback
+from service.settings import Settings
+from service.store.redis.address import without_password
+
+
+def facts(settings: Settings, contract: Contract, address: str) -> str:
+    """Without a secret; who reads it sees what a misspelt setting left open."""
+    return "; ".join(
+        f"{name} {value}"
+        for name, value in {
+            "listens on": address,
+            "model": contract.model_id,
+            "threshold": _threshold(settings, contract),
+            "store": without_password(settings.store),
+            "TLS": _tls(settings),
+            "callers": _callers(settings, address),
+            "voices": _sealing(settings),
+            "audit": settings.audit or "none",
+            "lock": _lock(settings),
+            "limits of a tenant": _limits(settings),
+        }.items()
+    )
+
+
+def _threshold(settings: Settings, contract: Contract) -> str:
+    if contract.calibration is None:
+        return "NONE: the model is not calibrated, no call is verified"
+    policy = server_policy(contract, target=settings.target_false_match_rate)
+    threshold = server_threshold(policy, contract.calibration)
+    return f"LLR {threshold.llr:.2f}, {threshold.source}"
+
+
+def _tls(settings: Settings) -> str:
+    certificates = Certificates.of(
+        settings.tls_certificate, settings.tls_key, settings.tls_client_ca
+    )
+    if certificates is None:
+        return "none"
+    expires = datetime.fromtimestamp(certificates.expires_at(), UTC)
+    kind = "mutual" if certificates.client_ca else "of the server"
+    return f"{kind}, certificate until {expires:%Y-%m-%d}"
+
+
+def _callers(settings: Settings, address: str) -> str:
+    asked = {"keys": settings.keys, "tokens": settings.jwks}
+    if any(asked.values()):
+        return "who show " + " or ".join(name for name, path in asked.items() if path)
+    return "ANYONE of this machine" if is_loopback(address) else "ANYONE"
+
+
+def _sealing(settings: Settings) -> str:
+    if settings.vault_address:
+        return "sealed by Vault"
+    if settings.master_key_file or settings.master_keys.get_secret_value():
+        return "sealed by a master key"
+    return "not sealed"
+
+
+def _lock(settings: Settings) -> str:
+    count = settings.lock_after_failures
+    return f"after {count} failures" if count else "none"
+
+
+def _limits(settings: Settings) -> str:
+    given = {
+        "calls a second": settings.tenant_requests_per_s,
+        "s of audio a second": settings.tenant_audio_s_per_s,
+        "calls at once": settings.tenant_streams,
+        "speakers": settings.tenant_speakers,
+    }
+    told = [f"{value:g} {name}" for name, value in given.items() if 0 < value < math.inf]
+    return ", ".join(told) or "none"

@@ -1,0 +1,4 @@
+"""Decisions: two embeddings to a cosine, a calibrated log-likelihood ratio and a typed outcome.
+
+embeddings -> scoring -> decision
+"""

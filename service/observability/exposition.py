@@ -1,0 +1,67 @@
+"""Exposition: the HTTP endpoint that Prometheus reads, on an address of its own.
+
+Worker processes share it: their parent sets PROMETHEUS_MULTIPROC_DIR to an empty folder before
+any of them imports `prometheus_client`, and serves what all of them write there.
+"""
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from prometheus_client import REGISTRY, CollectorRegistry, start_http_server
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+
+from service.errors import SettingsError
+from service.network import parse_host_and_port
+
+log = logging.getLogger(__name__)
+
+FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
+
+
+@contextmanager
+def endpoint(listen: str) -> Iterator[str]:
+    """Serves the metrics at `http://host:port/metrics` of `listen`; gives host:port.
+
+    Of all worker processes where `FOLDER_VARIABLE` is set, of this process elsewhere. Port 0 picks
+    a free one. Raises `SettingsError` for an address that cannot be listened on.
+    """
+    host, port = parse_host_and_port(
+        listen, variable="SAYSO_METRICS_LISTEN", example="127.0.0.1:9464"
+    )
+    try:
+        server, thread = start_http_server(int(port), host.strip("[]"), _registry())
+    except OSError as error:
+        raise SettingsError(
+            f"SAYSO_METRICS_LISTEN: cannot listen on {listen}; is another server running there?"
+        ) from error
+    try:
+        yield f"{host}:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def restore(folder: Path) -> None:
+    """Makes the folder of workers' metrics again if something that cleans temporary folders took
+    it: without it no worker could start. Those that run go on counting in files that nobody sees.
+    """
+    if not folder.is_dir():
+        log.error("%s was removed: metrics of workers that run are lost until they restart", folder)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+def forget(pid: int) -> None:
+    """Drops the gauges of a worker process that has ended; what it counted stays."""
+    mark_process_dead(pid)  # type: ignore[no-untyped-call]
+
+
+def _registry() -> CollectorRegistry:
+    if FOLDER_VARIABLE not in os.environ:
+        return REGISTRY
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    return registry

@@ -1,0 +1,146 @@
+"""What happens around every call.
+
+call -> watched: counted, logged -> errors become statuses -> admitted: identified, within -> rpc
+                 metrics  logs      here                                identity    limits
+"""
+
+import functools
+import logging
+import traceback
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from typing import Any
+
+import grpc
+from google.protobuf import any_pb2, duration_pb2, message
+from google.rpc import error_details_pb2, status_pb2
+
+from service.access import current
+from service.access.limits import TenantLimits
+from service.errors import ERROR_DOMAIN, InvalidArgument, SaysoError
+
+log = logging.getLogger(__name__)
+
+OURS = "/sayso."
+_DETAILS_KEY = "grpc-status-details-bin"
+
+Context = grpc.aio.ServicerContext[Any, Any]
+Guard = Callable[[str, Context], AbstractContextManager[None]]
+
+
+class Around(grpc.aio.ServerInterceptor):
+    """Runs guards around every method of this project's services, the outermost first; those of
+    health and reflection are limited by `service.rpc.unauthenticated`. Belongs to one server.
+
+    Those that watch see the status that a call ends with; those that admit refuse it by an error.
+    """
+
+    def __init__(self, *, watching: Sequence[Guard], admitting: Sequence[Guard]) -> None:
+        self._watching = watching
+        self._admitting = admitting
+        self._handlers: dict[str, Any] = {}  # by method, made at its first call
+
+    async def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
+        name = handler_call_details.method
+        if (made := self._handlers.get(name)) is not None:
+            return made
+        handler = await continuation(handler_call_details)
+        if handler is None or not name.startswith(OURS):
+            return handler
+        requests = "stream" if handler.request_streaming else "unary"
+        if handler.response_streaming:
+            field, wrap = f"{requests}_stream", self._streaming
+        else:
+            field, wrap = f"{requests}_unary", self._unary
+        made = handler._replace(**{field: wrap(name, getattr(handler, field))})
+        self._handlers[name] = made
+        return made
+
+    def _unary(self, name: str, call: Any) -> Any:
+        @functools.wraps(call)
+        async def wrapped(request: Any, context: Context) -> Any:
+            with _entered(self._watching, name, context):
+                try:
+                    with _entered(self._admitting, name, context):
+                        return await call(request, context)
+                except Exception as error:
+                    await to_status(error, name, context)
+
+        return wrapped
+
+    def _streaming(self, name: str, call: Any) -> Any:
+        @functools.wraps(call)
+        async def wrapped(request: Any, context: Context) -> AsyncIterator[Any]:
+            with _entered(self._watching, name, context):
+                try:
+                    with _entered(self._admitting, name, context):
+                        async for response in call(request, context):
+                            yield response
+                except Exception as error:
+                    await to_status(error, name, context)
+
+        return wrapped
+
+
+def within(limits: TenantLimits) -> Guard:
+    """Refuses a call beyond what its tenant may use; inside the guard that says who calls."""
+
+    def guard(name: str, context: Context) -> AbstractContextManager[None]:
+        return limits.call(current().tenant)
+
+    return guard
+
+
+@contextmanager
+def _entered(guards: Sequence[Guard], name: str, context: Context) -> Iterator[None]:
+    with ExitStack() as stack:
+        for guard in guards:
+            stack.enter_context(guard(name, context))
+        yield
+
+
+async def to_status(error: Exception, name: str, context: Context) -> None:
+    """The one place where an exception becomes a gRPC status with details; raises `AbortError`.
+
+    What it leaves behind holds nothing of the call: gRPC ties it into a cycle, which would keep
+    megabytes of audio until a full collection. So an exception belongs to one call alone: to clear
+    a frame of another would end that call in its middle.
+    """
+    if isinstance(error, grpc.aio.AbortError):
+        raise error
+    if isinstance(error, NotImplementedError):
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, str(error) or "not implemented yet")
+    elif isinstance(error, SaysoError):
+        traceback.clear_frames(error.__traceback__)
+        await _abort(error, context)
+    else:
+        log.error("%s failed", name, exc_info=error)
+        traceback.clear_frames(error.__traceback__)
+        await context.abort(grpc.StatusCode.INTERNAL, "internal error; see the server's log")
+
+
+def details(error: SaysoError) -> list[message.Message]:
+    """The google.rpc details that tell a program what the message tells a person."""
+    found: list[message.Message] = []
+    if error.reason:
+        found.append(error_details_pb2.ErrorInfo(reason=error.reason, domain=ERROR_DOMAIN))
+    if isinstance(error, InvalidArgument):
+        violation = error_details_pb2.BadRequest.FieldViolation(
+            field=error.field, description=error.message
+        )
+        found.append(error_details_pb2.BadRequest(field_violations=[violation]))
+    if error.retry_after_s is not None:
+        delay = duration_pb2.Duration()
+        delay.FromNanoseconds(int(error.retry_after_s * 1e9))
+        found.append(error_details_pb2.RetryInfo(retry_delay=delay))
+    return found
+
+
+async def _abort(error: SaysoError, context: Context) -> None:
+    status = status_pb2.Status(code=error.code.value[0], message=error.status_message)
+    for detail in details(error):
+        packed = any_pb2.Any()
+        packed.Pack(detail)
+        status.details.append(packed)
+    trailing = (*context.trailing_metadata(), (_DETAILS_KEY, status.SerializeToString()))
+    await context.abort(error.code, error.status_message, trailing_metadata=trailing)

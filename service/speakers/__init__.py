@@ -1,0 +1,1 @@
+"""Speakers: how a voice is enrolled, adapted, locked, found twice, and erased."""

@@ -1,0 +1,1 @@
+"""The shared store: several servers on one Redis, with TLS, Sentinel or Cluster."""

@@ -1,0 +1,62 @@
+"""Failed verifications in SQLite: one row a speaker, changed in one transaction."""
+
+import sqlite3
+
+from service.store.failures import NO_FAILURES, Step, Tally
+from service.store.sqlite.groups import Run
+
+SCHEMA: tuple[str, ...] = (
+    """
+    CREATE TABLE failures (
+        tenant TEXT NOT NULL,
+        speaker_id TEXT NOT NULL,
+        keep_until REAL NOT NULL,
+        tally BLOB NOT NULL,
+        PRIMARY KEY (tenant, speaker_id),
+        FOREIGN KEY (tenant, speaker_id) REFERENCES speaker ON DELETE CASCADE
+    ) STRICT, WITHOUT ROWID
+    """,
+    "CREATE INDEX failures_by_end ON failures (keep_until)",
+)
+
+KEPT: tuple[str, ...] = (
+    "DELETE FROM failures WHERE keep_until <= CAST(strftime('%s', 'now') AS REAL)",
+    "DROP INDEX failures_by_end",
+    "ALTER TABLE failures DROP COLUMN keep_until",
+)
+"""Of a later version: failures count until they are forgotten, however long ago they were."""
+
+_GET = "SELECT tally FROM failures WHERE tenant = ? AND speaker_id = ?"
+_DELETE = "DELETE FROM failures WHERE tenant = ? AND speaker_id = ?"
+_PUT = """
+    INSERT INTO failures (tenant, speaker_id, tally) SELECT ?1, ?2, ?3 WHERE EXISTS
+        (SELECT 1 FROM speaker WHERE tenant = ?1 AND speaker_id = ?2)
+    ON CONFLICT DO UPDATE SET tally = excluded.tally
+"""
+
+
+class SqliteFailures:
+    """`Failures` by way of `read`, and of `write`, which wraps its work in a transaction."""
+
+    def __init__(self, *, read: Run, write: Run) -> None:
+        self._read = read
+        self._write = write
+
+    async def get(self, tenant: str, speaker_id: str) -> Tally:
+        return await self._read(lambda db: _get(db, tenant, speaker_id))
+
+    async def change(self, tenant: str, speaker_id: str, step: Step) -> Tally:
+        def change(db: sqlite3.Connection) -> Tally:
+            tally = step(_get(db, tenant, speaker_id))
+            if tally == NO_FAILURES:
+                db.execute(_DELETE, (tenant, speaker_id))
+            else:
+                db.execute(_PUT, (tenant, speaker_id, tally.encode()))
+            return tally
+
+        return await self._write(change)
+
+
+def _get(db: sqlite3.Connection, tenant: str, speaker_id: str) -> Tally:
+    row = db.execute(_GET, (tenant, speaker_id)).fetchone()
+    return Tally.decode(row and row[0])

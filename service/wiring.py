@@ -1,0 +1,339 @@
+"""Assembly: settings in, the parts of a server out.
+
+session, voice activity, store -> embedder -> enroller, verifier -> rpc
+once for each model: the current and, during an upgrade, the previous one
+"""
+
+import logging
+import math
+import time
+from collections.abc import Awaitable, Callable, Sequence
+
+import grpc
+from sayso.v1 import speaker_pb2_grpc, verification_pb2_grpc, watchlist_pb2_grpc
+
+from service.access import current
+from service.access.limits import Allowance, ComparisonBudgets, ComparisonRates, TenantLimits
+from service.audio.speech import VoiceActivity
+from service.audit import Auditor, Heads, Sync, Trail, key_beside
+from service.calls.identification import Identifier
+from service.calls.upgrade import Mover, MoveRules, Space, Spaces
+from service.calls.verification import Verifier
+from service.contract import Contract
+from service.decisions.decision import Demands, Policy, SequentialTest, server_policy, threshold_for
+from service.errors import InvalidArgument, ModelError, SettingsError
+from service.inference import processors
+from service.inference.embedder import Embedder
+from service.inference.session import Session
+from service.observability import metrics
+from service.observability.metrics.store import observed
+from service.rpc import messages
+from service.rpc.requests import AudioLimits
+from service.rpc.speakers import SpeakerRpc
+from service.rpc.verification import VerificationRpc
+from service.rpc.watchlists import WatchlistRpc
+from service.sealing import Kms, Sealing, chosen
+from service.settings import Settings
+from service.speakers.attempts import Attempts
+from service.speakers.enrollment import Duplicates, Enroller, Rules
+from service.speakers.expiry import Expiry
+from service.speakers.lockout import Lockout
+from service.store import LockRule, Store, open_store
+from service.store.lifecycle import Retention
+from service.store.redis.cached import cached
+
+_DAY_S = 86_400.0
+
+log = logging.getLogger(__name__)
+
+
+def kms(settings: Settings) -> Kms | None:
+    """What holds the master key, where there is one; raises `SettingsError`."""
+    return chosen(
+        master_key_file=settings.master_key_file,
+        master_keys=settings.master_keys.get_secret_value(),
+        vault_address=settings.vault_address,
+        vault_key=settings.vault_key,
+        vault_mount=settings.vault_mount,
+        vault_token_file=settings.vault_token_file,
+        vault_ca_file=settings.vault_ca_file,
+    )
+
+
+def store(settings: Settings) -> Store:
+    """Sealed where there is a master key, from memory where that is known to be current, timed."""
+    sealing = None
+    if (holder := kms(settings)) is not None:
+        sealing = Sealing(holder, settings.protect_templates, settings.sealed_only)
+    opened = open_store(settings.store, sealing=sealing)
+    opened.records.observe_unreadable = metrics.unreadable
+    speakers = settings.cache_speakers
+    return observed(cached(opened, settings.store, speakers=speakers, observe=metrics.cached))
+
+
+def trail(settings: Settings) -> Trail | None:
+    """To be entered, where one is asked for."""
+    if settings.audit is None:
+        return None
+    return Trail(
+        settings.audit,
+        key=settings.audit_key or key_beside(settings.audit),
+        sync=Sync(settings.audit_sync),
+        max_bytes=settings.audit_max_bytes,
+        daily=settings.audit_daily,
+        heads=Heads(settings.audit_heads),
+        heads_every_s=settings.audit_heads_every_s,
+    )
+
+
+def needs(settings: Settings, trail: Trail | None) -> list[Callable[[], Awaitable[None]]]:
+    """What the server is not ready without, beside the store."""
+    return [trail.ping] if trail is not None and settings.audit_strict else []
+
+
+def limits(settings: Settings, *, one_tenant: bool) -> TenantLimits:
+    """A fifth of the calls is kept for tenants that have few, unless there is only `one_tenant`."""
+    return TenantLimits(
+        Allowance(
+            requests_per_s=settings.tenant_requests_per_s,
+            audio_s_per_s=settings.tenant_audio_s_per_s,
+            streams=settings.tenant_streams,
+            speakers=settings.tenant_speakers,
+            burst_s=settings.tenant_burst_s,
+            calls=settings.max_streams,
+            reserve=0 if one_tenant else settings.max_streams // 5,
+        ),
+        count_refusal=metrics.refused,
+    )
+
+
+def sessions(settings: Settings) -> list[Session]:
+    """Of the current model and, during an upgrade, the previous one."""
+    opened = [
+        Session.open(
+            path,
+            device=settings.device,
+            threads=1,
+            max_batch=settings.max_batch,
+            cuda_graphs=settings.cuda_graphs,
+        )
+        for path in (settings.model, settings.previous_model)
+        if path is not None
+    ]
+    if len({each.contract.model_id for each in opened}) < len(opened):
+        raise SettingsError(
+            "SAYSO_PREVIOUS_MODEL: is the same model as SAYSO_MODEL; unset it, or name the one "
+            "that the enrolled voices were made with"
+        )
+    for each in opened:
+        _check_thresholds(settings, each.contract)
+    return opened
+
+
+def calibrated(sessions: Sequence[Session]) -> bool:
+    """Whether calls can be verified."""
+    return all(each.contract.calibration is not None for each in sessions)
+
+
+def _check_thresholds(settings: Settings, contract: Contract) -> None:
+    """Raises `StartupError` for a model, or a setting, that every verification would fail for."""
+    if contract.calibration is None:
+        if not settings.allow_uncalibrated:
+            raise ModelError(
+                f"the model {contract.model_id} has no calibration, so that no call could be "
+                "verified: calibrate it (`sayso-export calibrate`), or give --allow-uncalibrated "
+                "to enrol and embed alone"
+            )
+        log.warning("the model %s has no calibration: no call is verified", contract.model_id)
+        return
+    try:
+        threshold_for(_policy(settings, contract), contract.calibration)
+    except InvalidArgument as error:
+        if settings.target_false_match_rate is not None:
+            raise SettingsError(f"SAYSO_TARGET_FALSE_MATCH_RATE: {error.message}") from error
+        raise ModelError(f"the model {contract.model_id}: {error.message}") from error
+
+
+def embedder(settings: Settings, session: Session) -> Embedder:
+    metrics.loaded(session.contract, session.provider)
+    return Embedder(
+        session,
+        VoiceActivity.open(),
+        max_batch=session.max_batch,
+        queue_limit=settings.max_queue,
+        max_delay_s=settings.max_batch_delay_s,
+        workers=_workers(settings, session),
+        speech_threads=settings.speech_threads,
+        observe=metrics.batches(session.contract.model_id),
+        owner=lambda: current().tenant,
+    )
+
+
+def _workers(settings: Settings, session: Session) -> int:
+    """One for a GPU; of the CPU's threads each has a batch of its own, which costs less than to
+    share one."""
+    return settings.threads or processors.available() if session.on_cpu else 1
+
+
+def enroller(
+    settings: Settings, store: Store, contract: Contract, previous: Contract | None = None
+) -> Enroller:
+    floor_s = max(each.min_speech_s for each in (contract, previous) if each is not None)
+    return Enroller(
+        store,
+        contract=contract,
+        demands=Demands(floor_s, settings.min_snr_db, settings.max_clipping),
+        min_speech_s=settings.min_enroll_speech_s,
+        max_vectors=settings.max_vectors,
+        rules=_rules(settings),
+        retention=retention(settings),
+        previous=previous,
+    )
+
+
+def identifier(
+    settings: Settings,
+    store: Store,
+    contract: Contract,
+    enroller: Enroller,
+    lockout: Lockout,
+    beside: Identifier | None,
+) -> Identifier:
+    return Identifier(
+        store,
+        contract,
+        policy=_policy(settings, contract),
+        retention=retention(settings),
+        succession=enroller.succession,
+        beside=beside,
+        locked=lockout.locked,
+    )
+
+
+def lockout(settings: Settings, store: Store) -> Lockout:
+    return Lockout(store.failures, _lock_rule(settings))
+
+
+def attempts(lockout: Lockout, auditor: Auditor) -> Attempts:
+    return Attempts(lockout, auditor, observe=metrics.locked)
+
+
+def add_services(
+    server: grpc.aio.Server,
+    settings: Settings,
+    embedders: Sequence[Embedder],
+    store: Store,
+    enroller: Enroller,
+    identifier: Identifier,
+    auditor: Auditor,
+    allowed: TenantLimits,
+    lockout: Lockout,
+    attempts: Attempts,
+) -> None:
+    kept = retention(settings)
+    contracts = [each.contract for each in embedders]
+    newest, *earlier = (
+        Space(each, Verifier(each.contract, kept, _policy(settings, each.contract)))
+        for each in embedders
+    )
+    spaces = Spaces(newest, enroller.succession, earlier[0] if earlier else None)
+    voices = VerificationRpc(
+        spaces=spaces,
+        store=store,
+        enroller=enroller,
+        mover=Mover(store, enroller, spaces, rules=_move_rules(settings), retention=kept),
+        identifier=identifier,
+        attempts=attempts,
+        auditor=auditor,
+        allowed=allowed,
+        budgets=ComparisonBudgets(_comparison_rates(settings), count_refusal=metrics.refused),
+        clock=time.time,
+        batch_items=settings.batch_items,
+        limits=AudioLimits(
+            contracts[0].sample_rate,
+            settings.max_audio_s,
+            settings.max_audio_bytes,
+            settings.max_call_s,
+            lambda audio_s: allowed.audio(current().tenant, audio_s),
+        ),
+        defaults={
+            each.model_id: messages.Defaults(
+                _policy(settings, each), _sequential(settings), each.min_speech_s
+            )
+            for each in contracts
+        },
+    )
+    speakers = SpeakerRpc(
+        store=store,
+        enroller=enroller,
+        retention=kept,
+        lockout=lockout,
+        auditor=auditor,
+        allowed=allowed,
+    )
+    groups = WatchlistRpc(store=store, auditor=auditor)
+    verification_pb2_grpc.add_VerificationServiceServicer_to_server(voices, server)
+    speaker_pb2_grpc.add_SpeakerServiceServicer_to_server(speakers, server)
+    watchlist_pb2_grpc.add_WatchlistServiceServicer_to_server(groups, server)
+
+
+def _policy(settings: Settings, contract: Contract) -> Policy:
+    """The server's own, which is also what a request's policy leaves out."""
+    demands = Demands(settings.min_verify_speech_s, settings.min_snr_db, settings.max_clipping)
+    return server_policy(contract, demands=demands, target=settings.target_false_match_rate)
+
+
+def retention(settings: Settings) -> Retention:
+    return Retention(
+        settings.expire_after_days * _DAY_S or math.inf,
+        consent_required=settings.require_consent,
+    )
+
+
+def expiry(settings: Settings, store: Store, auditor: Auditor) -> Expiry:
+    return Expiry(store, retention(settings), auditor, max_share=settings.expire_max_share)
+
+
+def _lock_rule(settings: Settings) -> LockRule:
+    return LockRule(
+        settings.lock_after_failures,
+        settings.lock_s,
+        settings.lock_longest_s,
+        settings.lock_disable_after,
+    )
+
+
+def _comparison_rates(settings: Settings) -> ComparisonRates:
+    return ComparisonRates(
+        settings.speaker_comparisons_per_s,
+        settings.credential_comparisons_per_s,
+        settings.comparison_burst_s,
+    )
+
+
+def _rules(settings: Settings) -> Rules:
+    return Rules(
+        consent_required=settings.require_consent,
+        confirm=settings.confirm_enrollments,
+        match_llr=settings.enroll_match_llr,
+        coherence_llr=settings.enroll_coherence_llr,
+        parts_llr=settings.enroll_parts_llr,
+        duplicates=Duplicates(settings.duplicates),
+        duplicate_alarm_rate=settings.duplicate_alarm_rate,
+        duplicate_limit=settings.duplicate_limit,
+        adapt=settings.adapt,
+        adapt_margin_llr=settings.adapt_margin_llr,
+        adapt_speech_s=settings.adapt_min_speech_s,
+    )
+
+
+def _move_rules(settings: Settings) -> MoveRules:
+    return MoveRules(settings.move_margin_llr, settings.move_min_speech_s, settings.require_consent)
+
+
+def _sequential(settings: Settings) -> SequentialTest:
+    return SequentialTest(
+        settings.sequential_false_match_rate,
+        settings.sequential_false_non_match_rate,
+        settings.sequential_max_speech_s,
+    )

@@ -1,0 +1,103 @@
+from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from service.audio.speech import VoiceActivity
+from service.calls.call import Call
+from service.calls.verification import Verifier
+from service.contract import Calibration
+from service.decisions.decision import Decision, Demands, Outcome, Policy, Reason, SequentialTest
+from service.inference.embedder import Embedder
+from service.inference.session import Session
+from service.store import Voiceprint
+
+RATE = 16_000
+POLICY = Policy(0.1, "request", Demands(1.0, -10.0, 1.0))
+CERTAIN = Calibration(50.0, {"cosine": 0.0}, ((0.1, 0.0), (0.01, 1.0)), "made: always the speaker")
+UNSURE = replace(CERTAIN, bias=0.0)
+
+Samples = NDArray[np.float32]
+
+
+async def decisions(
+    session: Session,
+    vad: VoiceActivity,
+    samples: Samples,
+    calibration: Calibration | None,
+    policy: Policy,
+    *,
+    claim: Decision | Literal["anyone", "nobody"] = "anyone",
+) -> list[Decision]:
+    """Every decision of a call in 100 ms pieces, the last one at its end."""
+    contract = replace(session.contract, calibration=calibration)
+    vector = np.eye(contract.dimension, dtype=np.float32)[:1]
+    anyone = Voiceprint(contract.model_id, vector, np.array([10], np.float32), 0.0)
+    held = {"anyone": anyone, "nobody": None}[claim] if isinstance(claim, str) else claim
+    async with Embedder(session, vad, max_batch=4, queue_limit=64) as embedder:
+        call = Call(embedder.stream(), Verifier(contract), held, policy)
+        told = [await call.hear(piece) for piece in np.split(samples, range(0, len(samples), 1600))]
+        return [made for made in told if made is not None] + [await call.finish(samples[:0])]
+
+
+@pytest.fixture(scope="module")
+def speech(clips: list[Samples]) -> Samples:
+    return np.concatenate(clips[:2])
+
+
+async def test_a_result_comes_with_every_window_and_before_the_first(
+    session: Session, vad: VoiceActivity, speech: Samples
+) -> None:
+    told = await decisions(session, vad, speech, UNSURE, POLICY)
+    heard_s = [made.quality.net_speech_s for made in told]
+    assert heard_s == sorted(heard_s)
+    assert heard_s[0] < session.contract.window_s
+    assert max(np.diff(heard_s)) < session.contract.hop_s + 0.5
+
+
+async def test_a_sequential_decision_stands_once_reached(
+    session: Session, vad: VoiceActivity, speech: Samples
+) -> None:
+    policy = replace(POLICY, sequential=SequentialTest(0.01, 0.01, 10.0))
+    told = await decisions(session, vad, speech, CERTAIN, policy)
+    assert told[0].outcome is Outcome.ACCEPTED
+    assert all((made.outcome, made.score) == (told[0].outcome, told[0].score) for made in told)
+
+
+async def test_undecided_evidence_ends_with_the_fixed_decision(
+    session: Session, vad: VoiceActivity, speech: Samples
+) -> None:
+    policy = replace(POLICY, sequential=SequentialTest(0.01, 0.01, 1000.0))
+    *early, last = await decisions(session, vad, speech, UNSURE, policy)
+    assert all(made.reasons == (Reason.UNDECIDED,) for made in early)
+    assert last.outcome is Outcome.ACCEPTED
+    assert last.threshold is not None
+    assert "target false-match rate" in last.threshold.source
+
+
+async def test_nothing_is_decided_of_a_voice_that_nobody_claims(
+    session: Session, vad: VoiceActivity, speech: Samples
+) -> None:
+    told = await decisions(session, vad, speech, None, POLICY, claim="nobody")
+    assert len(told) > 3
+    assert all(made.reasons == (Reason.NO_CLAIM,) for made in told)
+    heard_s = [made.quality.net_speech_s for made in told]
+    assert heard_s == sorted(heard_s)
+    assert heard_s[0] > 0
+
+
+async def test_a_claim_that_needs_no_audio_stands_while_it_is_heard(
+    session: Session, vad: VoiceActivity, speech: Samples
+) -> None:
+    refused = Decision(Outcome.NOT_ENROLLED, "m", "no such speaker")
+    told = await decisions(session, vad, speech, None, POLICY, claim=refused)
+    assert len(told) > 3
+    assert {replace(made, quality=refused.quality) for made in told} == {refused}
+    assert told[-1].quality.net_speech_s > 1
+
+
+async def test_silence_never_decides(session: Session, vad: VoiceActivity) -> None:
+    (only,) = await decisions(session, vad, np.zeros(RATE, np.float32), CERTAIN, POLICY)
+    assert only.reasons == (Reason.NO_SPEECH,)
