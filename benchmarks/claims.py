@@ -8,8 +8,6 @@ _STORES = {"redis": "Redis", "sqlite": "SQLite"}
 _READS = {
     "read": "a speaker read from the store, p99",
     "unknown": "a speaker who is not enrolled, p99",
-    "spared": "a speaker held in memory, p99",
-    "missed": "a speaker read and taken into memory, p99",
 }
 
 SAID: Mapping[str, str] = {

@@ -15,7 +15,6 @@ import os
 import sqlite3
 import tempfile
 import time
-import tracemalloc
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -29,16 +28,14 @@ from benchmarks.processes import MB, resident_mb
 from service.decisions.scoring import l2_normalized
 from service.store import Speaker, SpeakerState, Voiceprint, open_store
 from service.store.records import encode_history, encode_profile, encode_voiceprint
-from service.store.redis.cached import cached
 from service.store.sqlite.store import SqliteStore
 from tests.support.redis_server import RedisServer
 
 TENANT, MODEL = "default", "sayso-67a431cd9198"
 DIMENSION = 192
-AIMS = dict.fromkeys(("read", "unknown", "spared", "missed"), below(1.0))  # p99, ms
+AIMS = dict.fromkeys(("read", "unknown"), below(1.0))  # p99, ms
 AT_ONCE = 32
 PATIENCE_S = 30.0
-HELD = 10_000
 PART = 10_000
 
 Reads = Callable[[str], Awaitable[object]]
@@ -155,9 +152,7 @@ def figures_of(
     store: str,
     measured: Mapping[str, tuple[np.ndarray, np.ndarray]],
     count: int,
-    over: Mapping[str, str],
 ) -> list[Figure]:
-    """`over` names kinds whose times are given as ratios to those of others, too."""
     made = []
     how = f"{store} with {count:,} speakers, reads at random"
     for kind, (taken, rates) in measured.items():
@@ -167,20 +162,6 @@ def figures_of(
             figure(f"{name}_p50", p50.tolist(), "ms", None, how),
             figure(f"{name}_p99", p99.tolist(), "ms", AIMS.get(kind), how),
             figure(f"{name}_rate", rates.tolist(), "reads/s", None, f"{how}, {AT_ONCE} at once"),
-        ]
-    for kind, other in over.items():
-        ratios = np.median(measured[kind][0], axis=1) / np.median(measured[other][0], axis=1)
-        rates = measured[kind][1] / measured[other][1]
-        versus = f"{kind} over {other}, medians of rounds in turn"
-        made += [
-            figure(f"{store}_{kind}_over_{other}", ratios.tolist(), "ratio", None, versus),
-            figure(
-                f"{store}_{kind}_over_{other}_rate",
-                rates.tolist(),
-                "ratio",
-                None,
-                f"{versus}, {AT_ONCE} at once",
-            ),
         ]
     return made
 
@@ -195,45 +176,21 @@ async def from_redis(count: int, turns: Turns) -> list[Figure]:
             client = redis.Redis(port=server.port, protocol=2)
             used_mb = float(client.info("memory")["used_memory"]) / MB
             client.close()
-            spared: list[bool] = []
-            plain = open_store(server.url, timeout_s=PATIENCE_S)
-            inner = open_store(server.url, timeout_s=PATIENCE_S)
-            caching = cached(inner, server.url, speakers=HELD, observe=spared.append)
-            async with plain, caching:
-                held = min(HELD, count) // 2
-                tracemalloc.start()
-                for number in range(held):
-                    await caching.get(TENANT, named(number))
-                held_mb = tracemalloc.get_traced_memory()[0] / MB
-                tracemalloc.stop()
-                spared.clear()
+            async with open_store(server.url, timeout_s=PATIENCE_S) as store:
                 measured = await turns.measured(
                     {
-                        "read": (partial(plain.get, TENANT), lambda: turns.some(0, count)),
+                        "read": (partial(store.get, TENANT), lambda: turns.some(0, count)),
                         "unknown": (
-                            partial(plain.get, TENANT),
+                            partial(store.get, TENANT),
                             lambda: turns.some(count, 2 * count),
                         ),
-                        "spared": (partial(caching.get, TENANT), lambda: turns.some(0, held)),
                     }
-                )
-                share = float(np.mean(spared))
-                missed = await turns.measured(
-                    {"missed": (partial(caching.get, TENANT), lambda: turns.some(held, count))}
                 )
     how = f"{count:,} speakers"
     return [
-        *figures_of("redis", {**measured, **missed}, count, {"spared": "read"}),
+        *figures_of("redis", measured, count),
         figure("redis_memory", [used_mb], "MB", None, f"what Redis says that {how} use"),
         figure("redis_memory_each", [used_mb * 1000 / count], "kB", None, f"of {how}, each"),
-        figure(
-            "redis_cache_memory_each",
-            [held_mb * 1000 / held],
-            "kB",
-            None,
-            f"memory that Python allocated while {held} speakers came to be held, each",
-        ),
-        figure("redis_spared_share", [share], "share", None, "of the reads of held speakers"),
     ]
 
 
@@ -258,13 +215,12 @@ async def from_sqlite(count: int, turns: Turns) -> list[Figure]:
                         partial(store.get, TENANT),
                         lambda: turns.some(count, 2 * count),
                     ),
-                    "unchanged": (partial(unchanged, store), lambda: turns.some(0, count)),
                 }
             )
             grown_mb = resident_mb(os.getpid()) - before_mb
     how = f"{count:,} speakers"
     return [
-        *figures_of("sqlite", measured, count, {"unchanged": "read"}),
+        *figures_of("sqlite", measured, count),
         figure("sqlite_file", [size_mb], "MB", None, how),
         figure("sqlite_file_each", [size_mb * 1000 / count], "kB", None, f"of {how}, each"),
         figure(
@@ -272,11 +228,6 @@ async def from_sqlite(count: int, turns: Turns) -> list[Figure]:
         ),
         figure("sqlite_reader_memory", [grown_mb], "MB", None, "by which reading grew the process"),
     ]
-
-
-async def unchanged(store: SqliteStore, speaker_id: str) -> None:
-    """What a cache in front of SQLite would have to ask before it gives anything."""
-    await store._reader.run(lambda db: db.execute("PRAGMA data_version").fetchone())
 
 
 STORES: Mapping[str, Callable[[int, Turns], Coroutine[Any, Any, list[Figure]]]] = {

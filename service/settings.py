@@ -21,6 +21,7 @@ DEFAULT_FALSE_MATCH_RATE = 0.01
 SHIPPED_MODEL = Path(__file__).resolve().parent.parent / "models" / "sayso.onnx"
 
 RETIRED: Mapping[str, str] = {
+    "SAYSO_CACHE_SPEAKERS": "speakers are always read from the store",
     "SAYSO_LOCK_WINDOW_S": "failures count until the speaker is accepted, whenever they come",
     "SAYSO_MAX_HELD_BYTES": "requests hold 4 MiB each at most, and are counted for each tenant",
 }
@@ -109,9 +110,6 @@ class Settings(BaseSettings):
     sealed_only: bool | None = Field(
         None,
         description="refuse stored records that are not sealed; unset: of tenants that have none",
-    )
-    cache_speakers: int = Field(
-        10_000, ge=0, description="speakers of a Redis kept in memory; 0: none"
     )
 
     tenant_requests_per_s: float = Field(
@@ -264,10 +262,15 @@ class Settings(BaseSettings):
             raise SettingsError("; ".join(problems)) from error
 
 
+def variables() -> set[str]:
+    """The environment variables that the server reads."""
+    return {f"SAYSO_{name.upper()}" for name in Settings.model_fields}
+
+
 def _check_names() -> None:
     """Raises `SettingsError` for variables that nothing reads, or that hold nothing: a misspelt
     `SAYSO_KEYS`, or one that a template left empty, would start a server that is open to all."""
-    read = {f"SAYSO_{name.upper()}" for name in Settings.model_fields}
+    read = variables()
     problems = []
     for variable, value in sorted(os.environ.items()):
         name = variable.upper()

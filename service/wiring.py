@@ -40,7 +40,6 @@ from service.speakers.expiry import Expiry
 from service.speakers.lockout import Lockout
 from service.store import LockRule, Store, open_store
 from service.store.lifecycle import Retention
-from service.store.redis.cached import cached
 
 _DAY_S = 86_400.0
 
@@ -61,14 +60,13 @@ def kms(settings: Settings) -> Kms | None:
 
 
 def store(settings: Settings) -> Store:
-    """Sealed where there is a master key, from memory where that is known to be current, timed."""
+    """A store to be entered, sealed if there is a master key, and timed."""
     sealing = None
     if (holder := kms(settings)) is not None:
         sealing = Sealing(holder, settings.protect_templates, settings.sealed_only)
     opened = open_store(settings.store, sealing=sealing)
     opened.records.observe_unreadable = metrics.unreadable
-    speakers = settings.cache_speakers
-    return observed(cached(opened, settings.store, speakers=speakers, observe=metrics.cached))
+    return observed(opened)
 
 
 def trail(settings: Settings) -> Trail | None:

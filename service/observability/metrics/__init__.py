@@ -96,8 +96,6 @@ EXPIRY_REFUSED = Counter(
 UNREADABLE = Counter(
     "sayso_store_unreadable_records", "Times that a stored record was left out, as it is damaged."
 )
-CACHE_HITS = Counter("sayso_store_cache_hits", "Speakers found in the process's cache.")
-CACHE_MISSES = Counter("sayso_store_cache_misses", "Speakers that the store was asked for.")
 
 READY = Gauge(
     "sayso_ready", "1 while health of every service is SERVING.", multiprocess_mode="livemin"
@@ -172,11 +170,6 @@ def expiry_refused(reason: str) -> None:
 def unreadable() -> None:
     """A stored record that was left out of what was read."""
     UNREADABLE.inc()
-
-
-def cached(hit: bool) -> None:
-    """Whether a speaker was found in the process's cache."""
-    (CACHE_HITS if hit else CACHE_MISSES).inc()
 
 
 def loaded(contract: Contract, provider: str) -> None:

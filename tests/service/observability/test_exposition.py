@@ -10,14 +10,14 @@ import pytest
 
 from service.errors import SettingsError
 from service.observability.exposition import FOLDER_VARIABLE, endpoint
-from service.observability.metrics import cached
+from service.observability.metrics import unreadable
 
 ROOT = Path(__file__).resolve().parents[3]
 
 _WORKER = """
 import os, sys
 from service.observability import metrics
-metrics.cached(True)
+metrics.unreadable()
 metrics.waiting("m", 3)
 metrics.ready(sys.argv[1] == "ready")
 print(os.getpid(), flush=True)
@@ -50,10 +50,10 @@ def lines(text: str) -> set[str]:
 
 
 def test_the_metrics_of_this_process() -> None:
-    cached(True)
+    unreadable()
     with endpoint("127.0.0.1:0") as address, urlopen(f"http://{address}/metrics") as answer:
         text = answer.read().decode()
-    assert "# TYPE sayso_store_cache_hits_total counter" in text
+    assert "# TYPE sayso_store_unreadable_records_total counter" in text
     assert "process_resident_memory_bytes" in text
     with pytest.raises(OSError, match="refused"):
         urlopen(f"http://{address}/metrics")
@@ -69,10 +69,10 @@ def test_the_metrics_of_all_workers_at_one_endpoint(tmp_path: Path) -> None:
         check=True,
     ).stdout
     both, one = map(lines, told.split("====="))
-    assert "sayso_store_cache_hits_total 2.0" in both
+    assert "sayso_store_unreadable_records_total 2.0" in both
     assert 'sayso_queue_windows{model_id="m"} 6.0' in both
     assert "sayso_ready 0.0" in both
-    assert "sayso_store_cache_hits_total 2.0" in one
+    assert "sayso_store_unreadable_records_total 2.0" in one
     assert 'sayso_queue_windows{model_id="m"} 3.0' in one
     assert "sayso_ready 1.0" in one
 

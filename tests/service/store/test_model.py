@@ -29,7 +29,6 @@ from service.store import (
     open_store,
     update,
 )
-from service.store.redis.cached import cached
 from tests.support.redis_server import RedisServer
 
 _T = TypeVar("_T")
@@ -226,7 +225,7 @@ def _unused(voiceprints: Mapping[str, Voiceprint]) -> dict[str, Voiceprint]:
     return {model_id: replace(voice, used_at=None) for model_id, voice in voiceprints.items()}
 
 
-@pytest.mark.parametrize("kind", ["sqlite", "redis", "redis behind a cache"])
+@pytest.mark.parametrize("kind", ["sqlite", "redis"])
 def test_it_answers_as_a_dictionary_would(
     kind: str, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -237,8 +236,7 @@ def test_it_answers_as_a_dictionary_would(
         address = server.url
 
     def open_() -> Store:
-        speakers = 3 if "cache" in kind else 0
-        return cached(open_store(address, timeout_s=10.0), address, speakers=speakers)
+        return open_store(address, timeout_s=10.0)
 
     chosen = settings(
         max_examples=200 if request.config.getoption("--long", default=False) else 15,

@@ -13,7 +13,6 @@ from redis.asyncio.sentinel import MasterNotFoundError
 from service.errors import StoreError, Unavailable
 from service.store import Speaker, Store, open_store
 from service.store.redis.address import Address, Mode
-from service.store.redis.cached import cached
 from service.store.redis.sentinel import Sentinels
 from tests.support.redis_server import RedisServer
 
@@ -98,9 +97,8 @@ async def test_paused(server: RedisServer, store: Store, make_speaker: MakeSpeak
     assert await store.delete(written.tenant, "alice")
 
 
-@pytest.mark.parametrize("held", [True, False], ids=["with-cache", "without"])
 async def test_no_call_outlasts_the_patience(
-    server: RedisServer, make_speaker: MakeSpeaker, held: bool
+    server: RedisServer, make_speaker: MakeSpeaker
 ) -> None:
     """Paused while calls come, more than there are connections: with connections that are open,
     with none, and in the middle of opening them, where a password and a database are sent."""
@@ -114,7 +112,7 @@ async def test_no_call_outlasts_the_patience(
             await call
         took_s.append(time.monotonic() - began_s)
 
-    async with opened(url, held=held) as warm, opened(url, held=held) as cold:
+    async with open_store(url) as warm, open_store(url) as cold:
         alice = await warm.put(make_speaker(), expected_etag=None)
         await asyncio.gather(*(warm.get(alice.tenant, "alice") for _ in range(20)))
         async with asyncio.TaskGroup() as calls:
@@ -132,10 +130,6 @@ async def test_no_call_outlasts_the_patience(
             await _recover(store)
             assert await store.get(alice.tenant, "alice") == alice
             assert await store.tenants() == [alice.tenant]
-
-
-def opened(url: str, *, held: bool) -> Store:
-    return cached(open_store(url), url, speakers=10 if held else 0)
 
 
 async def test_away_at_start(server: RedisServer) -> None:
@@ -279,12 +273,11 @@ def sentinels(
         yield started
 
 
-@pytest.mark.parametrize("held", [True, False], ids=["with-cache", "without"])
 async def test_a_silent_sentinel_holds_nobody_up(
-    sentinels: list[RedisServer], make_speaker: MakeSpeaker, held: bool
+    sentinels: list[RedisServer], make_speaker: MakeSpeaker
 ) -> None:
     nodes = ",".join(f"127.0.0.1:{each.port}" for each in sentinels)
-    async with opened(f"redis+sentinel://{nodes}/voices", held=held) as store:
+    async with open_store(f"redis+sentinel://{nodes}/voices") as store:
         alice = await store.put(make_speaker(), expected_etag=None)
         assert await store.get(alice.tenant, "alice") == alice
 

@@ -7,7 +7,6 @@ import pytest
 
 from service.errors import Unavailable
 from service.store import SealedStore, Speaker, Store, open_store
-from service.store.redis.cached import cached
 from tests.support.redis_server import RedisServer
 
 MakeSpeaker = Callable[..., Speaker]
@@ -53,8 +52,7 @@ async def test_a_replica_is_no_store(
 ) -> None:
     speaker = await store.put(make_speaker(), expected_etag=None)
     with replica_of(master, tmp_path / "replica", read_only=read_only) as other:
-        opened = open_store(other.url, timeout_s=5.0)
-        async with cached(opened, other.url, speakers=10) as replica:
+        async with open_store(other.url, timeout_s=5.0) as replica:
             await following(replica, speaker)
             with pytest.raises(Unavailable, match="is a replica"):
                 await replica.ping()
