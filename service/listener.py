@@ -7,7 +7,7 @@ from typing import cast
 
 import grpc
 
-from service.access import Authenticator, Expected, current, open_authenticator
+from service.access import Authenticator, TokenRules, current, open_authenticator
 from service.access.tls import Certificates, server_credentials
 from service.errors import SettingsError
 from service.network import check_listener, is_loopback, parse_host_and_port
@@ -41,7 +41,7 @@ def authenticator(settings: Settings) -> Authenticator | None:
     return open_authenticator(
         keys=settings.keys,
         jwks=settings.jwks,
-        expected=Expected(
+        token_rules=TokenRules(
             settings.jwt_issuer,
             settings.jwt_audience,
             settings.jwt_leeway_s,
@@ -97,7 +97,7 @@ def bound(server: grpc.aio.Server, settings: Settings, *, open_to_all: bool) -> 
     """The address (host:port) that `server` will listen on; raises `SettingsError`."""
     listen = settings.listen
     host, _ = parse_host_and_port(listen, variable="SAYSO_LISTEN", example="127.0.0.1:50051")
-    certificates = Certificates.of(
+    certificates = Certificates.from_paths(
         settings.tls_certificate, settings.tls_key, settings.tls_client_ca
     )
     check_listener(listen, tls=certificates is not None, insecure=settings.insecure)

@@ -13,7 +13,7 @@ from grpc_health.v1 import health, health_pb2_grpc
 from sayso.v1 import speaker_pb2, verification_pb2, watchlist_pb2
 
 from service import heap, listener, wiring
-from service.access import current, identified
+from service.access import current, identify_caller
 from service.audit import Auditor, Origin
 from service.inference.embedder import Embedder
 from service.inference.session import Session
@@ -60,7 +60,7 @@ async def serving(settings: Settings, *, share_port: bool = False) -> AsyncItera
         authenticator = listener.authenticator(settings)
         allowed = wiring.limits(settings, one_tenant=authenticator is None)
         around = Around(
-            watching=(counted, logged), admitting=(identified(authenticator), within(allowed))
+            watching=(counted, logged), admitting=(identify_caller(authenticator), within(allowed))
         )
         strangers = UnauthenticatedMethods(count_refusal=metrics.refused)
         traced = (stack.enter_context(tracing()),) if settings.tracing else ()

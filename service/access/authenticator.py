@@ -1,4 +1,4 @@
-"""What a call shows becomes a caller, and what the caller may not do is refused."""
+"""Authenticate each call by its credential, and check that its role permits the method."""
 
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
@@ -8,11 +8,11 @@ from typing import Any
 
 import grpc
 
-from service.access.caller import ANYONE, Caller, calling
+from service.access.caller import ANYONE, Caller, use_caller
 from service.access.certificates import CertificateName, certificate_names
 from service.access.keys import PREFIX, Keys
 from service.access.roles import ROLES
-from service.access.tokens import Expected, Tokens
+from service.access.tokens import TokenRules, Tokens
 from service.errors import PermissionDenied, SettingsError, Unauthenticated
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -22,84 +22,84 @@ _SHOW_ONE = "show a credential: `authorization: Bearer` and an API key or a toke
 
 
 class Authenticator:
-    """Takes API keys and client certificates of `keys`, and `tokens`, where there are such."""
+    """Accepts API keys and client certificates if there are `keys`, and JWTs if `tokens`."""
 
     def __init__(self, *, keys: Keys | None, tokens: Tokens | None) -> None:
         self._keys = keys
         self._tokens = tokens
 
-    def caller(self, metadata: Metadata, shown_names: Iterable[CertificateName]) -> Caller:
-        """A credential in the metadata comes before the connection's certificate.
+    def authenticate(self, metadata: Metadata, shown_names: Iterable[CertificateName]) -> Caller:
+        """The caller of a call; a credential in `metadata` comes before the client certificate.
 
         Raises `Unauthenticated`.
         """
-        shown = _shown(metadata)
-        if shown is not None:
-            return self._holder(shown)
+        credential = _read_credential(metadata)
+        if credential is not None:
+            return self._authenticate_credential(credential)
         names = list(shown_names)
         if self._keys is None or not names:
             raise Unauthenticated(_SHOW_ONE)
-        return self._keys.bearer(names)
+        return self._keys.authenticate_certificate(names)
 
-    def _holder(self, credential: str) -> Caller:
+    def _authenticate_credential(self, credential: str) -> Caller:
         if credential.startswith(PREFIX):
             if self._keys is None:
                 raise Unauthenticated("this server takes tokens, and no API keys")
-            return self._keys.holder(credential)
+            return self._keys.authenticate_key(credential)
         if self._tokens is None:
             raise Unauthenticated("there is no such API key, and this server takes no tokens")
-        return self._tokens.bearer(credential)
+        return self._tokens.authenticate(credential)
 
 
 def open_authenticator(
     *,
     keys: Path | None,
     jwks: Path | None,
-    expected: Expected,
+    token_rules: TokenRules,
     now: Callable[[], datetime],
 ) -> Authenticator | None:
-    """What the settings ask for, with its files read; None where they ask for no credential.
+    """Read the key file and the JWKS; None if neither is set and no credential is needed.
 
-    Raises `SettingsError` for files that are wrong, and for settings of tokens that are half there.
+    Raises `SettingsError` for files that cannot be used and for incomplete token settings.
     """
-    if jwks is None and (expected.issuer or expected.audience):
+    if jwks is None and (token_rules.issuer or token_rules.audience):
         raise SettingsError("SAYSO_JWKS: is not set; without it no token can be checked")
-    known = None if keys is None else Keys(keys, now=now)
-    tokens = None if jwks is None else Tokens(jwks, expected)
-    for opened in (known, tokens):
-        if opened is not None:
-            opened.load()
-    if known is None and tokens is None:
+    key_index = None if keys is None else Keys(keys, now=now)
+    tokens = None if jwks is None else Tokens(jwks, token_rules)
+    for source in (key_index, tokens):
+        if source is not None:
+            source.load()
+    if key_index is None and tokens is None:
         return None
-    return Authenticator(keys=known, tokens=tokens)
+    return Authenticator(keys=key_index, tokens=tokens)
 
 
-def identified(
+def identify_caller(
     authenticator: Authenticator | None,
 ) -> Callable[[str, Context], AbstractContextManager[None]]:
-    """The guard that knows the caller, and lets through what it has the role for.
+    """A guard that authenticates the caller and checks its role for the method.
 
-    Without an authenticator every caller is `ANYONE`. Belongs to those that admit.
+    Without an authenticator every caller is `ANYONE`. Belongs among the guards that admit.
     """
 
     def guard(name: str, context: Context) -> AbstractContextManager[None]:
         caller = ANYONE
         if authenticator is not None:
-            shown = context.auth_context().get("x509_pem_cert", ())
-            caller = authenticator.caller(
+            certificates = context.auth_context().get("x509_pem_cert", ())
+            caller = authenticator.authenticate(
                 context.invocation_metadata() or (),
-                [name for pem in shown for name in certificate_names(pem)],
+                [name for pem in certificates for name in certificate_names(pem)],
             )
-        _permit(caller, name)
-        return calling(caller)
+        _require_role(caller, name)
+        return use_caller(caller)
 
     return guard
 
 
-def _shown(metadata: Metadata) -> str | None:
-    """The credential in a call's metadata, if there is one; raises `Unauthenticated`."""
-    found = [(key, value) for key, value in metadata if key in {"authorization", "x-api-key"}]
-    match found:
+def _read_credential(metadata: Metadata) -> str | None:
+    """The credential in a call's metadata, or None; raises `Unauthenticated`."""
+    credentials = [(key, value) for key, value in metadata if key in {"authorization", "x-api-key"}]
+    match credentials:
         case []:
             return None
         case [("authorization", str(value))]:
@@ -115,7 +115,7 @@ def _shown(metadata: Metadata) -> str | None:
             raise Unauthenticated("the call shows several credentials; send one")
 
 
-def _permit(caller: Caller, name: str) -> None:
+def _require_role(caller: Caller, name: str) -> None:
     role = ROLES.get(name)
     if role not in caller.roles:
         needed = "a role that nobody has" if role is None else f"the role {role.value}"

@@ -1,4 +1,4 @@
-"""Who calls: the tenant and the roles, known from the credential for as long as a call lasts."""
+"""The caller of the current call: its tenant and roles, as its credential grants them."""
 
 import re
 from collections.abc import Iterator
@@ -15,8 +15,8 @@ _TENANT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 class Caller:
     """Who makes a call.
 
-    `credential` names what it showed, for the audit trail: `key:<id>`, `token:<subject>` or
-    `certificate:<name>`; never a secret.
+    `credential` identifies what was presented, for the audit trail: `key:<id>`,
+    `token:<subject>` or `certificate:<name>`; never a secret.
     """
 
     tenant: str
@@ -31,7 +31,7 @@ _current: ContextVar[Caller | None] = ContextVar("caller", default=None)
 
 
 def current() -> Caller:
-    """Who makes this call; raises `LookupError` outside one, where no tenant may be assumed."""
+    """The caller of this call; raises `LookupError` outside one, as no tenant may be assumed."""
     caller = _current.get()
     if caller is None:
         raise LookupError("no call is in progress here, so there is no caller")
@@ -39,17 +39,17 @@ def current() -> Caller:
 
 
 @contextmanager
-def calling(caller: Caller) -> Iterator[None]:
-    """Makes `caller` the current one of this task, and of the tasks that it starts, while inside.
+def use_caller(caller: Caller) -> Iterator[None]:
+    """Set the current caller of this task, and of tasks started inside.
 
-    May be left in another context than it was entered in, as a generator that is collected is.
+    A garbage-collected generator may exit this in another context than it entered.
     """
-    before = _current.get()
+    previous = _current.get()
     _current.set(caller)
     try:
         yield
     finally:
-        _current.set(before)
+        _current.set(previous)
 
 
 def is_tenant(name: str) -> bool:

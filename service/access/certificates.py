@@ -1,7 +1,7 @@
 """The names on a client's certificate, each with its kind.
 
-One authority may check who owns a DNS name and let its users choose a URI, or the other way round:
-so the same text is another name in another kind.
+The kind matters: one authority may verify DNS names but let its users choose URIs, and another the
+reverse, so equal text of two kinds is two names.
 """
 
 import enum
@@ -36,21 +36,25 @@ def certificate_names(pem: bytes) -> tuple[CertificateName, ...]:
     """The subject alternative names, or the common name of a certificate without any."""
     certificate = x509.load_pem_x509_certificate(pem)
     try:
-        found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        alternatives = certificate.extensions.get_extension_for_class(
+            x509.SubjectAlternativeName
+        ).value
     except x509.ExtensionNotFound:
         common = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
-        return tuple(CertificateName(NameKind.COMMON_NAME, str(each.value)) for each in common)
+        return tuple(CertificateName(NameKind.COMMON_NAME, str(name.value)) for name in common)
     return (
-        *_all(NameKind.DNS, found.get_values_for_type(x509.DNSName)),
-        *_all(NameKind.URI, found.get_values_for_type(x509.UniformResourceIdentifier)),
-        *_all(NameKind.EMAIL, found.get_values_for_type(x509.RFC822Name)),
-        *_all(NameKind.IP, map(str, found.get_values_for_type(x509.IPAddress))),
+        *_all(NameKind.DNS, alternatives.get_values_for_type(x509.DNSName)),
+        *_all(NameKind.URI, alternatives.get_values_for_type(x509.UniformResourceIdentifier)),
+        *_all(NameKind.EMAIL, alternatives.get_values_for_type(x509.RFC822Name)),
+        *_all(NameKind.IP, map(str, alternatives.get_values_for_type(x509.IPAddress))),
     )
 
 
 def likely_kinds(name: str) -> tuple[NameKind, ...]:
-    """What a name is of that is written down without a kind: of one kind of subject alternative
-    name by its looks; a plain word or DNS name may be a common name as well."""
+    """The kinds that a name written without a kind may be of, judged by its form.
+
+    A plain word or DNS name may be a common name as well.
+    """
     try:
         ip_address(name)
     except ValueError:

@@ -1,4 +1,4 @@
-"""What an operator has given to whom: entries for API keys and for client certificates."""
+"""Grants: the tenant and roles of each API key and client certificate."""
 
 from collections import Counter
 from datetime import datetime
@@ -27,7 +27,7 @@ def _tenant(name: str) -> str:
 
 
 class Grant(BaseModel):
-    """A tenant and roles, for whoever shows what the entry describes; times are UTC."""
+    """The tenant and roles of whoever presents the credential described here; times are UTC."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -58,21 +58,23 @@ class Grant(BaseModel):
 
 
 class ApiKey(Grant):
-    """`sha256` is of the secret in hexadecimal: 256 random bits, which need no slow hash."""
+    """`sha256` is the hash of the secret's hex digits: 256 random bits need no slow hash."""
 
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 class ClientCertificate(Grant):
-    """`name` is a subject alternative name, or the common name of a certificate without any; what
-    kind of name, its looks say unless `kind` does."""
+    """`name` is a subject alternative name, or the common name of a certificate without any.
+
+    Without `kind`, the form of the name tells its kind.
+    """
 
     name: Annotated[str, Field(min_length=1)]
     kind: NameKind | None = None
 
     @property
     def names(self) -> tuple[CertificateName, ...]:
-        """Any of which the certificate may show."""
+        """The names by which a certificate matches; one of them suffices."""
         kinds = likely_kinds(self.name) if self.kind is None else (self.kind,)
         return tuple(CertificateName(kind, self.name) for kind in kinds)
 
@@ -82,7 +84,7 @@ class ClientCertificate(Grant):
 
 
 class Grants(BaseModel):
-    """All entries; an id is of one of them only."""
+    """All grants; ids are unique."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -90,27 +92,27 @@ class Grants(BaseModel):
     certificates: tuple[ClientCertificate, ...] = ()
 
     @property
-    def every(self) -> tuple[ApiKey | ClientCertificate, ...]:
+    def entries(self) -> tuple[ApiKey | ClientCertificate, ...]:
         return (*self.keys, *self.certificates)
 
-    def entry(self, entry_id: str) -> ApiKey | ClientCertificate:
+    def find(self, entry_id: str) -> ApiKey | ClientCertificate:
         """Raises `NotFound`."""
-        for entry in self.every:
+        for entry in self.entries:
             if entry.id == entry_id:
                 return entry
         raise NotFound(f"no key and no certificate has the id {entry_id}; see `sayso keys list`")
 
-    def changed(self, *entries: ApiKey | ClientCertificate) -> Self:
-        """With `entries` added, or in the place of those that have their ids."""
-        by_id = {entry.id: entry for entry in (*self.every, *entries)}.values()
+    def replace(self, *entries: ApiKey | ClientCertificate) -> Self:
+        """A copy with `entries` added, or replacing those with the same id."""
+        by_id = {entry.id: entry for entry in (*self.entries, *entries)}.values()
         return type(self)(
             keys=tuple(entry for entry in by_id if isinstance(entry, ApiKey)),
             certificates=tuple(entry for entry in by_id if isinstance(entry, ClientCertificate)),
         )
 
     @model_validator(mode="after")
-    def _told_apart(self) -> Self:
-        for entry_id, count in Counter(entry.id for entry in self.every).items():
+    def _require_unique_ids(self) -> Self:
+        for entry_id, count in Counter(entry.id for entry in self.entries).items():
             if count > 1:
                 raise ValueError(f"{count} entries have the id {entry_id}")
         return self

@@ -1,7 +1,7 @@
 """The key file: grants as JSON, readable by its owner only, changed as a whole.
 
-A change is written beside the file, made durable and renamed over it, under a lock: no reader and
-no second writer sees half of it.
+A change is written to a temporary file, made durable and renamed over the old one, under a lock, so
+that no reader and no second writer sees a partial file.
 """
 
 import fcntl
@@ -21,8 +21,8 @@ T = TypeVar("T")
 
 
 def read(path: Path) -> Grants:
-    """Raises `SettingsError` where there is no such file, it is of another kind, or others may
-    read it."""
+    """Read the grants; raises `SettingsError` if the file is missing, malformed or readable by
+    others."""
     try:
         return Grants.model_validate_json(secret_bytes(path))
     except OSError as error:
@@ -30,32 +30,31 @@ def read(path: Path) -> Grants:
             f"SAYSO_KEYS: cannot read {path}: {error.strerror}; `sayso keys create` makes one"
         ) from error
     except ValidationError as error:
-        raise SettingsError(f"SAYSO_KEYS: {path} is no key file: {_first(error)}") from error
+        raise SettingsError(f"SAYSO_KEYS: {path} is no key file: {_describe(error)}") from error
 
 
 def change(path: Path, edit: Callable[[Grants], tuple[Grants, T]]) -> T:
-    """Replaces the file by what `edit` makes of it, of no grants where there is none yet, and
-    returns what else `edit` does.
+    """Replace the grants by the first value that `edit` returns, and return the second.
 
-    Raises `SettingsError` as `read` does, and where it cannot be written; `edit` may raise.
+    A missing file counts as no grants. Raises `SettingsError` as `read` does and if the file cannot
+    be written, and whatever `edit` raises.
     """
     try:
         with path.with_name(f"{path.name}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            changed, made = edit(read(path) if path.exists() else Grants())
+            changed, result = edit(read(path) if path.exists() else Grants())
             _replace(path, changed)
-            return made
+            return result
     except OSError as error:
         raise SettingsError(f"SAYSO_KEYS: cannot write {path}: {error.strerror}") from error
 
 
 def _replace(path: Path, grants: Grants) -> None:
-    """`mkstemp` gives the mode 0600."""
-    file, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    file, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mode 0600
     try:
-        with os.fdopen(file, "w") as beside:
-            beside.write(grants.model_dump_json(indent=2) + "\n")
-            beside.flush()
+        with os.fdopen(file, "w") as temporary:
+            temporary.write(grants.model_dump_json(indent=2) + "\n")
+            temporary.flush()
             os.fsync(file)
         Path(name).replace(path)
     except BaseException:
@@ -68,7 +67,7 @@ def _replace(path: Path, grants: Grants) -> None:
         os.close(folder)
 
 
-def _first(error: ValidationError) -> str:
-    """What is wrong and where; not the value, which might be a secret pasted there."""
+def _describe(error: ValidationError) -> str:
+    """The first problem and its place, without the value, which might be a pasted secret."""
     problem = error.errors(include_url=False, include_input=False)[0]
     return f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}"

@@ -1,4 +1,4 @@
-"""API keys `sayso_<id>_<secret>`, and the names on client certificates, against the key file."""
+"""Check API keys `sayso_<id>_<secret>` and client certificates against the key file."""
 
 import hashlib
 import hmac
@@ -25,17 +25,17 @@ _NOBODY = ApiKey(
     created=datetime.fromtimestamp(0, UTC),
     sha256="0" * 64,
 )
-"""Whom an unknown id is compared with, for as long as a known one takes."""
+"""Stands in for an unknown id, so that checking one takes as long as checking a known one."""
 
 
-def new_key(
+def make_key(
     tenant: str, roles: Iterable[Role], *, now: datetime, expires: datetime | None
 ) -> tuple[str, ApiKey]:
-    """A key, which exists only here and with its holder, and the entry that knows it.
+    """A new key, which is stored nowhere, and its entry, which holds only the hash.
 
-    Raises pydantic's `ValidationError` for a tenant that is none.
+    Raises pydantic's `ValidationError` for an invalid tenant.
     """
-    key_id, secret = new_id(), secrets.token_hex(_SECRET_BYTES)
+    key_id, secret = make_id(), secrets.token_hex(_SECRET_BYTES)
     entry = ApiKey(
         id=key_id,
         tenant=tenant,
@@ -47,32 +47,33 @@ def new_key(
     return f"{PREFIX}{key_id}_{secret}", entry
 
 
-def rotated(
+def rotate_key(
     grants: Grants, key_id: str, *, now: datetime, grace: timedelta, expires: datetime | None
 ) -> tuple[str, ApiKey, ApiKey]:
-    """A new key, its entry, and that of `key_id` as it then is: for the same tenant and roles. The
-    old one ends after `grace`, the new one, without `expires`, after as long as the old one had.
+    """A new key for the tenant and roles of `key_id`: the key, its entry, and the old entry, which
+    now expires after `grace`.
 
-    Raises `NotFound`, and `FailedPrecondition` for what is no valid key.
+    Without `expires` the new key lives as long as the old one was to. Raises `NotFound`, and
+    `FailedPrecondition` if `key_id` is not a valid API key.
     """
-    old = grants.entry(key_id)
+    old = grants.find(key_id)
     if not isinstance(old, ApiKey) or old.state(now) != "valid":
         raise FailedPrecondition(f"{key_id} is no valid API key; use `sayso keys create`")
     if expires is None and old.expires is not None:
         expires = now + (old.expires - old.created)
-    key, new = new_key(old.tenant, old.roles, now=now, expires=expires)
+    key, new = make_key(old.tenant, old.roles, now=now, expires=expires)
     end = now + grace if old.expires is None else min(old.expires, now + grace)
     return key, new, old.model_copy(update={"expires": end})
 
 
-def new_id() -> str:
+def make_id() -> str:
     return secrets.token_hex(8)
 
 
 class Keys:
-    """Who holds a key or a certificate; follows the file, `now` gives the time in UTC.
+    """The key file, reread when it changes; `now` gives the time in UTC.
 
-    Raises `SettingsError` when first asked and the file cannot be read.
+    The first call raises `SettingsError` if the file cannot be read.
     """
 
     def __init__(
@@ -84,28 +85,31 @@ class Keys:
         self._now = now
 
     def load(self) -> None:
-        """Reads the file; raises `SettingsError` that tells what is wrong with it."""
+        """Read the file; raises `SettingsError` that says what is wrong with it."""
         _ = self._file.value
 
-    def holder(self, key: str) -> Caller:
-        """Raises `Unauthenticated`; an unknown id takes as long as a wrong secret."""
+    def authenticate_key(self, key: str) -> Caller:
+        """The holder of `key`; raises `Unauthenticated`.
+
+        An unknown id takes as long as a wrong secret.
+        """
         key_id, _, secret = key.removeprefix(PREFIX).partition("_")
         entry = self._file.value.keys.get(key_id, _NOBODY)
-        same = hmac.compare_digest(_sha256(secret), entry.sha256)
-        if entry is _NOBODY or not same:
+        matches = hmac.compare_digest(_sha256(secret), entry.sha256)
+        if entry is _NOBODY or not matches:
             raise Unauthenticated("there is no such API key")
         state = entry.state(self._now())
         if state != "valid":
             raise Unauthenticated(f"the API key {entry.id} is {state}; use a newer one")
         return entry.caller
 
-    def bearer(self, names: Iterable[CertificateName]) -> Caller:
-        """Whose certificate with these names it is; raises `Unauthenticated`."""
-        now, known = self._now(), self._file.value.certificates
+    def authenticate_certificate(self, names: Iterable[CertificateName]) -> Caller:
+        """The caller whose certificate has `names`; raises `Unauthenticated`."""
+        now, certificates = self._now(), self._file.value.certificates
         callers = {
             entry.caller
             for name in names
-            for entry in known.get(name, ())
+            for entry in certificates.get(name, ())
             if entry.state(now) == "valid"
         }
         match list(callers):
@@ -118,7 +122,7 @@ class Keys:
 
 
 class _Index:
-    """The entries by what a call shows of them."""
+    """The grants by key id and by certificate name."""
 
     def __init__(self, grants: Grants) -> None:
         self.keys = {entry.id: entry for entry in grants.keys}

@@ -1,10 +1,9 @@
-"""Which role each rpc needs: one table, complete by a test.
+"""The role that each rpc needs, in one table; a test keeps it complete.
 
-No role includes another: an office that answers subjects' requests may export without being able
-to enrol, a telephony node verifies and cannot list whom there is. A credential names every role
-that it has.
+No role includes another: a privacy office may export without being able to enroll, and a telephony
+node may verify without being able to list speakers. A credential names every role that it has.
 
-An answer holds scores only for `analyze`: enough of them tell the stored voice.
+Only `analyze` callers receive scores, because enough scores reveal the stored voiceprint.
 """
 
 from collections.abc import Mapping

@@ -1,7 +1,7 @@
-"""TLS of the listener, with certificates that are replaced in place.
+"""TLS for the listener; certificates can be replaced in place.
 
-With a client CA every client shows a certificate of it (mutual TLS); whose it is, the key file
-says: `service.access`.
+With a client CA, every client must present a certificate issued by it (mutual TLS); the key file
+maps certificate names to callers.
 """
 
 import asyncio
@@ -29,16 +29,18 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Certificates:
-    """PEM files: the chain with the server's certificate first, its key without a passphrase,
-    and, for mutual TLS, the roots that clients' certificates come from."""
+    """PEM files: the chain with the server's certificate first, its key without a passphrase, and,
+    for mutual TLS, the CA certificates that clients are checked against."""
 
     chain: Path
     key: Path
     client_ca: Path | None = None
 
     @classmethod
-    def of(cls, chain: Path | None, key: Path | None, client_ca: Path | None) -> Self | None:
-        """None where nothing is set; raises `SettingsError` where only some of it is."""
+    def from_paths(
+        cls, chain: Path | None, key: Path | None, client_ca: Path | None
+    ) -> Self | None:
+        """None if nothing is set; raises `SettingsError` if only a part is."""
         if chain is not None and key is not None:
             return cls(chain, key, client_ca)
         if chain is None and key is None and client_ca is None:
@@ -51,18 +53,20 @@ class Certificates:
     def read(
         self, *, clock: Callable[[], float] = time.time
     ) -> grpc.ServerCertificateConfiguration:
-        """Raises `SettingsError` for files that are missing, broken, of another pair, or with which
-        no client would complete a handshake."""
-        chain, key = _bytes(self.chain, public_bytes), _bytes(self.key, secret_bytes)
-        roots = None if self.client_ca is None else _bytes(self.client_ca, public_bytes)
+        """Read and check the files; raises `SettingsError` if they are missing or malformed, do not
+        belong together, or hold a key that no client could complete a handshake with."""
+        chain, key = _read_file(self.chain, public_bytes), _read_file(self.key, secret_bytes)
+        roots = None if self.client_ca is None else _read_file(self.client_ca, public_bytes)
         try:
             leaf, *_ = load_pem_x509_certificates(chain)
-            ours = load_pem_private_key(key, password=None).public_key() == leaf.public_key()
+            matches = load_pem_private_key(key, password=None).public_key() == leaf.public_key()
             if roots is not None:
                 load_pem_x509_certificates(roots)
         except (ValueError, TypeError) as error:
-            raise SettingsError(f"TLS: {self._named} cannot be read as PEM: {error}") from error
-        if not ours:
+            raise SettingsError(
+                f"TLS: {', '.join(map(str, self.paths))} cannot be read as PEM: {error}"
+            ) from error
+        if not matches:
             raise SettingsError(
                 f"TLS: {self.key} is not the key of the first certificate in {self.chain}"
             )
@@ -79,18 +83,14 @@ class Certificates:
         return grpc.ssl_server_certificate_configuration([(key, chain)], root_certificates=roots)
 
     def expires_at(self) -> float:
-        """Seconds since the epoch at which the server's certificate, as it now is, expires."""
-        leaf, *_ = load_pem_x509_certificates(_bytes(self.chain, public_bytes))
+        """When the server's current certificate expires, in seconds since the epoch."""
+        leaf, *_ = load_pem_x509_certificates(_read_file(self.chain, public_bytes))
         return expires_at(leaf)
 
     @property
     def paths(self) -> tuple[Path, ...]:
-        every = (self.chain, self.key, self.client_ca)
-        return tuple(path for path in every if path is not None)
-
-    @property
-    def _named(self) -> str:
-        return ", ".join(map(str, self.paths))
+        paths = (self.chain, self.key, self.client_ca)
+        return tuple(path for path in paths if path is not None)
 
 
 def expires_at(leaf: Certificate) -> float:
@@ -103,7 +103,7 @@ async def announce_expiry(
     clock: Callable[[], float] = time.time,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
 ) -> None:
-    """Says in the log, once a day, that the certificate expires within three weeks, or has."""
+    """Warn in the log once a day if the certificate has expired or will within three weeks."""
     while certificates is not None:
         try:
             left_s = certificates.expires_at() - clock()
@@ -121,36 +121,36 @@ async def announce_expiry(
 def server_credentials(
     certificates: Certificates, *, look_every_s: float = 1.0
 ) -> grpc.ServerCredentials:
-    """For `add_secure_port`; each new connection gets the certificates as the files then are.
+    """For `add_secure_port`; each new connection uses the certificates currently in the files.
 
-    Connections that stand keep theirs. Raises `SettingsError`.
+    Open connections keep theirs. Raises `SettingsError`.
     """
-    followed = Reloaded(certificates.paths, certificates.read, look_every_s=look_every_s)
+    configuration = Reloaded(certificates.paths, certificates.read, look_every_s=look_every_s)
     return grpc.dynamic_ssl_server_credentials(
-        followed.value,
-        _changes(followed),  # type: ignore[arg-type]  # the stubs leave out None
+        configuration.value,
+        _fetch_changes(configuration),  # type: ignore[arg-type]  # the stubs leave out None
         require_client_authentication=certificates.client_ca is not None,
     )
 
 
-def _changes(
-    followed: Reloaded[grpc.ServerCertificateConfiguration],
+def _fetch_changes(
+    configuration: Reloaded[grpc.ServerCertificateConfiguration],
 ) -> Callable[[], grpc.ServerCertificateConfiguration | None]:
-    """What gRPC asks at each new connection: a new configuration, or None to keep the last."""
-    told = followed.value
+    """gRPC's callback at each new connection: a new configuration, or None to keep the last."""
+    last = configuration.value
 
-    def changed() -> grpc.ServerCertificateConfiguration | None:
-        nonlocal told
-        now = followed.value
-        if now is told:
+    def fetch() -> grpc.ServerCertificateConfiguration | None:
+        nonlocal last
+        current = configuration.value
+        if current is last:
             return None
-        told = now
-        return now
+        last = current
+        return current
 
-    return changed
+    return fetch
 
 
-def _bytes(path: Path, read: Callable[[Path], bytes]) -> bytes:
+def _read_file(path: Path, read: Callable[[Path], bytes]) -> bytes:
     try:
         return read(path)
     except OSError as error:

@@ -1,5 +1,7 @@
-"""JSON Web Tokens (RFC 7519) of one issuer, checked as RFC 8725 asks: by its published keys (JWKS,
-RFC 7517), with signatures of asymmetric algorithms only, for this audience, and not forever."""
+"""Check JSON Web Tokens (RFC 7519) of one issuer against its published keys (JWKS, RFC 7517).
+
+As RFC 8725 recommends: asymmetric algorithms only, for this audience, and with an expiry.
+"""
 
 import json
 from collections.abc import Mapping
@@ -33,8 +35,8 @@ _FAULTS: Mapping[type[Exception], str] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Expected:
-    """What a token has to say; `leeway_s` is by how much the clocks may differ."""
+class TokenRules:
+    """What a token must claim; clocks may differ by `leeway_s`."""
 
     issuer: str
     audience: str
@@ -44,30 +46,29 @@ class Expected:
 
 
 class Tokens:
-    """Who bears a token; follows the JWKS file."""
+    """The JWKS file, reread when it changes, and the rules for tokens signed by its keys."""
 
-    def __init__(self, jwks: Path, expected: Expected, *, look_every_s: float = 1.0) -> None:
+    def __init__(self, jwks: Path, rules: TokenRules, *, look_every_s: float = 1.0) -> None:
         self._jwks = Reloaded((jwks,), lambda: _read(jwks), look_every_s=look_every_s)
-        self._expected = expected
+        self._rules = rules
 
     def load(self) -> None:
-        """Reads the file; raises `SettingsError` that tells what is wrong with it, or missing."""
-        if not (self._expected.issuer and self._expected.audience):
+        """Read the file; raises `SettingsError` that says what is wrong or missing."""
+        if not (self._rules.issuer and self._rules.audience):
             raise SettingsError("SAYSO_JWKS: needs SAYSO_JWT_ISSUER and SAYSO_JWT_AUDIENCE as well")
         _ = self._jwks.value
 
-    def bearer(self, token: str) -> Caller:
-        """Raises `Unauthenticated`, which says what is wrong with the token and repeats none of
-        it."""
+    def authenticate(self, token: str) -> Caller:
+        """The caller that `token` names; raises `Unauthenticated`, which never quotes the token."""
         try:
             claims = self._claims(token)
         except jwt.PyJWTError as error:
             fault = _FAULTS.get(type(error), "cannot be read, or is none")
             raise Unauthenticated(f"the token {fault}") from error
-        tenant = claims.get(self._expected.tenant_claim)
+        tenant = claims.get(self._rules.tenant_claim)
         if not isinstance(tenant, str) or not is_tenant(tenant):
-            raise Unauthenticated(f"the token's claim {self._expected.tenant_claim} is no tenant")
-        roles = _roles(claims.get(self._expected.roles_claim))
+            raise Unauthenticated(f"the token's claim {self._rules.tenant_claim} is no tenant")
+        roles = _roles(claims.get(self._rules.roles_claim))
         return Caller(tenant, roles, f"token:{claims['sub']}")
 
     def _claims(self, token: str) -> dict[str, Any]:
@@ -75,14 +76,14 @@ class Tokens:
             token,
             self._key(jwt.get_unverified_header(token).get("kid")),
             algorithms=ALGORITHMS,
-            audience=self._expected.audience,
-            issuer=self._expected.issuer,
-            leeway=self._expected.leeway_s,
+            audience=self._rules.audience,
+            issuer=self._rules.issuer,
+            leeway=self._rules.leeway_s,
             options={"require": _REQUIRED, "enforce_minimum_key_length": True},
         )
 
     def _key(self, key_id: object) -> jwt.PyJWK:
-        """The key that the token names; one that names none is of the only key there is."""
+        """The key that the token names; without a name, the only key of the file."""
         keys = self._jwks.value
         if key_id is None and len(keys) == 1:
             return keys[0]
@@ -95,7 +96,7 @@ class Tokens:
 def _read(path: Path) -> list[jwt.PyJWK]:
     """The keys of a JWKS that may verify a signature."""
     try:
-        every = jwt.PyJWKSet.from_dict(json.loads(public_bytes(path))).keys
+        published = jwt.PyJWKSet.from_dict(json.loads(public_bytes(path))).keys
     except SettingsError:
         raise
     except OSError as error:
@@ -104,7 +105,7 @@ def _read(path: Path) -> list[jwt.PyJWK]:
         raise SettingsError(f"SAYSO_JWKS: {path} is no JSON Web Key Set") from error
     keys = [
         key
-        for key in every
+        for key in published
         if key.algorithm_name in ALGORITHMS and key.public_key_use in (None, "sig")
     ]
     if not keys:
@@ -115,7 +116,7 @@ def _read(path: Path) -> list[jwt.PyJWK]:
 
 
 def _roles(claim: object) -> frozenset[Role]:
-    """The roles in a list, or in one string with spaces; other names are not for this server."""
+    """The roles in a list or in a space-separated string; unknown names are ignored."""
     names = claim.split() if isinstance(claim, str) else claim
     if not isinstance(names, list):
         return frozenset()

@@ -39,7 +39,7 @@ def _threshold(settings: Settings, contract: Contract) -> str:
 
 
 def _tls(settings: Settings) -> str:
-    certificates = Certificates.of(
+    certificates = Certificates.from_paths(
         settings.tls_certificate, settings.tls_key, settings.tls_client_ca
     )
     if certificates is None:

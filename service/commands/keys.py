@@ -12,7 +12,7 @@ from rich.table import Column, Table
 from service.access import Role, is_tenant, key_file
 from service.access.certificates import NameKind
 from service.access.grants import ApiKey, ClientCertificate, Grants
-from service.access.keys import new_id, new_key, rotated
+from service.access.keys import make_id, make_key, rotate_key
 from service.audit import Action
 from service.commands import operator
 from service.commands.terminal import err, one_line_errors, out
@@ -59,8 +59,8 @@ def create_key(
 ) -> None:
     """Makes an API key and prints it, once: the file holds only a hash of it."""
     now = datetime.now(UTC)
-    key, entry = new_key(tenant, role, now=now, expires=_after(now, expires_days))
-    _change(keys, audit, "created", lambda grants: (grants.changed(entry), entry, None))
+    key, entry = make_key(tenant, role, now=now, expires=_after(now, expires_days))
+    _change(keys, audit, "created", lambda grants: (grants.replace(entry), entry, None))
     _print_once(key)
 
 
@@ -85,7 +85,7 @@ def trust_certificate(
     """Lets clients call that show a certificate of this name (mutual TLS)."""
     now = datetime.now(UTC)
     entry = ClientCertificate(
-        id=new_id(),
+        id=make_id(),
         tenant=tenant,
         roles=frozenset(role),
         created=now,
@@ -105,7 +105,7 @@ def list_keys(keys: KeyFile) -> None:
     now = datetime.now(UTC)
     what = Column("what", overflow="fold")
     table = Table(Column("id", no_wrap=True), what, "tenant", "roles", "expires", "state")
-    for entry in grants.every:
+    for entry in grants.entries:
         table.add_row(
             entry.id,
             "API key" if isinstance(entry, ApiKey) else escape(entry.name),
@@ -123,9 +123,9 @@ def revoke(entry_id: EntryId, keys: KeyFile, audit: Audit = None) -> None:
     now = datetime.now(UTC)
 
     def edit(grants: Grants) -> tuple[Grants, _Entry, None]:
-        entry = grants.entry(entry_id)
+        entry = grants.find(entry_id)
         ended = entry.model_copy(update={"revoked": entry.revoked or now})
-        return grants.changed(ended), ended, None
+        return grants.replace(ended), ended, None
 
     _change(keys, audit, "revoked", edit)
     out.print("revoked", highlight=False)
@@ -149,8 +149,8 @@ def rotate(
     grace, expires = timedelta(hours=grace_hours), _after(now, expires_days)
 
     def edit(grants: Grants) -> tuple[Grants, _Entry, str]:
-        key, new, old = rotated(grants, entry_id, now=now, grace=grace, expires=expires)
-        return grants.changed(old, new), new, key
+        key, new, old = rotate_key(grants, entry_id, now=now, grace=grace, expires=expires)
+        return grants.replace(old, new), new, key
 
     _print_once(_change(keys, audit, f"made for {entry_id}", edit))
 
@@ -189,4 +189,4 @@ def _with(grants: Grants, entry: ClientCertificate, now: datetime) -> Grants:
         same = set(other.names) & set(entry.names)
         if same and other.state(now) == "valid":
             raise AlreadyExists(f"{entry.name} is trusted as {other.id}; revoke that first")
-    return grants.changed(entry)
+    return grants.replace(entry)

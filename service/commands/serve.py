@@ -125,7 +125,9 @@ def _watch_certificates(settings: Settings) -> "asyncio.Task[None]":
 
     return asyncio.create_task(
         announce_expiry(
-            Certificates.of(settings.tls_certificate, settings.tls_key, settings.tls_client_ca)
+            Certificates.from_paths(
+                settings.tls_certificate, settings.tls_key, settings.tls_client_ca
+            )
         )
     )
 

@@ -18,7 +18,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from service.access import ANYONE, Caller, calling
+from service.access import ANYONE, Caller, use_caller
 from service.audit import Action, Auditor
 from service.errors import Aborted, SaysoError
 from service.observability import metrics
@@ -114,7 +114,7 @@ class Expiry:
         for tenant, found in surveys.items():
             if found is None or looked_at[tenant] is None:
                 continue
-            with calling(Caller(tenant, ANYONE.roles, "server")):
+            with use_caller(Caller(tenant, ANYONE.roles, "server")):
                 await self._settle(tenant, found, newest)
 
     async def _ripe(self, tenant: str) -> float | None:

@@ -21,7 +21,7 @@ import numpy as np
 from google.protobuf.message import DecodeError, Message
 from sayso.v1 import audio_pb2, decision_pb2, speaker_pb2, verification_pb2, watchlist_pb2
 
-from service.access import ANYONE, calling
+from service.access import ANYONE, use_caller
 from service.errors import SaysoError
 from service.rpc import pages
 from tests.fuzz import served, sound
@@ -106,7 +106,7 @@ def _parsed(handler: Any, source: Source) -> list[Message]:
 
 
 async def _answered(handler: Any, requests: Sequence[Message]) -> None:
-    with calling(ANYONE):
+    with use_caller(ANYONE):
         async for response in served.called(handler, requests):
             response.SerializeToString()
             if getattr(response, "error_code", 0) == grpc.StatusCode.INTERNAL.value[0]:

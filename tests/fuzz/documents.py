@@ -17,9 +17,9 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from jwt.algorithms import OKPAlgorithm
 
-from service.access import Authenticator, Expected, Keys, Role, Tokens
+from service.access import Authenticator, Keys, Role, TokenRules, Tokens
 from service.access.grants import ClientCertificate, Grants
-from service.access.keys import new_key
+from service.access.keys import make_key
 from service.audit.chain import BrokenChain, verify
 from service.audit.entries import START, Action, Event, digest, entered
 from service.contract import (
@@ -36,7 +36,7 @@ from tests.fuzz.harness import Check, Harness, limited, stateless
 
 _AT = datetime(2026, 11, 22, tzinfo=UTC)
 _KEY = b"k" * 32
-_EXPECTED = Expected("issuer", "sayso")
+_EXPECTED = TokenRules("issuer", "sayso")
 _SIGNING = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 _JWK = json.loads(OKPAlgorithm.to_jwk(_SIGNING.public_key())) | {"kid": "k", "alg": "EdDSA"}
 _LAST_SECRET = bytes(range(32)).hex()
@@ -100,7 +100,7 @@ def _check_jwks(path: Path, _: bytes) -> None:
         assert refused.message
         return
     try:
-        tokens.bearer(_token({}))
+        tokens.authenticate(_token({}))
     except Unauthenticated as refused:
         assert refused.message
 
@@ -117,7 +117,7 @@ def _check_audit(path: Path, _: bytes) -> None:
 
 def _keys_seeds() -> Iterator[bytes]:
     roles = [Role.VERIFY, Role.ADMIN]
-    _, key = new_key("t", roles, now=_AT, expires=_AT + timedelta(days=9))
+    _, key = make_key("t", roles, now=_AT, expires=_AT + timedelta(days=9))
     certificate = ClientCertificate(
         id="c", tenant="t", roles=frozenset(roles), created=_AT, name="caller"
     )
@@ -168,7 +168,7 @@ def _authenticating() -> Iterator[Check]:
                 line.decode(errors="replace").partition(": ") for line in shown.split(b"\n")
             ]
             try:
-                caller = authenticator.caller(
+                caller = authenticator.authenticate(
                     [(name, value) for name, _, value in metadata],
                     names.decode(errors="replace").split("\n") if names else [],
                 )

@@ -12,7 +12,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from sayso.v1 import speaker_pb2
 from sayso.v1 import verification_pb2 as pb
 
-from service.access import Expected, Tokens
+from service.access import TokenRules, Tokens
 from service.audio.decoding import AudioFormat, decode
 from service.audit.chain import BrokenChain, verify
 from service.contract import METADATA_KEY, Contract
@@ -186,7 +186,7 @@ def test_a_jwks_of_other_values_is_none(tmp_path: Path, text: str) -> None:
     path = tmp_path / "jwks.json"
     path.write_text(text)
     with pytest.raises(SettingsError):
-        Tokens(path, Expected("issuer", "audience")).load()
+        Tokens(path, TokenRules("issuer", "audience")).load()
 
 
 def test_a_line_of_nothing_but_brackets_breaks_a_trail(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import pytest
 import soundfile
 
 from service.access.grants import Grants
-from service.access.keys import new_key
+from service.access.keys import make_key
 from service.access.roles import Role
 from service.client import Client, RawAudio
 from service.errors import NotFound, Overloaded, SaysoError
@@ -38,8 +38,8 @@ def speech(seconds: int) -> bytes:
 def keys(path: Path, *tenants: str) -> list[str]:
     grants, made = Grants(), []
     for tenant in tenants:
-        key, entry = new_key(tenant, list(Role), now=datetime.now(UTC), expires=None)
-        grants = grants.changed(entry)
+        key, entry = make_key(tenant, list(Role), now=datetime.now(UTC), expires=None)
+        grants = grants.replace(entry)
         made.append(key)
     path.touch(mode=0o600)
     path.write_text(grants.model_dump_json(), encoding="utf-8")

@@ -9,7 +9,7 @@ import pytest
 
 from service.access.keys import Keys
 from service.access.tls import Certificates
-from service.access.tokens import Expected, Tokens
+from service.access.tokens import TokenRules, Tokens
 from service.errors import SettingsError
 from service.sealing import LocalMaster
 from service.secret_file import public_bytes, secret_bytes
@@ -77,4 +77,4 @@ def test_every_such_file_of_a_server_is_looked_at(mode: int, path: Path, tmp_pat
     jwks.write_text(json.dumps({"keys": []}))
     jwks.chmod(0o666)
     with pytest.raises(SettingsError, match="chmod 644"):
-        Tokens(jwks, Expected("https://issuer", "sayso")).load()
+        Tokens(jwks, TokenRules("https://issuer", "sayso")).load()

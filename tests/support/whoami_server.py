@@ -16,7 +16,7 @@ from sayso.v1 import (
     verification_pb2_grpc,
 )
 
-from service.access import Authenticator, Role, current, identified
+from service.access import Authenticator, Role, current, identify_caller
 from service.rpc.interceptors import Around
 
 
@@ -49,7 +49,7 @@ class _Voices(verification_pb2_grpc.VerificationServiceServicer):
 
 
 class WhoamiServer:
-    """Guarded as the server is: health is open, every other call is identified."""
+    """Guarded as the server is: health is open, every other call is identify_caller."""
 
     def __init__(
         self,
@@ -82,7 +82,7 @@ class WhoamiServer:
         return asyncio.run_coroutine_threadsafe(doing, self._loop).result(timeout=30)
 
     async def _start(self) -> str:
-        guard = identified(self._authenticator)
+        guard = identify_caller(self._authenticator)
         self._server = grpc.aio.server(interceptors=[Around(watching=(), admitting=(guard,))])
         speaker_pb2_grpc.add_SpeakerServiceServicer_to_server(_Speakers(), self._server)
         verification_pb2_grpc.add_VerificationServiceServicer_to_server(_Voices(), self._server)

@@ -16,8 +16,8 @@ from sayso.v1 import (
     verification_pb2_grpc,
 )
 
-from service.access import Authenticator, Expected, Keys, Role, key_file, open_authenticator
-from service.access.keys import new_key
+from service.access import Authenticator, Keys, Role, TokenRules, key_file, open_authenticator
+from service.access.keys import make_key
 from service.client import Client
 from service.errors import PermissionDenied, SettingsError, Unauthenticated
 from tests.support.whoami_server import WhoamiServer
@@ -32,8 +32,8 @@ class Bank:
         self.path = folder / "keys.json"
 
     def key(self, tenant: str = "bank", *roles: Role) -> str:
-        key, entry = new_key(tenant, roles or [Role.VERIFY], now=NOW, expires=None)
-        key_file.change(self.path, lambda grants: (grants.changed(entry), None))
+        key, entry = make_key(tenant, roles or [Role.VERIFY], now=NOW, expires=None)
+        key_file.change(self.path, lambda grants: (grants.replace(entry), None))
         return key
 
     def authenticator(self) -> Authenticator:
@@ -68,7 +68,7 @@ def called(server: WhoamiServer, *metadata: tuple[str, str]) -> Any:
 
 
 def opened(**given: Any) -> Authenticator | None:
-    whole = {"keys": None, "jwks": None, "expected": Expected("", "")}
+    whole = {"keys": None, "jwks": None, "token_rules": TokenRules("", "")}
     return open_authenticator(now=lambda: NOW, **{**whole, **given})
 
 
@@ -76,17 +76,17 @@ def test_settings_that_ask_for_credentials(bank: Bank, key: str) -> None:
     assert opened() is None
     asking = opened(keys=bank.path)
     assert asking is not None
-    assert asking.caller([("x-api-key", key)], []).tenant == "bank"
+    assert asking.authenticate([("x-api-key", key)], []).tenant == "bank"
 
 
 def test_settings_that_are_half_there_leave_no_server_open(bank: Bank, tmp_path: Path) -> None:
     mistakes = [
         {"keys": tmp_path / "nowhere.json"},
-        {"expected": Expected("https://login.bank.example", "")},
-        {"expected": Expected("", "sayso")},
+        {"token_rules": TokenRules("https://login.bank.example", "")},
+        {"token_rules": TokenRules("", "sayso")},
         {"jwks": tmp_path / "jwks.json"},
-        {"jwks": tmp_path / "jwks.json", "expected": Expected("", "sayso")},
-        {"jwks": tmp_path / "nowhere.json", "expected": Expected("issuer", "sayso")},
+        {"jwks": tmp_path / "jwks.json", "token_rules": TokenRules("", "sayso")},
+        {"jwks": tmp_path / "nowhere.json", "token_rules": TokenRules("issuer", "sayso")},
     ]
     (tmp_path / "jwks.json").write_text('{"keys": []}')
     for given in mistakes:
@@ -140,9 +140,9 @@ def test_what_is_no_credential(server: WhoamiServer, key: str) -> None:
 def test_keys_come_and_go_while_the_server_runs(bank: Bank, server: WhoamiServer, key: str) -> None:
     second = bank.key("shop")
     assert called(server, ("x-api-key", second)) == (None, "shop")
-    entry = key_file.read(bank.path).entry(key.split("_")[1])
+    entry = key_file.read(bank.path).find(key.split("_")[1])
     gone = entry.model_copy(update={"revoked": NOW})
-    key_file.change(bank.path, lambda grants: (grants.changed(gone), None))
+    key_file.change(bank.path, lambda grants: (grants.replace(gone), None))
     assert called(server, ("x-api-key", key))[0] is grpc.StatusCode.UNAUTHENTICATED
     bank.path.write_text("broken")
     assert called(server, ("x-api-key", second)) == (None, "shop")

@@ -3,7 +3,7 @@ import contextvars
 
 import pytest
 
-from service.access import ANYONE, Caller, Role, calling, current, is_tenant
+from service.access import ANYONE, Caller, Role, current, is_tenant, use_caller
 
 BANK = Caller("bank", frozenset({Role.VERIFY}), "key:1")
 
@@ -11,9 +11,9 @@ BANK = Caller("bank", frozenset({Role.VERIFY}), "key:1")
 def test_outside_a_call_there_is_no_caller() -> None:
     with pytest.raises(LookupError):
         current()
-    with calling(BANK):
+    with use_caller(BANK):
         assert current() is BANK
-        with calling(ANYONE):
+        with use_caller(ANYONE):
             assert current() is ANYONE
         assert current() is BANK
     with pytest.raises(LookupError):
@@ -26,7 +26,7 @@ async def test_tasks_of_a_call_have_its_caller_and_others_do_not() -> None:
         return current().tenant
 
     async def call(caller: Caller) -> list[str]:
-        with calling(caller):
+        with use_caller(caller):
             return await asyncio.gather(*(whose() for _ in range(3)))
 
     other = Caller("other", frozenset(), "key:2")
@@ -34,7 +34,7 @@ async def test_tasks_of_a_call_have_its_caller_and_others_do_not() -> None:
 
 
 def test_may_be_left_in_another_context() -> None:
-    inside = calling(BANK)
+    inside = use_caller(BANK)
     contextvars.copy_context().run(inside.__enter__)
     inside.__exit__(None, None, None)
 

@@ -8,7 +8,7 @@ import pytest
 
 from service.access import Role, key_file
 from service.access.grants import ClientCertificate, Grants
-from service.access.keys import new_key
+from service.access.keys import make_key
 from service.errors import SettingsError
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -16,24 +16,24 @@ NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 def add(path: Path, tenant: str) -> str:
     """Adds a key; returns its id."""
-    _, entry = new_key(tenant, [Role.VERIFY], now=NOW, expires=None)
-    return key_file.change(path, lambda grants: (grants.changed(entry), entry.id))
+    _, entry = make_key(tenant, [Role.VERIFY], now=NOW, expires=None)
+    return key_file.change(path, lambda grants: (grants.replace(entry), entry.id))
 
 
 def test_comes_back_as_written(tmp_path: Path) -> None:
     path = tmp_path / "keys.json"
-    _, key = new_key("bank", [Role.ADMIN, Role.VERIFY], now=NOW, expires=NOW)
+    _, key = make_key("bank", [Role.ADMIN, Role.VERIFY], now=NOW, expires=NOW)
     certificate = ClientCertificate(
         id="c", tenant="ivr", roles=frozenset({Role.ENROL}), created=NOW, name="spiffe://bank/ivr"
     )
-    key_file.change(path, lambda grants: (grants.changed(key, certificate), None))
+    key_file.change(path, lambda grants: (grants.replace(key, certificate), None))
     assert key_file.read(path) == Grants(keys=(key,), certificates=(certificate,))
 
 
 def test_is_for_its_owner_only_and_holds_no_secret(tmp_path: Path) -> None:
     path = tmp_path / "keys.json"
-    key, entry = new_key("bank", [Role.VERIFY], now=NOW, expires=None)
-    key_file.change(path, lambda grants: (grants.changed(entry), None))
+    key, entry = make_key("bank", [Role.VERIFY], now=NOW, expires=None)
+    key_file.change(path, lambda grants: (grants.replace(entry), None))
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert key.rpartition("_")[2] not in path.read_text()
     assert len(key.rpartition("_")[2]) * 4 == 256

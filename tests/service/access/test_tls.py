@@ -100,7 +100,7 @@ def mutual(pair: Pair, authority: Authority, tmp_path: Path) -> Iterator[WhoamiS
     ivr = ClientCertificate(
         id="1", tenant="bank", roles=frozenset({Role.VERIFY}), created=NOW, name=IVR
     )
-    key_file.change(tmp_path / "keys.json", lambda grants: (grants.changed(ivr), None))
+    key_file.change(tmp_path / "keys.json", lambda grants: (grants.replace(ivr), None))
     keys = Keys(tmp_path / "keys.json", now=lambda: NOW)
     certificates = Certificates(pair.certificate, pair.key, authority.certificate)
     credentials = server_credentials(certificates, look_every_s=0)
@@ -180,11 +180,11 @@ def test_the_authority_of_clients_is_replaced_too(
 
 def test_half_of_the_settings_is_an_error(pair: Pair) -> None:
     chain, key = pair.certificate, pair.key
-    assert Certificates.of(None, None, None) is None
-    assert Certificates.of(chain, key, None) == Certificates(chain, key)
+    assert Certificates.from_paths(None, None, None) is None
+    assert Certificates.from_paths(chain, key, None) == Certificates(chain, key)
     for half in ((chain, None, None), (None, key, None), (None, None, chain), (chain, None, chain)):
         with pytest.raises(SettingsError, match="go together"):
-            Certificates.of(*half)
+            Certificates.from_paths(*half)
 
 
 @pytest.mark.parametrize("broken", ["certificate", "key"])

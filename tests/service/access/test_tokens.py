@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 from jwt.utils import base64url_encode
 
-from service.access import Caller, Expected, Role, Tokens
+from service.access import Caller, Role, TokenRules, Tokens
 from service.errors import SettingsError, Unauthenticated
 
-EXPECTED = Expected(issuer="https://login.bank.example", audience="sayso", leeway_s=30)
+EXPECTED = TokenRules(issuer="https://login.bank.example", audience="sayso", leeway_s=30)
 EC_KEY = ec.generate_private_key(ec.SECP256R1())
 RSA_KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 ED_KEY = ed25519.Ed25519PrivateKey.generate()
@@ -74,14 +74,14 @@ def signed(
     [(EC_KEY, "ES256", "ec"), (RSA_KEY, "RS256", "rsa"), (ED_KEY, "EdDSA", "ed")],
 )
 def test_a_good_token(tokens: Tokens, key: Any, algorithm: str, kid: str) -> None:
-    caller = tokens.bearer(signed(claims(), key, algorithm, kid))
+    caller = tokens.authenticate(signed(claims(), key, algorithm, kid))
     assert caller == Caller("bank", frozenset({Role.VERIFY}), "token:ivr-7")
 
 
 @pytest.mark.parametrize("name", ["exp", "iss", "aud", "sub", "tenant"])
 def test_a_claim_is_missing(tokens: Tokens, name: str) -> None:
     with pytest.raises(Unauthenticated):
-        tokens.bearer(signed(claims(**{name: None})))
+        tokens.authenticate(signed(claims(**{name: None})))
 
 
 def ago(seconds: float) -> timedelta:
@@ -103,12 +103,12 @@ def ago(seconds: float) -> timedelta:
 )
 def test_a_claim_is_wrong(tokens: Tokens, changed: dict[str, Any], fault: str) -> None:
     with pytest.raises(Unauthenticated, match=fault):
-        tokens.bearer(signed(claims(**changed)))
+        tokens.authenticate(signed(claims(**changed)))
 
 
 @pytest.mark.parametrize("changed", [{"exp": ago(20)}, {"nbf": ago(-20)}, {"iat": ago(-20)}])
 def test_clocks_may_differ_by_the_leeway(tokens: Tokens, changed: dict[str, Any]) -> None:
-    assert tokens.bearer(signed(claims(**changed))).tenant == "bank"
+    assert tokens.authenticate(signed(claims(**changed))).tenant == "bank"
 
 
 def public_pem() -> bytes:
@@ -148,7 +148,7 @@ def tampered() -> str:
 def test_forgeries(tokens: Tokens, forge: Callable[[], str]) -> None:
     token = forge()
     with pytest.raises(Unauthenticated) as caught:
-        tokens.bearer(token)
+        tokens.authenticate(token)
     assert "eyJ" not in str(caught.value)
 
 
@@ -178,12 +178,12 @@ def test_whatever_is_sent_is_refused_in_the_same_way(
     parts = (json.dumps(header).encode(), json.dumps(payload).encode(), signature)
     for token in (b".".join(map(base64url_encode, parts)).decode(), json.dumps(payload)):
         with pytest.raises(Unauthenticated):
-            tokens.bearer(token)
+            tokens.authenticate(token)
 
 
 def test_a_token_without_a_key_id_is_of_the_only_key(tmp_path: Path) -> None:
     one = Tokens(write(tmp_path / "jwks.json", public_keys()[:1]), EXPECTED)
-    assert one.bearer(signed(claims(), kid=None)).tenant == "bank"
+    assert one.authenticate(signed(claims(), kid=None)).tenant == "bank"
 
 
 @pytest.mark.parametrize(
@@ -198,11 +198,11 @@ def test_a_token_without_a_key_id_is_of_the_only_key(tmp_path: Path) -> None:
     ],
 )
 def test_roles(tokens: Tokens, claim: Any, roles: set[Role]) -> None:
-    assert tokens.bearer(signed(claims(roles=claim))).roles == roles
+    assert tokens.authenticate(signed(claims(roles=claim))).roles == roles
 
 
 def test_claims_may_have_other_names(tmp_path: Path) -> None:
-    expected = Expected(
+    expected = TokenRules(
         EXPECTED.issuer,
         EXPECTED.audience,
         tenant_claim="https://bank.example/tenant",
@@ -210,7 +210,7 @@ def test_claims_may_have_other_names(tmp_path: Path) -> None:
     )
     tokens = Tokens(write(tmp_path / "jwks.json", public_keys()), expected)
     said = claims(**{"https://bank.example/tenant": "shop", "scope": "verify enrol"})
-    caller = tokens.bearer(signed(said))
+    caller = tokens.authenticate(signed(said))
     assert (caller.tenant, caller.roles) == ("shop", {Role.VERIFY, Role.ENROL})
 
 
@@ -241,8 +241,8 @@ def test_keys_of_the_issuer_are_followed(tmp_path: Path) -> None:
     tokens = Tokens(path, EXPECTED, look_every_s=0)
     new = signed(claims(), RSA_KEY, "RS256", "rsa")
     with pytest.raises(Unauthenticated, match="names no key"):
-        tokens.bearer(new)
+        tokens.authenticate(new)
     write(path, public_keys()[1:])
-    assert tokens.bearer(new).tenant == "bank"
+    assert tokens.authenticate(new).tenant == "bank"
     with pytest.raises(Unauthenticated, match="names no key"):
-        tokens.bearer(signed(claims()))
+        tokens.authenticate(signed(claims()))

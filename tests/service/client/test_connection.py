@@ -8,7 +8,7 @@ import pytest
 from cryptography import x509
 
 from service.access import Authenticator, Keys, Role, key_file
-from service.access.keys import new_key
+from service.access.keys import make_key
 from service.access.tls import Certificates, server_credentials
 from service.client import Client, Tls
 from service.errors import PermissionDenied, SettingsError, Unauthenticated
@@ -25,8 +25,8 @@ def authority(tmp_path: Path) -> Authority:
 
 @pytest.fixture
 def key(tmp_path: Path) -> str:
-    key, entry = new_key("bank", [Role.VERIFY], now=NOW, expires=None)
-    key_file.change(tmp_path / "keys.json", lambda grants: (grants.changed(entry), None))
+    key, entry = make_key("bank", [Role.VERIFY], now=NOW, expires=None)
+    key_file.change(tmp_path / "keys.json", lambda grants: (grants.replace(entry), None))
     return key
 
 
