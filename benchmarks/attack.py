@@ -53,7 +53,7 @@ from benchmarks.attacker import (
 )
 from benchmarks.figures import Figure, figure, write
 from service.access import Role, key_file
-from service.access.keys import new_key
+from service.access.keys import make_key
 from service.audio.decoding import AudioFormat, decode
 from service.decisions.scoring import voice
 from tests.support.sayso_server import SaysoServer
@@ -177,8 +177,8 @@ def target(*roles: str, **settings: Any) -> Iterator[tuple[Target, str]]:
         keys = Path(folder) / "keys.json"
 
         def create(granted: Sequence[Role]) -> str:
-            key, entry = new_key("bank", granted, now=datetime.now(UTC), expires=None)
-            key_file.change(keys, lambda grants: (grants.changed(entry), None))
+            key, entry = make_key("bank", granted, now=datetime.now(UTC), expires=None)
+            key_file.change(keys, lambda grants: (grants.replace(entry), None))
             return key
 
         operator = create(list(Role))
