@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from grpc_health.v1 import health, health_pb2_grpc
 from sayso.v1 import speaker_pb2, verification_pb2, watchlist_pb2
 
-from service import heap, listener, wiring
+from service import listener, wiring
 from service.access import current, identify_caller
 from service.audit import Auditor, Origin
 from service.inference.embedder import Embedder
@@ -117,8 +117,6 @@ async def serving(settings: Settings, *, share_port: bool = False) -> AsyncItera
         stack.callback(watch.cancel)
         expiry = asyncio.create_task(wiring.expiry(settings, store, auditor).run())
         stack.callback(expiry.cancel)
-        trim = asyncio.create_task(heap.give_back())
-        stack.callback(trim.cancel)
         yield Running(address, sessions[0])
 
 

@@ -2,23 +2,25 @@
 
 import asyncio
 import contextlib
+import ctypes
+import gc
 import logging
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from service import heap, loop
 from service.commands.terminal import one_line_errors, out
 from service.observability import logs
 from service.settings import Settings
 from service.workers import READY, Command, follow_parent, keep, reserved, stop_signal, threads_each
 
 _EXIT_S = 10.0  # that a worker may take beyond its calls in flight
+_M_ARENA_MAX = -8  # malloc.h
 
 log = logging.getLogger(__name__)
 
@@ -88,36 +90,44 @@ def serve(
         settings = Settings.read(**flags)
         logs.setup(level=settings.log_level, form=settings.log_format)
         if worker:
-            _run(_serve(settings, worker=True))
+            asyncio.run(_serve(settings, worker=True))
             return
         with _metrics(settings.metrics_listen, shared=settings.workers > 1) as watched:
             if settings.workers > 1:
                 asyncio.run(_serve_from(settings, flags, *watched))
             else:
-                _run(_serve(settings, worker=False))
-
-
-def _run(serving: Coroutine[None, None, None]) -> None:
-    with asyncio.Runner(loop_factory=loop.new) as runner:
-        runner.run(serving)
+                asyncio.run(_serve(settings, worker=False))
 
 
 async def _serve(settings: Settings, *, worker: bool) -> None:
     stop = stop_signal()
-    heap.share()
+    share_malloc_arena()
     from service.commands.banner import facts  # noqa: PLC0415 - the parent of workers does without them
     from service.server import serving  # noqa: PLC0415
 
     if worker:
         follow_parent()
     async with serving(settings, share_port=worker) as running:
-        heap.settle()
+        freeze_objects()
         expiry = _watch_certificates(settings)
         await asyncio.sleep(0)  # its first look comes before anything is announced
         log.info("started: %s", facts(settings, running.session.contract, running.address))
         _announce(running.address)
         await stop.wait()
         expiry.cancel()
+
+
+def share_malloc_arena() -> None:
+    """Makes all threads allocate from one arena: glibc gives each its own by default, which keeps
+    the memory of the longest recording it has had. Other C libraries have no `mallopt`."""
+    if (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)) is not None:
+        mallopt(_M_ARENA_MAX, 1)
+
+
+def freeze_objects() -> None:
+    """Freezes all live objects, so that full collections scan only newer ones."""
+    gc.freeze()
+    gc.collect()  # which counts from here when the next full collection is due
 
 
 def _watch_certificates(settings: Settings) -> "asyncio.Task[None]":

@@ -251,7 +251,8 @@ class Batcher(Generic[Item, Result]):
                 self._waiting[owner] = waiting  # behind those whose turn has not come
         self._jobs.append(batch)
         clock = asyncio.get_running_loop().time
-        self._threads.call(partial(self._settle, batch), partial(self._done, batch, clock))
+        running = self._threads.run(self._done, batch, clock)
+        running.add_done_callback(partial(self._settle, batch))
 
     def _done(self, batch: _Batch[Item, Result], clock: Callable[[], float]) -> _Done[Item, Result]:
         """In a worker: the results of a batch, less what was abandoned while it was ahead."""
@@ -263,20 +264,17 @@ class Batcher(Generic[Item, Result]):
         return pairs, BatchReport(len(wanted), waited_s, clock() - started_s)
 
     def _settle(
-        self,
-        batch: _Batch[Item, Result],
-        done: _Done[Item, Result] | None,
-        error: BaseException | None,
+        self, batch: _Batch[Item, Result], finished: "asyncio.Future[_Done[Item, Result]]"
     ) -> None:
         """Gives every caller that still waits its own results, or the batch's error."""
         self._jobs.remove(batch)
         self._settled.set()
-        if error is not None:
+        if (error := finished.exception()) is not None:
             for entry in batch:
                 if not entry.group.over:
                     entry.group.future.set_exception(apart(error))
-        elif done is not None:
-            pairs, report = done
+        else:
+            pairs, report = finished.result()
             for entry, result in pairs:
                 entry.group.give(entry.place, result)
             self._report(report)

@@ -100,7 +100,7 @@ async def test_they_end_with_what_they_were_given() -> None:
     thread = await after
     await asyncio.to_thread(thread.join, 10)
     assert not thread.is_alive()
-    with pytest.raises(RuntimeError, match="closed"):
+    with pytest.raises(RuntimeError, match="after shutdown"):
         await closed.run(abs, -1)
 
 
@@ -127,7 +127,7 @@ import asyncio, time
 from service.inference.threads import Threads
 
 async def leave():
-    Threads(1, name="left").call(lambda *_: None, lambda: (time.sleep(0.2), print("done")))
+    Threads(1, name="left").run(lambda: (time.sleep(0.2), print("done")))
 
 asyncio.run(leave())
 """
