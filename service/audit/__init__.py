@@ -1,10 +1,10 @@
-"""Who did what, when, and what came of it, in files that show it when they are changed.
+"""A tamper-evident trail of who did what, when, and with what outcome.
 
-rpc ─> auditor ─> trail ─> volumes ─> volume: audit-000001.jsonl ─> chain: is it whole?
-                    ├─ subjects: speakers by pseudonym, under a key of the operator's
-                    └─ heads: told to where an attacker is not
+rpc ─> auditor ─> trail ─> volumes ─> volume: audit-000001.jsonl ─> chain: verifies the files
+                    ├─ subjects: pseudonyms of speakers, under the operator's key
+                    └─ heads: latest digests, copied out of an attacker's reach
 
-No audio, vector or speaker id is ever in it. docs/audit.md describes the files.
+It never holds audio, vectors or speaker ids. docs/audit.md describes the files.
 """
 
 from service.audit.auditor import Auditor, Change, Origin, Receipt

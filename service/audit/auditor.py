@@ -1,4 +1,4 @@
-"""What the rpcs tell the trail: changes around what they do, decisions before they are told."""
+"""What rpcs record in the trail: changes as they happen, decisions before they are answered."""
 
 import contextlib
 import logging
@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a call comes from: its tenant, what names its credential, and its request id."""
+    """Where a call comes from: its tenant, the name of its credential, and its request id."""
 
     tenant: str
     credential: str
@@ -29,8 +29,8 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """Where the trail tells of a change, `at` in seconds since the epoch: the speaker's pseudonym
-    and the SHA-256 of the entry, in hexadecimal; empty without a trail."""
+    """The entry of a change: its time in seconds since the epoch, the speaker's pseudonym and the
+    entry's SHA-256, both in hexadecimal; empty without a trail."""
 
     at: float
     subject: str = ""
@@ -39,7 +39,7 @@ class Receipt:
 
 @dataclass(slots=True)
 class Change:
-    """What is to be said of a change; `receipt` is there once it is in the trail."""
+    """What the entry of a change will say; `receipt` is set once it has been written."""
 
     outcome: str = DONE
     reasons: tuple[str, ...] = ()
@@ -52,10 +52,10 @@ class Change:
 
 
 class Auditor:
-    """Enters for the call that `origin` tells of; without a `trail` it enters nothing.
+    """Records entries for the call that `origin` describes; without a `trail`, none.
 
-    With `strict` a decision that cannot be entered is not told: `Unavailable`. A change that cannot
-    be entered is never acknowledged.
+    A change that cannot be recorded is never acknowledged. With `strict`, neither is a decision:
+    recording it raises `Unavailable`.
     """
 
     def __init__(
@@ -75,8 +75,11 @@ class Auditor:
     async def changing(
         self, action: Action, speaker_id: str = "", **detail: str | int
     ) -> AsyncIterator[Change]:
-        """Around a change: an entry that it has BEGUN, so that none is made unseen, and one of what
-        came of it, also where it raises. Raises `Unavailable` when either cannot be entered."""
+        """Record BEGUN before a change, so that none can go unseen, and its outcome after it.
+
+        The outcome is recorded even if the change raises. Raises `Unavailable` if either entry
+        cannot be written.
+        """
         event = self._event(action, BEGUN, speaker_id, self.origin(), detail)
         begun = await self._record(event)
         change = Change(detail=dict(detail) | ({"begun": begun.head.seq} if begun else {}))
@@ -84,7 +87,7 @@ class Auditor:
             yield change
         except BaseException as error:
             with contextlib.suppress(Unavailable):
-                await self._record(replace(event, outcome=_name(error), detail=change.detail))
+                await self._record(replace(event, outcome=_outcome(error), detail=change.detail))
             raise
         ended = replace(
             event,
@@ -96,7 +99,7 @@ class Auditor:
         change.receipt = self._receipt(await self._record(ended))
 
     async def done(self, action: Action, speaker_id: str = "", **detail: str | int) -> None:
-        """One entry of what was already done, by the server or one who waits for nothing."""
+        """Record what has already been done."""
         await self._record(self._event(action, DONE, speaker_id, self.origin(), detail))
 
     async def decided(
@@ -108,12 +111,12 @@ class Auditor:
         origin: Origin | None = None,
         **detail: str | int,
     ) -> None:
-        """To be awaited before the decision is told."""
+        """Record a decision; to be awaited before answering with it."""
         event = self._event(
             action, decision.outcome.name, speaker_id, origin or self.origin(), detail
         )
         score, threshold = decision.score, decision.threshold
-        await self._lenient(
+        await self._record_decision_event(
             replace(
                 event,
                 reasons=tuple(reason.name for reason in decision.reasons),
@@ -124,13 +127,15 @@ class Auditor:
         )
 
     async def refused(self, action: Action, why: str, speaker_id: str, origin: Origin) -> None:
-        """A decision that was not made, or not told."""
-        await self._lenient(self._event(action, why, speaker_id, origin, {}))
+        """Record that a decision was not made, or not answered."""
+        await self._record_decision_event(self._event(action, why, speaker_id, origin, {}))
 
     async def locked(self, speaker_id: str, origin: Origin, **detail: str | int) -> None:
-        await self._lenient(self._event(Action.LOCK, DONE, speaker_id, origin, detail))
+        await self._record_decision_event(
+            self._event(Action.LOCK, DONE, speaker_id, origin, detail)
+        )
 
-    async def _lenient(self, event: Event) -> None:
+    async def _record_decision_event(self, event: Event) -> None:
         try:
             await self._record(event)
         except Unavailable:
@@ -164,8 +169,8 @@ class Auditor:
         return Receipt(entry.at, entry.event.subject, entry.head.digest)
 
 
-def _name(error: BaseException) -> str:
-    """How the trail calls what ended a change: as its status on the wire."""
+def _outcome(error: BaseException) -> str:
+    """The outcome of a change that raised: the status that the caller gets."""
     if isinstance(error, SaysoError):
         return error.code.name
     return "INTERNAL" if isinstance(error, Exception) else "CANCELLED"

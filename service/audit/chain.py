@@ -1,16 +1,16 @@
-"""Whether a trail is whole: every line holds the SHA-256 of the one before it, and a code of its
-own under the key of the trail."""
+"""Verify a trail: every line holds the SHA-256 of the previous one, and its own HMAC under the
+trail's key."""
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from service.audit.entries import GENESIS, START, Action, Head, authentic, digest, parsed
+from service.audit.entries import GENESIS, START, Action, Head, digest, is_authentic, parse_line
 from service.audit.volume import volumes
 
 
 class BrokenChain(Exception):
-    """`line` (from 1) of `path` is where the trail is first seen not to be as it was written."""
+    """`line` (from 1) of `path` is the first line that is not as it was written."""
 
     def __init__(self, path: Path, line: int, problem: str) -> None:
         super().__init__(f"{path}:{line}: {problem}")
@@ -20,8 +20,10 @@ class BrokenChain(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """A whole chain: how many entries, from which number on, and up to which head. `torn` names
-    lines that a crash left without their end, and that a repair then followed."""
+    """An intact chain: the count of entries, the number of the first, and the head.
+
+    `torn` names lines that a crash cut short and that a repair entry follows.
+    """
 
     entries: int
     first: int
@@ -52,12 +54,11 @@ def lines(paths: Sequence[Path]) -> Iterator[Line]:
 def verify(
     paths: Sequence[Path], *, key: bytes | None = None, known: Collection[str] = ()
 ) -> Verified:
-    """Reads a trail's files, the oldest first; raises `BrokenChain`.
+    """Check a trail's files, oldest first; raises `BrokenChain`.
 
-    Without the `key` of the codes only the chain is checked, and who rewrote all of it is not seen.
-
-    `known` are digests of entries that have been there: only they tell of lines that are missing at
-    the end, as nothing follows that could hold their digest.
+    Without the HMAC `key` only the chain of digests is checked, which cannot detect that the whole
+    trail was rewritten. `known` are digests of entries that were once in the trail: only they
+    reveal that its end was cut off, since no later entry holds the last digest.
     """
     chain = _Chain(key)
     for line in lines(paths):
@@ -74,12 +75,12 @@ class _Chain:
         self._last: Line | None = None
         self._unreadable: Line | None = None
         self._torn: list[str] = []
-        self._met: set[str] = set()
+        self._digests: set[str] = set()
 
     def add(self, line: Line) -> None:
         if not line.text.endswith(b"\n"):
             raise _broken(line, "is cut off")
-        facts = parsed(line.text)
+        facts = parse_line(line.text)
         if facts is None:
             if self._unreadable is not None:
                 raise _broken(self._unreadable, "is no entry")
@@ -88,20 +89,20 @@ class _Chain:
         self._after_unreadable(repair=facts.get("action") == Action.REPAIR)
         seq, prev = int(facts["seq"]), str(facts["prev"])
         if not self._entries and not self._torn:
-            self._begins(line, seq, prev)
+            self._check_first(line, seq, prev)
         else:
-            self._follows(line, seq, prev)
-        if self._key is not None and not authentic(line.text, self._key):
+            self._check_next(line, seq, prev)
+        if self._key is not None and not is_authentic(line.text, self._key):
             raise _broken(line, "was not written with this key: forged, or of another key")
         self._head, self._last = Head(seq, digest(line.text)), line
         self._entries += 1
-        self._met.add(self._head.digest)
+        self._digests.add(self._head.digest)
 
     def end(self, known: set[str]) -> Verified:
         if self._unreadable is not None:
             raise _broken(self._unreadable, "is no entry")
         last = self._last or Line(Path(), 0, b"")
-        if missing := known - self._met:
+        if missing := known - self._digests:
             raise _broken(
                 last, f"the trail ends here, without the entry {min(missing)}: it was cut off"
             )
@@ -117,20 +118,20 @@ class _Chain:
         self._head = Head(self._head.seq, digest(line.text))
         self._last, self._unreadable = line, None
 
-    def _begins(self, line: Line, seq: int, prev: str) -> None:
+    def _check_first(self, line: Line, seq: int, prev: str) -> None:
         oldest = line.path.name == "audit-000001.jsonl"
         if (seq == 1 and prev != GENESIS) or (seq != 1 and oldest):
             raise _broken(line, "is not the first entry of a trail; earlier ones are missing")
         self._first = seq
 
-    def _follows(self, line: Line, seq: int, prev: str) -> None:
-        before = self._last
-        assert before is not None, "something was read before"
+    def _check_next(self, line: Line, seq: int, prev: str) -> None:
+        previous = self._last
+        assert previous is not None, "the first line is checked by _check_first"
         expected = self._head.seq + 1
         if seq != expected:
             raise _broken(line, f"is entry {seq} where entry {expected} belongs")
         if prev != self._head.digest:
-            raise _broken(before, "is not as it was written: the next entry holds another digest")
+            raise _broken(previous, "is not as it was written: the next entry holds another digest")
 
 
 def _broken(line: Line, problem: str) -> BrokenChain:

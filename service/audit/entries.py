@@ -1,5 +1,5 @@
-"""An entry of the audit trail: one line of JSON, which holds the SHA-256 of the line before it and,
-last, an HMAC-SHA256 of itself: who changes a line and all that follow needs the key for it."""
+"""Entries of the audit trail: lines of JSON that each hold the SHA-256 of the previous line and end
+with their own HMAC-SHA256, so that rewriting them takes the key."""
 
 import hashlib
 import hmac
@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Any
 
 GENESIS = "0" * 64
-"""What the first entry of a trail follows."""
+"""The digest that the first entry of a trail holds."""
 
 
 class Action(StrEnum):
@@ -40,14 +40,17 @@ class Action(StrEnum):
 
 
 DECISIONS = frozenset({Action.VERIFY, Action.IDENTIFY})
-"""What changes nothing that is kept of anybody."""
+"""Actions that change nothing stored about anybody."""
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """What an entry tells. `subject` is a speaker's pseudonym, `credential` names what the caller
-    showed, `llr` and `threshold_llr` are natural-log likelihood ratios; `detail` holds short facts
-    of one action and never names a speaker."""
+    """The content of an entry.
+
+    `subject` is a speaker's pseudonym, `credential` names the caller's credential, `llr` and
+    `threshold_llr` are natural-log likelihood ratios; `detail` holds short facts of one action and
+    never names a speaker.
+    """
 
     action: Action
     outcome: str
@@ -72,12 +75,12 @@ class Head:
 
 START = Head(0, GENESIS)
 
-_CODE = b',"hmac":"'
+_HMAC = b',"hmac":"'
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """An event as it was entered at `at`, seconds since the epoch; `line` ends with a newline."""
+    """An event recorded at `at`, in seconds since the epoch; `line` ends with a newline."""
 
     event: Event
     head: Head
@@ -85,8 +88,8 @@ class Entry:
     line: bytes
 
 
-def entered(event: Event, after: Head, at: float, key: bytes) -> Entry:
-    """The entry of `event` that follows `after`, with a code under `key`."""
+def make_entry(event: Event, after: Head, at: float, key: bytes) -> Entry:
+    """The entry of `event` that follows `after`, with its HMAC under `key`."""
     facts: dict[str, Any] = {
         "seq": after.seq + 1,
         "prev": after.digest,
@@ -98,19 +101,19 @@ def entered(event: Event, after: Head, at: float, key: bytes) -> Entry:
         "subject": event.subject,
         "reasons": list(event.reasons),
         "model_id": event.model_id,
-        "llr": _rounded(event.llr),
-        "threshold_llr": _rounded(event.threshold_llr),
+        "llr": _round(event.llr),
+        "threshold_llr": _round(event.threshold_llr),
         "request_id": event.request_id,
         "detail": {name: value for name, value in event.detail.items() if value},
     }
-    kept = {name: value for name, value in facts.items() if value not in ("", [], None, {})}
-    text = json.dumps(kept, separators=(",", ":")).encode()
-    line = text[:-1] + _CODE + _code(text, key) + b'"}\n'
+    present = {name: value for name, value in facts.items() if value not in ("", [], None, {})}
+    text = json.dumps(present, separators=(",", ":")).encode()
+    line = text[:-1] + _HMAC + _hmac(text, key) + b'"}\n'
     return Entry(event, Head(after.seq + 1, digest(line)), at, line)
 
 
-def parsed(line: bytes) -> Mapping[str, Any] | None:
-    """The facts in a line, or None for one that is no entry."""
+def parse_line(line: bytes) -> Mapping[str, Any] | None:
+    """The fields of a line, or None if it is not an entry."""
     try:
         facts = json.loads(line)
         if isinstance(facts["seq"], int) and isinstance(facts["prev"], str):
@@ -120,13 +123,13 @@ def parsed(line: bytes) -> Mapping[str, Any] | None:
     return None
 
 
-def authentic(line: bytes, key: bytes) -> bool:
-    """Whether the code at the end of a line was made with `key`."""
-    text, mark, end = line.removesuffix(b"\n").rpartition(_CODE)
-    return bool(mark) and hmac.compare_digest(end, _code(text + b"}", key) + b'"}')
+def is_authentic(line: bytes, key: bytes) -> bool:
+    """Whether the HMAC at the end of a line was made with `key`."""
+    text, mark, end = line.removesuffix(b"\n").rpartition(_HMAC)
+    return bool(mark) and hmac.compare_digest(end, _hmac(text + b"}", key) + b'"}')
 
 
-def _code(text: bytes, key: bytes) -> bytes:
+def _hmac(text: bytes, key: bytes) -> bytes:
     return hmac.new(key, text, hashlib.sha256).hexdigest().encode()
 
 
@@ -140,5 +143,5 @@ def rfc3339(at: float) -> str:
     return datetime.fromtimestamp(at, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
-def _rounded(ratio: float | None) -> float | None:
-    return None if ratio is None else round(ratio, 2)
+def _round(llr: float | None) -> float | None:
+    return None if llr is None else round(llr, 2)

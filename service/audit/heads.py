@@ -1,7 +1,7 @@
-"""Heads of the trail, told where an attacker on this machine cannot unsay them.
+"""Copy heads of the trail to where an attacker on this machine cannot take them back.
 
-The chain and its codes do not show that a trail was cut off, nor that whoever has its key wrote all
-of it anew; a head that is kept elsewhere does.
+Neither the chain nor the HMACs reveal that a trail's end was cut off, or that a holder of the key
+rewrote all of it; a head kept elsewhere does.
 """
 
 import logging
@@ -22,16 +22,16 @@ log = logging.getLogger(__name__)
 
 
 class Heads:
-    """Tells heads to the log and to `target`: a file to append to, `syslog://host:port`, or empty
-    for the log alone. Raises `SettingsError` for a target that cannot be told."""
+    """Writes heads to the log and to `target`: a file to append to, `syslog://host:port`, or empty
+    for the log alone. Raises `SettingsError` for an unusable target."""
 
     def __init__(self, target: str = "", *, clock: Callable[[], float] = time.time) -> None:
         self._target = target
-        self._send = _sender(target)
+        self._send = _make_sender(target)
         self._clock = clock
 
-    def tell(self, head: Head) -> None:
-        """A target that cannot be reached is an error in the log; the next head tries again."""
+    def publish(self, head: Head) -> None:
+        """Publish `head`. An unreachable target is logged; the next head tries it again."""
         line = f"audit head {head.seq} {head.digest}"
         log.info(line)
         try:
@@ -40,12 +40,12 @@ class Heads:
             log.error("the audit head was not told to %s: %s", self._target, error)
 
 
-def digests(told: bytes) -> list[str]:
-    """The digests of all heads in what was told: a log, or the file of a target."""
-    return [found.decode() for found in _LINE.findall(told)]
+def read_digests(text: bytes) -> list[str]:
+    """The digests of all heads in the text of a log or of a target file."""
+    return [found.decode() for found in _LINE.findall(text)]
 
 
-def _sender(target: str) -> Callable[[str], None]:
+def _make_sender(target: str) -> Callable[[str], None]:
     if not target:
         return lambda line: None
     if target.startswith("syslog:"):
@@ -64,7 +64,7 @@ def _append(path: Path, line: str) -> None:
 
 
 def _to_syslog(target: str) -> Callable[[str], None]:
-    """By UDP (RFC 3164): nothing waits for a collector that is away."""
+    """Send by UDP (RFC 3164), so that an unreachable collector delays nothing."""
     try:
         parts = urlsplit(target)
         handler = _Syslog((parts.hostname or "localhost", parts.port or _SYSLOG_PORT))

@@ -1,8 +1,7 @@
-"""What the trail's key is for: pseudonyms of speakers, and a code on every entry, both HMAC-SHA256
+"""The trail's key, for pseudonyms of speakers and for signing entries, both by HMAC-SHA256
 (RFC 2104).
 
-Without the key file nobody can tell from an entry whose it is, nor find a speaker's entries, nor
-write an entry that verifies.
+Without the key file nobody can link entries to a speaker or write an entry that verifies.
 """
 
 import contextlib
@@ -23,18 +22,18 @@ KEY_BYTES = 32
 
 @dataclass(frozen=True, slots=True)
 class Subjects:
-    """Pseudonyms under one key; the same id has another one in every tenant."""
+    """Pseudonyms under one key; the same id has a different one in every tenant."""
 
     key: bytes = field(repr=False)
 
     @property
     def signing_key(self) -> bytes:
-        """The key of the entries' codes, of its own so that no code is also a pseudonym."""
+        """The key for signing entries, separate so that no signature is also a pseudonym."""
         return hmac.digest(self.key, b"sayso audit entry", hashlib.sha256)
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """From the key in `path`; raises `SettingsError` for one missing, malformed or readable by
+        """Read the key file; raises `SettingsError` if it is missing, malformed or readable by
         others."""
         try:
             mode = stat.S_IMODE(path.stat().st_mode)
@@ -49,16 +48,16 @@ class Subjects:
 
     @classmethod
     def open(cls, path: Path) -> Self:
-        """As `read`; makes the key at first use, the same one for all who do so at once."""
+        """Read the key file, creating it on first use; concurrent openers get the same key."""
         if not path.exists():
             try:
-                _make(path)
+                _create(path)
             except OSError as error:
                 raise SettingsError(f"{path} cannot be made: {error}") from error
         return cls.read(path)
 
     def of(self, tenant: str, speaker_id: str) -> str:
-        """The pseudonym, in hexadecimal; empty for nobody."""
+        """The pseudonym in hexadecimal; empty for an empty id."""
         if not speaker_id:
             return ""
         name = json.dumps([tenant, speaker_id]).encode()
@@ -66,12 +65,12 @@ class Subjects:
 
 
 def key_beside(folder: Path) -> Path:
-    """Where the key of the trail in `folder` is unless a setting says otherwise."""
+    """The default path of the key of the trail in `folder`."""
     return folder.with_suffix(".key")
 
 
-def _make(path: Path) -> None:
-    """Whole or not at all, and only where there is none."""
+def _create(path: Path) -> None:
+    """Create the file atomically, unless it exists."""
     draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     file = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:

@@ -1,4 +1,4 @@
-"""The trail as a server keeps it: entries of many calls in one write, off the event loop."""
+"""The trail of a running server: entries of many calls in one write, off the event loop."""
 
 import asyncio
 import contextlib
@@ -26,17 +26,17 @@ log = logging.getLogger(__name__)
 
 
 class Sync(StrEnum):
-    """What is on the disk when it is acknowledged; the rest is with the operating system, which
-    loses it only when the machine fails."""
+    """Which entries are on the disk when acknowledged. The operating system holds the rest, and
+    loses them only if the machine fails."""
 
     ALL = "all"
     CHANGES = "changes"
 
 
 def enter(folder: Path, event: Event, *, at: float, key: Path) -> Entry:
-    """One entry by a command rather than a server, also beside running ones; on the disk on return.
+    """Write one entry from a command, also beside running servers; it is on the disk on return.
 
-    Raises `SettingsError` where nothing can be kept, OSError where it cannot be written.
+    Raises `SettingsError` if `folder` cannot hold a trail, OSError if the entry cannot be written.
     """
     make_folder(folder)
     volumes = Volumes(folder, key=Subjects.open(key).signing_key, max_bytes=MAX_FILE_BYTES)
@@ -48,9 +48,9 @@ def enter(folder: Path, event: Event, *, at: float, key: Path) -> Entry:
 
 
 class Trail:
-    """Entered by `async with`, which raises `SettingsError` where nothing can be kept.
+    """An async context manager; entering raises `SettingsError` if no trail can be kept.
 
-    Every `heads_every_s` seconds, and on leaving, `heads` are told the last entry, if it is new.
+    Every `heads_every_s` seconds, and on exit, a new last entry is published to `heads`.
     """
 
     def __init__(
@@ -79,14 +79,14 @@ class Trail:
         self._thread = Threads(1, name="audit")
         self._subjects: Subjects | None = None
         self._volumes: Volumes | None = None
-        self._telling: asyncio.Task[None] | None = None
+        self._publishing: asyncio.Task[None] | None = None
         self._waiting: list[tuple[Event, asyncio.Future[Entry]]] = []
         self._writing: asyncio.Task[None] | None = None
         self._lost = 0
 
     async def __aenter__(self) -> Self:
         await self._thread.run(self._open)
-        self._telling = asyncio.create_task(self._tell_heads())
+        self._publishing = asyncio.create_task(self._publish_heads())
         return self
 
     async def __aexit__(
@@ -95,14 +95,14 @@ class Trail:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Enters what still waits."""
+        """Write entries that still wait."""
         if self._writing is not None:
             await self._writing
-        if self._telling is not None:
-            self._telling.cancel()
+        if self._publishing is not None:
+            self._publishing.cancel()
             with contextlib.suppress(asyncio.CancelledError):
-                await self._telling
-        await self._tell_head()
+                await self._publishing
+        await self._publish_head()
         if self._volumes is not None:
             await self._thread.run(self._volumes.close)
         self._thread.close()
@@ -113,16 +113,16 @@ class Trail:
         return self._subjects.of(tenant, speaker_id)
 
     async def ping(self) -> None:
-        """Raises `Unavailable` while nothing can be entered."""
+        """Raise `Unavailable` while no entry can be written."""
         try:
             await self._thread.run(self._check)
         except OSError as error:
             raise _unwritable(error) from error
 
     async def record(self, event: Event) -> Entry:
-        """The entry, once it is in the trail; raises `Unavailable` when it cannot be.
+        """Write an entry and return it; raises `Unavailable` if that fails.
 
-        What cannot be entered is counted, and the next entry tells of it.
+        Lost entries are counted, and the next one that succeeds tells how many.
         """
         future = asyncio.get_running_loop().create_future()
         self._waiting.append((event, future))
@@ -153,15 +153,15 @@ class Trail:
                     if not future.done():
                         future.set_result(entry)
 
-    async def _tell_heads(self) -> None:
+    async def _publish_heads(self) -> None:
         while True:
             await asyncio.sleep(self._heads_every_s)
-            await self._tell_head()
+            await self._publish_head()
 
-    async def _tell_head(self) -> None:
+    async def _publish_head(self) -> None:
         head, self._head = self._head, None
         if head is not None:
-            await self._thread.run(self._heads.tell, head)
+            await self._thread.run(self._heads.publish, head)
 
     def _open(self) -> None:
         make_folder(self._folder)
@@ -170,7 +170,7 @@ class Trail:
         self._volumes.open()
 
     def _check(self) -> None:
-        """An entry of what was lost proves that the trail can be written again."""
+        """Writing an entry about lost ones proves that the trail is writable again."""
         assert self._volumes is not None, "a trail is used inside `async with`"
         if self._lost:
             self._append([])

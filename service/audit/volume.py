@@ -1,4 +1,4 @@
-"""One file of a trail: lines are appended to it, whole or not at all, and its end is read again."""
+"""One file of a trail: appends whole lines or nothing, and reads back its end."""
 
 import contextlib
 import os
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from service.audit.entries import Head, digest, parsed
+from service.audit.entries import Head, digest, parse_line
 
 _NAME = re.compile(r"audit-(\d{6,})\.jsonl")
 _BLOCK_BYTES = 65_536
@@ -15,8 +15,8 @@ _BLOCK_BYTES = 65_536
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """The head and UTC day of a file's last whole entry, where it has one, and what follows that
-    entry without a newline."""
+    """The head and UTC day of a file's last whole entry, if any, and the bytes after it that lack
+    a newline."""
 
     head: Head | None
     day: str
@@ -31,40 +31,40 @@ class Volume:
         self._path = path
         self._file = os.open(path, os.O_RDWR | os.O_APPEND | flags, 0o600)
         self.size: int | None = None
-        """Up to where its end is known, in bytes; None for one of which nothing is."""
+        """The size in bytes when its end was last read; None before."""
 
     @classmethod
-    def opened(cls, path: Path) -> Self:
+    def open(cls, path: Path) -> Self:
         return cls(path, 0)
 
     @classmethod
-    def started(cls, folder: Path, number: int) -> Self:
-        """A new one, whose name is on the disk as well."""
-        made = cls(named(folder, number), os.O_CREAT | os.O_EXCL)
-        made.size = 0
+    def create(cls, folder: Path, number: int) -> Self:
+        """A new file, whose directory entry is on the disk as well."""
+        volume = cls(volume_path(folder, number), os.O_CREAT | os.O_EXCL)
+        volume.size = 0
         try:
             _sync(folder)
         except OSError:
-            made.close()
+            volume.close()
             raise
-        return made
+        return volume
 
     def close(self) -> None:
         os.close(self._file)
 
     @property
-    def latest(self) -> bool:
-        """Whether it is there still, and none follows it."""
-        there = os.fstat(self._file).st_nlink > 0
-        return there and not named(self._path.parent, self.number + 1).exists()
+    def is_latest(self) -> bool:
+        """Whether the file still exists and no newer one does."""
+        exists = os.fstat(self._file).st_nlink > 0
+        return exists and not volume_path(self._path.parent, self.number + 1).exists()
 
     @property
-    def grown(self) -> bool:
-        """Whether there is more, or less, in it than is known."""
+    def has_changed(self) -> bool:
+        """Whether its size differs from when its end was last read."""
         return os.fstat(self._file).st_size != self.size
 
     def end(self) -> End:
-        """Reads it; `size` is then known."""
+        """Read the end of the file, and set `size`."""
         self.size = os.fstat(self._file).st_size
         wanted_bytes = _BLOCK_BYTES
         while True:
@@ -72,7 +72,7 @@ class Volume:
             *lines, torn = os.pread(self._file, self.size - start, start).split(b"\n")
             whole = lines if start == 0 else lines[1:]
             for line in reversed(whole):
-                if (facts := parsed(line)) is not None:
+                if (facts := parse_line(line)) is not None:
                     head = Head(int(facts["seq"]), digest(whole[-1]))
                     return End(head, str(facts.get("time", ""))[:10], torn)
             if start == 0:
@@ -80,8 +80,8 @@ class Volume:
             wanted_bytes *= 2
 
     def append(self, data: bytes, *, durable: bool) -> None:
-        """On the disk on return if `durable`; where it raises nothing was appended."""
-        assert self.size is not None, "its end was read"
+        """Append `data`, on the disk on return if `durable`; if it raises, nothing was appended."""
+        assert self.size is not None, "end() comes before append()"
         left = memoryview(data)
         try:
             while left:
@@ -91,7 +91,7 @@ class Volume:
         except OSError:
             with contextlib.suppress(OSError):
                 os.ftruncate(self._file, self.size)
-            self.size = None  # read again what is there
+            self.size = None  # end() must be called again
             raise
         self.size += len(data)
 
@@ -101,22 +101,22 @@ def volumes(folder: Path) -> list[Path]:
     return sorted(filter(_is_volume, folder.iterdir()), key=number)
 
 
-def named(folder: Path, number: int) -> Path:
+def volume_path(folder: Path, number: int) -> Path:
     return folder / f"audit-{number:06}.jsonl"
 
 
 def number(path: Path) -> int:
-    found = _NAME.fullmatch(path.name)
-    assert found is not None, "only files of a trail are numbered"
-    return int(found[1])
+    match = _NAME.fullmatch(path.name)
+    assert match is not None, "only files of a trail are numbered"
+    return int(match[1])
 
 
 def _sync(folder: Path) -> None:
-    above = os.open(folder, os.O_RDONLY)
+    descriptor = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(above)
+        os.fsync(descriptor)
     finally:
-        os.close(above)
+        os.close(descriptor)
 
 
 def _is_volume(path: Path) -> bool:

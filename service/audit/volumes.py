@@ -1,10 +1,10 @@
-"""The files of a trail: numbered, only ever appended to, by any number of processes.
+"""The numbered files of a trail, which any number of processes append to.
 
-    audit-000001.jsonl ─> audit-000002.jsonl ─> ...   the chain goes on from one to the next
-    audit.lock                                        locked (flock) by whoever appends
+    audit-000001.jsonl ─> audit-000002.jsonl ─> ...   the chain continues from file to file
+    audit.lock                                        locked (flock) by the process that appends
 
-A crash may leave a line without its end. It stays as it is: the next entry, a `repair`, starts on a
-line of its own and holds the digest of what was torn.
+A crash may cut a line short. It is left as it is: the next entry, a `repair`, starts on a new line
+and holds the digest of the torn one.
 """
 
 import contextlib
@@ -23,11 +23,11 @@ from service.audit.entries import (
     Event,
     Head,
     digest,
-    entered,
-    parsed,
+    make_entry,
+    parse_line,
     rfc3339,
 )
-from service.audit.volume import Volume, named, volumes
+from service.audit.volume import Volume, volume_path, volumes
 from service.errors import SettingsError
 
 LOCK_PATIENCE_S = 5.0
@@ -37,20 +37,19 @@ log = logging.getLogger(__name__)
 
 
 def make_folder(folder: Path) -> None:
-    """Makes it where there is none; raises `SettingsError` where that cannot be."""
+    """Create the folder if it is missing; raises `SettingsError` if that fails."""
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        raise _no_trail_in(folder, error) from error
+        raise _make_settings_error(folder, error) from error
 
 
 class Volumes:
-    """The trail in `folder`; a file that has reached `max_bytes`, and with `daily` one of an
-    earlier UTC day, is followed by a new one. `key` is of the entries' codes. To be used by one
-    thread.
+    """The trail in `folder`, for use by one thread; entries are signed with `key`.
 
-    Every call may raise OSError, and has then entered nothing: TimeoutError if another process has
-    the lock for `lock_patience_s`, and from then on at once until the lock is free again.
+    A new file is started once the last has reached `max_bytes` or, with `daily`, is of an earlier
+    UTC day. Every call may raise OSError, and has then written nothing: TimeoutError if another
+    process holds the lock for `lock_patience_s`, and from then on at once until the lock is free.
     """
 
     def __init__(
@@ -75,14 +74,14 @@ class Volumes:
         self._torn = b""
 
     def open(self) -> None:
-        """Makes the folder where there is none; raises `SettingsError` where that cannot be."""
+        """Open the trail, creating its folder; raises `SettingsError` if that fails."""
         make_folder(self._folder)
         try:
             self._lock = os.open(self._folder / "audit.lock", os.O_RDWR | os.O_CREAT, 0o600)
-            with self._locked():
-                self._follow()
+            with self._hold_lock():
+                self._catch_up()
         except OSError as error:
-            raise _no_trail_in(self._folder, error) from error
+            raise _make_settings_error(self._folder, error) from error
 
     def close(self) -> None:
         if self._last is not None:
@@ -92,15 +91,15 @@ class Volumes:
         self._last = self._lock = None
 
     def append(self, events: Sequence[Event], *, at: float, durable: bool) -> list[Entry]:
-        """Enters `events` in this order; on the disk on return if `durable`."""
-        with self._locked():
-            volume = self._follow()
-            if self._full(volume, at):
+        """Write `events` in order; they are on the disk on return if `durable`."""
+        with self._hold_lock():
+            volume = self._catch_up()
+            if self._is_full(volume, at):
                 volume = self._start(volume.number + 1)
             head, repairs = self._head_after_torn()
             entries: list[Entry] = []
             for event in (*repairs, *events):
-                entries.append(entered(event, head, at, self._key))
+                entries.append(make_entry(event, head, at, self._key))
                 head = entries[-1].head
             end = b"\n" if self._torn else b""
             volume.append(end + b"".join(entry.line for entry in entries), durable=durable)
@@ -108,16 +107,16 @@ class Volumes:
         return entries[len(repairs) :]
 
     def _head_after_torn(self) -> tuple[Head, list[Event]]:
-        """What the next line follows; an entry that lacks only its newline needs no repair."""
+        """The head before the next line; an entry lacking only its newline needs no repair."""
         if not self._torn:
             return self._head, []
-        facts = parsed(self._torn)
+        facts = parse_line(self._torn)
         if facts is not None:
             return Head(int(facts["seq"]), digest(self._torn)), []
         return Head(self._head.seq, digest(self._torn)), [Event(Action.REPAIR, "TORN_LINE")]
 
     @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
+    def _hold_lock(self) -> Iterator[None]:
         assert self._lock is not None, "a trail is opened before it is used"
         self._take_lock(self._lock)
         try:
@@ -142,49 +141,49 @@ class Volumes:
                 return
 
     def check(self) -> None:
-        """Finds the end of the trail as an append would; writes nothing where there is a file."""
-        with self._locked():
-            self._follow()
+        """Find the end of the trail as an append would, without writing to it."""
+        with self._hold_lock():
+            self._catch_up()
 
-    def _follow(self) -> Volume:
-        """The last file, caught up with what other processes entered since."""
+    def _catch_up(self) -> Volume:
+        """The last file, after reading what other processes have written."""
         volume = self._last
-        if volume is None or not volume.latest:
-            volume = self._latest(volume.number if volume else 0)
-        if volume.grown:
+        if volume is None or not volume.is_latest:
+            volume = self._open_latest(volume.number if volume else 0)
+        if volume.has_changed:
             self._read_end(volume)
         return volume
 
-    def _latest(self, known: int) -> Volume:
-        there = volumes(self._folder)
-        if not there:
+    def _open_latest(self, known: int) -> Volume:
+        paths = volumes(self._folder)
+        if not paths:
             return self._start(known + 1)
-        return self._go_on(Volume.opened(there[-1]))
+        return self._switch_to(Volume.open(paths[-1]))
 
     def _start(self, number: int) -> Volume:
-        return self._go_on(Volume.started(self._folder, number))
+        return self._switch_to(Volume.create(self._folder, number))
 
-    def _go_on(self, volume: Volume) -> Volume:
+    def _switch_to(self, volume: Volume) -> Volume:
         if self._last is not None:
             self._last.close()
         self._last = volume
         return volume
 
-    def _full(self, volume: Volume, at: float) -> bool:
+    def _is_full(self, volume: Volume, at: float) -> bool:
         if not volume.size or self._torn:
             return False
         return volume.size >= self._max_bytes or (self._daily and self._day != rfc3339(at)[:10])
 
     def _read_end(self, volume: Volume) -> None:
-        """Learns the head from the last lines, unless they are older than what is known of it."""
+        """Read the head from the last lines, unless they are older than the known head."""
         end = volume.end()
         self._torn = end.torn
         if end.head is None:
-            earlier = named(self._folder, volume.number - 1)
+            earlier = volume_path(self._folder, volume.number - 1)
             if not earlier.exists():
                 return
-            with contextlib.closing(Volume.opened(earlier)) as before:
-                end = before.end()
+            with contextlib.closing(Volume.open(earlier)) as previous:
+                end = previous.end()
         if end.head is None:
             return
         self._day = end.day
@@ -194,5 +193,5 @@ class Volumes:
         self._head = end.head
 
 
-def _no_trail_in(folder: Path, error: OSError) -> SettingsError:
+def _make_settings_error(folder: Path, error: OSError) -> SettingsError:
     return SettingsError(f"no audit trail can be kept in {folder}: {error.strerror}")

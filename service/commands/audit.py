@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 
 from service.audit import chain, heads
-from service.audit.entries import digest, parsed
+from service.audit.entries import digest, parse_line
 from service.audit.subjects import Subjects, key_beside
 from service.commands.terminal import err, one_line_errors, out
 from service.errors import SettingsError
@@ -82,7 +82,7 @@ def verify(
 
 
 def _digests(files: Sequence[Path]) -> list[str]:
-    return [digest for file in files for digest in heads.digests(file.read_bytes())]
+    return [digest for file in files for digest in heads.read_digests(file.read_bytes())]
 
 
 def _signing_key(paths: Sequence[Path], key: Path | None) -> bytes:
@@ -109,7 +109,7 @@ def find(
         subject = Subjects.read(key).of(tenant, speaker)
     found = False
     for line in chain.lines(paths):
-        facts = parsed(line.text)
+        facts = parse_line(line.text)
         if facts is not None and facts.get("subject") == subject:
             found = True
             _print(line.text)

@@ -21,7 +21,7 @@ from service.access import Authenticator, Keys, Role, TokenRules, Tokens
 from service.access.grants import ClientCertificate, Grants
 from service.access.keys import make_key
 from service.audit.chain import BrokenChain, verify
-from service.audit.entries import START, Action, Event, digest, entered
+from service.audit.entries import START, Action, Event, digest, make_entry
 from service.contract import (
     METADATA_KEY,
     Calibration,
@@ -138,12 +138,12 @@ def _jwks_seeds() -> Iterator[bytes]:
 def _audit_seeds() -> Iterator[bytes]:
     head, lines = START, []
     for action in (Action.ENROL, Action.VERIFY, Action.DELETE):
-        entry = entered(Event(action, "DONE", tenant="t", llr=1.5), head, _AT.timestamp(), _KEY)
+        entry = make_entry(Event(action, "DONE", tenant="t", llr=1.5), head, _AT.timestamp(), _KEY)
         head = entry.head
         lines.append(entry.line)
     torn = lines[1][:30] + b"\n"
     after = replace(head, seq=1, digest=digest(torn))
-    repair = entered(Event(Action.REPAIR, "TORN_LINE"), after, _AT.timestamp(), _KEY).line
+    repair = make_entry(Event(Action.REPAIR, "TORN_LINE"), after, _AT.timestamp(), _KEY).line
     yield b"".join(lines)
     yield lines[0] + torn + repair
     yield lines[0] + lines[2]

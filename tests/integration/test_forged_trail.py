@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from service.audit.entries import START, Action, Event, entered, parsed
+from service.audit.entries import START, Action, Event, make_entry, parse_line
 from service.commands.application import app
 from service.errors import NotFound
 from tests.support.sayso_server import SaysoServer
@@ -52,10 +52,10 @@ def test_one_written_anew_without_the_key(trail: Path) -> None:
     """The chain is right, and every digest: only the key is missing."""
     head, forged = START, []
     for line in trail.read_bytes().splitlines()[:-2]:
-        facts = parsed(line)
+        facts = parse_line(line)
         assert facts is not None
         event = Event(Action(facts["action"]), facts["outcome"], tenant=facts["tenant"])
-        entry = entered(event, head, time.time(), b"not the key")
+        entry = make_entry(event, head, time.time(), b"not the key")
         forged.append(entry.line)
         head = entry.head
     trail.write_bytes(b"".join(forged))

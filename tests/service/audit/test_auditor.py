@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from service.audit import Action, Auditor, Origin, Trail, chain
-from service.audit.entries import parsed
 from service.audit.subjects import Subjects
 from service.decisions.decision import Decision, Outcome, Reason, Score, Threshold
 from service.errors import NotFound, Unavailable
@@ -38,7 +37,7 @@ class Kept:
         """Without their codes, which are checked."""
         key = Subjects.read(self.folder.with_suffix(".key")).signing_key
         chain.verify([self.folder], key=key)
-        found = [dict(parsed(line.text) or {}) for line in chain.lines([self.folder])]
+        found = [dict(parse_line(line.text) or {}) for line in chain.lines([self.folder])]
         return [{name: value for name, value in each.items() if name != "hmac"} for each in found]
 
     def text(self) -> str:

@@ -8,7 +8,7 @@ import pytest
 
 from service.audit import chain
 from service.audit.chain import BrokenChain
-from service.audit.entries import START, Action, Event, Head, digest, entered
+from service.audit.entries import START, Action, Event, Head, digest, make_entry
 
 AT = 1_700_000_000.0
 KEY = b"k" * 32
@@ -17,7 +17,7 @@ KEY = b"k" * 32
 def trail(count: int, after: Head = START) -> list[bytes]:
     lines = []
     for n in range(count):
-        entry = entered(Event(Action.VERIFY, "REJECTED", request_id=str(n)), after, AT + n, KEY)
+        entry = make_entry(Event(Action.VERIFY, "REJECTED", request_id=str(n)), after, AT + n, KEY)
         lines.append(entry.line)
         after = entry.head
     return lines
@@ -88,7 +88,7 @@ def test_a_repeated_line(file: Path) -> None:
 
 def test_an_inserted_line(file: Path) -> None:
     lines = trail(3)
-    forged = entered(Event(Action.DELETE, "DONE"), Head(1, digest(lines[0])), AT, KEY).line
+    forged = make_entry(Event(Action.DELETE, "DONE"), Head(1, digest(lines[0])), AT, KEY).line
     assert broken(file, [lines[0], forged, *lines[1:]]).line == 3
 
 
@@ -124,7 +124,7 @@ def test_a_missing_end_is_found_by_a_known_head(file: Path) -> None:
 
 def test_a_trail_written_anew_is_found_by_a_known_head(file: Path) -> None:
     known = digest(trail(5)[-1])
-    first = entered(Event(Action.VERIFY, "ACCEPTED"), START, AT, KEY)
+    first = make_entry(Event(Action.VERIFY, "ACCEPTED"), START, AT, KEY)
     assert broken(file, [first.line, *trail(4, first.head)], known).line == 5
 
 
@@ -154,7 +154,7 @@ def test_files_in_the_wrong_order_or_missing(tmp_path: Path) -> None:
 def test_a_repair_hides_nothing(file: Path) -> None:
     lines = trail(4)
     torn = lines[2][:25] + b"\n"
-    repair = entered(Event(Action.REPAIR, "TORN_LINE"), Head(2, digest(torn)), AT, KEY)
+    repair = make_entry(Event(Action.REPAIR, "TORN_LINE"), Head(2, digest(torn)), AT, KEY)
     file.write_bytes(b"".join([*lines[:2], torn, repair.line, *trail(1, repair.head)]))
     assert chain.verify([file]).torn == (f"{file}:3",)
     assert broken(file, [*lines[:2], lines[2][:24] + b"\n", repair.line]).line == 3

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from service.audit import Action, Sync, Trail, chain, enter
-from service.audit.entries import Event, parsed
+from service.audit.entries import Event, parse_line
 from service.errors import Unavailable
 
 
@@ -24,7 +24,7 @@ def event(action: Action = Action.VERIFY, request_id: str = "") -> Event:
 
 
 def facts(folder: Path) -> list[dict[str, object]]:
-    found = [parsed(line.text) for line in chain.lines([folder / "audit"])]
+    found = [parse_line(line.text) for line in chain.lines([folder / "audit"])]
     return [dict(each) for each in found if each is not None]
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from service.audit import chain
-from service.audit.entries import Action, Event, authentic, digest
+from service.audit.entries import Action, Event, digest, is_authentic
 from service.audit.volume import volumes
 from service.audit.volumes import Volumes, make_folder
 from service.errors import SettingsError
@@ -73,7 +73,7 @@ def test_an_entry(trails: Trails) -> None:
         "request_id": "1",
         "hmac": first["hmac"],
     }
-    assert all(authentic(entry.line, KEY) for entry in entries)
+    assert all(is_authentic(entry.line, KEY) for entry in entries)
     assert (second["seq"], second["prev"]) == (2, entries[0].head.digest)
     assert entries[1].head.digest == digest(entries[1].line)
     assert chain.verify([trails.folder]).head == entries[1].head
