@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from service.audit import Action, Auditor, Origin, Trail, chain
+from service.audit.entries import parse_line
 from service.audit.subjects import Subjects
 from service.decisions.decision import Decision, Outcome, Reason, Score, Threshold
 from service.errors import NotFound, Unavailable
