@@ -257,7 +257,7 @@ def worked_mb(model: str, name: str) -> float:
 
 def variant_figures(model: Path, rounds: int, table: Path | None) -> Iterator[Figure]:
     """What 8 and 16 bits save, and what they cost."""
-    from exporters import quantize  # noqa: PLC0415 - wants torch, and the rest does not
+    from exporters.tuning import quantize  # noqa: PLC0415 - wants torch, and the rest does not
 
     with tempfile.TemporaryDirectory() as folder:
         files = {"service": model}

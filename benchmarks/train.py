@@ -30,12 +30,12 @@ from torch.profiler import ProfilerActivity, profile
 from benchmarks.figures import Figure, above, figure, merge
 from training import config
 from training.__main__ import Device, settle
-from training.batches import Batch, stream
 from training.config import Recipe
-from training.data import Clip, Library, Pcm
+from training.data.batches import Batch, stream
+from training.data.library import Clip, Library, Pcm
 from training.encoders import SpeakerEncoder
 from training.learner import Learner, follow, new_learner, trainable
-from training.material import Material, prepare
+from training.runs.material import Material, prepare
 
 BASE = "first"
 DIMENSION = 192

@@ -28,17 +28,23 @@ from torch.nn import functional
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT)]
 
-from training import config, data, losses  # noqa: E402
+from training import config, losses  # noqa: E402
 from training.augment import Channel  # noqa: E402
-from training.batches import Batches  # noqa: E402
 from training.config import Recipe  # noqa: E402
-from training.data import Library  # noqa: E402
+from training.data.batches import Batches  # noqa: E402
+from training.data.library import (  # noqa: E402
+    Library,
+    clips_by_speaker,
+    load_clips,
+    load_noises,
+    read_manifest,
+)
+from training.data.sampler import Draw, View  # noqa: E402
 from training.encoders.ecapa import EcapaTdnn  # noqa: E402
-from training.frontend import LogMel  # noqa: E402
+from training.frontends.log_mel import LogMel  # noqa: E402
 from training.learner import trainable  # noqa: E402
-from training.sampler import Draw, View  # noqa: E402
+from training.runs.validation import Validation  # noqa: E402
 from training.train import learning_rate  # noqa: E402
-from training.validation import Validation  # noqa: E402
 
 PAGE, KEPT = ROOT / "docs" / "objectives.md", ROOT / "docs" / "objectives.json"
 BEGIN, END = "<!-- measured: begin -->\n", "<!-- measured: end -->\n"
@@ -241,16 +247,16 @@ class Unit(nn.Module):
 
 
 def read(manifest: Path, split: str) -> Library:
-    return data.load(data.read_manifest(manifest, split), RATE_HZ)
+    return load_clips(read_manifest(manifest, split), RATE_HZ)
 
 
 def prepared(manifest: Path, cache: Path) -> tuple[Bank, Validation]:
     learned, dev = read(manifest, "train"), read(manifest, "dev")
-    noises = data.load_noises(manifest.parent / "noise", RATE_HZ)
+    noises = load_noises(manifest.parent / "noise", RATE_HZ)
     channel = Channel(config.Augmentation(), RATE_HZ, noises, learned.audio)
     front_end = LogMel()
     judged = Validation(dev, channel, samples=round(JUDGED_S * RATE_HZ), seed=0)
-    groups = [np.asarray(group) for group in data.clips_by_speaker(learned.clips).values()]
+    groups = [np.asarray(group) for group in clips_by_speaker(learned.clips).values()]
     cache.parent.mkdir(parents=True, exist_ok=True)
     if not cache.exists():
         np.save(cache, views_of(learned, channel, front_end))

@@ -40,9 +40,11 @@ from evaluation import embeddings, manifest, metrics, scores, trials  # noqa: E4
 from evaluation.cache import Cache  # noqa: E402
 from evaluation.embeddings import System  # noqa: E402
 from evaluation.served import Served  # noqa: E402
-from exporters import adopt, model_file, parity, quantize, windows  # noqa: E402
+from exporters import model_file, parity  # noqa: E402
 from exporters.macs import macs  # noqa: E402
 from exporters.publish import Windows, publish  # noqa: E402
+from exporters.sources import adopt  # noqa: E402
+from exporters.tuning import quantize, windows  # noqa: E402
 from exporters.voices import voices  # noqa: E402
 from models.resemblyzer_pipeline import ResemblyzerPipeline  # noqa: E402
 
@@ -118,19 +120,19 @@ def wespeaker_resnet(block: str, depths: list[int]) -> Callable[[], nn.Module]:
 
 
 def wespeaker_ecapa() -> nn.Module:
-    from exporters.peers.ecapa import EcapaTdnn  # noqa: PLC0415
+    from exporters.sources.ecapa import EcapaTdnn  # noqa: PLC0415
 
     return EcapaTdnn(width=512, mels=80, dimension=192, context=True)
 
 
 def campplus() -> nn.Module:
-    from exporters.peers.campplus import CamPlusPlus  # noqa: PLC0415
+    from exporters.sources.campplus import CamPlusPlus  # noqa: PLC0415
 
     return CamPlusPlus(mels=80, dimension=512)
 
 
 def redimnet_b2() -> nn.Module:
-    from exporters.peers.redimnet import FAMILY, ReDimNet  # noqa: PLC0415
+    from exporters.sources.redimnet import FAMILY, ReDimNet  # noqa: PLC0415
 
     return ReDimNet(FAMILY["b2"], dimension=192, two=False)
 

@@ -14,18 +14,19 @@ from rich.console import Console
 from evaluation import cache, condition_grid
 from evaluation.errors import EvaluationError
 from evaluation.run import Request
-from exporters import adopt as adoption
-from exporters import backend as backends
-from exporters import calibrate as calibration
-from exporters import checkpoint as checkpoints
-from exporters import model_file, record
-from exporters import quantize as quantization
-from exporters import windows as windowing
+from exporters import model_file
 from exporters.errors import ExportError
-from exporters.graft import Features
-from exporters.peers import ARCHITECTURES
 from exporters.publish import Candidate, Windows, publish
-from exporters.quantize import Kind
+from exporters.sources import ARCHITECTURES
+from exporters.sources import adopt as adoption
+from exporters.sources import checkpoint as checkpoints
+from exporters.sources.graft import Features
+from exporters.tuning import backend as backends
+from exporters.tuning import calibrate as calibration
+from exporters.tuning import quantize as quantization
+from exporters.tuning import record
+from exporters.tuning import windows as windowing
+from exporters.tuning.quantize import Kind
 from service.contract import Contract, ScoreKind
 from service.errors import SaysoError
 from service.inference.session import Device

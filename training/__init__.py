@@ -1,20 +1,19 @@
-"""Learns a speaker embedding from labelled clips.
+"""Trains a speaker embedding on labelled clips.
 
-manifest.csv ─ data ─> clips, decoded        recipes/*.toml ─ config ─> Recipe
-                │
-             sampler    speakers x clips of step t, from (seed, t) alone
-                │
-             batches    crop, speed, ─ augment ─> (batch, samples), (batch,)
-                │
-             encoders   frontend > encoder > L2 norm ─> (batch, dim)
-                │
-             frameworks what is compared with what, ─ losses ─> scalar
-                │
-             train      optimise, average, ─ validation ─> EER of held-out speakers
-                │
-             checkpoint ─> last.pt, best.pt ─ embedding ─> gallery, probe: what it tells apart
-                │
-             reporting  scalars ─ history ─> curves, comparison of runs
+manifest.csv ─> data         clips, drawn in P x K batches; augment sends each through a channel
+recipes/*.toml ─> config ─> Recipe
+                  │
+               frontends     waveform (batch, samples) ─> features (batch, mels, frames)
+                  │
+               encoders      features ─> embedding (batch, dim) of unit length
+                  │
+               frameworks    what is compared with what, ─ losses ─> scalar
+                  │
+               train         the loop: optimize, average, validate; learner is its state,
+                  │          ranks are the processes that share a batch
+               runs          checkpoints, validation, scalars, what can be known before a run
+                  │
+               analysis      what a trained encoder tells apart
 """
 
 import os

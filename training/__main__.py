@@ -15,33 +15,25 @@ import torch
 import typer
 from rich.progress import Progress
 
-from training import (
-    checkpoint,
-    config,
-    data,
-    encoders,
-    gallery,
-    history,
-    material,
-    preconditions,
-    published,
-    reproduction,
-    teacher,
-)
-from training.checkpoint import Checkpoint
+from training import config, encoders
+from training.analysis import gallery
 from training.commands.compare import compare
+from training.commands.data import inspect, library_of, manifest, pack
 from training.commands.hear import hear
-from training.commands.material import inspect, library_of, manifest, pack
 from training.commands.picture import picture
 from training.commands.probe import probe
 from training.commands.terminal import console, one_line_errors, progress_bars, say
-from training.curves import Curves
+from training.data import teacher
+from training.data.library import Pcm, load_noises
 from training.encoders.size import multiply_accumulates, parameters
 from training.errors import ConfigError
-from training.gather import ending_at_once, started_by_torchrun
-from training.reporting import Everyone
+from training.ranks import ending_at_once, started_by_torchrun
+from training.runs import checkpoint, history, material, preconditions, published, reproduction
+from training.runs.checkpoint import Checkpoint
+from training.runs.curves import Curves
+from training.runs.reporting import Everyone
+from training.runs.validation import Errors
 from training.train import Limits, train
-from training.validation import Errors
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
 for command in (manifest, inspect, pack, hear, compare, picture, probe):
@@ -81,13 +73,13 @@ class ConsoleReporter:
         say(f"step {step}: {warning}")
 
 
-def noises_beside(manifest: Path, folder: Path | None, rate_hz: int) -> tuple[data.Pcm, ...]:
+def noises_beside(manifest: Path, folder: Path | None, rate_hz: int) -> tuple[Pcm, ...]:
     if folder is None:
         folder = manifest.parent / "noise"
         if not folder.is_dir():
             say("no noise folder: voices will be the only noise")
             return ()
-    return data.load_noises(folder, rate_hz)
+    return load_noises(folder, rate_hz)
 
 
 class Device(StrEnum):

@@ -9,14 +9,15 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from training import checkpoint, encoders, frameworks
-from training.checkpoint import Checkpoint, Progress
+from training import encoders, frameworks
 from training.config import Recipe
 from training.encoders import SpeakerEncoder
 from training.errors import CheckpointError
 from training.frameworks import Framework
-from training.gather import ALONE, Ranks
-from training.published import encoder_weights
+from training.ranks import ALONE, Ranks
+from training.runs import checkpoint
+from training.runs.checkpoint import Checkpoint, Progress
+from training.runs.published import encoder_weights
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,19 +12,19 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from training import checkpoint, collapse, reproduction
-from training.batches import stream
-from training.checkpoint import Checkpoint, Progress
-from training.compilation import compiled
 from training.config import Recipe, Schedule, TripletLoss
-from training.data import Library, Pcm
+from training.data.batches import stream
+from training.data.library import Library, Pcm
+from training.data.teacher import Targets
+from training.encoders.compilation import compiled
 from training.errors import CheckpointError, DivergenceError
-from training.gather import ALONE, Ranks
 from training.learner import follow, new_learner, same_voices, trainable
-from training.material import prepare
-from training.reporting import Board, Everyone, Lap, Reporter
-from training.teacher import Targets
-from training.validation import Errors
+from training.ranks import ALONE, Ranks
+from training.runs import checkpoint, collapse, reproduction
+from training.runs.checkpoint import Checkpoint, Progress
+from training.runs.material import prepare
+from training.runs.reporting import Board, Everyone, Lap, Reporter
+from training.runs.validation import Errors
 
 REPORT_EVERY = 20
 

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from evaluation.run import Request
-from exporters import adopt, calibrate
 from exporters.errors import ExportError
 from exporters.publish import publish
+from exporters.sources import adopt
+from exporters.tuning import calibrate
 from exporters.voices import SHARED_DATA
 from tests.support.sayso_server import SaysoServer
 from tests.support.voices import clips

@@ -1,4 +1,4 @@
-"""One of two gloo processes, for `tests/training/test_gather.py`: what its share comes to.
+"""One of two gloo processes, for `tests/training/test_ranks.py`: what its share comes to.
 
 python rank_of_two.py RANK RENDEZVOUS_FILE OUTPUT
 """
@@ -12,9 +12,9 @@ import torch
 from torch import distributed
 
 from training import config
-from training.batches import Batch
-from training.gather import Ranks, ending_at_once
+from training.data.batches import Batch
 from training.learner import Learner, new_learner, trainable
+from training.ranks import Ranks, ending_at_once
 
 CPU = torch.device("cpu")
 COMMON = """

@@ -7,14 +7,15 @@ from pathlib import Path
 
 import torch
 
-from training import checkpoint, config
-from training.checkpoint import Checkpoint
+from training import config
 from training.config import Recipe
-from training.data import Library
+from training.data.library import Library
 from training.learner import new_learner
-from training.material import prepare
+from training.runs import checkpoint
+from training.runs.checkpoint import Checkpoint
+from training.runs.material import prepare
+from training.runs.validation import Errors
 from training.train import NO_LIMITS, Limits, train
-from training.validation import Errors
 
 CPU = torch.device("cpu")
 COMMON = """

@@ -12,7 +12,7 @@ import pytest
 import soundfile
 import torch
 
-from training.data import Clip, Library
+from training.data.library import Clip, Library
 
 RATE_HZ = 16000
 

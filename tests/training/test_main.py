@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from training import checkpoint
 from training.__main__ import app
+from training.runs import checkpoint
 
 RECIPE = """
 [sampling]

@@ -15,8 +15,8 @@ import pytest
 from typer.testing import CliRunner
 
 from tests.support.small_runs import assert_same
-from training import checkpoint
 from training.__main__ import app
+from training.runs import checkpoint
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}

@@ -11,16 +11,17 @@ from torch import nn
 from torch.nn import functional
 
 from tests.support.small_runs import CPU, Listener, assert_same, error_of_untrained, go, recipe_of
-from training import checkpoint, config, data
+from training import config
 from training.config import Schedule
-from training.data import Library
+from training.data.library import Library, load_clips, read_manifest
 from training.encoders import SpeakerEncoder
 from training.errors import CheckpointError, DivergenceError
-from training.frontend import LogMel
+from training.frontends.log_mel import LogMel
 from training.learner import follow, new_learner, same_voices
-from training.material import prepare
+from training.runs import checkpoint
+from training.runs.material import prepare
+from training.runs.validation import Errors, Validation
 from training.train import Limits, learning_rate
-from training.validation import Errors, Validation
 
 LOSSES = """
 [[losses]]
@@ -35,7 +36,7 @@ RECIPE = recipe_of(LOSSES)
 
 @pytest.fixture(scope="module")
 def library(corpus: Path) -> Library:
-    return data.load(data.read_manifest(corpus), 16000)
+    return load_clips(read_manifest(corpus), 16000)
 
 
 @pytest.fixture(scope="module", autouse=True)

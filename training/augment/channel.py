@@ -16,7 +16,7 @@ from training.augment.rooms import reverberate, room_bank, room_response
 from training.augment.telephone import a_law, mu_law, telephone
 from training.augment.waveform import Rng, Waveform
 from training.config import Augmentation, Range
-from training.data import Pcm
+from training.data.library import Pcm
 
 DRIFT_POINTS = 5
 

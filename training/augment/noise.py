@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from training.augment.waveform import SILENCE, Rng, Waveform, rms, wrapped
-from training.data import Pcm
+from training.data.library import Pcm
 
 
 def add_noise(speech: Waveform, noise: Waveform, snr_db: float) -> Waveform:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from training.data import Pcm
+from training.data.library import Pcm
 
 Waveform = npt.NDArray[np.float32]
 Rng = np.random.Generator

@@ -10,9 +10,9 @@ from typing import Annotated
 
 import typer
 
-from training import comparison
 from training.commands.terminal import one_line_errors, print_table, say
-from training.comparison import Run
+from training.runs import comparison
+from training.runs.comparison import Run
 
 HEADINGS = (
     "run", "encoder", "parameters", "losses", "framework", "steps", "clips/s",

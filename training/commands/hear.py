@@ -11,11 +11,12 @@ from typing import Annotated
 import soundfile
 import typer
 
-from training import config, data, encoders, hearing
+from training import config, encoders
+from training.analysis import hearing
 from training.augment import Channel, Waveform, wrapped
 from training.commands.terminal import one_line_errors, say
 from training.config import Recipe
-from training.data import Pcm
+from training.data.library import Pcm, decode, load_clips, load_noises, read_manifest
 from training.errors import ConfigError
 
 VOICES = 40
@@ -32,10 +33,10 @@ class Material:
     @classmethod
     def beside(cls, manifest: Path | None, noise: Path | None, rate_hz: int) -> Material:
         if manifest is None:
-            return cls(() if noise is None else data.load_noises(noise, rate_hz), ())
+            return cls(() if noise is None else load_noises(noise, rate_hz), ())
         folder = noise or manifest.parent / "noise"
-        noises = data.load_noises(folder, rate_hz) if folder.is_dir() else ()
-        return cls(noises, data.load(data.read_manifest(manifest)[:VOICES], rate_hz).audio)
+        noises = load_noises(folder, rate_hz) if folder.is_dir() else ()
+        return cls(noises, load_clips(read_manifest(manifest)[:VOICES], rate_hz).audio)
 
 
 def hear(
@@ -76,7 +77,7 @@ def hear(
 
 
 def _speech(clip: Path, rate_hz: int) -> Waveform:
-    pcm = data.decode(clip, rate_hz)
+    pcm = decode(clip, rate_hz)
     return wrapped(pcm, pcm.size, 0.0)
 
 

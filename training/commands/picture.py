@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
+from training.analysis.gallery import CLIPS, PICTURE, SPEAKERS, Gallery
 from training.commands.terminal import one_line_errors
 from training.commands.trained import CheckpointFile, Clips, Seed, Shown, Split
-from training.gallery import CLIPS, PICTURE, SPEAKERS, Gallery
 
 
 def picture(

@@ -9,10 +9,10 @@ from typing import Annotated
 
 import typer
 
-from training import probe as probes
+from training.analysis import probe as probes
+from training.analysis.probe import Probed, Told
 from training.commands.terminal import one_line_errors, print_table
 from training.commands.trained import CheckpointFile, Clips, Seed, Shown, Split
-from training.probe import Probed, Told
 
 HEADINGS = ("told", "classes", "speakers", "clips", "chance", "log-mel", "encoder")
 

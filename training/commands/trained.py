@@ -9,10 +9,10 @@ from typing import Annotated
 import torch
 import typer
 
-from training import checkpoint
-from training.checkpoint import Checkpoint
-from training.commands.material import library_of
-from training.data import Library
+from training.commands.data import library_of
+from training.data.library import Library
+from training.runs import checkpoint
+from training.runs.checkpoint import Checkpoint
 
 CheckpointFile = Annotated[Path, typer.Argument(help="best.pt of a run folder, say.")]
 Clips = Annotated[Path, typer.Option(help="A manifest (CSV), or the folder of a pack.")]

@@ -12,7 +12,7 @@ from training.augment.masks import Masks
 from training.encoders.campplus import CamPlusPlus
 from training.encoders.ecapa import EcapaTdnn
 from training.encoders.resnet import ResNet34
-from training.frontend import HOP_S, LogMel
+from training.frontends.log_mel import HOP_S, LogMel
 
 ENCODERS: dict[type[config.Encoder], Callable[..., nn.Module]] = {
     config.Ecapa: EcapaTdnn,

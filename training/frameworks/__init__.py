@@ -21,7 +21,7 @@ from training.frameworks.latent import LatentAugmentation
 from training.frameworks.moco import MoCo
 from training.frameworks.simclr import SimClr, projection
 from training.frameworks.supervised import Supervised
-from training.gather import Ranks
+from training.ranks import Ranks
 
 __all__ = ["Framework", "Outcome", "build"]
 

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from training.batches import Batch
+from training.data.batches import Batch
 from training.encoders import SpeakerEncoder
 from training.errors import ConfigError
 from training.frameworks.framework import Framework, Outcome, mixed_precision
-from training.gather import Ranks
+from training.ranks import Ranks
 
 NEGATIVES: dict[str, Callable[[Tensor], Tensor]] = {
     "all": torch.ones_like,

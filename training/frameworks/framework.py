@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from training.batches import Batch
+from training.data.batches import Batch
 from training.encoders import SpeakerEncoder
 
 

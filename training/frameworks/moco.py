@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from training.batches import Batch
+from training.data.batches import Batch
 from training.encoders import SpeakerEncoder
 from training.frameworks.framework import Framework, Outcome, mixed_precision
-from training.gather import Ranks
+from training.ranks import Ranks
 
 
 class MoCo(Framework):

@@ -5,11 +5,11 @@ from __future__ import annotations
 from torch import nn
 from torch.nn import functional
 
-from training.batches import Batch
+from training.data.batches import Batch
 from training.encoders import SpeakerEncoder
 from training.frameworks.framework import Framework, Outcome, mixed_precision
-from training.gather import Ranks
 from training.losses import WeightedSum
+from training.ranks import Ranks
 
 
 class SimClr(Framework):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from training.batches import Batch
+from training.data.batches import Batch
 from training.encoders import SpeakerEncoder
 from training.frameworks.framework import Framework, Outcome, mixed_precision
 from training.frameworks.latent import LatentAugmentation
-from training.gather import Ranks
 from training.losses import WeightedSum
+from training.ranks import Ranks
 
 
 class Supervised(Framework):

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from tests.support.small_runs import go, recipe_of
 from training.__main__ import app
-from training.data import Library
+from training.data.library import Library
 
 LOSS = '[[losses]]\nname = "info_nce"\n'
 

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from training.encoders import size
-from training.frontend import LogMel
+from training.frontends.log_mel import LogMel
 
 
 @pytest.mark.parametrize(

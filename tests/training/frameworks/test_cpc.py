@@ -7,13 +7,14 @@ import pytest
 import torch
 
 from tests.support.small_runs import COMMON, CPU, go, recipe_of
-from training import checkpoint, config, data, encoders
-from training.batches import Batch
-from training.data import Library
+from training import config, encoders
+from training.data.batches import Batch
+from training.data.library import Library, load_clips, read_manifest
 from training.errors import ConfigError
 from training.frameworks.cpc import Cpc, trunk_of
-from training.gather import ALONE
 from training.learner import new_learner
+from training.ranks import ALONE
+from training.runs import checkpoint
 
 SECTION = """
 [framework]
@@ -30,7 +31,7 @@ name = "info_nce"
 
 @pytest.fixture(scope="module")
 def library(corpus: Path) -> Library:
-    return data.load(data.read_manifest(corpus), 16000)
+    return load_clips(read_manifest(corpus), 16000)
 
 
 def made(negatives: str) -> Cpc:

@@ -9,12 +9,13 @@ import torch
 from torch.nn import functional
 
 from tests.support.small_runs import assert_same, error_of_untrained, go, recipe_of
-from training import checkpoint, encoders
-from training.batches import Batch
-from training.data import Library
+from training import encoders
+from training.data.batches import Batch
+from training.data.library import Library
 from training.errors import ConfigError
 from training.frameworks.moco import MoCo
-from training.gather import ALONE
+from training.ranks import ALONE
+from training.runs import checkpoint
 from training.train import Limits
 
 SECTION = """

@@ -6,13 +6,13 @@ import pytest
 import torch
 
 from tests.support.small_runs import CPU, error_of_untrained, go, recipe_of
-from training import checkpoint, data
-from training.batches import Batch
-from training.data import Library
+from training.data.batches import Batch
+from training.data.library import Library, load_clips, read_manifest
 from training.errors import ConfigError
 from training.learner import new_learner
 from training.losses.info_nce import InfoNce
-from training.material import prepare
+from training.runs import checkpoint
+from training.runs.material import prepare
 
 PARTS = """
 [framework]
@@ -26,7 +26,7 @@ learned = false
 
 @pytest.fixture(scope="module")
 def library(corpus: Path) -> Library:
-    return data.load(data.read_manifest(corpus), 16000)
+    return load_clips(read_manifest(corpus), 16000)
 
 
 def test_labels_are_clips_and_views_differ(library: Library) -> None:

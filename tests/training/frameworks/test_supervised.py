@@ -6,9 +6,8 @@ import pytest
 import torch
 
 from tests.support.small_runs import CPU, error_of_untrained, go, recipe_of
-from training import data
-from training.batches import Batch
-from training.data import Library
+from training.data.batches import Batch
+from training.data.library import Library, load_clips, read_manifest
 from training.errors import ConfigError
 from training.learner import new_learner
 
@@ -29,7 +28,7 @@ latent_memory = 64
 @pytest.fixture(scope="module")
 def library(corpus: Path) -> Library:
     """Every second of the 24 made speakers has a single clip."""
-    clips = data.read_manifest(corpus)
+    clips = read_manifest(corpus)
     lone = {clip.speaker for clip in clips[4::8]}
     met: set[str] = set()
     kept = []
@@ -37,7 +36,7 @@ def library(corpus: Path) -> Library:
         if clip.speaker not in lone or clip.speaker not in met:
             kept.append(clip)
         met.add(clip.speaker)
-    return data.load(kept, 16000)
+    return load_clips(kept, 16000)
 
 
 def test_is_what_a_recipe_without_a_framework_means() -> None:

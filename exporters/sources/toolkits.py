@@ -1,0 +1,114 @@
+"""WeSpeaker and 3D-Speaker: which encoder, sized how, behind which filterbank."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from torch import nn
+
+from exporters.sources.campplus import CamPlusPlus
+from exporters.sources.ecapa import EcapaTdnn
+from exporters.sources.eres2net import ERes2NetV2, Sizes
+from exporters.sources.graft import FRONT_ENDS
+from exporters.sources.pipeline import Architecture
+from exporters.sources.redimnet import FAMILY, ReDimNet
+from exporters.sources.resnet import Block, Bottleneck, ResNet
+from exporters.sources.weights import Shapes
+
+_WESPEAKER = "https://github.com/wenet-e2e/wespeaker"
+_THREE_D_SPEAKER = "https://github.com/modelscope/3D-Speaker"
+_DEPTHS: Mapping[str, tuple[type[Block], tuple[int, ...]]] = {
+    "resnet34": (Block, (3, 4, 6, 3)),
+    "resnet221": (Bottleneck, (6, 16, 48, 3)),
+    "resnet293": (Bottleneck, (10, 20, 64, 3)),
+}
+
+Sized = tuple[nn.Module, int]
+
+
+def _resnet(name: str) -> Callable[[Shapes], Sized]:
+    block, depths = _DEPTHS[name]
+
+    def sized(shapes: Shapes) -> Sized:
+        width = shapes.size("conv1.weight")
+        mels = shapes.size("seg_1.weight", 1) // (2 * 8 * width * block.expansion) * 8
+        encoder = ResNet(
+            block,
+            depths,
+            width=width,
+            mels=mels,
+            dimension=shapes.size("seg_1.weight"),
+            two="seg_2.weight" in shapes,
+        )
+        return encoder, mels
+
+    return sized
+
+
+def _ecapa(shapes: Shapes) -> Sized:
+    width, mels = shapes.size("layer1.conv.weight"), shapes.size("layer1.conv.weight", 1)
+    encoder = EcapaTdnn(
+        width=width,
+        mels=mels,
+        dimension=shapes.size("linear.weight"),
+        context=shapes.size("pool.linear1.weight", 1) == 9 * width,
+    )
+    return encoder, mels
+
+
+def _campplus(shapes: Shapes) -> Sized:
+    mels = shapes.size("xvector.tdnn.linear.weight", 1) // 32 * 8
+    dimension = shapes.size("xvector.dense.linear.weight")
+    return CamPlusPlus(mels=mels, dimension=dimension), mels
+
+
+def _eres2netv2(shapes: Shapes) -> Sized:
+    planes, width = shapes.size("conv1.weight"), shapes.size("layer1.0.convs.0.weight")
+    sizes = Sizes(
+        planes=planes,
+        width=width,
+        groups=shapes.size("layer1.0.conv1.weight") // width,
+        expansion=shapes.size("layer1.0.conv3.weight") // planes,
+    )
+    mels = shapes.size("seg_1.weight", 1) // (2 * 8 * planes * sizes.expansion) * 8
+    encoder = ERes2NetV2(
+        sizes,
+        mels=mels,
+        dimension=shapes.size("seg_1.weight"),
+        two="seg_2.weight" in shapes,
+    )
+    return encoder, mels
+
+
+def _redimnet(name: str) -> Callable[[Shapes], Sized]:
+    sizes = FAMILY[name]
+
+    def sized(shapes: Shapes) -> Sized:
+        dimension, two = shapes.size("seg_1.weight"), "seg_2.weight" in shapes
+        return ReDimNet(sizes, dimension=dimension, two=two), sizes.mels
+
+    return sized
+
+
+def _wespeaker(title: str, encoder: Callable[[Shapes], Sized]) -> Architecture:
+    return Architecture(f"WeSpeaker {title}", encoder, FRONT_ENDS["wespeaker"], _WESPEAKER)
+
+
+def _three_d_speaker(title: str, encoder: Callable[[Shapes], Sized]) -> Architecture:
+    front_end = FRONT_ENDS["3d-speaker"]
+    return Architecture(f"3D-Speaker {title}", encoder, front_end, _THREE_D_SPEAKER)
+
+
+TOOLKITS: Mapping[str, Architecture] = {
+    "wespeaker-resnet34": _wespeaker("ResNet34", _resnet("resnet34")),
+    "wespeaker-resnet221": _wespeaker("ResNet221", _resnet("resnet221")),
+    "wespeaker-resnet293": _wespeaker("ResNet293", _resnet("resnet293")),
+    "wespeaker-ecapa": _wespeaker("ECAPA-TDNN", _ecapa),
+    "wespeaker-campplus": _wespeaker("CAM++", _campplus),
+    **{
+        f"wespeaker-redimnet-{name}": _wespeaker(f"ReDimNet {name.upper()}", _redimnet(name))
+        for name in FAMILY
+    },
+    "3d-speaker-campplus": _three_d_speaker("CAM++", _campplus),
+    "3d-speaker-eres2netv2": _three_d_speaker("ERes2NetV2", _eres2netv2),
+}

@@ -1,0 +1,1 @@
+"""Changes to a finished model file: calibration, back-end, windows, quantization, its record."""

@@ -1,0 +1,42 @@
+"""Clips to embeddings, by a trained encoder or by what it is compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from training import config, encoders, frameworks
+from training.augment import wrapped
+from training.data.library import Pcm
+from training.ranks import ALONE
+from training.runs.checkpoint import Checkpoint
+from training.runs.material import VALIDATION_S
+from training.runs.validation import BATCH_CLIPS, embedded
+
+
+def measured(kept: Checkpoint) -> nn.Module:
+    """Waveform (batch, samples) to embedding (batch, dim), as the run's validation hears it: the
+    averaged encoder, or after predictive coding the mean of its frames."""
+    encoder = encoders.build(kept.recipe)
+    encoder.load_state_dict(kept.average)
+    if isinstance(kept.recipe.framework, config.Cpc):
+        framework = frameworks.build(kept.recipe, encoder, voices=0, ranks=ALONE)
+        return framework.measured(encoder).eval()
+    return encoder.eval()
+
+
+def of_clips(
+    module: nn.Module, audio: Sequence[Pcm], *, sample_rate_hz: int, device: torch.device
+) -> npt.NDArray[np.float64]:
+    """Of each clip's first 3 s, of shorter ones repeated to that length: (clips, dim)."""
+    samples = round(VALIDATION_S * sample_rate_hz)
+    module = module.to(device)
+    rows = []
+    for start in range(0, len(audio), BATCH_CLIPS):
+        heard = [wrapped(pcm, samples, 0.0) for pcm in audio[start : start + BATCH_CLIPS]]
+        rows.append(embedded(module, torch.from_numpy(np.stack(heard)), device))
+    return np.concatenate(rows)

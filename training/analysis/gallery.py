@@ -1,0 +1,104 @@
+"""Where an encoder puts speakers that it never heard: a t-SNE picture, TensorBoard's projector."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from sklearn.manifold import TSNE
+from torch.utils.tensorboard import SummaryWriter
+
+from training.analysis import embedding
+from training.data.library import Clip, Library, clips_by_speaker, hold_out
+from training.runs import checkpoint, pictures
+from training.runs.checkpoint import Checkpoint
+
+PICTURE = "embeddings.png"
+PERPLEXITY = 30.0
+SPEAKERS, CLIPS = 100, 8
+
+
+@dataclass(frozen=True, slots=True)
+class Gallery:
+    """Clips and their embeddings (clips, dim)."""
+
+    clips: tuple[Clip, ...]
+    embeddings: npt.NDArray[np.float64]
+
+    @classmethod
+    def hung(
+        cls,
+        kept: Checkpoint,
+        library: Library,
+        device: torch.device,
+        *,
+        speakers: int = SPEAKERS,
+        clips: int = CLIPS,
+    ) -> Gallery:
+        """By the checkpoint's encoder, of at most so many speakers and clips of each."""
+        shown = sample(library, speakers=speakers, clips=clips)
+        rate_hz = kept.recipe.front_end.sample_rate_hz
+        module = embedding.measured(kept)
+        rows = embedding.of_clips(module, shown.audio, sample_rate_hz=rate_hz, device=device)
+        return cls(shown.clips, rows)
+
+    def draw(self, path: Path, *, seed: int) -> None:
+        """A PNG: colours are speakers, markers corpora; what is near is alike, far tells little."""
+        names = [clip.speaker for clip in self.clips]
+        corpora = [clip.corpus for clip in self.clips]
+        points = flattened(self.embeddings, seed=seed)
+        pictures.speakers(points, names, corpora).savefig(path, dpi=100)
+
+    def project(self, folder: Path, step: int) -> None:
+        """For TensorBoard's projector, with speaker and corpus of every point."""
+        rows = torch.from_numpy(self.embeddings).float()
+        labels = [[clip.speaker, clip.corpus] for clip in self.clips]
+        # told on stdout, where a command's result belongs: that an earlier one is overwritten
+        with SummaryWriter(folder) as writer, redirect_stdout(sys.stderr):
+            writer.add_embedding(
+                rows, labels, global_step=step, metadata_header=["speaker", "corpus"]
+            )
+
+
+def hang(run: Path, library: Library, device: torch.device) -> None:
+    """Of the run's best checkpoint and the speakers held out of it, into its folder; nothing where
+    the run was stopped before it had one."""
+    best = run / checkpoint.BEST
+    if not best.exists():
+        return
+    kept = checkpoint.load(best)
+    _, held_out = hold_out(library.clips, kept.recipe.sampling.held_out_speakers)
+    hung = Gallery.hung(kept, library.of(held_out), device)
+    hung.draw(run / PICTURE, seed=kept.recipe.seed)
+    hung.project(run, kept.progress.step)
+
+
+def sample(library: Library, *, speakers: int, clips: int) -> Library:
+    """Speakers of the corpora in turn, so that a large corpus does not crowd out a small one."""
+    groups = clips_by_speaker(library.clips)
+    seen: Counter[str] = Counter()
+    ranked = []
+    for name, group in groups.items():
+        corpus = library.clips[group[0]].corpus
+        ranked.append((seen[corpus], name))
+        seen[corpus] += 1
+    return library.of(
+        index for _, name in sorted(ranked)[:speakers] for index in groups[name][:clips]
+    )
+
+
+def flattened(embeddings: npt.NDArray[np.float64], *, seed: int) -> npt.NDArray[np.float64]:
+    """(clips, dim) to (clips, 2) by t-SNE on cosine distances: van der Maaten and Hinton 2008.
+
+    The perplexity is 30, or a third of the clips where there are fewer than 90.
+    """
+    perplexity = min(PERPLEXITY, len(embeddings) / 3)
+    made = TSNE(metric="cosine", init="pca", perplexity=perplexity, random_state=seed)
+    points: npt.NDArray[np.float64] = made.fit_transform(embeddings)
+    return points

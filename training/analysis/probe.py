@@ -1,0 +1,196 @@
+"""What a frozen encoder's embeddings tell apart beside speakers, by linear probes.
+
+The loss that an encoder was trained by does not say what it is good for. The word is of use to
+other tasks; the corpus, with its rooms, microphones and languages, is what a speaker encoder
+should tell no better than it must. Alain and Bengio 2016, arXiv 1610.01644.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from torch import Tensor, nn
+
+from training import encoders
+from training.analysis import embedding
+from training.analysis.words import word_of
+from training.data.library import Clip, Library
+from training.encoders.pooling import Statistics
+from training.errors import ManifestError
+from training.frontends.log_mel import LogMel
+from training.runs.checkpoint import Checkpoint
+
+FOLDS = 4
+ROUNDS = 5000
+CORPUS = "corpus"
+REPLICATES = 1000
+INTERVAL = (0.025, 0.975)
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What is to be told of which clips (by number), and the answers."""
+
+    name: str
+    clips: tuple[int, ...]
+    answers: tuple[str, ...]
+
+    @property
+    def chance(self) -> float:
+        """The balanced accuracy of any guess that does not hear the clip."""
+        return 1 / len(set(self.answers))
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A balanced accuracy, the mean over classes of the share told right, and its 95% interval
+    from a bootstrap over speakers, without learning the probe again."""
+
+    share: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Probed:
+    """What was told of a task; `log_mel` is told from the mean and deviation of the log-mel
+    features over time."""
+
+    task: str
+    classes: int
+    speakers: int
+    clips: int
+    chance: float
+    log_mel: Told
+    encoder: Told
+
+
+class LogMelStatistics(nn.Module):
+    """Waveform (batch, samples) to mean and deviation of its log-mel, (batch, 2 * mels)."""
+
+    def __init__(self, front_end: LogMel) -> None:
+        super().__init__()
+        self.front_end = front_end
+        self.statistics = Statistics()
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        made: Tensor = self.statistics(self.front_end.uncentred(waveform))
+        return made
+
+
+def tasks(clips: Sequence[Clip]) -> list[Task]:
+    """The word within each corpus that tells it, then the corpus of all clips.
+
+    An answer that under four speakers give is left out, and so is a task with a single answer.
+    """
+    asked: defaultdict[str, list[tuple[int, str]]] = defaultdict(list)
+    for number, clip in enumerate(clips):
+        word = word_of(clip)
+        if word is not None:
+            asked[f"word in {clip.corpus}"].append((number, word))
+    everything = [(number, clip.corpus) for number, clip in enumerate(clips)]
+    found = [*sorted(asked.items()), (CORPUS, everything)]
+    made = (_task(name, answers, clips) for name, answers in found)
+    return [task for task in made if task.chance < 1]
+
+
+def _task(name: str, asked: Sequence[tuple[int, str]], clips: Sequence[Clip]) -> Task:
+    givers: defaultdict[str, set[str]] = defaultdict(set)
+    for number, answer in asked:
+        givers[answer].add(clips[number].speaker)
+    kept = [(number, answer) for number, answer in asked if len(givers[answer]) >= FOLDS]
+    return Task(name, tuple(number for number, _ in kept), tuple(answer for _, answer in kept))
+
+
+def told_apart(
+    features: npt.NDArray[np.float64], answers: Sequence[str], speakers: Sequence[str], *, seed: int
+) -> Told:
+    """By multinomial logistic regression on standardised (clips, dim), each clip by a probe that
+    never heard its speaker: four folds of speakers, drawn from the seed."""
+    folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed)
+    probe = make_pipeline(
+        StandardScaler(), LogisticRegression(class_weight="balanced", max_iter=ROUNDS)
+    )
+    told = cross_val_predict(probe, features, answers, groups=speakers, cv=folds)
+    right = told == np.asarray(answers)
+    low, high = np.quantile(_replicates(right, answers, speakers, seed), INTERVAL)
+    whole = _balanced(*_counted(right, answers, speakers), np.ones((1, len(set(speakers)))))
+    return Told(float(whole[0]), float(low), float(high))
+
+
+def _replicates(
+    right: npt.NDArray[np.bool_], answers: Sequence[str], speakers: Sequence[str], seed: int
+) -> npt.NDArray[np.float64]:
+    """Balanced accuracies (replicates,), each of as many speakers, drawn with replacement."""
+    count = len(set(speakers))
+    drawn = np.random.default_rng(seed).multinomial(count, [1 / count] * count, size=REPLICATES)
+    return _balanced(*_counted(right, answers, speakers), drawn)
+
+
+def _counted(
+    right: npt.NDArray[np.bool_], answers: Sequence[str], speakers: Sequence[str]
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Clips told right, and all clips, each (speakers, classes)."""
+    rows = np.unique(speakers, return_inverse=True)[1]
+    columns = np.unique(answers, return_inverse=True)[1]
+    hits, clips = np.zeros((2, rows.max() + 1, columns.max() + 1))
+    np.add.at(hits, (rows, columns), right)
+    np.add.at(clips, (rows, columns), 1)
+    return hits, clips
+
+
+def _balanced(
+    hits: npt.NDArray[np.float64], clips: npt.NDArray[np.float64], weights: npt.ArrayLike
+) -> npt.NDArray[np.float64]:
+    """Balanced accuracies (replicates,) with speakers weighted by `weights` (replicates, speakers);
+    a class that a replicate has no clip of is left out of its mean."""
+    weights = np.asarray(weights, np.float64)
+    given = weights @ clips
+    shares = np.divide(weights @ hits, given, out=np.full_like(given, np.nan), where=given > 0)
+    means: npt.NDArray[np.float64] = np.nanmean(shares, axis=1)
+    return means
+
+
+def probe(kept: Checkpoint, library: Library, device: torch.device, *, seed: int) -> list[Probed]:
+    """Every task that the clips allow; ManifestError when they allow none."""
+    asked = tasks(library.clips)
+    if not asked:
+        raise ManifestError(
+            "nothing to probe: it takes two corpora, or two words that file names tell "
+            f"(training/analysis/words.py), with at least {FOLDS} speakers each"
+        )
+    rate_hz = kept.recipe.front_end.sample_rate_hz
+    heard = (LogMelStatistics(encoders.build(kept.recipe).front_end), embedding.measured(kept))
+    log_mel, encoder = (
+        embedding.of_clips(module, library.audio, sample_rate_hz=rate_hz, device=device)
+        for module in heard
+    )
+    return [_probed(task, library.clips, log_mel, encoder, seed) for task in asked]
+
+
+def _probed(
+    task: Task,
+    clips: Sequence[Clip],
+    log_mel: npt.NDArray[np.float64],
+    encoder: npt.NDArray[np.float64],
+    seed: int,
+) -> Probed:
+    rows, speakers = list(task.clips), [clips[number].speaker for number in task.clips]
+    return Probed(
+        task=task.name,
+        classes=len(set(task.answers)),
+        speakers=len(set(speakers)),
+        clips=len(rows),
+        chance=task.chance,
+        log_mel=told_apart(log_mel[rows], task.answers, speakers, seed=seed),
+        encoder=told_apart(encoder[rows], task.answers, speakers, seed=seed),
+    )

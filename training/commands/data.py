@@ -1,0 +1,181 @@
+"""`sayso-train manifest`, `inspect` and `pack`: what is learned from."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from training.commands.terminal import one_line_errors, progress_bars, say
+from training.data import inspection, packing, readers, shards
+from training.data import manifest as manifests
+from training.data.inspection import Inspection
+from training.data.library import Clip, Library, load_clips, read_manifest
+from training.data.readers.files import unread
+from training.errors import ManifestError
+
+LISTED = 10
+SHARD_MB = 512
+BYTES_PER_SAMPLE = 2
+
+Manifest = Annotated[
+    Path, typer.Argument(help="CSV with the columns path, corpus, speaker, split, session.")
+]
+Threads = Annotated[int, typer.Option(min=1, help="Files decoded at once.")]
+
+
+def library_of(
+    path: Path,
+    split: str,
+    rate_hz: int,
+    *,
+    shown: bool = True,
+    check: Callable[[Sequence[Clip]], object] = lambda _: None,
+) -> Library:
+    """The clips of a split, decoded, or of a pack, mapped; what is unreadable is said.
+
+    `check` may raise what is wrong with the list before the clips are decoded.
+    """
+    if path.is_dir():
+        library = shards.read(path, rate_hz)
+        check(library.clips)
+        return library
+    clips = read_manifest(path, split)
+    check(clips)
+    with progress_bars(shown=shown) as progress:
+        task = progress.add_task("decoding", total=len(clips), note="")
+        library = load_clips(clips, rate_hz, advance=lambda: progress.advance(task))
+    for unreadable in library.unreadable:
+        say(f"left out: {unreadable}")
+    return library
+
+
+def manifest(
+    root: Annotated[Path, typer.Argument(help="The corpus as it was unpacked.")],
+    layout: Annotated[
+        str,
+        typer.Option(help=f"How its folders and files are named: {', '.join(readers.LAYOUTS)}."),
+    ],
+    output: Annotated[Path, typer.Option(help="The manifest to write (.csv).")],
+) -> None:
+    """Write the manifest of a published corpus: speakers, sessions and splits by its layout."""
+    with one_line_errors():
+        rows = readers.read(layout, root)
+        manifests.write(output, rows)
+    speakers = len({(row.corpus, row.speaker) for row in rows})
+    say(f"{len(rows)} clips of {speakers} speakers")
+    for suffix, count in sorted(unread(root, rows).items()):
+        say(f"left out: {count} {suffix} files, which are not read; convert them, to .flac say")
+    sys.stdout.write(f"{output}\n")
+
+
+def inspect(
+    manifest: Manifest,
+    short_s: Annotated[float, typer.Option(min=0, help="Shorter clips are too short.")] = 0.5,
+    threads: Threads = 2,
+    as_json: Annotated[bool, typer.Option("--json", help="All of it, as JSON.")] = False,
+) -> None:
+    """Decode every clip and tell hours, speakers, sessions, duplicates and faults.
+
+    Ends with exit code 2 when the data has a fault that spoils a measurement.
+    """
+    with one_line_errors():
+        rows = manifests.read(manifest)
+        with progress_bars() as progress:
+            task = progress.add_task("decoding", total=len(rows), note="")
+            found = inspection.inspect(
+                rows, short_s=short_s, threads=threads, advance=lambda: progress.advance(task)
+            )
+        if as_json:
+            sys.stdout.write(json.dumps(asdict(found) | {"faults": found.faults}, indent=1) + "\n")
+        else:
+            Console(file=sys.stdout).print(_table(found))
+            _list_what_is_wrong(found)
+        if found.faults:
+            raise ManifestError("; ".join(found.faults))
+
+
+def _table(found: Inspection) -> Table:
+    table = Table(show_header=False)
+    for name, value in (
+        ("clips", str(found.clips)),
+        ("hours", f"{found.hours:.2f}"),
+        ("speakers", str(found.speakers)),
+        ("sessions", f"{found.sessions} ({found.clips_without_session} clips name none)"),
+        ("clips a speaker", " ".join(f"{count:g}" for count in found.clips_per_speaker)),
+        ("", "least, quartiles, most"),
+        ("by split", _counted(found.clips_by_split)),
+        ("by corpus", _counted(found.clips_by_corpus)),
+        ("by rate", _counted({f"{hz} Hz": n for hz, n in found.clips_by_rate_hz.items()})),
+        ("files stored twice", str(_extra(found.same_bytes))),
+        ("audio stored twice", str(_extra(found.same_audio))),
+        ("audio of several speakers", str(len(found.audio_of_several))),
+        ("unreadable", str(len(found.unreadable))),
+        ("silent", str(len(found.silent))),
+        ("not finite", str(len(found.not_finite))),
+        ("cut short", str(len(found.cut_short))),
+        ("too short", str(len(found.too_short))),
+        ("in several splits", f"{len(found.speakers_across_splits)} speakers"),
+    ):
+        table.add_row(name, value)
+    return table
+
+
+def _counted(counts: Mapping[str, int]) -> str:
+    return "\n".join(f"{name}: {count}" for name, count in counts.items())
+
+
+def _extra(groups: list[list[str]]) -> int:
+    return sum(len(group) - 1 for group in groups)
+
+
+def _list_what_is_wrong(found: Inspection) -> None:
+    splits = found.speakers_across_splits
+    for name, lines in (
+        ("unreadable", found.unreadable),
+        ("silent", found.silent),
+        ("not finite", found.not_finite),
+        ("cut short", found.cut_short),
+        ("one recording of", [" and ".join(group) for group in found.audio_of_several]),
+        ("too short", found.too_short),
+        ("the same file", [" = ".join(group) for group in found.same_bytes]),
+        ("the same audio", [" = ".join(group) for group in found.same_audio]),
+        ("in several splits", [f"{who}: {', '.join(where)}" for who, where in splits.items()]),
+    ):
+        for line in lines[:LISTED]:
+            say(f"{name}: {line}")
+        if len(lines) > LISTED:
+            say(f"{name}: {len(lines) - LISTED} more; --json lists them all")
+
+
+def pack(
+    manifest: Manifest,
+    output: Annotated[Path, typer.Option(help="Folder to write; `run --manifest` reads it.")],
+    split: Annotated[str, typer.Option(help="Rows of the manifest to pack.")] = "train",
+    rate_hz: Annotated[int, typer.Option(help="The rate of the recipes to be run on it.")] = 16000,
+    shard_mb: Annotated[int, typer.Option(min=1, help="Size of a shard file.")] = SHARD_MB,
+    threads: Threads = 2,
+) -> None:
+    """Decode clips once into large files that training maps into memory."""
+    with one_line_errors():
+        clips = read_manifest(manifest, split)
+        with progress_bars() as progress:
+            task = progress.add_task("packing", total=len(clips), note="")
+            unreadable = packing.pack(
+                clips,
+                output,
+                rate_hz,
+                shard_samples=shard_mb * 1_000_000 // BYTES_PER_SAMPLE,
+                threads=threads,
+                advance=lambda: progress.advance(task),
+            )
+        for left_out in unreadable:
+            say(f"left out: {left_out}")
+    sys.stdout.write(f"{output}\n")

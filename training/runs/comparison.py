@@ -1,0 +1,91 @@
+"""Runs beside each other, as their folders tell them."""
+
+from __future__ import annotations
+
+import hashlib
+import statistics
+from dataclasses import dataclass
+from pathlib import Path
+
+from training import encoders
+from training.config import Recipe
+from training.encoders.size import parameters
+from training.runs import checkpoint, history
+from training.runs.checkpoint import Checkpoint
+
+CLIPS_PER_S = "clips_per_s"
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """EERs as shares, both of the step with the lowest mean, None before the first validation;
+    `trials` is a digest of what decides the held-out trials and their channels: EERs of runs
+    that differ in it are not of the same audio. `clips_per_s` is a median."""
+
+    folder: str
+    encoder: str
+    parameters: int
+    losses: str
+    framework: str
+    steps: int
+    planned_steps: int
+    clips_per_s: float | None
+    best_step: int | None
+    eer_recorded: float | None
+    eer_crossed: float | None
+    data_digest: str
+    trials: str
+    seed: int
+
+
+def read(folder: Path) -> Run:
+    """Raises CheckpointError where there is no run."""
+    kept = checkpoint.load(folder / checkpoint.LAST)
+    recipe = kept.recipe
+    told = history.read(folder, until=kept.progress.step)
+    speeds = told.get(CLIPS_PER_S, {}).values()
+    best_step, recorded, crossed = history.best_validation(told) or (None, None, None)
+    return Run(
+        folder=str(folder),
+        encoder=encoder(recipe),
+        parameters=parameters(encoders.build(recipe)),
+        losses=losses(recipe),
+        framework=recipe.framework.name,
+        steps=kept.progress.step,
+        planned_steps=recipe.schedule.steps,
+        clips_per_s=statistics.median(speeds) if speeds else None,
+        best_step=best_step,
+        eer_recorded=recorded,
+        eer_crossed=crossed,
+        data_digest=kept.progress.data_digest,
+        trials=trials(kept),
+        seed=recipe.seed,
+    )
+
+
+def encoder(recipe: Recipe) -> str:
+    """Its name and what of it is not the default: ecapa width=256 stride=2."""
+    told = recipe.encoder.model_dump(exclude_defaults=True, exclude={"name"})
+    return " ".join([recipe.encoder.name, *(f"{key}={value}" for key, value in told.items())])
+
+
+def losses(recipe: Recipe) -> str:
+    """By name, with the weights that are not 1: info_nce + 0.3 triplet."""
+    weighed = (
+        loss.name if loss.weight == 1 else f"{loss.weight:g} {loss.name}" for loss in recipe.losses
+    )
+    return " + ".join(weighed) or "its own"
+
+
+def trials(kept: Checkpoint) -> str:
+    """Of the data, who is held out, and the channels drawn for them."""
+    recipe = kept.recipe
+    decisive = (
+        kept.progress.data_digest,
+        recipe.sampling.held_out_speakers,
+        recipe.sampling.label_share,
+        recipe.front_end.sample_rate_hz,
+        recipe.augmentation.model_dump_json(),
+        recipe.seed,
+    )
+    return hashlib.sha256(repr(decisive).encode()).hexdigest()[:12]

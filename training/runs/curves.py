@@ -1,0 +1,37 @@
+"""Learning curves as a picture in the run folder, while the run goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from training.runs import pictures
+from training.runs.history import CROSSED, RECORDED, Told
+from training.runs.validation import Errors
+
+PICTURE = "curves.png"
+
+
+class Curves:
+    """A reporter that draws curves.png anew at every validation.
+
+    `told` is what the run told before it was resumed, which is drawn as well.
+    """
+
+    def __init__(self, folder: Path, told: Told) -> None:
+        self._folder = folder
+        self._told = told
+
+    def began(self, step: int, material: str) -> None:
+        pass
+
+    def step(self, step: int, scalars: Mapping[str, float]) -> None:
+        for name, value in scalars.items():
+            self._told.setdefault(name, {})[step] = value
+
+    def validated(self, step: int, errors: Errors, *, best: bool) -> None:
+        self.step(step, {RECORDED: errors.recorded, CROSSED: errors.crossed})
+        pictures.curves(self._told).savefig(self._folder / PICTURE, dpi=100)
+
+    def warned(self, step: int, warning: str) -> None:
+        pass

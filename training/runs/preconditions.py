@@ -1,0 +1,39 @@
+"""What can be known to fail before any audio is decoded."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from training.config import DistillationLoss, Recipe, RelationalLoss
+from training.data.teacher import Targets
+from training.errors import CheckpointError, ConfigError
+from training.learner import require_fit
+from training.runs.checkpoint import Checkpoint
+
+
+def require(
+    recipe: Recipe, output: Path, start_from: Checkpoint | Path | None, targets: Targets | None
+) -> None:
+    """Raises the error that the run would end in, were it begun."""
+    if targets is None and needs_targets(recipe):
+        raise ConfigError("distillation needs the targets of `sayso-train teach`: --targets")
+    if start_from is not None:
+        require_fit(recipe, start_from)
+    require_writable(output)
+
+
+def needs_targets(recipe: Recipe) -> bool:
+    distils = any(isinstance(loss, DistillationLoss | RelationalLoss) for loss in recipe.losses)
+    return distils or recipe.sampling.least_agreement is not None
+
+
+def require_writable(folder: Path) -> None:
+    """CheckpointError when no file can be written there, or where the folder is to be."""
+    try:
+        existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+        with tempfile.TemporaryFile(dir=existing) as file:
+            file.write(b"a run")
+            file.flush()
+    except OSError as error:
+        raise CheckpointError(f"cannot write into the folder {folder}: {error}") from error

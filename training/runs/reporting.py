@@ -1,0 +1,116 @@
+"""Where a run tells how it goes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol, Self, TypeVar
+
+from torch.utils.tensorboard import SummaryWriter
+
+from training.runs.validation import Errors
+
+T = TypeVar("T")
+
+
+class Reporter(Protocol):
+    def began(self, step: int, material: str) -> None:
+        """`material` says what the run learns from."""
+
+    def step(self, step: int, scalars: Mapping[str, float]) -> None:
+        """Among the scalars are `loss/total`, `learning_rate`, `clips_per_s` and `loader_wait`."""
+
+    def validated(self, step: int, errors: Errors, *, best: bool) -> None: ...
+
+    def warned(self, step: int, warning: str) -> None:
+        """Of what the user should know about while the run goes on."""
+
+
+class Board:
+    """TensorBoard scalars in the run folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def __enter__(self) -> Self:
+        self._writer = SummaryWriter(self._folder)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._writer.close()
+
+    def began(self, step: int, material: str) -> None:
+        self._writer.add_text("material", material, step)
+
+    def step(self, step: int, scalars: Mapping[str, float]) -> None:
+        for name, value in scalars.items():
+            self._writer.add_scalar(name, value, step)
+
+    def validated(self, step: int, errors: Errors, *, best: bool) -> None:
+        self._writer.add_scalar("eer/recorded", errors.recorded, step)
+        self._writer.add_scalar("eer/crossed", errors.crossed, step)
+
+    def warned(self, step: int, warning: str) -> None:
+        self._writer.add_text("warnings", warning, step)
+
+
+class Everyone:
+    """Tells several reporters, or none."""
+
+    def __init__(self, *reporters: Reporter) -> None:
+        self._reporters = reporters
+
+    def began(self, step: int, material: str) -> None:
+        for reporter in self._reporters:
+            reporter.began(step, material)
+
+    def step(self, step: int, scalars: Mapping[str, float]) -> None:
+        for reporter in self._reporters:
+            reporter.step(step, scalars)
+
+    def validated(self, step: int, errors: Errors, *, best: bool) -> None:
+        for reporter in self._reporters:
+            reporter.validated(step, errors, best=best)
+
+    def warned(self, step: int, warning: str) -> None:
+        for reporter in self._reporters:
+            reporter.warned(step, warning)
+
+
+class Lap:
+    """Clips per second, and the share of the time spent waiting for them, since the last look.
+
+    On CUDA the share is an upper bound: the device may be busy while the host waits.
+    """
+
+    def __init__(self) -> None:
+        self._started_s = time.monotonic()
+        self._clips = 0
+        self._waited_s = 0.0
+
+    def timed(self, batches: Iterator[T]) -> Iterator[T]:
+        """The batches themselves; the time each takes to arrive is counted as waiting."""
+        while True:
+            asked_s = time.monotonic()
+            batch = next(batches, None)
+            self._waited_s += time.monotonic() - asked_s
+            if batch is None:
+                return
+            yield batch
+
+    def count(self, clips: int) -> None:
+        self._clips += clips
+
+    def finish(self) -> dict[str, float]:
+        now_s = time.monotonic()
+        lasted_s = max(now_s - self._started_s, 1e-9)
+        rates = {"clips_per_s": self._clips / lasted_s, "loader_wait": self._waited_s / lasted_s}
+        self._started_s, self._clips, self._waited_s = now_s, 0, 0.0
+        return rates

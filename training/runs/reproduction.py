@@ -1,0 +1,89 @@
+"""What makes a run again: the command, and what its result depends on."""
+
+from __future__ import annotations
+
+import hashlib
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+from training.data.library import Pcm
+from training.data.teacher import Targets
+
+SHOWN = 12
+
+
+@cache
+def code_version() -> str:
+    """The project's version and the beginning of a SHA-256 over the sources of `training`."""
+    sources = Path(__file__).parents[1]
+    total = hashlib.sha256()
+    for path in sorted(sources.rglob("*.py")):
+        total.update(path.relative_to(sources).as_posix().encode() + path.read_bytes())
+    return f"{version('sayso')}+{total.hexdigest()[:SHOWN]}"
+
+
+def conditions(
+    *, noises: Sequence[Pcm], targets: Targets | None, device: torch.device, processes: int
+) -> dict[str, str]:
+    """Beside recipe and data, everything that decides a run's bits, by the words of its line."""
+    return {
+        "code": code_version(),
+        "noise": _noise_digest(noises),
+        "targets": "none" if targets is None else targets.digest()[:SHOWN],
+        "processes": str(processes),
+        "threads": str(torch.get_num_threads()),
+        "device": _device(device),
+        "torch": torch.__version__,
+    }
+
+
+def _noise_digest(noises: Sequence[Pcm]) -> str:
+    if not noises:
+        return "none"
+    total = hashlib.sha256()
+    for noise in noises:
+        total.update(f"{noise.size}\n".encode() + noise.tobytes())
+    return total.hexdigest()[:SHOWN]
+
+
+def _device(device: torch.device) -> str:
+    """Other instruction sets and other GPUs add in another order."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{device.type} {torch.backends.cpu.get_cpu_capability()}"
+
+
+def changes(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """What of the conditions is other than it was when the run was stopped; nothing of a run that
+    noted none."""
+    return [name for name, value in now.items() if before.get(name, value) != value]
+
+
+def line(
+    arguments: Iterable[str],
+    *,
+    seed: int,
+    data_digest: str,
+    conditions: Mapping[str, str],
+    changed: Sequence[str] = (),
+) -> str:
+    """What to type to make a `run` again, with what else its result depends on as a comment; or
+    that nothing does, if some of that changed while the run went on."""
+    processes = int(conditions.get("processes", "1"))
+    program = ["sayso-train"]
+    if processes > 1:
+        program = ["torchrun", "--nproc-per-node", str(processes), "-m", "training"]
+    command = shlex.join((*program, "run", *arguments))
+    told = {"seed": str(seed), "data": data_digest[:SHOWN], **conditions}
+    depends = ", ".join(f"{name} {value}" for name, value in told.items())
+    if changed:
+        return (
+            f"no command makes this run again, for {', '.join(changed)} changed when it was "
+            f"resumed; it ended as: {command}  # {depends}"
+        )
+    return f"to make this run again: {command}  # {depends}"
