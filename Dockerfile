@@ -18,7 +18,7 @@ RUN python -m venv --without-pip /opt/sayso \
 WORKDIR /src
 COPY pyproject.toml constraints.txt ./
 RUN python -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
-        print(*p['dependencies'], *p['optional-dependencies']['tracing'], sep='\n')" > needed.txt \
+        e = p['optional-dependencies']; print(*p['dependencies'], *e['tracing'], *e['vault'], sep='\n')" > needed.txt \
     && pip install -c constraints.txt -r needed.txt \
     && pip install -c constraints.txt --no-deps silero-vad
 

@@ -254,7 +254,7 @@ build/pip-audit/bin/pip-audit:
 # As the Dockerfile installs.
 build/serving/.installed: pyproject.toml constraints.txt | $(BIN)/python
 	$(PYTHON) -m venv --clear --without-pip build/serving
-	$(PIP) --python build/serving/bin/python install -c constraints.txt '.[tracing]'
+	$(PIP) --python build/serving/bin/python install -c constraints.txt '.[tracing,vault]'
 	$(PIP) --python build/serving/bin/python install -c constraints.txt --no-deps silero-vad
 	@touch $@
 
@@ -307,7 +307,7 @@ cp /etc/ssl/certs/ca-certificates.crt $(TRIXIE)/etc/ssl/certs/; \
 unshare --mount sh -ec 'mount -t proc proc $(TRIXIE)/proc; mount --rbind /dev $(TRIXIE)/dev; \
 exec chroot $(TRIXIE) env -i HOME=/root PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8 \
 	$$(env | grep -iE "^(pip_|ssl_cert_file=|[a-z]*_proxy=)") sh -ec "cd /src && make demo && \
-	.venv/bin/python -m pip install --quiet -c constraints.txt -e .[evaluation,tracing] \
+	.venv/bin/python -m pip install --quiet -c constraints.txt -e .[evaluation,tracing,vault] \
 		hypothesis onnx pytest pytest-asyncio pyyaml && \
 	.venv/bin/python -m pytest -q -p no:cacheprovider tests/service"'
 endef

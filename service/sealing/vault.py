@@ -1,21 +1,20 @@
 """HashiCorp Vault's Transit engine, or OpenBao's, as the holder of the master key.
 
-POST /v1/<mount>/encrypt/<key>, decrypt and rewrap, as documented for the engine's HTTP API. Make
-the key with `derived=true`, which ties a wrapped key to its context in Vault itself.
+Make the key with `derived=true`, which ties a wrapped key to its context in Vault itself.
 """
 
 import asyncio
 import base64
 import hashlib
-import http.client
-import json
+import importlib.util
 import logging
 import ssl
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
-from typing import Self
-from urllib.parse import quote, urlsplit
+from typing import Any, Self
+from urllib.parse import urlsplit
 
 from service.errors import SettingsError, Unavailable
 from service.network import is_loopback
@@ -24,9 +23,8 @@ from service.secret_file import secret_text
 
 log = logging.getLogger(__name__)
 
-_MAX_REPLY_BYTES = 65536
 _MARK = b"vault:"
-_UNREADABLE = (ValueError, KeyError, TypeError, AttributeError)
+_MALFORMED_REPLY = (ValueError, KeyError, TypeError, AttributeError)
 
 
 class VaultTransit:
@@ -43,15 +41,14 @@ class VaultTransit:
         key: str,
         token: Callable[[], str],
         mount: str = "transit",
-        tls: ssl.SSLContext | None = None,
+        roots: str | None = None,
         timeout_s: float = 2.0,
     ) -> None:
-        parts = urlsplit(address)
-        self._host, self._port = parts.hostname or "", parts.port
-        self._prefix = f"{parts.path.rstrip('/')}/v1/{quote(mount.strip('/'))}"
-        self._key = quote(key, safe="")
+        self._address = address
+        self._key = key
         self._token = token
-        self._tls = tls
+        self._mount = mount.strip("/")
+        self._roots = roots
         self._timeout_s = timeout_s
 
     @classmethod
@@ -66,23 +63,30 @@ class VaultTransit:
         timeout_s: float = 2.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> Self:
-        """Raises SettingsError unless `address` is https://, or http:// on this machine, and the
-        token can be read."""
+        """Raises SettingsError unless `address` is https://, or http:// on this machine, the token
+        can be read, and hvac is installed."""
         token = Reloaded([token_file], lambda: secret_text(token_file).strip(), clock=clock)
-        tls = _tls(address, ca_file)
+        _check_address(address)
+        roots = _find_roots(ca_file)
         _ = token.value
+        if importlib.util.find_spec("hvac") is None:
+            raise SettingsError(
+                "SAYSO_VAULT_ADDRESS: Vault needs a package that is not installed: "
+                "pip install sayso[vault]"
+            )
         return cls(
             address,
             key=key,
             token=lambda: token.value,
             mount=mount,
-            tls=tls,
+            roots=roots,
             timeout_s=timeout_s,
         )
 
     async def wrap(self, key: bytes, context: bytes) -> bytes:
         plain = hashlib.sha256(context).digest() + key
-        return (await self._ask("encrypt", "ciphertext", context, plaintext=_text(plain))).encode()
+        wrapped = await self._ask("encrypt", "ciphertext", context, plaintext=_encode(plain))
+        return wrapped.encode()
 
     async def unwrap(self, wrapped: bytes, context: bytes) -> bytes:
         answer = await self._ask("decrypt", "plaintext", context, ciphertext=_ciphertext(wrapped))
@@ -102,66 +106,81 @@ class VaultTransit:
         return answer.encode()
 
     async def _ask(self, what: str, field: str, context: bytes, **body: str) -> str:
-        payload = json.dumps({**body, "context": _text(context)})
+        """Asks Vault in a thread, as hvac blocks; returns `field` of its answer."""
+        from hvac.exceptions import VaultError  # noqa: PLC0415 - an extra
+
         try:
             async with asyncio.timeout(2 * self._timeout_s):
-                status, reply = await asyncio.to_thread(self._post, what, payload)
-            answer = json.loads(reply) if reply else {}
-            if status == http.HTTPStatus.OK:
-                return str(answer["data"][field])
-            errors = answer.get("errors")
-        except (OSError, http.client.HTTPException, *_UNREADABLE) as error:
+                answer = await asyncio.to_thread(self._post, what, context, body)
+            return str(answer["data"][field])
+        except (OSError, *_MALFORMED_REPLY) as error:
             log.warning("Vault failed to %s a tenant's key: %s", what, error)
             raise Unavailable(f"Vault failed: {type(error).__name__}") from error
-        log.warning("Vault refused to %s a tenant's key: %d %s", what, status, errors)
-        raise Unavailable(f"Vault refused to {what} a tenant's key: {status}")
+        except VaultError as error:
+            log.warning("Vault refused to %s a tenant's key: %r", what, error)
+            raise Unavailable(
+                f"Vault refused to {what} a tenant's key: {type(error).__name__}"
+            ) from error
 
-    def _post(self, what: str, payload: str) -> tuple[int, bytes]:
-        connection = self._connection()
-        headers = {
-            "Content-Type": "application/json",
-            "X-Vault-Request": "true",
-            "X-Vault-Token": self._token(),
-        }
-        try:
-            connection.request("POST", f"{self._prefix}/{what}/{self._key}", payload, headers)
-            reply = connection.getresponse()
-            return reply.status, reply.read(_MAX_REPLY_BYTES)
-        finally:
-            connection.close()
+    def _post(self, what: str, context: bytes, body: dict[str, str]) -> Any:
+        """A client for each call: keys are asked for about once an hour, and no connection that
+        something in between has dropped is used again."""
+        import hvac  # noqa: PLC0415 - an extra
+        import requests  # noqa: PLC0415 - comes with hvac
 
-    def _connection(self) -> http.client.HTTPConnection:
-        if self._tls is None:
-            return http.client.HTTPConnection(self._host, self._port, timeout=self._timeout_s)
-        return http.client.HTTPSConnection(
-            self._host, self._port, timeout=self._timeout_s, context=self._tls
-        )
+        with closing(requests.Session()) as session:
+            session.trust_env = False  # no proxy sees a tenant's key
+            session.verify = self._roots or True
+            client = hvac.Client(
+                self._address,
+                token=self._token(),
+                timeout=self._timeout_s,
+                allow_redirects=False,  # the token goes to no other host
+                session=session,
+            )
+            transit = client.secrets.transit
+            ask = {
+                "encrypt": transit.encrypt_data,
+                "decrypt": transit.decrypt_data,
+                "rewrap": transit.rewrap_data,
+            }[what]
+            return ask(self._key, context=_encode(context), mount_point=self._mount, **body)
 
 
-def _tls(address: str, ca_file: Path | None) -> ssl.SSLContext | None:
+def _check_address(address: str) -> None:
+    """Raises SettingsError for an address over which keys would be sent in plain text."""
     try:
         parts = urlsplit(address)
         place = f"{parts.hostname or ''}:{parts.port or 0}"
     except ValueError as error:
-        raise _no_address() from error
+        raise _bad_address() from error
     if parts.scheme == "http" and is_loopback(place):
-        return None
+        return
     if parts.scheme != "https" or not parts.hostname:
-        raise _no_address()
+        raise _bad_address()
+
+
+def _find_roots(ca_file: Path | None) -> str | None:
+    """The file or folder of root certificates: the operator's, else the system's, as requests would
+    trust its own. Raises SettingsError if `ca_file` holds none."""
+    paths = ssl.get_default_verify_paths()
+    if ca_file is None:
+        return paths.cafile or paths.capath
     try:
-        return ssl.create_default_context(cafile=ca_file)
+        ssl.create_default_context(cafile=ca_file)
     except OSError as error:
         raise SettingsError(f"{ca_file} holds no certificates: {error}") from error
+    return str(ca_file)
 
 
-def _no_address() -> SettingsError:
+def _bad_address() -> SettingsError:
     return SettingsError(
         "Vault's address is https://host:port, or http:// of an agent on this machine, as tenants' "
         "keys pass over it"
     )
 
 
-def _text(plain: bytes) -> str:
+def _encode(plain: bytes) -> str:
     return base64.b64encode(plain).decode()
 
 

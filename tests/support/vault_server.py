@@ -92,6 +92,7 @@ class VaultServer:
     def __init__(self, pair: Pair | None = None) -> None:
         self.transit = Transit()
         self.reply: tuple[int, bytes] | None = None
+        self.redirect_to = ""
         self.held = threading.Event()
         self.held.set()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
@@ -134,7 +135,11 @@ class VaultServer:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 vault.held.wait()
                 status, reply = vault.reply or vault._answered(self.path, self.headers, body)
+                if vault.redirect_to:
+                    status = 307
                 self.send_response(status)
+                if vault.redirect_to:
+                    self.send_header("Location", vault.redirect_to + self.path)
                 self.send_header("Content-Length", str(len(reply)))
                 self.end_headers()
                 self.wfile.write(reply)

@@ -66,7 +66,7 @@ def test_it_installs_the_service_by_the_pins_and_no_training_framework() -> None
     installs = [arguments for name, arguments in instructions() if name == "RUN"]
     programs = [found for each in installs for found in re.findall(r'python -c "(.+?)"', each)]
     base, cuda = map(asked, programs)
-    assert base == [*PROJECT["dependencies"], *EXTRAS["tracing"]]
+    assert base == [*PROJECT["dependencies"], *EXTRAS["tracing"], *EXTRAS["vault"]]
     assert cuda == EXTRAS["cuda"]
     assert not any("torch" in name for name in closure(base))
     assert not any("torch" in requirement for requirement in cuda)

@@ -64,8 +64,8 @@ def test_the_bill_is_of_what_the_image_installs() -> None:
     """With the closure of the same requirements under the same pins."""
     steps = make("-n", "-W", "constraints.txt", "sbom").stdout
     image = (ROOT / "Dockerfile").read_text()
-    assert "install -c constraints.txt '.[tracing]'" in steps
-    assert "*p['optional-dependencies']['tracing']" in image
+    assert "install -c constraints.txt '.[tracing,vault]'" in steps
+    assert "*e['tracing'], *e['vault']" in image
     alone = re.compile(r"install -c constraints.txt --no-deps (\S+)")
     assert alone.findall(steps) == alone.findall(image) == ["silero-vad"]
     assert "cyclonedx-py environment build/serving/bin/python" in steps
