@@ -283,17 +283,11 @@ def variant_figures(model: Path, rounds: int, table: Path | None) -> Iterator[Fi
 
 async def accuracy_figures(files: Mapping[str, Path], table: Path) -> list[Figure]:
     """EER of each file less that of the model itself, on the same trials of the dev split."""
-    from evaluation import (  # noqa: PLC0415 - wants more than the service's packages
-        comparison,
-        embeddings,
-        manifest,
-        sampling,
-        scores,
-        trials,
-    )
-    from evaluation.bootstrap import Sides  # noqa: PLC0415
-    from evaluation.cache import Cache  # noqa: PLC0415
-    from evaluation.served import Served  # noqa: PLC0415
+    from evaluation.metrics import comparison  # noqa: PLC0415 - wants more than the service's packages
+    from evaluation.scoring import embeddings, scores  # noqa: PLC0415 - wants more than the service's packages
+    from evaluation.scoring.cache import Cache  # noqa: PLC0415
+    from evaluation.scoring.served import Served  # noqa: PLC0415
+    from evaluation.trials import manifest, sampling, trials  # noqa: PLC0415 - wants more than the service's packages
 
     asked = trials.pairs(sampling.balanced(manifest.read(table, "dev"), CLIPS), limit=1_000_000)
     scored = {}
@@ -308,7 +302,7 @@ async def accuracy_figures(files: Mapping[str, Path], table: Path) -> list[Figur
             plain.measures.cosine,
             other.measures.cosine,
             plain.trials.target,
-            Sides.of(plain.trials),
+            plain.trials.sides(),
         )["EER"]
         change = 100 * (eer.second - eer.first)
         how = (

@@ -24,10 +24,12 @@ from numpy.typing import NDArray
 from sklearn.metrics import roc_curve
 
 from benchmarks.figures import Figure, above, below, figure, write
-from evaluation import allpairs, embeddings, manifest, metrics, sampling
-from evaluation.cache import Cache
-from evaluation.metrics import Sweep
-from evaluation.served import Served
+from evaluation import metrics
+from evaluation.metrics import Sweep, all_pairs
+from evaluation.scoring import embeddings
+from evaluation.scoring.cache import Cache
+from evaluation.scoring.served import Served
+from evaluation.trials import manifest, sampling
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = ROOT.parent / "shared" / "data" / "manifest.csv"
@@ -102,9 +104,9 @@ def measure_all_pairs(count: int, _: str) -> list[Figure]:
     vectors = chance.standard_normal((count, DIMENSION), dtype=np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     speakers = np.arange(count) // 10
-    allpairs.count(vectors[: 2 * allpairs.BLOCK], speakers[: 2 * allpairs.BLOCK])
+    all_pairs.count(vectors[: 2 * all_pairs.BLOCK], speakers[: 2 * all_pairs.BLOCK])
     before_mb = _peak_mb()
-    times = [_seconds(lambda: allpairs.count(vectors, speakers)) for _ in range(TIMES)]
+    times = [_seconds(lambda: all_pairs.count(vectors, speakers)) for _ in range(TIMES)]
     grown = max(_peak_mb() - before_mb, 0.0) * MB / (4 * count**2)
     how = f"{count:,} embeddings of {DIMENSION}, {count * (count - 1) // 2:,} pairs"
     return [

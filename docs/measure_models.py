@@ -36,10 +36,12 @@ from torch.nn import functional
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from evaluation import embeddings, manifest, metrics, scores, trials  # noqa: E402
-from evaluation.cache import Cache  # noqa: E402
-from evaluation.embeddings import System  # noqa: E402
-from evaluation.served import Served  # noqa: E402
+from evaluation import metrics  # noqa: E402
+from evaluation.scoring import embeddings, scores  # noqa: E402
+from evaluation.scoring.cache import Cache  # noqa: E402
+from evaluation.scoring.embeddings import System  # noqa: E402
+from evaluation.scoring.served import Served  # noqa: E402
+from evaluation.trials import manifest, trials  # noqa: E402
 from exporters import model_file, parity  # noqa: E402
 from exporters.macs import macs  # noqa: E402
 from exporters.publish import Windows, publish  # noqa: E402

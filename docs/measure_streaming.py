@@ -19,9 +19,11 @@ from numpy.typing import NDArray
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "protos")]
 
-from evaluation import calls, encounters, manifest, metrics, sequential  # noqa: E402
-from evaluation.calls import Caller, Plan  # noqa: E402
-from evaluation.sequential import Judged, Rate, Verdicts  # noqa: E402
+from benchmarks.accuracy import calls, encounters, sequential  # noqa: E402
+from benchmarks.accuracy.calls import Caller, Plan  # noqa: E402
+from benchmarks.accuracy.sequential import Judged, Rate, Verdicts  # noqa: E402
+from evaluation import metrics  # noqa: E402
+from evaluation.trials import manifest  # noqa: E402
 from service.audio.speech import VoiceActivity  # noqa: E402
 from service.decisions.decision import Demands, Policy, SequentialTest  # noqa: E402
 from service.decisions.scoring import Scorer  # noqa: E402

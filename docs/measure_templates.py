@@ -19,10 +19,12 @@ from numpy.typing import NDArray
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "protos")]
 
-from evaluation import cache, embeddings, manifest, metrics, scores, trials  # noqa: E402
-from evaluation.embeddings import Voices  # noqa: E402
-from evaluation.served import Served  # noqa: E402
-from evaluation.trials import Trials  # noqa: E402
+from evaluation import metrics  # noqa: E402
+from evaluation.scoring import cache, embeddings, scores  # noqa: E402
+from evaluation.scoring.embeddings import Voices  # noqa: E402
+from evaluation.scoring.served import Served  # noqa: E402
+from evaluation.trials import manifest, trials  # noqa: E402
+from evaluation.trials.trials import Trials  # noqa: E402
 from service.sealing.envelope import DataKey  # noqa: E402
 from service.settings import SHIPPED_MODEL  # noqa: E402
 

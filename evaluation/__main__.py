@@ -9,10 +9,12 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from evaluation import cache, commands, options, output, table
-from evaluation.options import errors_told
-from evaluation.run import Outcome, Request, embed_share, run
-from evaluation.sampling import Shard
+from evaluation.commands import commands, options
+from evaluation.commands.options import errors_told
+from evaluation.experiments.run import Outcome, Request, embed_share, run
+from evaluation.report import files, table
+from evaluation.scoring import cache
+from evaluation.trials.sampling import Shard
 from service.inference.session import Device
 
 app = typer.Typer(
@@ -123,7 +125,7 @@ def evaluate(
             typer.echo(f"{count:,} clips are in {request.cache}")
             return
         outcome = asyncio.run(run(request))
-        output.write(output_folder, outcome.document, outcome.judged)
+        files.write(output_folder, outcome.document, outcome.judged)
         _tell(outcome, output_folder)
 
 
@@ -139,7 +141,7 @@ def _tell(outcome: Outcome, folder: Path) -> None:
         f" failure to enrol {scored.failure_to_enrol:.2%} of models:"
         f" {scored.unscored:,} trials were not scored"
     )
-    console.print(f"the report is {folder / output.REPORT}")
+    console.print(f"the report is {folder / files.REPORT}")
 
 
 if __name__ == "__main__":

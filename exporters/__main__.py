@@ -11,9 +11,10 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from evaluation import cache, condition_grid
 from evaluation.errors import EvaluationError
-from evaluation.run import Request
+from evaluation.experiments import condition_grid
+from evaluation.experiments.run import Request
+from evaluation.scoring import cache
 from exporters import model_file
 from exporters.errors import ExportError
 from exporters.publish import Candidate, Windows, publish

@@ -18,8 +18,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from evaluation import manifest, sampling  # noqa: E402
-from evaluation.manifest import Clip, Speaker  # noqa: E402
+from evaluation.trials import manifest, sampling  # noqa: E402
+from evaluation.trials.manifest import Clip, Speaker  # noqa: E402
 
 CLIPS = 640
 LENGTHS_S = (1.0, 3.0, 6.0, 12.0)

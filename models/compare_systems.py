@@ -20,11 +20,14 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from evaluation import baseline, cache, condition_grid, embeddings, manifest, systems  # noqa: E402
-from evaluation.cache import Cache  # noqa: E402
-from evaluation.manifest import Clip  # noqa: E402
-from evaluation.served import Served  # noqa: E402
-from evaluation.systems import Cell, Contestant  # noqa: E402
+from benchmarks.accuracy import systems  # noqa: E402
+from benchmarks.accuracy.systems import Cell, Contestant  # noqa: E402
+from evaluation.experiments import condition_grid  # noqa: E402
+from evaluation.scoring import baseline, cache, embeddings  # noqa: E402
+from evaluation.scoring.cache import Cache  # noqa: E402
+from evaluation.scoring.served import Served  # noqa: E402
+from evaluation.trials import manifest  # noqa: E402
+from evaluation.trials.manifest import Clip  # noqa: E402
 from models import systems_page  # noqa: E402
 from models.resemblyzer_pipeline import ResemblyzerPipeline  # noqa: E402
 from models.systems_page import REFERENCE  # noqa: E402

@@ -8,7 +8,7 @@ import importlib
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.cache import Voice
+from evaluation.scoring.cache import Voice
 
 RATE = 16000
 LEAST_S = 0.25

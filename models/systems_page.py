@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import Any
 
-from evaluation.comparison import Difference
-from evaluation.figures import Figure, Figures
-from evaluation.systems import POOLED, Cell
+from benchmarks.accuracy.systems import POOLED, Cell
+from evaluation.metrics.comparison import Difference
+from evaluation.metrics.figures import Figure, Figures
 
 REFERENCE = "Resemblyzer"
 TARGET_S = 3.0

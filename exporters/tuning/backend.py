@@ -20,18 +20,20 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from evaluation import backends, channels, comparison, embeddings, manifest, sampling, scores
-from evaluation.backends import Projection
-from evaluation.bootstrap import Sides
-from evaluation.cache import Cache
-from evaluation.channels import CrossChannel
-from evaluation.comparison import Difference
-from evaluation.embeddings import Treatment
+from evaluation.degrade import channels
+from evaluation.degrade.channels import CrossChannel
+from evaluation.degrade.treatment import Treatment
 from evaluation.errors import EvaluationError
-from evaluation.manifest import Clip, shared_speaker, speaker_numbers
-from evaluation.run import Request
-from evaluation.served import Served
-from evaluation.trials import Trials, pairs
+from evaluation.experiments.run import Request
+from evaluation.metrics import comparison
+from evaluation.metrics.comparison import Difference
+from evaluation.scoring import backends, embeddings, scores
+from evaluation.scoring.backends import Projection
+from evaluation.scoring.cache import Cache
+from evaluation.scoring.served import Served
+from evaluation.trials import manifest, sampling
+from evaluation.trials.manifest import Clip, shared_speaker, speaker_numbers
+from evaluation.trials.trials import Trials, pairs
 from exporters import model_file
 from exporters.errors import ExportError
 from exporters.graph import OUTPUT, checked
@@ -217,7 +219,7 @@ async def _judged(request: Request, candidate: Path, asked: Trials, cache: Cache
                 plain.measures.cosine,
                 mapped.measures.cosine,
                 plain.trials.target,
-                Sides.of(plain.trials),
+                plain.trials.sides(),
                 replicates=max(request.replicates, 2),
                 seed=request.seed,
             )["EER"]

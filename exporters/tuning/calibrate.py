@@ -1,6 +1,6 @@
 """A model file's scores made likelihood ratios, fitted on trials run as the service runs them.
 
-model.onnx ─ evaluation.served ─> voices ─> scores at several lengths ─> logistic regression
+model.onnx ─ evaluation.scoring.served ─> voices ─> scores at several lengths ─> logistic regression
     ─> contract
 """
 
@@ -14,14 +14,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation import calibration, embeddings, impairments, lengths, manifest, normalization
-from evaluation.assessment import TERMS, data_digest
-from evaluation.cache import Cache
+from evaluation.degrade import impairments
+from evaluation.degrade.impairments import Impaired
 from evaluation.errors import EvaluationError
-from evaluation.impairments import Impaired
-from evaluation.manifest import Clip, Speaker
-from evaluation.run import Request, read_trials
-from evaluation.served import Served
+from evaluation.experiments.run import Request, read_trials
+from evaluation.report.assessment import TERMS, data_digest
+from evaluation.scoring import calibration, embeddings, lengths, normalization
+from evaluation.scoring.cache import Cache
+from evaluation.scoring.served import Served
+from evaluation.trials import manifest
+from evaluation.trials.manifest import Clip, Speaker
 from exporters import model_file
 from exporters.errors import TrialError
 from service.contract import Calibration, Cohort, Contract, OperatingPoint, ScoreKind

@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from evaluation import embeddings, metrics, scores
-from evaluation.cache import Cache
-from evaluation.run import Request, read_trials
-from evaluation.served import Served
-from evaluation.trials import Trials
+from evaluation import metrics
+from evaluation.experiments.run import Request, read_trials
+from evaluation.scoring import embeddings, scores
+from evaluation.scoring.cache import Cache
+from evaluation.scoring.served import Served
+from evaluation.trials.trials import Trials
 from exporters import model_file
 from exporters.publish import Windows
 from service.contract import Contract

@@ -15,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from evaluation.cache import Voice
-from evaluation.run import Request
+from evaluation.experiments.run import Request
+from evaluation.scoring.cache import Voice
 from exporters import model_file, parity
 from exporters.graph import trace
 from exporters.publish import Candidate, Windows
@@ -137,7 +137,7 @@ class Direct:
 
 @pytest.fixture
 def direct() -> type[Direct]:
-    """Stands for `evaluation.served.Served` where made voices are not to be judged as speech."""
+    """Stands in for `evaluation.scoring.served.Served`: made voices are not judged as speech."""
     return Direct
 
 

@@ -11,8 +11,8 @@ import pytest
 from sayso.v1 import verification_pb2 as pb
 from sayso.v1 import verification_pb2_grpc
 
-from evaluation import normalization
-from evaluation.normalization import Norm
+from evaluation.scoring import normalization
+from evaluation.scoring.normalization import Norm
 from service.audio.decoding import AudioFormat, decode
 from service.client import Client, Embedding, RawAudio
 from service.contract import Calibration, Cohort, Contract, ScoreKind

@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from evaluation.bootstrap import Interval
-from evaluation.comparison import Difference
-from evaluation.figures import Figure, Figures
-from evaluation.systems import POOLED, Cell, Setting
+from benchmarks.accuracy.systems import POOLED, Cell, Setting
+from evaluation.metrics.bootstrap import Interval
+from evaluation.metrics.comparison import Difference
+from evaluation.metrics.figures import Figure, Figures
 from models import systems_page
 from models.systems_page import REFERENCE
 

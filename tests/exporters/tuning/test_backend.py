@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evaluation import backends, channels
-from evaluation.bootstrap import Interval
-from evaluation.comparison import Difference
+from evaluation.degrade import channels
 from evaluation.errors import EvaluationError
-from evaluation.run import Request
+from evaluation.experiments.run import Request
+from evaluation.metrics.bootstrap import Interval
+from evaluation.metrics.comparison import Difference
+from evaluation.scoring import backends
 from exporters import model_file, parity
 from exporters.errors import ExportError
 from exporters.publish import Candidate, publish

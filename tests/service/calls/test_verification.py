@@ -3,8 +3,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from evaluation import normalization
-from evaluation.normalization import Norm
+from evaluation.scoring import normalization
+from evaluation.scoring.normalization import Norm
 from service.audio.quality import Quality
 from service.calls.verification import Known, Verifier
 from service.contract import Calibration, Cohort, Contract, ScoreKind

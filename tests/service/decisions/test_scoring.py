@@ -4,8 +4,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from evaluation import normalization
-from evaluation.normalization import Norm
+from evaluation.scoring import normalization
+from evaluation.scoring.normalization import Norm
 from service.contract import Calibration, Cohort, Contract, ScoreKind
 from service.decisions import scoring
 from service.decisions.scoring import (

@@ -1,0 +1,1 @@
+"""Everything that measures: speed, accuracy, and the pages written from the results."""

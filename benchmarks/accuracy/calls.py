@@ -1,0 +1,134 @@
+"""Calls: clips of a speaker joined until they are long enough, and heard as the service hears them.
+
+clips ─> one joined recording that enrols, and calls ─> calls.call ─> a step for each decision
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evaluation.scoring.embeddings import MAX_S, Samples
+from evaluation.trials.manifest import Clip, Speaker
+from service.audio import decoding
+from service.calls.call import Call
+from service.calls.verification import Verifier
+from service.decisions.decision import Policy
+from service.decisions.scoring import UNKNOWN_SNR_DB
+from service.inference.embedder import Embedder, Utterance
+
+PIECE_S = 0.1
+AT_ONCE = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Seconds of audio that enrol a speaker and that make a call, and the most calls of one."""
+
+    enrol_s: float = 8.0
+    call_s: float = 13.0
+    calls: int = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What was heard of a call when the service would have decided: the embedding (dim,) of all
+    speech so far, its seconds, and its signal-to-noise ratio in decibels."""
+
+    embedding: NDArray[np.float32]
+    speech_s: float
+    snr_db: float
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """A speaker's enrolment and calls, each call a list of steps, the last at its end."""
+
+    speaker: Speaker
+    enrolled: Step
+    calls: tuple[tuple[Step, ...], ...]
+
+
+async def heard(
+    embedder: Embedder, clips: Sequence[Clip], policy: Policy, plan: Plan, *, seed: int = 0
+) -> tuple[Caller, ...]:
+    """The speakers of `clips` who have enough for an enrolment and a call; `policy` says when the
+    service decides."""
+    gate = asyncio.Semaphore(AT_ONCE)
+    found = await asyncio.gather(
+        *(_caller(embedder, own, policy, plan, seed, gate) for own in _by_speaker(clips))
+    )
+    return tuple(caller for caller in found if caller is not None)
+
+
+async def _caller(
+    embedder: Embedder,
+    clips: Sequence[Clip],
+    policy: Policy,
+    plan: Plan,
+    seed: int,
+    gate: asyncio.Semaphore,
+) -> Caller | None:
+    async with gate:
+        joined = await asyncio.to_thread(
+            recordings, clips, plan, embedder.contract.sample_rate, seed
+        )
+        if len(joined) < 2:
+            return None
+        enrolled = _step(await embedder.embed(joined[0]))
+        calls = [await _steps(embedder, samples, policy) for samples in joined[1:]]
+    held = tuple(steps for steps in calls if steps)
+    if enrolled is None or not held:
+        return None
+    return Caller(clips[0].speaker, enrolled, held)
+
+
+async def _steps(embedder: Embedder, samples: Samples, policy: Policy) -> tuple[Step, ...]:
+    call = Call(embedder.stream(), Verifier(embedder.contract), None, policy)
+    size = int(PIECE_S * embedder.contract.sample_rate)
+    steps = []
+    for piece in np.split(samples, range(size, len(samples), size)):
+        if await call.hear(piece) is not None:
+            steps.append(_step(call.heard))
+    await call.finish(samples[:0])
+    steps.append(_step(call.heard))
+    return tuple(step for step in steps if step is not None)
+
+
+def _step(utterance: Utterance) -> Step | None:
+    quality = utterance.quality
+    if utterance.embedding is None:
+        return None
+    snr_db = UNKNOWN_SNR_DB if quality.snr_db is None else quality.snr_db
+    return Step(utterance.embedding, quality.net_speech_s, snr_db)
+
+
+def _by_speaker(clips: Sequence[Clip]) -> Iterator[tuple[Clip, ...]]:
+    speakers: dict[Speaker, list[Clip]] = {}
+    for clip in clips:
+        speakers.setdefault(clip.speaker, []).append(clip)
+    return (tuple(own) for _, own in sorted(speakers.items()))
+
+
+def recordings(clips: Sequence[Clip], plan: Plan, rate: int, seed: int) -> list[Samples]:
+    """An enrolment and calls, as many as the clips, in a seeded order, are long enough for."""
+    order = np.random.default_rng(seed).permutation(len(clips))
+    pieces = (_decoded(clips[index], rate) for index in order)
+    lengths = [plan.enrol_s, *[plan.call_s] * plan.calls]
+    joined: list[Samples] = []
+    for length_s in lengths:
+        taken: list[Samples] = []
+        while sum(map(len, taken)) < length_s * rate:
+            if (piece := next(pieces, None)) is None:
+                return joined
+            taken.append(piece)
+        joined.append(np.concatenate(taken))
+    return joined
+
+
+def _decoded(clip: Clip, rate: int) -> Samples:
+    return decoding.decode(clip.file.read_bytes(), decoding.AudioFormat(), rate=rate, max_s=MAX_S)

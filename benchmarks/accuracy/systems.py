@@ -1,0 +1,216 @@
+"""Several systems on the same trials: clean, telephone and noisy, at several lengths of speech.
+
+Every condition is measured twice. As recorded, the enrolled side is as it was recorded and the
+heard side alone is degraded. Cross-channel, each side comes through a channel of its own of that
+kind. Only clips that every system acquires on both sides are tried, and a heard side that holds no
+more speech than a length is left out of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evaluation.degrade import channels
+from evaluation.degrade.channels import CrossChannel, Kind
+from evaluation.degrade.conditions import Condition, Degraded, Kept
+from evaluation.degrade.treatment import Treatment
+from evaluation.metrics import comparison, figures
+from evaluation.metrics.comparison import Difference
+from evaluation.metrics.figures import Figures
+from evaluation.report import breakdowns
+from evaluation.scoring import embeddings, scores
+from evaluation.scoring.cache import Cache
+from evaluation.scoring.embeddings import System, Voices
+from evaluation.trials import sampling, trials
+from evaluation.trials.manifest import Clip
+from evaluation.trials.trials import Trials
+from service.audio.speech import VoiceActivity
+
+Prepared = Callable[[Voices, Voices], Sequence[Voices]]
+
+LENGTHS_S = (1.0, 2.0, 3.0, 5.0, None)
+LONG_S = 3.0
+POOLED = "pooled"
+
+
+def _as_they_are(enrolled: Voices, heard: Voices) -> Sequence[Voices]:
+    return enrolled, heard
+
+
+@dataclass(frozen=True, slots=True)
+class Contestant:
+    """A system, its name in the tables, and what is done to both sides' voices before scoring."""
+
+    name: str
+    system: System
+    prepared: Prepared = _as_they_are
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """A condition in one of its two forms, and what it does to either side."""
+
+    condition: str
+    cross_channel: bool
+    enrolled: Treatment | None
+    heard: Treatment | None
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One setting at one length of the heard side's net speech (None: all of it): figures by
+    system and group of trials, and every other system less the reference, by its name."""
+
+    setting: Setting
+    speech_s: float | None
+    figures: Mapping[str, Mapping[str, Figures]]
+    differences: Mapping[str, Difference]
+
+    @property
+    def length(self) -> str:
+        return Condition(self.speech_s).length
+
+
+def settings(vad: VoiceActivity, seed: int) -> tuple[Setting, ...]:
+    """Telephone, noisy and clean, cross-channel first; as recorded, a telephone is 8 kHz and G.711
+    and noise is 10 dB below speech."""
+    heard: Mapping[str, tuple[Kind, Condition | None]] = {
+        "telephone": (channels.TELEPHONE, Condition(codec="mulaw")),
+        "noisy": (channels.NOISY, Condition(snr_db=10.0)),
+        "clean": (channels.CLEAN, None),
+    }
+    crossed = [
+        Setting(name, True, CrossChannel(seed, "enrol", kind), CrossChannel(seed, "test", kind))
+        for name, (kind, _) in heard.items()
+    ]
+    recorded = [
+        Setting(name, False, None, None if condition is None else Degraded(condition, vad, seed))
+        for name, (_, condition) in reversed(list(heard.items()))
+    ]
+    return (*crossed, *recorded)
+
+
+def sample(
+    clips: Sequence[Clip], speech_s: NDArray[np.float64], *, long: int, short: int, seed: int
+) -> NDArray[np.intp]:
+    """Rows of `long` clips with more than 3 s of net speech `speech_s` (clips,), and of `short`
+    clips of the speakers that have none such, each evenly over the speakers."""
+    rows = {clip.name: row for row, clip in enumerate(clips)}
+    lengthy = [clip for clip in clips if speech_s[rows[clip.name]] > LONG_S]
+    talkative = {clip.speaker for clip in lengthy}
+    others = [clip for clip in clips if clip.speaker not in talkative]
+    chosen = [
+        *sampling.balanced(lengthy, long, seed=seed),
+        *sampling.balanced(others, short, seed=seed),
+    ]
+    return np.array([rows[clip.name] for clip in chosen])
+
+
+def both_ways(clips: Sequence[Clip]) -> Trials:
+    """Every pair of clips of one corpus, each of them heard once."""
+    once = trials.pairs(clips, limit=len(clips) ** 2)
+    return Trials(
+        once.models,
+        once.clips,
+        np.concatenate([once.enrol, once.test]),
+        np.concatenate([once.test, once.enrol]),
+        np.concatenate([once.target, once.target]),
+    )
+
+
+async def measure(
+    contestants: Sequence[Contestant],
+    clips: Sequence[Clip],
+    speech_s: NDArray[np.float64],
+    cache: Cache,
+    *,
+    reference: str,
+    lengths_s: Sequence[float | None] = LENGTHS_S,
+    replicates: int = 200,
+    seed: int = 0,
+    told: Callable[[Cell], None] = lambda _: None,
+) -> list[Cell]:
+    """Every setting and length for all `contestants` on the pairs of `clips`, whose net speech as
+    recorded is `speech_s` (clips,); `told` hears of each cell as it is done."""
+    vad = VoiceActivity.open()
+    asked = both_ways(clips)
+    systems = [contestant.system for contestant in contestants]
+    cells = []
+    for setting in settings(vad, seed):
+        kept = Kept(setting.heard, vad)
+        enrolled = await embeddings.embed_each(
+            systems, clips, cache, treatment=setting.enrolled, label=f"{_told(setting)}, enrolled"
+        )
+        for length_s in lengths_s:
+            heard = await embeddings.embed_each(
+                systems,
+                clips,
+                cache,
+                treatment=kept.first(length_s),
+                wanted=speech_s > (0.0 if length_s is None else length_s),
+                label=f"{_told(setting)}, {Condition(length_s).length}",
+            )
+            cell = _cell(
+                setting, length_s, contestants, asked, enrolled, heard, reference, replicates, seed
+            )
+            told(cell)
+            cells.append(cell)
+    return cells
+
+
+def _cell(
+    setting: Setting,
+    length_s: float | None,
+    contestants: Sequence[Contestant],
+    asked: Trials,
+    enrolled: Sequence[Voices],
+    heard: Sequence[Voices],
+    reference: str,
+    replicates: int,
+    seed: int,
+) -> Cell:
+    both = [np.all([voices.acquired for voices in side], axis=0) for side in (enrolled, heard)]
+    common = asked.select(both[0][asked.enrol] & both[1][asked.test])
+    sides = common.sides()
+    scored = {
+        contestant.name: scores.score(common, *contestant.prepared(one, other))
+        for contestant, one, other in zip(contestants, enrolled, heard, strict=True)
+    }
+    some = next(iter(scored.values()))
+    groups = {POOLED: np.ones(len(common), bool), **breakdowns.by_corpus(some)}
+    measured = {
+        name: {
+            group: figures.measure(
+                system.measures.cosine[keep],
+                common.target[keep],
+                sides.select(keep),
+                replicates=replicates,
+                seed=seed,
+            )
+            for group, keep in groups.items()
+            if common.target[keep].any() and not common.target[keep].all()
+        }
+        for name, system in scored.items()
+    }
+    against = scored[reference].measures.cosine
+    differences = {
+        name: comparison.paired(
+            against,
+            system.measures.cosine,
+            common.target,
+            sides,
+            replicates=max(replicates, 2),
+            seed=seed,
+        )["EER"]
+        for name, system in scored.items()
+        if name != reference
+    }
+    return Cell(setting, length_s, measured, differences)
+
+
+def _told(setting: Setting) -> str:
+    return f"{setting.condition}, {'cross-channel' if setting.cross_channel else 'as recorded'}"

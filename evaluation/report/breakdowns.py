@@ -1,0 +1,63 @@
+"""Ways to divide trials: by net speech, noise, corpus, and every label that a manifest has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evaluation.scoring.scores import Scored
+from evaluation.trials import labels
+
+Masks = Mapping[str, NDArray[np.bool_]]
+
+SPEECH_EDGES_S = (1.0, 2.0, 3.0, 5.0, 10.0)
+SNR_EDGES_DB = (5.0, 10.0, 20.0, 30.0)
+FEW = 12
+MEASURES = ("seconds", "duration")  # columns that measure a clip and do not label it
+
+
+def of(scored: Scored) -> Iterator[tuple[str, Masks]]:
+    """(what it is by, masks (n,) by group name), for all that divides these trials at all."""
+    for name, masks in _all(scored):
+        held = {group: keep for group, keep in masks.items() if keep.any()}
+        if len(held) > 1:
+            yield name, held
+
+
+def by_corpus(scored: Scored) -> Masks:
+    """The trials within each corpus, when the clips have any."""
+    if not any(clip.corpus for clip in scored.trials.clips):
+        return {}
+    return agreeing(scored, "corpus")
+
+
+def agreeing(scored: Scored, column: str) -> Masks:
+    """The trials whose sides have the same label in `column`, by label; a blank is no group."""
+    sides = labels.sided(scored.trials, column)
+    return {name: sides.same & (sides.test == code) for code, name in enumerate(sides.names)}
+
+
+def _all(scored: Scored) -> Iterator[tuple[str, Masks]]:
+    measures = scored.measures
+    yield "net speech, heard", binned(measures.test_speech_s, SPEECH_EDGES_S, "s")
+    yield "net speech, enrolled", binned(measures.enrol_speech_s, SPEECH_EDGES_S, "s")
+    yield "signal to noise, heard", binned(measures.snr_db, SNR_EDGES_DB, "dB")
+    for column in labels.columns(scored.trials.clips):
+        if column in MEASURES:
+            continue
+        sides = labels.sided(scored.trials, column)
+        if len(sides.names) <= FEW:
+            yield column, agreeing(scored, column)
+        yield f"change of {column}", {"same": sides.same, "different": sides.different}
+
+
+def binned(values: NDArray[np.float64], edges: Sequence[float], unit: str) -> Masks:
+    """Half-open ranges of `values` (n,) between `edges`, named with their unit."""
+    index = np.searchsorted(edges, values, side="right")
+    names = [f"under {edges[0]:g} {unit}"]
+    names += [f"{low:g} to {high:g} {unit}" for low, high in pairwise(edges)]
+    names.append(f"{edges[-1]:g} {unit} or more")
+    return {name: index == place for place, name in enumerate(names)}

@@ -1,0 +1,58 @@
+"""The files an evaluation leaves behind in its folder.
+
+evaluation.json   figures, curves and details       det.png   the DET plot
+scores.tsv.gz     every trial and its scores         page.html   all of it, to look at
+"""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+
+from evaluation.report import document, page, plots
+from evaluation.report.assessment import Assessment
+from evaluation.report.document import Document
+
+SCORES = "scores.tsv.gz"
+DET = "det.png"
+REPORT = "report.html"
+
+
+def write(folder: Path, told: Document, assessment: Assessment) -> None:
+    """All four files, in `folder`, made when missing."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_scores(folder / SCORES, assessment)
+    document.write(folder / document.NAME, {**told, "scores": SCORES})
+    render(folder)
+
+
+def render(folder: Path) -> None:
+    """`det.png` and `report.html`, from the JSON documents in `folder`."""
+    told = document.read(folder / document.NAME)
+    systems = told["systems"]
+    curves = {system["system"]: system["det"] for system in systems}
+    points = {system["system"]: system["points"] for system in systems}
+    plots.det(curves, points).savefig(folder / DET, dpi=150)
+    extras = {
+        name: document.read(folder / f"{name}.json")
+        for name in ("conditions", "promises", "variants")
+        if (folder / f"{name}.json").is_file()
+    }
+    (folder / REPORT).write_text(page.render(told, extras), encoding="utf-8")
+
+
+def write_scores(path: Path, assessment: Assessment) -> None:
+    """Rows `enrol test target|nontarget cosine [llr]`, tab-separated."""
+    trials, llr = assessment.scored.trials, assessment.llr
+    models = [model.name for model in trials.models]
+    clips = [clip.name for clip in trials.clips]
+    truth = ("nontarget", "target")
+    names = zip(trials.enrol.tolist(), trials.test.tolist(), trials.target.tolist(), strict=True)
+    ratios = ["" for _ in range(len(trials))] if llr is None else [f"\t{x:.6g}" for x in llr]
+    with gzip.open(path, "wt", compresslevel=1, encoding="utf-8") as stream:
+        stream.writelines(
+            f"{models[enrol]}\t{clips[test]}\t{truth[target]}\t{cosine:.7g}{ratio}\n"
+            for (enrol, test, target), cosine, ratio in zip(
+                names, assessment.scores.tolist(), ratios, strict=True
+            )
+        )

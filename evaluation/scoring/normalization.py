@@ -1,0 +1,92 @@
+"""Score normalisation against a cohort of other speakers.
+
+Z    by how the enrolled voice scores against the cohort   (Li & Porter 1988)
+T    by how the heard clip does                            (Auckenthaler et al. 2000)
+S    the mean of both                                      (Kenny 2010)
+AS   S with the `top_n` cohort members nearest to each side (Matejka et al. 2017)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evaluation.scoring.embeddings import Voices
+from evaluation.trials.manifest import Clip, speaker_numbers
+from service.contract import Cohort
+from service.decisions.scoring import cohort_vectors, l2_normalized, standings
+
+Floats = NDArray[np.float64]
+Vectors = NDArray[np.float32]
+Side = tuple[Vectors, NDArray[np.integer]]  # vectors (u, dim), and each trial's row in them (n,)
+
+ROWS = 4096
+
+
+class Norm(Enum):
+    """Which sides are normalised, and by how many of the cohort."""
+
+    Z = "z"
+    T = "t"
+    S = "s"
+    AS = "as"
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """Mean and deviation (n,) of each vector's scores against the cohort."""
+
+    mean: Floats
+    deviation: Floats
+
+
+def cohort(clips: Sequence[Clip], voices: Voices) -> Vectors:
+    """One unit vector (speakers, dim) for each speaker: the mean of its acquired clips."""
+    owner = speaker_numbers(clips)
+    total = np.zeros((owner.max() + 1, voices.vectors.shape[1]))
+    np.add.at(total, owner[voices.acquired], voices.vectors[voices.acquired])
+    return l2_normalized(total[np.any(total != 0, axis=1)].astype(np.float32))
+
+
+def for_contract(vectors: Vectors, *, top_n: int, source: str) -> Cohort:
+    """A cohort (count, dim) as a model's contract carries it."""
+    return Cohort(vectors.astype("<f4").tobytes(), len(vectors), min(top_n, len(vectors)), source)
+
+
+def statistics(vectors: Vectors, others: Vectors, top_n: int | None = None) -> Statistics:
+    """Of `vectors` (n, dim) against `others` (c, dim): all, or the `top_n` highest scores."""
+    count = len(others) if top_n is None else min(top_n, len(others))
+    mean, deviation = np.empty(len(vectors)), np.empty(len(vectors))
+    for start in range(0, len(vectors), ROWS):
+        rows = slice(start, start + ROWS)
+        mean[rows], deviation[rows] = standings(vectors[rows], others, count)
+    return Statistics(mean, deviation)
+
+
+def by_contract(scores: Floats, enrol: Side, test: Side, cohort: Cohort) -> Floats:
+    """`scores` (n,) after the adaptive S-norm that a model with this cohort is served with."""
+    others = cohort_vectors(cohort)
+    return normalised(Norm.AS, scores, enrol, test, others, top_n=cohort.top_n)
+
+
+def normalised(
+    norm: Norm,
+    scores: Floats,
+    enrol: Side,
+    test: Side,
+    others: Vectors,
+    *,
+    top_n: int = 100,
+) -> Floats:
+    """`scores` (n,) after `norm`."""
+    nearest = top_n if norm is Norm.AS else None
+    sides = {Norm.Z: (enrol,), Norm.T: (test,)}.get(norm, (enrol, test))
+    total = np.zeros(len(scores))
+    for vectors, rows in sides:
+        found = statistics(vectors, others, nearest)
+        total += (scores - found.mean[rows]) / found.deviation[rows]
+    return total / len(sides)

@@ -1,0 +1,199 @@
+"""Score files made elsewhere, so that any system can be evaluated.
+
+    enrol test score                       with a trial list that says the truth
+    enrol test target|nontarget score      on its own; ours has the likelihood ratio as a fifth
+    enrol test 1|0 score                   SpeechBrain
+    enrol test score target|nontarget      WeSpeaker
+
+A header may name the columns, or the caller does; no column is guessed at, and none is left over.
+Plain or gzip-compressed; a bad line is named by its number.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain, islice
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evaluation.errors import EvaluationError, ListError
+from evaluation.trials import lists
+from evaluation.trials.lists import DIGITS, LABELS, TRUTH, Columns, Fields, Listed
+from evaluation.trials.manifest import Clip, Speaker
+from evaluation.trials.trials import Trials
+
+Floats = NDArray[np.float64]
+
+EXPECTED = (
+    "expected `enrol test score` with a trial list, or `enrol test target score` (or `nontarget`,"
+    " 1 or 0), or `enrol test score target`; say otherwise with --columns"
+)
+SKIPPED = "-"
+_NAMES = ("enrol", "test", "label", "score")
+_SAMPLE = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreFile:
+    """Trials with a score each, `scores` (n,), higher meaning more alike."""
+
+    trials: Trials
+    scores: Floats
+
+
+def read(
+    path: Path,
+    listed: Path | None = None,
+    known: Mapping[str, Clip] | None = None,
+    *,
+    columns: str | None = None,
+) -> ScoreFile:
+    """A score file, its truth from its own label column or from the list `listed`.
+
+    `columns` names the file's columns in their order, comma-separated: enrol, test, score, label,
+    and `-` for one to leave alone. Speakers and labels are those of the manifest's clips `known`.
+    ListError on a malformed line, a score that is not finite, a repeated trial, and on trials that
+    only one of the two files has or that the two label differently.
+    """
+    lines = lists.fields(path)
+    sample = list(islice(lines, _SAMPLE))
+    if not sample:
+        raise EvaluationError(f"{path}: there is no score in it")
+    names = lists.header(path, sample[0][1], ("enrol", "test", "score"))
+    if names is not None and columns is None:
+        layout, width = names, len(sample.pop(0)[1])
+    else:
+        words = [each for _, each in sample]
+        layout = _named(columns) if columns else _layout(path, words)
+        width = len(columns.split(",")) if columns else len(words[0])
+    if "label" not in layout and listed is None:
+        raise ListError(path, 1, f"there is no label in it: give the trial list too; {EXPECTED}")
+    scored, values = _collected(path, chain(sample, lines), layout, width)
+    if listed is not None:
+        scored = _with_truth(path, scored, listed, lists.read(listed), labelled="label" in layout)
+    clips = lists.unlisted(path, scored, audio=None)
+    return ScoreFile(lists.trials(path, scored, _known(clips, known or {})), values)
+
+
+def _named(columns: str) -> Columns:
+    names = [name.strip() for name in columns.split(",")]
+    unknown = [name for name in names if name not in (*_NAMES, SKIPPED)]
+    twice = [name for name in _NAMES if names.count(name) > 1]
+    missing = [name for name in ("enrol", "test", "score") if name not in names]
+    if unknown or twice or missing:
+        raise EvaluationError(
+            f"--columns {columns}: expected each of enrol, test, score and at most one label, with"
+            f" {SKIPPED} for a column to leave alone"
+        )
+    return {name: names.index(name) for name in _NAMES if name in names}
+
+
+def _layout(path: Path, sample: Sequence[Sequence[str]]) -> Columns:
+    """The layout that all of the first lines fit; ListError when none is known."""
+    width = len(sample[0])
+    if width < 3:
+        raise ListError(path, 1, EXPECTED)
+    third, last = ({words[place] for words in sample if len(words) == width} for place in (2, -1))
+    place = {"enrol": 0, "test": 1}
+    if width == 3:
+        return {**place, "score": 2}
+    if width in (4, 5) and third <= set(TRUTH):
+        return {**place, "label": 2, "score": 3}
+    if width == 4 and last <= set(TRUTH):
+        return {**place, "score": 2, "label": 3}
+    if width == 4 and third <= set(DIGITS) and not last <= set(DIGITS):
+        return {**place, "label": 2, "score": 3}
+    raise ListError(path, 1, EXPECTED)
+
+
+def _collected(
+    path: Path, lines: Iterable[Fields], columns: Columns, width: int
+) -> tuple[Listed, Floats]:
+    enrol_at, test_at, score_at = (columns[name] for name in ("enrol", "test", "score"))
+    label_at = columns.get("label")
+    models: dict[str, int] = {}
+    clips: dict[str, int] = {}
+    enrol, test, line, scores = array("i"), array("i"), array("i"), array("d")
+    target = bytearray()
+    for number, words in lines:
+        if len(words) != width:
+            raise ListError(path, number, f"expected {width} columns, found {len(words)}")
+        try:
+            scores.append(float(words[score_at]))
+        except ValueError as error:
+            raise ListError(path, number, f"{words[score_at]!r} is not a number") from error
+        label = False if label_at is None else LABELS.get(words[label_at])
+        if label is None:
+            raise ListError(
+                path, number, f"{words[columns['label']]!r} is neither target nor nontarget"
+            )
+        enrol.append(models.setdefault(words[enrol_at], len(models)))
+        test.append(clips.setdefault(words[test_at], len(clips)))
+        line.append(number)
+        target.append(label)
+    if not line:
+        raise EvaluationError(f"{path}: there is no score in it")
+    values = np.frombuffer(scores, np.float64)
+    rows = [np.frombuffer(one, np.int32) for one in (enrol, test, line)]
+    if not np.isfinite(values).all():
+        row = int(np.argmin(np.isfinite(values)))
+        raise ListError(path, line[row], f"the score is {values[row]}; every score must be finite")
+    truth = np.frombuffer(target, np.bool_)
+    listed = Listed(tuple(models), tuple(clips), rows[0], rows[1], truth, rows[2])
+    lists.refuse_repeats(path, listed)
+    return listed, values
+
+
+def _with_truth(
+    path: Path, scored: Listed, listed: Path, truth: Listed, *, labelled: bool
+) -> Listed:
+    """`scored` with the list's truth; ListError where the two do not have the same trials."""
+    model, clip = (
+        np.array([{name: row for row, name in enumerate(names)}.get(name, -1) for name in own])
+        for names, own in ((truth.models, scored.models), (truth.clips, scored.clips))
+    )
+    enrol, test = model[scored.enrol], clip[scored.test]
+    keys = np.where((enrol < 0) | (test < 0), -1, enrol * np.int64(len(truth.clips)) + test)
+    order = np.argsort(truth.pair)
+    ordered = truth.pair[order]
+    at = np.minimum(np.searchsorted(ordered, keys), len(ordered) - 1)
+    absent = ordered[at] != keys
+    if absent.any():
+        row = int(np.argmax(absent))
+        raise ListError(path, scored.line[row], f"{_trial(scored, row)} is not in the trial list")
+    rows = order[at]
+    if len(scored) < len(truth):
+        row = int(np.setdiff1d(np.arange(len(truth)), rows)[0])
+        raise ListError(listed, truth.line[row], f"{_trial(truth, row)} has no score in {path}")
+    target = truth.target[rows]
+    if labelled and (wrong := target != scored.target).any():
+        row = int(np.argmax(wrong))
+        raise ListError(
+            path,
+            scored.line[row],
+            f"{_trial(scored, row)} is labelled otherwise on line {truth.line[rows[row]]}"
+            f" of {listed}",
+        )
+    return replace(scored, target=target)
+
+
+def _trial(listed: Listed, row: int) -> str:
+    return f"{listed.models[listed.enrol[row]]} {listed.clips[listed.test[row]]}"
+
+
+def _known(clips: Mapping[str, Clip], known: Mapping[str, Clip]) -> dict[str, Clip]:
+    """`clips` with what the manifest knows of them; a model, which it does not have, is of the
+    speaker of the clips that target trials join it to."""
+    speakers: dict[Speaker, set[Speaker]] = {}
+    for name, clip in clips.items():
+        if name in known:
+            speakers.setdefault(clip.speaker, set()).add(known[name].speaker)
+    return {
+        name: known.get(name)
+        or replace(clip, speaker=min(speakers.get(clip.speaker, {clip.speaker})))
+        for name, clip in clips.items()
+    }
