@@ -69,6 +69,17 @@ class Stored:
         """Whether any of the records holds turned templates."""
         return any(is_turned(record) for record in self.records)
 
+    def decode(self, tenant: str) -> Speaker:
+        """Decodes records that are not sealed; raises RecordError."""
+        return decode_speaker(
+            tenant,
+            self.speaker_id,
+            etag=self.etag,
+            profile=self.profile,
+            history=self.history,
+            voiceprints=self.voiceprints,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Written(Stored):
@@ -107,6 +118,8 @@ class Records:
     async def decoded(self, tenant: str, stored: Stored) -> Speaker:
         """Raises RecordError for a record of another tenant or speaker, torn or changed, or whose
         key was destroyed; FailedPrecondition once the tenant's key is erased."""
+        if self.keyring is None:
+            return self._decode_plain(tenant, stored)
         keys = await self._keys(tenant, stored.versions)
         strict = await self._refuses_plain(tenant, [stored])
         if stored.turned:
@@ -116,14 +129,18 @@ class Records:
     async def readable(self, tenant: str, stored: Sequence[Stored]) -> list[Speaker]:
         """Those of them whose records can be read: one that cannot is no reason to lose sight of
         the others. Raises FailedPrecondition as `decoded` does."""
-        keys = await self._keys(tenant, set().union(*(each.versions for each in stored)))
+        if self.keyring is None:
+            decode = partial(self._decode_plain, tenant)
+        else:
+            versions = set[int]().union(*(each.versions for each in stored))
+            keys = await self._keys(tenant, versions)
+            strict = await self._refuses_plain(tenant, stored)
+            decode = partial(_decoded, tenant, keys=keys, strict=strict)
 
-        strict = await self._refuses_plain(tenant, stored)
+        def decode_all() -> list[Speaker | RecordError]:
+            return [_attempt(decode, each) for each in stored]
 
-        def decode() -> list[Speaker | RecordError]:
-            return [_attempted(tenant, each, keys, strict=strict) for each in stored]
-
-        found = await asyncio.to_thread(decode) if len(stored) > 1 else decode()
+        found = await asyncio.to_thread(decode_all) if len(stored) > 1 else decode_all()
         for each in found:
             if isinstance(each, RecordError):
                 self.skip(tenant, each)
@@ -135,6 +152,15 @@ class Records:
         log.error(
             "a record of tenant %s is left out: %s; `sayso tenants check` names it", tenant, error
         )
+
+    def _decode_plain(self, tenant: str, stored: Stored) -> Speaker:
+        """Decodes what was written without a master key. Raises Unavailable for a sealed record."""
+        try:
+            return stored.decode(tenant)
+        except RecordError:
+            if stored.versions:  # no sealed record can be decoded as a plain one
+                self.sealed_with()
+            raise
 
     async def _keys(self, tenant: str, versions: set[int]) -> Mapping[int, DataKey]:
         """Those that there are."""
@@ -162,11 +188,9 @@ class Records:
         return self._sealing.sealed_only
 
 
-def _attempted(
-    tenant: str, stored: Stored, keys: Mapping[int, DataKey], *, strict: bool
-) -> Speaker | RecordError:
+def _attempt(decode: Callable[[Stored], Speaker], stored: Stored) -> Speaker | RecordError:
     try:
-        return _decoded(tenant, stored, keys, strict=strict)
+        return decode(stored)
     except RecordError as error:
         return error
 
@@ -259,15 +283,7 @@ def _plain(ciphers: Mapping[int, AESGCM], place: Place, record: bytes) -> bytes:
 
 
 def _speaker(tenant: str, stored: Stored, keys: Mapping[int, DataKey]) -> Speaker:
-    plain = _opened(tenant, stored, keys)
-    speaker = decode_speaker(
-        tenant,
-        stored.speaker_id,
-        etag=stored.etag,
-        profile=plain.profile,
-        history=plain.history,
-        voiceprints=plain.voiceprints,
-    )
+    speaker = _opened(tenant, stored, keys).decode(tenant)
     if not stored.turned:
         return speaker
     records = {model_id: record for model_id, record, _ in stored.voiceprints}

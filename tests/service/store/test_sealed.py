@@ -3,9 +3,11 @@
 import asyncio
 import contextlib
 import sqlite3
+import sys
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -461,3 +463,24 @@ def test_any_bytes(profile: bytes, history: bytes, voiceprint: bytes) -> None:
     stored = Stored("alice", "e", profile, history, [("m", voiceprint, None)])
     with pytest.raises(RecordError):
         asyncio.run(records.decoded("t", stored))
+
+
+async def test_without_a_master_key_a_read_runs_no_sealing_code(
+    tmp_path: Path, make_speaker: MakeSpeaker
+) -> None:
+    called: list[str] = []
+
+    def note(frame: FrameType, event: str, argument: object) -> None:
+        if event == "call":
+            called.append(frame.f_code.co_filename)
+
+    async with open_store(f"sqlite:///{tmp_path}/voices.db") as plain:
+        speaker = await plain.put(make_speaker(), expected_etag=None)
+        sys.setprofile(note)
+        try:
+            found = await plain.get(speaker.tenant, speaker.speaker_id)
+        finally:
+            sys.setprofile(None)
+    assert found == speaker
+    assert sum(name.endswith("service/store/records.py") for name in called) > 0
+    assert not [name for name in called if "/service/sealing/" in name]
