@@ -35,41 +35,41 @@ model-card: $(VENV)/.dev  ## measure the model that ships and write models/READM
 	$(EVALUATE) conditions $(JUDGED) --output $(CARD)/recorded --replicates 0 \
 		--clips 200 --speech 1,3,full --snr clean,10 --codec none,mulaw,opus
 	$(EVALUATE) $(JUDGED) --cross-channel --output $(CARD)/cross
-	$(BIN)/python models/card.py $(CARD) $(SYSTEMS)
+	$(BIN)/python -m benchmarks.accuracy.model_card $(CARD) $(SYSTEMS)
 
 .PHONY: calibration
 calibration: $(VENV)/.dev  ## calibrate a model that ships, on trials like a service's; MODEL=file.onnx, DATA=manifest.csv
-	$(BIN)/python models/calibration_trials.py $(DATA) build/calibration
+	$(BIN)/python -m benchmarks.accuracy.calibration_trials $(DATA) build/calibration
 	$(BIN)/sayso-export calibrate $(or $(MODEL),models/sayso.onnx) --manifest $(DATA) --split dev \
 		--trials build/calibration/trials.txt --enrolments build/calibration/enrolments.txt \
 		--score as_norm --cohort-split train --cohort-speakers 100
 
 .PHONY: promises
 promises: $(VENV)/.dev  ## does the promised false-match rate hold on lines, codecs, hum? MODEL=file.onnx, DATA=manifest.csv
-	$(BIN)/python models/calibration_trials.py $(DATA) build/calibration
+	$(BIN)/python -m benchmarks.accuracy.calibration_trials $(DATA) build/calibration
 	$(EVALUATE) promises --model $(or $(MODEL),models/sayso.onnx) --manifest $(DATA) --split dev \
 		--trials build/calibration/trials.txt --enrolments build/calibration/enrolments.txt \
 		--output build/promises
 
 .PHONY: compare-systems
 compare-systems: $(VENV)/.dev  ## models beside Resemblyzer and MFCC, clean, telephone, noisy: build/systems; MODELS='new.onnx old.onnx'
-	$(BIN)/python models/compare_systems.py $(SYSTEMS) $(or $(MODELS),models/sayso.onnx) --manifest $(DATA) $(ARGS)
+	$(BIN)/python -m benchmarks.accuracy.compare_systems $(SYSTEMS) $(or $(MODELS),models/sayso.onnx) --manifest $(DATA) $(ARGS)
 
 .PHONY: bench-evaluation
 bench-evaluation: $(VENV)/.dev  ## metrics of ten million scores, beside scikit-learn: benchmarks/results/evaluation.json
-	$(BIN)/python -m benchmarks.evaluation
+	$(BIN)/python -m benchmarks.speed.evaluation
 
 .PHONY: bench-search
 bench-search: $(VENV)/.base  ## exact search among a million voices: benchmarks/results/search.json
-	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.search
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.speed.search
 
 .PHONY: bench-train
 bench-train: build/peers/.installed  ## clips a second of training beside its model alone and SpeechBrain's: benchmarks/results/train.json; ARGS='--device cpu'
-	build/peers/bin/python -m benchmarks.train $(ARGS)
+	build/peers/bin/python -m benchmarks.speed.train $(ARGS)
 
 .PHONY: bench-streaming
 bench-streaming: $(VENV)/.base  ## calls held at once, idle calls: benchmarks/results/streaming.json; ARGS='--model file --label small --target 60'
-	$(BIN)/python -m benchmarks.streaming $(ARGS)
+	$(BIN)/python -m benchmarks.speed.streaming $(ARGS)
 
 .PHONY: bench
 bench: $(VENV)/.dev redis-server peers  ## every benchmark of serving in turn, then the report: an hour of an idle machine
@@ -87,22 +87,22 @@ bench-workers:  ## two processes beside one
 bench-requests:  ## memory over many requests, and the start; ARGS='--requests 100000'
 bench-stores: redis-server  ## lookups among a million speakers in Redis and in SQLite
 $(BENCHES): bench-%: $(VENV)/.dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.$* $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.speed.$* $(ARGS)
 
 .PHONY: gpu-check
 gpu-check: $(VENV)/.dev  ## CUDA beside the CPU: parity, windows a second, streams, memory; says what it skips
-	$(BIN)/python -m benchmarks.gpu_check $(ARGS)
+	$(BIN)/python -m benchmarks.speed.gpu_check $(ARGS)
 
 .PHONY: peers
 peers: build/peers/.installed build/triton/.installed  ## what bench-peers compares with
 
 .PHONY: soak
 soak: $(VENV)/.dev redis-server  ## ten minutes of mixed calls on each store, with flat memory; ARGS='--minutes 1'
-	$(BIN)/python -m benchmarks.soak $(ARGS)
+	$(BIN)/python -m benchmarks.speed.soak $(ARGS)
 
 .PHONY: attack
 attack: $(VENV)/.base  ## what answers tell of a stored voice: benchmarks/results/attack.json; ARGS='--victims 1 --probes 40'
-	$(BIN)/python -m benchmarks.attack --data $(DATA) $(ARGS)
+	$(BIN)/python -m benchmarks.security.attack --data $(DATA) $(ARGS)
 
 .PHONY: bench-report
 bench-report: $(VENV)/.base  ## write benchmarks/results into the README and docs/benchmarks.md
@@ -110,15 +110,15 @@ bench-report: $(VENV)/.base  ## write benchmarks/results into the README and doc
 
 .PHONY: streaming-figures
 streaming-figures: $(VENV)/.dev  ## how soon the sequential test decides, into docs/streaming.md; DATA=manifest.csv
-	$(BIN)/python docs/measure_streaming.py --manifest $(DATA) $(ARGS)
+	$(BIN)/python -m benchmarks.accuracy.early_decisions --manifest $(DATA) $(ARGS)
 
 .PHONY: template-figures
 template-figures: $(VENV)/.dev  ## what protected templates cost, into docs/encryption.md; DATA=manifest.csv
-	$(BIN)/python docs/measure_templates.py --manifest $(DATA) $(ARGS)
+	$(BIN)/python -m benchmarks.accuracy.protected_templates --manifest $(DATA) $(ARGS)
 
 .PHONY: voice-figures
 voice-figures: $(VENV)/.dev  ## how well the checks of an enrolment work, into docs/voices.md; DATA=manifest.csv
-	$(BIN)/python docs/measure_voices.py --manifest $(DATA) $(ARGS)
+	$(BIN)/python -m benchmarks.accuracy.enrollment_checks --manifest $(DATA) $(ARGS)
 
 ##@ Develop
 

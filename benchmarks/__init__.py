@@ -1,1 +1,6 @@
-"""Everything that measures: speed, accuracy, and the pages written from the results."""
+"""Everything that measures, and the pages written from the results.
+
+speed/ ────┐
+security/ ─┼─> figures ─> results/*.json ─> report ─> README.md, docs/benchmarks.md
+accuracy/ ─┴─> pages ───────────────────────────────> tables of other pages of docs/
+"""

@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from benchmarks import pages
 from benchmarks.claims import SAID
 from benchmarks.figures import RESULTS, Figure
 
@@ -84,22 +85,10 @@ def target(one: Figure) -> str:
     return f"{told(one['target'], one['unit'])}: {'holds' if one['holds'] else '**missed**'}"
 
 
-def block(text: str) -> str:
-    """What stands between the marks of a page; `ValueError` where they are not there once."""
-    _, rest = text.split(BEGIN)
-    inner, _ = rest.split(END)
-    return inner
-
-
-def rewritten(text: str, inner: str) -> str:
-    return text.replace(BEGIN + block(text) + END, BEGIN + inner + END)
-
-
 def main() -> None:
     found = results()
     for page, inner in ((README, summary(found)), (PAGE, whole(found))):
-        text = page.read_text(encoding="utf-8")
-        page.write_text(rewritten(text, inner), encoding="utf-8")
+        pages.write_section(page, BEGIN, END, inner)
         print(f"{page.relative_to(ROOT)}: {inner.count(chr(10))} lines")
 
 

@@ -1,5 +1,8 @@
-"""How well models tell voices apart, and how soon.
+"""How well models tell voices apart, and the pages that say so.
 
-systems     several systems on the same trials, clean, telephone and noisy
-calls ─> encounters ─> sequential    how often the sequential test errs, and how soon it decides
+compare_systems ─> systems ─> systems_page ─┐
+sayso-evaluate ─────────────────────────────┴─> model_card ─> models/README.md
+calibration_trials ─> sayso-export calibrate, sayso-evaluate promises
+early_decisions ─> calls ─> encounters ─> sequential ─> docs/streaming.md
+objectives, encoders, published_models, protected_templates, enrollment_checks ─> pages of docs/
 """

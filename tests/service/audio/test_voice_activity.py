@@ -7,8 +7,8 @@ import numpy as np
 import onnx
 import pytest
 
-from benchmarks.clips import voices
-from benchmarks.unheard import all_speech
+from benchmarks.speed.clips import voices
+from benchmarks.speed.unheard import all_speech
 from service.audio import voice_activity
 from service.audio.speech import CONTEXT_SAMPLES, FRAME_SAMPLES, VoiceActivity
 from service.errors import StartupError

@@ -1,0 +1,110 @@
+"""Measures systems on the same trials, clean, telephone and noisy, beside Resemblyzer.
+
+    python -m benchmarks.accuracy.compare_systems FOLDER models/sayso.onnx [MODEL.onnx ...]
+
+The first model is the one that the target is for; Resemblyzer's own pipeline and mean-and-deviation
+MFCC are always beside it. Writes FOLDER/systems.json and FOLDER/systems.md, both again after every
+cell, so that a run that is stopped has told what it knew. What was embedded once is not embedded
+again.
+"""
+
+import argparse
+import asyncio
+import json
+import warnings
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from benchmarks.accuracy import systems, systems_page
+from benchmarks.accuracy.resemblyzer_pipeline import ResemblyzerPipeline
+from benchmarks.accuracy.systems import Cell, Contestant
+from benchmarks.accuracy.systems_page import REFERENCE
+from evaluation.experiments import condition_grid
+from evaluation.scoring import baseline, cache, embeddings
+from evaluation.scoring.cache import Cache
+from evaluation.scoring.served import Served
+from evaluation.trials import manifest
+from evaluation.trials.manifest import Clip
+from service.audio.speech import VoiceActivity
+
+ROOT = Path(__file__).resolve().parents[2]
+YARDSTICK = "MFCC"
+RATE, LEAST_SPEECH_S = 16000, 0.5
+
+
+async def compare(options: argparse.Namespace) -> None:
+    clips = manifest.read(options.manifest, options.split)
+    mfcc = baseline.MfccStatistics(VoiceActivity.open(), rate=RATE, min_speech_s=LEAST_SPEECH_S)
+    with Cache.open(options.cache) as kept:
+        async with AsyncExitStack() as stack:
+            contestants = [
+                Contestant(model.model_id, model)
+                for path in options.models
+                for model in [await stack.enter_async_context(Served.open(path))]
+            ]
+            contestants.append(Contestant(REFERENCE, ResemblyzerPipeline()))
+            contestants.append(Contestant(YARDSTICK, mfcc, baseline.standardised))
+            recorded = await embeddings.embed(mfcc, clips, kept, label="net speech")
+            rows = systems.sample(
+                clips, recorded.speech_s, long=options.long, short=options.short, seed=options.seed
+            )
+            chosen = [clips[row] for row in rows]
+            written = Written(options, contestants, chosen)
+            await systems.measure(
+                contestants,
+                chosen,
+                recorded.speech_s[rows],
+                kept,
+                reference=REFERENCE,
+                lengths_s=condition_grid.lengths(options.speech),
+                replicates=options.replicates,
+                seed=options.seed,
+                told=written.add,
+            )
+
+
+class Written:
+    """The cells so far, in both files."""
+
+    def __init__(
+        self, options: argparse.Namespace, contestants: Sequence[Contestant], clips: Sequence[Clip]
+    ) -> None:
+        self._folder: Path = options.folder
+        self._names = [contestant.name for contestant in contestants]
+        self._sample = (
+            f"{options.manifest.name}, split {options.split}: {options.long} clips of more than"
+            f" {systems.LONG_S:g} s of net speech and {options.short} of speakers without any,"
+            f" evenly over the speakers, {len(clips)} of {len({clip.speaker for clip in clips})}"
+            f" speakers in all (seed {options.seed}); every pair within a corpus, both ways; a"
+            " heard side with less net speech than a length is left out of it."
+        )
+        self._cells: list[Cell] = []
+        self._folder.mkdir(parents=True, exist_ok=True)
+
+    def add(self, cell: Cell) -> None:
+        self._cells.append(cell)
+        told = systems_page.document(self._cells, self._names, self._sample)
+        (self._folder / "systems.json").write_text(json.dumps(told, indent=1) + "\n")
+        page = systems_page.page(self._cells, self._names, self._sample)
+        (self._folder / "systems.md").write_text(page)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("models", type=Path, nargs="+", help="the first is what the target is for")
+    parser.add_argument("--manifest", type=Path, default=ROOT.parent / "shared/data/manifest.csv")
+    parser.add_argument("--split", default="dev")
+    parser.add_argument("--long", type=int, default=96, help="clips with more than 3 s of speech")
+    parser.add_argument("--short", type=int, default=32, help="clips of speakers without any such")
+    parser.add_argument("--speech", default="3,full,1,2,5", help="net speech heard, seconds")
+    parser.add_argument("--cache", type=Path, default=cache.default_path())
+    parser.add_argument("--replicates", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=0)
+    warnings.simplefilter("ignore")
+    asyncio.run(compare(parser.parse_args()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,186 @@
+"""Measures the sequential test on real speech, and rewrites "How soon it decides" in
+docs/streaming.md.
+
+    python -m benchmarks.accuracy.early_decisions [MODEL] [--manifest ../shared/data/manifest.csv]
+
+Clips of one speaker are joined to an enrolment and to calls; every call is tried against every
+enrolment of its corpus, and judged by calibrations that heard neither speaker.
+"""
+
+import argparse
+import asyncio
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks import pages
+from benchmarks.accuracy import calls, encounters, sequential
+from benchmarks.accuracy.calls import Caller, Plan
+from benchmarks.accuracy.sequential import Judged, Rate, Verdicts
+from evaluation import metrics
+from evaluation.trials import manifest
+from service.audio.speech import VoiceActivity
+from service.decisions.decision import Demands, Policy, SequentialTest
+from service.decisions.scoring import Scorer
+from service.inference.embedder import Embedder
+from service.inference.session import Session
+from service.settings import SHIPPED_MODEL, Settings
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = ROOT / "docs" / "streaming.md"
+TARGETS = ((0.01, 0.01), (0.05, 0.05), (0.01, 0.05))
+CAP_S = Settings.model_fields["sequential_max_speech_s"].default
+FIXED_S = (3.0, CAP_S)
+MEDIAN_S = 3.0
+QUEUE = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A way to decide, as a line of a table; `promised` are false-match and false-non-match."""
+
+    name: str
+    verdicts: Verdicts
+    promised: tuple[float, float | None]
+
+
+def policy() -> Policy:
+    """When the service decides by default; the audio is taken as it is."""
+    least_s = Settings.model_fields["min_verify_speech_s"].default
+    return Policy(0.01, "measured", Demands(least_s, -100.0, 1.0))
+
+
+async def callers(model: Path, clips: tuple[manifest.Clip, ...], plan: Plan) -> tuple[Caller, ...]:
+    session = Session.open(model, device="auto")
+    async with Embedder(session, VoiceActivity.open(), max_batch=16, queue_limit=QUEUE) as embedder:
+        return await calls.heard(embedder, clips, policy(), plan)
+
+
+def judged(model: Path, found: tuple[Caller, ...]) -> Judged:
+    contract = Session.open(model, device="cpu").contract
+    return sequential.judged(encounters.met(found, Scorer(contract)))
+
+
+def ways(given: Judged) -> list[Row]:
+    rows = []
+    for match, non_match in TARGETS:
+        test = SequentialTest(match, non_match, CAP_S)
+        name = f"sequential, {match:.0%} and {non_match:.0%}"
+        rows.append(Row(name, sequential.sequential(given, test), (match, non_match)))
+    for rate in sorted({match for match, _ in TARGETS}):
+        for speech_s in FIXED_S:
+            name = f"fixed, {rate:.0%}, at {speech_s:g} s"
+            rows.append(Row(name, sequential.fixed(given, rate, speech_s), (rate, None)))
+    return rows
+
+
+def line(given: Judged, row: Row) -> str:
+    target, made = given.encounters.target, row.verdicts
+    match, non_match = sequential.errors(given, made.accepted != target)
+    heard_s = made.speech_s[target]
+    cells = [
+        row.name,
+        told(match, row.promised[0]),
+        told(non_match, row.promised[1]),
+        f"{np.median(heard_s):.1f} s",
+        f"{np.quantile(heard_s, 0.9):.1f} s",
+        f"{np.mean(made.early[target]):.0%}" if made.early.any() else "",
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def told(rate: Rate, promised: float | None) -> str:
+    """A rate with its interval, and a mark where it is surely above what was promised."""
+    missed = promised is not None and rate.interval.low > promised
+    text = f"{rate.value:.1%} ({rate.interval.low:.1%} to {rate.interval.high:.1%})"
+    return f"{text}, missed" if missed else text
+
+
+def corpus_line(given: Judged, corpus: str, made: Verdicts) -> str:
+    """Of one corpus at the first of the targets: the equal error rate at the end of the calls, and
+    what the test does there."""
+    met = given.encounters
+    own, target = met.corpus == corpus, met.target
+    ends = given.llr[met.last]
+    eer = metrics.eer(metrics.Sweep.of(ends[own & target], ends[own & ~target]))
+    accepted, heard_s = made.accepted, made.speech_s[own & target]
+    cells = [
+        corpus,
+        f"{len(np.unique(met.sides.speaker[met.sides.enrol[own]]))}",
+        f"{int((own & target).sum())}",
+        f"{eer:.1%}",
+        share(accepted[own & ~target]),
+        share(~accepted[own & target]),
+        f"{np.median(heard_s):.1f} s",
+        f"{np.mean(made.early[own & target]):.0%}",
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def share(flags: NDArray[np.bool_]) -> str:
+    return f"{np.mean(flags):.1%}"
+
+
+def page(given: Judged, model_id: str, split: str) -> str:
+    met = given.encounters
+    rows = ways(given)
+    strictest = rows[0].verdicts
+    corpora = sorted(set(met.corpus))
+    targets = int(met.target.sum())
+    lines = [
+        f"Measured with {model_id} on the {split} speakers of {', '.join(corpora)}:",
+        f"{targets} calls of the enrolled speaker, {len(met.target) - targets} of others.",
+        "",
+        "| decision | false matches | false non-matches | median | 9 of 10 within "
+        "| before the cap |",
+        "|---|---|---|---|---|---|",
+        *(line(given, row) for row in rows),
+        "",
+        "| corpus | speakers | own calls | EER at the end | false matches | false non-matches "
+        "| median | before the cap |",
+        "|---|---|---|---|---|---|---|---|",
+        *(corpus_line(given, corpus, strictest) for corpus in corpora),
+        "",
+        verdict(given, strictest),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def verdict(given: Judged, made: Verdicts) -> str:
+    """Whether the median is as short as it should be, corpus by corpus."""
+    met = given.encounters
+    medians = {
+        corpus: float(np.median(made.speech_s[met.target & (met.corpus == corpus)]))
+        for corpus in sorted(set(met.corpus))
+    }
+    short = [corpus for corpus, heard_s in medians.items() if heard_s <= MEDIAN_S]
+    long = [corpus for corpus in medians if corpus not in short]
+    return (
+        f"At {TARGETS[0][0]:.0%} and {TARGETS[0][1]:.0%} half of the callers are decided within "
+        f"{MEDIAN_S:g} s of net speech on: {', '.join(short) or 'none'}; not on: "
+        f"{', '.join(long) or 'none'}."
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("model", nargs="?", type=Path, default=SHIPPED_MODEL)
+    parser.add_argument("--manifest", type=Path, default=ROOT.parent / "shared/data/manifest.csv")
+    parser.add_argument("--split", default="dev")
+    parser.add_argument("--calls", type=int, default=Plan().calls, help="of a speaker, at most")
+    parser.add_argument("--print", action="store_true", help="leave the page as it is")
+    asked = parser.parse_args()
+    clips = manifest.read(asked.manifest, asked.split)
+    found = asyncio.run(callers(asked.model, clips, Plan(calls=asked.calls)))
+    measured = page(
+        judged(asked.model, found), Session.open(asked.model).contract.model_id, asked.split
+    )
+    print(measured)
+    if not asked.print:
+        pages.write_measured(PAGE, measured)
+
+
+if __name__ == "__main__":
+    main()

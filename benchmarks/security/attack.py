@@ -1,0 +1,363 @@
+"""Attack: what a credential can learn of a stored voice from the answers that it is given.
+
+    python -m benchmarks.security.attack [--data ../shared/data/manifest.csv] [--probes 260]
+        [--victims 4]
+
+Writes benchmarks/results/attack.json. The attacker never hears the victim. Its key has
+
+    scores     the roles `verify` and `analyze`, on a server without a lock
+    answers    the role `verify`, on a server as it comes
+    unlocked   the role `verify`, on a server without a lock
+    owned      the role `verify`; this attacker does have a recording of the victim
+"""
+
+import argparse
+import csv
+import tempfile
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+from sayso.v1 import (
+    speaker_pb2,
+    speaker_pb2_grpc,
+    verification_pb2,
+    verification_pb2_grpc,
+    watchlist_pb2,
+    watchlist_pb2_grpc,
+)
+
+from benchmarks.figures import Figure, figure, write
+from benchmarks.security.attacker import (
+    GROUP,
+    LINEAR16,
+    RATE,
+    SERVERS_OWN,
+    Answer,
+    Copy,
+    Guess,
+    Oracle,
+    Refused,
+    Samples,
+    Vector,
+    Vectors,
+    climb,
+    measure,
+    pcm,
+    shown,
+    variants,
+)
+from service.access import Role, key_file
+from service.access.keys import make_key
+from service.audio.decoding import AudioFormat, decode
+from service.decisions.scoring import voice
+from tests.support.sayso_server import SaysoServer
+
+CALLS = (24, 96, 192, 768)
+"""The calls after which the cosine reached is told."""
+
+_ENROL_S, _OWN_S, _PROBE_S, _LEAST_S = 12.0, 4.0, 2.8, 1.5
+_STEPS, _VARIANTS = 300, 100
+_CHUNK_BYTES = 15_000
+_SEED = 14
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """Of each victim a recording to enrol and another one; a stranger's for each of them; and
+    recordings of further voices."""
+
+    victims: list[Samples]
+    own: list[Samples]
+    strangers: list[Samples]
+    others: list[Samples]
+
+
+def material(manifest: Path, victims: int, others: int) -> Material:
+    """From the speakers of the split `dev`, whom no model is trained on."""
+    chance, recordings = np.random.default_rng(_SEED), _by_speaker(manifest)
+    needed_s = _ENROL_S + _OWN_S
+    long = [name for name in sorted(recordings) if _seconds(recordings[name]) >= needed_s]
+    chance.shuffle(long)
+    chosen = long[: 2 * victims]
+    spoken = [_spoken(manifest, [path for path, _ in recordings[at]], needed_s) for at in chosen]
+    enrol, own = round(_ENROL_S * RATE), round(_OWN_S * RATE)
+    paths = [
+        path
+        for name in sorted(recordings)
+        for path, seconds in recordings[name]
+        if name not in chosen and seconds >= _LEAST_S
+    ]
+    chance.shuffle(paths)
+    return Material(
+        [clip[:enrol] for clip in spoken[:victims]],
+        [clip[enrol:] for clip in spoken[:victims]],
+        [clip[:own] for clip in spoken[victims:]],
+        [_spoken(manifest, [path], _PROBE_S) for path in paths[:others]],
+    )
+
+
+def _by_speaker(manifest: Path) -> dict[str, list[tuple[str, float]]]:
+    recordings = defaultdict[str, list[tuple[str, float]]](list)
+    with manifest.open(newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            if row["split"] == "dev":
+                name = f"{row['corpus']}/{row['speaker']}"
+                recordings[name].append((row["path"], float(row["seconds"])))
+    return recordings
+
+
+def _seconds(recordings: Sequence[tuple[str, float]]) -> float:
+    return sum(seconds for _, seconds in recordings)
+
+
+def _spoken(manifest: Path, paths: Sequence[str], most_s: float) -> Samples:
+    """The recordings one after the other, up to `most_s` seconds."""
+    parts: list[Samples] = []
+    for path in paths:
+        audio = (manifest.parent / path).read_bytes()
+        parts.append(decode(audio, AudioFormat(), rate=RATE, max_s=600))
+        if sum(map(len, parts)) >= most_s * RATE:
+            break
+    return np.concatenate(parts)[: round(most_s * RATE)]
+
+
+class Target:
+    """A server with a key file, asked by its operator, who has every role."""
+
+    def __init__(self, address: str, operator: str) -> None:
+        channel = grpc.insecure_channel(address)
+        self.voices: Any = verification_pb2_grpc.VerificationServiceStub(channel)
+        self._speakers: Any = speaker_pb2_grpc.SpeakerServiceStub(channel)
+        self._groups: Any = watchlist_pb2_grpc.WatchlistServiceStub(channel)
+        self._shown = shown(operator)
+        self._operator = operator
+
+    def enrol(self, recordings: Sequence[Samples]) -> list[str]:
+        """The ids of the voices, all in one group."""
+        names = [f"victim-{number}" for number in range(len(recordings))]
+        for name, clip in zip(names, recordings, strict=True):
+            *_, last = self.voices.Enroll(_enrolment(name, pcm(clip)), metadata=self._shown)
+            assert last.stored, last.explanation
+        group = watchlist_pb2.CreateGroupRequest(group=watchlist_pb2.Group(name=GROUP))
+        self._groups.CreateGroup(group, metadata=self._shown)
+        members = watchlist_pb2.AddMembersRequest(group=GROUP, speaker_ids=names)
+        self._groups.AddMembers(members, metadata=self._shown)
+        return names
+
+    def template(self, name: str) -> tuple[Vector, float]:
+        """The stored voice, and the seconds of speech behind it."""
+        request = speaker_pb2.ExportSpeakerRequest(speaker_id=name)
+        (held,) = self._speakers.ExportSpeaker(request, metadata=self._shown).voiceprints
+        vectors = np.array([each.values for each in held.vectors], np.float32)
+        speech_s = np.array([each.net_speech_s for each in held.vectors], np.float32)
+        return voice(vectors, speech_s).astype(np.float64), float(speech_s.sum())
+
+    def judged(self, name: str, clip: Samples) -> Answer:
+        """What the server decides by its own policy, with every score."""
+        return Oracle(self.voices, self._operator, "Verify", name).ask(clip, SERVERS_OWN)
+
+
+def _enrolment(name: str, audio: bytes) -> Iterator[verification_pb2.EnrollRequest]:
+    config = verification_pb2.EnrollConfig(speaker_id=name, audio=LINEAR16)
+    yield verification_pb2.EnrollRequest(config=config)
+    for at in range(0, len(audio), _CHUNK_BYTES):
+        yield verification_pb2.EnrollRequest(audio=audio[at : at + _CHUNK_BYTES])
+
+
+@contextmanager
+def target(*roles: str, **settings: Any) -> Iterator[tuple[Target, str]]:
+    """A server, and a key with these roles."""
+    with tempfile.TemporaryDirectory() as folder:
+        keys = Path(folder) / "keys.json"
+
+        def create(granted: Sequence[Role]) -> str:
+            key, entry = make_key("bank", granted, now=datetime.now(UTC), expires=None)
+            key_file.change(keys, lambda grants: (grants.replace(entry), None))
+            return key
+
+        operator = create(list(Role))
+        attacker = create([role for role in Role if role.value in roles] or [Role.VERIFY])
+        with SaysoServer(store=f"sqlite:///{folder}/sayso.db", keys=keys, **settings) as running:
+            yield Target(running.address, operator), attacker
+
+
+@dataclass(slots=True)
+class Solved:
+    """A voice found by asking: the cosine with the stored one after some numbers of calls, all
+    calls, how many recordings were accepted as they are, and what ended it."""
+
+    voice: Vector
+    reached: dict[int, float]
+    calls: int
+    accepted: int
+    refusal: str
+
+
+@dataclass(slots=True)
+class Attack:
+    copy: Copy
+    given: Material
+    embeddings: Vectors
+    """Of `given.others`."""
+    _made: dict[bytes, Samples] = field(default_factory=dict)
+
+    def blind(self) -> list[Figure]:
+        """What is reached without a single answer."""
+        with target() as (server, _):
+            names = server.enrol(self.given.victims)
+            guess = Guess.before(self.embeddings).voice
+            how = "the mean of other voices, without a call"
+            cosines = [float(guess @ server.template(name)[0]) for name in names]
+            return [
+                figure("attack_blind_cosine", cosines, "cosine", None, how),
+                *self._equalised("attack_blind", [guess] * len(names), how),
+            ]
+
+    def run(
+        self, label: str, roles: Sequence[str], rpcs: Sequence[str], **settings: object
+    ) -> list[Figure]:
+        figures: list[Figure] = []
+        for rpc in rpcs:
+            with target(*roles, **settings) as (server, key):
+                names = server.enrol(self.given.victims)
+                solved = [
+                    self._solve(Oracle(server.voices, key, rpc, name), server, self.given.others)
+                    for name in names
+                ]
+                prefix = f"attack_{label}_{rpc.lower()}"
+                how = f"least squares over {rpc} about {len(self.given.others)} recordings"
+                found = [each.voice for each in solved]
+                figures += _solved(prefix, solved, how)
+                figures += self._equalised(prefix, found, how)
+        with target(*roles, **settings) as (server, key):
+            figures += self._climbed(f"attack_{label}_climb", server, key)
+        return figures
+
+    def owned(self, label: str, roles: Sequence[str], **settings: object) -> list[Figure]:
+        """With a recording of the victim, which is accepted: policies stricter than the server's
+        are followed, so that scores above its threshold can be searched."""
+        solved, start = [], []
+        with target(*roles, **settings) as (server, key):
+            names = server.enrol(self.given.victims)
+            for name, own in zip(names, self.given.own, strict=True):
+                clips = [own, *variants(own, _VARIANTS)]
+                oracle = Oracle(server.voices, key, "Verify", name)
+                solved.append(self._solve(oracle, server, clips))
+                start.append(float(self.copy.embed([own])[0] @ server.template(name)[0]))
+        how = "a recording of the victim through random equalisers, scores by bisection"
+        prefix = f"attack_{label}"
+        first = figure(f"{prefix}_start", start, "cosine", None, "of that recording itself")
+        return [first, *_solved(prefix, solved, how)]
+
+    def _solve(self, oracle: Oracle, server: Target, clips: Sequence[Samples]) -> Solved:
+        stored, enrol_speech_s = server.template(oracle.victim)
+        rows = self.embeddings if clips is self.given.others else self.copy.embed(clips)
+        guess, reached, accepted = Guess.before(self.embeddings), dict[int, float](), 0
+        with suppress(Refused):
+            for clip, row in zip(clips, rows, strict=True):
+                seen = measure(oracle, self.copy, clip, enrol_speech_s)
+                if seen is not None:
+                    guess.add(row, *seen)
+                    accepted += 1
+                for calls in CALLS:
+                    if oracle.calls >= calls:
+                        reached.setdefault(calls, float(guess.voice @ stored))
+        last = float(guess.voice @ stored)
+        reached = {calls: reached.get(calls, last) for calls in CALLS}
+        return Solved(guess.voice, reached, oracle.calls, accepted, oracle.refusal)
+
+    def _equalised(self, prefix: str, found: Sequence[Vector], how: str) -> list[Figure]:
+        how = f"{how}; then the nearest of them, equalised off line"
+        return self._judged(prefix, [self._towards(vector) for vector in found], how)
+
+    def _towards(self, vector: Vector) -> Samples:
+        """The recording that is nearest to a voice, equalised off line to come nearer."""
+        key = vector.round(3).tobytes()
+        if key not in self._made:
+            nearest = self.given.others[int((self.embeddings @ vector).argmax())]
+            self._made[key] = climb(
+                lambda clip: float(self.copy.embed([clip])[0] @ vector), nearest, _STEPS
+            )
+        return self._made[key]
+
+    def _climbed(self, prefix: str, server: Target, key: str) -> list[Figure]:
+        names, clips, calls = server.enrol(self.given.victims), [], []
+        for name, stranger in zip(names, self.given.strangers, strict=True):
+            oracle = Oracle(server.voices, key, "Verify", name)
+            clips.append(climb(oracle.worth, stranger, _STEPS))
+            calls.append(oracle.calls)
+        how = "a stranger equalised step by step, by what each answer says"
+        return [
+            figure(f"{prefix}_calls", calls, "calls", None, how),
+            *self._judged(prefix, clips, how),
+        ]
+
+    def _judged(self, prefix: str, clips: Sequence[Samples], how: str) -> list[Figure]:
+        """What a server that nobody has asked before says to a clip for each victim."""
+        with target(lock_after_failures=0) as (server, _):
+            names = server.enrol(self.given.victims)
+            judged = [server.judged(*each) for each in zip(names, clips, strict=True)]
+        llrs = [-100.0 if each.llr is None else each.llr for each in judged]
+        share = sum(each.accepted for each in judged) / len(judged)
+        return [
+            figure(f"{prefix}_llr", llrs, "llr", None, how),
+            figure(f"{prefix}_accepted", [share], "of victims", None, how),
+        ]
+
+
+def _solved(prefix: str, solved: Sequence[Solved], how: str) -> list[Figure]:
+    ends = sorted({each.refusal for each in solved if each.refusal})
+    ended = f"; ended by: {ends[0]}" if ends else ""
+    return [
+        *(
+            figure(
+                f"{prefix}_cosine_{calls}",
+                [each.reached[calls] for each in solved],
+                "cosine",
+                None,
+                f"with the stored voice, after {calls} calls or all that were answered; {how}",
+            )
+            for calls in CALLS
+        ),
+        figure(f"{prefix}_calls", [each.calls for each in solved], "calls", None, how + ended),
+        figure(
+            f"{prefix}_scores",
+            [each.accepted for each in solved],
+            "scores",
+            None,
+            f"that the answers told; {how}",
+        ),
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--data", type=Path, default=Path("../shared/data/manifest.csv"))
+    parser.add_argument("--probes", type=int, default=260)
+    parser.add_argument("--victims", type=int, default=4)
+    asked = parser.parse_args()
+    copy = Copy()
+    given = material(asked.data, asked.victims, asked.probes)
+    attack = Attack(copy, given, copy.embed(given.others))
+    unlocked = {"lock_after_failures": 0}
+    write(
+        "attack",
+        [
+            *attack.blind(),
+            *attack.run("scores", ["verify", "analyze"], ["Verify", "Identify"], **unlocked),
+            *attack.run("answers", ["verify"], ["Verify", "Identify"]),
+            *attack.run("unlocked", ["verify"], ["Verify"], **unlocked),
+            *attack.owned("owned", ["verify"]),
+        ],
+    )
+
+
+if __name__ == "__main__":
+    main()

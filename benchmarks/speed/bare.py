@@ -1,0 +1,140 @@
+"""Bare: the parts of the service called in a loop, without a server around them.
+
+session   windows -> embeddings
+pipeline  clips -> decode -> voice activity -> windows -> embeddings
+"""
+
+import itertools
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.speed.clips import Clip, Samples
+from service.audio.speech import VoiceActivity, extract
+from service.audio.windows import cut
+from service.contract import Contract
+from service.inference.session import Session
+
+BATCHES = (1, 2, 4, 8, 16)
+
+_READY_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """How a loop is made: windows in a batch, threads that share one, and loops side by side."""
+
+    batch: int
+    threads: int
+    loops: int
+
+    def __str__(self) -> str:
+        return f"{self.loops} loop(s) of batches of {self.batch} on {self.threads} thread(s)"
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """Windows a second, and the cores that they took."""
+
+    windows: float
+    cores: float
+
+
+def forms(cores: int) -> list[Form]:
+    """One loop with all the cores, and a loop for each of them, by every size of batch."""
+    ways = {(cores, 1), (1, cores)}
+    return [Form(batch, *way) for way in sorted(ways) for batch in BATCHES]
+
+
+def best(model: Path, cores: int, seconds: float) -> Form:
+    """The form in which the session does most windows a second."""
+    return max(forms(cores), key=lambda form: session_rate(model, form, seconds).windows)
+
+
+def session_rate(model: Path, form: Form, seconds: float) -> Rate:
+    """Of windows that are there already."""
+    session = _session(model, form)
+    shape = form.batch, session.contract.window_samples
+    windows = np.random.default_rng(0).normal(0, 0.1, shape).astype(np.float32)
+
+    def loop() -> Iterator[int]:
+        while True:
+            session.run(windows)
+            yield form.batch
+
+    return _rate(loop, form.loops, seconds)
+
+
+def pipeline_rate(
+    model: Path, form: Form, clips: Sequence[Clip], seconds: float, heard_by: Path | None = None
+) -> Rate:
+    """Of clips whose windows share batches; `heard_by` is a model of voice
+    activity other than the service's."""
+    session, vad = _session(model, form), VoiceActivity.open(heard_by)
+    starts = itertools.count()
+
+    def loop() -> Iterator[int]:
+        waiting = np.empty((0, session.contract.window_samples), np.float32)
+        start = next(starts) * len(clips) // form.loops
+        for clip in itertools.cycle([*clips[start:], *clips[:start]]):
+            waiting = np.concatenate([waiting, windows(session.contract, vad, clip.samples())])
+            while len(waiting) >= form.batch:
+                session.run(waiting[: form.batch])
+                waiting = waiting[form.batch :]
+                yield form.batch
+
+    return _rate(loop, form.loops, seconds)
+
+
+def costs_s(
+    model: Path, cores: int, clips: Sequence[Clip], repeats: int, pause_s: float
+) -> Samples:
+    """Seconds `(clips,)` from the bytes of a clip to its embeddings, with nothing else to do; a
+    thread for each core takes its share of the windows. There are pauses before, in which cores
+    fall asleep and caches go cold as they do between requests."""
+    session, vad = Session.open(model, device="cpu", threads=1), VoiceActivity.open()
+    taken_s = np.empty((repeats, len(clips)), np.float32)
+    with ThreadPoolExecutor(cores) as threads:
+        for repeat, (index, clip) in itertools.product(range(repeats), enumerate(clips)):
+            time.sleep(pause_s)
+            began_s = time.perf_counter()
+            found = windows(session.contract, vad, clip.samples())
+            shares = np.array_split(found, cores)
+            list(threads.map(session.run, (share for share in shares if len(share))))
+            taken_s[repeat, index] = time.perf_counter() - began_s
+    return np.asarray(np.median(taken_s, axis=0), np.float32)
+
+
+def windows(contract: Contract, vad: VoiceActivity, samples: Samples) -> Samples:
+    """The windows `(k, window_samples)` that the service makes of `samples (n,)`."""
+    speech = extract(vad, samples).samples
+    if len(speech) < contract.min_speech_samples:
+        speech = speech[:0]
+    return cut(speech, window_samples=contract.window_samples, hop_samples=contract.hop_samples)
+
+
+def _session(model: Path, form: Form) -> Session:
+    return Session.open(model, device="cpu", threads=form.threads, max_batch=form.batch)
+
+
+def _rate(loop: Callable[[], Iterator[int]], loops: int, seconds: float) -> Rate:
+    """What a second yields, in so many threads, after each has yielded once."""
+    ready = threading.Barrier(loops)
+
+    def follow(_: int) -> Rate:
+        steps = loop()
+        next(steps)
+        ready.wait(_READY_S)
+        done, began_s, cpu_s = 0, time.perf_counter(), time.process_time()
+        while (taken_s := time.perf_counter() - began_s) < seconds:
+            done += next(steps)
+        return Rate(done / taken_s, (time.process_time() - cpu_s) / taken_s)
+
+    with ThreadPoolExecutor(loops) as threads:
+        rates = list(threads.map(follow, range(loops)))
+    return Rate(sum(rate.windows for rate in rates), max(rate.cores for rate in rates))

@@ -1,0 +1,1 @@
+"""The models that ship, each one file; README.md is their card."""

@@ -1,0 +1,83 @@
+"""The comparison as a page: what the target asks, and what is held or missed."""
+
+import json
+
+import pytest
+
+from benchmarks.accuracy import systems_page
+from benchmarks.accuracy.systems import POOLED, Cell, Setting
+from benchmarks.accuracy.systems_page import REFERENCE
+from evaluation.metrics.bootstrap import Interval
+from evaluation.metrics.comparison import Difference
+from evaluation.metrics.figures import Figure, Figures
+
+OURS = "sayso-1"
+
+
+def figures(eer: float) -> Figures:
+    costs = {prior: Figure(0.5) for prior in (0.01, 0.05)}
+    return Figures(10, 90, 5, Figure(eer, Interval(eer / 2, eer * 2)), eer, costs, {}, None)
+
+
+def cell(
+    condition: str, ours: float, theirs: float, *, cross: bool, speech_s: float | None
+) -> Cell:
+    less = ours - theirs
+    return Cell(
+        Setting(condition, cross, None, None),
+        speech_s,
+        {
+            name: {POOLED: figures(e), "made": figures(e)}
+            for name, e in ((OURS, ours), (REFERENCE, theirs))
+        },
+        {OURS: Difference(theirs, ours, Interval(less - 0.01, less + 0.01), 0.5)},
+    )
+
+
+@pytest.fixture
+def cells() -> list[Cell]:
+    return [
+        cell("telephone", 0.20, 0.25, cross=True, speech_s=3.0),
+        cell("noisy", 0.25, 0.25, cross=True, speech_s=3.0),
+        cell("clean", 0.14, 0.10, cross=True, speech_s=3.0),
+        cell("clean", 0.16, 0.10, cross=False, speech_s=3.0),
+        cell("noisy", 0.30, 0.10, cross=False, speech_s=3.0),
+        cell("clean", 0.30, 0.10, cross=False, speech_s=None),
+    ]
+
+
+def test_the_target_is_judged_where_it_is_asked(cells: list[Cell]) -> None:
+    found = {one.trials: one.holds for one in systems_page.verdicts(cells, OURS)}
+    assert found == {
+        "telephone, cross-channel": True,
+        "noisy, cross-channel": False,
+        "clean, cross-channel": True,
+        "clean, as recorded": False,
+    }
+
+
+def test_the_page_says_it_in_words(cells: list[Cell]) -> None:
+    page = systems_page.page(cells, [OURS, REFERENCE], "A sample.")
+    assert (
+        "| telephone, cross-channel | below Resemblyzer's | 20.0% | 25.0% | held "
+        "| -5.0 (-6.0 to -4.0): better than Resemblyzer |"
+    ) in page
+    assert "| noisy, cross-channel | below Resemblyzer's | 25.0% | 25.0% | missed |" in page
+    assert "| clean | full | 10, 90 | 30.0% (15.0 to 60.0) | 10.0% (5.0 to 20.0) |" in page
+    assert "| clean | made | 10, 90 |" in page
+    assert page.count("## EER, ") == 2
+
+
+def test_the_document_holds_every_cell_and_the_target(cells: list[Cell]) -> None:
+    told = systems_page.document(cells, [OURS, REFERENCE], "A sample.")
+    assert json.loads(json.dumps(told)) == told
+    assert [one["holds"] for one in told["target"]] == [True, False, True, False]
+    assert len(told["cells"]) == len(cells)
+    held = told["cells"][0]
+    assert (held["condition"], held["mode"], held["speech_s"]) == (
+        "telephone",
+        "cross-channel",
+        3.0,
+    )
+    assert held["figures"][OURS]["made"]["eer"] == 0.20
+    assert held["less_reference"][OURS]["high"] == pytest.approx(-0.04)

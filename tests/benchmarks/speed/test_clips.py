@@ -1,0 +1,44 @@
+"""Clips are what the service decodes, and are cut into as many windows as it makes of them."""
+
+import numpy as np
+import pytest
+
+from benchmarks.speed import bare
+from benchmarks.speed.clips import RATE, cut, mixed
+from benchmarks.speed.unheard import unheard
+from service.audio.decoding import Encoding
+from service.audio.speech import VoiceActivity, extract
+from service.inference.embedder import Embedder
+from service.inference.session import Session
+from service.settings import SHIPPED_MODEL
+
+
+def test_a_set_has_every_length_in_both_encodings() -> None:
+    clips = mixed()
+    telephone = [each for each in clips if each.fmt.encoding is Encoding.MULAW]
+    wideband = [each for each in clips if each.fmt.encoding is Encoding.LINEAR16]
+    lengths_s = [each.length_s for each in telephone]
+    assert lengths_s == [each.length_s for each in wideband] == list(range(1, 11))
+
+
+def test_a_clip_is_decoded_to_its_length() -> None:
+    for each in cut([0.7, 2.35], np.random.default_rng(0)):
+        assert len(each.samples()) == pytest.approx(each.length_s * RATE, abs=2)
+
+
+def test_without_voice_activity_everything_is_speech() -> None:
+    silence = np.zeros(RATE + 100, np.float32)
+    with unheard() as path:
+        deaf = VoiceActivity.open(path)
+    np.testing.assert_array_equal(extract(deaf, silence).samples, silence)
+    assert extract(VoiceActivity.open(), silence).samples.size == 0
+
+
+@pytest.mark.skipif(not SHIPPED_MODEL.is_file(), reason=f"no {SHIPPED_MODEL.name} in models/")
+async def test_a_loop_makes_as_many_windows_as_the_service() -> None:
+    session = Session.open(SHIPPED_MODEL, device="cpu", threads=1)
+    vad = VoiceActivity.open()
+    async with Embedder(session, vad, max_batch=16, queue_limit=64) as embedder:
+        for each in mixed():
+            utterance = await embedder.embed(each.samples())
+            assert utterance.windows == len(bare.windows(session.contract, vad, each.samples()))
