@@ -128,9 +128,21 @@ dev: $(VENV)/.dev  ## .venv with all that training and the tests need (torch too
 .PHONY: check
 check: lint test  ## lint, then test
 
+# Each worker takes half of the tests in their order, and what the other has left once it has done
+# its own: a module's fixtures are made once, or twice where it is cut.
+PYTEST = $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal
+
 .PHONY: test
-test: $(VENV)/.dev redis-server  ## run the tests; ARGS='-k store' chooses
-	$(BIN)/python -m pytest $(ARGS)
+test: $(VENV)/.dev redis-server  ## run the tests, on every core, without the long ones; ARGS='-k store' chooses
+	$(PYTEST) -m 'not slow' $(ARGS)
+
+.PHONY: test-all
+test-all: $(VENV)/.dev redis-server  ## run all tests, the long campaigns and large volumes too
+	SAYSO_HOSTILE_INPUTS=500 $(PYTEST) $(ARGS)
+
+.PHONY: pins
+pins: $(VENV)/.dev  ## write the demo's scores by the models that ship, for the tests: after a change of a model
+	$(BIN)/python -m tests.models.pins
 
 .PHONY: reliability
 reliability: $(VENV)/.dev redis-server  ## what breaks, in its long version: kills, power cuts, full disks, hostile clients
@@ -152,6 +164,7 @@ lint: $(VENV)/.dev node_modules/.installed  ## style, types, import directions, 
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/mypy demo models benchmarks
+	$(BIN)/mypy tests
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 	$(BUF) lint protos

@@ -14,7 +14,7 @@ from exporters.publish import publish
 from exporters.sources import adopt
 from exporters.tuning import calibrate
 from exporters.voices import SHARED_DATA
-from tests.support.sayso_server import SaysoServer
+from tests.support.local_server import LocalServer
 from tests.support.voices import clips
 
 SPEAKERS = ("awb", "rms", "slt")
@@ -32,15 +32,15 @@ def adopted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def server(adopted: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SaysoServer]:
+def server(adopted: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServer]:
     folder = tmp_path_factory.mktemp("store")
-    with SaysoServer(
+    with LocalServer(
         store=f"sqlite:///{folder / 'sayso.db'}", model=adopted, allow_uncalibrated=True
     ) as running:
         yield running
 
 
-def test_a_voice_is_closest_to_itself(server: SaysoServer) -> None:
+def test_a_voice_is_closest_to_itself(server: LocalServer) -> None:
     with server.client() as sayso:
         known = {name: sayso.embed(clips(name, "enroll")[0]) for name in SPEAKERS}
         for name in SPEAKERS:
@@ -86,7 +86,7 @@ def test_enrol_and_verify_real_speech(
     calibrate.write(adopted, fitted, model)
     store = f"sqlite:///{tmp_path / 'sayso.db'}"
     with (
-        SaysoServer(store=store, model=model, lock_after_failures=0) as server,
+        LocalServer(store=store, model=model, lock_after_failures=0) as server,
         server.client() as sayso,
     ):
         for who in asked:

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from jwt.algorithms import OKPAlgorithm
 
 from service.access import Authenticator, Keys, Role, TokenRules, Tokens
+from service.access.certificates import CertificateName, NameKind
 from service.access.grants import ClientCertificate, Grants
 from service.access.keys import make_key
 from service.audit.chain import BrokenChain, verify
@@ -149,6 +150,15 @@ def _audit_seeds() -> Iterator[bytes]:
     yield lines[0] + lines[2]
 
 
+def _certificate_name(line: bytes) -> CertificateName:
+    """Of `kind value`; what names no kind is a common name."""
+    text = line.decode(errors="replace")
+    kind, _, value = text.partition(" ")
+    if kind in set(NameKind):
+        return CertificateName(NameKind(kind), value)
+    return CertificateName(NameKind.COMMON_NAME, text)
+
+
 @contextmanager
 def _authenticating() -> Iterator[Check]:
     """Lines of metadata, `name: value`, and after an empty line names on a certificate; only
@@ -170,7 +180,7 @@ def _authenticating() -> Iterator[Check]:
             try:
                 caller = authenticator.authenticate(
                     [(name, value) for name, _, value in metadata],
-                    names.decode(errors="replace").split("\n") if names else [],
+                    [_certificate_name(line) for line in names.splitlines()],
                 )
             except Unauthenticated as refused:
                 assert refused.message
@@ -186,6 +196,7 @@ def _credential_seeds() -> Iterator[bytes]:
     yield b"x-api-key: sayso_0123456789abcdef_" + b"0" * 64
     yield b"authorization: Basic abc\nx-api-key: b"
     yield b"user-agent: x\n\ncaller\nanother"
+    yield b"user-agent: x\n\ndns caller\nuri spiffe://t/caller"
 
 
 def _token(claims: dict[str, object]) -> str:

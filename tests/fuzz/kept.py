@@ -130,7 +130,9 @@ class _OneKey:
     async def read(self, tenant: str) -> KeySet:
         return KeySet(1, {1: bytes(32)})
 
-    async def add(self, tenant: str, version: int, wrapped: bytes) -> bool:
+    async def add(
+        self, tenant: str, version: int, wrapped: bytes, *, if_empty: bool = False
+    ) -> bool:
         return False
 
     async def replace(self, tenant: str, version: int, wrapped: bytes, *, expected: bytes) -> bool:

@@ -14,7 +14,6 @@ import soundfile
 from sayso.v1 import audio_pb2, verification_pb2_grpc
 from sayso.v1 import verification_pb2 as pb
 
-from service.settings import SHIPPED_MODEL
 from tests.fuzz import checksums, sound, vorbis
 from tests.support.sayso_server import SaysoServer
 from tests.support.voices import clips
@@ -26,8 +25,6 @@ HOURS_S = 20 * 3_600
 RAW = audio_pb2.AudioConfig(encoding=audio_pb2.AUDIO_ENCODING_MULAW, sample_rate=8_000)
 SPEECH = clips("slt", "verify")[0].read_bytes()
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
-
-pytestmark = pytest.mark.skipif(not SHIPPED_MODEL.exists(), reason="no model in models/")
 
 
 @pytest.fixture(scope="module")

@@ -5,38 +5,31 @@ from collections.abc import Iterator
 import pytest
 
 from service.client import Client
-from service.settings import SHIPPED_MODEL
+from tests.support.local_server import LocalServer
 from tests.support.redis_server import RedisServer
-from tests.support.sayso_server import SaysoServer
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    if not SHIPPED_MODEL.exists():
-        for item in items:
-            item.add_marker(pytest.mark.skip(reason=f"no {SHIPPED_MODEL.name} in models/ yet"))
 
 
 @pytest.fixture(scope="module", params=["sqlite", "redis"])
 def server(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[SaysoServer]:
+) -> Iterator[LocalServer]:
     folder = tmp_path_factory.mktemp(request.param)
     if request.param == "sqlite":
-        with SaysoServer(store=f"sqlite:///{folder / 'sayso.db'}") as running:
+        with LocalServer(store=f"sqlite:///{folder / 'sayso.db'}") as running:
             yield running
         return
-    with RedisServer(folder) as redis, SaysoServer(store=redis.url) as running:
+    with RedisServer(folder) as redis, LocalServer(store=redis.url) as running:
         yield running
 
 
 @pytest.fixture(scope="module")
-def sqlite_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SaysoServer]:
+def sqlite_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServer]:
     folder = tmp_path_factory.mktemp("server")
-    with SaysoServer(store=f"sqlite:///{folder / 'sayso.db'}") as running:
+    with LocalServer(store=f"sqlite:///{folder / 'sayso.db'}") as running:
         yield running
 
 
 @pytest.fixture
-def sayso(server: SaysoServer) -> Iterator[Client]:
+def sayso(server: LocalServer) -> Iterator[Client]:
     with server.client() as client:
         yield client

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from service.client import Client, Tls
-from service.errors import NotFound, PermissionDenied, Unauthenticated
+from service.errors import NotFound, PermissionDenied, StartupError, Unauthenticated
 from tests.support.certificates import LOCAL, Authority
-from tests.support.sayso_server import ROOT, SaysoServer, ServerFailed
+from tests.support.local_server import LocalServer
+from tests.support.sayso_server import ROOT, SaysoServer
 
 VOICE = ROOT / "demo/audio/rms/enroll-1.flac"
 CALL = ROOT / "demo/audio/rms/verify-1.flac"
@@ -38,8 +39,8 @@ def create(keys: Path, tenant: str, *roles: str) -> str:
     return sayso("keys", "create", "--tenant", tenant, *chosen, SAYSO_KEYS=str(keys))
 
 
-def server(folder: Path, **settings: Any) -> SaysoServer:
-    return SaysoServer(store=f"sqlite:///{folder / 'sayso.db'}", **settings)
+def server(folder: Path, **settings: Any) -> LocalServer:
+    return LocalServer(store=f"sqlite:///{folder / 'sayso.db'}", **settings)
 
 
 def test_a_tenant_never_sees_another(tmp_path: Path, keys: Path) -> None:
@@ -68,7 +69,8 @@ def test_no_call_goes_without_a_credential_and_none_beyond_its_role(
     tmp_path: Path, keys: Path
 ) -> None:
     verifying = create(keys, "bank", "verify")
-    with server(tmp_path, keys=keys) as running:
+    store = f"sqlite:///{tmp_path / 'sayso.db'}"
+    with SaysoServer(store=store, keys=keys) as running:
         with Client(running.address) as nobody:
             assert nobody.ready()
             with pytest.raises(Unauthenticated):
@@ -111,5 +113,5 @@ def test_commands_over_tls_with_a_key(tmp_path: Path, keys: Path) -> None:
 def test_half_of_a_protection_does_not_start(
     tmp_path: Path, settings: dict[str, str], hint: str
 ) -> None:
-    with pytest.raises(ServerFailed, match=hint), server(tmp_path, **settings):
+    with pytest.raises(StartupError, match=hint), server(tmp_path, **settings):
         pass

@@ -19,7 +19,7 @@ from sayso.v1 import speaker_pb2 as speakers
 from sayso.v1 import verification_pb2 as pb
 
 from service.client import MAX_CHUNK_BYTES
-from tests.support.sayso_server import SaysoServer
+from tests.support.local_server import LocalServer
 from tests.support.voices import clips
 
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
@@ -28,7 +28,7 @@ RAW = audio_pb2.AudioConfig(encoding=LINEAR16, sample_rate=16000)
 
 
 @pytest.fixture(scope="module")
-def channel(sqlite_server: SaysoServer) -> Iterator[grpc.Channel]:
+def channel(sqlite_server: LocalServer) -> Iterator[grpc.Channel]:
     with grpc.insecure_channel(sqlite_server.address) as channel:
         yield channel
 

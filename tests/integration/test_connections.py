@@ -11,6 +11,7 @@ import pytest
 from service.client import OPTIONS, Client
 from service.errors import NotFound, SaysoError, Unavailable
 from tests.reliability.proxy import Proxy
+from tests.support.local_server import LocalServer
 from tests.support.raw_http2 import RawConnection
 from tests.support.sayso_server import SaysoServer
 
@@ -29,7 +30,8 @@ def answers(sayso: Client) -> bool:
     raise AssertionError("nobody is enrolled")
 
 
-def test_a_client_may_ping_while_a_call_is_on_hold(sqlite_server: SaysoServer) -> None:
+@pytest.mark.slow
+def test_a_client_may_ping_while_a_call_is_on_hold(sqlite_server: LocalServer) -> None:
     """It takes half a minute: gRPC looks at the time between pings."""
     with RawConnection(sqlite_server.address) as connection:
         for _ in range(1 + STRIKES):
@@ -40,7 +42,7 @@ def test_a_client_may_ping_while_a_call_is_on_hold(sqlite_server: SaysoServer) -
         assert not connection.cut_off
 
 
-def test_a_client_that_pings_without_end_is_cut_off(sqlite_server: SaysoServer) -> None:
+def test_a_client_that_pings_without_end_is_cut_off(sqlite_server: LocalServer) -> None:
     with RawConnection(sqlite_server.address) as connection:
         for _ in range(2 + STRIKES):
             if not connection.cut_off:
@@ -49,7 +51,7 @@ def test_a_client_that_pings_without_end_is_cut_off(sqlite_server: SaysoServer) 
             assert connection.receive(PATIENCE_S)
 
 
-def test_a_connection_that_falls_silent_is_replaced(sqlite_server: SaysoServer) -> None:
+def test_a_connection_that_falls_silent_is_replaced(sqlite_server: LocalServer) -> None:
     port = int(sqlite_server.address.rpartition(":")[2])
     with Proxy(port) as proxy, Client(proxy.address) as sayso:
         assert answers(sayso)

@@ -10,6 +10,7 @@ import soundfile
 
 from service.client import Client, RawAudio
 from service.errors import SaysoError, Unavailable
+from tests.support.local_server import LocalServer
 from tests.support.redis_server import RedisServer
 from tests.support.sayso_server import SaysoServer
 from tests.support.voices import clips
@@ -49,7 +50,7 @@ def test_enrolments_at_once_all_count(tmp_path: Path) -> None:
     raw = RawAudio("LINEAR16", rate)
     parts = [samples[number * rate // 10 :].tobytes() for number in range(16)]
     with (
-        SaysoServer(store=f"sqlite:///{tmp_path / 'sayso.db'}") as server,
+        LocalServer(store=f"sqlite:///{tmp_path / 'sayso.db'}") as server,
         server.client() as sayso,
         ThreadPoolExecutor(8) as pool,
     ):

@@ -9,7 +9,7 @@ from service.client import Client, RawAudio
 from service.commands.application import app
 from service.errors import AlreadyExists, InvalidArgument, NotFound
 from service.rpc.verification import VerificationRpc
-from tests.support.sayso_server import SaysoServer
+from tests.support.local_server import LocalServer
 from tests.support.voices import clips
 
 SPEAKERS = ("awb", "rms", "slt")
@@ -20,7 +20,7 @@ identify_is_served = pytest.mark.skipif(
 
 
 @pytest.fixture(scope="module")
-def enrolled(server: SaysoServer) -> SaysoServer:
+def enrolled(server: LocalServer) -> LocalServer:
     with server.client() as sayso:
         for speaker in SPEAKERS:
             assert sayso.enroll(speaker, clips(speaker, "enroll")[0]).stored
@@ -28,7 +28,7 @@ def enrolled(server: SaysoServer) -> SaysoServer:
 
 
 @pytest.fixture
-def group(enrolled: SaysoServer, sayso: Client) -> Iterator[str]:
+def group(enrolled: LocalServer, sayso: Client) -> Iterator[str]:
     sayso.create_group("callers", "who calls often")
     yield "callers"
     sayso.delete_group("callers")
@@ -142,7 +142,7 @@ def test_silence_and_unknown_groups(sayso: Client, group: str) -> None:
         sayso.identify("none", clips("slt", "verify")[0])
 
 
-def test_the_command_line_keeps_groups(sqlite_server: SaysoServer) -> None:
+def test_the_command_line_keeps_groups(sqlite_server: LocalServer) -> None:
     with sqlite_server.client() as sayso:
         for speaker in SPEAKERS[:2]:
             sayso.enroll(speaker, clips(speaker, "enroll")[0])

@@ -13,7 +13,7 @@ from sayso.v1 import verification_pb2, verification_pb2_grpc
 from service.client import BatchItem, Client
 from service.client.messages import MAX_MESSAGE_BYTES
 from service.errors import InvalidArgument
-from tests.support.sayso_server import SaysoServer
+from tests.support.local_server import LocalServer
 from tests.support.voices import clips
 
 SECONDS = 70
@@ -34,7 +34,7 @@ def large(speaker: str, kind: str) -> bytes:
 
 
 @pytest.fixture(scope="module")
-def sayso(sqlite_server: SaysoServer) -> Iterator[Client]:
+def sayso(sqlite_server: LocalServer) -> Iterator[Client]:
     with sqlite_server.client() as client:
         assert client.enroll("slt", large("slt", "enroll")).stored
         client.enroll("rms", recording("rms", "enroll", seconds=SECONDS, subtype="PCM_16"))
@@ -100,7 +100,7 @@ def test_large_items_of_a_batch_are_enrolled_in_their_turn(sayso: Client) -> Non
 
 
 def test_a_message_that_is_too_large_is_no_overload(
-    sqlite_server: SaysoServer, sayso: Client
+    sqlite_server: LocalServer, sayso: Client
 ) -> None:
     request = verification_pb2.VerifyRequest(speaker_id="slt", audio=large("slt", "verify"))
     with grpc.insecure_channel(sqlite_server.address) as channel:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.sayso_server import ROOT, SaysoServer
+from tests.support.local_server import LocalServer
+from tests.support.sayso_server import ROOT
 
 README = (ROOT / "README.md").read_text()
 DATA = ROOT.parent / "shared" / "data"
@@ -44,7 +45,7 @@ def run(command: list[str], changes: dict[str, str]) -> str:
     return done.stdout
 
 
-def test_the_client_works_as_printed(sqlite_server: SaysoServer) -> None:
+def test_the_client_works_as_printed(sqlite_server: LocalServer) -> None:
     (program,) = blocks("python")
     assert len(program.splitlines()) < 15
     program = program.replace("127.0.0.1:50051", sqlite_server.address)
@@ -55,7 +56,7 @@ def test_the_client_works_as_printed(sqlite_server: SaysoServer) -> None:
 
 
 def test_the_serving_commands_work(
-    sqlite_server: SaysoServer, monkeypatch: pytest.MonkeyPatch
+    sqlite_server: LocalServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SAYSO_SERVER", sqlite_server.address)
     asked = [command for command in commands("sayso") if Path(command[0]).name == "sayso"]
@@ -85,7 +86,7 @@ def test_the_learning_commands_make_a_model(tmp_path: Path) -> None:
         assert "EER" in run([*command, *output], changes)
     assert len(names) == 3
     with (
-        SaysoServer(
+        LocalServer(
             store=f"sqlite:///{tmp_path / 'sayso.db'}",
             model=tmp_path / "model.onnx",
             enroll_coherence_llr=-10,  # a model of a few steps is no judge of one voice or two

@@ -10,8 +10,8 @@ from sayso.v1 import verification_pb2 as pb
 
 from service.client import Client
 from service.settings import SHIPPED_MODEL
+from tests.support.local_server import LocalServer
 from tests.support.other_model import turned
-from tests.support.sayso_server import SaysoServer
 from tests.support.voices import clips
 
 ANYTHING = decision_pb2.DecisionPolicy(
@@ -40,7 +40,7 @@ NAMES = ("slt", "rms")
 def store(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Speakers who enrolled with the model that ships."""
     address = f"sqlite:///{tmp_path_factory.mktemp('store') / 'sayso.db'}"
-    with SaysoServer(store=address, **SETTINGS) as server, server.client() as sayso:
+    with LocalServer(store=address, **SETTINGS) as server, server.client() as sayso:
         for speaker in NAMES:
             for clip in clips(speaker, "enroll"):
                 assert sayso.enroll(speaker, clip).stored
@@ -52,7 +52,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> str:
 class Server:
     """A running server, and calls to it with a policy."""
 
-    def __init__(self, running: SaysoServer, sayso: Client) -> None:
+    def __init__(self, running: LocalServer, sayso: Client) -> None:
         self.sayso = sayso
         channel = grpc.insecure_channel(running.address)
         self._voices = verification_pb2_grpc.VerificationServiceStub(channel)
@@ -91,7 +91,7 @@ class Server:
 
 @pytest.fixture(scope="module")
 def one_model(store: str) -> Iterator[Server]:
-    with SaysoServer(store=store, **SETTINGS) as running, running.client() as sayso:
+    with LocalServer(store=store, **SETTINGS) as running, running.client() as sayso:
         yield Server(running, sayso)
 
 
@@ -116,7 +116,7 @@ def test_no_request_hides_a_watchlisted_voice(
 
 
 def test_a_match_on_a_watchlist_is_a_use_of_the_voice(store: str) -> None:
-    with SaysoServer(store=store, **SETTINGS) as running, running.client() as sayso:
+    with LocalServer(store=store, **SETTINGS) as running, running.client() as sayso:
         server = Server(running, sayso)
         assert sayso.enroll("listed", clips("awb", "enroll")[0]).stored
         assert sayso.enroll("listed", clips("awb", "enroll")[1]).stored
@@ -149,7 +149,7 @@ def test_whom_only_the_request_accepts_does_not_move_the_voice(
     """The attacker's speech would be the voice of the new model, and the owner locked out."""
     new = turned(SHIPPED_MODEL, tmp_path / "new.onnx", model_id="new")
     models = {"model": new, "previous_model": SHIPPED_MODEL}
-    with SaysoServer(store=store, **SETTINGS, **models) as running, running.client() as sayso:
+    with LocalServer(store=store, **SETTINGS, **models) as running, running.client() as sayso:
         server = Server(running, sayso)
         before = sayso.get("rms")
         for clip in (1, 2):

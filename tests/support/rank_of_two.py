@@ -102,4 +102,4 @@ def main(rank: int, rendezvous: str, output: Path) -> None:
 
 if __name__ == "__main__":
     with ending_at_once({"WORLD_SIZE": "2"}):
-        sys.exit(main(int(sys.argv[1]), sys.argv[2], Path(sys.argv[3])))
+        main(int(sys.argv[1]), sys.argv[2], Path(sys.argv[3]))

@@ -1,6 +1,8 @@
 """A real `redis-server` for the tests: on a free port, durable, and easy to take away."""
 
+import contextlib
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -16,11 +18,20 @@ _DURABLE = ("--save", "", "--appendonly", "yes", "--appendfsync", "always")
 _START_S = 20.0
 
 
+_PORTS = range(10_000, 32_000)  # below those that Linux gives to whoever asks for any
+
+
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port that stays free until it is used.
+
+    It is drawn at random from those that the system gives to nobody by itself, so that tests in
+    other processes do not get the same one, nor take it while a server is restarted.
+    """
+    while True:
+        port = secrets.choice(_PORTS)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 class RedisServer:

@@ -1,12 +1,14 @@
 """A real `sayso serve` in a process of its own, for integration tests and benchmarks."""
 
 import os
+import re
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+from urllib.request import urlopen
 
 from service.client import Client
 
@@ -64,6 +66,16 @@ class SaysoServer:
     def log(self) -> str:
         """What the server has written to stderr so far."""
         return self._log.read_text()
+
+    @property
+    def metrics_url(self) -> str:
+        """Where Prometheus reads, if the server has a `metrics_listen`."""
+        [url] = re.findall(r"http://[^\s\"]+/metrics", self.log)
+        return str(url)
+
+    def read_metrics(self) -> str:
+        with urlopen(self.metrics_url, timeout=20.0) as answer:  # noqa: S310 - the server's own
+            return str(answer.read().decode())
 
     def client(self, *, timeout_s: float = 30.0) -> Client:
         return Client(self.address, timeout_s=timeout_s)

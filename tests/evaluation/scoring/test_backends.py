@@ -1,5 +1,8 @@
 """Back-ends on Gaussian speakers, where the right answer is known, and against plain loops."""
 
+from collections.abc import Callable
+from pathlib import Path
+
 import numpy as np
 import pytest
 from scipy.stats import multivariate_normal
@@ -107,7 +110,7 @@ def test_normalised_scores_against_a_loop(norm: Norm) -> None:
     def standard(score: float, vector: Array) -> float:
         against = sorted(float(vector @ other) for other in others)
         held = against[-10:] if norm is Norm.AS else against
-        return (score - np.mean(held)) / np.std(held)
+        return float((score - np.mean(held)) / np.std(held))
 
     expected = []
     for score, e, t in zip(scores, enrol, test, strict=True):
@@ -117,9 +120,11 @@ def test_normalised_scores_against_a_loop(norm: Norm) -> None:
     assert found == pytest.approx(expected, abs=1e-4)
 
 
-def test_a_cohort_has_one_vector_a_speaker_that_was_heard(voices_from: object) -> None:
+def test_a_cohort_has_one_vector_a_speaker_that_was_heard(
+    voices_from: Callable[..., Voices],
+) -> None:
     vectors = units(3, 4)
-    clips = [Clip(str(n), None, Speaker("", speaker)) for n, speaker in enumerate("aabc")]
+    clips = [Clip(str(n), Path(), Speaker("", speaker)) for n, speaker in enumerate("aabc")]
     voices: Voices = voices_from(vectors, [True, True, True, False])
     found = normalization.cohort(clips, voices)
     both = vectors[0] + vectors[1]

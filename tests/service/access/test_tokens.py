@@ -136,7 +136,7 @@ def tampered() -> str:
     [
         hmac_with_the_public_key,
         tampered,
-        lambda: jwt.encode(claims(), None, "none", headers={"kid": "ec"}),
+        lambda: jwt.encode(claims(), "", "none", headers={"kid": "ec"}),
         lambda: signed(claims(), ec.generate_private_key(ec.SECP256R1())),
         lambda: signed(claims(), RSA_KEY, "RS256", kid="ec"),
         lambda: signed(claims(), kid="unknown"),

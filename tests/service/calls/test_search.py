@@ -74,7 +74,7 @@ def test_a_hit_tells_the_cosine() -> None:
     voices.put(5, "alice", np.array([0.6, 0.8], np.float32), 0.0)
     doubled = Ranking(offset=1.0, offset_speech=0.0, slope=2.0, slope_speech=0.0)
     (hit,) = voices.best(np.array([1, 0], np.float32), doubled, 1)
-    assert hit == Hit("alice", pytest.approx(0.6), pytest.approx(2.2))
+    assert hit == Hit("alice", pytest.approx(0.6), pytest.approx(2.2))  # type: ignore[arg-type]
 
 
 def test_two_halves_are_a_cosine() -> None:

@@ -121,7 +121,7 @@ def test_a_threshold_says_where_it_came_from() -> None:
     by_rate = threshold_for(Policy(0.01, "request", DEMANDS), CALIBRATION)
     assert by_rate == Threshold(2.0, "target false-match rate 0.01 (request)")
     by_costs = threshold_for(Policy(Costs(0.5, 1, 10), "setting", DEMANDS), CALIBRATION)
-    assert by_costs == Threshold(pytest.approx(math.log(10)), "prior and costs (setting)")
+    assert by_costs == Threshold(pytest.approx(math.log(10)), "prior and costs (setting)")  # type: ignore[arg-type]
 
 
 @given(llr=st.floats(-50, 50), threshold=st.floats(-50, 50))

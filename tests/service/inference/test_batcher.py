@@ -405,7 +405,7 @@ async def test_a_full_queue_refuses_all_or_nothing(gate: Gate) -> None:
         await ticks()
         with pytest.raises(Overloaded) as refusal:
             await batcher.submit_all([("a", 3), ("a", 4)])
-        assert refusal.value.retry_after_s > 0
+        assert (refusal.value.retry_after_s or 0) > 0
         assert batcher.queue_depth == 2
         later(batcher, [("a", 5)])
         await ticks()

@@ -1,5 +1,6 @@
 """Buffers that stay, on the CPU: ONNX Runtime binds them there just as on a GPU."""
 
+import ctypes
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -161,7 +162,7 @@ class Driver:
 @pytest.mark.parametrize("status", [0, 1])
 def test_memory_is_released_if_it_was_locked(monkeypatch: pytest.MonkeyPatch, status: int) -> None:
     driver = Driver(status)
-    monkeypatch.setattr(cuda.ctypes, "CDLL", lambda name: driver)
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: driver)
     array = page_locked((2, 8))
     address = array.ctypes.data
     assert driver.locked == [(address, 64)]

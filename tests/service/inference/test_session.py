@@ -2,6 +2,7 @@ import json
 import random
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -213,7 +214,7 @@ class Device0:
         return onnxruntime.InferenceSession(path, options, providers=[cuda.CPU])
 
     def _bound(
-        self, inference: onnxruntime.InferenceSession, dimension: int, **chosen: bool
+        self, inference: onnxruntime.InferenceSession, dimension: int, **chosen: Any
     ) -> Callable[[Samples], Samples]:
         run = Bound(inference, dimension, device="cpu", **chosen)
 

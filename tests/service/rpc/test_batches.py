@@ -72,7 +72,7 @@ async def test_no_more_is_read_than_there_are_slots() -> None:
     await anext(answers)
     await settled()
     assert requests.taken == 5
-    await answers.aclose()
+    await answers.aclose()  # type: ignore[attr-defined]
 
 
 async def test_items_run_side_by_side() -> None:
@@ -133,7 +133,7 @@ async def test_closing_cancels_what_is_in_work() -> None:
     requests = Requests(map(item, ("quick", "slow")))
     answers = Batch(enrol, at_once=2).answers(aiter(requests))
     assert (await anext(answers)).speaker_id == "quick"
-    await answers.aclose()
+    await answers.aclose()  # type: ignore[attr-defined]
     assert cancelled.is_set()
 
 

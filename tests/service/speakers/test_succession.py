@@ -16,7 +16,7 @@ def held(**speech_s: float) -> dict[str, Voiceprint]:
 
 def in_use(succession: Succession, **speech_s: float) -> str | None:
     found = succession.in_use(held(**speech_s))
-    return found and found.model_id
+    return found.model_id if found else None
 
 
 def test_a_complete_voice_of_the_new_model_counts() -> None:

@@ -10,7 +10,7 @@ from training.runs.validation import Errors
 
 
 def test_a_picture_at_every_validation_with_what_went_before(tmp_path: Path) -> None:
-    drawn = []
+    drawn: list[np.ndarray] = []
     for told in ({}, {"loss/total": {20: 5.0, 40: 4.0}}):
         curves = Curves(tmp_path, told)
         curves.step(60, {"loss/total": 3.0, "learning_rate": 1e-3})

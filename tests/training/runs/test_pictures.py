@@ -18,11 +18,11 @@ def test_curves_show_every_loss_and_mark_the_best_validation() -> None:
     losses, errors, rates = pictures.curves(told).axes
     assert [line.get_label() for line in losses.lines] == ["total", "triplet"]
     recorded, crossed, best = errors.lines
-    np.testing.assert_allclose(recorded.get_xydata(), [[20, 40.0], [40, 30.0]])
-    np.testing.assert_allclose(crossed.get_xydata(), [[20, 50.0], [40, 45.0]])
-    assert list(best.get_xdata()) == [40, 40]
+    np.testing.assert_allclose(np.asarray(recorded.get_xydata()), [[20, 40.0], [40, 30.0]])
+    np.testing.assert_allclose(np.asarray(crossed.get_xydata()), [[20, 50.0], [40, 45.0]])
+    assert np.asarray(best.get_xdata()).tolist() == [40, 40]
     assert best.get_label() == "best, step 40: 30.00%, 45.00%"
-    np.testing.assert_allclose(rates.lines[0].get_ydata(), [1e-3, 5e-4])
+    np.testing.assert_allclose(np.asarray(rates.lines[0].get_ydata()), [1e-3, 5e-4])
 
 
 def test_curves_of_nothing_are_empty() -> None:
@@ -34,11 +34,11 @@ def test_speakers_have_a_colour_and_corpora_a_marker() -> None:
     points = np.arange(8.0).reshape(4, 2)
     (axes,) = pictures.speakers(points, names, ["a", "b", "a", "a"]).axes
     of_a, legend_a, of_b, legend_b = axes.collections
-    np.testing.assert_allclose(of_a.get_offsets(), points[[0, 2, 3]])
-    np.testing.assert_allclose(of_b.get_offsets(), points[[1]])
+    np.testing.assert_allclose(np.asarray(of_a.get_offsets()), points[[0, 2, 3]])
+    np.testing.assert_allclose(np.asarray(of_b.get_offsets()), points[[1]])
     first, again, other = of_a.get_facecolors()
     assert tuple(first) == tuple(again) != tuple(other)
     assert (legend_a.get_label(), legend_b.get_label()) == ("a", "b")
     assert to_rgba("0.4") == tuple(legend_a.get_facecolors()[0])
-    circles, triangles = (shown.get_paths()[0].vertices.shape for shown in (of_a, of_b))
+    circles, triangles = (np.asarray(shown.get_paths()[0].vertices).shape for shown in (of_a, of_b))
     assert circles != triangles

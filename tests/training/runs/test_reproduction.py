@@ -42,7 +42,7 @@ def test_conditions_are_everything_that_decides_the_bits() -> None:
     targets = Targets(heard, (1.0,), "", "t.onnx")
     before = conditions(noises=NOISES, targets=targets, device=CPU, processes=1)
     assert re.fullmatch(r"\d+\.\d+\.\d+\+[0-9a-f]{12}", before["code"])
-    others = Targets(heard / 2, (1.0,), "", "t.onnx")
+    others = Targets(heard * np.float32(0.5), (1.0,), "", "t.onnx")
     torch.set_num_threads(2)
     now = conditions(noises=NOISES[:1], targets=others, device=CPU, processes=2)
     torch.set_num_threads(1)

@@ -19,7 +19,7 @@ from service.commands.application import app
 from service.errors import Overloaded, PermissionDenied
 from tests.support.answers import holds_a_score
 from tests.support.keys import create
-from tests.support.sayso_server import SaysoServer
+from tests.support.local_server import LocalServer
 from tests.support.voices import clips
 
 OWNER, OTHERS = "slt", ("awb", "rms", "kal")
@@ -92,7 +92,7 @@ def keyed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Keyed]:
     keys = folder / "keys.json"
     verify, analyze = create(keys, "bank", "verify"), create(keys, "bank", "verify", "analyze")
     operator = create(keys, "bank", "enrol", "admin")
-    with SaysoServer(
+    with LocalServer(
         store=f"sqlite:///{folder}/sayso.db", keys=keys, lock_after_failures=0
     ) as running:
         with Client(running.address, credential=operator) as sayso:
@@ -242,7 +242,7 @@ def test_embeddings_need_the_role(keyed: Keyed) -> None:
 
 def test_without_keys_everybody_sees_everything(tmp_path: Path) -> None:
     with (
-        SaysoServer(
+        LocalServer(
             store=f"sqlite:///{tmp_path}/sayso.db", speaker_comparisons_per_s=1e-6
         ) as running,
         running.client() as sayso,
@@ -258,7 +258,7 @@ def test_comparisons_have_a_budget_by_speaker_and_by_credential(tmp_path: Path) 
     mine, theirs = create(keys, "bank", "verify", "enrol"), create(keys, "bank", "verify", "admin")
     call = clips(OWNER, "verify")[0]
     with (
-        SaysoServer(
+        LocalServer(
             store=f"sqlite:///{tmp_path}/sayso.db",
             keys=keys,
             speaker_comparisons_per_s=1e-4,
@@ -320,7 +320,7 @@ def test_who_enrolled_confirms_nothing_of_it(tmp_path: Path) -> None:
     office = create(keys, "bank", "confirm")
     plain = create(keys, "bank", "enrol")
     with (
-        SaysoServer(
+        LocalServer(
             store=f"sqlite:///{tmp_path}/sayso.db", keys=keys, confirm_enrollments=True
         ) as running,
         Client(running.address, credential=agent) as enrolling,

@@ -10,10 +10,11 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
     ProtoReflectionDescriptorDatabase,
 )
 
+from tests.support.local_server import LocalServer
 from tests.support.sayso_server import ROOT, SaysoServer
 
 
-def test_reflection_describes_the_whole_api(sqlite_server: SaysoServer) -> None:
+def test_reflection_describes_the_whole_api(sqlite_server: LocalServer) -> None:
     with grpc.insecure_channel(sqlite_server.address) as channel:
         database = ProtoReflectionDescriptorDatabase(channel)
         assert set(database.get_services()) == {
@@ -34,7 +35,7 @@ def test_reflection_describes_the_whole_api(sqlite_server: SaysoServer) -> None:
         ]
 
 
-def test_health_is_told_for_each_service(sqlite_server: SaysoServer) -> None:
+def test_health_is_told_for_each_service(sqlite_server: LocalServer) -> None:
     with grpc.insecure_channel(sqlite_server.address) as channel:
         stub = health_pb2_grpc.HealthStub(channel)
         for service in ("", "sayso.v1.VerificationService", "sayso.v1.SpeakerService"):
@@ -51,7 +52,7 @@ def test_the_server_imports_no_training_framework() -> None:
     subprocess.run([sys.executable, "-c", program], check=True, cwd=ROOT)
 
 
-def test_the_command_line_enrols_and_verifies(sqlite_server: SaysoServer) -> None:
+def test_the_command_line_enrols_and_verifies(sqlite_server: LocalServer) -> None:
     def sayso(*arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", "service", *arguments, "--server", sqlite_server.address],

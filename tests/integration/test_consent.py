@@ -8,7 +8,7 @@ import soundfile
 
 from service.client import Client, RawAudio
 from service.errors import FailedPrecondition, NotFound
-from tests.support.sayso_server import SaysoServer
+from tests.support.local_server import LocalServer
 from tests.support.voices import clips
 
 SLT = clips("slt", "enroll")[0]
@@ -18,7 +18,7 @@ SIGNED = "form-7"
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
     folder = tmp_path_factory.mktemp("willing")
-    with SaysoServer(store=f"sqlite:///{folder / 'sayso.db'}") as server, server.client() as sayso:
+    with LocalServer(store=f"sqlite:///{folder / 'sayso.db'}") as server, server.client() as sayso:
         yield sayso
 
 
@@ -43,9 +43,9 @@ def test_no_use_is_made_of_a_voice_whose_consent_was_withdrawn(served: Client) -
 
 def test_where_consent_is_required_no_voice_without_one_is_used(tmp_path: Path) -> None:
     store = f"sqlite:///{tmp_path / 'sayso.db'}"
-    with SaysoServer(store=store) as server, server.client() as sayso:
+    with LocalServer(store=store) as server, server.client() as sayso:
         sayso.enroll("slt", SLT)
-    with SaysoServer(store=store, require_consent=True) as server, server.client() as sayso:
+    with LocalServer(store=store, require_consent=True) as server, server.client() as sayso:
         assert sayso.get("slt").state == "WITHOUT_CONSENT"
         assert sayso.verify("slt", SLT).outcome == "OPTED_OUT"
         sayso.update("slt", consent=SIGNED)

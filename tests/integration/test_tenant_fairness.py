@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from urllib.request import urlopen
 
 import numpy as np
 import pytest
@@ -48,10 +47,8 @@ def keys(path: Path, *tenants: str) -> list[str]:
 
 
 def total(server: SaysoServer, metric: str) -> float:
-    [endpoint] = re.findall(r"http://[^\s\"]+/metrics", server.log)
-    with urlopen(endpoint) as answer:  # noqa: S310 - the server's own
-        text = answer.read().decode()
-    return sum(map(float, re.findall(rf"^{metric}{{.*}} (\S+)$", text, re.MULTILINE)))
+    values = re.findall(rf"^{metric}{{.*}} (\S+)$", server.read_metrics(), re.MULTILINE)
+    return sum(map(float, values))
 
 
 def test_a_short_request_is_served_before_the_long_ones_of_another_tenant(tmp_path: Path) -> None:
@@ -116,7 +113,7 @@ def test_calls_that_take_all_places_leave_some_to_other_tenants_and_to_probes(
             time.sleep(0.01)
         with pytest.raises(Overloaded, match="kept for other tenants") as refused:
             busy.get("nobody")
-        assert refused.value.retry_after_s > 0
+        assert (refused.value.retry_after_s or 0) > 0
         with pytest.raises(NotFound):
             calm.get("nobody")
         assert busy.ready()

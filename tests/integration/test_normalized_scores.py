@@ -18,7 +18,7 @@ from service.client import Client, Embedding, RawAudio
 from service.contract import Calibration, Cohort, Contract, ScoreKind
 from service.decisions.scoring import l2_normalized
 from service.settings import SHIPPED_MODEL
-from tests.support.sayso_server import SaysoServer
+from tests.support.local_server import LocalServer
 from tests.support.voices import clips
 
 TOP = 20
@@ -32,7 +32,7 @@ def cohort() -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory, cohort: np.ndarray) -> Iterator[SaysoServer]:
+def server(tmp_path_factory: pytest.TempPathFactory, cohort: np.ndarray) -> Iterator[LocalServer]:
     folder = tmp_path_factory.mktemp("normalised")
     model, contract = _shipped()
     contract = dataclasses.replace(
@@ -44,7 +44,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, cohort: np.ndarray) -> Iter
     )
     onnx.helper.set_model_props(model, contract.to_metadata())
     onnx.save(model, folder / "normalised.onnx")
-    with SaysoServer(
+    with LocalServer(
         store=f"sqlite:///{folder / 'sayso.db'}", model=folder / "normalised.onnx"
     ) as running:
         with running.client() as sayso:
@@ -72,7 +72,7 @@ def _message(made: Embedding) -> pb.Embedding:
 
 
 def test_every_rpc_gives_the_ratio_of_the_offline_score(
-    server: SaysoServer, sayso: Client, cohort: np.ndarray
+    server: LocalServer, sayso: Client, cohort: np.ndarray
 ) -> None:
     call = clips("slt", "verify")[0]
     samples = decode(call.read_bytes(), AudioFormat(), rate=16000, max_s=60)

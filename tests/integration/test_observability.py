@@ -1,7 +1,6 @@
 """What a real server shows of its calls: metrics, JSON logs, and the drift of its scores."""
 
 import json
-import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -52,8 +51,7 @@ def called(server: SaysoServer) -> list[dict[str, object]]:
 
 @pytest.fixture
 def endpoint(server: SaysoServer) -> str:
-    [found] = re.findall(r"http://[^\s\"]+/metrics", server.log)
-    return str(found)
+    return server.metrics_url
 
 
 def test_the_log_is_one_json_object_a_line(server: SaysoServer) -> None:

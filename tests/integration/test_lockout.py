@@ -4,7 +4,6 @@ import io
 import json
 import queue
 import time
-import urllib.request
 import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -25,6 +24,7 @@ from service.audit import chain
 from service.client import Client, FailedVerifications, RawAudio, voices
 from service.commands.application import app
 from service.errors import SpeakerLocked
+from tests.support.local_server import LocalServer
 from tests.support.redis_server import RedisServer
 from tests.support.sayso_server import SaysoServer
 from tests.support.voices import clips
@@ -41,8 +41,17 @@ NOTHING = decision_pb2.DecisionPolicy(
 )
 
 
-class Trailed(SaysoServer):
-    """One with an audit trail and metrics."""
+class Trailed(LocalServer):
+    """One with an audit trail."""
+
+    def __init__(self, folder: Path, *, store: str = "", **settings: object) -> None:
+        self.audit = folder / "audit"
+        address = store or f"sqlite:///{folder}/sayso.db"
+        super().__init__(store=address, audit=self.audit, **settings)
+
+
+class TrailedProcess(SaysoServer):
+    """One with an audit trail, in a process of its own, that has a log and metrics."""
 
     def __init__(self, folder: Path, *, store: str = "", **settings: object) -> None:
         self.audit = folder / "audit"
@@ -117,7 +126,7 @@ class Line:
 
     def __init__(
         self,
-        server: SaysoServer,
+        server: Trailed | TrailedProcess,
         speaker_id: str,
         policy: decision_pb2.DecisionPolicy | None = None,
     ) -> None:
@@ -162,7 +171,7 @@ class Line:
         return last
 
 
-def entries(server: SaysoServer) -> list[dict[str, Any]]:
+def entries(server: Trailed | TrailedProcess) -> list[dict[str, Any]]:
     return [json.loads(line.text) for line in chain.lines([server.audit])]
 
 
@@ -174,7 +183,7 @@ def await_count(sayso: Client, speaker_id: str, consecutive: int) -> None:
         time.sleep(0.01)
 
 
-def await_entry(server: SaysoServer, request_detail: str, count: int) -> None:
+def await_entry(server: Trailed | TrailedProcess, request_detail: str, count: int) -> None:
     """Until the trail tells so many times how a call ended."""
     deadline = time.monotonic() + 20.0
     while sum(request_detail in entry.get("detail", {}) for entry in entries(server)) < count:
@@ -182,12 +191,15 @@ def await_entry(server: SaysoServer, request_detail: str, count: int) -> None:
         time.sleep(0.01)
 
 
-def stub(server: SaysoServer) -> Any:
+def stub(server: Trailed | TrailedProcess) -> Any:
     return verification_pb2_grpc.VerificationServiceStub(grpc.insecure_channel(server.address))
 
 
 def verify(
-    server: SaysoServer, speaker_id: str, heard: bytes, policy: decision_pb2.DecisionPolicy
+    server: Trailed | TrailedProcess,
+    speaker_id: str,
+    heard: bytes,
+    policy: decision_pb2.DecisionPolicy,
 ) -> pb.VerifyResponse:
     config = audio_pb2.AudioConfig(
         encoding=audio_pb2.AUDIO_ENCODING_MULAW, sample_rate=MULAW.sample_rate
@@ -197,7 +209,7 @@ def verify(
     return response
 
 
-def until_withheld(server: Trailed) -> None:
+def until_withheld(server: TrailedProcess) -> None:
     """Until an answer was kept back."""
     deadline = time.monotonic() + 20.0
     while "an answer is kept back" not in server.log:
@@ -379,22 +391,22 @@ def test_so_many_in_all_disable_whatever_is_accepted_between(impatient: Trailed)
         assert failed(sayso, caller) == FailedVerifications(0, 0, None, False)
 
 
-def show(server: SaysoServer, speaker_id: str) -> str:
+def show(server: Trailed | TrailedProcess, speaker_id: str) -> str:
     shown = CliRunner().invoke(app, ["speakers", "show", speaker_id, "--server", server.address])
     assert shown.exit_code == 0, shown.output
     return shown.stdout
 
 
 def test_a_lock_is_seen(tmp_path: Path) -> None:
-    metrics = "127.0.0.1:19531"
-    with Trailed(tmp_path, metrics_listen=metrics) as server, server.client() as sayso:
+    running = TrailedProcess(tmp_path, metrics_listen="127.0.0.1:0")
+    with running as server, server.client() as sayso:
         caller = enrolled(sayso)
         lock(sayso, caller)
         with pytest.raises(SpeakerLocked):
             sayso.verify(caller, GENUINE, raw=MULAW)
         assert f"{LIMIT} in a row, {LIMIT} since the last unlock" in show(server, caller)
         assert "until 20" in show(server, caller)
-        text = urllib.request.urlopen(f"http://{metrics}/metrics").read().decode()
+        text = server.read_metrics()
         assert 'sayso_speaker_locks_total{event="locked"} 1.0' in text
         assert 'sayso_speaker_locks_total{event="refused"} 1.0' in text
         assert f"locked for 60 s after {LIMIT} failed verifications in a row" in server.log
@@ -408,7 +420,7 @@ def test_a_call_outlives_a_store_that_is_away_and_is_told_nothing_meanwhile(
 ) -> None:
     with (
         RedisServer(tmp_path) as redis,
-        Trailed(tmp_path, store=redis.url, log_level="debug") as server,
+        TrailedProcess(tmp_path, store=redis.url, log_level="debug") as server,
         server.client() as sayso,
     ):
         caller = enrolled(sayso)

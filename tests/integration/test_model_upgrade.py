@@ -12,11 +12,11 @@ from service.audit import chain
 from service.client import Client, RawAudio, SequentialTest
 from service.commands.application import app
 from service.contract import Contract
-from service.errors import InvalidArgument
+from service.errors import InvalidArgument, StartupError
 from service.inference.session import Session
 from service.settings import SHIPPED_MODEL
+from tests.support.local_server import LocalServer
 from tests.support.other_model import turned
-from tests.support.sayso_server import SaysoServer, ServerFailed
 from tests.support.voices import clips
 
 NEW = "turned"
@@ -39,7 +39,7 @@ def old() -> Contract:
 def store(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Speakers who enrolled with the model that ships, and what it says of one of them."""
     address = f"sqlite:///{tmp_path_factory.mktemp('store') / 'sayso.db'}"
-    with SaysoServer(store=address, **SETTINGS) as server, server.client() as sayso:
+    with LocalServer(store=address, **SETTINGS) as server, server.client() as sayso:
         for speaker in COPIES:
             for clip in clips(speaker[:3], "enroll"):
                 assert sayso.enroll(speaker, clip).stored
@@ -54,15 +54,15 @@ def new_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def upgraded(store: str, new_model: Path) -> Iterator[SaysoServer]:
+def upgraded(store: str, new_model: Path) -> Iterator[LocalServer]:
     models = {"model": new_model, "previous_model": SHIPPED_MODEL}
     settings = {**SETTINGS, **models, "audit": new_model.parent / "audit"}
-    with SaysoServer(store=store, **settings) as server:
+    with LocalServer(store=store, **settings) as server:
         yield server
 
 
 @pytest.fixture
-def sayso(upgraded: SaysoServer) -> Iterator[Client]:
+def sayso(upgraded: LocalServer) -> Iterator[Client]:
     with upgraded.client() as client:
         yield client
 
@@ -71,7 +71,7 @@ def clip(speaker: str, number: int = 1) -> Path:
     return clips(speaker, f"verify-{number}")[0]
 
 
-def status(server: SaysoServer) -> str:
+def status(server: LocalServer) -> str:
     arguments = ["speakers", "migrate", "--status", "--server", server.address]
     answered = CliRunner().invoke(app, arguments)
     assert answered.exit_code == 0, answered.output
@@ -79,7 +79,7 @@ def status(server: SaysoServer) -> str:
 
 
 def test_nobody_has_moved_before_the_first_call(
-    upgraded: SaysoServer, sayso: Client, old: Contract
+    upgraded: LocalServer, sayso: Client, old: Contract
 ) -> None:
     counted = sayso.migration()
     assert (counted.model_id, counted.previous_model_id) == (NEW, old.model_id)
@@ -106,7 +106,7 @@ def test_a_group_is_searched_while_some_have_moved(sayso: Client, old: Contract)
 
 
 def test_a_confident_accept_moves_the_caller(
-    upgraded: SaysoServer, sayso: Client, old: Contract
+    upgraded: LocalServer, sayso: Client, old: Contract
 ) -> None:
     first = sayso.verify("slt", clip("slt"))
     assert (first.outcome, first.model_id) == ("ACCEPTED", old.model_id)
@@ -189,7 +189,7 @@ def test_embeddings_are_compared_within_one_model(sayso: Client, store: str, old
     new = sayso.embed(clip("slt"))
     assert new is not None
     assert new.model_id == NEW
-    with SaysoServer(store=store) as server, server.client() as before:
+    with LocalServer(store=store) as server, server.client() as before:
         earlier = before.embed(clip("slt"))
     assert earlier is not None
     assert sayso.compare(new, new) == pytest.approx(1.0)
@@ -200,22 +200,22 @@ def test_embeddings_are_compared_within_one_model(sayso: Client, store: str, old
 
 
 def test_a_model_does_not_follow_itself(tmp_path: Path) -> None:
-    server = SaysoServer(store=f"sqlite:///{tmp_path / 'sayso.db'}", previous_model=SHIPPED_MODEL)
-    with pytest.raises(ServerFailed, match="SAYSO_PREVIOUS_MODEL"), server:
+    server = LocalServer(store=f"sqlite:///{tmp_path / 'sayso.db'}", previous_model=SHIPPED_MODEL)
+    with pytest.raises(StartupError, match="SAYSO_PREVIOUS_MODEL"), server:
         pass
 
 
-def test_speakers_are_not_moved_by_command(upgraded: SaysoServer) -> None:
+def test_speakers_are_not_moved_by_command(upgraded: LocalServer) -> None:
     answered = CliRunner().invoke(app, ["speakers", "migrate", "--server", upgraded.address])
     assert answered.exit_code == 2
 
 
 def test_without_the_previous_model_an_old_voice_is_stranded(
-    upgraded: SaysoServer, sayso: Client, store: str, new_model: Path
+    upgraded: LocalServer, sayso: Client, store: str, new_model: Path
 ) -> None:
     waiting = sayso.migration().waiting
     assert waiting > 0
-    with SaysoServer(store=store, model=new_model, **SETTINGS) as server, server.client() as alone:
+    with LocalServer(store=store, model=new_model, **SETTINGS) as server, server.client() as alone:
         assert alone.migration().stranded == waiting
         decision = alone.verify("awb", clip("awb"))
         assert (decision.outcome, decision.model_id) == ("NOT_ENROLLED", NEW)

@@ -9,14 +9,14 @@ import soundfile
 
 from service.client import Client, RawAudio
 from service.errors import NotFound
-from tests.support.sayso_server import SaysoServer
+from tests.support.local_server import LocalServer
 from tests.support.voices import clips
 
 SPEAKERS = ("awb", "rms", "slt")
 
 
 @pytest.fixture(scope="module")
-def enrolled(server: SaysoServer) -> SaysoServer:
+def enrolled(server: LocalServer) -> LocalServer:
     with server.client() as sayso:
         for speaker in SPEAKERS:
             for path in clips(speaker, "enroll"):
@@ -24,14 +24,14 @@ def enrolled(server: SaysoServer) -> SaysoServer:
     return server
 
 
-def test_a_genuine_clip_scores_above_every_impostor(enrolled: SaysoServer, sayso: Client) -> None:
+def test_a_genuine_clip_scores_above_every_impostor(enrolled: LocalServer, sayso: Client) -> None:
     for speaker in SPEAKERS:
         for path in clips(speaker, "verify-1"):
             llrs = {name: sayso.verify(name, path).llr for name in SPEAKERS}
             assert max(llrs, key=lambda name: llrs[name] or 0) == speaker, (path, llrs)
 
 
-def test_a_decision_explains_itself(enrolled: SaysoServer, sayso: Client) -> None:
+def test_a_decision_explains_itself(enrolled: LocalServer, sayso: Client) -> None:
     decision = sayso.verify("slt", clips("slt", "verify")[0])
     assert decision.outcome in {"ACCEPTED", "REJECTED"}
     assert decision.llr is not None
@@ -42,7 +42,7 @@ def test_a_decision_explains_itself(enrolled: SaysoServer, sayso: Client) -> Non
     assert decision.model_id
 
 
-def test_the_threshold_follows_the_requested_rate(enrolled: SaysoServer, sayso: Client) -> None:
+def test_the_threshold_follows_the_requested_rate(enrolled: LocalServer, sayso: Client) -> None:
     path = clips("slt", "verify")[0]
     strict = sayso.verify("slt", path, target_false_match_rate=0.01)
     lenient = sayso.verify("slt", path, target_false_match_rate=0.1)
@@ -53,7 +53,7 @@ def test_the_threshold_follows_the_requested_rate(enrolled: SaysoServer, sayso: 
     assert strict.threshold_source.endswith("(request)")
 
 
-def test_telephone_audio_is_the_same_voice(enrolled: SaysoServer, sayso: Client) -> None:
+def test_telephone_audio_is_the_same_voice(enrolled: LocalServer, sayso: Client) -> None:
     samples, rate = soundfile.read(clips("rms", "verify")[0], dtype="float32")
     ulaw = io.BytesIO()
     soundfile.write(ulaw, samples, rate, format="RAW", subtype="ULAW")
@@ -64,7 +64,7 @@ def test_telephone_audio_is_the_same_voice(enrolled: SaysoServer, sayso: Client)
     assert sayso.compare(wide, narrow) > 0.9
 
 
-def test_the_callers_channel_is_picked_from_two(enrolled: SaysoServer, sayso: Client) -> None:
+def test_the_callers_channel_is_picked_from_two(enrolled: LocalServer, sayso: Client) -> None:
     caller, rate = soundfile.read(clips("slt", "verify")[0], dtype="float32")
     agent, _ = soundfile.read(clips("awb", "verify")[0], dtype="float32")
     samples = min(len(caller), len(agent))
@@ -79,7 +79,7 @@ def test_the_callers_channel_is_picked_from_two(enrolled: SaysoServer, sayso: Cl
 
 
 def test_silence_is_inconclusive_and_says_how_much_is_missing(
-    enrolled: SaysoServer, sayso: Client
+    enrolled: LocalServer, sayso: Client
 ) -> None:
     silence = np.zeros(3 * 16000, "<i2").tobytes()
     decision = sayso.verify("slt", silence, raw=RawAudio("LINEAR16", 16000))

@@ -11,6 +11,7 @@ from typer.testing import CliRunner, Result
 from service.audit.entries import START, Action, Event, make_entry, parse_line
 from service.commands.application import app
 from service.errors import NotFound
+from tests.support.local_server import LocalServer
 from tests.support.sayso_server import SaysoServer
 
 PATIENCE_S = 20.0
@@ -31,7 +32,7 @@ def trail(tmp_path: Path, heads: Path) -> Iterator[Path]:
     heads.parent.mkdir()
     store, folder = f"sqlite:///{tmp_path}/sayso.db", tmp_path / "audit"
     with (
-        SaysoServer(
+        LocalServer(
             store=store, audit=folder, audit_heads=heads, audit_heads_every_s=0.05
         ) as server,
         server.client() as client,

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from service.client import Client, RawAudio
 from service.commands.application import app
-from tests.support.sayso_server import SaysoServer
+from tests.support.local_server import LocalServer
 from tests.support.voices import clips
 
 MULAW, ALAW = RawAudio("MULAW", 8000), RawAudio("ALAW", 8000)
@@ -20,7 +20,7 @@ TRIES = 12  # more than SAYSO_LOCKOUT_FAILURES
 
 
 @pytest.fixture(scope="module")
-def sayso(sqlite_server: SaysoServer) -> Iterator[Client]:
+def sayso(sqlite_server: LocalServer) -> Iterator[Client]:
     with sqlite_server.client() as client:
         for path in clips("slt", "enroll"):
             client.enroll("heard", path)
@@ -112,7 +112,7 @@ def test_silence_quiet_and_noise_are_told_apart(sayso: Client) -> None:
 
 
 def test_one_bad_file_does_not_lose_the_others(
-    sqlite_server: SaysoServer, sayso: Client, tmp_path: Path
+    sqlite_server: LocalServer, sayso: Client, tmp_path: Path
 ) -> None:
     bad = tmp_path / "bad.wav"
     bad.write_bytes(b"not audio at all" * 100)
@@ -131,7 +131,7 @@ def test_one_bad_file_does_not_lose_the_others(
     assert enrolled.output.count("net speech in all") == 2
 
 
-def test_the_command_guesses_no_rate(sqlite_server: SaysoServer, tmp_path: Path) -> None:
+def test_the_command_guesses_no_rate(sqlite_server: LocalServer, tmp_path: Path) -> None:
     raw = tmp_path / "call.raw"
     raw.write_bytes(_telephone(clips("slt", "verify")[0], "PCM_16"))
     arguments = ["verify", "heard", str(raw), "--encoding", "LINEAR16"]

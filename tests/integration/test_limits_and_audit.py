@@ -21,6 +21,7 @@ from service.audit import chain
 from service.audit.subjects import Subjects
 from service.client import Client
 from service.errors import FailedPrecondition, NotFound, Overloaded, SpeakerLocked, Unavailable
+from tests.support.local_server import LocalServer
 from tests.support.redis_server import RedisServer
 from tests.support.sayso_server import SaysoServer
 from tests.support.voices import clips
@@ -31,7 +32,7 @@ FAILURES = 3
 class Office:
     """A running server with a trail, and what the trail holds."""
 
-    def __init__(self, server: SaysoServer, folder: Path) -> None:
+    def __init__(self, server: LocalServer, folder: Path) -> None:
         self.server = server
         self.folder = folder
         self.channel = grpc.insecure_channel(server.address)
@@ -72,10 +73,10 @@ def office(
     tmp_path = tmp_path_factory.mktemp(request.param)
     settings = {"audit": tmp_path / "audit", "lock_after_failures": FAILURES}
     if request.param == "sqlite":
-        with SaysoServer(store=f"sqlite:///{tmp_path}/sayso.db", **settings) as server:
+        with LocalServer(store=f"sqlite:///{tmp_path}/sayso.db", **settings) as server:
             yield Office(server, tmp_path)
         return
-    with RedisServer(tmp_path) as redis, SaysoServer(store=redis.url, **settings) as server:
+    with RedisServer(tmp_path) as redis, LocalServer(store=redis.url, **settings) as server:
         yield Office(server, tmp_path)
 
 
@@ -205,7 +206,7 @@ def test_a_voice_that_a_call_improves(tmp_path: Path) -> None:
     lenient = {"adapt": True, "adapt_margin_llr": 0.0, "adapt_min_speech_s": 0.5}
     settings = {"audit": tmp_path / "audit", "min_enroll_speech_s": 2.0, **lenient}
     with (
-        SaysoServer(store=f"sqlite:///{tmp_path}/sayso.db", **settings) as server,
+        LocalServer(store=f"sqlite:///{tmp_path}/sayso.db", **settings) as server,
         server.client() as sayso,
     ):
         office = Office(server, tmp_path)
@@ -301,7 +302,7 @@ def test_a_trail_that_cannot_be_written_stops_decisions_and_changes(tmp_path: Pa
 def test_what_a_tenant_may_use(tmp_path: Path, settings: dict[str, float], calls: int) -> None:
     audio = clips("slt", "verify")[0]
     with (
-        SaysoServer(store=f"sqlite:///{tmp_path}/sayso.db", **settings) as server,
+        LocalServer(store=f"sqlite:///{tmp_path}/sayso.db", **settings) as server,
         server.client() as sayso,
     ):
         with pytest.raises(Overloaded, match="slow down") as refused:
@@ -312,7 +313,7 @@ def test_what_a_tenant_may_use(tmp_path: Path, settings: dict[str, float], calls
 
 def test_no_more_speakers_than_a_tenant_may_have(tmp_path: Path) -> None:
     with (
-        SaysoServer(store=f"sqlite:///{tmp_path}/sayso.db", tenant_speakers=1) as server,
+        LocalServer(store=f"sqlite:///{tmp_path}/sayso.db", tenant_speakers=1) as server,
         server.client() as sayso,
     ):
         for path in clips("slt", "enroll"):

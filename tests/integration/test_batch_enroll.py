@@ -14,6 +14,7 @@ from typer.testing import CliRunner, Result
 
 from service.client import BatchItem, Client, RawAudio
 from service.commands.application import app
+from tests.support.local_server import LocalServer
 from tests.support.sayso_server import ROOT, SaysoServer
 from tests.support.voices import FOLDER, clips
 
@@ -28,7 +29,7 @@ def until(holds: Callable[[], bool]) -> None:
         time.sleep(0.05)
 
 
-def sayso_enroll(server: SaysoServer, manifest: Path, *options: str) -> Result:
+def sayso_enroll(server: LocalServer, manifest: Path, *options: str) -> Result:
     arguments = ["enroll", "--manifest", str(manifest), "--server", server.address, *options]
     return CliRunner().invoke(app, arguments)
 
@@ -47,7 +48,7 @@ def manifest(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def forgotten(sqlite_server: SaysoServer) -> Iterator[Client]:
+def forgotten(sqlite_server: LocalServer) -> Iterator[Client]:
     """A client of a server that forgets the speakers afterwards."""
     with sqlite_server.client() as sayso:
         yield sayso
@@ -97,25 +98,27 @@ def test_a_repeated_item_is_not_added_twice(forgotten: Client) -> None:
     assert forgotten.get(first) == before
 
 
-def test_cancelling_ends_the_work(sqlite_server: SaysoServer, forgotten: Client) -> None:
-    written, go_on = len(sqlite_server.log), threading.Event()
+def test_cancelling_ends_the_work(tmp_path: Path) -> None:
+    go_on = threading.Event()
 
     def items() -> Iterator[BatchItem]:
         for clip in clips("slt", "enroll"):
             yield BatchItem("slt", clip)
         go_on.wait(_PATIENCE_S)
 
-    results = forgotten.batch_enroll(items())
-    next(results)
-    results.close()
-    go_on.set()
-    until(lambda: "/BatchEnroll " in sqlite_server.log[written:])
-    assert forgotten.get("slt").net_speech_s > 0
-    assert forgotten.ready()
+    store = f"sqlite:///{tmp_path / 'sayso.db'}"
+    with SaysoServer(store=store) as server, server.client() as sayso:
+        results = sayso.batch_enroll(items())
+        next(results)
+        results.close()
+        go_on.set()
+        until(lambda: "/BatchEnroll " in server.log)
+        assert sayso.get("slt").net_speech_s > 0
+        assert sayso.ready()
 
 
 def test_a_manifest_is_enrolled_and_failures_are_tried_again(
-    sqlite_server: SaysoServer, forgotten: Client, manifest: Path
+    sqlite_server: LocalServer, forgotten: Client, manifest: Path
 ) -> None:
     broken = manifest.with_name(f"awb-{clips('awb', 'enroll')[0].name}")
     whole = broken.read_bytes()
@@ -137,7 +140,7 @@ def test_a_manifest_is_enrolled_and_failures_are_tried_again(
 
 
 def test_a_killed_run_is_gone_on_with(
-    sqlite_server: SaysoServer, forgotten: Client, manifest: Path, tmp_path: Path
+    sqlite_server: LocalServer, forgotten: Client, manifest: Path, tmp_path: Path
 ) -> None:
     """The reader hangs at a recording that is a pipe nobody writes to; there it is killed."""
     names = [line.split(",")[1] for line in manifest.read_text().split()[1:]]
@@ -166,7 +169,7 @@ def test_a_killed_run_is_gone_on_with(
 
 
 def test_a_manifest_and_a_speaker_do_not_go_together(
-    sqlite_server: SaysoServer, manifest: Path
+    sqlite_server: LocalServer, manifest: Path
 ) -> None:
     assert sayso_enroll(sqlite_server, manifest, "--replace").exit_code == 2
     assert sayso_enroll(sqlite_server, manifest, "slt", str(FOLDER)).exit_code == 2

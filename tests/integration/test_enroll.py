@@ -11,7 +11,7 @@ from typer.testing import CliRunner, Result
 from service.client import MAX_CHUNK_BYTES, Client, RawAudio
 from service.commands.application import app
 from service.errors import NotFound
-from tests.support.sayso_server import SaysoServer
+from tests.support.local_server import LocalServer
 from tests.support.voices import clips
 
 MULAW = RawAudio("MULAW", 8000)
@@ -20,7 +20,7 @@ ENOUGH_S = 5.0  # SAYSO_MIN_ENROLL_SPEECH_S
 
 
 @pytest.fixture(scope="module")
-def sayso(sqlite_server: SaysoServer) -> Iterator[Client]:
+def sayso(sqlite_server: LocalServer) -> Iterator[Client]:
     with sqlite_server.client() as client:
         yield client
 
@@ -135,7 +135,7 @@ def test_an_unknown_watchlist_keeps_a_voice_from_being_stored(sayso: Client) -> 
 
 
 def test_the_command_line_screens_and_stops(
-    sqlite_server: SaysoServer, sayso: Client, fraud: str
+    sqlite_server: LocalServer, sayso: Client, fraud: str
 ) -> None:
     def run(*arguments: object) -> Result:
         return CliRunner().invoke(app, [*map(str, arguments), "--server", sqlite_server.address])

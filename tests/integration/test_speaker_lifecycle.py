@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from service.client import Client, RawAudio, Speaker
 from service.commands.application import app
 from service.errors import Aborted, FailedPrecondition, InvalidArgument, NotFound
+from tests.support.local_server import LocalServer
 from tests.support.sayso_server import SaysoServer
 from tests.support.voices import clips
 
@@ -20,8 +21,8 @@ SLT = clips("slt", "enroll")[0]
 _PATIENCE_S = 20.0
 
 
-def serving(folder: Path, **settings: object) -> SaysoServer:
-    return SaysoServer(store=f"sqlite:///{folder / 'sayso.db'}", **settings)
+def serving(folder: Path, **settings: object) -> LocalServer:
+    return LocalServer(store=f"sqlite:///{folder / 'sayso.db'}", **settings)
 
 
 def until(holds: Callable[[], bool]) -> None:
@@ -115,7 +116,7 @@ def test_updates_are_by_field_and_by_etag(sayso: Client, alice: str) -> None:
         sayso.delete(alice, etag=before.etag)
 
 
-def test_pages_are_stable_while_speakers_come_and_go(server: SaysoServer, sayso: Client) -> None:
+def test_pages_are_stable_while_speakers_come_and_go(server: LocalServer, sayso: Client) -> None:
     steady = [f"steady-{number:02}" for number in range(12)]
     for speaker_id in steady:
         sayso.opt_out(speaker_id)
@@ -149,7 +150,7 @@ def test_pages_are_stable_while_speakers_come_and_go(server: SaysoServer, sayso:
 
 
 @pytest.mark.parametrize("server", ["sqlite"], indirect=True)
-def test_the_command_line_runs_a_life(server: SaysoServer) -> None:
+def test_the_command_line_runs_a_life(server: LocalServer) -> None:
     def sayso(*arguments: str) -> str:
         result = CliRunner().invoke(app, [*arguments, "--server", server.address])
         assert result.exit_code == 0, result.output
@@ -173,7 +174,9 @@ def test_the_command_line_runs_a_life(server: SaysoServer) -> None:
 def test_an_operator_may_ask_for_consent_confirmation_and_one_id_a_voice(tmp_path: Path) -> None:
     rules = {"require_consent": True, "confirm_enrollments": True, "duplicates": "refuse"}
     with (
-        serving(tmp_path, duplicate_alarm_rate=0.99, **rules) as server,
+        SaysoServer(
+            store=f"sqlite:///{tmp_path / 'sayso.db'}", duplicate_alarm_rate=0.99, **rules
+        ) as server,
         server.client() as sayso,
     ):
         with pytest.raises(FailedPrecondition, match="consent"):
@@ -203,7 +206,7 @@ def test_an_operator_may_ask_for_consent_confirmation_and_one_id_a_voice(tmp_pat
 
 
 def test_another_voice_is_not_added_to_the_one_enrolled(
-    sqlite_server: SaysoServer, tmp_path: Path
+    sqlite_server: LocalServer, tmp_path: Path
 ) -> None:
     mine, theirs = clips("slt", "verify")[0], clips("rms", "verify")[0]
     with sqlite_server.client() as sayso:
@@ -271,7 +274,7 @@ def test_an_enrolment_under_a_clock_that_is_ahead_can_be_undone(tmp_path: Path) 
 
 
 def test_an_opt_out_survives_a_kill(tmp_path: Path) -> None:
-    with serving(tmp_path) as server:
+    with SaysoServer(store=f"sqlite:///{tmp_path / 'sayso.db'}") as server:
         with server.client() as sayso:
             sayso.enroll("slt", SLT)
             gone: Speaker = sayso.opt_out("slt")
