@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Iterator
+from typing import Any
 
 import grpc
 import numpy as np
@@ -45,19 +46,20 @@ def still_serving(voices: verification_pb2_grpc.VerificationServiceStub) -> Iter
     assert reply.HasField("embedding")
 
 
-def refused(call: object, request: object) -> tuple[grpc.StatusCode, str, str]:
+def refused(call: Any, request: object) -> tuple[grpc.StatusCode, str, str]:
     """Status, message and the violated field of a call that must fail."""
     with pytest.raises(grpc.RpcError) as caught:
-        reply = call(request, timeout=30)  # type: ignore[operator]
+        reply = call(request, timeout=30)
         if hasattr(reply, "__next__"):
             list(reply)
-    status = rpc_status.from_call(caught.value)
+    error: Any = caught.value
+    status = rpc_status.from_call(error)
     field = ""
     for detail in status.details if status else ():
         bad_request = error_details_pb2.BadRequest()
         if detail.Unpack(bad_request):
             field = bad_request.field_violations[0].field
-    return caught.value.code(), caught.value.details(), field
+    return error.code(), error.details(), field
 
 
 def wav(samples: np.ndarray, rate: int = 16000, *, subtype: str = "PCM_16") -> bytes:
@@ -68,7 +70,7 @@ def wav(samples: np.ndarray, rate: int = 16000, *, subtype: str = "PCM_16") -> b
 
 FLAC = clips("slt", "enroll")[0].read_bytes()
 
-AUDIO = {
+AUDIO: dict[str, tuple[bytes, dict[str, Any], str]] = {
     "empty": (b"", {}, "audio"),
     "text": (b"This is not audio at all, but prose." * 100, {}, "raw audio set encoding"),
     "a header and no more": (FLAC[:64], {}, "audio"),

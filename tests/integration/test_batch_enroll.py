@@ -110,7 +110,7 @@ def test_cancelling_ends_the_work(tmp_path: Path) -> None:
     with SaysoServer(store=store) as server, server.client() as sayso:
         results = sayso.batch_enroll(items())
         next(results)
-        results.close()
+        results.close()  # type: ignore[attr-defined]
         go_on.set()
         until(lambda: "/BatchEnroll " in server.log)
         assert sayso.get("slt").net_speech_s > 0

@@ -277,7 +277,7 @@ def test_a_stream_from_before_the_lock_is_told_nothing_more(
     assert failed(sayso, caller).consecutive == LIMIT
 
 
-def locked_details(error: grpc.RpcError) -> tuple[str, float | None]:
+def locked_details(error: Any) -> tuple[str, float | None]:
     """The reason of an error, and after how many seconds to try again."""
     status = rpc_status.from_call(error)
     info, retry = error_details_pb2.ErrorInfo(), None

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from typing import Any
 
 import grpc
 from google.protobuf import descriptor_pool
@@ -37,7 +38,7 @@ def test_reflection_describes_the_whole_api(sqlite_server: LocalServer) -> None:
 
 def test_health_is_told_for_each_service(sqlite_server: LocalServer) -> None:
     with grpc.insecure_channel(sqlite_server.address) as channel:
-        stub = health_pb2_grpc.HealthStub(channel)
+        stub: Any = health_pb2_grpc.HealthStub(channel)
         for service in ("", "sayso.v1.VerificationService", "sayso.v1.SpeakerService"):
             reply = stub.Check(health_pb2.HealthCheckRequest(service=service), wait_for_ready=True)
             assert reply.status == health_pb2.HealthCheckResponse.SERVING

@@ -39,10 +39,11 @@ class Keyed:
 
     def answers(self, key: str, clip: bytes, llr: float | None = None) -> Iterator[Message]:
         """Of every rpc that compares a voice, by a policy with that threshold."""
-        policy, options = reaching(llr), {"metadata": [("x-api-key", key)]}
+        policy = reaching(llr)
+        options: dict[str, Any] = {"metadata": (("x-api-key", key),)}
         with grpc.insecure_channel(self.address) as channel:
             voices = verification_pb2_grpc.VerificationServiceStub(channel)
-            audio = {"config": LINEAR16, "audio": clip, "policy": policy}
+            audio: dict[str, Any] = {"config": LINEAR16, "audio": clip, "policy": policy}
             yield voices.Verify(
                 verification_pb2.VerifyRequest(speaker_id=OWNER, watchlists=["all"], **audio),
                 **options,
@@ -151,7 +152,7 @@ def test_the_rates_of_a_sequential_test_tell_nothing_of_a_stranger(
         with grpc.insecure_channel(keyed.address) as channel:
             voices = verification_pb2_grpc.VerificationServiceStub(channel)
             call = voices.StreamingVerify(
-                stream(config, samples(OTHERS[0])), metadata=[("x-api-key", keyed.verify)]
+                stream(config, samples(OTHERS[0])), metadata=(("x-api-key", keyed.verify),)
             )
             outcomes.append([answer.decision.outcome for answer in call])
     assert outcomes[0] == outcomes[1]
@@ -162,7 +163,7 @@ def test_a_sequential_search_rejects_nobody_early(keyed: Keyed) -> None:
     would tell it."""
 
     def outcomes(key: str) -> set[str]:
-        found = set()
+        found: set[str] = set()
         with Client(keyed.address, credential=key) as sayso:
             for other in OTHERS:
                 heard = sayso.verify_stream(
@@ -289,7 +290,7 @@ def test_every_pair_is_compared_and_a_thousand_are_the_most(keyed: Keyed) -> Non
     with Client(keyed.address, credential=keyed.analyze) as analyst:
         made = [analyst.embed(clips(name, "verify")[0]) for name in (OWNER, *OTHERS)]
         alone = [analyst.compare(one, other) for one in made for other in made if one and other]
-    voices, shown = messages(made), [("x-api-key", keyed.analyze)]
+    voices, shown = messages(made), (("x-api-key", keyed.analyze),)
     with grpc.insecure_channel(keyed.address) as channel:
         compare = verification_pb2_grpc.VerificationServiceStub(channel).Compare
 

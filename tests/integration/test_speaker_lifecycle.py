@@ -141,7 +141,7 @@ def test_pages_are_stable_while_speakers_come_and_go(server: LocalServer, sayso:
                 listed = [speaker.speaker_id for speaker in sayso.list(page_size=2)]
                 assert listed == sorted(set(listed))
                 assert [name for name in listed if name in steady] == steady
-                until(lambda before=before: len(churned) > before)
+                until(lambda before=before: len(churned) > before)  # type: ignore[misc]
         finally:
             done.set()
         churning.result()

@@ -5,6 +5,7 @@ import itertools
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import grpc
 import numpy as np
@@ -15,7 +16,7 @@ from sayso.v1 import verification_pb2 as pb
 
 from service.client import Client, Decision, RawAudio, SequentialTest
 from service.errors import InvalidArgument, NotFound
-from tests.support.local_server import LocalServer
+from tests.support.sayso_server import SaysoServer
 from tests.support.voices import clips
 
 MULAW = RawAudio("MULAW", 8000)
@@ -36,7 +37,15 @@ def frames(audio: bytes, size: int = FRAME_BYTES) -> Iterator[bytes]:
 
 
 @pytest.fixture(scope="module")
-def enrolled(sqlite_server: LocalServer) -> Iterator[Client]:
+def sqlite_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SaysoServer]:
+    """In a process of its own, so that thousands of small messages do not wait for one interpreter."""
+    folder = tmp_path_factory.mktemp("server")
+    with SaysoServer(store=f"sqlite:///{folder / 'sayso.db'}") as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def enrolled(sqlite_server: SaysoServer) -> Iterator[Client]:
     with sqlite_server.client() as sayso:
         for speaker in ("slt", "rms"):
             for path in clips(speaker, "enroll"):
@@ -132,7 +141,7 @@ def staff(enrolled: Client) -> Iterator[str]:
 def test_a_claim_watchlists_and_a_group_are_served_together(
     enrolled: Client, call_audio: bytes, staff: str
 ) -> None:
-    asked = {"watchlists": [staff], "identify_group": staff, "max_candidates": 2}
+    asked: dict[str, Any] = {"watchlists": [staff], "identify_group": staff, "max_candidates": 2}
     alone = list(enrolled.verify_stream("slt", frames(call_audio), raw=MULAW))
     both = list(enrolled.verify_stream("slt", frames(call_audio), raw=MULAW, **asked))
     assert [(made.outcome, made.llr) for made in both] == [
@@ -268,7 +277,7 @@ FIRST = pb.StreamingVerifyRequest(config=CONFIG)
     ],
 )
 def test_a_malformed_stream_is_refused(
-    sqlite_server: LocalServer, enrolled: Client, requests: list[pb.StreamingVerifyRequest]
+    sqlite_server: SaysoServer, enrolled: Client, requests: list[pb.StreamingVerifyRequest]
 ) -> None:
     with grpc.insecure_channel(sqlite_server.address) as channel:
         stub = verification_pb2_grpc.VerificationServiceStub(channel)
@@ -278,7 +287,7 @@ def test_a_malformed_stream_is_refused(
 
 
 def test_a_cancelled_call_leaves_the_server_serving(
-    sqlite_server: LocalServer, enrolled: Client, call_audio: bytes
+    sqlite_server: SaysoServer, enrolled: Client, call_audio: bytes
 ) -> None:
     with grpc.insecure_channel(sqlite_server.address) as channel:
         stub = verification_pb2_grpc.VerificationServiceStub(channel)
@@ -289,7 +298,7 @@ def test_a_cancelled_call_leaves_the_server_serving(
     assert enrolled.verify("slt", clips("slt", "verify")[0]).llr is not None
 
 
-def test_a_deadline_ends_a_silent_call(sqlite_server: LocalServer, enrolled: Client) -> None:
+def test_a_deadline_ends_a_silent_call(sqlite_server: SaysoServer, enrolled: Client) -> None:
     def silent() -> Iterator[pb.StreamingVerifyRequest]:
         yield FIRST
         time.sleep(5)

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -73,7 +74,7 @@ def half_sent(connection: RawConnection, method: str) -> int:
 def assert_serving(server: SaysoServer) -> None:
     """Probes and the calls of tenants are answered on a new connection."""
     with grpc.insecure_channel(server.address, [("grpc.use_local_subchannel_pool", 1)]) as channel:
-        stub = health_pb2_grpc.HealthStub(channel)
+        stub: Any = health_pb2_grpc.HealthStub(channel)
         reply = stub.Check(health_pb2.HealthCheckRequest(), timeout=PATIENCE_S)
         assert reply.status == health_pb2.HealthCheckResponse.SERVING
     with server.client() as sayso, pytest.raises(NotFound):
@@ -98,7 +99,8 @@ def test_a_watcher_keeps_its_place_in_a_flood_of_others(server: SaysoServer) -> 
         grpc.insecure_channel(server.address) as channel,
         connections(server, CONNECTIONS) as opened,
     ):
-        watching = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
+        stub: Any = health_pb2_grpc.HealthStub(channel)
+        watching = stub.Watch(health_pb2.HealthCheckRequest())
         assert next(watching).status == health_pb2.HealthCheckResponse.SERVING
         for connection in opened:
             idle(connection, WATCH, CALLS // CONNECTIONS)
@@ -140,7 +142,7 @@ def test_a_message_of_a_stranger_to_an_own_method_is_not_read(
 def test_messages_of_strangers_are_small(server: SaysoServer, size: int) -> None:
     request = health_pb2.HealthCheckRequest(service="x" * size)
     with grpc.insecure_channel(server.address) as channel:
-        stub = health_pb2_grpc.HealthStub(channel)
+        stub: Any = health_pb2_grpc.HealthStub(channel)
         with pytest.raises(grpc.RpcError) as caught:
             stub.Check(request, timeout=PATIENCE_S)
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
@@ -150,7 +152,7 @@ def test_messages_of_strangers_are_small(server: SaysoServer, size: int) -> None
 def test_both_versions_of_reflection_tell_of_the_api_and_of_themselves(
     server: SaysoServer, method: str
 ) -> None:
-    def ask(**asked: str) -> reflection_pb2.ServerReflectionResponse:
+    def ask(**asked: Any) -> reflection_pb2.ServerReflectionResponse:
         return next(call(iter([reflection_pb2.ServerReflectionRequest(**asked)])))
 
     with grpc.insecure_channel(server.address) as channel:

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -20,9 +21,8 @@ SLT, RMS = clips("slt", "enroll")[0], clips("rms", "enroll")[0]
 def health(server: SaysoServer) -> tuple[str, str]:
     """What health says, and why."""
     with grpc.insecure_channel(server.address) as channel:
-        answer, call = health_pb2_grpc.HealthStub(channel).Check.with_call(
-            health_pb2.HealthCheckRequest(), timeout=10
-        )
+        stub: Any = health_pb2_grpc.HealthStub(channel)
+        answer, call = stub.Check.with_call(health_pb2.HealthCheckRequest(), timeout=10)
     reasons = dict(call.trailing_metadata() or ()).get("sayso-reason", "")
     return health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status), str(reasons)
 

@@ -66,7 +66,7 @@ _LOOP_THREAD = _LoopThread()
 class LocalServer:
     """Starts on entering; drains when left. Raises `StartupError` if it cannot serve."""
 
-    def __init__(self, *, store: str, listen: str = "127.0.0.1:0", **settings: object) -> None:
+    def __init__(self, *, store: str, listen: object = "127.0.0.1:0", **settings: object) -> None:
         values: dict[str, Any] = {"store": store, "listen": listen, **settings}
         self._settings = Settings(**values)
         self.address = ""

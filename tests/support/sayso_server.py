@@ -23,8 +23,8 @@ class ServerFailed(Exception):
 class SaysoServer:
     """Starts on entering, once it announces its address; ends on SIGTERM when left."""
 
-    def __init__(self, *, store: str, listen: str = "127.0.0.1:0", **settings: object) -> None:
-        self._arguments = ["serve", "--listen", listen, "--store", store]
+    def __init__(self, *, store: str, listen: object = "127.0.0.1:0", **settings: object) -> None:
+        self._arguments = ["serve", "--listen", str(listen), "--store", store]
         names = {f"SAYSO_{name.upper()}": str(value) for name, value in settings.items()}
         inherited = {k: v for k, v in os.environ.items() if k != "SAYSO_HOSTILE_INPUTS"}
         self._environment = {**inherited, **names}

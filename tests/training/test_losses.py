@@ -20,7 +20,7 @@ NEED_NO_PAIRS = {"aam_softmax"}
 CLASSES = 10
 
 
-@pytest.fixture(params=OBJECTIVES.values(), ids=OBJECTIVES.keys())
+@pytest.fixture(params=OBJECTIVES.values(), ids=OBJECTIVES.keys())  # type: ignore[call-overload]
 def loss(request: pytest.FixtureRequest) -> tuple[str, nn.Module]:
     """Its name in recipes, and the loss itself."""
     torch.manual_seed(1)

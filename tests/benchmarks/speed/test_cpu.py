@@ -21,7 +21,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def embeddings(session: cpu.onnxruntime.InferenceSession) -> cpu.Windows:
+def embeddings(session: cpu.onnxruntime.InferenceSession) -> cpu.Windows:  # type: ignore[name-defined]
     [found] = session.run(["embedding"], {"waveform": cpu.noise(2, 16_000)})
     return np.asarray(found)
 

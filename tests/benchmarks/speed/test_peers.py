@@ -99,7 +99,7 @@ def test_extractors_embed_recordings_whole(material: Material) -> None:
     options = Options(SHIPPED_MODEL, material.graph, material.width, threads=1)
     samples = np.random.default_rng(0).normal(0, 0.1, 50_000).astype(np.float32)
     embedding = EXTRACTORS["sayso_embedding"](options)(samples)
-    assert np.shape(embedding) == (1, 192)
+    assert np.shape(embedding) == (1, 192)  # type: ignore[call-overload]
 
 
 @with_model

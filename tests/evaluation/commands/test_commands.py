@@ -34,7 +34,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, model_file: Path, spoken: P
 def evaluation(model_file: Path, spoken: Path, folder: Path) -> list[str | Path]:
     """The main command's arguments; the cache lies in the folder."""
     where = ["--output", folder, "--cache", folder / "cache.sqlite"]
-    return ["--model", model_file, "--manifest", spoken, "--split", "dev", *where, *FEW]
+    return ["--model", model_file, "--manifest", spoken, "--split", "dev", *where, *FEW]  # type: ignore[list-item]
 
 
 def test_the_document_tells_what_was_evaluated(folder: Path) -> None:
@@ -130,7 +130,7 @@ def test_shards_are_embedded_apart_and_merged(
 ) -> None:
     for index in range(2):
         where = ["--cache", tmp_path / f"{index}.sqlite", "--shard", f"{index}/2"]
-        done = run("--model", model_file, "--manifest", spoken, *where)
+        done = run("--model", model_file, "--manifest", spoken, *where)  # type: ignore[arg-type]
         assert "24 clips" in done.stdout, done.output
     shards = [tmp_path / "0.sqlite", tmp_path / "1.sqlite"]
     done = run("merge", tmp_path / "all.sqlite", *shards)
@@ -155,7 +155,7 @@ def test_a_kaldi_list_with_an_enrolment_map(model_file: Path, spoken: Path, tmp_
     (tmp_path / "list").write_text("m awb1-2.wav target\nm kal1-0.wav nontarget\n")
     (tmp_path / "map").write_text("m awb1-0.wav awb1-1.wav\n")
     asked = ["--trials", tmp_path / "list", "--enrolments", tmp_path / "map", "--no-baseline"]
-    done = run(*evaluation(model_file, spoken, tmp_path), *asked)
+    done = run(*evaluation(model_file, spoken, tmp_path), *asked)  # type: ignore[arg-type]
     assert done.exit_code == 0, done.output
     with gzip.open(tmp_path / "scores.tsv.gz", "rt") as stream:
         assert [line.split()[:3] for line in stream] == [

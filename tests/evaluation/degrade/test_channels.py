@@ -190,7 +190,7 @@ def test_an_impairment_is_the_same_for_the_same_clip(speech: Samples, name: str)
 
 def test_an_impairment_is_what_it_says(speech: Samples) -> None:
     def added(name: str) -> Samples:
-        return Impaired(name)("a", speech / 2, RATE) - speech / 2
+        return Impaired(name)("a", speech / 2, RATE) - speech / 2  # type: ignore[arg-type,return-value]
 
     assert added("DC offset") == pytest.approx(0.1, abs=1e-6)
     for name, hertz in (("50 Hz hum", 50), ("30 Hz rumble", 30)):

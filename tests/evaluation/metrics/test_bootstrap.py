@@ -84,6 +84,6 @@ def test_draws_without_both_kinds_of_trial_are_left_out(world: Callable) -> None
 
 
 def _eer_of(clips: tuple, voices: object) -> float:
-    scored = scores.score(trials.pairs(clips, limit=10**7), voices)
+    scored = scores.score(trials.pairs(clips, limit=10**7), voices)  # type: ignore[arg-type]
     cosine, target = scored.measures.cosine, scored.trials.target
     return metrics.eer(Sweep.of(cosine[target], cosine[~target]))

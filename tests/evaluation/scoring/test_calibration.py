@@ -85,7 +85,7 @@ def test_no_trial_is_judged_by_a_calibration_that_saw_its_speakers(
 ) -> None:
     """The two columns tell who spoke, so a stand-in for the regression can look."""
     _, target, (enrol, test) = made_trials(0)
-    measures = Measures(np.zeros(len(target)), 1.0 + enrol, 1.0 + test, np.zeros(len(target)))
+    measures = Measures(np.zeros(len(target)), 1.0 + enrol, 1.0 + test, np.zeros(len(target)))  # type: ignore[arg-type]
     judged = 0
 
     class Fitted:

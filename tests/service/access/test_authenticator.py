@@ -91,7 +91,7 @@ def test_settings_that_are_half_there_leave_no_server_open(bank: Bank, tmp_path:
     (tmp_path / "jwks.json").write_text('{"keys": []}')
     for given in mistakes:
         with pytest.raises(SettingsError, match=r"SAYSO_(KEYS|JWKS)"):
-            opened(**given)
+            opened(**given)  # type: ignore[arg-type]
 
 
 def test_without_an_authenticator_everyone_may_do_everything() -> None:
@@ -202,7 +202,9 @@ def test_streams_at_once_have_each_its_tenant(bank: Bank, server: WhoamiServer) 
         with grpc.insecure_channel(server.address) as channel:
             stub = verification_pb2_grpc.VerificationServiceStub(channel)
             replies = stub.StreamingVerify(
-                requests(), metadata=[("x-api-key", shown[tenant])], timeout=30
+                requests(),
+                metadata=(("x-api-key", shown[tenant]),),
+                timeout=30,
             )
             told[tenant] = []
             for reply in replies:

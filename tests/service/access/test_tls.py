@@ -109,7 +109,7 @@ def mutual(pair: Pair, authority: Authority, tmp_path: Path) -> Iterator[WhoamiS
 
 
 def client(server: WhoamiServer, authority: Authority, pair: Pair | None) -> Client:
-    tls = Tls(authority.certificate, pair and pair.certificate, pair and pair.key)
+    tls = Tls(authority.certificate, pair and pair.certificate, pair and pair.key)  # type: ignore[arg-type]
     return Client(server.address, tls=tls, timeout_s=5)
 
 

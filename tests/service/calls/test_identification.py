@@ -523,7 +523,7 @@ async def test_a_sequential_identification_waits_for_evidence(
     policy = replace(POLICY, sequential=test)
 
     async def ask(vector: Vector, **changes: float) -> Identification:
-        return await identifier.so_far(T, "callers", heard(vector, **changes), policy, 1)
+        return await identifier.so_far(T, "callers", heard(vector, **changes), policy, 1)  # type: ignore[arg-type]
 
     sure = await ask(VOICES["alice"])
     assert sure.decision.outcome is Outcome.ACCEPTED

@@ -22,7 +22,7 @@ from service.contract import Calibration, Contract
 from service.decisions.decision import Decision, Demands, Outcome, Policy
 from service.inference.embedder import Embedder, Utterance
 from service.inference.session import Session
-from service.speakers.enrollment import Duplicates, Enroller, EnrolmentRequest, Reason, Rules
+from service.speakers.enrollment import Duplicates, Enroller, EnrolmentRequest, Reason, Rules  # type: ignore[attr-defined]
 from service.speakers.succession import Succession
 from service.store import Consent, Group, Speaker, SpeakerState, Store, Voiceprint, open_store
 from service.store.lifecycle import Retention, change, opted_out, undone

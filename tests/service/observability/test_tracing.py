@@ -58,7 +58,7 @@ async def test_a_failed_call_is_a_span_with_its_status() -> None:
 def test_the_service_name_is_the_operators(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_SERVICE_NAME", "voices-east")
     exporter = InMemorySpanExporter()
-    with tracing(exporter) as interceptor, interceptor._tracer.start_as_current_span("x"):
+    with tracing(exporter) as interceptor, interceptor._tracer.start_as_current_span("x"):  # type: ignore[attr-defined]
         pass
     [span] = exporter.get_finished_spans()
     assert span.resource.attributes["service.name"] == "voices-east"

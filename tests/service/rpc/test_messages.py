@@ -59,7 +59,7 @@ def test_less_speech_than_the_model_needs_cannot_be_asked_for() -> None:
 
 def test_zero_means_as_the_header_says() -> None:
     assert messages.audio_format(audio_pb2.AudioConfig()) == AudioFormat()
-    raw = audio_pb2.AudioConfig(encoding=2, sample_rate=8000, channels=2, channel=1)
+    raw = audio_pb2.AudioConfig(encoding=2, sample_rate=8000, channels=2, channel=1)  # type: ignore[arg-type]
     assert messages.audio_format(raw) == AudioFormat(Encoding.MULAW, 8000, 2, 1)
 
 

@@ -149,7 +149,7 @@ async def test_a_bad_update_names_its_field(
     await enrol(enroller)
     before = await get(rpc)
     with pytest.raises(InvalidArgument) as caught:
-        await update(rpc, *paths, **fields)
+        await update(rpc, *paths, **fields)  # type: ignore[arg-type]
     assert caught.value.field == field
     assert await get(rpc) == before
 

@@ -641,7 +641,7 @@ async def test_a_confident_accept_adapts_the_voice(
 async def test_nothing_less_adapts_it(
     store: Store, heard: Utterance, decision: Decision, rules: dict[str, object]
 ) -> None:
-    enroller = make(store, contract=CALIBRATED, **({"adapt": True} | rules))
+    enroller = make(store, contract=CALIBRATED, **({"adapt": True} | rules))  # type: ignore[arg-type]
     made = await enroller.add(ALICE, utterance(speech_s=6))
     assert made.speaker is not None
     assert await enroller.adapt(made.speaker, heard, decision, "digest") is None

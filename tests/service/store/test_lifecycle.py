@@ -262,7 +262,7 @@ async def test_each_erasure_happens_inside_what_is_put_around_it(
 
     async def state_of(speaker_id: str) -> SpeakerState | None:
         found = await store.get(tenant, speaker_id)
-        return found and found.state
+        return found and found.state  # type: ignore[return-value]
 
     await store.put(with_voice(make_speaker("old"), 1, now=MADE_AT), expected_etag=None)
     assert await erase_expired(store, tenant, retention(100), around=around) == 1

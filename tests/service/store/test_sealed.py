@@ -139,7 +139,7 @@ def assert_close(found: Speaker | None, expected: Speaker) -> None:
             )
             np.testing.assert_array_equal(voiceprint.speech_s, wanted[model_id].speech_s)
     without = {"voiceprints": {}, "history": ()}
-    assert replace(found, **without) == replace(expected, **without)
+    assert replace(found, **without) == replace(expected, **without)  # type: ignore[arg-type]
 
 
 async def test_round_trip(store: SealedStore, make_speaker: MakeSpeaker) -> None:

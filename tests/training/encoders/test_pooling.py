@@ -44,8 +44,8 @@ def test_attention_on_one_frame_gives_that_frame_and_no_deviation() -> None:
     first, _, last = pool.attention
     assert isinstance(first, nn.Sequential)
     assert isinstance(last, nn.Conv1d)
-    nn.init.ones_(first[0].weight)
-    nn.init.zeros_(first[0].bias)
+    nn.init.ones_(first[0].weight)  # type: ignore[arg-type]
+    nn.init.zeros_(first[0].bias)  # type: ignore[arg-type]
     nn.init.constant_(last.weight, 200.0)
     hidden = torch.zeros(1, 1, 30)
     hidden[0, 0, 7] = 5.0

@@ -28,7 +28,7 @@ def test_the_pool_expects_the_bands_that_the_stages_leave(mels: int, stride: int
 
 def test_thirty_four_layers() -> None:
     model = ResNet34(mels=80, width=32, stride=1, embedding_dim=192)
-    blocks = [block for part in model.stages for block in part]
+    blocks = [block for part in model.stages for block in part]  # type: ignore[attr-defined]
     assert 2 * len(blocks) + 2 == 34
     assert parameters(model.stages) == pytest.approx(21.3e6 / 4, rel=0.01)  # of He et al., halved
 

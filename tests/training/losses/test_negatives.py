@@ -73,7 +73,7 @@ def naive_supervised(points: Tensor, labels: list[int], choice: Choice) -> Tenso
         own = [j for j in range(len(labels)) if j != i and labels[j] == labels[i]]
         counts = [float(j in own) + w for j, w in enumerate(weights[i])]
         total = sum(c * torch.exp(a @ p / 0.2) for c, p in zip(counts, points, strict=True))
-        anchors.append(torch.stack([torch.log(total) - a @ points[j] / 0.2 for j in own]).mean())
+        anchors.append(torch.stack([torch.log(total) - a @ points[j] / 0.2 for j in own]).mean())  # type: ignore[arg-type]
     return torch.stack(anchors).mean()
 
 

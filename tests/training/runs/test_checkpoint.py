@@ -117,7 +117,7 @@ def test_losses_of_version_1_are_those_of_the_supervised_framework(tmp_path: Pat
     torch.save({**content, "version": 1, "losses": {"losses.aam_softmax.centres": centres}}, path)
     framework = checkpoint.load(path).framework
     assert framework.keys() == {"objective.losses.aam_softmax.centres"}
-    assert torch.equal(*framework.values(), centres)
+    assert torch.equal(*framework.values(), centres)  # type: ignore[call-arg]
 
 
 def test_a_checkpoint_with_parts_missing_is_refused(tmp_path: Path) -> None:

@@ -36,9 +36,9 @@ def test_speakers_have_a_colour_and_corpora_a_marker() -> None:
     of_a, legend_a, of_b, legend_b = axes.collections
     np.testing.assert_allclose(np.asarray(of_a.get_offsets()), points[[0, 2, 3]])
     np.testing.assert_allclose(np.asarray(of_b.get_offsets()), points[[1]])
-    first, again, other = of_a.get_facecolors()
+    first, again, other = of_a.get_facecolors()  # type: ignore[attr-defined]
     assert tuple(first) == tuple(again) != tuple(other)
     assert (legend_a.get_label(), legend_b.get_label()) == ("a", "b")
-    assert to_rgba("0.4") == tuple(legend_a.get_facecolors()[0])
+    assert to_rgba("0.4") == tuple(legend_a.get_facecolors()[0])  # type: ignore[attr-defined]
     circles, triangles = (np.asarray(shown.get_paths()[0].vertices).shape for shown in (of_a, of_b))
     assert circles != triangles
