@@ -38,7 +38,7 @@ def frames(audio: bytes, size: int = FRAME_BYTES) -> Iterator[bytes]:
 
 @pytest.fixture(scope="module")
 def sqlite_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SaysoServer]:
-    """In a process of its own, so that thousands of small messages do not wait for one interpreter."""
+    """In a process of its own: client and server of thousands of messages share no interpreter."""
     folder = tmp_path_factory.mktemp("server")
     with SaysoServer(store=f"sqlite:///{folder / 'sayso.db'}") as running:
         yield running
