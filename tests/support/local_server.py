@@ -67,7 +67,10 @@ class LocalServer:
     """Starts on entering; drains when left. Raises `StartupError` if it cannot serve."""
 
     def __init__(self, *, store: str, listen: object = "127.0.0.1:0", **settings: object) -> None:
-        values: dict[str, Any] = {"store": store, "listen": listen, **settings}
+        given = {"store": store, "listen": listen, **settings}
+        values: dict[str, Any] = {
+            name: str(value) if isinstance(value, Path) else value for name, value in given.items()
+        }
         self._settings = Settings(**values)
         self.address = ""
 
