@@ -12,12 +12,13 @@ import sys
 from importlib.abc import MetaPathFinder
 from pathlib import Path
 
-ALLOWED = {{"grpc", "grpc_health", "grpc_status", "google", "typing_extensions", "sayso", "service"}}
+ALLOWED = {{"grpc", "grpc_health", "grpc_status", "google", "typing_extensions"}}
+OURS = {{"sayso", "service"}}
 
 class NothingElse(MetaPathFinder):
     def find_spec(self, name, path=None, target=None):
         package = name.partition(".")[0]
-        if package not in ALLOWED | sys.stdlib_module_names:
+        if package not in ALLOWED | OURS | sys.stdlib_module_names:
             raise ModuleNotFoundError(name, name=name)
 
 sys.meta_path.insert(0, NothingElse())
