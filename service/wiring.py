@@ -248,7 +248,6 @@ def add_services(
         clock=time.time,
         batch_items=settings.batch_items,
         limits=AudioLimits(
-            contracts[0].sample_rate,
             settings.max_audio_s,
             settings.max_audio_bytes,
             settings.max_call_s,

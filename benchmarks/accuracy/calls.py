@@ -94,7 +94,7 @@ async def _steps(embedder: Embedder, samples: Samples, policy: Policy) -> tuple[
     for piece in np.split(samples, range(size, len(samples), size)):
         if await call.hear(piece) is not None:
             steps.append(_step(call.heard))
-    await call.finish(samples[:0])
+    await call.finish()
     steps.append(_step(call.heard))
     return tuple(step for step in steps if step is not None)
 

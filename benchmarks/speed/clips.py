@@ -4,7 +4,7 @@ demo/audio -> one long recording at 16 kHz -> pieces -> G.711 at 8 kHz | PCM at 
 """
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from sayso.v1 import audio_pb2
 from sayso.v1 import verification_pb2 as pb
 
-from service.audio.decoding import AudioFormat, Encoding, decode
+from service.audio.codecs import Codec, Linear16, Mulaw
+from service.audio.decoding import AudioFormat, decode
 from tests.support.sayso_server import ROOT
 
 RATE = 16_000
@@ -23,9 +24,9 @@ COUNT = 20  # of a set: 1 to 10 s, each length in both encodings
 
 Samples = NDArray[np.float32]
 
-_WIRE = {
-    Encoding.MULAW: audio_pb2.AUDIO_ENCODING_MULAW,
-    Encoding.LINEAR16: audio_pb2.AUDIO_ENCODING_LINEAR16,
+_WIRE: Mapping[type[Codec] | None, audio_pb2.AudioEncoding] = {
+    Mulaw: audio_pb2.AUDIO_ENCODING_MULAW,
+    Linear16: audio_pb2.AUDIO_ENCODING_LINEAR16,
 }
 
 
@@ -43,7 +44,7 @@ class Clip:
 
     def request(self, speaker_id: str) -> bytes:
         """A serialised `VerifyRequest`."""
-        encoding = _WIRE[self.fmt.encoding]
+        encoding = _WIRE[self.fmt.codec]
         config = audio_pb2.AudioConfig(encoding=encoding, sample_rate=self.fmt.sample_rate or 0)
         request = pb.VerifyRequest(speaker_id=speaker_id, config=config, audio=self.audio)
         return request.SerializeToString()
@@ -76,12 +77,12 @@ def cut(lengths_s: Sequence[float], chance: np.random.Generator) -> list[Clip]:
 def telephone(samples: Samples) -> Clip:
     """As a telephone line carries it."""
     audio = _encoded(samples[:: RATE // TELEPHONE_RATE], TELEPHONE_RATE, "ULAW")
-    return Clip(audio, AudioFormat(Encoding.MULAW, TELEPHONE_RATE), len(samples) / RATE)
+    return Clip(audio, AudioFormat(Mulaw, TELEPHONE_RATE), len(samples) / RATE)
 
 
 def wideband(samples: Samples) -> Clip:
     audio = _encoded(samples, RATE, "PCM_16")
-    return Clip(audio, AudioFormat(Encoding.LINEAR16, RATE), len(samples) / RATE)
+    return Clip(audio, AudioFormat(Linear16, RATE), len(samples) / RATE)
 
 
 def _encoded(samples: Samples, rate: int, subtype: str) -> bytes:

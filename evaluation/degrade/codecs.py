@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from evaluation.degrade import opus
 from evaluation.errors import EvaluationError
-from service.audio.decoding import AudioFormat, Encoding, decode
+from service.audio.codecs import Mulaw
+from service.audio.decoding import AudioFormat, decode
 
 Samples = NDArray[np.float32]
 Codec = Callable[[Samples, int, np.random.Generator], Samples]
@@ -66,7 +67,7 @@ def mu_law(samples: Samples, rate: int, _: np.random.Generator) -> Samples:
 
 @cache
 def _mu_law_values() -> Samples:
-    every, telephone = bytes(range(256)), AudioFormat(Encoding.MULAW, TELEPHONE_HZ)
+    every, telephone = bytes(range(256)), AudioFormat(Mulaw, TELEPHONE_HZ)
     return np.unique(decode(every, telephone, rate=TELEPHONE_HZ, max_s=1.0))
 
 

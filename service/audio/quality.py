@@ -125,10 +125,15 @@ class Meter:
         """As in `quality`, for what is asked at every message of a call."""
         return self._speech_samples / SAMPLE_RATE
 
+    @property
+    def total_s(self) -> float:
+        """As in `quality`, for what is asked at every block of a call."""
+        return self._total_samples / SAMPLE_RATE
+
     def quality(self) -> Quality:
         return Quality(
             net_speech_s=self.net_speech_s,
-            total_s=self._total_samples / SAMPLE_RATE,
+            total_s=self.total_s,
             snr_db=self._snr_db(),
             clipping=self._clipped_samples / max(self._speech_samples, 1),
             peak_dbfs=_within(_PEAK_RANGE_DB, _db(self._peak**2)),

@@ -118,6 +118,11 @@ class SpeechDetector:
         """As in `quality`, and quicker."""
         return self._meter.net_speech_s
 
+    @property
+    def total_s(self) -> float:
+        """As in `quality`, and quicker."""
+        return self._meter.total_s
+
     def push(self, samples: Samples) -> Samples:
         """The speech `(n,)` now known to be speech, in order, perhaps from earlier pushes."""
         speech: list[Samples] = []

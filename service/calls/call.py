@@ -4,10 +4,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TypeAlias
 
-from service.audio.decoding import Samples
 from service.calls.verification import Known, Verifier
 from service.decisions.decision import Decision, Outcome, Policy
-from service.inference.embedder import Stream, Utterance
+from service.inference.embedder import Audio, Stream, Utterance
 from service.store import Voiceprint
 
 _Judge: TypeAlias = Callable[[Voiceprint, Utterance, Policy], Decision]
@@ -55,20 +54,20 @@ class Call:
         """Whether a conclusive decision was reached."""
         return self._reached is not None
 
-    async def hear(self, samples: Samples) -> Decision | None:
-        """Takes the next `samples (n,)`; the decision, where there is a new one to tell.
+    async def hear(self, audio: Audio) -> Decision | None:
+        """Takes the next audio; the decision, if there is a new one to tell.
 
         There is one at every whole window and, before the first, every half second of net speech.
         """
-        await self._stream.push(samples)
+        await self._stream.push(audio)
         if not self._due():
             return None
         self._heard = await self._stream.so_far()
         return self._judged(self._verifier.so_far)
 
-    async def finish(self, samples: Samples) -> Decision:
-        """Takes the last `samples (n,)`; the decision on the whole call."""
-        self._heard = await self._stream.finish(samples)
+    async def finish(self) -> Decision:
+        """The decision on the whole call."""
+        self._heard = await self._stream.finish()
         return self._judged(self._verifier.verify)
 
     def _due(self) -> bool:

@@ -10,16 +10,21 @@ of another.
 """
 
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cache
 
-from service.audio.decoding import Samples
-from service.audio.quality import Quality, Suspicions
+from service.audio.quality import Quality
 from service.calls.verification import Known, Verifier
 from service.decisions.decision import Decision, Outcome
 from service.errors import Aborted, NotFound
-from service.inference.embedder import NOTHING, Embedder, Embedding, EmbedStream, Stream, Utterance
+from service.inference.embedder import (
+    Audio,
+    AudioSource,
+    Embedder,
+    Embedding,
+    EmbedStream,
+    Stream,
+    Utterance,
+)
 from service.speakers.enrollment import Enroller, Mismatch
 from service.speakers.succession import Succession
 from service.store import Speaker, SpeakerState, Store, Voiceprint
@@ -60,14 +65,21 @@ class Spaces:
             return self.previous
         return self.current
 
-    def stream(self, space: Space, *, searching: bool = False, enrolling: bool = False) -> Stream:
+    def stream(
+        self,
+        space: Space,
+        source: AudioSource | None = None,
+        *,
+        searching: bool = False,
+        enrolling: bool = False,
+    ) -> Stream:
         """An utterance in one space; also in the other where that one is the previous, so that the
         caller can be moved, or where the voices of both are searched."""
         if self.previous is None or (space is self.current and not searching):
-            return space.embedder.stream(enrolling=enrolling)
+            return space.embedder.stream(source, enrolling=enrolling)
         other = self.previous if space is self.current else self.current
-        first = space.embedder.stream(enrolling=enrolling)
-        return TwinStream(first, other.embedder.stream())
+        first = space.embedder.stream(source, enrolling=enrolling)
+        return TwinStream(first, other.embedder.stream(source and source.free()))
 
 
 class TwinStream:
@@ -77,6 +89,10 @@ class TwinStream:
     def __init__(self, first: EmbedStream, second: EmbedStream) -> None:
         self._first = first
         self._second = second
+
+    @property
+    def block_bytes(self) -> int:
+        return self._first.block_bytes
 
     @property
     def quality(self) -> Quality:
@@ -98,24 +114,12 @@ class TwinStream:
     def latest_s(self) -> float:
         return self._first.latest_s
 
-    def suspect(self, suspicions: Suspicions) -> None:
-        self._first.suspect(suspicions)
-        self._second.suspect(suspicions)
+    async def push(self, audio: Audio) -> None:
+        await self._first.push(audio)
+        await self._second.push(audio)
 
-    async def push(self, samples: Samples) -> None:
-        await self._first.push(samples)
-        await self._second.push(samples)
-
-    async def take(self, decode: Callable[[], Samples]) -> None:
-        decoded = cache(decode)
-        await self._first.take(decoded)
-        await self._second.take(decoded)
-
-    async def decode(self, block: Callable[[], Samples | None]) -> Samples | None:
-        return await self._first.decode(block)
-
-    async def finish(self, samples: Samples = NOTHING) -> Utterance:
-        first, second = await self._first.finish(samples), await self._second.finish(samples)
+    async def finish(self, audio: Audio | None = None) -> Utterance:
+        first, second = await self._first.finish(audio), await self._second.finish(audio)
         return replace(first, also=second)
 
     async def so_far(self) -> Utterance:

@@ -1,7 +1,7 @@
-"""Embedder: samples to one embedding, whole or as they come.
+"""Embedder: audio to one embedding, whole or as it comes.
 
-    samples > voice activity > windows > batcher > sum > L2
-              └── thread pool ───────┘   └ one for all streams
+    bytes -> AudioStream -> windows -> batcher -> sum -> L2
+             └ thread pool ─────┘      └ one for all streams
 
 A whole recording is a stream of one piece. Nothing here blocks the event loop.
 """
@@ -9,16 +9,18 @@ A whole recording is a stream of one piece. Nothing here blocks the event loop.
 import math
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Protocol, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from service.audio.quality import SAMPLE_RATE, UNSUSPICIOUS, Quality, Suspicions
-from service.audio.speech import SpeechDetector, VoiceActivity
-from service.audio.windows import WindowAccumulator, cut
+from service.audio.decoding import StreamDecoder
+from service.audio.formats import AudioFormat
+from service.audio.quality import SAMPLE_RATE, Quality
+from service.audio.speech import VoiceActivity
+from service.audio.stream import AudioStream, DecodedAudio, Windows
 from service.contract import Contract
 from service.decisions.scoring import l2_normalized
 from service.decisions.voice_count import Parts, split
@@ -31,9 +33,11 @@ Samples: TypeAlias = NDArray[np.float32]  # (n,)
 Embedding: TypeAlias = NDArray[np.float32]  # (dimension,)
 Infer: TypeAlias = Callable[[Sequence[Samples]], Awaitable[Sequence[Embedding]]]
 
+Audio: TypeAlias = bytes | Samples
+"""Bytes in the format of the stream's source or, without one, samples at the model's rate."""
+
 LATEST_WINDOWS = 2
-_SHORT_AT_ONCE = 16
-NOTHING = np.zeros(0, np.float32)
+_HALVES_AT_ONCE = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +63,32 @@ class Utterance:
         return self.also.within(model_id)
 
 
+def _free(audio_s: float) -> None:
+    """Charges nobody."""
+
+
+@dataclass(frozen=True, slots=True)
+class AudioSource:
+    """What the bytes of a stream are, and how much of it is taken: at most `max_s` seconds.
+
+    `charge` is called on the event loop with the seconds that were decoded, and refuses by raising;
+    0 seconds ask whether any would be taken.
+    """
+
+    format: AudioFormat
+    max_s: float = math.inf
+    charge: Callable[[float], None] = _free
+
+    def free(self) -> "AudioSource":
+        """The same source for a second model, which is not charged again."""
+        return AudioSource(self.format, self.max_s)
+
+
 class Stream(Protocol):
-    """An utterance as it comes; what it gives is explained at `EmbedStream`."""
+    """An utterance as it comes, as `EmbedStream` explains."""
+
+    @property
+    def block_bytes(self) -> int: ...
 
     @property
     def quality(self) -> Quality: ...
@@ -77,15 +105,9 @@ class Stream(Protocol):
     @property
     def latest_s(self) -> float: ...
 
-    def suspect(self, suspicions: Suspicions) -> None: ...
+    async def push(self, audio: Audio) -> None: ...
 
-    async def push(self, samples: Samples) -> None: ...
-
-    async def take(self, decode: Callable[[], Samples]) -> None: ...
-
-    async def decode(self, block: Callable[[], Samples | None]) -> Samples | None: ...
-
-    async def finish(self, samples: Samples = ...) -> Utterance: ...
+    async def finish(self, audio: Audio | None = None) -> Utterance: ...
 
     async def so_far(self) -> Utterance: ...
 
@@ -93,48 +115,46 @@ class Stream(Protocol):
 class EmbedStream:
     """One utterance as it comes, in memory that does not grow with it.
 
-    One call at a time; after one has raised, the stream is of no more use.
+    Everything from bytes to windows is one job in a thread for each push. One call at a time;
+    after one has raised, the stream is of no further use.
     """
 
     def __init__(
         self,
         contract: Contract,
-        vad: VoiceActivity,
+        audio: AudioStream,
         pool: Threads,
         infer: Infer,
         *,
         owner: str = "",
-        enrolling: bool = False,
+        charge: Callable[[float], None] = _free,
     ) -> None:
         self._contract = contract
-        self._detector = SpeechDetector(vad)
-        self._accumulator = WindowAccumulator(contract.window_samples, contract.hop_samples)
+        self._audio = audio
         self._pool = pool
         self._infer = infer
         self._owner = owner
-        short = max(2, contract.window_samples // 2)
-        self._short = WindowAccumulator(short, short // 2) if enrolling else None
-        self._unheard: list[Samples] = []  # short windows that are not embedded yet
-        self._turns: list[Embedding] = []  # of short windows
-        self._speech_samples = 0
+        self._charge = charge
+        self._charged_s = 0.0
+        self._half_windows: list[Embedding] = []
         self._sum = np.full(contract.dimension, 0.0)  # np.zeros would let go of the interpreter
-        self._suspicions = UNSUSPICIOUS
         self._windows = 0
         self._latest: deque[Embedding] = deque(maxlen=LATEST_WINDOWS)
-        self._taken: list[Samples] | None = None  # windows of what was decoded here
+
+    @property
+    def block_bytes(self) -> int:
+        """How many bytes are worth a push, about 100 ms of audio; collect smaller messages."""
+        return self._audio.block_bytes
 
     @property
     def quality(self) -> Quality:
-        """Of what was pushed so far."""
-        measured = self._detector.quality
-        if self._suspicions is UNSUSPICIOUS:
-            return measured
-        return replace(measured, suspicions=self._suspicions)
+        """The quality of what was pushed so far."""
+        return self._audio.quality
 
     @property
     def net_speech_s(self) -> float:
-        """As in `quality`, and quicker."""
-        return self._detector.net_speech_s
+        """As in `quality`, but quick."""
+        return self._audio.net_speech_s
 
     @property
     def windows(self) -> int:
@@ -154,91 +174,56 @@ class EmbedStream:
         """Seconds of speech behind `latest`."""
         return self._contract.window_s + (LATEST_WINDOWS - 1) * self._contract.hop_s
 
-    def suspect(self, suspicions: Suspicions) -> None:
-        """Notes what the decoder of the samples noticed, for `quality`."""
-        self._suspicions = suspicions
+    async def push(self, audio: Audio) -> None:
+        """Takes the next audio, and embeds the windows that it completes.
 
-    async def push(self, samples: Samples) -> None:
-        """Takes the next `samples (n,)` at the contract's rate, and embeds the windows they
-        complete; raises what `Batcher.submit_all` raises."""
-        if samples.size:  # resampled audio comes in blocks, and a trip to a thread is not free
-            await self._add(await self._pool.run(self._hear, samples, owner=self._owner))
+        Raises `AudioError`, and what `Batcher.submit_all` and `charge` raise.
+        """
+        windows = await self._pool.run(self._audio.push, audio, owner=self._owner)
+        self._charge_decoded()
+        await self._embed(windows)
 
-    async def take(self, decode: Callable[[], Samples]) -> None:
-        """Takes the last samples `(n,)`, as `decode` gives them in a thread, for `finish` to embed:
-        `quality` is of all of them by then. Raises what `decode` does."""
-        self._taken = await self._pool.run(lambda: self._conclude(decode()), owner=self._owner)
-
-    async def decode(self, block: Callable[[], Samples | None]) -> Samples | None:
-        """What `block` gives, called in a thread when it is the turn of this stream's owner."""
-        return await self._pool.run(block, owner=self._owner)
-
-    async def finish(self, samples: Samples = NOTHING) -> Utterance:
-        """Takes the last `samples (n,)`, unless `take` has, and embeds all that is left; to be
-        called once."""
-        windows, self._taken = self._taken, None
-        if windows is None:
-            windows = await self._pool.run(self._conclude, samples, owner=self._owner)
-        await self._add(windows)
+    async def finish(self, audio: Audio | None = None) -> Utterance:
+        """Takes the last audio, which may be all of it, and embeds all that is left; call once."""
+        self._charge(0.0)
+        windows = await self._pool.run(self._audio.finish, audio, owner=self._owner)
+        self._charge_decoded()
+        await self._embed(windows)
         return self._utterance(self._sum, self._windows)
 
     async def so_far(self) -> Utterance:
         """What the whole windows give, or before the first one what `finish` would give now."""
-        if self._windows or not self._enough:
+        if self._windows or not self._audio.has_enough_speech:
             return self._utterance(self._sum, self._windows)
-        ending = await self._infer(list(self._ending()))
-        return self._utterance(np.stack(ending).astype(np.float64).sum(axis=0), len(ending))
+        last = await self._infer(list(self._audio.last_windows()))
+        return self._utterance(np.stack(last).astype(np.float64).sum(axis=0), len(last))
+
+    def _charge_decoded(self) -> None:
+        total_s = self._audio.total_s
+        self._charge(total_s - self._charged_s)
+        self._charged_s = total_s
 
     def _utterance(self, total: NDArray[np.float64], windows: int) -> Utterance:
         model_id = self._contract.model_id
         if not math.isfinite(total.sum()):
             raise SaysoError("the model gave an embedding that is not finite")
-        if not windows or not self._enough:
+        if not windows or not self._audio.has_enough_speech:
             return Utterance(None, self.quality, windows, model_id=model_id)
         pairs = windows * (windows - 1)
         coherence = (float(total @ total) - windows) / pairs if pairs else None
         mean = l2_normalized(total.astype(np.float32))
-        parts = split(self._turns)
+        parts = split(self._half_windows)
         return Utterance(mean, self.quality, windows, coherence, model_id, parts=parts)
 
-    async def _add(self, new: list[Samples]) -> None:
-        for embedding in await self._infer(new):
+    async def _embed(self, windows: Windows) -> None:
+        for embedding in await self._infer(windows.whole):
             self._sum += embedding
             self._latest.append(embedding)
-        self._windows += len(new)
-        unheard, self._unheard = self._unheard, []
-        for start in range(0, len(unheard), _SHORT_AT_ONCE):
-            some = unheard[start : start + _SHORT_AT_ONCE]
-            repeated = [np.resize(each, self._contract.window_samples) for each in some]
-            self._turns.extend(await self._infer(repeated))
-
-    def _hear(self, samples: Samples) -> list[Samples]:
-        return self._complete(self._detector.push(samples))
-
-    def _conclude(self, samples: Samples) -> list[Samples]:
-        whole = [*self._hear(samples), *self._complete(self._detector.finish())]
-        return [*whole, *self._ending()] if self._enough else whole
-
-    def _complete(self, speech: Samples) -> list[Samples]:
-        self._speech_samples += speech.size
-        if self._short is not None:
-            self._unheard.extend(self._short.push(speech))
-        return list(self._accumulator.push(speech))
-
-    @property
-    def _enough(self) -> bool:
-        return self._speech_samples >= self._contract.min_speech_samples
-
-    def _ending(self) -> Samples:
-        """The last window; of speech too short for one, windows of the longest allowed length
-        that it fills or else, repeated, of the shortest."""
-        tail, hop = self._accumulator.tail(), self._contract.hop_samples
-        lengths = sorted((*self._contract.short_windows, self._contract.window_samples))
-        length = max((n for n in lengths if n <= self._speech_samples), default=lengths[0])
-        if length == self._contract.window_samples:
-            return tail
-        speech = tail[0, : self._speech_samples]  # the tail starts with all of it
-        return cut(speech, window_samples=length, hop_samples=min(hop, length))
+        self._windows += len(windows.whole)
+        for start in range(0, len(windows.halves), _HALVES_AT_ONCE):
+            some = windows.halves[start : start + _HALVES_AT_ONCE]
+            repeated = [np.resize(half, self._contract.window_samples) for half in some]
+            self._half_windows.extend(await self._infer(repeated))
 
 
 class Embedder:
@@ -306,13 +291,22 @@ class Embedder:
         """The utterance in `samples (n,)` at the contract's rate."""
         return await self.stream().finish(samples)
 
-    def stream(self, *, enrolling: bool = False) -> EmbedStream:
-        """One that is `enrolling` embeds windows of half the length too, for `parts`."""
+    def stream(self, source: AudioSource | None = None, *, enrolling: bool = False) -> EmbedStream:
+        """A stream of the source's audio or, without one, of samples at the contract's rate. One
+        that is `enrolling` embeds windows of half the length too, for `parts`."""
         owner = self._owner()
-        infer = partial(self._infer, owner)
+        decoder = DecodedAudio() if source is None else self._decoder(source)
         return EmbedStream(
-            self.contract, self._vad, self._pool, infer, owner=owner, enrolling=enrolling
+            self.contract,
+            AudioStream(decoder, self._vad, self.contract, halves=enrolling),
+            self._pool,
+            partial(self._infer, owner),
+            owner=owner,
+            charge=_free if source is None else source.charge,
         )
+
+    def _decoder(self, source: AudioSource) -> StreamDecoder:
+        return StreamDecoder(source.format, rate=self.contract.sample_rate, max_s=source.max_s)
 
     async def _infer(self, owner: str, windows: Sequence[Samples]) -> list[Embedding]:
         """As much as the workers take at a time, so that a long recording neither fills the queue

@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from google.protobuf.timestamp_pb2 import Timestamp
 from sayso.v1 import audio_pb2, decision_pb2, speaker_pb2, verification_pb2, watchlist_pb2
 
-from service.audio.decoding import AudioFormat, Encoding
+from service.audio.codecs import CODECS, Codec
+from service.audio.formats import AudioFormat
 from service.audio.quality import Quality
 from service.audit import Receipt
 from service.calls.identification import Identification, Match
@@ -41,11 +42,12 @@ MAX_METADATA_KEY_CHARACTERS = 64
 MAX_TEXT_CHARACTERS = 256
 
 _FIRST_S, _LAST_S = -62_135_596_800, 253_402_300_799  # what google.protobuf.Timestamp can hold
-_ENCODINGS = {
-    audio_pb2.AUDIO_ENCODING_UNSPECIFIED: Encoding.AUTO,
-    audio_pb2.AUDIO_ENCODING_LINEAR16: Encoding.LINEAR16,
-    audio_pb2.AUDIO_ENCODING_MULAW: Encoding.MULAW,
-    audio_pb2.AUDIO_ENCODING_ALAW: Encoding.ALAW,
+_CODECS: Mapping[int, type[Codec] | None] = {
+    audio_pb2.AUDIO_ENCODING_UNSPECIFIED: None,
+    **{
+        audio_pb2.AudioEncoding.Value(f"AUDIO_ENCODING_{name}"): codec
+        for name, codec in CODECS.items()
+    },
 }
 _STATES = {
     each: speaker_pb2.SpeakerState.Value(f"SPEAKER_STATE_{each.name}") for each in SpeakerState
@@ -75,10 +77,10 @@ def named(value: str, *, most: int, field: str) -> str:
 
 
 def audio_format(config: audio_pb2.AudioConfig) -> AudioFormat:
-    if config.encoding not in _ENCODINGS:
+    if config.encoding not in _CODECS:
         raise InvalidArgument("is not an encoding of this API", field="audio.encoding")
     return AudioFormat(
-        encoding=_ENCODINGS[config.encoding],
+        codec=_CODECS[config.encoding],
         sample_rate=config.sample_rate or None,
         channels=config.channels or None,
         channel=config.channel if config.HasField("channel") else None,

@@ -3,15 +3,14 @@
 import math
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import grpc
 
 from service.access import Role, current
-from service.audio.decoding import AudioFormat, Encoding, Samples, StreamDecoder
+from service.audio.formats import AudioFormat
 from service.errors import AudioError, InvalidArgument
-from service.inference.embedder import NOTHING, Stream, Utterance
+from service.inference.embedder import AudioSource, Stream, Utterance
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -31,58 +30,33 @@ def sees_scores() -> bool:
 
 @dataclass(frozen=True, slots=True)
 class AudioLimits:
-    """`rate` in hertz is the model's; `max_s` and `max_bytes` bound a recording, `max_call_s`
-    a call whose audio is verified as it comes. `charge` takes the seconds that were decoded, and
-    raises `Overloaded`; 0 of them ask whether it would take any."""
+    """`max_s` and `max_bytes` bound a recording, `max_call_s` a call that is verified as it comes.
+    `charge` is what `AudioSource` explains."""
 
-    rate: int
     max_s: float
     max_bytes: int
     max_call_s: float
     charge: Callable[[float], None]
 
-    async def heard(self, stream: Stream, audio: bytes, fmt: AudioFormat) -> Utterance:
-        """A whole recording in a stream that has had nothing yet."""
+    def recording(self, fmt: AudioFormat) -> AudioSource:
+        """Raises `AudioError` for a format that no audio has."""
+        fmt.check()
+        return AudioSource(fmt, self.max_s, self.charge)
+
+    def call(self, fmt: AudioFormat) -> AudioSource:
+        """As `recording`; a file is a recording, however it is sent."""
+        fmt.check()
+        return AudioSource(fmt, self.max_s if fmt.is_file else self.max_call_s, self.charge)
+
+    async def embed(self, stream: Stream, audio: bytes) -> Utterance:
+        """A whole recording, in a stream that has had nothing yet."""
         if len(audio) > self.max_bytes:
             raise AudioError(f"the audio exceeds {self.max_bytes} bytes; send less of it")
-        self.charge(0.0)
-        decoder = self.decoder(fmt)
-        await stream.take(partial(decoder.whole, audio))
-        stream.suspect(decoder.suspicions)
-        self.charge(stream.quality.total_s)
-        return await stream.finish()
-
-    def pushed(self, stream: Stream, decoder: StreamDecoder, chunk: bytes) -> Samples:
-        """The samples that a chunk completes, for `stream`."""
-        samples = self._charged(decoder.push(chunk))
-        stream.suspect(decoder.suspicions)
-        return samples
-
-    async def finished(self, stream: Stream, decoder: StreamDecoder) -> Samples:
-        """The last samples; a compressed file is decoded now, off the event loop, and pushed to
-        `stream` block by block, for an hour of silence in 100 kB is 230 MB of samples."""
-        blocks, last = decoder.blocks(), NOTHING
-        while (block := await stream.decode(partial(next, blocks, None))) is not None:
-            await stream.push(last)
-            last = self._charged(block)
-        stream.suspect(decoder.suspicions)
-        return last
-
-    def decoder(self, fmt: AudioFormat) -> StreamDecoder:
-        return StreamDecoder(fmt, rate=self.rate, max_s=self.max_s)
-
-    def call_decoder(self, fmt: AudioFormat) -> StreamDecoder:
-        """For a call; a file is a recording, however it is sent."""
-        is_file = fmt.encoding is Encoding.AUTO
-        return StreamDecoder(fmt, rate=self.rate, max_s=self.max_s if is_file else self.max_call_s)
-
-    def _charged(self, samples: Samples) -> Samples:
-        self.charge(samples.size / self.rate)
-        return samples
+        return await stream.finish(audio)
 
     def call_bytes(self, fmt: AudioFormat) -> float:
         """What a call may send: a file is held whole, raw samples are only counted in seconds."""
-        return self.max_bytes if fmt.encoding is Encoding.AUTO else math.inf
+        return self.max_bytes if fmt.is_file else math.inf
 
 
 async def opening(requests: AsyncIterator[Any]) -> Any:
@@ -94,18 +68,28 @@ async def opening(requests: AsyncIterator[Any]) -> Any:
     raise InvalidArgument("the stream ended without one; send it first", field="config")
 
 
-async def chunks(requests: AsyncIterator[Any], *, max_bytes: float) -> AsyncIterator[bytes]:
-    """The audio of the messages after the config, at most `max_bytes` in all."""
-    room = max_bytes
+async def blocks(
+    requests: AsyncIterator[Any], stream: Stream, *, max_bytes: float
+) -> AsyncIterator[bytes]:
+    """The audio of the messages after the config, at most `max_bytes` in all, in blocks that are
+    worth a push into `stream`: what smaller messages bring is collected."""
+    room, block, enough = max_bytes, bytearray(), stream.block_bytes
     async for request in requests:
         match request.WhichOneof("payload"):
             case "config":
                 raise InvalidArgument("was sent twice; send it once, first", field="config")
             case None:
                 raise InvalidArgument("a message held neither config nor audio", field="audio")
-        if len(request.audio) > MAX_CHUNK_BYTES:
+        audio = request.audio
+        if len(audio) > MAX_CHUNK_BYTES:
             raise AudioError(f"a message held over {MAX_CHUNK_BYTES} bytes; send smaller ones")
-        room -= len(request.audio)
+        room -= len(audio)
         if room < 0:
             raise AudioError(f"the stream exceeds {max_bytes:.0f} bytes; send less audio")
-        yield request.audio
+        block += audio
+        if len(block) >= enough:
+            yield bytes(block)
+            block.clear()
+            enough = stream.block_bytes
+    if block:
+        yield bytes(block)

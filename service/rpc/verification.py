@@ -24,7 +24,7 @@ from service.inference.embedder import Utterance
 from service.observability import metrics
 from service.rpc import messages, watchlists
 from service.rpc.batches import Batch, Turn
-from service.rpc.requests import AudioLimits, Context, chunks, opening, sees_scores, tenant
+from service.rpc.requests import AudioLimits, Context, blocks, opening, sees_scores, tenant
 from service.speakers.attempts import Attempt, Attempts
 from service.speakers.enrollment import Enroller, EnrolmentRequest, Progress
 from service.store import Speaker, Store, Voiceprint
@@ -73,14 +73,14 @@ class VerificationRpc(verification_pb2_grpc.VerificationServiceServicer):
     ) -> AsyncIterator[pb.EnrollResponse]:
         config: pb.EnrollConfig = await opening(request_iterator)
         request = _enrolment_request(config)
-        decoder = self._limits.decoder(messages.audio_format(config.audio))
+        source = self._limits.recording(messages.audio_format(config.audio))
         groups = watchlists.watchlists(config.watchlists, field="config.watchlists")
         before = await self._opened(request)
         await self._identifier.prepare(tenant(), groups)
-        stream = self._spaces.stream(self._current, searching=True, enrolling=True)
+        stream = self._spaces.stream(self._current, source, searching=True, enrolling=True)
         reported_s = 0.0
-        async for chunk in chunks(request_iterator, max_bytes=self._limits.max_bytes):
-            await stream.push(self._limits.pushed(stream, decoder, chunk))
+        async for block in blocks(request_iterator, stream, max_bytes=self._limits.max_bytes):
+            await stream.push(block)
             if config.stop_when_complete and self._enroller.enough(before, stream.quality):
                 break
             if stream.quality.net_speech_s >= reported_s + _PROGRESS_STEP_S:
@@ -90,7 +90,7 @@ class VerificationRpc(verification_pb2_grpc.VerificationServiceServicer):
                     progress=messages.progress_message(progress),
                     quality=messages.quality_message(stream.quality),
                 )
-        utterance = await stream.finish(await self._limits.finished(stream, decoder))
+        utterance = await stream.finish()
         yield await self._enrolled(request, groups, utterance)
 
     async def BatchEnroll(
@@ -102,7 +102,7 @@ class VerificationRpc(verification_pb2_grpc.VerificationServiceServicer):
 
     async def Verify(self, request: pb.VerifyRequest, context: Context) -> pb.VerifyResponse:
         groups = watchlists.watchlists(request.watchlists)
-        fmt = messages.audio_format(request.config)
+        source = self._limits.recording(messages.audio_format(request.config))
         speaker_id = messages.speaker_id(request.speaker_id)
         async with self._attempts.open(speaker_id) as attempt:
             speaker = await self._store.get(tenant(), speaker_id)
@@ -114,8 +114,8 @@ class VerificationRpc(verification_pb2_grpc.VerificationServiceServicer):
             compared = "" if isinstance(held, Decision) else speaker_id
             self._spend(compared, 0)
             await self._identifier.prepare(tenant(), groups)
-            stream = self._spaces.stream(space, searching=bool(groups))
-            utterance = await self._limits.heard(stream, request.audio, fmt)
+            stream = self._spaces.stream(space, source, searching=bool(groups))
+            utterance = await self._limits.embed(stream, request.audio)
             self._spend(compared, utterance.windows)
             if isinstance(held, Decision):
                 decision = held
@@ -134,7 +134,7 @@ class VerificationRpc(verification_pb2_grpc.VerificationServiceServicer):
     ) -> AsyncIterator[pb.StreamingVerifyResponse]:
         config: pb.StreamingVerifyConfig = await opening(request_iterator)
         fmt = messages.audio_format(config.audio)
-        decoder = self._limits.call_decoder(fmt)
+        source = self._limits.call(fmt)
         screening = self._screening(config)
         speaker, held, space, speaker_id = None, None, self._current, ""
         if config.speaker_id or not screening.asked:
@@ -154,14 +154,14 @@ class VerificationRpc(verification_pb2_grpc.VerificationServiceServicer):
             self._spend(compared, 0)
             windows = 0
             await screening.prepare()
-            stream = self._spaces.stream(space, searching=screening.asked)
+            stream = self._spaces.stream(space, source, searching=screening.asked)
             call = Call(stream, space.verifier, held, policy, continuous=config.continuous)
             ending = screening if held is None else call
             digest = hashlib.sha256()
-            async for chunk in chunks(request_iterator, max_bytes=self._limits.call_bytes(fmt)):
-                digest.update(chunk)
-                samples = self._limits.pushed(stream, decoder, chunk)
-                if (decision := await call.hear(samples)) is None:
+            max_bytes = self._limits.call_bytes(fmt)
+            async for block in blocks(request_iterator, stream, max_bytes=max_bytes):
+                digest.update(block)
+                if (decision := await call.hear(block)) is None:
                     continue
                 self._spend(compared, max(1, stream.windows - windows))
                 windows = stream.windows
@@ -173,7 +173,7 @@ class VerificationRpc(verification_pb2_grpc.VerificationServiceServicer):
                         decision, findings, done=False, scores=sees_scores()
                     )
             else:
-                decision = await call.finish(await self._limits.finished(stream, decoder))
+                decision = await call.finish()
                 self._spend(compared, max(1, call.heard.windows - windows))
                 findings = await screening.finish(call.heard)
             await _settled(attempt, decision, matches=len(findings.matches))
@@ -199,7 +199,8 @@ class VerificationRpc(verification_pb2_grpc.VerificationServiceServicer):
     async def Embed(self, request: pb.EmbedRequest, context: Context) -> pb.EmbedResponse:
         fmt = messages.audio_format(request.config)
         embedder = self._current.embedder
-        utterance = await self._limits.heard(embedder.stream(), request.audio, fmt)
+        stream = embedder.stream(self._limits.recording(fmt))
+        utterance = await self._limits.embed(stream, request.audio)
         contract = embedder.contract
         return messages.embed_response(
             utterance, model_id=contract.model_id, min_speech_s=contract.min_speech_s
@@ -249,8 +250,9 @@ class VerificationRpc(verification_pb2_grpc.VerificationServiceServicer):
 
     async def _heard(self, audio: bytes, fmt: AudioFormat, *, enrolling: bool = False) -> Utterance:
         """A whole recording in every space."""
-        stream = self._spaces.stream(self._current, searching=True, enrolling=enrolling)
-        return await self._limits.heard(stream, audio, fmt)
+        source = self._limits.recording(fmt)
+        stream = self._spaces.stream(self._current, source, searching=True, enrolling=enrolling)
+        return await self._limits.embed(stream, audio)
 
     def _policy(self, given: decision_pb2.DecisionPolicy, space: Space | None = None) -> Policy:
         """The request's over what the server has for a model."""

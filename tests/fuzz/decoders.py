@@ -6,15 +6,9 @@ from functools import partial
 
 import numpy as np
 
-from service.audio.decoding import (
-    MAX_SAMPLE_RATE,
-    MIN_SAMPLE_RATE,
-    AudioFormat,
-    Encoding,
-    Samples,
-    StreamDecoder,
-    decode,
-)
+from service.audio.codecs import Alaw, Linear16, Mulaw
+from service.audio.decoding import AudioFormat, Samples, StreamDecoder, decode
+from service.audio.formats import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE
 from service.errors import AudioError
 from tests.fuzz import checksums, sound
 from tests.fuzz.harness import stateless
@@ -26,7 +20,7 @@ _PLAIN = 0
 _REPAIR = 0x80
 _RATES = (None, 8_000, 16_000, 48_000)
 _CHANNELS = (None, 1, 2, 3)
-_ENCODINGS = (Encoding.LINEAR16, Encoding.MULAW, Encoding.ALAW)
+_ENCODINGS = (Linear16, Mulaw, Alaw)
 _ODD_RATES = (None, 0, MIN_SAMPLE_RATE - 1, MAX_SAMPLE_RATE + 1, 2**32 - 1, 1)
 
 Repaired = Callable[[bytes], bytes]

@@ -1,8 +1,4 @@
-"""Decoding, voice activity and inference happen off the event loop, so no call waits for another's.
-
-Of a stream of raw samples a message of at most 15 KB is decoded on it: a trip to a thread takes as
-long.
-"""
+"""Decoding, voice activity and inference happen off the event loop: no call waits for another's."""
 
 import asyncio
 import threading
@@ -13,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from service.audio import decoding
+from service.audio import compressed
 from service.audio.decoding import StreamDecoder
 from service.audio.speech import SpeechDetector
 from service.calls.verification import Verifier
@@ -51,8 +47,8 @@ async def test_what_takes_long_is_done_elsewhere(
         monkeypatch.setattr(owner, name, noted)
 
     work = [
-        (StreamDecoder, "whole"),
-        (decoding, "_read"),
+        (StreamDecoder, "push"),
+        (compressed, "_read"),
         (SpeechDetector, "push"),
         (SpeechDetector, "finish"),
         (Session, "run"),

@@ -6,7 +6,7 @@ import pytest
 from benchmarks.speed import bare
 from benchmarks.speed.clips import RATE, cut, mixed
 from benchmarks.speed.unheard import unheard
-from service.audio.decoding import Encoding
+from service.audio.codecs import Linear16, Mulaw
 from service.audio.speech import VoiceActivity, extract
 from service.inference.embedder import Embedder
 from service.inference.session import Session
@@ -15,8 +15,8 @@ from service.settings import SHIPPED_MODEL
 
 def test_a_set_has_every_length_in_both_encodings() -> None:
     clips = mixed()
-    telephone = [each for each in clips if each.fmt.encoding is Encoding.MULAW]
-    wideband = [each for each in clips if each.fmt.encoding is Encoding.LINEAR16]
+    telephone = [each for each in clips if each.fmt.codec is Mulaw]
+    wideband = [each for each in clips if each.fmt.codec is Linear16]
     lengths_s = [each.length_s for each in telephone]
     assert lengths_s == [each.length_s for each in wideband] == list(range(1, 11))
 

@@ -14,6 +14,7 @@ from evaluation.degrade.conditions import Condition, Degraded
 from evaluation.degrade.impairments import Impaired
 from evaluation.errors import EvaluationError
 from service.audio import decoding
+from service.audio.codecs import Mulaw
 from service.audio.speech import VoiceActivity, extract
 
 RATE = 16_000
@@ -99,7 +100,7 @@ def test_mu_law_codes_are_those_of_the_standard() -> None:
     heard = codecs.mu_law(narrow, codecs.TELEPHONE_HZ, np.random.default_rng(0))
     codes = decoding.decode(
         bytes(range(256)),
-        decoding.AudioFormat(decoding.Encoding.MULAW, 8000),
+        decoding.AudioFormat(Mulaw, 8000),
         rate=8000,
         max_s=1,
     )

@@ -9,7 +9,8 @@ import soxr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.audio.decoding import AudioFormat, Encoding, StreamDecoder, decode
+from service.audio.codecs import Alaw, Codec, Linear16, Mulaw
+from service.audio.decoding import AudioFormat, StreamDecoder, decode
 from service.errors import AudioError
 
 RATE = 16_000
@@ -57,7 +58,7 @@ def _decoded(data: bytes, fmt: AudioFormat, max_s: float = 60.0) -> np.ndarray:
 
 def _streamed(chunks: list[bytes], fmt: AudioFormat) -> np.ndarray:
     decoder = StreamDecoder(fmt, rate=RATE, max_s=60.0)
-    return np.concatenate([*(decoder.push(chunk) for chunk in chunks), decoder.finish()])
+    return np.concatenate([*(decoder.push(chunk) for chunk in chunks), *decoder.blocks()])
 
 
 def _chunks(data: bytes, cuts: list[int]) -> list[bytes]:
@@ -104,15 +105,13 @@ def test_channel_is_picked_from_a_two_channel_file() -> None:
 
 
 def test_linear16_is_little_endian_over_32768() -> None:
-    fmt = AudioFormat(Encoding.LINEAR16, RATE)
+    fmt = AudioFormat(Linear16, RATE)
     samples = _decoded(b"\x00\x00\x01\x00\xff\x7f\x00\x80", fmt)
     assert samples.tolist() == [0, 1 / 32768, 32767 / 32768, -1]
 
 
-@pytest.mark.parametrize(
-    ("encoding", "subtype"), [(Encoding.MULAW, "ULAW"), (Encoding.ALAW, "ALAW")]
-)
-def test_every_g711_code_is_as_libsndfile_has_it(encoding: Encoding, subtype: str) -> None:
+@pytest.mark.parametrize(("encoding", "subtype"), [(Mulaw, "ULAW"), (Alaw, "ALAW")])
+def test_every_g711_code_is_as_libsndfile_has_it(encoding: type[Codec], subtype: str) -> None:
     codes = bytes(range(256))
     expected, _ = soundfile.read(
         io.BytesIO(codes), format="RAW", subtype=subtype, samplerate=8_000, channels=1
@@ -121,9 +120,9 @@ def test_every_g711_code_is_as_libsndfile_has_it(encoding: Encoding, subtype: st
     assert np.array_equal(samples, expected.astype(np.float32))
 
 
-@pytest.mark.parametrize("encoding", [Encoding.LINEAR16, Encoding.MULAW, Encoding.ALAW])
-def test_raw_channels_interleave(encoding: Encoding) -> None:
-    width = 2 if encoding is Encoding.LINEAR16 else 1
+@pytest.mark.parametrize("encoding", [Linear16, Mulaw, Alaw])
+def test_raw_channels_interleave(encoding: type[Codec]) -> None:
+    width = 2 if encoding is Linear16 else 1
     mono = np.random.default_rng(1).bytes(64 * width)
     other = bytes(64 * width)
     frames = zip(*(np.frombuffer(b, f"V{width}") for b in (other, mono)), strict=True)
@@ -133,7 +132,7 @@ def test_raw_channels_interleave(encoding: Encoding) -> None:
 
 
 @given(
-    encoding=st.sampled_from([Encoding.LINEAR16, Encoding.MULAW, Encoding.ALAW]),
+    encoding=st.sampled_from([Linear16, Mulaw, Alaw]),
     rate=st.sampled_from([8_000, 16_000, 44_100, 48_000]),
     channels=st.integers(1, 2),
     frames=st.integers(1, 5_000),
@@ -142,10 +141,10 @@ def test_raw_channels_interleave(encoding: Encoding) -> None:
 )
 @settings(deadline=None, max_examples=60)
 def test_raw_audio_in_any_chunking_decodes_the_same(
-    encoding: Encoding, rate: int, channels: int, frames: int, cuts: list[int], seed: int
+    encoding: type[Codec], rate: int, channels: int, frames: int, cuts: list[int], seed: int
 ) -> None:
     fmt = AudioFormat(encoding, rate, channels, channels - 1)
-    width = 2 if encoding is Encoding.LINEAR16 else 1
+    width = 2 if encoding is Linear16 else 1
     data = np.random.default_rng(seed).bytes(frames * channels * width)
     assert np.array_equal(_streamed(_chunks(data, cuts), fmt), _decoded(data, fmt))
 
@@ -158,14 +157,14 @@ def test_files_in_any_chunking_decode_the_same(cuts: list[int]) -> None:
 
 
 def test_raw_audio_comes_out_as_it_goes_in() -> None:
-    decoder = StreamDecoder(AudioFormat(Encoding.MULAW, 8_000), rate=RATE, max_s=10)
+    decoder = StreamDecoder(AudioFormat(Mulaw, 8_000), rate=RATE, max_s=10)
     out = sum(decoder.push(bytes(160)).size for _ in range(50))
     assert out > RATE * 0.85
 
 
 PCM = b"\x00\x01" * 100
 WAV = _wav(_tone(0.1, RATE))
-RAW = AudioFormat(Encoding.LINEAR16, RATE)
+RAW = AudioFormat(Linear16, RATE)
 
 
 @pytest.mark.parametrize(
@@ -183,17 +182,17 @@ RAW = AudioFormat(Encoding.LINEAR16, RATE)
         (b"#!AMR\n" + PCM, RAW, "audio.encoding", r"a file \(AMR\)"),
         (
             PCM,
-            AudioFormat(Encoding.LINEAR16, RATE, 2),
+            AudioFormat(Linear16, RATE, 2),
             "audio.channel",
             "holds the speaker, 0 or 1",
         ),
-        (PCM, AudioFormat(Encoding.MULAW), "audio.sample_rate", "needs its sample rate"),
-        (PCM, AudioFormat(Encoding.ALAW, 7_999), "audio.sample_rate", "outside 8000..48000"),
-        (PCM, AudioFormat(Encoding.ALAW, 48_001), "audio.sample_rate", "outside 8000..48000"),
-        (PCM, AudioFormat(Encoding.ALAW, RATE, 3), "audio.channels", "3 channels"),
-        (PCM, AudioFormat(Encoding.ALAW, RATE, 0), "audio.channels", "0 channels"),
-        (PCM, AudioFormat(Encoding.ALAW, RATE, 2, 2), "audio.channel", "channel 2 does not"),
-        (PCM, AudioFormat(Encoding.ALAW, RATE, 1, -1), "audio.channel", "channel -1 does not"),
+        (PCM, AudioFormat(Mulaw), "audio.sample_rate", "needs its sample rate"),
+        (PCM, AudioFormat(Alaw, 7_999), "audio.sample_rate", "outside 8000..48000"),
+        (PCM, AudioFormat(Alaw, 48_001), "audio.sample_rate", "outside 8000..48000"),
+        (PCM, AudioFormat(Alaw, RATE, 3), "audio.channels", "3 channels"),
+        (PCM, AudioFormat(Alaw, RATE, 0), "audio.channels", "0 channels"),
+        (PCM, AudioFormat(Alaw, RATE, 2, 2), "audio.channel", "channel 2 does not"),
+        (PCM, AudioFormat(Alaw, RATE, 1, -1), "audio.channel", "channel -1 does not"),
         (WAV, AudioFormat(channel=1), "audio.channel", "channel 1 does not exist"),
         (WAV, AudioFormat(sample_rate=8_000), "audio.sample_rate", "says 16000 Hz"),
         (WAV, AudioFormat(channels=2), "audio.channels", "says 1 channel"),
@@ -249,8 +248,8 @@ def test_stream_of_no_audio_is_refused_at_once() -> None:
         decoder.push(bytes(320))
 
 
-@pytest.mark.parametrize(("encoding", "width"), [(Encoding.LINEAR16, 2), (Encoding.MULAW, 1)])
-def test_half_a_frame_at_the_end_is_dropped(encoding: Encoding, width: int) -> None:
+@pytest.mark.parametrize(("encoding", "width"), [(Linear16, 2), (Mulaw, 1)])
+def test_half_a_frame_at_the_end_is_dropped(encoding: type[Codec], width: int) -> None:
     fmt = AudioFormat(encoding, RATE, 2, 0)
     whole = np.random.default_rng(2).bytes(100 * 2 * width)
     for extra in range(2 * width):
@@ -269,7 +268,7 @@ def test_a_flac_is_decoded_block_by_block() -> None:
 def test_the_louder_of_two_channels_is_known(channel: int) -> None:
     tones = np.stack([_tone(0.1, RATE, 300), 0.1 * _tone(0.1, RATE, 500)], axis=1)
     decoder = StreamDecoder(AudioFormat(channel=channel), rate=RATE, max_s=10)
-    decoder.whole(_wav(tones))
+    _drain(decoder, _wav(tones))
     assert decoder.suspicions.louder_channel == (0 if channel else None)
 
 
@@ -316,7 +315,7 @@ def test_limit_is_exact(fmt: AudioFormat) -> None:
 
 
 def test_limit_holds_over_a_stream() -> None:
-    decoder = StreamDecoder(AudioFormat(Encoding.MULAW, 8_000), rate=RATE, max_s=1.0)
+    decoder = StreamDecoder(AudioFormat(Mulaw, 8_000), rate=RATE, max_s=1.0)
     for _ in range(50):
         decoder.push(bytes(160))
     with pytest.raises(AudioError, match="longer than the limit"):

@@ -6,14 +6,15 @@ import soundfile
 import soxr
 
 from service.audio import g711
-from service.audio.decoding import AudioFormat, Encoding, StreamDecoder
+from service.audio.codecs import Alaw, Codec, Linear16, Mulaw
+from service.audio.decoding import AudioFormat, StreamDecoder
 from tests.support import voices
 
 CLIPS = [path for who in ("awb", "kal", "rms", "slt") for path in voices.clips(who, "")]
-LINEAR16, MULAW, ALAW = Encoding.LINEAR16, Encoding.MULAW, Encoding.ALAW
+LINEAR16, MULAW, ALAW = Linear16, Mulaw, Alaw
 
 
-def _g711(samples: np.ndarray, encoding: Encoding) -> bytes:
+def _g711(samples: np.ndarray, encoding: type[Codec]) -> bytes:
     """The nearest code of each sample."""
     decode = g711.mulaw if encoding is MULAW else g711.alaw
     table = decode(bytes(range(256)))
@@ -40,7 +41,7 @@ def speech() -> list[dict[str, bytes]]:
     return [_encodings(soxr.resample(samples, rate, 8_000)) for samples, rate in read]
 
 
-def _verdict(data: bytes, declared: Encoding, channels: int = 1) -> str:
+def _verdict(data: bytes, declared: type[Codec], channels: int = 1) -> str:
     fmt = AudioFormat(declared, 8_000, channels, 0)
     decoder = StreamDecoder(fmt, rate=16_000, max_s=60)
     for at in range(0, len(data), 321):
@@ -51,7 +52,7 @@ def _verdict(data: bytes, declared: Encoding, channels: int = 1) -> str:
 @pytest.mark.parametrize("declared", [LINEAR16, MULAW, ALAW])
 @pytest.mark.parametrize("gain", [1.0, 0.03])
 def test_what_is_declared_right_is_never_doubted(
-    speech: list[dict[str, bytes]], declared: Encoding, gain: float
+    speech: list[dict[str, bytes]], declared: type[Codec], gain: float
 ) -> None:
     for recording in speech:
         linear = np.frombuffer(recording["LINEAR16"], "<i2") / 32_768 * gain
@@ -71,7 +72,7 @@ def test_what_is_declared_right_is_never_doubted(
     ],
 )
 def test_what_is_declared_wrong_is_named(
-    speech: list[dict[str, bytes]], is_: str, declared: Encoding
+    speech: list[dict[str, bytes]], is_: str, declared: type[Codec]
 ) -> None:
     verdicts = [_verdict(recording[is_], declared) for recording in speech]
     named = {"big-endian": "high byte first", "an odd byte first": ""}.get(is_, is_)
@@ -80,7 +81,7 @@ def test_what_is_declared_wrong_is_named(
 
 @pytest.mark.parametrize("declared", [LINEAR16, MULAW, ALAW])
 @pytest.mark.parametrize("seed", range(5))
-def test_noise_and_silence_are_not_doubted(declared: Encoding, seed: int) -> None:
+def test_noise_and_silence_are_not_doubted(declared: type[Codec], seed: int) -> None:
     noise = np.random.default_rng(seed).normal(0, 0.05, 16_000)
     for samples in (noise, np.zeros(16_000)):
         assert _verdict(_encodings(samples)[declared.name], declared) == ""

@@ -4,7 +4,8 @@ import pytest
 from google.protobuf.message import Message
 from sayso.v1 import audio_pb2, decision_pb2, speaker_pb2, verification_pb2
 
-from service.audio.decoding import AudioFormat, Encoding
+from service.audio.codecs import Mulaw
+from service.audio.decoding import AudioFormat
 from service.audio.quality import Quality
 from service.calls.identification import Identification, Match
 from service.calls.screening import Findings
@@ -60,7 +61,7 @@ def test_less_speech_than_the_model_needs_cannot_be_asked_for() -> None:
 def test_zero_means_as_the_header_says() -> None:
     assert messages.audio_format(audio_pb2.AudioConfig()) == AudioFormat()
     raw = audio_pb2.AudioConfig(encoding=2, sample_rate=8000, channels=2, channel=1)  # type: ignore[arg-type]
-    assert messages.audio_format(raw) == AudioFormat(Encoding.MULAW, 8000, 2, 1)
+    assert messages.audio_format(raw) == AudioFormat(Mulaw, 8000, 2, 1)
 
 
 def test_every_domain_value_has_its_message() -> None:

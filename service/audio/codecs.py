@@ -1,0 +1,106 @@
+"""Codecs: raw audio, which has no header, from bytes to samples.
+
+A codec is a class whose instance decodes one stream and holds its state. To add one, write the
+class, list it in `CODECS`, and add its name to the enum `AudioEncoding` in audio.proto: the server,
+the client, the command line and the manifest take their names from there.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.audio import g711
+from service.audio.plausibility import Plausibility
+
+Samples = NDArray[np.float32]
+
+
+class Codec(ABC):
+    """One stream in one encoding; any chunking of its bytes gives the same samples.
+
+    `sample_rate` in hertz and `channels` are those of the samples, `bytes_per_s` is how fast the
+    bytes come. A codec whose messages are packets says 0, and is given one message at a time.
+    """
+
+    name: ClassVar[str]
+    """As in the API, where it is `AUDIO_ENCODING_` and this."""
+
+    sample_rate: int
+    channels: int
+    bytes_per_s: float
+
+    @abstractmethod
+    def __init__(self, sample_rate: int, channels: int, channel: int) -> None:
+        """As the caller declares them; `channel`, from 0, is the one that will be heard."""
+
+    @property
+    def verdict(self) -> str:
+        """What the audio looks like instead of what it is declared as, if it does."""
+        return ""
+
+    @abstractmethod
+    def decode(self, data: bytes) -> Samples:
+        """The `(frames, channels)` that `data` completes, full scale 1."""
+
+
+class _Pcm(Codec):
+    """Interleaved samples of a fixed width; part of a frame at the end of the stream is dropped."""
+
+    sample_bytes: ClassVar[int]
+
+    def __init__(self, sample_rate: int, channels: int, channel: int) -> None:
+        self.sample_rate = sample_rate
+        self.channels = channels
+        self._frame_bytes = channels * self.sample_bytes
+        self.bytes_per_s = sample_rate * self._frame_bytes
+        self._plausibility = Plausibility(self.name, channels, channel)
+        self._part = b""  # of a frame
+
+    @property
+    def verdict(self) -> str:
+        return self._plausibility.verdict
+
+    def decode(self, data: bytes) -> Samples:
+        data = self._part + data
+        end = len(data) - len(data) % self._frame_bytes
+        self._part = data[end:]
+        self._plausibility.hear(data[:end])
+        return self._samples(data[:end]).reshape(-1, self.channels)
+
+    @staticmethod
+    @abstractmethod
+    def _samples(data: bytes) -> Samples:
+        """The `(samples,)` of whole frames."""
+
+
+class Linear16(_Pcm):
+    """Signed 16-bit little-endian samples."""
+
+    name = "LINEAR16"
+    sample_bytes = 2
+
+    @staticmethod
+    def _samples(data: bytes) -> Samples:
+        return np.frombuffer(data, "<i2").astype(np.float32) / np.float32(32_768)
+
+
+class Mulaw(_Pcm):
+    """ITU-T G.711 mu-law."""
+
+    name = "MULAW"
+    sample_bytes = 1
+    _samples = staticmethod(g711.mulaw)
+
+
+class Alaw(_Pcm):
+    """ITU-T G.711 A-law."""
+
+    name = "ALAW"
+    sample_bytes = 1
+    _samples = staticmethod(g711.alaw)
+
+
+CODECS: Mapping[str, type[Codec]] = {codec.name: codec for codec in (Linear16, Mulaw, Alaw)}

@@ -1,0 +1,150 @@
+"""Stream: the bytes of one utterance in, windows of its speech and its quality out.
+
+    bytes -> decoder, resampler -> voice activity -> windows
+                                        └> quality
+
+Synchronous and pure: no event loop, no thread, no clock. Any chunking of the bytes gives the same.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.audio.quality import UNSUSPICIOUS, Quality, Suspicions
+from service.audio.speech import SpeechDetector, VoiceActivity
+from service.audio.windows import WindowAccumulator, cut
+from service.contract import Contract
+
+Samples = NDArray[np.float32]
+
+_BLOCK_S = 0.1  # soxr delays by as much
+_MAX_BLOCK_BYTES = 1 << 16
+
+
+class Decoder(Protocol):
+    """Audio to samples at 16 kHz, as `service.audio.decoding.StreamDecoder` explains."""
+
+    @property
+    def bytes_per_s(self) -> float: ...
+
+    @property
+    def suspicions(self) -> Suspicions: ...
+
+    def push(self, data: Any) -> Samples: ...
+
+    def blocks(self) -> Iterable[Samples]: ...
+
+
+class DecodedAudio:
+    """A decoder for what is decoded already: samples `(n,)` at 16 kHz."""
+
+    bytes_per_s = 0.0
+    suspicions = UNSUSPICIOUS
+
+    def push(self, data: Samples) -> Samples:
+        return data
+
+    def blocks(self) -> Iterable[Samples]:
+        return ()
+
+
+@dataclass(frozen=True, slots=True)
+class Windows:
+    """What some audio completed: windows to embed, each `(window_samples,)` or, of speech shorter
+    than one, of a short window's length; and of an enrollment windows of half the length."""
+
+    whole: list[Samples]
+    halves: list[Samples]
+
+
+class AudioStream:
+    """One utterance, in memory that does not grow with it but for a compressed file.
+
+    With `halves` it also cuts windows of half the length, which tell whether two voices speak.
+    After an `AudioError` it is of no further use.
+    """
+
+    def __init__(
+        self, decoder: Decoder, vad: VoiceActivity, contract: Contract, *, halves: bool = False
+    ) -> None:
+        self._decoder = decoder
+        self._detector = SpeechDetector(vad)
+        self._contract = contract
+        self._windows = WindowAccumulator(contract.window_samples, contract.hop_samples)
+        half = max(2, contract.window_samples // 2)
+        self._halves = WindowAccumulator(half, half // 2) if halves else None
+        self._speech_samples = 0
+
+    @property
+    def block_bytes(self) -> int:
+        """How many bytes are worth a push: 100 ms of audio, or any number while the first bytes
+        can still show that the stream is not what it is declared as."""
+        return int(min(max(1, self._decoder.bytes_per_s * _BLOCK_S), _MAX_BLOCK_BYTES))
+
+    @property
+    def quality(self) -> Quality:
+        """The quality of what was pushed so far."""
+        measured, suspicions = self._detector.quality, self._decoder.suspicions
+        if suspicions is UNSUSPICIOUS:
+            return measured
+        return replace(measured, suspicions=suspicions)
+
+    @property
+    def net_speech_s(self) -> float:
+        """As in `quality`, but quick."""
+        return self._detector.net_speech_s
+
+    @property
+    def total_s(self) -> float:
+        """As in `quality`, but quick."""
+        return self._detector.total_s
+
+    @property
+    def has_enough_speech(self) -> bool:
+        """Whether there is as much as the model needs."""
+        return self._speech_samples >= self._contract.min_speech_samples
+
+    def push(self, audio: Any) -> Windows:
+        """Takes the next audio, as the decoder reads it; raises `AudioError`."""
+        return self._cut([self._detector.push(self._decoder.push(audio))])
+
+    def finish(self, audio: Any = None) -> Windows:
+        """Takes the last audio, if any, and ends the utterance; call once. Raises `AudioError`."""
+        windows = self._cut(self._last_speech(audio))
+        if self.has_enough_speech:
+            windows.whole.extend(self.last_windows())
+        return windows
+
+    def last_windows(self) -> Samples:
+        """The windows `(k, length)` that `finish` would add now: one that ends with the speech or,
+        of speech shorter than a window, those of the longest allowed length that it fills, or else,
+        repeated, of the shortest."""
+        tail, hop = self._windows.tail(), self._contract.hop_samples
+        lengths = sorted((*self._contract.short_windows, self._contract.window_samples))
+        length = max((n for n in lengths if n <= self._speech_samples), default=lengths[0])
+        if length == self._contract.window_samples:
+            return tail
+        speech = tail[0, : self._speech_samples]  # the tail starts with all of it
+        return cut(speech, window_samples=length, hop_samples=min(hop, length))
+
+    def _last_speech(self, audio: Any) -> Iterator[Samples]:
+        """The pieces of speech `(n,)` up to the end; one by one, for an hour of silence in 100 kB
+        is 230 MB of samples."""
+        if audio is not None:
+            yield self._detector.push(self._decoder.push(audio))
+        for block in self._decoder.blocks():
+            yield self._detector.push(block)
+        yield self._detector.finish()
+
+    def _cut(self, pieces: Iterable[Samples]) -> Windows:
+        """The windows that consecutive pieces of speech `(n,)` complete."""
+        windows = Windows([], [])
+        for speech in pieces:
+            self._speech_samples += speech.size
+            windows.whole.extend(self._windows.push(speech))
+            if self._halves is not None:
+                windows.halves.extend(self._halves.push(speech))
+        return windows
