@@ -268,7 +268,7 @@ def test_a_flac_is_decoded_block_by_block() -> None:
 def test_the_louder_of_two_channels_is_known(channel: int) -> None:
     tones = np.stack([_tone(0.1, RATE, 300), 0.1 * _tone(0.1, RATE, 500)], axis=1)
     decoder = StreamDecoder(AudioFormat(channel=channel), rate=RATE, max_s=10)
-    _drain(decoder, _wav(tones))
+    decoder.push(_wav(tones))
     assert decoder.suspicions.louder_channel == (0 if channel else None)
 
 
