@@ -11,6 +11,7 @@ from service.client.messages import MAX_CHUNK_BYTES
 from service.client.security import Tls
 from service.client.speakers import Speakers
 from service.client.values import (
+    ENCODINGS,
     Band,
     BatchItem,
     BatchResult,
@@ -32,6 +33,7 @@ from service.client.values import (
 from service.client.voices import Voices
 
 __all__ = [
+    "ENCODINGS",
     "MAX_CHUNK_BYTES",
     "OPTIONS",
     "Band",

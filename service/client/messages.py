@@ -30,6 +30,10 @@ MAX_CHUNK_BYTES = 15 * 1024
 MAX_MESSAGE_BYTES = 4 * 2**20
 """The largest message that gRPC servers take; a longer recording is streamed."""
 
+MESSAGE_S = 0.1
+"""Seconds of audio for which a stream collects smaller chunks."""
+
+_SAMPLE_BYTES = {"LINEAR16": 2, "MULAW": 1, "ALAW": 1}
 _MAX_SPEAKERS_AT_ONCE = 1000
 
 
@@ -79,6 +83,28 @@ def enroll_config(item: BatchItem) -> verification_pb2.EnrollConfig:
         etag=item.etag,
         watchlists=item.watchlists,
     )
+
+
+def collect(chunks: Iterable[bytes], raw: RawAudio | None, message_s: float) -> Iterator[bytes]:
+    """Joins chunks to about `message_s` seconds, for a message costs a server as much as what it
+    holds. The first goes alone: if it is not what it is declared as, the server says so at once.
+
+    Audio whose size says nothing of its length, a file or packets, goes as it comes.
+    """
+    sample_bytes = raw and _SAMPLE_BYTES.get(raw.encoding)
+    if raw is None or not sample_bytes:
+        yield from chunks
+        return
+    message_bytes = message_s * raw.sample_rate * raw.channels * sample_bytes
+    joined, enough = bytearray(), 0.0
+    for chunk in chunks:
+        joined += chunk
+        if len(joined) >= enough:
+            yield bytes(joined)
+            joined.clear()
+            enough = message_bytes
+    if joined:
+        yield bytes(joined)
 
 
 def enroll_requests(

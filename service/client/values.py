@@ -1,10 +1,19 @@
-"""What is sent to a server and what it answers, as plain values without protobuf."""
+"""What is sent to a server and what it answers, as plain values."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Literal
+
+from sayso.v1 import audio_pb2
+
+ENCODINGS = tuple(
+    name.removeprefix("AUDIO_ENCODING_")
+    for name, number in audio_pb2.AudioEncoding.items()
+    if number
+)
+"""Of audio without a header, by the names of the API: LINEAR16, MULAW and so on."""
 
 Outcome = Literal["ACCEPTED", "REJECTED", "INCONCLUSIVE", "NOT_ENROLLED", "OPTED_OUT", "EXPIRED"]
 Band = Literal["WEAK", "MODERATE", "STRONG"]
@@ -13,11 +22,18 @@ Duplicates = Literal["ALLOW", "FLAG", "REFUSE"]
 
 @dataclass(frozen=True, slots=True)
 class RawAudio:
-    """How to read audio without a header: `encoding` is LINEAR16, MULAW or ALAW."""
+    """How to read audio without a header: `encoding` is one of `ENCODINGS`, `sample_rate` in hertz.
 
-    encoding: Literal["LINEAR16", "MULAW", "ALAW"]
+    Raises ValueError for another encoding.
+    """
+
+    encoding: str
     sample_rate: int
     channels: int = 1
+
+    def __post_init__(self) -> None:
+        if self.encoding not in ENCODINGS:
+            raise ValueError(f"{self.encoding} is none of {', '.join(ENCODINGS)}")
 
 
 @dataclass(frozen=True, slots=True)

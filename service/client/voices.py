@@ -17,6 +17,7 @@ from sayso.v1 import verification_pb2
 from service.client import batch, messages
 from service.client.batch import MAX_ITEM_BYTES
 from service.client.connection import Connection
+from service.client.messages import MESSAGE_S
 from service.client.statuses import raise_error
 from service.client.values import (
     BatchItem,
@@ -95,9 +96,11 @@ class Voices(Connection):
         consent: str | None = None,
         watchlists: Iterable[str] = (),
         stop_when_complete: bool = False,
+        message_s: float = MESSAGE_S,
     ) -> Iterator[Enrollment]:
         """Enrols while the speaker still talks: yields progress and, stored durably, the result,
-        when `chunks` end or, with `stop_when_complete`, as soon as there is enough speech."""
+        when `chunks` end or, with `stop_when_complete`, as soon as there is enough speech. For
+        `message_s` see `verify_stream`."""
         item = BatchItem(
             speaker_id,
             b"",
@@ -110,7 +113,8 @@ class Voices(Connection):
         config = messages.enroll_config(item)
         config.stop_when_complete = stop_when_complete
         try:
-            for response in self._voices.Enroll(messages.enroll_requests(config, chunks)):
+            requests = messages.enroll_requests(config, messages.collect(chunks, raw, message_s))
+            for response in self._voices.Enroll(requests):
                 yield messages.enrollment(response)
         except grpc.RpcError as error:
             raise_error(error)
@@ -170,9 +174,13 @@ class Voices(Connection):
         watchlists: Iterable[str] = (),
         identify_group: str = "",
         max_candidates: int = 1,
+        message_s: float = MESSAGE_S,
     ) -> Iterator[Decision]:
         """Decides while the caller still talks: yields the decision as it stands, the last one
         when `chunks` end or, with `stop_at_decision`, when it is conclusive.
+
+        Raw audio in smaller chunks is sent in messages of `message_s` seconds, which costs the
+        server less; 0 sends every chunk as it comes.
 
         Leave the iterator whenever you like: the stream is then half-closed, so that the server
         concludes on what it has heard, rather than cancelled.
@@ -191,7 +199,8 @@ class Voices(Connection):
             max_candidates=max_candidates,
         )
         left = threading.Event()
-        requests = messages.call_requests(config, _until(left, chunks))
+        collected = messages.collect(_until(left, chunks), raw, message_s)
+        requests = messages.call_requests(config, collected)
         call = self._voices.StreamingVerify(requests)
         try:
             for response in call:

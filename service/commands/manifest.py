@@ -4,7 +4,6 @@ import csv
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import typer
 
@@ -12,7 +11,6 @@ from service.client import BatchItem, RawAudio
 
 REQUIRED = ("speaker_id", "path")
 OPTIONAL = ("consent", "channel", "encoding", "sample_rate")
-ENCODINGS: Mapping[str, Any] = {name: name for name in ("LINEAR16", "MULAW", "ALAW")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +66,10 @@ def _raw(
     encoding = cells.get("encoding") or (default and default.encoding)
     if not encoding:
         return None
-    if encoding not in ENCODINGS:
-        raise ValueError(f"{encoding} is none of {', '.join(ENCODINGS)}")
     rate = cells.get("sample_rate") or sample_rate
     if not rate:
         raise ValueError("raw samples need a sample_rate, in a column or as --sample-rate")
-    return RawAudio(ENCODINGS[encoding], int(rate))
+    return RawAudio(encoding, int(rate))
 
 
 def _check_columns(names: Iterable[str]) -> None:

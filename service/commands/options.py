@@ -1,13 +1,20 @@
 """Arguments and options that several commands share."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
-from service.client import RawAudio
+from service.client import ENCODINGS, RawAudio
 
 LOCAL = "127.0.0.1:50051"
+
+
+def _check_encoding(name: str) -> str:
+    if name not in ENCODINGS:
+        raise typer.BadParameter(f"{name!r} is none of {', '.join(ENCODINGS)}")
+    return name
+
 
 Server = Annotated[
     str, typer.Option("--server", envvar="SAYSO_SERVER", help="The server's host:port.")
@@ -27,8 +34,12 @@ Recordings = Annotated[
     typer.Argument(help="WAV, FLAC, Ogg Opus or MP3; raw samples with --encoding.", exists=True),
 ]
 EncodingOption = Annotated[
-    Literal["LINEAR16", "MULAW", "ALAW"] | None,
-    typer.Option(help="For raw samples without a header: how they are encoded."),
+    str | None,
+    typer.Option(
+        parser=_check_encoding,
+        metavar=f"[{'|'.join(ENCODINGS)}]",
+        help="For raw samples without a header: how they are encoded.",
+    ),
 ]
 Rate = Annotated[int | None, typer.Option(help="For raw samples: hertz, 8000 to 48000.")]
 ChannelOption = Annotated[
@@ -44,9 +55,7 @@ Consent = Annotated[
 ]
 
 
-def raw_audio(
-    encoding: Literal["LINEAR16", "MULAW", "ALAW"] | None, sample_rate: int | None
-) -> RawAudio | None:
+def raw_audio(encoding: str | None, sample_rate: int | None) -> RawAudio | None:
     """What the options say of raw samples; raises `typer.BadParameter`, for a guessed rate would
     make another voice of the speaker's."""
     if encoding is None:

@@ -117,16 +117,20 @@ class _Stream:
         self._context = context
         self._max_pause_s = max_pause_s
         self._patience_s = max_pause_s
+        self._refusal = (
+            f"the stream sent hardly any audio for {max_pause_s:g} s; send some or end it"
+        )
 
     def __aiter__(self) -> AsyncIterator[Any]:
         return self
 
     async def __anext__(self) -> Any:
         began_s = time.monotonic()
-        refusal = (
-            f"the stream sent hardly any audio for {self._max_pause_s:g} s; send some or end it"
-        )
-        request = await _read(self._context, self._patience_s, refusal)
+        try:  # as in `_read`, which would be two more frames of a message of 20 ms
+            async with asyncio.timeout(self._patience_s):
+                request = await self._context.read()
+        except TimeoutError as error:
+            raise TimedOut(self._refusal) from error
         if request is grpc.aio.EOF:
             raise StopAsyncIteration
         audio_s = len(legible(request).audio) / _LEAST_BYTES_PER_S
