@@ -4,7 +4,7 @@ demo/audio -> one long recording at 16 kHz -> pieces -> G.711 at 8 kHz | PCM at 
 """
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sayso.v1 import audio_pb2
 from sayso.v1 import verification_pb2 as pb
 
-from service.audio.codecs import Codec, Linear16, Mulaw
+from service.audio.codecs import Linear16, Mulaw
 from service.audio.decoding import AudioFormat, decode
 from tests.support.sayso_server import ROOT
 
@@ -23,12 +23,6 @@ SHORTEST_S, LONGEST_S = 1.0, 10.0
 COUNT = 20  # of a set: 1 to 10 s, each length in both encodings
 
 Samples = NDArray[np.float32]
-
-_WIRE: Mapping[type[Codec] | None, audio_pb2.AudioEncoding] = {
-    Mulaw: audio_pb2.AUDIO_ENCODING_MULAW,
-    Linear16: audio_pb2.AUDIO_ENCODING_LINEAR16,
-}
-
 
 @dataclass(frozen=True, slots=True)
 class Clip:
@@ -44,7 +38,8 @@ class Clip:
 
     def request(self, speaker_id: str) -> bytes:
         """A serialised `VerifyRequest`."""
-        encoding = _WIRE[self.fmt.codec]
+        assert self.fmt.codec is not None, "clips are raw audio"
+        encoding = audio_pb2.AudioEncoding.Value(f"AUDIO_ENCODING_{self.fmt.codec.name}")
         config = audio_pb2.AudioConfig(encoding=encoding, sample_rate=self.fmt.sample_rate or 0)
         request = pb.VerifyRequest(speaker_id=speaker_id, config=config, audio=self.audio)
         return request.SerializeToString()
@@ -59,7 +54,7 @@ def voices() -> list[Samples]:
 def mixed() -> list[Clip]:
     """Clips of 1 to 10 s, as many in G.711 as in PCM."""
     lengths_s = np.linspace(SHORTEST_S, LONGEST_S, COUNT // 2)
-    return cut([length_s for length_s in lengths_s for _ in _WIRE], np.random.default_rng(0))
+    return cut([length_s for length_s in lengths_s for _ in (telephone, wideband)], np.random.default_rng(0))
 
 
 def cut(lengths_s: Sequence[float], chance: np.random.Generator) -> list[Clip]:
