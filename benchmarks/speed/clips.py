@@ -24,6 +24,7 @@ COUNT = 20  # of a set: 1 to 10 s, each length in both encodings
 
 Samples = NDArray[np.float32]
 
+
 @dataclass(frozen=True, slots=True)
 class Clip:
     """Raw audio of `length_s` seconds, and how it is encoded."""
@@ -54,7 +55,7 @@ def voices() -> list[Samples]:
 def mixed() -> list[Clip]:
     """Clips of 1 to 10 s, as many in G.711 as in PCM."""
     lengths_s = np.linspace(SHORTEST_S, LONGEST_S, COUNT // 2)
-    return cut([length_s for length_s in lengths_s for _ in (telephone, wideband)], np.random.default_rng(0))
+    return cut(np.repeat(lengths_s, 2).tolist(), np.random.default_rng(0))
 
 
 def cut(lengths_s: Sequence[float], chance: np.random.Generator) -> list[Clip]:
