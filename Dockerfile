@@ -1,14 +1,14 @@
-# The service alone: ONNX Runtime, no training framework.
-#   docker build -t sayso .                         runs on the CPU
-#   docker build -t sayso:cuda --target cuda .      for an NVIDIA GPU: docker run --gpus all ...
+# The service without a training framework: inference with ONNX Runtime.
+#   make image                  for the CPU, with docker, podman or buildah
+#   make image TARGET=cuda      for an NVIDIA GPU: docker run --gpus all ... sayso:cuda
 #
-# Only two places are written to: /var/lib/sayso (a volume) and /tmp. The root may be read-only:
+# The service writes to /var/lib/sayso (a volume) and /tmp only. The root may be read-only:
 #   docker run --read-only --tmpfs /tmp -v voices:/var/lib/sayso -e SAYSO_INSECURE=true \
 #     -p 127.0.0.1:50051:50051 sayso
-# SAYSO_INSECURE allows plaintext inside of the container's network; docs/access.md sets up TLS.
+# SAYSO_INSECURE allows plaintext on the container's network; docs/access.md sets up TLS.
 #
-# What is installed is pinned by constraints.txt; pin the base by its digest, too:
-#   docker build --build-arg PYTHON=python:3.11-slim-bookworm@sha256:... .
+# constraints.txt pins every package; pin the base by its digest, too:
+#   make image ARGS='--build-arg PYTHON=python:3.11-slim-bookworm@sha256:...'
 ARG PYTHON=python:3.11-slim-bookworm
 
 FROM ${PYTHON} AS dependencies
@@ -22,7 +22,7 @@ RUN python -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['p
     && pip install -c constraints.txt -r needed.txt \
     && pip install -c constraints.txt --no-deps silero-vad
 
-# ONNX Runtime's CUDA provider is half of what is installed, and loads nowhere without a GPU.
+# ONNX Runtime's CUDA provider is half the installed size and does not load without a GPU.
 FROM dependencies AS dependencies-cpu
 RUN rm -f /opt/sayso/lib/python3.11/site-packages/onnxruntime/capi/libonnxruntime_providers_cuda.so \
     /opt/sayso/lib/python3.11/site-packages/onnxruntime/capi/libonnxruntime_providers_tensorrt.so
@@ -32,7 +32,7 @@ RUN python -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['p
         print(*p['optional-dependencies']['cuda'], sep='\n')" > needed.txt \
     && pip install -c constraints.txt -r needed.txt
 
-# Apart from what it depends on, so that an upgrade pulls one small layer.
+# In a layer of its own, so that an upgrade pulls a few megabytes and not all dependencies.
 FROM dependencies AS code
 COPY README.md LICENSE ./
 COPY protos protos
@@ -50,7 +50,7 @@ ENV PATH=/opt/code/bin:/opt/sayso/bin:$PATH \
     ORT_DISABLE_TELEMETRY=1 \
     SAYSO_LISTEN=0.0.0.0:50051 \
     SAYSO_STORE=sqlite:////var/lib/sayso/sayso.db
-# Group 0 may write, too: OpenShift runs images under a user id of its own choice in that group.
+# Group 0 may write, too: OpenShift runs images as a user id of its own choice in that group.
 RUN groupadd --gid 10001 sayso \
     && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /var/lib/sayso sayso \
     && install --directory --owner sayso --group 0 --mode 0770 /var/lib/sayso

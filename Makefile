@@ -149,9 +149,21 @@ reliability: $(VENV)/.dev redis-server  ## what breaks, in its long version: kil
 	$(BIN)/python -m pytest tests/reliability tests/service/store/test_model.py --long $(ARGS)
 	$(BIN)/python -m tests.reliability.results
 
+.PHONY: image
+image:  ## build the image `sayso` with docker, podman or buildah; TARGET=cuda for an NVIDIA GPU
+	@$(build_image)
+
 .PHONY: image-check
-image-check: build/trixie/.made  ## the demo and the service's tests on Debian 13 and its Python, in a folder; as root
-	@$(on_debian)
+image-check:  ## build the image and serve from it where no container engine runs: with buildah, as root
+	@command -v buildah >/dev/null && command -v mmdebstrap >/dev/null || { $(call apt_install,buildah mmdebstrap); }
+	tests/tooling/check_image.sh
+
+SUITE ?= trixie
+
+.PHONY: debian-check
+debian-check:  ## the demo and the service's tests on Debian 13 and its Python, as root; SUITE=sid
+	@command -v mmdebstrap >/dev/null || { $(call apt_install,mmdebstrap); }
+	tests/tooling/check_debian.sh $(SUITE)
 
 .PHONY: fuzz
 fuzz: $(VENV)/.dev  ## coverage-guided fuzzing of every decoder and of messages; ARGS='--minutes 20'
@@ -300,29 +312,18 @@ if [ "$$(id -u)" = 0 ]; then sudo=; else sudo='sudo -n'; fi; \
 || { echo '$(1) is needed and could not be installed: apt-get install $(1)' >&2; exit 1; }
 endef
 
-# --- Debian 13, in a folder: its Python is newer than that of the image ---
+# --- The image ---
 
-TRIXIE := $(abspath build/trixie)
+TARGET ?= cpu
+VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+IMAGE_TAGS = $(if $(filter cpu,$(TARGET)),latest $(VERSION),$(TARGET) $(VERSION)-$(TARGET))
 
-build/trixie/.made:
-	@command -v mmdebstrap >/dev/null || { $(call apt_install,mmdebstrap); }
-	mkdir -p build
-	mmdebstrap --variant=minbase --include=ca-certificates,make,python3-venv,redis-server trixie $(TRIXIE)
-	@touch $@
-
-# What this machine fetches packages through, and trusts, is what the folder gets. It is mounted in a
-# namespace of its own: whatever ends the command, no /dev of this machine stays below build.
-define on_debian
-set -e; rm -rf $(TRIXIE)/src; mkdir $(TRIXIE)/src; \
-git ls-files | tar -cf - -T - | tar -xf - -C $(TRIXIE)/src; \
-cp /etc/resolv.conf /etc/hosts $(TRIXIE)/etc/; \
-cp /etc/ssl/certs/ca-certificates.crt $(TRIXIE)/etc/ssl/certs/; \
-unshare --mount sh -ec 'mount -t proc proc $(TRIXIE)/proc; mount --rbind /dev $(TRIXIE)/dev; \
-exec chroot $(TRIXIE) env -i HOME=/root PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8 \
-	$$(env | grep -iE "^(pip_|ssl_cert_file=|[a-z]*_proxy=)") sh -ec "cd /src && make demo && \
-	.venv/bin/python -m pip install --quiet -c constraints.txt -e .[evaluation,tracing,vault] \
-		hypothesis onnx pytest pytest-asyncio pyyaml && \
-	.venv/bin/python -m pytest -q -p no:cacheprovider tests/service"'
+# An engine may be installed and not run. Podman and buildah keep the health check in Docker's format.
+define build_image
+for engine in docker podman buildah; do $$engine info >/dev/null 2>&1 && break; engine=; done; \
+[ "$$engine" ] || { echo 'No container engine runs here. Install docker, podman or buildah; \
+make image-check builds and runs the image without one.' >&2; exit 1; }; \
+set -x; BUILDAH_FORMAT=docker $$engine build --target $(TARGET) $(IMAGE_TAGS:%=--tag sayso:%) $(ARGS) .
 endef
 
 # --- Protos ---

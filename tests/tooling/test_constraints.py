@@ -1,4 +1,4 @@
-"""constraints.txt pins all that is installed, and the service's part of it holds no torch."""
+"""constraints.txt pins everything that is installed, and the service needs no torch."""
 
 import tomllib
 from collections.abc import Iterable
@@ -18,28 +18,28 @@ PINS = {
 }
 
 
-def needed(requirements: Iterable[str], extra: str = "") -> list[Requirement]:
-    """Those that apply on this machine."""
+def select(requirements: Iterable[str], extra: str = "") -> list[Requirement]:
+    """The requirements that apply on this machine."""
     parsed = [Requirement(text) for text in requirements]
-    return [one for one in parsed if not one.marker or one.marker.evaluate({"extra": extra})]
+    return [item for item in parsed if not item.marker or item.marker.evaluate({"extra": extra})]
 
 
-def closure(requirements: Iterable[str]) -> set[str]:
-    """The names of requirements and of all they require in turn, as installed here."""
-    found: set[str] = set()
-    waiting = needed(requirements)
-    while waiting:
-        one = waiting.pop()
-        name = canonicalize_name(one.name)
-        if name not in found:
-            found.add(name)
-            requires = distribution(one.name).requires or []
-            waiting += needed(requires)
-            waiting += [more for extra in one.extras for more in needed(requires, extra)]
-    return found
+def resolve(requirements: Iterable[str]) -> set[str]:
+    """The names of requirements and of all that they require in turn, as installed here."""
+    names: set[str] = set()
+    queue = select(requirements)
+    while queue:
+        requirement = queue.pop()
+        name = canonicalize_name(requirement.name)
+        if name not in names:
+            names.add(name)
+            requires = distribution(name).requires or []
+            queue += select(requires)
+            queue += [more for extra in requirement.extras for more in select(requires, extra)]
+    return names
 
 
-BASE = closure(PROJECT["dependencies"])
+BASE = resolve(PROJECT["dependencies"])
 EXTRAS = PROJECT["optional-dependencies"]
 
 
@@ -59,17 +59,17 @@ def test_the_service_needs_no_training_framework() -> None:
 
 @pytest.mark.parametrize("extra", EXTRAS)
 def test_an_extra_names_nothing_unpinned(extra: str) -> None:
-    named = {canonicalize_name(one.name) for one in needed(EXTRAS[extra])}
-    assert named - PINS.keys() <= {"sayso"}
+    names = {canonicalize_name(requirement.name) for requirement in select(EXTRAS[extra])}
+    assert names - PINS.keys() <= {"sayso"}
 
 
 def test_the_pins_satisfy_the_project() -> None:
-    asked = [*PROJECT["dependencies"], *(text for extra in EXTRAS.values() for text in extra)]
-    for one in needed(asked):
-        pin = PINS.get(canonicalize_name(one.name))
+    texts = [*PROJECT["dependencies"], *(text for extra in EXTRAS.values() for text in extra)]
+    for requirement in select(texts):
+        pin = PINS.get(canonicalize_name(requirement.name))
         if pin:
             (exact,) = pin.specifier
-            assert exact.version in one.specifier, f"{pin} is not {one}"
+            assert exact.version in requirement.specifier, f"{pin} is not {requirement}"
 
 
 def test_what_is_installed_is_what_is_pinned() -> None:

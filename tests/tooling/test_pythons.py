@@ -1,4 +1,4 @@
-"""Which Pythons are promised, which the Makefile takes, and that both say the same."""
+"""pyproject.toml and the Makefile accept the same Python versions."""
 
 import os
 import re
@@ -12,30 +12,30 @@ from packaging.specifiers import SpecifierSet
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 MAKEFILE = (ROOT / "Makefile").read_text()
-PROMISED = ["3.11", "3.12", "3.13", "3.14"]
+REQUIRED = SpecifierSet(PROJECT["requires-python"])
+SUPPORTED = [f"3.{minor}" for minor in range(9, 20) if f"3.{minor}" in REQUIRED]
 
 
-def test_what_is_promised() -> None:
-    required = SpecifierSet(PROJECT["requires-python"])
-    assert [f"3.{n}" for n in range(9, 20) if f"3.{n}" in required] == PROMISED
+def test_the_classifiers_list_the_supported_versions() -> None:
     prefix = "Programming Language :: Python :: 3."
-    told = [each.rpartition(" ")[2] for each in PROJECT["classifiers"] if each.startswith(prefix)]
-    assert told == PROMISED
+    listed = [line.rpartition(" ")[2] for line in PROJECT["classifiers"] if line.startswith(prefix)]
+    assert listed == SUPPORTED
 
 
-def test_the_makefile_takes_the_same() -> None:
-    assert "(3, 11) <= sys.version_info[:2] <= (3, 14)" in MAKEFILE
-    assert "needs Python 3.11 to 3.14" in MAKEFILE
-    (named,) = re.findall(r"^PYTHON .*foreach name,([^,]+),", MAKEFILE, re.MULTILINE)
-    assert named.split() == [*(f"python{each}" for each in PROMISED), "python3"]
+def test_the_makefile_accepts_the_supported_versions() -> None:
+    first, last = (version.replace(".", ", ") for version in (SUPPORTED[0], SUPPORTED[-1]))
+    assert f"({first}) <= sys.version_info[:2] <= ({last})" in MAKEFILE
+    assert f"needs Python {SUPPORTED[0]} to {SUPPORTED[-1]}" in MAKEFILE
+    (names,) = re.findall(r"^PYTHON .*foreach name,([^,]+),", MAKEFILE, re.MULTILINE)
+    assert names.split() == [*(f"python{version}" for version in SUPPORTED), "python3"]
 
 
-def test_a_newer_interpreter_is_found_beside_a_shim_that_starts_none(tmp_path: Path) -> None:
-    """As a version manager leaves `python3.11` behind once that version is removed."""
+def test_an_interpreter_that_does_not_start_is_passed_over(tmp_path: Path) -> None:
+    """A version manager leaves a `python3.11` behind that fails once that version is removed."""
     (tmp_path / "python3.11").write_text("#!/bin/sh\nexit 127\n")
     (tmp_path / "python3.11").chmod(0o755)
     (tmp_path / "python3.13").symlink_to(sys.executable)
-    said = subprocess.run(
+    printed = subprocess.run(
         ["make", "--silent", "--eval", "which: ; @echo $(PYTHON)", "which"],
         cwd=ROOT,
         env={**os.environ, "PATH": f"{tmp_path}:/usr/bin:/bin"},
@@ -43,4 +43,4 @@ def test_a_newer_interpreter_is_found_beside_a_shim_that_starts_none(tmp_path: P
         text=True,
         check=True,
     )
-    assert said.stdout.strip() == str(tmp_path / "python3.13")
+    assert printed.stdout.strip() == str(tmp_path / "python3.13")

@@ -1,4 +1,4 @@
-"""`make sbom` and `make audit`: of what an image installs, and no silence taken for safety."""
+"""`make sbom` lists what an image installs; `make audit` says how much it could check."""
 
 import json
 import re
@@ -14,7 +14,7 @@ VULNERABLE = {"name": "idna", "version": "2.6", "vulns": [{"id": "PYSEC-1"}]}
 SKIPPED = {"name": "redis", "skip_reason": "not found"}
 
 
-def make(*words: str, folder: Path = ROOT) -> subprocess.CompletedProcess[str]:
+def run_make(*words: str, folder: Path = ROOT) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         ["make", "-f", ROOT / "Makefile", *words],
         cwd=folder,
@@ -24,8 +24,8 @@ def make(*words: str, folder: Path = ROOT) -> subprocess.CompletedProcess[str]:
     )
 
 
-def audited(folder: Path, status: int, dependencies: list[object] | None) -> tuple[int, str]:
-    """`make audit` where pip-audit ends with `status` and tells of these packages."""
+def run_audit(folder: Path, status: int, dependencies: list[object] | None) -> tuple[int, str]:
+    """Exit status and output of `make audit` if pip-audit exits with `status` and this report."""
     report = folder / "report.json"
     report.write_text(json.dumps({"dependencies": dependencies}))
     write = "" if dependencies is None else f'cp {report} "$2"\n'
@@ -35,34 +35,33 @@ def audited(folder: Path, status: int, dependencies: list[object] | None) -> tup
         f"{write}exit {status}\n"
     )
     tool.chmod(0o755)
-    ended = make("audit", f"PIP_AUDIT={tool}", folder=folder)
+    ended = run_make("audit", f"PIP_AUDIT={tool}", folder=folder)
     return ended.returncode, ended.stdout + ended.stderr
 
 
 @pytest.mark.parametrize(("status", "dependencies"), [(1, None), (0, [SKIPPED]), (0, [])])
-def test_no_advisories_are_not_taken_for_no_vulnerabilities(
+def test_an_index_without_advisories_is_reported(
     tmp_path: Path, status: int, dependencies: list[object] | None
 ) -> None:
-    code, said = audited(tmp_path, status, dependencies)
-    assert code == 0
-    assert "NOTHING was checked" in said
+    status, output = run_audit(tmp_path, status, dependencies)
+    assert status == 0
+    assert "NOTHING was checked" in output
 
 
 def test_an_audit_says_how_much_it_has_checked(tmp_path: Path) -> None:
-    code, said = audited(tmp_path, 0, [CHECKED, CHECKED, SKIPPED])
-    assert code == 0
-    assert "2 packages checked, 1 that" in said
+    status, output = run_audit(tmp_path, 0, [CHECKED, CHECKED, SKIPPED])
+    assert status == 0
+    assert "2 packages checked, 1 that" in output
 
 
 def test_a_vulnerability_fails_the_audit(tmp_path: Path) -> None:
-    code, said = audited(tmp_path, 1, [CHECKED, VULNERABLE])
-    assert code != 0
-    assert "trouble" in said
+    status, output = run_audit(tmp_path, 1, [CHECKED, VULNERABLE])
+    assert status != 0
+    assert "trouble" in output
 
 
-def test_the_bill_is_of_what_the_image_installs() -> None:
-    """With the closure of the same requirements under the same pins."""
-    steps = make("-n", "-W", "constraints.txt", "sbom").stdout
+def test_the_bill_of_materials_installs_what_the_image_installs() -> None:
+    steps = run_make("-n", "-W", "constraints.txt", "sbom").stdout
     image = (ROOT / "Dockerfile").read_text()
     assert "install -c constraints.txt '.[tracing,vault]'" in steps
     assert "*e['tracing'], *e['vault']" in image

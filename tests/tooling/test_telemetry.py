@@ -1,6 +1,6 @@
-"""ONNX Runtime's own telemetry: on by default in its wheels, never in what is started from here.
+"""ONNX Runtime's telemetry, on by default in its wheels, is off in everything started from here.
 
-It writes a device id before it sends anything, which is what these look for; `CI` would hide it.
+It writes a device id before it sends anything, so the tests look for files; `CI` would disable it.
 """
 
 import os
@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.mark.parametrize(
     "module", ["service.inference.session", "exporters", "evaluation", "training"]
 )
-def test_nothing_is_kept_for_its_maker(tmp_path: Path, module: str) -> None:
+def test_no_device_id_is_written(tmp_path: Path, module: str) -> None:
     environment = {name: value for name, value in os.environ.items() if name != "CI"}
     environment.pop("ORT_DISABLE_TELEMETRY", None)
     environment |= {"HOME": str(tmp_path), "TMPDIR": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"}

@@ -1,0 +1,46 @@
+"""The documents on security and deployment name files, commands and roles that exist."""
+
+import re
+from pathlib import Path
+
+import pytest
+import typer.main
+
+from service.access import ROLES
+from service.commands.application import app
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCUMENTS = [ROOT / "SECURITY.md", ROOT / "docs" / "threats.md", ROOT / "docs" / "deploy.md"]
+COMMAND = re.compile(r"`sayso ([a-z-]+)(?: ([a-z-]+))?")
+
+documents = pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+
+
+@documents
+def test_its_links_and_files_exist(path: Path) -> None:
+    text = path.read_text()
+    links = [link for link in re.findall(r"\]\(([^)#]+)", text) if "://" not in link]
+    files = re.findall(r"`((?:deploy|service|tests|docs)/[\w./-]+)`", text)
+    assert [link for link in links if not (path.parent / link).exists()] == []
+    assert [file for file in files if not (ROOT / file).exists()] == []
+
+
+@documents
+def test_its_commands_exist(path: Path) -> None:
+    group = typer.main.get_group(app)
+    context = typer.Context(group)
+    for name, subcommand in COMMAND.findall(path.read_text()):
+        command = group.get_command(context, name)
+        assert command is not None, f"sayso {name}"
+        subcommands = getattr(command, "commands", {})
+        assert not (subcommand and subcommands) or subcommand in subcommands, (
+            f"sayso {name} {subcommand}"
+        )
+
+
+def test_methods_need_the_roles_that_the_threats_name() -> None:
+    roles = {name.rpartition("/")[2]: role.value for name, role in ROLES.items()}
+    text = (ROOT / "docs" / "threats.md").read_text()
+    needed = dict(re.findall(r"`(\w+)`[*| ]+needs `(\w+)`", text))
+    assert needed
+    assert needed.items() <= roles.items()
