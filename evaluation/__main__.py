@@ -132,7 +132,7 @@ def evaluate(
 def _tell(outcome: Outcome, folder: Path) -> None:
     console = Console()
     for assessment in filter(None, (outcome.judged, outcome.yardstick)):
-        console.print(table.of(assessment.groups, assessment.system))
+        console.print(table.make_table(assessment.groups, assessment.system))
     for warning in outcome.document["warnings"]:
         typer.echo(f"warning: {warning}", err=True)
     scored = outcome.judged.scored

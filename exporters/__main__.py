@@ -233,7 +233,7 @@ def calibrate(
                 cohort_split=cohort_split,
                 cohort_speakers=cohort_speakers,
                 kind=score,
-                lengths_s=condition_grid.lengths(speech),
+                lengths_s=condition_grid.parse_lengths(speech),
                 conditions=condition or calibration.CONDITIONS,
                 cohort_conditions=cohort_condition or calibration.COHORT_CONDITIONS,
             )

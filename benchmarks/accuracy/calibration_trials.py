@@ -27,7 +27,7 @@ NONTARGETS_PER_MODEL = 80
 
 def main(table: Path, folder: Path) -> None:
     clips: dict[Speaker, list[Clip]] = defaultdict(list)
-    for clip in sampling.balanced(manifest.read(table, "dev"), CLIPS):
+    for clip in sampling.sample_balanced(manifest.read(table, "dev"), CLIPS):
         clips[clip.speaker].append(clip)
     draw = random.Random(0)  # noqa: S311
     folder.mkdir(parents=True, exist_ok=True)

@@ -53,7 +53,7 @@ class Caller:
     calls: tuple[tuple[Step, ...], ...]
 
 
-async def heard(
+async def hear_callers(
     embedder: Embedder, clips: Sequence[Clip], policy: Policy, plan: Plan, *, seed: int = 0
 ) -> tuple[Caller, ...]:
     """The speakers of `clips` who have enough for an enrolment and a call; `policy` says when the
@@ -75,7 +75,7 @@ async def _caller(
 ) -> Caller | None:
     async with gate:
         joined = await asyncio.to_thread(
-            recordings, clips, plan, embedder.contract.sample_rate, seed
+            join_recordings, clips, plan, embedder.contract.sample_rate, seed
         )
         if len(joined) < 2:
             return None
@@ -114,7 +114,7 @@ def _by_speaker(clips: Sequence[Clip]) -> Iterator[tuple[Clip, ...]]:
     return (tuple(own) for _, own in sorted(speakers.items()))
 
 
-def recordings(clips: Sequence[Clip], plan: Plan, rate: int, seed: int) -> list[Samples]:
+def join_recordings(clips: Sequence[Clip], plan: Plan, rate: int, seed: int) -> list[Samples]:
     """An enrolment and calls, as many as the clips, in a seeded order, are long enough for."""
     order = np.random.default_rng(seed).permutation(len(clips))
     pieces = (_decoded(clips[index], rate) for index in order)

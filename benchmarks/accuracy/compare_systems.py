@@ -23,7 +23,7 @@ from benchmarks.accuracy.systems_page import REFERENCE
 from evaluation.experiments import condition_grid
 from evaluation.scoring import baseline, cache, embeddings
 from evaluation.scoring.cache import Cache
-from evaluation.scoring.served import Served
+from evaluation.scoring.sayso_model import SaysoModel
 from evaluation.trials import manifest
 from evaluation.trials.manifest import Clip
 from service.audio.speech import VoiceActivity
@@ -41,12 +41,12 @@ async def compare(options: argparse.Namespace) -> None:
             contestants = [
                 Contestant(model.model_id, model)
                 for path in options.models
-                for model in [await stack.enter_async_context(Served.open(path))]
+                for model in [await stack.enter_async_context(SaysoModel.open(path))]
             ]
             contestants.append(Contestant(REFERENCE, ResemblyzerPipeline()))
-            contestants.append(Contestant(YARDSTICK, mfcc, baseline.standardised))
+            contestants.append(Contestant(YARDSTICK, mfcc, baseline.standardize))
             recorded = await embeddings.embed(mfcc, clips, kept, label="net speech")
-            rows = systems.sample(
+            rows = systems.sample_clips(
                 clips, recorded.speech_s, long=options.long, short=options.short, seed=options.seed
             )
             chosen = [clips[row] for row in rows]
@@ -57,7 +57,7 @@ async def compare(options: argparse.Namespace) -> None:
                 recorded.speech_s[rows],
                 kept,
                 reference=REFERENCE,
-                lengths_s=condition_grid.lengths(options.speech),
+                lengths_s=condition_grid.parse_lengths(options.speech),
                 replicates=options.replicates,
                 seed=options.seed,
                 told=written.add,

@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from benchmarks import pages
 from benchmarks.accuracy import calls, encounters, sequential
 from benchmarks.accuracy.calls import Caller, Plan
-from benchmarks.accuracy.sequential import Judged, Rate, Verdicts
+from benchmarks.accuracy.sequential import JudgedTrials, Verdicts
 from evaluation import metrics
+from evaluation.metrics.error_rates import Rate
 from evaluation.trials import manifest
 from service.audio.speech import VoiceActivity
 from service.decisions.decision import Demands, Policy, SequentialTest
@@ -55,30 +56,30 @@ def policy() -> Policy:
 async def callers(model: Path, clips: tuple[manifest.Clip, ...], plan: Plan) -> tuple[Caller, ...]:
     session = Session.open(model, device="auto")
     async with Embedder(session, VoiceActivity.open(), max_batch=16, queue_limit=QUEUE) as embedder:
-        return await calls.heard(embedder, clips, policy(), plan)
+        return await calls.hear_callers(embedder, clips, policy(), plan)
 
 
-def judged(model: Path, found: tuple[Caller, ...]) -> Judged:
+def judged(model: Path, found: tuple[Caller, ...]) -> JudgedTrials:
     contract = Session.open(model, device="cpu").contract
-    return sequential.judged(encounters.met(found, Scorer(contract)))
+    return sequential.judge_trials(encounters.pair_calls(found, Scorer(contract)))
 
 
-def ways(given: Judged) -> list[Row]:
+def ways(given: JudgedTrials) -> list[Row]:
     rows = []
     for match, non_match in TARGETS:
         test = SequentialTest(match, non_match, CAP_S)
         name = f"sequential, {match:.0%} and {non_match:.0%}"
-        rows.append(Row(name, sequential.sequential(given, test), (match, non_match)))
+        rows.append(Row(name, sequential.decide_sequentially(given, test), (match, non_match)))
     for rate in sorted({match for match, _ in TARGETS}):
         for speech_s in FIXED_S:
             name = f"fixed, {rate:.0%}, at {speech_s:g} s"
-            rows.append(Row(name, sequential.fixed(given, rate, speech_s), (rate, None)))
+            rows.append(Row(name, sequential.decide_at_length(given, rate, speech_s), (rate, None)))
     return rows
 
 
-def line(given: Judged, row: Row) -> str:
+def line(given: JudgedTrials, row: Row) -> str:
     target, made = given.encounters.target, row.verdicts
-    match, non_match = sequential.errors(given, made.accepted != target)
+    match, non_match = sequential.measure_errors(given, made.accepted != target)
     heard_s = made.speech_s[target]
     cells = [
         row.name,
@@ -93,12 +94,13 @@ def line(given: Judged, row: Row) -> str:
 
 def told(rate: Rate, promised: float | None) -> str:
     """A rate with its interval, and a mark where it is surely above what was promised."""
+    assert rate.interval is not None, "measure_errors() refuses rates without"
     missed = promised is not None and rate.interval.low > promised
     text = f"{rate.value:.1%} ({rate.interval.low:.1%} to {rate.interval.high:.1%})"
     return f"{text}, missed" if missed else text
 
 
-def corpus_line(given: Judged, corpus: str, made: Verdicts) -> str:
+def corpus_line(given: JudgedTrials, corpus: str, made: Verdicts) -> str:
     """Of one corpus at the first of the targets: the equal error rate at the end of the calls, and
     what the test does there."""
     met = given.encounters
@@ -123,7 +125,7 @@ def share(flags: NDArray[np.bool_]) -> str:
     return f"{np.mean(flags):.1%}"
 
 
-def page(given: Judged, model_id: str, split: str) -> str:
+def page(given: JudgedTrials, model_id: str, split: str) -> str:
     met = given.encounters
     rows = ways(given)
     strictest = rows[0].verdicts
@@ -148,7 +150,7 @@ def page(given: Judged, model_id: str, split: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def verdict(given: Judged, made: Verdicts) -> str:
+def verdict(given: JudgedTrials, made: Verdicts) -> str:
     """Whether the median is as short as it should be, corpus by corpus."""
     met = given.encounters
     medians = {

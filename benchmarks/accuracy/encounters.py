@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.accuracy.calls import Caller, Step
-from evaluation.metrics.bootstrap import Sides
+from evaluation.metrics.sides import Sides
 from evaluation.scoring.measures import Measures
 from service.decisions.scoring import Scorer
 
@@ -36,7 +36,7 @@ class Encounters:
         return np.repeat(np.arange(len(self.first)), self.last + 1 - self.first)
 
 
-def met(callers: Sequence[Caller], scorer: Scorer) -> Encounters:
+def pair_calls(callers: Sequence[Caller], scorer: Scorer) -> Encounters:
     """Every call against every enrolment of its corpus."""
     calls = [(own, steps) for own, caller in enumerate(callers) for steps in caller.calls]
     pairs = [

@@ -20,7 +20,7 @@ from benchmarks import pages
 from evaluation import metrics
 from evaluation.scoring import cache, embeddings, scores
 from evaluation.scoring.embeddings import Voices
-from evaluation.scoring.served import Served
+from evaluation.scoring.sayso_model import SaysoModel
 from evaluation.trials import manifest, trials
 from evaluation.trials.trials import Trials
 from service.sealing.envelope import DataKey
@@ -49,7 +49,7 @@ class Heard:
         return cls(asked.select(held), voices.vectors, model_id)
 
     def cosines(self, enrolled: Vectors, tested: Vectors) -> Doubles:
-        return scores.cosines(enrolled, tested, self.trials.enrol, self.trials.test)
+        return scores.measure_cosines(enrolled, tested, self.trials.enrol, self.trials.test)
 
     def eer(self, enrolled: Vectors, tested: Vectors) -> float:
         cosine, target = self.cosines(enrolled, tested), self.trials.target
@@ -59,16 +59,18 @@ class Heard:
         """The EER of telling whether two templates are of the very same recording."""
         same = np.unique(self.trials.test)
         rows = np.concatenate([self.trials.enrol, same])
-        cosine = scores.cosines(mine, theirs, rows, np.concatenate([self.trials.test, same]))
+        cosine = scores.measure_cosines(
+            mine, theirs, rows, np.concatenate([self.trials.test, same])
+        )
         others = cosine[: len(self.trials)][~self.trials.target]
         return metrics.eer_interpolated(metrics.Sweep.of(cosine[len(self.trials) :], others))
 
 
 async def heard(model: Path, table: Path, split: str) -> Heard:
     clips = manifest.read(table, split)
-    asked = trials.pairs(clips, limit=TRIALS)
+    asked = trials.make_pairs(clips, limit=TRIALS)
     with cache.Cache.open(cache.default_path()) as kept:
-        async with Served.open(model) as system:
+        async with SaysoModel.open(model) as system:
             voices = await embeddings.embed(system, asked.clips, kept)
             return Heard.of(asked, voices, system.model_id)
 

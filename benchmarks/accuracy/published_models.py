@@ -39,7 +39,7 @@ from evaluation import metrics
 from evaluation.scoring import embeddings, scores
 from evaluation.scoring.cache import Cache
 from evaluation.scoring.embeddings import System
-from evaluation.scoring.served import Served
+from evaluation.scoring.sayso_model import SaysoModel
 from evaluation.trials import manifest, trials
 from exporters import model_file, parity
 from exporters.macs import macs
@@ -286,7 +286,7 @@ async def error_table(
     """EER by corpus on the dev split: the package's own pipeline, the models and, but for `more`,
     those in 8 bits."""
     clips = manifest.read(table, "dev")
-    asked = trials.pairs(clips, limit=1_000_000)
+    asked = trials.make_pairs(clips, limit=1_000_000)
     corpora = sorted({clip.corpus for clip in clips})
     lines = [
         f"| system | {' | '.join(corpora)} | all | clips not acquired |",
@@ -322,7 +322,7 @@ async def error_table(
                 small = files[f"{name}, int8"] = Path(folder) / f"{len(files)}.onnx"
                 quantize.publish(model, "int8", small)
             for title, file in files.items():
-                async with Served.open(file) as system:
+                async with SaysoModel.open(file) as system:
                     await add(title, system)
     lines.append(f"\n{len(asked):,} trials of {len({c.speaker for c in clips})} speakers.")
     return lines

@@ -17,11 +17,9 @@ from numpy.typing import NDArray
 
 from benchmarks.accuracy.encounters import Encounters
 from evaluation.errors import EvaluationError
-from evaluation.metrics import bootstrap
-from evaluation.metrics.bootstrap import Interval
+from evaluation.metrics.error_rates import Rate, measure_error_rates
 from evaluation.report.assessment import TERMS
 from evaluation.scoring import calibration
-from evaluation.scoring.measures import design
 from service.contract import Calibration
 from service.decisions.decision import (
     NOTHING_HEARD,
@@ -36,7 +34,7 @@ Flags = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class JudgedTrials:
     """Natural-log likelihood ratios (rows,), and the calibration (trials,) that gave them."""
 
     encounters: Encounters
@@ -54,15 +52,9 @@ class Verdicts:
     early: Flags
 
 
-@dataclass(frozen=True, slots=True)
-class Rate:
-    """An error rate that came true for the average pair of speakers, with its 95% interval."""
-
-    value: float
-    interval: Interval
-
-
-def judged(encounters: Encounters, *, terms: Sequence[str] = TERMS, folds: int = 5) -> Judged:
+def judge_trials(
+    encounters: Encounters, *, terms: Sequence[str] = TERMS, folds: int = 5
+) -> JudgedTrials:
     """Each trial by a calibration as a contract holds it, of speakers in other folds than its own.
 
     Raises `EvaluationError` where there are too few speakers to leave some out.
@@ -71,7 +63,6 @@ def judged(encounters: Encounters, *, terms: Sequence[str] = TERMS, folds: int =
     fold = np.random.default_rng(0).permutation(1 + int(sides.speaker.max())) % folds
     pair = np.sort(fold[sides.speaker[np.stack([sides.enrol, sides.test])]], axis=0)
     speakers = (sides.speaker[sides.enrol][of_row], sides.speaker[sides.test][of_row])
-    columns = design(encounters.measures, terms)
     llr = np.empty(len(of_row))
     by: list[Calibration | None] = [None] * len(encounters.first)
     for two in combinations_with_replacement(range(folds), 2):
@@ -80,53 +71,52 @@ def judged(encounters: Encounters, *, terms: Sequence[str] = TERMS, folds: int =
             continue
         left_out: Flags = np.logical_or(np.isin(pair[0], two), np.isin(pair[1], two))
         unseen = ~left_out[of_row]
-        fitted = calibration.for_contract(
+        fitted = calibration.fit_for_contract(
             encounters.measures.select(unseen),
             encounters.target[of_row][unseen],
             (speakers[0][unseen], speakers[1][unseen]),
             terms=terms,
             fitted_on="other speakers",
         )
-        weights = np.array([fitted.weights[term] for term in terms])
-        llr[own[of_row]] = columns[own[of_row]] @ weights + fitted.bias
+        llr[own[of_row]] = calibration.apply_calibration(
+            fitted, encounters.measures.select(own[of_row])
+        )
         for trial in np.flatnonzero(own):
             by[trial] = fitted
-    return Judged(encounters, llr, tuple(one for one in by if one is not None))
+    return JudgedTrials(encounters, llr, tuple(one for one in by if one is not None))
 
 
-def sequential(given: Judged, test: SequentialTest) -> Verdicts:
+def decide_sequentially(given: JudgedTrials, test: SequentialTest) -> Verdicts:
     """By Wald's bounds, and undecided at the cap, or at the end of the call, by the fixed decision
     for the same false-match rate."""
     return _verdicts(_decided(given, trial, test) for trial in range(len(given.by)))
 
 
-def fixed(given: Judged, false_match_rate: float, speech_s: float) -> Verdicts:
+def decide_at_length(given: JudgedTrials, false_match_rate: float, speech_s: float) -> Verdicts:
     """At so much net speech, or at the end of the call."""
     return _verdicts(
         (*_at(given, trial, false_match_rate, speech_s), False) for trial in range(len(given.by))
     )
 
 
-def errors(
-    given: Judged, wrong: Flags, *, replicates: int = 400, seed: int = 0
+def measure_errors(
+    given: JudgedTrials, wrong: Flags, *, replicates: int = 400, seed: int = 0
 ) -> tuple[Rate, Rate]:
-    """The share of non-target and of target trials that went `wrong` (trials,)."""
+    """The share of non-target and of target trials that went `wrong` (trials,).
+
+    Raises EvaluationError when there are too few speakers for an interval.
+    """
     target = given.encounters.target
-    sides = given.encounters.sides
-    shares = calibration.equal_shares((sides.speaker[sides.enrol], sides.speaker[sides.test]))
-    draws = sides.draw(replicates, np.random.default_rng(seed))
     accepted = np.where(target, ~wrong, wrong).astype(float)
-    curves = bootstrap.resample(accepted, target, sides, draws, grid=np.array([0.5]), shares=shares)
-    found = []
-    for kind, drawn in ((~target, curves.fmr[1]), (target, curves.fnmr[1])):
-        interval = bootstrap.interval(drawn)
-        if interval is None:
-            raise EvaluationError("no interval: too few speakers")
-        found.append(Rate(float(np.average(wrong[kind], weights=shares[kind])), interval))
-    return found[0], found[1]
+    rates = measure_error_rates(
+        accepted, target, given.encounters.sides, 0.5, replicates=replicates, seed=seed
+    )
+    if any(rate.interval is None for rate in rates):
+        raise EvaluationError("no interval: too few speakers")
+    return rates
 
 
-def _decided(given: Judged, trial: int, test: SequentialTest) -> tuple[bool, float, bool]:
+def _decided(given: JudgedTrials, trial: int, test: SequentialTest) -> tuple[bool, float, bool]:
     speech_s = given.encounters.measures.test_speech_s
     for row in range(given.encounters.first[trial], given.encounters.last[trial]):
         if speech_s[row] >= test.max_speech_s:
@@ -137,7 +127,7 @@ def _decided(given: Judged, trial: int, test: SequentialTest) -> tuple[bool, flo
     return (*_at(given, trial, test.false_match_rate, test.max_speech_s), False)
 
 
-def _at(given: Judged, trial: int, rate: float, speech_s: float) -> tuple[bool, float]:
+def _at(given: JudgedTrials, trial: int, rate: float, speech_s: float) -> tuple[bool, float]:
     encounters = given.encounters
     rows = np.arange(encounters.first[trial], encounters.last[trial] + 1)
     heard_s = encounters.measures.test_speech_s[rows]

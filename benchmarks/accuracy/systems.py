@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from evaluation.degrade import channels
 from evaluation.degrade.channels import CrossChannel, Kind
-from evaluation.degrade.conditions import Condition, Degraded, Kept
+from evaluation.degrade.conditions import Condition, Degradation, TreatmentCache
 from evaluation.degrade.treatment import Treatment
 from evaluation.metrics import comparison, figures
 from evaluation.metrics.comparison import Difference
@@ -75,7 +75,7 @@ class Cell:
         return Condition(self.speech_s).length
 
 
-def settings(vad: VoiceActivity, seed: int) -> tuple[Setting, ...]:
+def list_settings(vad: VoiceActivity, seed: int) -> tuple[Setting, ...]:
     """Telephone, noisy and clean, cross-channel first; as recorded, a telephone is 8 kHz and G.711
     and noise is 10 dB below speech."""
     heard: Mapping[str, tuple[Kind, Condition | None]] = {
@@ -88,13 +88,13 @@ def settings(vad: VoiceActivity, seed: int) -> tuple[Setting, ...]:
         for name, (kind, _) in heard.items()
     ]
     recorded = [
-        Setting(name, False, None, None if condition is None else Degraded(condition, vad, seed))
+        Setting(name, False, None, None if condition is None else Degradation(condition, vad, seed))
         for name, (_, condition) in reversed(list(heard.items()))
     ]
     return (*crossed, *recorded)
 
 
-def sample(
+def sample_clips(
     clips: Sequence[Clip], speech_s: NDArray[np.float64], *, long: int, short: int, seed: int
 ) -> NDArray[np.intp]:
     """Rows of `long` clips with more than 3 s of net speech `speech_s` (clips,), and of `short`
@@ -104,15 +104,15 @@ def sample(
     talkative = {clip.speaker for clip in lengthy}
     others = [clip for clip in clips if clip.speaker not in talkative]
     chosen = [
-        *sampling.balanced(lengthy, long, seed=seed),
-        *sampling.balanced(others, short, seed=seed),
+        *sampling.sample_balanced(lengthy, long, seed=seed),
+        *sampling.sample_balanced(others, short, seed=seed),
     ]
     return np.array([rows[clip.name] for clip in chosen])
 
 
-def both_ways(clips: Sequence[Clip]) -> Trials:
+def pair_both_ways(clips: Sequence[Clip]) -> Trials:
     """Every pair of clips of one corpus, each of them heard once."""
-    once = trials.pairs(clips, limit=len(clips) ** 2)
+    once = trials.make_pairs(clips, limit=len(clips) ** 2)
     return Trials(
         once.models,
         once.clips,
@@ -137,11 +137,11 @@ async def measure(
     """Every setting and length for all `contestants` on the pairs of `clips`, whose net speech as
     recorded is `speech_s` (clips,); `told` hears of each cell as it is done."""
     vad = VoiceActivity.open()
-    asked = both_ways(clips)
+    asked = pair_both_ways(clips)
     systems = [contestant.system for contestant in contestants]
     cells = []
-    for setting in settings(vad, seed):
-        kept = Kept(setting.heard, vad)
+    for setting in list_settings(vad, seed):
+        kept = TreatmentCache(setting.heard, vad)
         enrolled = await embeddings.embed_each(
             systems, clips, cache, treatment=setting.enrolled, label=f"{_told(setting)}, enrolled"
         )
@@ -181,7 +181,7 @@ def _cell(
         for contestant, one, other in zip(contestants, enrolled, heard, strict=True)
     }
     some = next(iter(scored.values()))
-    groups = {POOLED: np.ones(len(common), bool), **breakdowns.by_corpus(some)}
+    groups = {POOLED: np.ones(len(common), bool), **breakdowns.split_by_corpus(some)}
     measured = {
         name: {
             group: figures.measure(
@@ -198,7 +198,7 @@ def _cell(
     }
     against = scored[reference].measures.cosine
     differences = {
-        name: comparison.paired(
+        name: comparison.compare(
             against,
             system.measures.cosine,
             common.target,

@@ -288,19 +288,21 @@ async def accuracy_figures(files: Mapping[str, Path], table: Path) -> list[Figur
     from evaluation.metrics import comparison  # noqa: PLC0415 - wants more than the service's packages
     from evaluation.scoring import embeddings, scores  # noqa: PLC0415 - wants more than the service's packages
     from evaluation.scoring.cache import Cache  # noqa: PLC0415
-    from evaluation.scoring.served import Served  # noqa: PLC0415
+    from evaluation.scoring.sayso_model import SaysoModel  # noqa: PLC0415
     from evaluation.trials import manifest, sampling, trials  # noqa: PLC0415 - wants more than the service's packages
 
-    asked = trials.pairs(sampling.balanced(manifest.read(table, "dev"), CLIPS), limit=1_000_000)
+    asked = trials.make_pairs(
+        sampling.sample_balanced(manifest.read(table, "dev"), CLIPS), limit=1_000_000
+    )
     scored = {}
     with tempfile.TemporaryDirectory() as folder, Cache.open(Path(folder) / "cache") as cache:
         for name, path in files.items():
-            async with Served.open(path, device="cpu") as system:
+            async with SaysoModel.open(path, device="cpu") as system:
                 found = await embeddings.embed(system, asked.clips, cache, label=name)
             scored[name] = scores.score(asked, found)
     plain, figures = scored.pop("service"), []
     for name, other in scored.items():
-        eer = comparison.paired(
+        eer = comparison.compare(
             plain.measures.cosine,
             other.measures.cosine,
             plain.trials.target,

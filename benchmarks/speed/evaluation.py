@@ -28,7 +28,7 @@ from evaluation import metrics
 from evaluation.metrics import Sweep, all_pairs
 from evaluation.scoring import embeddings
 from evaluation.scoring.cache import Cache
-from evaluation.scoring.served import Served
+from evaluation.scoring.sayso_model import SaysoModel
 from evaluation.trials import manifest, sampling
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -104,9 +104,9 @@ def measure_all_pairs(count: int, _: str) -> list[Figure]:
     vectors = chance.standard_normal((count, DIMENSION), dtype=np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     speakers = np.arange(count) // 10
-    all_pairs.count(vectors[: 2 * all_pairs.BLOCK], speakers[: 2 * all_pairs.BLOCK])
+    all_pairs.count_pairs(vectors[: 2 * all_pairs.BLOCK], speakers[: 2 * all_pairs.BLOCK])
     before_mb = _peak_mb()
-    times = [_seconds(lambda: all_pairs.count(vectors, speakers)) for _ in range(TIMES)]
+    times = [_seconds(lambda: all_pairs.count_pairs(vectors, speakers)) for _ in range(TIMES)]
     grown = max(_peak_mb() - before_mb, 0.0) * MB / (4 * count**2)
     how = f"{count:,} embeddings of {DIMENSION}, {count * (count - 1) // 2:,} pairs"
     return [
@@ -125,10 +125,10 @@ def measure_cache(_: int, __: str) -> list[Figure]:
     """The shipped model on real speech: a first run and runs after it."""
     if not (DATA.is_file() and MODEL.is_file()):
         return []
-    clips = sampling.balanced(manifest.read(DATA, "dev"), CLIPS)
+    clips = sampling.sample_balanced(manifest.read(DATA, "dev"), CLIPS)
 
     async def run(cache_file: Path) -> list[float]:
-        async with Served.open(MODEL) as model:
+        async with SaysoModel.open(MODEL) as model:
             times = []
             for _ in range(TIMES + 1):
                 with Cache.open(cache_file) as cache:

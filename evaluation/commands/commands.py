@@ -16,9 +16,9 @@ from evaluation.commands import options
 from evaluation.commands.options import errors_told
 from evaluation.degrade import codecs, conditions, impairments
 from evaluation.degrade.impairments import CLEAN
-from evaluation.experiments import condition_grid, foreign, promises, variants
-from evaluation.experiments.promises import Rate
+from evaluation.experiments import condition_grid, external_scores, promises, score_variants
 from evaluation.experiments.run import Request
+from evaluation.metrics.error_rates import Rate
 from evaluation.report import document, files, page, table
 from evaluation.report.document import Document
 from evaluation.scoring import cache
@@ -57,10 +57,10 @@ def grid(
     where there is one.
     """
     with errors_told():
-        asked = conditions.grid(
-            condition_grid.lengths(speech),
-            condition_grid.noises(snr),
-            codecs.available() if codec is None else codec.split(","),
+        asked = conditions.list_conditions(
+            condition_grid.parse_lengths(speech),
+            condition_grid.parse_noises(snr),
+            codecs.list_available() if codec is None else codec.split(","),
         )
         request = _request(model, manifest, split, cache_file, device, replicates, seed)
         told = asyncio.run(condition_grid.measure(request, list(asked), clips=clips))
@@ -126,7 +126,7 @@ def back_ends(
 ) -> None:
     """Compare cosine with Z, T, S and adaptive S-norm, mean subtraction, whitening, LDA, PLDA.
 
-    Each with a paired bootstrap against plain cosine. Writes variants.json, and renders the
+    Each with a paired bootstrap against plain cosine. Writes score_variants.json, and renders the
     report anew where there is one.
     """
     with errors_told():
@@ -134,11 +134,11 @@ def back_ends(
             model, manifest, split, cache_file, device, max(replicates, 2), seed, max_trials
         )
         told = asyncio.run(
-            variants.measure(
+            score_variants.measure(
                 request, fit_split=fit_split, fit_clips=fit_clips, top_n=top_n, lda_dim=lda_dim
             )
         )
-        _written(output_folder, variants.NAME, told)
+        _written(output_folder, score_variants.NAME, told)
         Console().print(_variant_table(told))
 
 
@@ -167,7 +167,7 @@ def scores(
 ) -> None:
     """Evaluate another system by its scores: all figures and the report."""
     with errors_told():
-        judged, told = foreign.assess(
+        judged, told = external_scores.assess(
             file,
             listed=trials,
             known=manifest,
@@ -177,7 +177,7 @@ def scores(
         )
         for warning in told["warnings"]:
             typer.echo(f"warning: {warning}", err=True)
-        Console().print(table.of(judged.groups, judged.system))
+        Console().print(table.make_table(judged.groups, judged.system))
         files.write(output_folder, told, judged)
         typer.echo(f"the report is {output_folder / files.REPORT}")
 
@@ -194,7 +194,7 @@ def compare(
     Both folders need their scores.tsv.gz. Writes comparison.html and comparison.json.
     """
     with errors_told():
-        told = foreign.compare(first, second, replicates=max(replicates, 2), seed=seed)
+        told = external_scores.compare(first, second, replicates=max(replicates, 2), seed=seed)
         output_folder.mkdir(parents=True, exist_ok=True)
         document.write(output_folder / "comparison.json", told)
         held = document.read(output_folder / "comparison.json")

@@ -62,25 +62,25 @@ class CrossChannel:
         return f"{self.kind.name}-{VERSION}:{self.seed}:{self.side}"
 
     def __call__(self, name: str, samples: Samples, rate: int) -> Samples:
-        rng, kind = generator(self.key, name), self.kind
+        rng, kind = seed_generator(self.key, name), self.kind
         if rng.random() < kind.rooms:
-            samples = room(samples, rate, rt60_s=rng.uniform(0.15, 0.6), rng=rng)
-        samples = noisy(samples, rate, snr_db=rng.uniform(*kind.snr_db), rng=rng)
-        samples = handset(samples, rate, rng)
+            samples = add_room(samples, rate, rt60_s=rng.uniform(0.15, 0.6), rng=rng)
+        samples = add_noise(samples, rate, snr_db=rng.uniform(*kind.snr_db), rng=rng)
+        samples = filter_handset(samples, rate, rng)
         if rng.random() < kind.narrow:
             band = BANDS[int(rng.integers(len(BANDS)))]
             samples = band(samples, rate)
         samples = codecs.apply(str(rng.choice(kind.codecs)), samples, rate, rng)
-        return level(samples, rng.uniform(-24, -3))
+        return set_peak(samples, rng.uniform(-24, -3))
 
 
-def generator(*what: str) -> Rng:
+def seed_generator(*what: str) -> Rng:
     """A random generator that depends on nothing but `what`."""
     digest = hashlib.sha256("|".join(what).encode()).digest()
     return np.random.default_rng(int.from_bytes(digest[:16], "little"))
 
 
-def room(samples: Samples, rate: int, *, rt60_s: float, rng: Rng) -> Samples:
+def add_room(samples: Samples, rate: int, *, rt60_s: float, rng: Rng) -> Samples:
     """A decaying noise tail after the direct sound, of a random direct-to-reverberant ratio."""
     time_s = np.arange(int(rt60_s * rate)) / rate
     tail = rng.normal(size=len(time_s)) * 10 ** (-3 * time_s / rt60_s)
@@ -90,7 +90,7 @@ def room(samples: Samples, rate: int, *, rt60_s: float, rng: Rng) -> Samples:
     return heard
 
 
-def noisy(samples: Samples, rate: int, *, snr_db: float, rng: Rng) -> Samples:
+def add_noise(samples: Samples, rate: int, *, snr_db: float, rng: Rng) -> Samples:
     """With stationary noise of a random slope, `snr_db` below the active level of speech."""
     slope_db = rng.uniform(-6, 0)  # an octave
 
@@ -101,7 +101,7 @@ def noisy(samples: Samples, rate: int, *, snr_db: float, rng: Rng) -> Samples:
     return _mixed(samples, _filtered(white, rate, sloped_db), rate, snr_db)
 
 
-def speech_shaped(samples: Samples, rate: int, *, snr_db: float, rng: Rng) -> Samples:
+def add_speech_shaped_noise(samples: Samples, rate: int, *, snr_db: float, rng: Rng) -> Samples:
     """With noise of the clip's own long-term spectrum, `snr_db` below its active level."""
     size = fft.next_fast_len(len(samples), real=True)
     spectrum = fft.rfft(samples, size)
@@ -109,7 +109,7 @@ def speech_shaped(samples: Samples, rate: int, *, snr_db: float, rng: Rng) -> Sa
     return _mixed(samples, noise[: len(samples)], rate, snr_db)
 
 
-def handset(samples: Samples, rate: int, rng: Rng) -> Samples:
+def filter_handset(samples: Samples, rate: int, rng: Rng) -> Samples:
     """A smooth frequency response: a few decibels up or down in each of eight bands."""
     bands_hz = np.geomspace(80, rate / 2, 8)
     gains_db = rng.normal(0, 4, len(bands_hz))
@@ -127,7 +127,7 @@ def narrow_band(samples: Samples, rate: int) -> Samples:
     """What 8 kHz sampling leaves."""
     narrow = soxr.resample(samples, rate, codecs.TELEPHONE_HZ)
     wide: Samples = soxr.resample(narrow, codecs.TELEPHONE_HZ, rate)
-    return codecs.as_long_as(samples, wide)
+    return codecs.match_length(samples, wide)
 
 
 def steep_line(samples: Samples, rate: int) -> Samples:
@@ -151,13 +151,13 @@ def gentle_line(samples: Samples, rate: int) -> Samples:
     return _filtered(samples, rate, response_db)
 
 
-def level(samples: Samples, peak_dbfs: float) -> Samples:
+def set_peak(samples: Samples, peak_dbfs: float) -> Samples:
     """With its peak at `peak_dbfs`."""
     peak = float(np.abs(samples).max(initial=0)) or 1.0
     return (samples * (10 ** (peak_dbfs / 20) / peak)).astype(np.float32)
 
 
-def active_power(samples: Samples, rate: int) -> float:
+def measure_active_power(samples: Samples, rate: int) -> float:
     """Mean power of the 20 ms frames within 35 dB of the loudest."""
     size = int(FRAME_S * rate)
     frames = samples[: len(samples) // size * size].reshape(-1, size).astype(np.float64)
@@ -166,7 +166,7 @@ def active_power(samples: Samples, rate: int) -> float:
 
 
 def _mixed(samples: Samples, noise: Samples, rate: int, snr_db: float) -> Samples:
-    wanted = active_power(samples, rate) / 10 ** (snr_db / 10)
+    wanted = measure_active_power(samples, rate) / 10 ** (snr_db / 10)
     gain = np.sqrt(wanted / max(float(np.mean(noise**2)), 1e-20))
     mixed: Samples = (samples + gain * noise).astype(np.float32)
     return mixed

@@ -35,22 +35,22 @@ LOSS_FRAME_S = 0.02
 LOSS_FADE = 0.6
 
 
-def available() -> tuple[str, ...]:
+def list_available() -> tuple[str, ...]:
     """The names of the codecs that can be used here."""
     return tuple(name for name in _CODECS if name not in _NEEDS or _NEEDS[name]())
 
 
 def apply(name: str, samples: Samples, rate: int, rng: np.random.Generator) -> Samples:
     """`samples` (n,) after the codec `name`; EvaluationError when it cannot be used here."""
-    if name not in available():
+    if name not in list_available():
         raise EvaluationError(
-            f"codec {name!r} is not available here ({', '.join(available())} are);"
+            f"codec {name!r} is not available here ({', '.join(list_available())} are);"
             " Opus needs libopus (the Debian package libopus0), AMR an ffmpeg with its encoder"
         )
-    return as_long_as(samples, _CODECS[name](samples, rate, rng))
+    return match_length(samples, _CODECS[name](samples, rate, rng))
 
 
-def as_long_as(samples: Samples, heard: Samples) -> Samples:
+def match_length(samples: Samples, heard: Samples) -> Samples:
     """`heard` cut, or filled with silence, to the length of `samples`."""
     missing = max(len(samples) - len(heard), 0)
     return np.pad(heard[: len(samples)], (0, missing)).astype(np.float32)
@@ -99,11 +99,11 @@ def mp3(samples: Samples, rate: int, _: np.random.Generator) -> Samples:
 
 def opus_with_losses(samples: Samples, rate: int, rng: np.random.Generator) -> Samples:
     """Opus as a call has it, 12 kb/s, and lost packets."""
-    heard = opus.coded(samples, rate, bits_s=OPUS_BITS_S)
-    return lossy(heard, rate, rng)
+    heard = opus.transcode(samples, rate, bits_s=OPUS_BITS_S)
+    return lose_packets(heard, rate, rng)
 
 
-def lossy(samples: Samples, rate: int, rng: np.random.Generator) -> Samples:
+def lose_packets(samples: Samples, rate: int, rng: np.random.Generator) -> Samples:
     """About 5% of 20 ms packets lost in bursts, each concealed by the one before, fading."""
     size = int(LOSS_FRAME_S * rate)
     heard = samples.copy()
@@ -157,4 +157,4 @@ _CODECS: Mapping[str, Codec] = {
     "mp3": mp3,
     "opus": opus_with_losses,
 }
-_NEEDS: Mapping[str, Callable[[], bool]] = {"amr": _ffmpeg_has_amr, "opus": opus.available}
+_NEEDS: Mapping[str, Callable[[], bool]] = {"amr": _ffmpeg_has_amr, "opus": opus.is_available}

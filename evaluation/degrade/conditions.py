@@ -1,4 +1,4 @@
-"""Degraded versions of the heard side: how long, how noisy, through which codec."""
+"""Degradation versions of the heard side: how long, how noisy, through which codec."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ CODEC_NAMES = {
 
 
 @dataclass(frozen=True, slots=True)
-class Degraded:
+class Degradation:
     """A condition as something done to a clip's audio."""
 
     condition: Condition
@@ -66,17 +66,17 @@ class Degraded:
 
     def __call__(self, name: str, samples: Samples, rate: int) -> Samples:
         asked = self.condition
-        rng = channels.generator("condition", str(self.seed), name)
+        rng = channels.seed_generator("condition", str(self.seed), name)
         if asked.snr_db is not None:
-            samples = channels.speech_shaped(samples, rate, snr_db=asked.snr_db, rng=rng)
+            samples = channels.add_speech_shaped_noise(samples, rate, snr_db=asked.snr_db, rng=rng)
         samples = codecs.apply(asked.codec, samples, rate, rng)
         if asked.speech_s is None:
             return samples
-        return shortened(self.vad, samples, rate, speech_s=asked.speech_s)
+        return shorten(self.vad, samples, rate, speech_s=asked.speech_s)
 
 
 @dataclass(slots=True)
-class Kept:
+class TreatmentCache:
     """What a treatment made of each clip, kept for the next system and the next length."""
 
     treatment: Treatment | None
@@ -86,13 +86,13 @@ class Kept:
     def first(self, speech_s: float | None) -> Treatment | None:
         """The treatment, and of what it leaves the first `speech_s` of net speech."""
         if self.treatment is None:
-            return None if speech_s is None else Degraded(Condition(speech_s), self.vad)
+            return None if speech_s is None else Degradation(Condition(speech_s), self.vad)
         return _First(self, self.treatment, speech_s)
 
 
 @dataclass(frozen=True, slots=True)
 class _First:
-    kept: Kept
+    kept: TreatmentCache
     treatment: Treatment
     speech_s: float | None
 
@@ -108,10 +108,10 @@ class _First:
             made[key] = self.treatment(name, samples, rate)
         if self.speech_s is None:
             return made[key]
-        return shortened(self.kept.vad, made[key], rate, speech_s=self.speech_s)
+        return shorten(self.kept.vad, made[key], rate, speech_s=self.speech_s)
 
 
-def shortened(vad: VoiceActivity, samples: Samples, rate: int, *, speech_s: float) -> Samples:
+def shorten(vad: VoiceActivity, samples: Samples, rate: int, *, speech_s: float) -> Samples:
     """`samples` up to the moment when `speech_s` of net speech was heard; all, when never."""
     detector = SpeechDetector(vad)
     step = int(STEP_S * rate)
@@ -122,7 +122,7 @@ def shortened(vad: VoiceActivity, samples: Samples, rate: int, *, speech_s: floa
     return samples
 
 
-def grid(
+def list_conditions(
     lengths_s: Sequence[float | None] = SPEECH_S,
     snrs_db: Sequence[float | None] = SNR_DB,
     names: Sequence[str] | None = None,
@@ -131,6 +131,6 @@ def grid(
     for length_s in lengths_s:
         for snr_db in snrs_db:
             yield Condition(length_s, snr_db)
-        for name in codecs.available() if names is None else names:
+        for name in codecs.list_available() if names is None else names:
             if name != "none":
                 yield Condition(length_s, codec=name)

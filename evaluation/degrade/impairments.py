@@ -44,7 +44,7 @@ class Impaired:
         return f"impaired-{VERSION}:{self.name}:{self.seed}"
 
     def __call__(self, name: str, samples: Samples, rate: int) -> Samples:
-        rng = channels.generator("impaired", str(self.seed), name)
+        rng = channels.seed_generator("impaired", str(self.seed), name)
         return IMPAIRMENTS[self.name](samples, rate, rng)
 
 

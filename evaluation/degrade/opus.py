@@ -25,12 +25,12 @@ _SET_BITRATE, _SET_COMPLEXITY, _GET_LOOKAHEAD = 4002, 4010, 4027
 _PACKET_BYTES = 1500
 
 
-def available() -> bool:
+def is_available() -> bool:
     """Whether the library is installed."""
     return _library() is not None
 
 
-def coded(samples: Samples, rate: int, *, bits_s: int) -> Samples:
+def transcode(samples: Samples, rate: int, *, bits_s: int) -> Samples:
     """`samples` (n,) in -1..1 after 20 ms frames of Opus for speech, delay taken out.
 
     EvaluationError at a rate that Opus does not have.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from evaluation.degrade.conditions import Condition, Degraded
+from evaluation.degrade.conditions import Condition, Degradation
 from evaluation.errors import EvaluationError
 from evaluation.experiments.run import Request
 from evaluation.metrics import figures
@@ -12,7 +12,7 @@ from evaluation.report import document
 from evaluation.report.document import Document
 from evaluation.scoring import embeddings, scores
 from evaluation.scoring.cache import Cache
-from evaluation.scoring.served import Served
+from evaluation.scoring.sayso_model import SaysoModel
 from evaluation.trials import manifest, sampling, trials
 from service.audio.speech import VoiceActivity
 
@@ -23,13 +23,13 @@ async def measure(request: Request, asked: Sequence[Condition], *, clips: int) -
     """Figures for each condition, on the pairs of `clips` clips drawn evenly over speakers."""
     if request.manifest is None:
         raise EvaluationError("conditions need --manifest")
-    chosen = sampling.balanced(
+    chosen = sampling.sample_balanced(
         manifest.read(request.manifest, request.split), clips, seed=request.seed
     )
-    pairs = trials.pairs(chosen, limit=request.max_trials, seed=request.seed)
+    pairs = trials.make_pairs(chosen, limit=request.max_trials, seed=request.seed)
     cells = []
     with Cache.open(request.cache) as cache:
-        async with Served.open(request.model, device=request.device) as model:
+        async with SaysoModel.open(request.model, device=request.device) as model:
             vad = VoiceActivity.open()
             enrolled = await embeddings.embed(model, chosen, cache, label="enrolled side")
             for condition in asked:
@@ -37,7 +37,7 @@ async def measure(request: Request, asked: Sequence[Condition], *, clips: int) -
                     model,
                     chosen,
                     cache,
-                    treatment=Degraded(condition, vad, request.seed),
+                    treatment=Degradation(condition, vad, request.seed),
                     label=f"{condition.channel}, {condition.length}",
                 )
                 cells.append(_cell(request, condition, scores.score(pairs, enrolled, heard)))
@@ -47,16 +47,16 @@ async def measure(request: Request, asked: Sequence[Condition], *, clips: int) -
         " seconds of net speech (clips with less are heard whole)"
     )
     made = "pairs of clips of one corpus"
-    head = document.head(request.seed, request.replicates, str(request.manifest), made)
+    head = document.make_head(request.seed, request.replicates, str(request.manifest), made)
     return {**head, "system": system, "told": told, "cells": cells}
 
 
-def lengths(text: str) -> list[float | None]:
+def parse_lengths(text: str) -> list[float | None]:
     """`1,2,full` as seconds, None for full; EvaluationError on anything else."""
     return [None if part == "full" else _number(part) for part in text.split(",")]
 
 
-def noises(text: str) -> list[float | None]:
+def parse_noises(text: str) -> list[float | None]:
     """`clean,20,10` as decibels, None for clean; EvaluationError on anything else."""
     return [None if part == "clean" else _number(part) for part in text.split(",")]
 
@@ -68,7 +68,7 @@ def _number(text: str) -> float:
         raise EvaluationError(f"{text!r} is neither a number nor `full` or `clean`") from error
 
 
-def _cell(request: Request, condition: Condition, scored: scores.Scored) -> Document:
+def _cell(request: Request, condition: Condition, scored: scores.ScoredTrials) -> Document:
     measured = figures.measure(
         scored.measures.cosine,
         scored.trials.target,

@@ -15,7 +15,7 @@ from evaluation.report.document import Document
 from evaluation.scoring import baseline, embeddings, scores
 from evaluation.scoring.cache import Cache
 from evaluation.scoring.embeddings import System, Voices
-from evaluation.scoring.served import Served
+from evaluation.scoring.sayso_model import SaysoModel
 from evaluation.trials import labels, lists, manifest, trials
 from evaluation.trials.manifest import Clip
 from evaluation.trials.sampling import Shard
@@ -72,7 +72,7 @@ def read_trials(request: Request) -> Trials:
     if request.listed is not None:
         asked = _listed(request.listed, request, known)
     elif known is not None:
-        asked = trials.pairs(
+        asked = trials.make_pairs(
             known,
             limit=request.max_trials,
             seed=request.seed,
@@ -80,14 +80,14 @@ def read_trials(request: Request) -> Trials:
         )
     else:
         raise EvaluationError("give --manifest, or --trials with --audio")
-    return labels.filtered(asked, same=request.same, different=request.different)
+    return labels.filter_trials(asked, same=request.same, different=request.different)
 
 
 async def run(request: Request) -> Outcome:
     """Evaluate the model and, where asked for, the yardstick on the trials it could score."""
     asked = read_trials(request)
     with Cache.open(request.cache) as cache:
-        async with Served.open(request.model, device=request.device) as model:
+        async with SaysoModel.open(request.model, device=request.device) as model:
             contract = model.contract
             mfcc = baseline.MfccStatistics(
                 VoiceActivity.open(), rate=contract.sample_rate, min_speech_s=contract.min_speech_s
@@ -98,7 +98,7 @@ async def run(request: Request) -> Outcome:
         judged = _assess(request, model, asked, heard[0])
         yardstick = None
         for plain in heard[1:]:
-            both = Heard(*baseline.standardised(plain.enrolled, plain.tested))
+            both = Heard(*baseline.standardize(plain.enrolled, plain.tested))
             yardstick = _assess(request, mfcc, judged.scored.trials, both)
     return Outcome(judged, yardstick, _document(request, judged, yardstick, contract))
 
@@ -108,7 +108,7 @@ async def embed_share(request: Request, shard: Shard) -> int:
     asked = read_trials(request)
     share = shard.of(asked.clips)
     with Cache.open(request.cache) as cache:
-        async with Served.open(request.model, device=request.device) as model:
+        async with SaysoModel.open(request.model, device=request.device) as model:
             for treatment in _channels(request):
                 await embeddings.embed(model, share, cache, treatment=treatment)
     return len(share)
@@ -134,19 +134,19 @@ def _channels(request: Request) -> tuple[CrossChannel | None, ...]:
 
 def _listed(path: Path, request: Request, known: tuple[Clip, ...] | None) -> Trials:
     listed = lists.read(path)
-    models = None if request.enrolments is None else lists.enrolments(request.enrolments)
+    models = None if request.enrolments is None else lists.read_enrollments(request.enrolments)
     if known is None:
-        by_name = lists.unlisted(path, listed, models, audio=request.audio or Path())
+        by_name = lists.make_clips(path, listed, models, audio=request.audio or Path())
     else:
         by_name = {clip.name: clip for clip in known}
-    return lists.trials(path, listed, by_name, models)
+    return lists.make_trials(path, listed, by_name, models)
 
 
 def _assess(request: Request, system: System, asked: Trials, heard: Heard) -> Assessment:
     return assessment.assess(
         system.model_id,
         scores.score(asked, heard.enrolled, heard.tested),
-        assessment.data_digest(asked, heard.enrolled),
+        assessment.hash_data(asked, heard.enrolled),
         replicates=request.replicates,
         seed=request.seed,
     )
@@ -156,10 +156,12 @@ def _document(
     request: Request, judged: Assessment, yardstick: Assessment | None, contract: Contract
 ) -> Document:
     return {
-        **document.head(request.seed, request.replicates, _source(request), _made(request)),
-        "systems": [document.of_system(one) for one in (judged, yardstick) if one is not None],
-        **document.details(judged, replicates=request.replicates, seed=request.seed),
-        "contract": document.of_contract(contract),
+        **document.make_head(request.seed, request.replicates, _source(request), _made(request)),
+        "systems": [
+            document.describe_system(one) for one in (judged, yardstick) if one is not None
+        ],
+        **document.describe_details(judged, replicates=request.replicates, seed=request.seed),
+        "contract": document.describe_contract(contract),
     }
 
 

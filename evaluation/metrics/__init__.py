@@ -1,7 +1,11 @@
 """Error rates, costs and intervals of verification scores: arrays in, numbers out.
 
-scores of both classes ─> Sweep ─> eer, min_dcf, actual_dcf, cllr, ...  exact
-                     └─> bootstrap ─> intervals ─> figures, comparison, fairness
+target and non-target scores ─> sweep.Sweep ─> eer, min_dcf, actual_dcf, cllr, ...
+scores, sides (who is in each trial) ─> bootstrap ─> intervals ─┬─> figures
+                                                                ├─> error_rates, at one threshold
+                                                                ├─> comparison, of two systems
+                                                                └─> fairness, of groups of people
+embeddings ─> all_pairs ─> error rates of every pair, in constant memory
 """
 
 from evaluation.metrics.sweep import (

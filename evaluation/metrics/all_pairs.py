@@ -1,7 +1,7 @@
-"""All pairs of many embeddings, without ever holding their matrix.
+"""Error rates over all pairs of many embeddings in constant memory.
 
-Blocks of it are scored and counted into fine bins, so that memory stays the same however many
-embeddings there are; figures are exact to a bin, 1/16384 of the range of cosine.
+The matrix of cosines is scored block by block and counted into fine bins, so that memory does not
+grow with the number of embeddings. Figures are exact to one bin, 1/16384 of the range of cosine.
 """
 
 from __future__ import annotations
@@ -37,9 +37,11 @@ class Counts:
         return metrics.eer_of_rates(*self.rates)
 
 
-def count(vectors: NDArray[np.float32], speakers: NDArray[np.integer]) -> Counts:
-    """The cosines of all pairs of unit rows (n, dim), each pair once, by whether their speakers
-    (n,) are the same."""
+def count_pairs(vectors: NDArray[np.float32], speakers: NDArray[np.integer]) -> Counts:
+    """Count the cosines of all pairs of unit rows (n, dim), each pair once.
+
+    `speakers` (n,) say which pairs are target pairs.
+    """
     totals = np.zeros((2, BINS), np.int64)
     for start in range(0, len(vectors), BLOCK):
         rows = slice(start, start + BLOCK)
@@ -51,7 +53,7 @@ def count(vectors: NDArray[np.float32], speakers: NDArray[np.integer]) -> Counts
             if other == start:
                 upper = np.triu(np.ones(bins.shape, bool), 1)
                 bins, same = bins[upper], same[upper]
-            every = np.bincount(bins.ravel(), minlength=BINS)
+            total = np.bincount(bins.ravel(), minlength=BINS)
             targets = np.bincount(bins[same], minlength=BINS)
-            totals += np.stack([targets, every - targets])
+            totals += np.stack([targets, total - targets])
     return Counts(*totals)

@@ -1,12 +1,14 @@
-"""Confidence intervals that know that trials share speakers and clips.
+"""Confidence intervals for trials that share speakers and clips.
 
-Trials are far from independent: a speaker's voice, and a clip's channel, enter many of them.
-Resampling trials alone gives intervals that are many times too narrow. Two layers are drawn
-instead, speakers and then the clips of each (the joint user-specific and sample bootstrap of
+Trials are far from independent: one speaker's voice, and one clip's channel, enter many of them.
+Resampling trials alone gives intervals that are many times too narrow. Instead two layers are
+drawn, speakers and then the clips of each speaker (the joint user-specific and sample bootstrap of
 Poh & Bengio 2007; whole speakers as the unit after Bolle, Ratha & Pankanti 2004), and a trial
-weighs the product of what its speakers and clips were drawn. On made data these intervals are
-somewhat wider than 95% needs (one layer of speakers alone is somewhat narrower), so a difference
-that they show is there.
+weighs the product of how often its speakers and clips were drawn. On synthetic data these
+intervals are somewhat wider than 95% needs (one layer of speakers alone is somewhat narrower), so
+a difference that they show is real.
+
+Sides ─> draw ─> Draws ─> resample(scores) ─> Curves ─> a figure per replicate ─> Interval
 """
 
 from __future__ import annotations
@@ -18,9 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluation import metrics
-
-Floats = NDArray[np.float64]
-Integers = NDArray[np.integer]
+from evaluation.metrics.sides import Floats, Integers, Sides
 
 GRID = 1024
 ROWS = 4096
@@ -36,44 +36,15 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class Draws:
-    """Bootstrap multiplicities: `speaker` of the unit (u, r), and of the unit within it (u, r)."""
+    """How often each replicate drew a unit's speaker and the unit itself, (units, replicates)."""
 
     speaker: NDArray[np.float32]
     unit: NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
-class Sides:
-    """The unit (a clip, or a model of several) on each side of each trial, and its speaker."""
-
-    enrol: Integers
-    test: Integers
-    speaker: Integers
-
-    def compact(self) -> Sides:
-        """The same with only the units and speakers that occur in a trial, renumbered."""
-        used, sides = np.unique(np.concatenate([self.enrol, self.test]), return_inverse=True)
-        enrol, test = np.split(sides, 2)
-        return Sides(enrol, test, np.unique(self.speaker[used], return_inverse=True)[1])
-
-    def select(self, keep: NDArray[np.bool_]) -> Sides:
-        """The sides of the trials marked in `keep` (n,)."""
-        return Sides(self.enrol[keep], self.test[keep], self.speaker)
-
-    def draw(self, replicates: int, rng: np.random.Generator) -> Draws:
-        """Speakers with replacement, then as many of each one's units as it has."""
-        speakers = int(self.speaker.max()) + 1
-        counts = rng.multinomial(speakers, np.full(speakers, 1 / speakers), replicates).T
-        unit = np.empty((len(self.speaker), replicates), np.float32)
-        for speaker in range(speakers):
-            own = np.flatnonzero(self.speaker == speaker)
-            unit[own] = rng.multinomial(len(own), np.full(len(own), 1 / len(own)), replicates).T
-        return Draws(counts[self.speaker].astype(np.float32), unit)
-
-
-@dataclass(frozen=True, slots=True)
 class Curves:
-    """Resampled error rates at the same thresholds: (thresholds, replicates) each.
+    """Resampled error rates at the same thresholds, (thresholds, replicates) each.
 
     Replicates that drew no target or no non-target trial are left out.
     """
@@ -81,9 +52,20 @@ class Curves:
     fmr: Floats
     fnmr: Floats
 
-    def each(self, figure: Callable[[Floats, Floats], float]) -> Floats:
+    def measure(self, figure: Callable[[Floats, Floats], float]) -> Floats:
         """`figure(fmr, fnmr)` of every replicate, (replicates,)."""
         return np.array([figure(*rates) for rates in zip(self.fmr.T, self.fnmr.T, strict=True)])
+
+
+def draw(sides: Sides, replicates: int, rng: np.random.Generator) -> Draws:
+    """Draw speakers with replacement, then as many units of each speaker as it has."""
+    speakers = int(sides.speaker.max()) + 1
+    counts = rng.multinomial(speakers, np.full(speakers, 1 / speakers), replicates).T
+    unit = np.empty((len(sides.speaker), replicates), np.float32)
+    for speaker in range(speakers):
+        own = np.flatnonzero(sides.speaker == speaker)
+        unit[own] = rng.multinomial(len(own), np.full(len(own), 1 / len(own)), replicates).T
+    return Draws(counts[sides.speaker].astype(np.float32), unit)
 
 
 def resample(
@@ -93,46 +75,49 @@ def resample(
     draws: Draws,
     *,
     grid: Floats | None = None,
-    shares: Floats | None = None,
+    trial_weights: Floats | None = None,
 ) -> Curves:
-    """The error rates of `scores` (n,), weighed by `shares` (n,), under each of the draws.
+    """The error rates of `scores` (n,), weighted by `trial_weights` (n,), under each of the draws.
 
-    Row 0 accepts all, row k + 1 what is at or above `grid[k]`: by default a fine grid.
+    Row 0 accepts everything, row k + 1 what is at or above `grid[k]`; the default grid is fine.
     """
-    grid = _grid(scores[target], scores[~target]) if grid is None else grid
-    shares = np.ones(len(scores)) if shares is None else shares
-    weighed = draws.speaker * draws.unit
+    grid = _choose_grid(scores[target], scores[~target]) if grid is None else grid
+    trial_weights = np.ones(len(scores)) if trial_weights is None else trial_weights
+    unit_weights = draws.speaker * draws.unit
     masses = []
-    for keep, other in ((target, draws.unit), (~target, weighed)):
+    # Both sides of a target trial are one speaker's, whose draw counts once.
+    for keep, test_weights in ((target, draws.unit), (~target, unit_weights)):
         bins = np.searchsorted(grid, scores[keep], side="right").astype(np.int16)
         rows = (sides.enrol[keep], sides.test[keep])
-        mass = _mass(bins, len(grid) + 1, rows, (weighed, other), shares[keep])
+        mass = _sum_by_bin(
+            bins, len(grid) + 1, rows, (unit_weights, test_weights), trial_weights[keep]
+        )
         masses.append(np.concatenate([np.zeros((1, mass.shape[1])), np.cumsum(mass, axis=0)]))
-    drawn = (masses[0][-1] > 0) & (masses[1][-1] > 0)  # few speakers may leave a class without
-    missed, rejected = (mass[:, drawn] / mass[-1, drawn] for mass in masses)
+    complete = (masses[0][-1] > 0) & (masses[1][-1] > 0)  # a draw of few speakers may lack a class
+    missed, rejected = (mass[:, complete] / mass[-1, complete] for mass in masses)
     return Curves(1 - rejected, missed)
 
 
-def interval(values: Floats, level: float = 0.95) -> Interval | None:
-    """The percentile interval of replicate figures (r,); None when there are none."""
+def percentile_interval(values: Floats, level: float = 0.95) -> Interval | None:
+    """The percentile interval of a figure's replicates (r,); None when there are none."""
     if not len(values):
         return None
     low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
     return Interval(float(low), float(high))
 
 
-def eers(curves: Curves) -> Floats:
+def resample_eer(curves: Curves) -> Floats:
     """The ROCCH-EER of every replicate, (replicates,)."""
-    return curves.each(metrics.eer_of_rates)
+    return curves.measure(metrics.eer_of_rates)
 
 
-def dcfs(curves: Curves, prior: float) -> Floats:
-    """The normalised minimum detection cost, unit costs, of every replicate, (replicates,)."""
+def resample_min_dcf(curves: Curves, prior: float) -> Floats:
+    """The normalized minimum detection cost, unit costs, of every replicate, (replicates,)."""
     cost = prior * curves.fnmr + (1 - prior) * curves.fmr
     return np.asarray(cost.min(axis=0) / min(prior, 1 - prior))
 
 
-def _grid(target: NDArray[np.floating], nontarget: NDArray[np.floating]) -> Floats:
+def _choose_grid(target: NDArray[np.floating], nontarget: NDArray[np.floating]) -> Floats:
     """Thresholds at quantiles of both classes, the non-targets' dense in their upper tail."""
     upper = 1 - np.geomspace(1 / max(len(nontarget), 2), 1, GRID // 2)
     own = np.quantile(target, np.linspace(0, 1, GRID), method="higher")
@@ -140,25 +125,26 @@ def _grid(target: NDArray[np.floating], nontarget: NDArray[np.floating]) -> Floa
     return np.unique(np.concatenate([own, other]).astype(np.float64))
 
 
-def _mass(
+def _sum_by_bin(
     bins: Integers,
     count: int,
     rows: tuple[Integers, Integers],
-    weights: tuple[NDArray[np.float32], NDArray[np.float32]],
-    shares: Floats,
+    unit_weights: tuple[NDArray[np.float32], NDArray[np.float32]],
+    trial_weights: Floats,
 ) -> Floats:
     """The weight that falls into each of `count` bins, (count, replicates).
 
-    A trial weighs its share (n,) times both sides' `weights` (u, replicates) at its `rows` (n,).
+    A trial weighs its own weight times both sides' `unit_weights` (units, replicates) at its
+    `rows` (n,).
     """
     order = np.argsort(bins, kind="stable")
     bins, left, right = bins[order], rows[0][order], rows[1][order]
-    weighed = shares[order].astype(np.float32)[:, None]
-    total = np.zeros((count, weights[0].shape[1]))
+    weights = trial_weights[order].astype(np.float32)[:, None]
+    total = np.zeros((count, unit_weights[0].shape[1]))
     for start in range(0, len(bins), ROWS):
         part = slice(start, start + ROWS)
-        held, first = np.unique(bins[part], return_index=True)
-        product = weights[0][left[part]] * weights[1][right[part]]
-        product *= weighed[part]
-        total[held] += np.add.reduceat(product, first, axis=0)
+        present, first = np.unique(bins[part], return_index=True)
+        product = unit_weights[0][left[part]] * unit_weights[1][right[part]]
+        product *= weights[part]
+        total[present] += np.add.reduceat(product, first, axis=0)
     return total

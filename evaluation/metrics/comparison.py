@@ -1,4 +1,8 @@
-"""Is B better than A on these trials? A paired bootstrap: both systems under the same draws."""
+"""Whether system B is better than system A on the same trials: a paired bootstrap.
+
+Both systems are measured under the same draws of speakers and clips, so that what the draws do to
+both cancels out.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,8 @@ from numpy.typing import NDArray
 from evaluation import metrics
 from evaluation.errors import EvaluationError
 from evaluation.metrics import Sweep, bootstrap
-from evaluation.metrics.bootstrap import Curves, Interval, Sides
+from evaluation.metrics.bootstrap import Curves, Interval
+from evaluation.metrics.sides import Sides
 
 Floats = NDArray[np.float64]
 Truth = NDArray[np.bool_]
@@ -20,8 +25,11 @@ Truth = NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """A figure of both systems (lower is better), B less A with its 95% interval, and the share
-    of draws in which B is lower."""
+    """One figure of system A (`first`) and B (`second`); lower is better.
+
+    `interval` is the 95% interval of B less A, and `second_lower` the share of draws in which B
+    is lower.
+    """
 
     first: float
     second: float
@@ -30,13 +38,13 @@ class Difference:
 
     @property
     def verdict(self) -> str:
-        """What the interval allows to say."""
+        """What the interval shows, in words."""
         if self.interval.high < 0:
             return "B is better"
         return "A is better" if self.interval.low > 0 else "no difference shown"
 
 
-def paired(
+def compare(
     first: Floats,
     second: Floats,
     target: Truth,
@@ -45,30 +53,34 @@ def paired(
     replicates: int = 200,
     seed: int = 0,
 ) -> Mapping[str, Difference]:
-    """EER and minDCF of two systems' scores (n,) of the same trials."""
+    """Compare EER and minDCF, by name, of two systems' scores (n,) of the same trials.
+
+    Raises EvaluationError when no draw of the speakers has both kinds of trial.
+    """
     sides = sides.compact()
-    draws = sides.draw(replicates, np.random.default_rng(seed))
+    draws = bootstrap.draw(sides, replicates, np.random.default_rng(seed))
     sweeps = [Sweep.of(scores[target], scores[~target]) for scores in (first, second)]
     curves = [bootstrap.resample(scores, target, sides, draws) for scores in (first, second)]
-    exact: dict[str, Callable[[Sweep], float]] = {"EER": metrics.eer}
-    drawn: dict[str, Callable[[Curves], Floats]] = {"EER": bootstrap.eers}
+    figures: dict[str, Callable[[Sweep], float]] = {"EER": metrics.eer}
+    replicates_of: dict[str, Callable[[Curves], Floats]] = {"EER": bootstrap.resample_eer}
     for prior in (0.01, 0.05):
-        exact[f"minDCF {prior:g}"] = partial(metrics.min_dcf, prior=prior)
-        drawn[f"minDCF {prior:g}"] = partial(bootstrap.dcfs, prior=prior)
+        figures[f"minDCF {prior:g}"] = partial(metrics.min_dcf, prior=prior)
+        replicates_of[f"minDCF {prior:g}"] = partial(bootstrap.resample_min_dcf, prior=prior)
     return {
-        name: _difference(
+        name: _subtract(
             (figure(sweeps[0]), figure(sweeps[1])),
-            (drawn[name](curves[0]), drawn[name](curves[1])),
+            (replicates_of[name](curves[0]), replicates_of[name](curves[1])),
         )
-        for name, figure in exact.items()
+        for name, figure in figures.items()
     }
 
 
-def _difference(values: tuple[float, float], drawn: tuple[Floats, Floats]) -> Difference:
-    less = drawn[1] - drawn[0]
-    found = bootstrap.interval(less)
-    if found is None:
+def _subtract(values: tuple[float, float], replicates: tuple[Floats, Floats]) -> Difference:
+    difference = replicates[1] - replicates[0]
+    interval = bootstrap.percentile_interval(difference)
+    if interval is None:
         raise EvaluationError(
             "too few speakers to compare: no draw of them has both kinds of trial"
         )
-    return Difference(*values, found, float(np.mean(less < 0) + np.mean(less == 0) / 2))
+    second_lower = np.mean(difference < 0) + np.mean(difference == 0) / 2
+    return Difference(*values, interval, float(second_lower))

@@ -1,4 +1,7 @@
-"""Whether one threshold treats all groups alike (ISO/IEC 19795-10, demographic differentials)."""
+"""Whether one threshold treats all groups of people alike.
+
+These are the demographic differentials of ISO/IEC 19795-10.
+"""
 
 from __future__ import annotations
 
@@ -9,15 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluation.metrics import bootstrap
-from evaluation.metrics.bootstrap import Interval, Sides
+from evaluation.metrics.bootstrap import Interval
+from evaluation.metrics.sides import Sides
 
 Floats = NDArray[np.float64]
 Truth = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """The error rates of one group at the common threshold, with 95% intervals."""
+class FairnessRow:
+    """A row of the report: one group's error rates at the common threshold, with 95% intervals."""
 
     targets: int
     nontargets: int
@@ -27,7 +31,7 @@ class Row:
     fnmr_interval: Interval | None
 
 
-def table(
+def measure_groups(
     scores: Floats,
     target: Truth,
     sides: Sides,
@@ -36,32 +40,36 @@ def table(
     *,
     replicates: int = 200,
     seed: int = 0,
-) -> dict[str, Row]:
-    """Each group's rates at `threshold`; groups without targets or non-targets are left out."""
+) -> dict[str, FairnessRow]:
+    """The rates at `threshold` of each group of trials (n,) that has targets and non-targets."""
     return {
-        name: _row(scores[keep], target[keep], sides.select(keep), threshold, replicates, seed)
+        name: _measure_row(
+            scores[keep], target[keep], sides.select(keep), threshold, replicates, seed
+        )
         for name, keep in groups.items()
         if target[keep].any() and not target[keep].all()
     }
 
 
-def differential(rows: Mapping[str, Row]) -> tuple[float, float]:
+def measure_differentials(rows: Mapping[str, FairnessRow]) -> tuple[float, float]:
     """Largest over smallest (FMR, FNMR) among the groups; infinite where the smallest is 0."""
-    return _ratio([row.fmr for row in rows.values()]), _ratio([row.fnmr for row in rows.values()])
+    return _divide_extremes([row.fmr for row in rows.values()]), _divide_extremes(
+        [row.fnmr for row in rows.values()]
+    )
 
 
-def _row(
+def _measure_row(
     scores: Floats, target: Truth, sides: Sides, threshold: float, replicates: int, seed: int
-) -> Row:
+) -> FairnessRow:
     accepted = scores >= threshold
     fmr_interval = fnmr_interval = None
     if replicates:
         sides = sides.compact()
-        draws = sides.draw(replicates, np.random.default_rng(seed))
+        draws = bootstrap.draw(sides, replicates, np.random.default_rng(seed))
         curves = bootstrap.resample(scores, target, sides, draws, grid=np.array([threshold]))
-        fmr_interval = bootstrap.interval(curves.fmr[1])
-        fnmr_interval = bootstrap.interval(curves.fnmr[1])
-    return Row(
+        fmr_interval = bootstrap.percentile_interval(curves.fmr[1])
+        fnmr_interval = bootstrap.percentile_interval(curves.fnmr[1])
+    return FairnessRow(
         int(target.sum()),
         int((~target).sum()),
         float(accepted[~target].mean()),
@@ -71,5 +79,5 @@ def _row(
     )
 
 
-def _ratio(rates: list[float]) -> float:
+def _divide_extremes(rates: list[float]) -> float:
     return max(rates) / min(rates) if min(rates) > 0 else float("inf")

@@ -1,4 +1,4 @@
-"""The figures of one set of trials, with intervals: what a row of the report says."""
+"""The figures of one set of trials, with intervals: one row of the report."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from evaluation import metrics
 from evaluation.metrics import Sweep, bootstrap
-from evaluation.metrics.bootstrap import Curves, Interval, Sides
+from evaluation.metrics.bootstrap import Curves, Interval
+from evaluation.metrics.sides import Sides
 
 Floats = NDArray[np.float64]
 Truth = NDArray[np.bool_]
@@ -30,7 +31,7 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class Calibrated:
-    """What the log-likelihood ratios cost: bits, and DCF at the Bayes threshold by prior."""
+    """The cost of log-likelihood ratios: Cllr in bits, and DCF at the Bayes threshold by prior."""
 
     cllr: float
     min_cllr: float
@@ -39,7 +40,7 @@ class Calibrated:
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """All figures of one set of trials; DCF by prior (unit costs), FNMR by false-match rate."""
+    """A row of the report: DCF is by prior, at unit costs, and FNMR by false-match rate."""
 
     targets: int
     nontargets: int
@@ -60,35 +61,41 @@ def measure(
     replicates: int = 200,
     seed: int = 0,
 ) -> Figures:
-    """Figures of `scores` (n,); `replicates` 0 leaves out the intervals."""
+    """Measure `scores` (n,), and `llr` (n,) if calibrated; `replicates` 0 leaves out intervals."""
     sides = sides.compact()
     sweep = Sweep.of(scores[target], scores[~target])
     curves = None
     if replicates:
-        draws = sides.draw(replicates, np.random.default_rng(seed))
+        draws = bootstrap.draw(sides, replicates, np.random.default_rng(seed))
         curves = bootstrap.resample(scores, target, sides, draws)
     return Figures(
         targets=len(sweep.target),
         nontargets=len(sweep.nontarget),
         speakers=int(sides.speaker.max()) + 1,
-        eer=_figure(metrics.eer(sweep), curves, bootstrap.eers),
+        eer=_add_interval(metrics.eer(sweep), curves, bootstrap.resample_eer),
         eer_interpolated=metrics.eer_interpolated(sweep),
         min_dcf={
-            prior: _figure(
-                metrics.min_dcf(sweep, prior), curves, partial(bootstrap.dcfs, prior=prior)
+            prior: _add_interval(
+                metrics.min_dcf(sweep, prior),
+                curves,
+                partial(bootstrap.resample_min_dcf, prior=prior),
             )
             for prior in PRIORS
         },
         fnmr_at_fmr={rate: metrics.fnmr_at_fmr(sweep, rate) for rate in MATCH_RATES},
-        calibrated=None if llr is None else _calibrated(llr, target),
+        calibrated=None if llr is None else _measure_llr(llr, target),
     )
 
 
-def _figure(value: float, curves: Curves | None, drawn: Callable[[Curves], Floats]) -> Figure:
-    return Figure(value, None if curves is None else bootstrap.interval(drawn(curves)))
+def _add_interval(
+    value: float, curves: Curves | None, replicates_of: Callable[[Curves], Floats]
+) -> Figure:
+    if curves is None:
+        return Figure(value)
+    return Figure(value, bootstrap.percentile_interval(replicates_of(curves)))
 
 
-def _calibrated(llr: Floats, target: Truth) -> Calibrated:
+def _measure_llr(llr: Floats, target: Truth) -> Calibrated:
     sweep = Sweep.of(llr[target], llr[~target])
     return Calibrated(
         metrics.cllr(sweep),

@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluation.metrics import figures
-from evaluation.metrics.bootstrap import Sides
 from evaluation.metrics.figures import Figures
+from evaluation.metrics.sides import Sides
 from evaluation.report import breakdowns
 from evaluation.report.breakdowns import Masks
 from evaluation.scoring import calibration
 from evaluation.scoring.embeddings import Voices
-from evaluation.scoring.scores import Scored
+from evaluation.scoring.scores import ScoredTrials
 from evaluation.trials import labels
 from evaluation.trials.trials import Trials
 from service.decisions import scoring
@@ -34,7 +34,7 @@ class Assessment:
     """What was measured of one system: `llr` (n,) is cross-validated over `terms`."""
 
     system: str
-    scored: Scored
+    scored: ScoredTrials
     sides: Sides
     llr: Floats | None
     groups: Mapping[str, Figures]
@@ -49,7 +49,7 @@ class Assessment:
 
 def assess(
     system: str,
-    scored: Scored,
+    scored: ScoredTrials,
     data_digest: str,
     *,
     terms: tuple[str, ...] = TERMS,
@@ -60,13 +60,15 @@ def assess(
     sides = scored.trials.sides()
     llr = _llr(scored, sides, terms, seed)
     whole = np.ones(len(scored.trials), bool)
-    corpora = breakdowns.by_corpus(scored)
+    corpora = breakdowns.split_by_corpus(scored)
     masks = {**(corpora if len(corpora) > 1 else {}), POOLED: whole}
     measured = Assessment(system, scored, sides, llr, {}, data_digest, terms)
-    return replace(measured, groups=by_group(measured, masks, replicates=replicates, seed=seed))
+    return replace(
+        measured, groups=measure_groups(measured, masks, replicates=replicates, seed=seed)
+    )
 
 
-def by_group(
+def measure_groups(
     assessment: Assessment, masks: Masks, *, replicates: int = 200, seed: int = 0
 ) -> dict[str, Figures]:
     """The figures of each group of trials that has targets and non-targets."""
@@ -85,15 +87,15 @@ def by_group(
     }
 
 
-def fairness_groups(scored: Scored) -> Mapping[str, Masks]:
+def list_fairness_groups(scored: ScoredTrials) -> Mapping[str, Masks]:
     """The trials within each demographic group, by column; by corpus when nothing is known."""
-    known = [name for name in labels.columns(scored.trials.clips) if name in DEMOGRAPHIC]
+    known = [name for name in labels.list_columns(scored.trials.clips) if name in DEMOGRAPHIC]
     if known:
-        return {name: breakdowns.agreeing(scored, name) for name in known}
-    return {"corpus": breakdowns.by_corpus(scored)}
+        return {name: breakdowns.split_by_label(scored, name) for name in known}
+    return {"corpus": breakdowns.split_by_corpus(scored)}
 
 
-def data_digest(trials: Trials, voices: Voices) -> str:
+def hash_data(trials: Trials, voices: Voices) -> str:
     """SHA-256 over the files and the trials, so that two reports can be known to share both."""
     digest = hashlib.sha256("\n".join(voices.digests).encode())
     for model in trials.models:
@@ -103,10 +105,10 @@ def data_digest(trials: Trials, voices: Voices) -> str:
     return digest.hexdigest()
 
 
-def _llr(scored: Scored, sides: Sides, terms: Sequence[str], seed: int) -> Floats | None:
+def _llr(scored: ScoredTrials, sides: Sides, terms: Sequence[str], seed: int) -> Floats | None:
     speakers = (sides.speaker[sides.enrol], sides.speaker[sides.test])
     if int(sides.speaker.max()) + 1 < 3 * calibration.FOLDS:
         return None
-    return calibration.cross_validated(
+    return calibration.cross_validate(
         scored.measures, scored.trials.target, speakers, terms=terms, seed=seed
     )

@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.scoring.scores import Scored
+from evaluation.scoring.scores import ScoredTrials
 from evaluation.trials import labels
 
 Masks = Mapping[str, NDArray[np.bool_]]
@@ -19,7 +19,7 @@ FEW = 12
 MEASURES = ("seconds", "duration")  # columns that measure a clip and do not label it
 
 
-def of(scored: Scored) -> Iterator[tuple[str, Masks]]:
+def break_down(scored: ScoredTrials) -> Iterator[tuple[str, Masks]]:
     """(what it is by, masks (n,) by group name), for all that divides these trials at all."""
     for name, masks in _all(scored):
         held = {group: keep for group, keep in masks.items() if keep.any()}
@@ -27,34 +27,34 @@ def of(scored: Scored) -> Iterator[tuple[str, Masks]]:
             yield name, held
 
 
-def by_corpus(scored: Scored) -> Masks:
+def split_by_corpus(scored: ScoredTrials) -> Masks:
     """The trials within each corpus, when the clips have any."""
     if not any(clip.corpus for clip in scored.trials.clips):
         return {}
-    return agreeing(scored, "corpus")
+    return split_by_label(scored, "corpus")
 
 
-def agreeing(scored: Scored, column: str) -> Masks:
+def split_by_label(scored: ScoredTrials, column: str) -> Masks:
     """The trials whose sides have the same label in `column`, by label; a blank is no group."""
-    sides = labels.sided(scored.trials, column)
+    sides = labels.label_sides(scored.trials, column)
     return {name: sides.same & (sides.test == code) for code, name in enumerate(sides.names)}
 
 
-def _all(scored: Scored) -> Iterator[tuple[str, Masks]]:
+def _all(scored: ScoredTrials) -> Iterator[tuple[str, Masks]]:
     measures = scored.measures
-    yield "net speech, heard", binned(measures.test_speech_s, SPEECH_EDGES_S, "s")
-    yield "net speech, enrolled", binned(measures.enrol_speech_s, SPEECH_EDGES_S, "s")
-    yield "signal to noise, heard", binned(measures.snr_db, SNR_EDGES_DB, "dB")
-    for column in labels.columns(scored.trials.clips):
+    yield "net speech, heard", split_into_bins(measures.test_speech_s, SPEECH_EDGES_S, "s")
+    yield "net speech, enrolled", split_into_bins(measures.enrol_speech_s, SPEECH_EDGES_S, "s")
+    yield "signal to noise, heard", split_into_bins(measures.snr_db, SNR_EDGES_DB, "dB")
+    for column in labels.list_columns(scored.trials.clips):
         if column in MEASURES:
             continue
-        sides = labels.sided(scored.trials, column)
+        sides = labels.label_sides(scored.trials, column)
         if len(sides.names) <= FEW:
-            yield column, agreeing(scored, column)
+            yield column, split_by_label(scored, column)
         yield f"change of {column}", {"same": sides.same, "different": sides.different}
 
 
-def binned(values: NDArray[np.float64], edges: Sequence[float], unit: str) -> Masks:
+def split_into_bins(values: NDArray[np.float64], edges: Sequence[float], unit: str) -> Masks:
     """Half-open ranges of `values` (n,) between `edges`, named with their unit."""
     index = np.searchsorted(edges, values, side="right")
     names = [f"under {edges[0]:g} {unit}"]

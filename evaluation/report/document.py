@@ -34,7 +34,7 @@ PRIORS = (0.05, 0.01)
 BREAKDOWN_REPLICATES = 100
 
 
-def head(seed: int, replicates: int, source: str, trials_made: str) -> Document:
+def make_head(seed: int, replicates: int, source: str, trials_made: str) -> Document:
     """What a document begins with: how it came about, in words and numbers."""
     return {
         "schema": SCHEMA,
@@ -45,7 +45,7 @@ def head(seed: int, replicates: int, source: str, trials_made: str) -> Document:
     }
 
 
-def of_system(measured: Assessment) -> Document:
+def describe_system(measured: Assessment) -> Document:
     """One system's figures, DET curves with their operating points, histogram and calibration."""
     target = measured.scored.trials.target
     sweep = Sweep.of(measured.scores[target], measured.scores[~target])
@@ -66,27 +66,29 @@ def of_system(measured: Assessment) -> Document:
     }
 
 
-def details(measured: Assessment, *, replicates: int, seed: int) -> Document:
+def describe_details(measured: Assessment, *, replicates: int, seed: int) -> Document:
     """What is shown of the evaluated model alone: breakdowns, fairness, errors, promises."""
     few = min(replicates, BREAKDOWN_REPLICATES)
     divided = {
-        name: assessment.by_group(measured, masks, replicates=few, seed=seed)
-        for name, masks in breakdowns.of(measured.scored)
+        name: assessment.measure_groups(measured, masks, replicates=few, seed=seed)
+        for name, masks in breakdowns.break_down(measured.scored)
     }
     return {
         "breakdowns": {name: groups for name, groups in divided.items() if len(groups) > 1},
         "fairness": _fairness(measured, few, seed),
-        "unlabelled": labels.unlabelled(measured.scored.trials),
-        "warnings": warnings(measured),
+        "unlabelled": labels.measure_unlabeled(measured.scored.trials),
+        "warnings": find_warnings(measured),
         "worst": {
-            "false matches": worst.false_matches(measured.scored.trials, measured.scores),
-            "false non-matches": worst.false_non_matches(measured.scored.trials, measured.scores),
+            "false matches": worst.find_false_matches(measured.scored.trials, measured.scores),
+            "false non-matches": worst.find_false_non_matches(
+                measured.scored.trials, measured.scores
+            ),
         },
         "held_out": _held_out(measured, max(few, 1), seed),
     }
 
 
-def warnings(measured: Assessment) -> list[str]:
+def find_warnings(measured: Assessment) -> list[str]:
     """What makes the figures doubtful, in sentences."""
     told = []
     target = measured.scored.trials.target
@@ -103,7 +105,7 @@ def warnings(measured: Assessment) -> list[str]:
     return told
 
 
-def of_contract(contract: Contract) -> Document:
+def describe_contract(contract: Contract) -> Document:
     """The contract for people: all but the cohort's vectors."""
     told = asdict(contract)
     if contract.cohort is not None:
@@ -140,7 +142,7 @@ def _det_by_group(measured: Assessment) -> Document:
     target, scores = measured.scored.trials.target, measured.scores
     return {
         name: _det(Sweep.of(scores[keep & target], scores[keep & ~target]), 200)
-        for name, keep in breakdowns.by_corpus(measured.scored).items()
+        for name, keep in breakdowns.split_by_corpus(measured.scored).items()
         if name in measured.groups
     }
 
@@ -173,10 +175,10 @@ def _calibration(measured: Assessment) -> Document | None:
     speakers = (sides.speaker[sides.enrol], sides.speaker[sides.test])
     told: Document = {}
     for name, llr in (("before", measured.scores), ("after", measured.llr)):
-        claimed, observed = calibration.reliability(llr, target)
-        cllr, least = calibration.cost(llr, target)
+        claimed, observed = calibration.measure_reliability(llr, target)
+        cllr, least = calibration.measure_cllr(llr, target)
         told[name] = {"claimed": claimed, "observed": observed, "cllr": cllr, "min_cllr": least}
-        told[name]["cllr_of_pairs"] = calibration.cost_of_pairs(llr, target, speakers)
+        told[name]["cllr_of_pairs"] = calibration.measure_pair_weighted_cllr(llr, target, speakers)
     return told
 
 
@@ -187,12 +189,12 @@ def _fairness(measured: Assessment, replicates: int, seed: int) -> list[Document
     sweep = Sweep.of(scores[target], scores[~target])
     threshold = metrics.point_at_fmr(sweep, FAIR_RATE).threshold
     tables = []
-    for column, groups in assessment.fairness_groups(measured.scored).items():
-        rows = fairness.table(
+    for column, groups in assessment.list_fairness_groups(measured.scored).items():
+        rows = fairness.measure_groups(
             scores, target, measured.sides, groups, threshold, replicates=replicates, seed=seed
         )
         if len(rows) > 1:
-            fmr, fnmr = fairness.differential(rows)
+            fmr, fnmr = fairness.measure_differentials(rows)
             tables.append({"by": column, "rows": rows, "fmr_ratio": fmr, "fnmr_ratio": fnmr})
     return tables
 

@@ -32,7 +32,7 @@ def render(folder: Path) -> None:
     systems = told["systems"]
     curves = {system["system"]: system["det"] for system in systems}
     points = {system["system"]: system["points"] for system in systems}
-    plots.det(curves, points).savefig(folder / DET, dpi=150)
+    plots.plot_det(curves, points).savefig(folder / DET, dpi=150)
     extras = {
         name: document.read(folder / f"{name}.json")
         for name in ("conditions", "promises", "variants")

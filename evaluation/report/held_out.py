@@ -1,5 +1,8 @@
-"""Does a threshold chosen on some speakers hold on others? The check of a promised false-match
-rate: speakers are halved, each half is calibrated and judged by the threshold of the other."""
+"""Whether a threshold chosen on some speakers holds on others.
+
+The check of a promised false-match rate: speakers are halved, each half is calibrated, and each
+half is judged at the threshold of the other.
+"""
 
 from __future__ import annotations
 
@@ -10,16 +13,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluation.errors import EvaluationError
-from evaluation.metrics import bootstrap
-from evaluation.metrics.bootstrap import Interval, Sides
+from evaluation.metrics.bootstrap import Interval
+from evaluation.metrics.error_rates import measure_error_rates
+from evaluation.metrics.sides import Sides
 from evaluation.scoring import calibration
-from evaluation.scoring.measures import Measures, design
+from evaluation.scoring.measures import Measures
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
-    """A promised false-match rate and the one that came true for the average pair of speakers,
-    with its 95% interval."""
+class HeldOutRow:
+    """A row of the report: the promised false-match rate, and the measured one on other speakers.
+
+    `realised` is that of the average pair of speakers, with its 95% interval.
+    """
 
     promised: float
     realised: float
@@ -28,7 +34,7 @@ class Check:
 
     @property
     def holds(self) -> bool:
-        """Whether the promise lies in the interval of what came true."""
+        """Whether the promised rate lies in the interval of the measured one."""
         return self.interval.low <= self.promised <= self.interval.high
 
 
@@ -42,53 +48,47 @@ def check(
     rate: float = 0.01,
     replicates: int = 200,
     seed: int = 0,
-) -> tuple[Check, ...]:
-    """Both directions of a seeded halving of the speakers, each of the `strata` (speakers,) in
-    two; empty where a half has too few trials to calibrate or to promise `rate`."""
-    half = _halved(strata, seed)
-    enrol, test = half[sides.speaker[sides.enrol]], half[sides.speaker[sides.test]]
-    checks = []
+) -> tuple[HeldOutRow, ...]:
+    """Check both directions of a seeded halving of the speakers.
+
+    Each of the `strata` (speakers,) is halved by itself. Empty when a half has too few trials to
+    calibrate or to promise `rate`.
+    """
+    half = _halve(strata, seed)
+    enrol, test = (half[speakers] for speakers in sides.speakers)
+    rows = []
     for own in (False, True):
         seen, unseen = (enrol == own) & (test == own), (enrol != own) & (test != own)
-        speakers = (sides.speaker[sides.enrol[seen]], sides.speaker[sides.test[seen]])
         try:
-            fitted = calibration.for_contract(
-                measures.select(seen), target[seen], speakers, terms=terms, fitted_on="half"
+            fitted = calibration.fit_for_contract(
+                measures.select(seen),
+                target[seen],
+                sides.select(seen).speakers,
+                terms=terms,
+                fitted_on="half",
             )
         except EvaluationError:
             return ()
         threshold = dict(fitted.false_match).get(rate)
         if threshold is None or target[unseen].all() or not target[unseen].any():
             return ()
-        weights = np.array([fitted.weights[term] for term in terms])
-        llr = design(measures.select(unseen), terms) @ weights + fitted.bias
-        checks.append(
-            _judged(llr, target[unseen], sides.select(unseen), rate, threshold, replicates, seed)
+        llr = calibration.apply_calibration(fitted, measures.select(unseen))
+        false_match, _ = measure_error_rates(
+            llr,
+            target[unseen],
+            sides.select(unseen),
+            threshold,
+            replicates=replicates,
+            seed=seed,
         )
-    return tuple(check for check in checks if check is not None)
+        if false_match.interval is not None:
+            nontargets = int((~target[unseen]).sum())
+            rows.append(HeldOutRow(rate, false_match.value, false_match.interval, nontargets))
+    return tuple(rows)
 
 
-def _judged(
-    llr: NDArray[np.float64],
-    target: NDArray[np.bool_],
-    sides: Sides,
-    rate: float,
-    threshold: float,
-    replicates: int,
-    seed: int,
-) -> Check | None:
-    sides = sides.compact()
-    draws = sides.draw(replicates, np.random.default_rng(seed))
-    shares = calibration.equal_shares((sides.speaker[sides.enrol], sides.speaker[sides.test]))
-    grid = np.array([threshold])
-    curves = bootstrap.resample(llr, target, sides, draws, grid=grid, shares=shares)
-    realised = float(np.average(llr[~target] >= threshold, weights=shares[~target]))
-    found = bootstrap.interval(curves.fmr[1])
-    return None if found is None else Check(rate, realised, found, int((~target).sum()))
-
-
-def _halved(strata: NDArray[np.integer], seed: int) -> NDArray[np.bool_]:
-    """Every other speaker of each stratum, in a seeded order."""
+def _halve(strata: NDArray[np.integer], seed: int) -> NDArray[np.bool_]:
+    """Mark every other speaker of each stratum, in a seeded order, (speakers,)."""
     order = np.random.default_rng(seed).permutation(len(strata))
     order = order[np.argsort(strata[order], kind="stable")]
     half = np.zeros(len(strata), bool)

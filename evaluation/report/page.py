@@ -21,19 +21,19 @@ def render(told: Document, extras: Mapping[str, Document]) -> str:
     judged = systems[0]
     points = {system["system"]: system["points"] for system in systems}
     drawn = {
-        "det": plots.det({system["system"]: system["det"] for system in systems}, points),
-        "histogram": plots.histogram(judged),
+        "det": plots.plot_det({system["system"]: system["det"] for system in systems}, points),
+        "histogram": plots.plot_histogram(judged),
     }
     if len(judged["det_by_group"]) > 1:
-        drawn["det_by_group"] = plots.det(judged["det_by_group"], {})
+        drawn["det_by_group"] = plots.plot_det(judged["det_by_group"], {})
     if judged["calibration"]:
-        drawn["reliability"] = plots.reliability(judged["calibration"])
+        drawn["reliability"] = plots.plot_reliability(judged["calibration"])
     return _page(
         "report.html.jinja",
         told=told,
         judged=judged,
         systems=systems,
-        plots={name: plots.svg(figure) for name, figure in drawn.items()},
+        plots={name: plots.render_svg(figure) for name, figure in drawn.items()},
         conditions=_grid(extras["conditions"]) if "conditions" in extras else None,
         promises=extras.get("promises"),
         variants=extras.get("variants"),
@@ -43,9 +43,9 @@ def render(told: Document, extras: Mapping[str, Document]) -> str:
 def render_comparison(compared: Document, systems: Sequence[Document]) -> str:
     """The page of `compare`: figures side by side, curves overlaid, differences with intervals."""
     points = {system["name"]: system["points"] for system in systems}
-    overlaid = plots.det({system["name"]: system["det"] for system in systems}, points)
+    overlaid = plots.plot_det({system["name"]: system["det"] for system in systems}, points)
     return _page(
-        "comparison.html.jinja", compared=compared, systems=systems, plot=plots.svg(overlaid)
+        "comparison.html.jinja", compared=compared, systems=systems, plot=plots.render_svg(overlaid)
     )
 
 

@@ -22,7 +22,7 @@ LLR_LIMIT = 9
 TARGET, NONTARGET = "#0b6e4f", "#b3392f"
 
 
-def det(curves: Mapping[str, Document], points: Mapping[str, Sequence[Document]]) -> Figure:
+def plot_det(curves: Mapping[str, Document], points: Mapping[str, Sequence[Document]]) -> Figure:
     """Detection error trade-off on normal-deviate axes (Martin et al. 1997).
 
     `curves` hold `fmr` and `fnmr` by name; `points` the operating points to mark on them.
@@ -49,7 +49,7 @@ def det(curves: Mapping[str, Document], points: Mapping[str, Sequence[Document]]
     return figure
 
 
-def histogram(system: Document) -> Figure:
+def plot_histogram(system: Document) -> Figure:
     """Densities of target and non-target scores."""
     figure, axes = _axes(5.6, 3.2)
     held = system["histogram"]
@@ -64,7 +64,7 @@ def histogram(system: Document) -> Figure:
     return figure
 
 
-def reliability(calibration: Document) -> Figure:
+def plot_reliability(calibration: Document) -> Figure:
     """Claimed against observed log-likelihood ratio, before and after calibration."""
     figure, axes = _axes(5.6, 4.2)
     ends = (-LLR_LIMIT, LLR_LIMIT)
@@ -80,7 +80,7 @@ def reliability(calibration: Document) -> Figure:
     return figure
 
 
-def svg(figure: Figure) -> str:
+def render_svg(figure: Figure) -> str:
     """The figure as an SVG element to put into a page."""
     buffer = io.StringIO()
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "sayso"}):

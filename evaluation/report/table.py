@@ -10,7 +10,7 @@ from rich.table import Table
 from evaluation.metrics.figures import Figure, Figures
 
 
-def of(groups: Mapping[str, Figures], title: str) -> Table:
+def make_table(groups: Mapping[str, Figures], title: str) -> Table:
     """One row a group, 95% intervals below their value."""
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("trials", overflow="fold")

@@ -12,7 +12,7 @@ from evaluation.trials.trials import Trials
 
 
 @dataclass(frozen=True, slots=True)
-class Worst:
+class WorstTrial:
     """One trial, its score, and the files of the enrolment's first clip and of the test."""
 
     score: float
@@ -24,12 +24,16 @@ class Worst:
     test_file: str
 
 
-def false_matches(trials: Trials, scores: NDArray[np.float64], count: int = 10) -> list[Worst]:
+def find_false_matches(
+    trials: Trials, scores: NDArray[np.float64], count: int = 10
+) -> list[WorstTrial]:
     """The non-targets of highest score, at most one for each pair of speakers."""
     return _distinct(trials, scores, np.flatnonzero(~trials.target), -scores, count)
 
 
-def false_non_matches(trials: Trials, scores: NDArray[np.float64], count: int = 10) -> list[Worst]:
+def find_false_non_matches(
+    trials: Trials, scores: NDArray[np.float64], count: int = 10
+) -> list[WorstTrial]:
     """The targets of lowest score, at most one for each speaker."""
     return _distinct(trials, scores, np.flatnonzero(trials.target), scores, count)
 
@@ -40,14 +44,14 @@ def _distinct(
     candidates: NDArray[np.intp],
     key: NDArray[np.float64],
     count: int,
-) -> list[Worst]:
-    found: dict[frozenset[Speaker], Worst] = {}
+) -> list[WorstTrial]:
+    found: dict[frozenset[Speaker], WorstTrial] = {}
     for index in candidates[np.argsort(key[candidates], kind="stable")]:
         model = trials.models[trials.enrol[index]]
         one, other = trials.clips[model.clips[0]], trials.clips[trials.test[index]]
         pair = frozenset((one.speaker, other.speaker))
         if pair not in found:
-            found[pair] = Worst(
+            found[pair] = WorstTrial(
                 float(scores[index]),
                 *(str(one.speaker), str(other.speaker), model.name, other.name),
                 *(str(one.file.resolve()), str(other.file.resolve())),

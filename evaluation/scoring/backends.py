@@ -36,18 +36,18 @@ class Projection:
         return l2_normalized(((vectors - self.mean) @ self.matrix).astype(np.float32))
 
 
-def mean_subtraction(vectors: Vectors) -> Projection:
+def fit_mean_subtraction(vectors: Vectors) -> Projection:
     """Centred on the mean of `vectors` (n, dim)."""
     return Projection(vectors.mean(axis=0, dtype=np.float64), np.eye(vectors.shape[1]))
 
 
-def whitening(vectors: Vectors) -> Projection:
+def fit_whitening(vectors: Vectors) -> Projection:
     """Centred, decorrelated and of equal variance; the covariance is shrunk towards a sphere."""
     mean = vectors.mean(axis=0, dtype=np.float64)
     return Projection(mean, _inverse_root(_shrunk(np.cov(vectors.T.astype(np.float64)))))
 
 
-def lda(vectors: Vectors, speakers: Speakers, kept: int) -> Projection:
+def fit_lda(vectors: Vectors, speakers: Speakers, kept: int) -> Projection:
     """The `kept` directions of largest variance between speakers over that within them."""
     spread = _spread(vectors, speakers)
     white = _inverse_root(_shrunk(spread.within))
@@ -84,7 +84,7 @@ class Plda:
         return scores
 
 
-def plda(vectors: Vectors, speakers: Speakers) -> Plda:
+def fit_plda(vectors: Vectors, speakers: Speakers) -> Plda:
     """Fitted by expectation-maximisation, from the moments of `vectors` (n, dim)."""
     spread = _spread(vectors, speakers)
     centred = vectors - spread.mean

@@ -42,7 +42,7 @@ class MfccStatistics:
         return Voice(vector, quality.net_speech_s, quality.total_s, quality.snr_db or 0.0)
 
 
-def standardised(*sides: Voices) -> tuple[Voices, ...]:
+def standardize(*sides: Voices) -> tuple[Voices, ...]:
     """Every coefficient at mean 0 and deviation 1 over all `sides`, and rows of unit length.
 
     The statistics are those of the very clips that are judged, which favours the yardstick.

@@ -1,14 +1,13 @@
-"""Calibration: from a score and its quality measures to a natural-log likelihood ratio.
+"""Calibration: from a score and its quality measures to a natural-log likelihood ratio (LLR).
 
 Logistic regression with Brümmer's prior-weighted objective (Brümmer & du Preez 2006): targets and
 non-targets weigh what the prior says and not how many there are, so that
-`bias + weights . terms` is a log-likelihood ratio. Every speaker, and every pair of speakers,
-weighs the same however many clips there are of them. It is judged by cross-validation over
-speakers.
+`bias + weights . terms` is an LLR. Every pair of speakers weighs the same, however many clips
+there are of the two. A calibration is judged by cross-validation over speakers.
 
-A caller chooses how long and in how much noise to speak. So a ratio may fall with the quality of
-what is heard and never rise as it falls: the weights of `RISING` are not negative. Otherwise an
-impostor would be accepted for speaking less, or through noise, as a speaker is often heard so.
+A caller chooses how long to speak and in how much noise. Poorer test audio may therefore lower an
+LLR but never raise it: the weights of `RISING` are not negative. Otherwise an impostor could be
+accepted for speaking less, or through noise, in the way the enrolled speaker often does.
 """
 
 from __future__ import annotations
@@ -22,11 +21,11 @@ from numpy.typing import NDArray
 
 from evaluation import metrics
 from evaluation.errors import EvaluationError
-from evaluation.scoring.measures import Measures, design
+from evaluation.metrics.sides import Speakers, number_pairs, weigh_pairs_equally
+from evaluation.scoring.measures import Measures, make_design_matrix
 from service.contract import Calibration
 
 Floats = NDArray[np.float64]
-Sides = tuple[NDArray[np.integer], NDArray[np.integer]]  # the speaker of each side, (n,) each
 
 RATES = (0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001, 0.0005, 0.0001)
 ERRORS_NEEDED = 30  # Doddington's rule: a rate needs 30 errors to be known within about 30%
@@ -47,7 +46,7 @@ class Affine:
     weights: Floats
 
     def __call__(self, columns: Floats) -> Floats:
-        """Natural-log likelihood ratios (n,) of `columns` (n, terms)."""
+        """The LLR (n,) of `columns` (n, terms)."""
         llr: Floats = columns @ self.weights + self.bias
         return llr
 
@@ -56,105 +55,108 @@ def fit(
     columns: Floats,
     target: NDArray[np.bool_],
     *,
-    shares: Floats | None = None,
+    trial_weights: Floats | None = None,
     prior: float = 0.5,
     ridge: Floats | float = RIDGE,
     start: Affine | None = None,
     rising: NDArray[np.bool_] | None = None,
 ) -> Affine:
-    """Minimise the prior-weighted logistic cost over `columns` (n, terms) by Newton's method.
+    """Minimize the prior-weighted logistic cost over `columns` (n, terms) by Newton's method.
 
-    `shares` (n,) weigh the trials within their class. `prior` is the effective target prior that
-    the fit cares most about. `ridge`, one for each term or for all, holds back the weights of the
-    standardised columns; the slight one that it is by default keeps separable data finite. The
-    weights marked in `rising` (terms,) are at least 0.
+    `trial_weights` (n,) weigh the trials within their class. `prior` is the effective target prior
+    that the fit cares most about. `ridge`, one for each term or for all, shrinks the weights of
+    the standardized columns; the slight default keeps the weights of separable data finite. The
+    weights marked in `rising` (terms,) are at least 0. Raises EvaluationError when a class is
+    missing.
     """
     if target.all() or not target.any():
         raise EvaluationError("a calibration needs target and non-target trials")
     centre, scale = columns.mean(axis=0), columns.std(axis=0)
     scale = np.where(scale > 0, scale, 1.0)
     x = np.column_stack([np.ones(len(columns)), (columns - centre) / scale])
-    shares = np.ones(len(target)) if shares is None else shares
-    in_class = np.where(target, prior / shares[target].sum(), (1 - prior) / shares[~target].sum())
+    trial_weights = np.ones(len(target)) if trial_weights is None else trial_weights
+    in_class = np.where(
+        target, prior / trial_weights[target].sum(), (1 - prior) / trial_weights[~target].sum()
+    )
     beta = np.zeros(x.shape[1])
     if start is not None:
         beta = np.append(start.bias + centre @ start.weights, start.weights * scale)
     penalty = np.append(0.0, np.broadcast_to(ridge, len(scale)))
-    weight = shares * in_class
+    weight = trial_weights * in_class
     problem = _Logistic(x, target.astype(float), weight, np.log(prior / (1 - prior)), penalty)
     bounded = np.flatnonzero(rising) + 1 if rising is not None else np.array([], int)
-    beta = problem.minimum(beta, bounded)
+    beta = problem.minimize(beta, bounded)
     weights = beta[1:] / scale
     return Affine(float(beta[0] - centre @ weights), weights)
 
 
-def cross_validated(
+def cross_validate(
     measures: Measures,
     target: NDArray[np.bool_],
-    speakers: Sides,
+    speakers: Speakers,
     *,
     terms: Sequence[str],
     folds: int = FOLDS,
     prior: float = 0.5,
     seed: int = 0,
 ) -> Floats:
-    """LLR (n,) of each trial by a calibration that saw neither of its two speakers.
+    """The LLR (n,) of each trial by a calibration that saw neither of its two speakers.
 
-    `speakers` are the enrolled and the heard speaker of each trial, (n,) each, as small integers.
+    `speakers` are the enrolled and the test speaker of each trial, (n,) each, as small integers.
     """
-    columns = design(measures, terms)
+    columns = make_design_matrix(measures, terms)
     count = 1 + max(int(side.max()) for side in speakers)
     fold = np.random.default_rng(seed).permutation(count) % folds
     enrol, test = fold[speakers[0]], fold[speakers[1]]
-    ridge, rows = _restraint(terms, speakers), thinned(speakers)
-    x, truth, shares = columns[rows], target[rows], equal_shares(_rows(speakers, rows))
+    ridge, rows = _choose_ridge(terms, speakers), thin_pairs(speakers)
+    x, truth, trial_weights = (
+        columns[rows],
+        target[rows],
+        weigh_pairs_equally(_select_speakers(speakers, rows)),
+    )
     folds_seen = np.stack([enrol[rows], test[rows]])
     rising = np.isin(terms, RISING)
-    start = fit(x, truth, shares=shares, prior=prior, ridge=ridge, rising=rising)
+    start = fit(x, truth, trial_weights=trial_weights, prior=prior, ridge=ridge, rising=rising)
     llr = np.empty(len(target))
     for one, other in combinations_with_replacement(range(folds), 2):
-        judged = ((enrol == one) & (test == other)) | ((enrol == other) & (test == one))
-        if judged.any():
+        own = ((enrol == one) & (test == other)) | ((enrol == other) & (test == one))
+        if own.any():
             unseen = ~np.isin(folds_seen, (one, other)).any(axis=0)
             fitted = fit(
                 x[unseen],
                 truth[unseen],
-                shares=shares[unseen],
+                trial_weights=trial_weights[unseen],
                 prior=prior,
                 ridge=ridge,
                 start=start,
                 rising=rising,
             )
-            llr[judged] = fitted(columns[judged])
+            llr[own] = fitted(columns[own])
     return llr
 
 
-def equal_shares(speakers: Sides) -> Floats:
-    """A weight (n,) for each trial by which every pair of speakers weighs 1 in all."""
-    _, pair, counts = np.unique(_pairs(speakers), return_inverse=True, return_counts=True)
-    return 1 / counts[pair]
+def thin_pairs(speakers: Speakers) -> NDArray[np.intp]:
+    """Rows of at most 200 trials of each pair of speakers, the same in every run.
 
-
-def thinned(speakers: Sides) -> NDArray[np.intp]:
-    """Rows of at most 200 trials of each pair of speakers, drawn alike every time: as each pair
-    weighs the same, more of one would only take time."""
-    keys = _pairs(speakers)
+    Since every pair weighs the same, more trials of one pair would only take time.
+    """
+    keys = number_pairs(speakers)
     order = np.random.default_rng(0).permutation(len(keys))
     order = order[np.argsort(keys[order], kind="stable")]
     first = np.searchsorted(keys[order], keys[order], side="left")
     return np.sort(order[np.arange(len(order)) - first < MOST_OF_A_PAIR])
 
 
-def false_match_points(
-    nontarget_llr: Floats, shares: Floats | None = None
+def find_false_match_points(
+    nontarget_llr: Floats, trial_weights: Floats | None = None
 ) -> tuple[tuple[float, float], ...]:
-    """(rate, LLR threshold) pairs, rates falling, each resting on at least 30 trials' worth.
+    """(rate, LLR threshold) pairs by falling rate, each resting on at least 30 expected errors.
 
-    `shares` (n,) weigh the trials; a threshold accepts no more than its rate of them.
+    A threshold accepts no more than its rate of the trials, weighted by `trial_weights` (n,).
     """
     order = np.argsort(-nontarget_llr, kind="stable")
     ordered = nontarget_llr[order]
-    weight = np.ones(len(order)) if shares is None else shares[order]
+    weight = np.ones(len(order)) if trial_weights is None else trial_weights[order]
     accepted = np.cumsum(weight) / weight.sum()
     return tuple(
         (rate, float(np.nextafter(ordered[np.argmax(accepted > rate)], np.inf)))
@@ -163,73 +165,87 @@ def false_match_points(
     )
 
 
-def for_contract(
+def fit_for_contract(
     measures: Measures,
     target: NDArray[np.bool_],
-    speakers: Sides,
+    speakers: Speakers,
     *,
     terms: Sequence[str],
     fitted_on: str,
     prior: float = 0.5,
 ) -> Calibration:
-    """Fitted on all trials; its false-match thresholds come from the cross-validated ratios, and
-    are those of an average pair of speakers."""
-    judged = cross_validated(measures, target, speakers, terms=terms, prior=prior)
-    rows = thinned(speakers)
+    """Fit on all trials, as a model's contract carries it.
+
+    The false-match thresholds come from the cross-validated LLRs, and are those of the average
+    pair of speakers.
+    """
+    llr = cross_validate(measures, target, speakers, terms=terms, prior=prior)
+    rows = thin_pairs(speakers)
     fitted = fit(
-        design(measures.select(rows), terms),
+        make_design_matrix(measures.select(rows), terms),
         target[rows],
-        shares=equal_shares(_rows(speakers, rows)),
+        trial_weights=weigh_pairs_equally(_select_speakers(speakers, rows)),
         prior=prior,
-        ridge=_restraint(terms, speakers),
+        ridge=_choose_ridge(terms, speakers),
         rising=np.isin(terms, RISING),
     )
     weights = {name: float(value) for name, value in zip(terms, fitted.weights, strict=True)}
-    points = false_match_points(judged[~target], equal_shares(speakers)[~target])
+    points = find_false_match_points(llr[~target], weigh_pairs_equally(speakers)[~target])
     return Calibration(fitted.bias, weights, points, fitted_on)
 
 
-def cost(llr: Floats, target: NDArray[np.bool_]) -> tuple[float, float]:
+def apply_calibration(calibration: Calibration, measures: Measures) -> Floats:
+    """The LLR (n,) that the service would return for each trial."""
+    terms = tuple(calibration.weights)
+    weights = np.array([calibration.weights[term] for term in terms])
+    llr: Floats = make_design_matrix(measures, terms) @ weights + calibration.bias
+    return llr
+
+
+def measure_cllr(llr: Floats, target: NDArray[np.bool_]) -> tuple[float, float]:
     """(Cllr, minimum Cllr) in bits."""
     sweep = metrics.Sweep.of(llr[target], llr[~target])
     return metrics.cllr(sweep), metrics.min_cllr(sweep)
 
 
-def cost_of_pairs(llr: Floats, target: NDArray[np.bool_], speakers: Sides) -> float:
-    """Cllr in bits in which every speaker, and every pair of speakers, weighs the same."""
-    shares = equal_shares(speakers)
+def measure_pair_weighted_cllr(llr: Floats, target: NDArray[np.bool_], speakers: Speakers) -> float:
+    """Cllr in bits in which every pair of speakers weighs the same."""
+    trial_weights = weigh_pairs_equally(speakers)
     bits = np.logaddexp(0, np.where(target, -llr, llr)) / np.log(2)
-    same, other = (np.average(bits[kind], weights=shares[kind]) for kind in (target, ~target))
+    same, other = (
+        np.average(bits[kind], weights=trial_weights[kind]) for kind in (target, ~target)
+    )
     return float(same + other) / 2
 
 
-def reliability(llr: Floats, target: NDArray[np.bool_], bins: int = 24) -> tuple[Floats, Floats]:
-    """What is claimed and what is so: mean LLR of each bin, and the log ratio of the shares of
-    targets and of non-targets in it. Bins hold equal shares of the two classes together."""
+def measure_reliability(
+    llr: Floats, target: NDArray[np.bool_], bins: int = 24
+) -> tuple[Floats, Floats]:
+    """Claimed and observed LLR of each bin, (bins,) each.
+
+    Claimed is the mean LLR in the bin; observed is the log ratio of the share of targets to the
+    share of non-targets in it. Bins hold equal shares of the two classes together.
+    """
     quantiles = np.linspace(0, 1, bins + 1)[1:-1]
     edges = np.unique([np.quantile(llr[kind], quantiles) for kind in (target, ~target)])[::2]
     index = np.searchsorted(edges, llr, side="right")
     size = len(edges) + 1
     same, other = (np.bincount(index[kind], minlength=size) for kind in (target, ~target))
-    held = (same >= LEAST_IN_BIN) & (other >= LEAST_IN_BIN)
-    claimed = np.bincount(index, llr, minlength=size)[held] / (same + other)[held]
-    return claimed, np.log(same[held] / same.sum()) - np.log(other[held] / other.sum())
+    full = (same >= LEAST_IN_BIN) & (other >= LEAST_IN_BIN)
+    claimed = np.bincount(index, llr, minlength=size)[full] / (same + other)[full]
+    return claimed, np.log(same[full] / same.sum()) - np.log(other[full] / other.sum())
 
 
-def _pairs(speakers: Sides) -> NDArray[np.int64]:
-    """A number (n,) for each trial's pair of speakers, whichever is on which side."""
-    pairs = np.sort(np.stack(speakers).astype(np.int64), axis=0)
-    keys: NDArray[np.int64] = pairs[0] * (1 + int(pairs.max())) + pairs[1]
-    return keys
-
-
-def _rows(speakers: Sides, rows: NDArray[np.intp]) -> Sides:
+def _select_speakers(speakers: Speakers, rows: NDArray[np.intp]) -> Speakers:
     return speakers[0][rows], speakers[1][rows]
 
 
-def _restraint(terms: Sequence[str], speakers: Sides) -> Floats:
-    """The ridge (terms,) of quality measures: a prior of unit deviation on each, against as many
-    independent observations as there are speakers; trials are many more, but not independent."""
+def _choose_ridge(terms: Sequence[str], speakers: Speakers) -> Floats:
+    """The ridge (terms,) of each term: quality measures get a prior of unit deviation.
+
+    It stands against as many independent observations as there are speakers: trials are far more,
+    but not independent.
+    """
     count = len(np.unique(np.concatenate([np.unique(side) for side in speakers])))
     return np.array([RIDGE if term == "cosine" else 1 / count for term in terms])
 
@@ -248,23 +264,26 @@ class _Logistic:
         margin = (1 - 2 * self.truth) * (self.x @ beta + self.offset)
         return float(self.weight @ np.logaddexp(0, margin) + self.ridge @ beta**2 / 2)
 
-    def minimum(self, start: Floats, bounded: NDArray[np.integer]) -> Floats:
-        """The minimum at which the parameters in `bounded` are at least 0: of a convex cost, the
-        best of the minima at which some of them are 0 and the others happen to be positive."""
-        found = self._newton(start)
-        if (found[bounded] >= 0).all():
-            return found
+    def minimize(self, start: Floats, bounded: NDArray[np.integer]) -> Floats:
+        """The minimum at which the parameters in `bounded` are at least 0.
+
+        The cost is convex, so it is the best of the minima at which some of the bounded parameters
+        are fixed at 0 and the others turn out positive.
+        """
+        unbounded = self._newton(start)
+        if (unbounded[bounded] >= 0).all():
+            return unbounded
         feasible = []
         for count in range(1, len(bounded) + 1):
             for zero in combinations(bounded.tolist(), count):
                 free = np.setdiff1d(np.arange(len(start)), zero)
                 beta = np.zeros(len(start))
-                beta[free] = self._only(free)._newton(start[free])
+                beta[free] = self._keep(free)._newton(start[free])
                 if (beta[bounded] >= 0).all():
                     feasible.append(beta)
         return min(feasible, key=self.cost)
 
-    def _only(self, free: NDArray[np.integer]) -> _Logistic:
+    def _keep(self, free: NDArray[np.integer]) -> _Logistic:
         return replace(self, x=self.x[:, free], ridge=self.ridge[free])
 
     def _newton(self, beta: Floats) -> Floats:

@@ -49,7 +49,7 @@ class Measures:
         )
 
 
-def design(measures: Measures, terms: Sequence[str]) -> Floats:
+def make_design_matrix(measures: Measures, terms: Sequence[str]) -> Floats:
     """One column for each of `terms`, as `service.decisions.scoring.TERMS` defines them."""
     return np.stack([_TERMS[term](measures) for term in terms], axis=1)
 

@@ -44,7 +44,7 @@ class Statistics:
     deviation: Floats
 
 
-def cohort(clips: Sequence[Clip], voices: Voices) -> Vectors:
+def build_cohort(clips: Sequence[Clip], voices: Voices) -> Vectors:
     """One unit vector (speakers, dim) for each speaker: the mean of its acquired clips."""
     owner = speaker_numbers(clips)
     total = np.zeros((owner.max() + 1, voices.vectors.shape[1]))
@@ -52,12 +52,12 @@ def cohort(clips: Sequence[Clip], voices: Voices) -> Vectors:
     return l2_normalized(total[np.any(total != 0, axis=1)].astype(np.float32))
 
 
-def for_contract(vectors: Vectors, *, top_n: int, source: str) -> Cohort:
+def make_contract_cohort(vectors: Vectors, *, top_n: int, source: str) -> Cohort:
     """A cohort (count, dim) as a model's contract carries it."""
     return Cohort(vectors.astype("<f4").tobytes(), len(vectors), min(top_n, len(vectors)), source)
 
 
-def statistics(vectors: Vectors, others: Vectors, top_n: int | None = None) -> Statistics:
+def measure_cohort(vectors: Vectors, others: Vectors, top_n: int | None = None) -> Statistics:
     """Of `vectors` (n, dim) against `others` (c, dim): all, or the `top_n` highest scores."""
     count = len(others) if top_n is None else min(top_n, len(others))
     mean, deviation = np.empty(len(vectors)), np.empty(len(vectors))
@@ -67,13 +67,13 @@ def statistics(vectors: Vectors, others: Vectors, top_n: int | None = None) -> S
     return Statistics(mean, deviation)
 
 
-def by_contract(scores: Floats, enrol: Side, test: Side, cohort: Cohort) -> Floats:
+def normalize_by_contract(scores: Floats, enrol: Side, test: Side, cohort: Cohort) -> Floats:
     """`scores` (n,) after the adaptive S-norm that a model with this cohort is served with."""
     others = cohort_vectors(cohort)
-    return normalised(Norm.AS, scores, enrol, test, others, top_n=cohort.top_n)
+    return normalize(Norm.AS, scores, enrol, test, others, top_n=cohort.top_n)
 
 
-def normalised(
+def normalize(
     norm: Norm,
     scores: Floats,
     enrol: Side,
@@ -87,6 +87,6 @@ def normalised(
     sides = {Norm.Z: (enrol,), Norm.T: (test,)}.get(norm, (enrol, test))
     total = np.zeros(len(scores))
     for vectors, rows in sides:
-        found = statistics(vectors, others, nearest)
+        found = measure_cohort(vectors, others, nearest)
         total += (scores - found.mean[rows]) / found.deviation[rows]
     return total / len(sides)

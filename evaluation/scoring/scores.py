@@ -20,7 +20,7 @@ ROWS = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
-class Scored:
+class ScoredTrials:
     """The trials that could be scored, their measures, and what could not be.
 
     `unscored` counts trials lost to a failure to enrol or to acquire; `failure_to_enrol` and
@@ -38,7 +38,7 @@ class Scored:
 
 
 @dataclass(frozen=True, slots=True)
-class Enrolled:
+class EnrolledModels:
     """Every model's voice (models, dim), its net speech (models,), and whether it has one."""
 
     vectors: NDArray[np.float32]
@@ -48,30 +48,30 @@ class Enrolled:
 
 def score(
     trials: Trials, voices: Voices, heard: Voices | None = None, *, cohort: Cohort | None = None
-) -> Scored:
+) -> ScoredTrials:
     """Cosine of each trial's enrolled voice and heard embedding, both of `trials.clips`; with a
     `cohort`, after adaptive S-norm against it.
 
     `heard` are the voices of the test side where they differ from those of the enrolled.
     """
     heard = voices if heard is None else heard
-    models = enrolled(trials, voices)
-    copies = same_recording(trials, voices.digests)
+    models = enroll_models(trials, voices)
+    copies = find_same_recordings(trials, voices.digests)
     held = models.succeeded[trials.enrol] & heard.acquired[trials.test] & ~copies
     if not (held & trials.target).any() or not (held & ~trials.target).any():
         raise EvaluationError(
             "too few clips hold enough speech: no target or no non-target is left"
         )
     kept = trials if held.all() else trials.select(held)
-    plain = cosines(models.vectors, heard.vectors, kept.enrol, kept.test)
+    plain = measure_cosines(models.vectors, heard.vectors, kept.enrol, kept.test)
     sides = ((models.vectors, kept.enrol), (heard.vectors, kept.test))
     measures = Measures(
-        plain if cohort is None else normalization.by_contract(plain, *sides, cohort),
+        plain if cohort is None else normalization.normalize_by_contract(plain, *sides, cohort),
         models.speech_s[kept.enrol],
         heard.speech_s[kept.test],
         heard.snr_db[kept.test],
     )
-    return Scored(
+    return ScoredTrials(
         kept,
         measures,
         int(np.sum(~held & ~copies)),
@@ -81,7 +81,7 @@ def score(
     )
 
 
-def same_recording(trials: Trials, digests: Sequence[str]) -> NDArray[np.bool_]:
+def find_same_recordings(trials: Trials, digests: Sequence[str]) -> NDArray[np.bool_]:
     """Where the heard clip's bytes are those of a clip of the model with another name, (n,)."""
     copies = np.zeros(len(trials), bool)
     if len(set(digests)) == len(digests):
@@ -96,7 +96,7 @@ def same_recording(trials: Trials, digests: Sequence[str]) -> NDArray[np.bool_]:
     return np.logical_and(alike, ~named)
 
 
-def cosines(
+def measure_cosines(
     left: NDArray[np.float32],
     right: NDArray[np.float32],
     enrol: NDArray[np.integer],
@@ -110,7 +110,7 @@ def cosines(
     return np.clip(scores, -1.0, 1.0, out=scores)
 
 
-def enrolled(trials: Trials, voices: Voices) -> Enrolled:
+def enroll_models(trials: Trials, voices: Voices) -> EnrolledModels:
     """The models' voices: a clip's own, or what the service makes of several."""
     first = np.array([model.clips[0] for model in trials.models])
     vectors, speech_s = voices.vectors[first], voices.speech_s[first]
@@ -118,7 +118,7 @@ def enrolled(trials: Trials, voices: Voices) -> Enrolled:
     for index, model in enumerate(trials.models):
         if len(model.clips) > 1:
             vectors[index], speech_s[index], succeeded[index] = _voice(model, voices)
-    return Enrolled(vectors, speech_s, succeeded)
+    return EnrolledModels(vectors, speech_s, succeeded)
 
 
 def _voice(model: Model, voices: Voices) -> tuple[NDArray[np.float32], float, bool]:

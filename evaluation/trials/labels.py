@@ -16,7 +16,7 @@ Truth = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
-class Sided:
+class LabelSides:
     """One label of every trial: `names` (k,), and each side's row in them (n,), -1 where blank."""
 
     names: tuple[str, ...]
@@ -39,14 +39,14 @@ class Sided:
         return np.not_equal(self.enrol, self.test) & self.known
 
 
-def columns(clips: Sequence[Clip]) -> tuple[str, ...]:
+def list_columns(clips: Sequence[Clip]) -> tuple[str, ...]:
     """The manifest's columns in which at least one clip has a label; a blank is no label."""
     return tuple(
         dict.fromkeys(name for clip in clips for name, value in clip.labels.items() if value)
     )
 
 
-def sided(trials: Trials, column: str) -> Sided:
+def label_sides(trials: Trials, column: str) -> LabelSides:
     """The label `column` of both sides, a model's being that of its first clip.
 
     EvaluationError when there is no such column, or it is blank for all of these clips.
@@ -58,10 +58,12 @@ def sided(trials: Trials, column: str) -> Sided:
     codes = {name: code for code, name in enumerate(names)}
     code = np.array([codes.get(value, -1) for value in values])
     first = np.array([model.clips[0] for model in trials.models])
-    return Sided(tuple(names), code[first][trials.enrol], code[trials.test])
+    return LabelSides(tuple(names), code[first][trials.enrol], code[trials.test])
 
 
-def filtered(trials: Trials, *, same: Sequence[str] = (), different: Sequence[str] = ()) -> Trials:
+def filter_trials(
+    trials: Trials, *, same: Sequence[str] = (), different: Sequence[str] = ()
+) -> Trials:
     """The trials whose sides agree in every label of `same` and in none of `different`; those with
     a blank label on either side are neither.
 
@@ -70,16 +72,17 @@ def filtered(trials: Trials, *, same: Sequence[str] = (), different: Sequence[st
     """
     keep = np.ones(len(trials), bool)
     for column in same:
-        keep &= sided(trials, column).same
+        keep &= label_sides(trials, column).same
     for column in different:
-        keep &= sided(trials, column).different
+        keep &= label_sides(trials, column).different
     return trials if keep.all() else trials.select(keep)
 
 
-def unlabelled(trials: Trials) -> dict[str, float]:
+def measure_unlabeled(trials: Trials) -> dict[str, float]:
     """The share of trials in which a side's label is blank, by column, where there are any."""
     shares = {
-        column: float(np.mean(~sided(trials, column).known)) for column in columns(trials.clips)
+        column: float(np.mean(~label_sides(trials, column).known))
+        for column in list_columns(trials.clips)
     }
     return {column: share for column, share in shares.items() if share}
 
@@ -89,7 +92,7 @@ def _value(clip: Clip, column: str) -> str:
 
 
 def _missing(column: str, clips: Sequence[Clip]) -> EvaluationError:
-    known = ", ".join(("corpus", *columns(clips)))
+    known = ", ".join(("corpus", *list_columns(clips)))
     if any(column in clip.labels for clip in clips):
         return EvaluationError(
             f"the column {column!r} is blank for all of these clips; there is {known}"

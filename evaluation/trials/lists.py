@@ -51,7 +51,7 @@ _SAMPLE = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
+class TrialList:
     """Trials as written, (n,) each: rows of `models` and of `clips`, the truth, and the lines."""
 
     models: tuple[str, ...]
@@ -82,13 +82,13 @@ _LAYOUTS: Sequence[tuple[Columns, Mapping[str, bool]]] = (
 )
 
 
-def read(path: Path) -> Listed:
+def read(path: Path) -> TrialList:
     """The trials of a list; its first lines say which format it has."""
-    lines = fields(path)
+    lines = read_fields(path)
     first = list(islice(lines, _SAMPLE))
     if not first:
         raise EvaluationError(f"{path}: there is no trial in it")
-    columns = header(path, first[0][1], ("enrol", "test", "label"))
+    columns = find_header(path, first[0][1], ("enrol", "test", "label"))
     width = len(first[0][1])
     if columns is None:
         columns = _layout(path, [words for _, words in first])
@@ -98,7 +98,7 @@ def read(path: Path) -> Listed:
     return _collected(path, chain(first, lines), columns, width)
 
 
-def header(path: Path, words: Sequence[str], wanted: Sequence[str]) -> Columns | None:
+def find_header(path: Path, words: Sequence[str], wanted: Sequence[str]) -> Columns | None:
     """Where a header has each of the columns `wanted`; None when it is no header."""
     places = {
         name: place
@@ -141,7 +141,7 @@ def _layout(path: Path, sample: Sequence[Sequence[str]]) -> Columns:
     return fitting[0]
 
 
-def _collected(path: Path, lines: Iterable[Fields], columns: Columns, width: int) -> Listed:
+def _collected(path: Path, lines: Iterable[Fields], columns: Columns, width: int) -> TrialList:
     """One pass over the lines: four numbers a trial are kept, and every name once."""
     enrol_at, test_at, label_at = (columns[name] for name in ("enrol", "test", "label"))
     models: dict[str, int] = {}
@@ -164,12 +164,12 @@ def _collected(path: Path, lines: Iterable[Fields], columns: Columns, width: int
         raise EvaluationError(f"{path}: there is no trial in it")
     rows = [np.frombuffer(one, np.int32) for one in (enrol, test, line)]
     truth = np.frombuffer(target, np.bool_)
-    listed = Listed(tuple(models), tuple(clips), rows[0], rows[1], truth, rows[2])
+    listed = TrialList(tuple(models), tuple(clips), rows[0], rows[1], truth, rows[2])
     refuse_repeats(path, listed)
     return listed
 
 
-def refuse_repeats(path: Path, listed: Listed) -> None:
+def refuse_repeats(path: Path, listed: TrialList) -> None:
     """ListError when a trial is there twice, or the other way round with the opposite label."""
     order = np.argsort(listed.pair, kind="stable")
     ordered = listed.pair[order]
@@ -197,7 +197,7 @@ def refuse_repeats(path: Path, listed: Listed) -> None:
         _refuse(path, listed, one, two)
 
 
-def _refuse(path: Path, listed: Listed, one: int, two: int) -> None:
+def _refuse(path: Path, listed: TrialList, one: int, two: int) -> None:
     if listed.target[one] == listed.target[two]:
         raise ListError(path, listed.line[two], f"the same trial is on line {listed.line[one]}")
     labels = [("nontarget", "target")[int(listed.target[row])] for row in (one, two)]
@@ -208,10 +208,10 @@ def _refuse(path: Path, listed: Listed, one: int, two: int) -> None:
     )
 
 
-def enrolments(path: Path) -> dict[str, tuple[str, ...]]:
+def read_enrollments(path: Path) -> dict[str, tuple[str, ...]]:
     """The clips of each model, by name; ListError on a clip that a model has twice."""
     models: dict[str, tuple[str, ...]] = {}
-    for number, (model, *clips) in fields(path):
+    for number, (model, *clips) in read_fields(path):
         if model in HEADER["enrol"]:
             continue
         if not clips:
@@ -223,9 +223,9 @@ def enrolments(path: Path) -> dict[str, tuple[str, ...]]:
     return models
 
 
-def trials(
+def make_trials(
     path: Path,
-    listed: Listed,
+    listed: TrialList,
     known: Mapping[str, Clip],
     models: Mapping[str, Sequence[str]] | None = None,
 ) -> Trials:
@@ -256,7 +256,7 @@ def trials(
     return asked
 
 
-def _refuse_other_speakers(path: Path, listed: Listed, asked: Trials) -> None:
+def _refuse_other_speakers(path: Path, listed: TrialList, asked: Trials) -> None:
     numbers = {one: place for place, one in enumerate({clip.speaker for clip in asked.clips})}
     speaker = np.array([numbers[clip.speaker] for clip in asked.clips])
     for model in asked.models:
@@ -283,16 +283,16 @@ def _told(clip: Clip) -> str:
     return f"{clip.name} is of speaker {clip.speaker}{where}"
 
 
-def _first_lines(names: NDArray[np.int32], listed: Listed) -> list[int]:
+def _first_lines(names: NDArray[np.int32], listed: TrialList) -> list[int]:
     """The first line that has each of the names, which are numbered as they come."""
     first = np.unique(names, return_index=True)[1]
     lines: list[int] = listed.line[first].tolist()
     return lines
 
 
-def unlisted(
+def make_clips(
     path: Path,
-    listed: Listed,
+    listed: TrialList,
     models: Mapping[str, Sequence[str]] | None = None,
     *,
     audio: Path | None,
@@ -315,7 +315,9 @@ def unlisted(
     return {name: replace(clip, speaker=Speaker("", group[name])) for name, clip in known.items()}
 
 
-def _groups(listed: Listed, parts: Sequence[Sequence[str]], names: Sequence[str]) -> dict[str, str]:
+def _groups(
+    listed: TrialList, parts: Sequence[Sequence[str]], names: Sequence[str]
+) -> dict[str, str]:
     """The representative of each name when the names of every target pair are one speaker's."""
     parent = {name: name for name in names}
 
@@ -336,10 +338,10 @@ def _groups(listed: Listed, parts: Sequence[Sequence[str]], names: Sequence[str]
     return {name: root(name) for name in names}
 
 
-def fields(path: Path) -> Iterator[Fields]:
+def read_fields(path: Path) -> Iterator[Fields]:
     """Number and words of each line that is not blank; commas part them when the first line has
     no other blanks between its words."""
-    lines = enumerate(text.lines(path), start=1)
+    lines = enumerate(text.read_lines(path), start=1)
     first = next(((number, line) for number, line in lines if line.strip()), None)
     if first is None:
         return iter(())

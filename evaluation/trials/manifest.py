@@ -68,7 +68,9 @@ def read(path: Path, split: str | None = None) -> tuple[Clip, ...]:
 
 def _rows(path: Path, split: str | None) -> Iterator[Clip]:
     seen: dict[str, int] = {}
-    reader = csv.DictReader(text.lines(path), delimiter="\t" if ".tsv" in path.suffixes else ",")
+    reader = csv.DictReader(
+        text.read_lines(path), delimiter="\t" if ".tsv" in path.suffixes else ","
+    )
     columns = reader.fieldnames or []
     for needed in ("path", "speaker", *(["split"] if split else [])):
         if needed not in columns:

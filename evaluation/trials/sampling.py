@@ -12,7 +12,7 @@ from evaluation.errors import EvaluationError
 from evaluation.trials.manifest import Clip, Speaker
 
 
-def balanced(clips: Sequence[Clip], count: int, *, seed: int = 0) -> tuple[Clip, ...]:
+def sample_balanced(clips: Sequence[Clip], count: int, *, seed: int = 0) -> tuple[Clip, ...]:
     """`count` clips, as evenly over the speakers as they allow, drawn by `seed`, in order.
 
     Speakers come in pairs of clips, so that even a few have target trials.

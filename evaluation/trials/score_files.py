@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from evaluation.errors import EvaluationError, ListError
 from evaluation.trials import lists
-from evaluation.trials.lists import DIGITS, LABELS, TRUTH, Columns, Fields, Listed
+from evaluation.trials.lists import DIGITS, LABELS, TRUTH, Columns, Fields, TrialList
 from evaluation.trials.manifest import Clip, Speaker
 from evaluation.trials.trials import Trials
 
@@ -59,11 +59,11 @@ def read(
     ListError on a malformed line, a score that is not finite, a repeated trial, and on trials that
     only one of the two files has or that the two label differently.
     """
-    lines = lists.fields(path)
+    lines = lists.read_fields(path)
     sample = list(islice(lines, _SAMPLE))
     if not sample:
         raise EvaluationError(f"{path}: there is no score in it")
-    names = lists.header(path, sample[0][1], ("enrol", "test", "score"))
+    names = lists.find_header(path, sample[0][1], ("enrol", "test", "score"))
     if names is not None and columns is None:
         layout, width = names, len(sample.pop(0)[1])
     else:
@@ -75,8 +75,8 @@ def read(
     scored, values = _collected(path, chain(sample, lines), layout, width)
     if listed is not None:
         scored = _with_truth(path, scored, listed, lists.read(listed), labelled="label" in layout)
-    clips = lists.unlisted(path, scored, audio=None)
-    return ScoreFile(lists.trials(path, scored, _known(clips, known or {})), values)
+    clips = lists.make_clips(path, scored, audio=None)
+    return ScoreFile(lists.make_trials(path, scored, _known(clips, known or {})), values)
 
 
 def _named(columns: str) -> Columns:
@@ -112,7 +112,7 @@ def _layout(path: Path, sample: Sequence[Sequence[str]]) -> Columns:
 
 def _collected(
     path: Path, lines: Iterable[Fields], columns: Columns, width: int
-) -> tuple[Listed, Floats]:
+) -> tuple[TrialList, Floats]:
     enrol_at, test_at, score_at = (columns[name] for name in ("enrol", "test", "score"))
     label_at = columns.get("label")
     models: dict[str, int] = {}
@@ -143,14 +143,14 @@ def _collected(
         row = int(np.argmin(np.isfinite(values)))
         raise ListError(path, line[row], f"the score is {values[row]}; every score must be finite")
     truth = np.frombuffer(target, np.bool_)
-    listed = Listed(tuple(models), tuple(clips), rows[0], rows[1], truth, rows[2])
+    listed = TrialList(tuple(models), tuple(clips), rows[0], rows[1], truth, rows[2])
     lists.refuse_repeats(path, listed)
     return listed, values
 
 
 def _with_truth(
-    path: Path, scored: Listed, listed: Path, truth: Listed, *, labelled: bool
-) -> Listed:
+    path: Path, scored: TrialList, listed: Path, truth: TrialList, *, labelled: bool
+) -> TrialList:
     """`scored` with the list's truth; ListError where the two do not have the same trials."""
     model, clip = (
         np.array([{name: row for row, name in enumerate(names)}.get(name, -1) for name in own])
@@ -181,7 +181,7 @@ def _with_truth(
     return replace(scored, target=target)
 
 
-def _trial(listed: Listed, row: int) -> str:
+def _trial(listed: TrialList, row: int) -> str:
     return f"{listed.models[listed.enrol[row]]} {listed.clips[listed.test[row]]}"
 
 

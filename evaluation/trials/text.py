@@ -16,7 +16,7 @@ from evaluation.errors import EvaluationError, ListError
 _UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
-def lines(path: Path) -> Iterator[str]:
+def read_lines(path: Path) -> Iterator[str]:
     """The lines of a file with their ends; EvaluationError when it cannot be opened or is damaged,
     ListError on the first line of another encoding."""
     stream = _opened(path)  # at once, so that a missing file is told before any work

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluation.errors import EvaluationError
-from evaluation.metrics.bootstrap import Sides
+from evaluation.metrics.sides import Sides
 from evaluation.trials.manifest import Clip, speaker_numbers
 
 Indices = NDArray[np.int32]
@@ -73,12 +73,12 @@ class Trials:
         return np.array([self.clips[model.clips[0]].corpus for model in self.models])[self.enrol]
 
 
-def singles(clips: Sequence[Clip]) -> tuple[Model, ...]:
+def make_single_clip_models(clips: Sequence[Clip]) -> tuple[Model, ...]:
     """One model for each clip, in the same order."""
     return tuple(Model(clip.name, (index,)) for index, clip in enumerate(clips))
 
 
-def pairs(
+def make_pairs(
     clips: Sequence[Clip], *, limit: int, seed: int = 0, across_corpora: bool = False
 ) -> Trials:
     """All pairs of clips, each once, or `limit` of them drawn by `seed` when there are more.
@@ -94,7 +94,7 @@ def pairs(
     else:
         first, second = _drawn(members, speaker, limit, rng)
     same = speaker[first] == speaker[second]
-    return Trials(singles(clips), tuple(clips), first, second, same)
+    return Trials(make_single_clip_models(clips), tuple(clips), first, second, same)
 
 
 def _all_pairs(members: Indices) -> tuple[Indices, Indices]:

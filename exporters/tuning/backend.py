@@ -30,10 +30,10 @@ from evaluation.metrics.comparison import Difference
 from evaluation.scoring import backends, embeddings, scores
 from evaluation.scoring.backends import Projection
 from evaluation.scoring.cache import Cache
-from evaluation.scoring.served import Served
+from evaluation.scoring.sayso_model import SaysoModel
 from evaluation.trials import manifest, sampling
 from evaluation.trials.manifest import Clip, shared_speaker, speaker_numbers
-from evaluation.trials.trials import Trials, pairs
+from evaluation.trials.trials import Trials, make_pairs
 from exporters import model_file
 from exporters.errors import ExportError
 from exporters.graph import OUTPUT, checked
@@ -54,17 +54,17 @@ class Kind(StrEnum):
 
 
 def _mean(vectors: Vectors, _: Speakers, _kept: int) -> Projection:
-    return backends.mean_subtraction(vectors)
+    return backends.fit_mean_subtraction(vectors)
 
 
 def _whitening(vectors: Vectors, _: Speakers, _kept: int) -> Projection:
-    return backends.whitening(vectors)
+    return backends.fit_whitening(vectors)
 
 
 FITS: Mapping[Kind, Fit] = {
     Kind.MEAN: _mean,
     Kind.WHITENING: _whitening,
-    Kind.LDA: backends.lda,
+    Kind.LDA: backends.fit_lda,
 }
 
 
@@ -112,7 +112,7 @@ async def publish(
     model_file.require_writable(output)
     graph, contract = model_file.read(request.model)
     chosen, others = _clips(request, fitting, clips)
-    asked = pairs(chosen, limit=request.max_trials, seed=request.seed)
+    asked = make_pairs(chosen, limit=request.max_trials, seed=request.seed)
     with Cache.open(request.cache) as cache, tempfile.TemporaryDirectory() as folder:
         projection = await fitted(request, fitting, others, cache)
         whole = appended(graph, projection)
@@ -136,7 +136,7 @@ async def fitted(
     treatments: list[Treatment | None] = [None]
     if request.cross_channel:
         treatments.append(CrossChannel(request.seed, "fit", channels.ANY))
-    async with Served.open(request.model, device=request.device) as model:
+    async with SaysoModel.open(request.model, device=request.device) as model:
         heard = [
             await embeddings.embed(model, clips, cache, treatment=treatment, label="fit")
             for treatment in treatments
@@ -183,7 +183,7 @@ def _clips(
     if request.manifest is None:
         raise EvaluationError("a back-end needs --manifest")
     judged, others = (
-        sampling.balanced(manifest.read(request.manifest, split), size, seed=request.seed)
+        sampling.sample_balanced(manifest.read(request.manifest, split), size, seed=request.seed)
         for split, size in ((request.split, count), (fitting.split, fitting.clips))
     )
     if shared := shared_speaker(judged, others):
@@ -201,8 +201,8 @@ async def _judged(request: Request, candidate: Path, asked: Trials, cache: Cache
         ]
     judged = []
     async with (
-        Served.open(request.model, device=request.device) as without,
-        Served.open(candidate, device=request.device) as with_it,
+        SaysoModel.open(request.model, device=request.device) as without,
+        SaysoModel.open(candidate, device=request.device) as with_it,
     ):
         for name, treatments in modes.items():
             sides = [
@@ -215,7 +215,7 @@ async def _judged(request: Request, candidate: Path, asked: Trials, cache: Cache
                 scores.score(asked, one, other)
                 for one, other in zip(sides[0], sides[-1], strict=True)
             )
-            difference = comparison.paired(
+            difference = comparison.compare(
                 plain.measures.cosine,
                 mapped.measures.cosine,
                 plain.trials.target,

@@ -1,6 +1,6 @@
 """A model file's scores made likelihood ratios, fitted on trials run as the service runs them.
 
-model.onnx ─ evaluation.scoring.served ─> voices ─> scores at several lengths ─> logistic regression
+model.onnx ─ sayso_model ─> voices ─> scores at several lengths ─> logistic regression
     ─> contract
 """
 
@@ -18,10 +18,10 @@ from evaluation.degrade import impairments
 from evaluation.degrade.impairments import Impaired
 from evaluation.errors import EvaluationError
 from evaluation.experiments.run import Request, read_trials
-from evaluation.report.assessment import TERMS, data_digest
-from evaluation.scoring import calibration, embeddings, lengths, normalization
+from evaluation.report.assessment import TERMS, hash_data
+from evaluation.scoring import calibration, calibration_set, embeddings, normalization
 from evaluation.scoring.cache import Cache
-from evaluation.scoring.served import Served
+from evaluation.scoring.sayso_model import SaysoModel
 from evaluation.trials import manifest
 from evaluation.trials.manifest import Clip, Speaker
 from exporters import model_file
@@ -69,7 +69,7 @@ async def fit(
     cohort_split: str | None = None,
     cohort_speakers: int = 200,
     kind: ScoreKind = ScoreKind.COSINE,
-    lengths_s: Sequence[float | None] = lengths.LENGTHS_S,
+    lengths_s: Sequence[float | None] = calibration_set.LENGTHS_S,
     conditions: Sequence[str] = (),
     cohort_conditions: Sequence[str] = (),
 ) -> Fitted:
@@ -86,7 +86,7 @@ async def fit(
     """
     asked = read_trials(request)
     with Cache.open(request.cache) as cache:
-        async with Served.open(request.model, device=request.device) as model:
+        async with SaysoModel.open(request.model, device=request.device) as model:
             cohort = None
             if cohort_split is not None:
                 clips = _cohort_clips(request, cohort_split, cohort_speakers)
@@ -95,7 +95,7 @@ async def fit(
                     request, model, clips, cache, cohort_split, cohort_conditions
                 )
             normaliser = _normaliser(kind, cohort or model.contract.cohort)
-            measured = await lengths.measured(
+            measured = await calibration_set.build_calibration_set(
                 model,
                 asked,
                 cache,
@@ -106,10 +106,10 @@ async def fit(
                 seed=request.seed,
             )
     speakers = int(measured.sides.speaker.max()) + 1
-    digest = data_digest(asked, measured.whole)[:12]
+    digest = hash_data(asked, measured.whole)[:12]
     corpora = sorted({clip.corpus for clip in asked.clips if clip.corpus})
     trials, targets = len(measured.target), int(measured.target.sum())
-    fitted = calibration.for_contract(
+    fitted = calibration.fit_for_contract(
         measured.measures,
         measured.target,
         measured.speakers,
@@ -165,7 +165,7 @@ def _refuse_shared(asked: Sequence[Clip], cohort: Sequence[Clip], split: str) ->
 
 async def _cohort(
     request: Request,
-    model: Served,
+    model: SaysoModel,
     clips: Sequence[Clip],
     cache: Cache,
     split: str,
@@ -177,10 +177,10 @@ async def _cohort(
     for treatment in (Impaired(name, request.seed) for name in _impairing(conditions)):
         label = f"cohort, {treatment.name}"
         heard.append(await embeddings.embed(model, clips, cache, treatment=treatment, label=label))
-    vectors = np.concatenate([normalization.cohort(clips, voices) for voices in heard])
+    vectors = np.concatenate([normalization.build_cohort(clips, voices) for voices in heard])
     speakers = len({clip.speaker for clip in clips})
     source = f"{speakers} speakers of the {split} split{_through(conditions)}"
-    return normalization.for_contract(vectors, top_n=_COHORT_TOP, source=source)
+    return normalization.make_contract_cohort(vectors, top_n=_COHORT_TOP, source=source)
 
 
 def _impairing(conditions: Sequence[str]) -> list[str]:

@@ -12,7 +12,7 @@ from evaluation import metrics
 from evaluation.experiments.run import Request, read_trials
 from evaluation.scoring import embeddings, scores
 from evaluation.scoring.cache import Cache
-from evaluation.scoring.served import Served
+from evaluation.scoring.sayso_model import SaysoModel
 from evaluation.trials.trials import Trials
 from exporters import model_file
 from exporters.publish import Windows
@@ -22,7 +22,7 @@ NEAR_BEST = 1.03
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class CalibrationSet:
     """EER of `windows` as a share, over all trials; `unscored` had too little speech."""
 
     windows: Windows
@@ -35,7 +35,7 @@ class Measured:
         return self.windows.window_s / self.windows.hop_s
 
 
-async def measure(request: Request, choices: Sequence[Windows]) -> list[Measured]:
+async def measure(request: Request, choices: Sequence[Windows]) -> list[CalibrationSet]:
     """Every choice on the trials that `request` asks for, `request.model` being a model file."""
     asked = read_trials(request)
     with Cache.open(request.cache) as cache, tempfile.TemporaryDirectory() as folder:
@@ -47,16 +47,16 @@ async def measure(request: Request, choices: Sequence[Windows]) -> list[Measured
 
 async def _measured(
     request: Request, asked: Trials, cache: Cache, choice: Windows, path: Path
-) -> Measured:
+) -> CalibrationSet:
     graph, contract = model_file.read(request.model)
     model_file.write(path, graph, applied(contract, choice))
     label = f"window {choice.window_s:g} s, hop {choice.hop_s:g} s"
-    async with Served.open(path, device=request.device) as model:
+    async with SaysoModel.open(path, device=request.device) as model:
         voices = await embeddings.embed(model, asked.clips, cache, label=label)
     scored = scores.score(asked, voices)
     cosine, target = scored.measures.cosine, scored.trials.target
     sweep = metrics.Sweep.of(cosine[target], cosine[~target])
-    return Measured(choice, metrics.eer(sweep), scored.unscored)
+    return CalibrationSet(choice, metrics.eer(sweep), scored.unscored)
 
 
 def applied(contract: Contract, windows: Windows) -> Contract:
@@ -73,7 +73,7 @@ def applied(contract: Contract, windows: Windows) -> Contract:
     )
 
 
-def best(measured: Sequence[Measured]) -> Measured:
+def best(measured: Sequence[CalibrationSet]) -> CalibrationSet:
     """The cheapest choice whose EER is within 3% of the least, the shorter window where equal."""
     least = min(choice.eer for choice in measured)
     near = [choice for choice in measured if choice.eer <= NEAR_BEST * least]

@@ -137,7 +137,7 @@ class Direct:
 
 @pytest.fixture
 def direct() -> type[Direct]:
-    """Stands in for `evaluation.scoring.served.Served`: made voices are not judged as speech."""
+    """Stands in for `SaysoModel` of evaluation: made voices are not judged as speech."""
     return Direct
 
 

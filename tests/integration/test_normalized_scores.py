@@ -86,7 +86,7 @@ def test_every_rpc_gives_the_ratio_of_the_offline_score(
     vectors = np.array([one.values for one in held], np.float32)
     sides = ((vectors, np.arange(3)), (np.array([heard.values], np.float32), np.zeros(3, int)))
     cosines = vectors @ sides[1][0][0]
-    scores = normalization.normalised(Norm.AS, cosines.astype(float), *sides, cohort, top_n=TOP)
+    scores = normalization.normalize(Norm.AS, cosines.astype(float), *sides, cohort, top_n=TOP)
     expected = dict(zip(SPEAKERS, 0.5 * scores - 2, strict=True))
     assert [each.llr for each in compared.comparisons] == pytest.approx(
         list(expected.values()), abs=1e-4

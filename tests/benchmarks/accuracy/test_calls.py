@@ -28,7 +28,7 @@ def session(model_file: Path) -> Session:
 async def heard(session: Session, spoken: Path, plan: Plan) -> tuple[Caller, ...]:
     clips = manifest.read(spoken, "dev")
     async with Embedder(session, VoiceActivity.open(), max_batch=4, queue_limit=64) as embedder:
-        return await calls.heard(embedder, clips, POLICY, plan)
+        return await calls.hear_callers(embedder, clips, POLICY, plan)
 
 
 async def test_a_call_ends_as_one_recording_does(session: Session, spoken: Path) -> None:
@@ -41,7 +41,7 @@ async def test_a_call_ends_as_one_recording_does(session: Session, spoken: Path)
     whole = Plan(enrol_s=1.0, call_s=3.0, calls=1)
     rate = session.contract.sample_rate
     clips = [clip for clip in manifest.read(spoken, "dev") if clip.speaker == callers[0].speaker]
-    parts = calls.recordings(clips, whole, rate, seed=0)
+    parts = calls.join_recordings(clips, whole, rate, seed=0)
     (again,) = (
         one for one in await heard(session, spoken, whole) if one.speaker == clips[0].speaker
     )
@@ -56,7 +56,7 @@ async def test_a_call_ends_as_one_recording_does(session: Session, spoken: Path)
 async def test_a_clip_is_heard_once(spoken: Path) -> None:
     clips = manifest.read(spoken, "dev")[:4]
     rate = 16_000
-    parts = calls.recordings(clips, PLAN, rate, seed=3)
+    parts = calls.join_recordings(clips, PLAN, rate, seed=3)
     whole = [
         decoding.decode(c.file.read_bytes(), decoding.AudioFormat(), rate=rate, max_s=9)
         for c in clips
@@ -75,7 +75,7 @@ async def test_calls_meet_the_enrolments_of_their_corpus(session: Session, spoke
     other = [
         Caller(Speaker("other", one.speaker.name), one.enrolled, one.calls) for one in callers[:2]
     ]
-    met = encounters.met([*callers, *other], Scorer(session.contract))
+    met = encounters.pair_calls([*callers, *other], Scorer(session.contract))
     count = sum(len(caller.calls) for caller in callers)
     apart = sum(len(caller.calls) for caller in other)
     assert len(met.target) == len(callers) * count + len(other) * apart

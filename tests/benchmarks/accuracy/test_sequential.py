@@ -10,8 +10,8 @@ import pytest
 from benchmarks.accuracy import calls, encounters, sequential
 from benchmarks.accuracy.calls import Caller, Plan, Step
 from benchmarks.accuracy.encounters import Encounters
-from benchmarks.accuracy.sequential import Judged, Verdicts
-from evaluation.metrics.bootstrap import Sides
+from benchmarks.accuracy.sequential import JudgedTrials, Verdicts
+from evaluation.metrics.sides import Sides
 from evaluation.scoring.measures import Measures
 from evaluation.trials import manifest
 from evaluation.trials.manifest import Speaker
@@ -70,10 +70,10 @@ def as_served(enrolled: Step, steps: tuple[Step, ...], test: SequentialTest) -> 
 @pytest.mark.parametrize("targets", TARGETS)
 def test_a_verdict_is_what_the_service_decides(targets: tuple[float, float]) -> None:
     callers = made_callers(np.random.default_rng(1))
-    met = encounters.met(callers, Scorer(CONTRACT))
+    met = encounters.pair_calls(callers, Scorer(CONTRACT))
     llr = CALIBRATION.bias + CALIBRATION.weights["cosine"] * met.measures.cosine
     test = SequentialTest(*targets, 10.0)
-    found = sequential.sequential(Judged(met, llr, (CALIBRATION,) * 32), test)
+    found = sequential.decide_sequentially(JudgedTrials(met, llr, (CALIBRATION,) * 32), test)
     served = [
         as_served(caller.enrolled, steps, test)
         for caller in callers
@@ -96,7 +96,7 @@ def test_scores_are_normalised_where_the_service_does() -> None:
     cohort = Cohort(others.tobytes(), 12, 5, "made")
     scorer = Scorer(replace(CONTRACT, calibration=plain, cohort=cohort))
     callers = made_callers(chance)
-    met = encounters.met(callers, scorer)
+    met = encounters.pair_calls(callers, scorer)
     served = [
         scorer.log_ratio(
             caller.enrolled.embedding,
@@ -114,7 +114,7 @@ def test_scores_are_normalised_where_the_service_does() -> None:
     assert np.abs(met.measures.cosine).max() > 1
 
 
-def walks(chance: np.random.Generator, *, overconfidence: float = 1.0) -> Judged:
+def walks(chance: np.random.Generator, *, overconfidence: float = 1.0) -> JudgedTrials:
     """Exact likelihood ratios, 24 Gaussian observations one after another, times a factor."""
     people, steps = 40, 24
     enrol, test = np.divmod(np.arange(people * people), people)
@@ -132,10 +132,10 @@ def walks(chance: np.random.Generator, *, overconfidence: float = 1.0) -> Judged
         Sides(enrol, people + test, np.tile(np.arange(people), 2)),
         np.full(len(target), "made"),
     )
-    return Judged(met, overconfidence * llr.ravel(), (CALIBRATION,) * len(target))
+    return JudgedTrials(met, overconfidence * llr.ravel(), (CALIBRATION,) * len(target))
 
 
-def by_bounds(given: Judged, found: Verdicts) -> np.ndarray:
+def by_bounds(given: JudgedTrials, found: Verdicts) -> np.ndarray:
     """The trials that a bound of the test decided wrongly."""
     wrong: np.ndarray = found.early & (found.accepted != given.encounters.target)
     return wrong
@@ -145,20 +145,20 @@ def test_exact_ratios_keep_the_promise_and_overconfident_ones_do_not() -> None:
     test = SequentialTest(0.05, 0.05, 1000.0)
     for overconfidence, kept in ((1.0, True), (3.0, False)):
         given = walks(np.random.default_rng(0), overconfidence=overconfidence)
-        wrong = by_bounds(given, sequential.sequential(given, test))
-        match, _ = sequential.errors(given, wrong)
+        wrong = by_bounds(given, sequential.decide_sequentially(given, test))
+        match, _ = sequential.measure_errors(given, wrong)
         assert (match.interval.low <= test.false_match_rate) is kept
 
 
 def test_each_trial_is_judged_by_other_speakers() -> None:
     callers = made_callers(np.random.default_rng(2), people=24)
-    met = encounters.met(callers, Scorer(CONTRACT))
-    judged = sequential.judged(met, terms=("cosine",))
+    met = encounters.pair_calls(callers, Scorer(CONTRACT))
+    judged = sequential.judge_trials(met, terms=("cosine",))
     own = met.sides.speaker[np.stack([met.sides.enrol, met.sides.test])]
     mine = np.array([by is judged.by[0] for by in judged.by])
     touched = np.isin(own, own[:, mine]).any(axis=0)
     relabelled = replace(met, target=met.target ^ touched)
-    again = sequential.judged(relabelled, terms=("cosine",))
+    again = sequential.judge_trials(relabelled, terms=("cosine",))
     rows = np.isin(met.trial, np.flatnonzero(mine))
     assert len({id(by) for by in judged.by}) == 15
     assert 0 < mine.sum() < len(mine)
@@ -167,7 +167,7 @@ def test_each_trial_is_judged_by_other_speakers() -> None:
 
 
 @pytest.fixture(scope="module")
-def real() -> Judged:
+def real() -> JudgedTrials:
     """Calls of real people, judged by calibrations of others."""
     if not (DATA.is_file() and SHIPPED_MODEL.is_file()):
         pytest.skip(f"no {DATA} or no {SHIPPED_MODEL}")
@@ -179,27 +179,30 @@ def real() -> Judged:
         vad = VoiceActivity.open()
         async with Embedder(session, vad, max_batch=16, queue_limit=4096) as embedder:
             chosen = [clip for clip in clips if clip.speaker in people]
-            return await calls.heard(
+            return await calls.hear_callers(
                 embedder, chosen, POLICY, Plan(enrol_s=6.0, call_s=11.0, calls=1)
             )
 
-    return sequential.judged(encounters.met(asyncio.run(heard()), Scorer(session.contract)))
+    return sequential.judge_trials(
+        encounters.pair_calls(asyncio.run(heard()), Scorer(session.contract))
+    )
 
 
 @pytest.mark.parametrize("targets", TARGETS)
 def test_on_real_speech_the_bounds_err_no_more_than_they_promise(
-    real: Judged, targets: tuple[float, float]
+    real: JudgedTrials, targets: tuple[float, float]
 ) -> None:
     test = SequentialTest(*targets, 10.0)
-    found = sequential.sequential(real, test)
-    match, non_match = sequential.errors(real, by_bounds(real, found))
+    found = sequential.decide_sequentially(real, test)
+    match, non_match = sequential.measure_errors(real, by_bounds(real, found))
     assert found.early.any()
     assert match.interval.low <= test.false_match_rate
     assert non_match.interval.low <= test.false_non_match_rate
 
 
-def test_on_real_speech_looser_rates_decide_no_later(real: Judged) -> None:
+def test_on_real_speech_looser_rates_decide_no_later(real: JudgedTrials) -> None:
     strict, loose = (
-        sequential.sequential(real, SequentialTest(rate, rate, 10.0)) for rate in (0.01, 0.05)
+        sequential.decide_sequentially(real, SequentialTest(rate, rate, 10.0))
+        for rate in (0.01, 0.05)
     )
     assert (loose.speech_s <= strict.speech_s).all()

@@ -46,7 +46,7 @@ def clip(name: str, speaker: str, corpus: str = "") -> Clip:
 
 def test_pairs_go_both_ways_within_a_corpus() -> None:
     clips = [clip("a", "x", "one"), clip("b", "x", "one"), clip("c", "y", "one")]
-    asked = systems.both_ways([*clips, clip("d", "y", "two")])
+    asked = systems.pair_both_ways([*clips, clip("d", "y", "two")])
     names = [(clips[e].name, clips[t].name) for e, t in zip(asked.enrol, asked.test, strict=True)]
     assert sorted(names) == [(a, b) for a in "abc" for b in "abc" if a != b]
     assert asked.target.sum() == 2
@@ -56,10 +56,10 @@ def test_a_sample_is_of_long_clips_and_of_speakers_without_any() -> None:
     clips = [clip(f"{who}{take}", who) for who in "abcd" for take in range(4)]
     speech_s = np.where(np.isin([c.speaker.name for c in clips], ["a", "b"]), 4.0, 1.0)
     speech_s[0] = 1.0
-    rows = systems.sample(clips, speech_s, long=4, short=4, seed=0)
+    rows = systems.sample_clips(clips, speech_s, long=4, short=4, seed=0)
     assert Counter(clips[row].speaker.name for row in rows) == {"a": 2, "b": 2, "c": 2, "d": 2}
     assert 0 not in rows
-    fewer = systems.sample(clips, speech_s, long=2, short=0, seed=0)
+    fewer = systems.sample_clips(clips, speech_s, long=2, short=0, seed=0)
     assert set(fewer) <= set(rows)
 
 

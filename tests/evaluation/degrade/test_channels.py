@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from evaluation.degrade import channels, codecs, conditions, impairments
 from evaluation.degrade.channels import CrossChannel, Kind
-from evaluation.degrade.conditions import Condition, Degraded
+from evaluation.degrade.conditions import Condition, Degradation
 from evaluation.degrade.impairments import Impaired
 from evaluation.errors import EvaluationError
 from service.audio import decoding
@@ -64,27 +64,27 @@ def test_telephone_channels_are_narrow_and_noisy_ones_noisier(speech: Samples) -
 
 @pytest.mark.parametrize("snr_db", [20.0, 5.0])
 def test_noise_is_as_loud_as_asked_for(speech: Samples, snr_db: float) -> None:
-    for added in (channels.noisy, channels.speech_shaped):
+    for added in (channels.add_noise, channels.add_speech_shaped_noise):
         heard = added(speech, RATE, snr_db=snr_db, rng=np.random.default_rng(0))
         noise_power = np.mean((heard - speech).astype(float) ** 2)
-        found_db = 10 * np.log10(channels.active_power(speech, RATE) / noise_power)
+        found_db = 10 * np.log10(channels.measure_active_power(speech, RATE) / noise_power)
         assert found_db == pytest.approx(snr_db, abs=0.1)
 
 
 def test_narrow_band_and_level(speech: Samples) -> None:
     spectrum = np.abs(np.fft.rfft(channels.narrow_band(speech, RATE))) ** 2
     assert spectrum[len(spectrum) * 5 // 8 :].sum() < 1e-4 * spectrum.sum()
-    assert np.abs(channels.level(speech, -6.0)).max() == pytest.approx(10 ** (-0.3), rel=1e-5)
-    assert np.array_equal(channels.level(np.zeros(4, np.float32), -6.0), np.zeros(4))
+    assert np.abs(channels.set_peak(speech, -6.0)).max() == pytest.approx(10 ** (-0.3), rel=1e-5)
+    assert np.array_equal(channels.set_peak(np.zeros(4, np.float32), -6.0), np.zeros(4))
 
 
 def test_a_room_keeps_the_direct_sound(speech: Samples) -> None:
-    heard = channels.room(speech, RATE, rt60_s=0.4, rng=np.random.default_rng(0))
+    heard = channels.add_room(speech, RATE, rt60_s=0.4, rng=np.random.default_rng(0))
     assert heard.shape == speech.shape
     assert 0.4 < np.corrcoef(speech, heard)[0, 1] < 0.99
 
 
-@pytest.mark.parametrize("name", [name for name in codecs.available() if name != "none"])
+@pytest.mark.parametrize("name", [name for name in codecs.list_available() if name != "none"])
 def test_codecs_degrade_and_keep_the_length(speech: Samples, name: str) -> None:
     piece = speech[: 2 * RATE]
     heard = codecs.apply(name, piece, RATE, np.random.default_rng(0))
@@ -111,7 +111,7 @@ def test_mu_law_codes_are_those_of_the_standard() -> None:
 
 def test_lost_packets_come_at_the_rate_and_are_concealed() -> None:
     steady = np.ones(200 * RATE, np.float32)
-    heard = codecs.lossy(steady, RATE, np.random.default_rng(0))
+    heard = codecs.lose_packets(steady, RATE, np.random.default_rng(0))
     lost = np.mean(heard[:: int(codecs.LOSS_FRAME_S * RATE)] < 1)
     assert 0.03 < lost < 0.07
     assert heard.min() > 0
@@ -124,24 +124,24 @@ def test_an_unknown_codec_is_an_error(speech: Samples) -> None:
 
 def test_shortened_to_net_speech(speech: Samples, vad: VoiceActivity) -> None:
     whole_s = extract(vad, speech).quality.net_speech_s
-    short = conditions.shortened(vad, speech, RATE, speech_s=2.0)
+    short = conditions.shorten(vad, speech, RATE, speech_s=2.0)
     assert 1.9 <= extract(vad, short).quality.net_speech_s <= 2.6 < whole_s
     assert np.array_equal(short, speech[: len(short)])
-    assert np.array_equal(conditions.shortened(vad, speech, RATE, speech_s=1000), speech)
+    assert np.array_equal(conditions.shorten(vad, speech, RATE, speech_s=1000), speech)
 
 
 def test_conditions_are_told_and_keyed_apart(speech: Samples, vad: VoiceActivity) -> None:
-    asked = list(conditions.grid((1.0, None), (None, 10.0), ("none", "mulaw")))
+    asked = list(conditions.list_conditions((1.0, None), (None, 10.0), ("none", "mulaw")))
     told = [(condition.length, condition.channel) for condition in asked]
     assert told == [
         (length, channel)
         for length in ("1 s", "full")
         for channel in ("as recorded", "10 dB", "G.711 mu-law")
     ]
-    assert len({Degraded(condition, vad).key for condition in asked}) == len(asked)
-    noisy = Degraded(Condition(snr_db=10.0), vad)
+    assert len({Degradation(condition, vad).key for condition in asked}) == len(asked)
+    noisy = Degradation(Condition(snr_db=10.0), vad)
     assert np.array_equal(noisy("a", speech, RATE), noisy("a", speech, RATE))
-    assert np.array_equal(Degraded(Condition(), vad)("a", speech, RATE), speech)
+    assert np.array_equal(Degradation(Condition(), vad)("a", speech, RATE), speech)
 
 
 def test_telephone_lines_have_the_edges_they_say(speech: Samples) -> None:
@@ -177,7 +177,7 @@ def test_a_narrow_channel_has_one_of_three_bands(
 
 @pytest.mark.parametrize("name", impairments.IMPAIRMENTS)
 def test_an_impairment_is_the_same_for_the_same_clip(speech: Samples, name: str) -> None:
-    if name.startswith("Opus") and "opus" not in codecs.available():
+    if name.startswith("Opus") and "opus" not in codecs.list_available():
         pytest.skip("no libopus")
     piece = speech[: 2 * RATE]
     heard = Impaired(name)("a", piece, RATE)

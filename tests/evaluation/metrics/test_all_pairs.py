@@ -16,7 +16,7 @@ def test_all_pairs_are_counted_as_a_loop_would(
     monkeypatch.setattr(all_pairs, "BLOCK", 20)
     clips, voices = world(15, 5, spread=1.5)
     speakers = speaker_numbers(clips)
-    counts = all_pairs.count(voices.vectors, speakers)
+    counts = all_pairs.count_pairs(voices.vectors, speakers)
     cosine: dict[bool, list[float]] = {True: [], False: []}
     for one in range(75):
         for other in range(one + 1, 75):

@@ -13,10 +13,10 @@ from evaluation.trials import trials
 
 def test_curves_are_the_weighted_error_rates(world: Callable) -> None:
     clips, voices = world(6, 3, spread=1.5)
-    scored = scores.score(trials.pairs(clips, limit=1000), voices)
+    scored = scores.score(trials.make_pairs(clips, limit=1000), voices)
     cosine, target = scored.measures.cosine.round(1), scored.trials.target
     sides = scored.trials.sides()
-    draws = sides.draw(5, np.random.default_rng(0))
+    draws = bootstrap.draw(sides, 5, np.random.default_rng(0))
     curves = bootstrap.resample(cosine, target, sides, draws)
     for replicate in range(curves.fmr.shape[1]):
         who = draws.speaker[:, replicate].astype(float)
@@ -36,8 +36,8 @@ def test_curves_are_the_weighted_error_rates(world: Callable) -> None:
 
 def test_draws_keep_the_number_of_speakers_and_of_their_clips(world: Callable) -> None:
     clips, _ = world(5, 4)
-    sides = trials.pairs(clips, limit=1000).sides()
-    draws = sides.draw(50, np.random.default_rng(1))
+    sides = trials.make_pairs(clips, limit=1000).sides()
+    draws = bootstrap.draw(sides, 50, np.random.default_rng(1))
     first = np.unique(sides.speaker, return_index=True)[1]
     assert np.all(draws.speaker[first].sum(axis=0) == 5)
     for speaker in range(5):
@@ -46,14 +46,16 @@ def test_draws_keep_the_number_of_speakers_and_of_their_clips(world: Callable) -
 
 def test_weights_of_one_give_back_the_exact_figures(world: Callable) -> None:
     clips, voices = world(12, 4, spread=1.5)
-    scored = scores.score(trials.pairs(clips, limit=10_000), voices)
+    scored = scores.score(trials.make_pairs(clips, limit=10_000), voices)
     cosine, target = scored.measures.cosine, scored.trials.target
     sides = scored.trials.sides()
     ones = np.ones((len(clips), 2), np.float32)
     curves = bootstrap.resample(cosine, target, sides, bootstrap.Draws(ones, ones))
     sweep = Sweep.of(cosine[target], cosine[~target])
-    assert bootstrap.eers(curves) == pytest.approx(metrics.eer(sweep), abs=2e-3)
-    assert bootstrap.dcfs(curves, 0.05) == pytest.approx(metrics.min_dcf(sweep, 0.05), abs=2e-3)
+    assert bootstrap.resample_eer(curves) == pytest.approx(metrics.eer(sweep), abs=2e-3)
+    assert bootstrap.resample_min_dcf(curves, 0.05) == pytest.approx(
+        metrics.min_dcf(sweep, 0.05), abs=2e-3
+    )
 
 
 def test_intervals_cover_the_truth_about_as_often_as_they_say(world: Callable) -> None:
@@ -62,28 +64,28 @@ def test_intervals_cover_the_truth_about_as_often_as_they_say(world: Callable) -
     covered = 0
     for seed in range(60):
         clips, voices = world(25, 5, spread=1.6, seed=seed)
-        scored = scores.score(trials.pairs(clips, limit=10**6), voices)
+        scored = scores.score(trials.make_pairs(clips, limit=10**6), voices)
         sides = scored.trials.sides()
-        draws = sides.draw(100, np.random.default_rng(seed))
+        draws = bootstrap.draw(sides, 100, np.random.default_rng(seed))
         curves = bootstrap.resample(scored.measures.cosine, scored.trials.target, sides, draws)
-        found = bootstrap.interval(bootstrap.eers(curves))
+        found = bootstrap.percentile_interval(bootstrap.resample_eer(curves))
         covered += found is not None and found.low <= truth <= found.high
     assert covered >= 52
 
 
 def test_draws_without_both_kinds_of_trial_are_left_out(world: Callable) -> None:
     clips, voices = world(2, 2)
-    scored = scores.score(trials.pairs(clips, limit=100), voices)
+    scored = scores.score(trials.make_pairs(clips, limit=100), voices)
     sides = scored.trials.sides()
-    draws = sides.draw(200, np.random.default_rng(0))
+    draws = bootstrap.draw(sides, 200, np.random.default_rng(0))
     curves = bootstrap.resample(scored.measures.cosine, scored.trials.target, sides, draws)
     assert 0 < curves.fmr.shape[1] < 200
     assert np.isfinite(curves.fmr).all()
     assert np.isfinite(curves.fnmr).all()
-    assert bootstrap.interval(np.zeros(0)) is None
+    assert bootstrap.percentile_interval(np.zeros(0)) is None
 
 
 def _eer_of(clips: tuple, voices: object) -> float:
-    scored = scores.score(trials.pairs(clips, limit=10**7), voices)  # type: ignore[arg-type]
+    scored = scores.score(trials.make_pairs(clips, limit=10**7), voices)  # type: ignore[arg-type]
     cosine, target = scored.measures.cosine, scored.trials.target
     return metrics.eer(Sweep.of(cosine[target], cosine[~target]))

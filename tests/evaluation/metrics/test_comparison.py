@@ -11,12 +11,12 @@ from evaluation.scoring import scores
 from evaluation.trials import trials
 
 
-def scored(world: Callable, **made: float) -> scores.Scored:
+def scored(world: Callable, **made: float) -> scores.ScoredTrials:
     clips, voices = world(16, 4, **made)
     clips = tuple(
         replace(clip, labels={"gender": "fm"[index // 32]}) for index, clip in enumerate(clips)
     )
-    return scores.score(trials.pairs(clips, limit=10**6), voices)
+    return scores.score(trials.make_pairs(clips, limit=10**6), voices)
 
 
 def test_a_paired_comparison_sees_what_two_intervals_do_not(world: Callable) -> None:
@@ -25,11 +25,11 @@ def test_a_paired_comparison_sees_what_two_intervals_do_not(world: Callable) -> 
     sides = held.trials.sides()
     noise = np.random.default_rng(0).normal(size=len(cosine))
     worse = cosine + 0.3 * noise
-    found = comparison.paired(worse, cosine, target, sides, replicates=50)["EER"]
+    found = comparison.compare(worse, cosine, target, sides, replicates=50)["EER"]
     assert found.verdict == "B is better"
     assert found.second < found.first
-    back = comparison.paired(cosine, worse, target, sides, replicates=50)["EER"]
+    back = comparison.compare(cosine, worse, target, sides, replicates=50)["EER"]
     assert back.verdict == "A is better"
     assert back.interval.low == pytest.approx(-found.interval.high)
-    same = comparison.paired(cosine, cosine, target, sides, replicates=50)["EER"]
+    same = comparison.compare(cosine, cosine, target, sides, replicates=50)["EER"]
     assert (same.verdict, same.second_lower) == ("no difference shown", 0.5)

@@ -11,7 +11,7 @@ from evaluation.trials import trials
 
 def test_a_promise_is_checked_on_the_other_half_of_the_speakers(world: Callable) -> None:
     clips, voices = world(60, 12, spread=1.0)
-    held = scores.score(trials.pairs(clips, limit=10**6), voices)
+    held = scores.score(trials.make_pairs(clips, limit=10**6), voices)
     sides = held.trials.sides()
     checks = held_out.check(
         held.measures,

@@ -37,7 +37,7 @@ NOISE = np.array([[0.5, 0.2, 0], [0.2, 1.0, 0.3], [0, 0.3, 2.0]])
 
 def test_plda_finds_the_covariances_and_the_ratio() -> None:
     vectors, speakers = speakers_in(SPACE, NOISE, 3000, 6, seed=0)
-    fitted = backends.plda(vectors, speakers)
+    fitted = backends.fit_plda(vectors, speakers)
     back = np.linalg.inv(fitted.matrix)
     within, between = back.T @ back, back.T @ np.diag(fitted.between) @ back
     assert within == pytest.approx(NOISE, abs=0.15)
@@ -46,7 +46,7 @@ def test_plda_finds_the_covariances_and_the_ratio() -> None:
 
 def test_plda_scores_are_the_log_likelihood_ratio_of_its_model() -> None:
     vectors, speakers = speakers_in(SPACE, NOISE, 50, 4, seed=1)
-    fitted = backends.plda(vectors, speakers)
+    fitted = backends.fit_plda(vectors, speakers)
     back = np.linalg.inv(fitted.matrix)
     within, between = back.T @ back, back.T @ np.diag(fitted.between) @ back
     mean = np.tile(fitted.mean, 2)
@@ -72,19 +72,19 @@ def test_lda_and_plda_help_where_the_noise_has_a_direction() -> None:
     def cosine(projected: Array) -> float:
         return eer_of(np.sum(projected[enrol] * projected[test], axis=1), target)
 
-    centred = cosine(backends.mean_subtraction(train[0])(vectors))
-    reduced = backends.lda(*train, 2)(vectors)
+    centred = cosine(backends.fit_mean_subtraction(train[0])(vectors))
+    reduced = backends.fit_lda(*train, 2)(vectors)
     assert reduced.shape == (300, 2)
     assert cosine(reduced) < centred - 0.02
-    plda = backends.plda(*train).scores(vectors, vectors, enrol, test)
+    plda = backends.fit_plda(*train).scores(vectors, vectors, enrol, test)
     assert eer_of(plda, target) < centred - 0.02
 
 
 def test_projections_centre_and_whiten() -> None:
     vectors, _ = speakers_in(SPACE, NOISE, 500, 4, seed=4)
-    centred = backends.mean_subtraction(vectors)
+    centred = backends.fit_mean_subtraction(vectors)
     assert (vectors - centred.mean).mean(axis=0) == pytest.approx(np.zeros(3), abs=1e-3)
-    white = backends.whitening(vectors)
+    white = backends.fit_whitening(vectors)
     spread = np.cov(((vectors - white.mean) @ white.matrix).T)
     assert np.linalg.eigvalsh(spread) == pytest.approx(np.ones(3), abs=0.3)
     assert np.linalg.norm(white(vectors), axis=1) == pytest.approx(np.ones(2000), abs=1e-5)
@@ -93,7 +93,7 @@ def test_projections_centre_and_whiten() -> None:
 @pytest.mark.parametrize("speakers", [[0, 0, 0], [0, 1, 2]])
 def test_a_backend_needs_several_clips_of_several_speakers(speakers: list[int]) -> None:
     with pytest.raises(EvaluationError, match="several"):
-        backends.lda(np.eye(3, dtype=np.float32), np.array(speakers), 1)
+        backends.fit_lda(np.eye(3, dtype=np.float32), np.array(speakers), 1)
 
 
 def units(seed: int, count: int, dim: int = 8) -> Array:
@@ -116,7 +116,7 @@ def test_normalised_scores_against_a_loop(norm: Norm) -> None:
     for score, e, t in zip(scores, enrol, test, strict=True):
         z, after_t = standard(score, models[e]), standard(score, clips[t])
         expected.append({Norm.Z: z, Norm.T: after_t}.get(norm, (z + after_t) / 2))
-    found = normalization.normalised(norm, scores, (models, enrol), (clips, test), others, top_n=10)
+    found = normalization.normalize(norm, scores, (models, enrol), (clips, test), others, top_n=10)
     assert found == pytest.approx(expected, abs=1e-4)
 
 
@@ -126,17 +126,17 @@ def test_a_cohort_has_one_vector_a_speaker_that_was_heard(
     vectors = units(3, 4)
     clips = [Clip(str(n), Path(), Speaker("", speaker)) for n, speaker in enumerate("aabc")]
     voices: Voices = voices_from(vectors, [True, True, True, False])
-    found = normalization.cohort(clips, voices)
+    found = normalization.build_cohort(clips, voices)
     both = vectors[0] + vectors[1]
     assert found == pytest.approx(np.stack([both / np.linalg.norm(both), vectors[2]]), abs=1e-6)
-    held = normalization.for_contract(found, top_n=300, source="made")
+    held = normalization.make_contract_cohort(found, top_n=300, source="made")
     assert (held.count, held.top_n, len(held.vectors)) == (2, 2, 2 * 8 * 4)
 
 
 def test_plda_survives_more_dimensions_than_vectors() -> None:
     vectors, speakers = units(5, 30, 64), np.arange(30) // 3
-    scores = backends.plda(vectors, speakers).scores(
+    scores = backends.fit_plda(vectors, speakers).scores(
         vectors, vectors, np.array([0, 0]), np.array([1, 29])
     )
-    assert isinstance(backends.plda(vectors, speakers), Plda)
+    assert isinstance(backends.fit_plda(vectors, speakers), Plda)
     assert np.isfinite(scores).all()

@@ -10,7 +10,7 @@ from evaluation.errors import EvaluationError
 from evaluation.metrics import Sweep
 from evaluation.report import assessment
 from evaluation.scoring import calibration
-from evaluation.scoring.measures import Measures, design
+from evaluation.scoring.measures import Measures, make_design_matrix
 from service.decisions import scoring
 
 Array = NDArray[np.float64]
@@ -101,26 +101,26 @@ def test_no_trial_is_judged_by_a_calibration_that_saw_its_speakers(
 
     monkeypatch.setattr(calibration, "fit", Fitted)
     terms = ["log_enrol_speech", "log_test_speech"]
-    calibration.cross_validated(measures, target, (enrol, test), terms=terms)
+    calibration.cross_validate(measures, target, (enrol, test), terms=terms)
     assert judged == len(target)
 
 
 def test_quality_measures_lower_the_cost_on_unseen_speakers() -> None:
     measures, target, speakers = made_trials(1)
-    plain = calibration.cross_validated(measures, target, speakers, terms=["cosine"])
-    full = calibration.cross_validated(measures, target, speakers, terms=TERMS)
-    assert calibration.cost(full, target)[0] < calibration.cost(plain, target)[0]
-    cllr, least = calibration.cost(full, target)
+    plain = calibration.cross_validate(measures, target, speakers, terms=["cosine"])
+    full = calibration.cross_validate(measures, target, speakers, terms=TERMS)
+    assert calibration.measure_cllr(full, target)[0] < calibration.measure_cllr(plain, target)[0]
+    cllr, least = calibration.measure_cllr(full, target)
     assert cllr - least < 0.03
 
 
 def test_the_contract_says_what_the_service_will_say() -> None:
     measures, target, speakers = made_trials(2)
-    contract = calibration.for_contract(
+    contract = calibration.fit_for_contract(
         measures, target, speakers, terms=TERMS, fitted_on="made trials"
     )
     weights = np.array([contract.weights[term] for term in TERMS])
-    fitted = design(measures, TERMS) @ weights + contract.bias
+    fitted = make_design_matrix(measures, TERMS) @ weights + contract.bias
     for index in range(0, len(target), 997):
         one = scoring.Measures(
             measures.cosine[index],
@@ -134,13 +134,13 @@ def test_the_contract_says_what_the_service_will_say() -> None:
 
 def test_the_threshold_for_a_false_match_rate_holds_on_unseen_speakers() -> None:
     measures, target, speakers = made_trials(4, each=10_000)
-    contract = calibration.for_contract(
+    contract = calibration.fit_for_contract(
         measures, target, speakers, terms=TERMS, fitted_on="made trials"
     )
     threshold = dict(contract.false_match)[0.01]
     unseen, truth, _ = made_trials(5, each=20_000)
     weights = np.array([contract.weights[term] for term in TERMS])
-    llr = design(unseen, TERMS) @ weights + contract.bias
+    llr = make_design_matrix(unseen, TERMS) @ weights + contract.bias
     realised = Sweep.of(llr[truth], llr[~truth]).at(threshold).fmr
     trained, judged = (~target).sum(), (~truth).sum()
     deviation = np.sqrt(0.01 * 0.99 * (1 / trained + 1 / judged))
@@ -149,7 +149,7 @@ def test_the_threshold_for_a_false_match_rate_holds_on_unseen_speakers() -> None
 
 def test_false_match_points_rest_on_thirty_errors() -> None:
     ratios = np.random.default_rng(6).normal(size=3000).round(2)
-    points = calibration.false_match_points(ratios)
+    points = calibration.find_false_match_points(ratios)
     assert [rate for rate, _ in points] == [0.2, 0.1, 0.05, 0.02, 0.01]
     for rate, threshold in points:
         assert 0.5 * rate < np.mean(ratios >= threshold) <= rate
@@ -165,16 +165,16 @@ def test_poor_quality_never_raises_a_ratio() -> None:
         measures.test_speech_s / np.where(target, 3, 1),
         measures.snr_db - np.where(target, 4, 0),
     )
-    columns = design(worse, TERMS)
+    columns = make_design_matrix(worse, TERMS)
     free = calibration.fit(columns, target)
     assert all(free.weights[TERMS.index(term)] < 0 for term in calibration.RISING)
-    contract = calibration.for_contract(worse, target, speakers, terms=TERMS, fitted_on="made")
+    contract = calibration.fit_for_contract(worse, target, speakers, terms=TERMS, fitted_on="made")
     assert contract.rewards_poor_quality == ()
     assert contract.weights["cosine"] > 0
 
-    judged = calibration.cross_validated(worse, target, speakers, terms=TERMS)
+    judged = calibration.cross_validate(worse, target, speakers, terms=TERMS)
     noisier = replace(worse, snr_db=worse.snr_db - 10, test_speech_s=worse.test_speech_s / 2)
-    told = calibration.cross_validated(noisier, target, speakers, terms=TERMS)
+    told = calibration.cross_validate(noisier, target, speakers, terms=TERMS)
     assert np.allclose(judged, told, atol=1e-6)  # neither weighs anything any more
 
 
@@ -198,9 +198,3 @@ def test_a_bounded_fit_is_the_least_cost_within_its_bounds() -> None:
         moved = fitted.weights + step[1:]
         if (moved[rising] >= 0).all():
             assert cost(fitted.bias + step[0], moved) > least - 1e-6
-
-
-def test_shares_make_every_pair_of_speakers_weigh_the_same() -> None:
-    enrol, test = np.array([0, 0, 1, 2, 2, 2]), np.array([1, 1, 0, 2, 2, 0])
-    shares: NDArray[np.float64] = calibration.equal_shares((enrol, test))
-    assert shares == pytest.approx([1 / 3, 1 / 3, 1 / 3, 1 / 2, 1 / 2, 1])

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evaluation.scoring.measures import Measures, design
+from evaluation.scoring.measures import Measures, make_design_matrix
 from service.decisions import scoring
 
 seconds = st.floats(0, 200)
@@ -18,4 +18,4 @@ def test_terms_are_those_of_the_service(
     columns = [np.array([value]) for value in (cosine, enrol_s, test_s, snr_db)]
     one = scoring.Measures(cosine, enrol_s, test_s, snr_db)
     expected = [term(one) for term in scoring.TERMS.values()]
-    assert design(Measures(*columns), list(scoring.TERMS))[0] == pytest.approx(expected)
+    assert make_design_matrix(Measures(*columns), list(scoring.TERMS))[0] == pytest.approx(expected)

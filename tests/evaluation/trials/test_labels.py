@@ -27,14 +27,14 @@ CLIPS = labelled(
 
 
 def test_filters_keep_what_agrees_and_what_differs() -> None:
-    asked = trials.pairs(CLIPS, limit=99)
-    same = labels.filtered(asked, same=["gender"])
+    asked = trials.make_pairs(CLIPS, limit=99)
+    same = labels.filter_trials(asked, same=["gender"])
     assert len(same) == 6
     assert all(
         CLIPS[e].labels["gender"] == CLIPS[t].labels["gender"]
         for e, t in zip(same.enrol, same.test, strict=True)
     )
-    both = labels.filtered(asked, same=["gender"], different=["session"])
+    both = labels.filter_trials(asked, same=["gender"], different=["session"])
     assert sorted(zip(both.enrol.tolist(), both.test.tolist(), strict=True)) == [
         (0, 1),
         (0, 2),
@@ -42,9 +42,9 @@ def test_filters_keep_what_agrees_and_what_differs() -> None:
         (2, 3),
     ]
     with pytest.raises(EvaluationError, match="no clip has a label 'age'; there is corpus, gender"):
-        labels.filtered(asked, same=["age"])
+        labels.filter_trials(asked, same=["age"])
     with pytest.raises(EvaluationError, match="no target trial"):
-        labels.filtered(asked, different=["gender"])
+        labels.filter_trials(asked, different=["gender"])
 
 
 def test_a_blank_label_is_no_label(world: Callable) -> None:
@@ -53,12 +53,12 @@ def test_a_blank_label_is_no_label(world: Callable) -> None:
         replace(clip, labels={"gender": "", "age": "teens" if index else "", "session": ""})
         for index, clip in enumerate(clips)
     )
-    asked = trials.pairs(clips, limit=10**6)
+    asked = trials.make_pairs(clips, limit=10**6)
     judged = scores.score(asked, voices)
-    assert labels.columns(clips) == ("age",)
-    assert "gender" not in dict(breakdowns.of(judged))
-    assert set(assessment.fairness_groups(judged)) == {"age"}
+    assert labels.list_columns(clips) == ("age",)
+    assert "gender" not in dict(breakdowns.break_down(judged))
+    assert set(assessment.list_fairness_groups(judged)) == {"age"}
     with pytest.raises(
         EvaluationError, match="the column 'gender' is blank for all of these clips"
     ):
-        labels.filtered(asked, same=["gender"])
+        labels.filter_trials(asked, same=["gender"])

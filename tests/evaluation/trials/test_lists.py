@@ -23,7 +23,9 @@ def read_list(folder: Path, text: str, models: dict[str, tuple[str, ...]] | None
     path = folder / "list.txt"
     path.write_text(text)
     listed = lists.read(path)
-    return lists.trials(path, listed, lists.unlisted(path, listed, models, audio=folder), models)
+    return lists.make_trials(
+        path, listed, lists.make_clips(path, listed, models, audio=folder), models
+    )
 
 
 def named(asked: Trials) -> set[tuple[str, str, bool]]:
@@ -92,7 +94,7 @@ def test_names_that_the_manifest_does_not_have(folder: Path) -> None:
     path.write_text("1 a.wav c.wav\n")
     known = {"a.wav": Clip("a.wav", folder / "a.wav", Speaker("", "s"))}
     with pytest.raises(ListError, match=r":1: c\.wav is not a known clip"):
-        lists.trials(path, lists.read(path), known)
+        lists.make_trials(path, lists.read(path), known)
 
 
 def test_a_list_that_is_not_there(tmp_path: Path) -> None:
@@ -104,7 +106,7 @@ def test_a_list_that_is_not_there(tmp_path: Path) -> None:
 def test_models_of_several_clips(folder: Path, text: str) -> None:
     path = folder / "map.txt"
     path.write_text(text)
-    models = lists.enrolments(path)
+    models = lists.read_enrollments(path)
     assert models == {"m1": ("a.wav", "b.wav"), "m2": ("c.wav",)}
     asked = read_list(folder, "m1 a.wav target\nm2 a.wav nontarget\n", models)
     held = {model.name: [asked.clips[clip].name for clip in model.clips] for model in asked.models}
@@ -120,7 +122,7 @@ def test_a_bad_enrolment_map(folder: Path, text: str, said: str) -> None:
     path = folder / "map.txt"
     path.write_text(text)
     with pytest.raises(ListError, match=said):
-        lists.enrolments(path)
+        lists.read_enrollments(path)
 
 
 LIST = "1 a b\n0 a c\n"
@@ -216,10 +218,10 @@ def test_a_list_that_contradicts_the_manifest(folder: Path) -> None:
     }.items():
         path.write_text(text)
         with pytest.raises(ListError, match=said):
-            lists.trials(path, lists.read(path), known)
+            lists.make_trials(path, lists.read(path), known)
     path.write_text("m a target\nm c nontarget\n")
     with pytest.raises(EvaluationError, match=r"m is made of several speakers: b is .* c is"):
-        lists.trials(path, lists.read(path), known, {"m": ("b", "c")})
+        lists.make_trials(path, lists.read(path), known, {"m": ("b", "c")})
 
 
 def test_scores_that_contradict_the_manifest(folder: Path) -> None:
@@ -245,7 +247,7 @@ def test_every_reader_knows_the_encodings_that_tools_write(folder: Path, encodin
     (folder / "s").write_text("é.wav a.wav 1 3\né.wav b.wav 0 2\n", encoding=encoding)
     (folder / "m.csv").write_text("path,speaker\né.wav,é\n", encoding=encoding)
     assert lists.read(folder / "l").models == ("é.wav",)
-    assert lists.enrolments(folder / "m") == {"é": ("é.wav",)}
+    assert lists.read_enrollments(folder / "m") == {"é": ("é.wav",)}
     assert score_files.read(folder / "s").trials.models[0].name == "é.wav"
     assert manifest.read(folder / "m.csv")[0].speaker == Speaker("", "é")
 
@@ -253,7 +255,7 @@ def test_every_reader_knows_the_encodings_that_tools_write(folder: Path, encodin
 HEADS = {
     lists.read: b"1 a b\n",
     score_files.read: b"a b 3\n",
-    lists.enrolments: b"m a\n",
+    lists.read_enrollments: b"m a\n",
     manifest.read: b"path,speaker\n",
 }
 

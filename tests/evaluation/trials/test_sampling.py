@@ -11,11 +11,15 @@ from evaluation.trials.sampling import Shard
 
 def test_a_balanced_sample_gives_each_speaker_pairs_of_clips(world: Callable) -> None:
     clips, _ = world(10, 6)
-    chosen = sampling.balanced(clips, 12, seed=1)
+    chosen = sampling.sample_balanced(clips, 12, seed=1)
     by_speaker = [sum(one.speaker == clip.speaker for one in chosen) for clip in chosen]
     assert by_speaker == [2] * 12
-    assert chosen == sampling.balanced(clips, 12, seed=1) != sampling.balanced(clips, 12, seed=2)
-    assert sampling.balanced(clips, 1000) == clips
+    assert (
+        chosen
+        == sampling.sample_balanced(clips, 12, seed=1)
+        != sampling.sample_balanced(clips, 12, seed=2)
+    )
+    assert sampling.sample_balanced(clips, 1000) == clips
 
 
 def test_shards_share_all_clips_without_overlap(world: Callable) -> None:

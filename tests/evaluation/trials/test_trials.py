@@ -24,7 +24,7 @@ def named(asked: trials.Trials) -> set[tuple[str, str, bool]]:
 
 
 def test_all_pairs_once_within_a_corpus() -> None:
-    asked = trials.pairs(
+    asked = trials.make_pairs(
         [*clips("a", "a", "b", corpus="x"), *clips("a", "c", corpus="y")], limit=99
     )
     assert named(asked) == {
@@ -38,25 +38,25 @@ def test_all_pairs_once_within_a_corpus() -> None:
 
 def test_pairs_across_corpora_when_asked_for() -> None:
     made = [*clips("a", "a", corpus="x"), *clips("a", "c", corpus="y")]
-    assert len(trials.pairs(made, limit=99, across_corpora=True)) == 6
+    assert len(trials.make_pairs(made, limit=99, across_corpora=True)) == 6
 
 
 def test_a_draw_is_seeded_distinct_and_true(world: Callable) -> None:
     made, _ = world(20, 10)
-    asked = trials.pairs(made, limit=3000, seed=1)
+    asked = trials.make_pairs(made, limit=3000, seed=1)
     assert asked.target.sum() == 20 * 45
     assert 3000 - 5 <= len(asked) <= 3000
     assert len(set(zip(asked.enrol, asked.test, strict=True))) == len(asked)
     speakers = manifest.speaker_numbers(made)
     assert np.array_equal(speakers[asked.enrol] == speakers[asked.test], asked.target)
-    assert np.array_equal(asked.test, trials.pairs(made, limit=3000, seed=1).test)
-    assert not np.array_equal(asked.test, trials.pairs(made, limit=3000, seed=2).test)
+    assert np.array_equal(asked.test, trials.make_pairs(made, limit=3000, seed=1).test)
+    assert not np.array_equal(asked.test, trials.make_pairs(made, limit=3000, seed=2).test)
 
 
 @pytest.mark.parametrize("speakers", ["aa", "ab"])
 def test_one_kind_of_trials_alone_is_refused(speakers: str) -> None:
     with pytest.raises(EvaluationError, match="there is no"):
-        trials.pairs(clips(*speakers), limit=10)
+        trials.make_pairs(clips(*speakers), limit=10)
 
 
 @pytest.fixture
@@ -100,10 +100,10 @@ def test_a_split_that_nobody_has(folder: Path) -> None:
 def test_a_speaker_is_a_name_in_a_corpus() -> None:
     """Corpora number their speakers alike; taken for one person, 24.0% was an EER of 2.9%."""
     made = [*clips("1", "1", "2", corpus="x"), *clips("1", "1", "3", corpus="y")]
-    asked = trials.pairs(made, limit=99, across_corpora=True)
+    asked = trials.make_pairs(made, limit=99, across_corpora=True)
     targets = {(enrol, test) for enrol, test, same in named(asked) if same}
     assert targets == {("x0", "x1"), ("y0", "y1")}
     assert len(np.unique(asked.sides().speaker)) == 4
     assert manifest.shared_speaker(made[:3], made[3:]) is None
     assert manifest.shared_speaker(made[:1], made[1:]) == Speaker("x", "1")
-    assert len(sampling.balanced(made, 4)) == 4
+    assert len(sampling.sample_balanced(made, 4)) == 4

@@ -126,7 +126,7 @@ def test_speakers_of_two_corpora_with_one_name_are_two_people(
 
     def fit(vectors: parity.Floats, speakers: np.ndarray, _: int) -> backends.Projection:
         fitted_on.append(len(np.unique(speakers)))
-        return backends.mean_subtraction(vectors)
+        return backends.fit_mean_subtraction(vectors)
 
     monkeypatch.setitem(backend.FITS, Kind.WHITENING, fit)
     asked = replace(request_for, manifest=manifest)

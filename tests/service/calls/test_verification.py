@@ -133,7 +133,7 @@ def test_scores_are_normalised_where_the_calibration_was_fitted_so() -> None:
     enrolled = voice(ENROLLED.vectors, ENROLLED.speech_s)
     cosine = float(enrolled @ call.embedding)
     sides = ((enrolled[None], np.array([0])), (call.embedding[None], np.array([0])))
-    (score,) = normalization.normalised(Norm.AS, np.array([cosine]), *sides, COHORT, top_n=10)
+    (score,) = normalization.normalize(Norm.AS, np.array([cosine]), *sides, COHORT, top_n=10)
     made = verifier.verify(ENROLLED, call, replace(POLICY, criterion=0.1)).score
     assert made is not None
     assert made.llr == pytest.approx(2 * score - 5, abs=1e-4)

@@ -119,7 +119,7 @@ def test_served_scores_are_those_of_the_offline_normalisation(contract: Contract
     enrol, test = (side.ravel() for side in np.indices((8, 9)))
     plain = np.sum(enrolled[enrol] * heard[test], axis=1, dtype=float)
     sides = ((enrolled, enrol), (heard, test))
-    offline = normalization.normalised(Norm.AS, plain, *sides, COHORT, top_n=TOP)
+    offline = normalization.normalize(Norm.AS, plain, *sides, COHORT, top_n=TOP)
     served = [ratio(scorer, enrolled[e], heard[t]) for e, t in zip(enrol, test, strict=True)]
     assert served == pytest.approx(offline, abs=1e-5)
     assert np.abs(offline - plain).max() > 1

@@ -33,7 +33,7 @@ def _hearing() -> str:
     return hashlib.sha256(source.encode()).hexdigest()[:12]
 
 
-class Served:
+class SaysoModel:
     """A model behind the service's own speech detection, windows and batcher."""
 
     def __init__(self, embedder: Embedder) -> None:
@@ -41,7 +41,7 @@ class Served:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, model: Path, *, device: Device = "auto") -> AsyncIterator[Served]:
+    async def open(cls, model: Path, *, device: Device = "auto") -> AsyncIterator[SaysoModel]:
         """The model in the file `model`, loaded and warm; ModelError when it cannot be."""
         session = Session.open(model, device=device)
         vad = VoiceActivity.open()

@@ -9,15 +9,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.degrade.conditions import Condition, Degraded
+from evaluation.degrade.conditions import Condition, Degradation
 from evaluation.degrade.impairments import CLEAN, Impaired
 from evaluation.errors import EvaluationError
-from evaluation.metrics.bootstrap import Sides
+from evaluation.metrics.sides import Sides
 from evaluation.scoring import embeddings, scores
 from evaluation.scoring.cache import Cache
 from evaluation.scoring.embeddings import System, Voices
 from evaluation.scoring.measures import Measures
-from evaluation.scoring.scores import Scored
+from evaluation.scoring.scores import ScoredTrials
 from evaluation.trials.trials import Trials
 from service.audio.speech import VoiceActivity
 from service.contract import Cohort
@@ -28,7 +28,7 @@ Speakers = tuple[NDArray[np.integer], NDArray[np.integer]]
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class CalibrationSet:
     """Trials with their measures, truth (n,), sides, and the length asked of each (n,), which is
     infinite where the heard side is whole, as in every condition; `whole` are the clips' voices as
     recorded."""
@@ -45,7 +45,7 @@ class Measured:
         return self.sides.speaker[self.sides.enrol], self.sides.speaker[self.sides.test]
 
 
-async def measured(
+async def build_calibration_set(
     system: System,
     asked: Trials,
     cache: Cache,
@@ -55,7 +55,7 @@ async def measured(
     cohort: Cohort | None = None,
     limit: int = 1_000_000,
     seed: int = 0,
-) -> Measured:
+) -> CalibrationSet:
     """The trials with the first seconds of net speech heard, at each of `lengths_s`, and whole in
     each of the impairments `conditions`, on the heard side and on both.
 
@@ -78,7 +78,7 @@ async def measured(
                 system,
                 asked.clips,
                 cache,
-                treatment=Degraded(Condition(length_s), vad),
+                treatment=Degradation(Condition(length_s), vad),
                 wanted=longer,
                 label=f"first {length_s:g} s",
             )
@@ -101,7 +101,9 @@ def _both_kinds(asked: Trials, longer: NDArray[np.bool_]) -> bool:
     return bool(target.any() and not target.all())
 
 
-def _joined(asked: Trials, parts: Sequence[tuple[Scored, float | None]], whole: Voices) -> Measured:
+def _joined(
+    asked: Trials, parts: Sequence[tuple[ScoredTrials, float | None]], whole: Voices
+) -> CalibrationSet:
     held = [scored.trials for scored, _ in parts]
     together = Trials(
         asked.models,
@@ -110,7 +112,7 @@ def _joined(asked: Trials, parts: Sequence[tuple[Scored, float | None]], whole: 
         np.concatenate([trials.test for trials in held]),
         np.concatenate([trials.target for trials in held]),
     )
-    return Measured(
+    return CalibrationSet(
         Measures.joined([scored.measures for scored, _ in parts]),
         together.target,
         together.sides(),

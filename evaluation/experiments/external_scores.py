@@ -15,7 +15,7 @@ from evaluation.report import assessment, document
 from evaluation.report.assessment import Assessment
 from evaluation.report.document import Document
 from evaluation.scoring.measures import Measures
-from evaluation.scoring.scores import Scored
+from evaluation.scoring.scores import ScoredTrials
 from evaluation.trials import manifest, score_files
 from evaluation.trials.score_files import ScoreFile
 from evaluation.trials.trials import Trials
@@ -37,15 +37,17 @@ def assess(
     clips = {} if known is None else {clip.name: clip for clip in manifest.read(known)}
     read = score_files.read(path, listed, clips, columns=columns)
     nothing = np.zeros(len(read.scores))
-    scored = Scored(read.trials, Measures(read.scores, nothing, nothing, nothing), 0, 0.0, 0.0)
+    scored = ScoredTrials(
+        read.trials, Measures(read.scores, nothing, nothing, nothing), 0, 0.0, 0.0
+    )
     judged = assessment.assess(
         path.name, scored, _digest(read), terms=TERMS, replicates=replicates, seed=seed
     )
-    head = document.head(seed, replicates, str(path), f"those of {(listed or path).name}")
+    head = document.make_head(seed, replicates, str(path), f"those of {(listed or path).name}")
     told = {
         **head,
-        "systems": [document.of_system(judged)],
-        **document.details(judged, replicates=replicates, seed=seed),
+        "systems": [document.describe_system(judged)],
+        **document.describe_details(judged, replicates=replicates, seed=seed),
         "contract": None,
     }
     return judged, told
@@ -66,7 +68,7 @@ def compare(first: Path, second: Path, *, replicates: int, seed: int) -> Documen
     if rows is None:
         raise EvaluationError(f"{first} and {second} have no trial in common")
     shared = one.trials.select(rows[0])
-    differences = comparison.paired(
+    differences = comparison.compare(
         one.scores[rows[0]],
         other.scores[rows[1]],
         shared.target,
@@ -80,7 +82,7 @@ def compare(first: Path, second: Path, *, replicates: int, seed: int) -> Documen
         " better."
     )
     return {
-        **document.head(seed, replicates, f"{first}, {second}", "those that both scored"),
+        **document.make_head(seed, replicates, f"{first}, {second}", "those that both scored"),
         "told": told,
         "systems": systems,
         "differences": {

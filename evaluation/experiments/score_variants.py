@@ -18,7 +18,7 @@ from evaluation.scoring import backends, embeddings, normalization, scores
 from evaluation.scoring.cache import Cache
 from evaluation.scoring.embeddings import Voices
 from evaluation.scoring.normalization import Norm
-from evaluation.scoring.served import Served
+from evaluation.scoring.sayso_model import SaysoModel
 from evaluation.trials import manifest, sampling
 from evaluation.trials.manifest import Clip
 from evaluation.trials.trials import Trials
@@ -45,50 +45,50 @@ async def measure(
     if request.manifest is None:
         raise EvaluationError("back-ends need --manifest")
     asked = read_trials(request)
-    others = sampling.balanced(
+    others = sampling.sample_balanced(
         manifest.read(request.manifest, fit_split), fit_clips, seed=request.seed
     )
     if shared := manifest.shared_speaker(asked.clips, others):
         raise EvaluationError(f"split {fit_split!r} shares speakers with the trials: {shared}")
     with Cache.open(request.cache) as cache:
-        async with Served.open(request.model, device=request.device) as model:
+        async with SaysoModel.open(request.model, device=request.device) as model:
             voices = await embeddings.embed(model, asked.clips, cache, label="trials")
             heard = await embeddings.embed(model, others, cache, label=f"split {fit_split}")
             system = model.model_id
     elsewhere = _elsewhere(others, heard)
     held = scores.score(asked, voices).trials
-    rows = _rows(request, held, dict(scored(held, voices, elsewhere, top_n, lda_dim)))
+    rows = _rows(request, held, dict(score_variants(held, voices, elsewhere, top_n, lda_dim)))
     told = (
         f"Fitted on {len(elsewhere.vectors)} clips, normalised by a cohort of"
         f" {len(elsewhere.cohort)} speakers, of split {fit_split}"
     )
     made = f"{len(held)} pairs"
-    head = document.head(request.seed, request.replicates, str(request.manifest), made)
+    head = document.make_head(request.seed, request.replicates, str(request.manifest), made)
     return {**head, "system": system, "told": told, "rows": rows}
 
 
-def scored(
+def score_variants(
     trials: Trials, voices: Voices, elsewhere: Elsewhere, top_n: int, lda_dim: int
 ) -> Iterator[tuple[str, Floats]]:
     """Scores (n,) of the trials by every variant, plain cosine first."""
     cosine = scores.score(trials, voices).measures.cosine
-    models = scores.enrolled(trials, voices).vectors
+    models = scores.enroll_models(trials, voices).vectors
     yield "cosine", cosine
     for norm, name in _NAMES.items():
         sides = ((models, trials.enrol), (voices.vectors, trials.test))
-        normalised = normalization.normalised(norm, cosine, *sides, elsewhere.cohort, top_n=top_n)
+        normalised = normalization.normalize(norm, cosine, *sides, elsewhere.cohort, top_n=top_n)
         yield name.format(top_n=min(top_n, len(elsewhere.cohort))), normalised
     kept = min(lda_dim, elsewhere.vectors.shape[1], len(np.unique(elsewhere.speakers)) - 1)
-    lda = backends.lda(elsewhere.vectors, elsewhere.speakers, kept)
+    lda = backends.fit_lda(elsewhere.vectors, elsewhere.speakers, kept)
     projections = {
-        "mean subtraction": backends.mean_subtraction(elsewhere.vectors),
-        "whitening": backends.whitening(elsewhere.vectors),
+        "mean subtraction": backends.fit_mean_subtraction(elsewhere.vectors),
+        "whitening": backends.fit_whitening(elsewhere.vectors),
         f"LDA to {kept}": lda,
     }
     for name, projection in projections.items():
         projected = replace(voices, vectors=projection(voices.vectors))
         yield name, scores.score(trials, projected).measures.cosine
-    plda = backends.plda(lda(elsewhere.vectors), elsewhere.speakers)
+    plda = backends.fit_plda(lda(elsewhere.vectors), elsewhere.speakers)
     left, right = lda(models), lda(voices.vectors)
     yield f"PLDA after LDA to {kept}", plda.scores(left, right, trials.enrol, trials.test)
 
@@ -106,7 +106,7 @@ def _rows(request: Request, trials: Trials, variants: dict[str, Floats]) -> list
     rows = []
     for name, values in variants.items():
         sweep = Sweep.of(values[target], values[~target])
-        difference = comparison.paired(
+        difference = comparison.compare(
             plain, values, target, sides, replicates=request.replicates, seed=request.seed
         )["EER"]
         rows.append(
@@ -133,5 +133,5 @@ def _elsewhere(clips: tuple[Clip, ...], heard: Voices) -> Elsewhere:
     return Elsewhere(
         heard.vectors[heard.acquired],
         speakers[heard.acquired],
-        normalization.cohort(clips, heard),
+        normalization.build_cohort(clips, heard),
     )
