@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from benchmarks import report
+from benchmarks import pages, report
 from benchmarks.figures import Aim, Figure, figure
 
 RESULTS = Path(__file__).with_name("results.json")
@@ -49,7 +49,7 @@ def found() -> dict[str, list[Figure]]:
 def page() -> str:
     """The page as it should be."""
     text = PAGE.read_text(encoding="utf-8")
-    return report.rewritten(text, report.whole(found()))
+    return pages.replace_section(text, report.BEGIN, report.END, report.whole(found()))
 
 
 def _replace(section: str, told: Figure) -> None:

@@ -17,7 +17,7 @@ from evaluation.trials import manifest, trials
 
 async def measure(
     model_file: Path, asked: trials.Trials, *lengths_s: float | None, limit: int = 10**6
-) -> calibration_set.Measured:
+) -> calibration_set.CalibrationSet:
     with Cache.open(None) as cache:
         async with SaysoModel.open(model_file, device="cpu") as model:
             return await calibration_set.build_calibration_set(
