@@ -1,5 +1,5 @@
-"""What client commands show to a server: TLS and the credential come from the environment, since a
-command line is seen by every process of the machine."""
+"""TLS and the credential of client commands, read from the environment: every process of a machine
+can see a command line."""
 
 import os
 from dataclasses import dataclass, field
@@ -14,10 +14,11 @@ _TRUE, _FALSE = frozenset({"true", "1", "yes", "on"}), frozenset({"false", "0", 
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """What the commands show to a server, and what they trust; each field is `SAYSO_` and its
-    name in capitals. `tls` is with the roots that gRPC comes with; `insecure` shows a credential
-    in plaintext to other machines; `server_name` is whom the server's certificate is for, where
-    that is not its address."""
+    """How commands connect; each field is read from `SAYSO_` and its name in capitals.
+
+    `tls` trusts the roots that gRPC ships; `insecure` allows sending a credential in plaintext to
+    another machine; `server_name` is the name in the server's certificate if it is not its address.
+    """
 
     credential: str | None = field(default=None, repr=False)
     ca: Path | None = None
@@ -29,7 +30,7 @@ class Access:
 
     @classmethod
     def read(cls) -> Self:
-        """Raises `SettingsError` that names the variable."""
+        """Read the environment; raises `SettingsError` that names the variable."""
         return cls(
             credential=_text("CREDENTIAL"),
             ca=_path("CA"),

@@ -25,8 +25,8 @@ COMMANDS = MappingProxyType(
         "audit": ("audit", "app"),
     }
 )
-"""By its name, the module in `service.commands` and the function or group there. A module is
-imported once its command is asked for."""
+"""The module in `service.commands` and the function or group in it, by command name. A module is
+imported only when its command runs."""
 
 
 class _Commands(TyperGroup):
@@ -60,4 +60,4 @@ app = typer.Typer(
 
 @app.callback()
 def _sayso() -> None:
-    """Makes it a group though it has no commands of its own."""
+    """Makes Typer treat this as a group, although it has no commands of its own."""

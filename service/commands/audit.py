@@ -1,4 +1,4 @@
-"""`sayso audit`: whether a trail is whole, whose entries it has, and its end."""
+"""`sayso audit`: verify a trail, and read its entries."""
 
 from collections import deque
 from collections.abc import Sequence
@@ -66,16 +66,16 @@ def verify(
     with one_line_errors():
         code_key = None if chain_only else _signing_key(paths, key)
     try:
-        found = chain.verify(paths, key=code_key, known=known)
+        verified = chain.verify(paths, key=code_key, known=known)
     except chain.BrokenChain as error:
         err.print(f"[red]broken:[/red] {escape(str(error))}", highlight=False, soft_wrap=True)
         raise typer.Exit(1) from error
-    for torn in found.torn:
+    for torn in verified.torn:
         out.print(f"torn by a crash, and repaired: {torn}", highlight=False, soft_wrap=True)
-    last = found.first + found.entries - 1
+    last = verified.first + verified.entries - 1
     out.print(
-        f"whole{'' if code_key else ', by the chain only'}: {found.entries} entries, "
-        f"{found.first} to {last}; head {found.head.digest}",
+        f"whole{'' if code_key else ', by the chain only'}: {verified.entries} entries, "
+        f"{verified.first} to {last}; head {verified.head.digest}",
         highlight=False,
         soft_wrap=True,
     )
@@ -86,7 +86,7 @@ def _digests(files: Sequence[Path]) -> list[str]:
 
 
 def _signing_key(paths: Sequence[Path], key: Path | None) -> bytes:
-    """Of the key file, or of the one beside the trail; raises `SettingsError` for none."""
+    """The signing key, from `key` or the default file; raises `SettingsError` without one."""
     first = paths[0]
     path = key or key_beside(first if first.is_dir() else first.absolute().parent)
     if not path.exists():

@@ -1,4 +1,4 @@
-"""Banner: what a server was started with, in one line of its log."""
+"""The banner: one log line that says what a server was started with."""
 
 import math
 from datetime import UTC, datetime
@@ -11,8 +11,8 @@ from service.settings import Settings
 from service.store.redis.address import without_password
 
 
-def facts(settings: Settings, contract: Contract, address: str) -> str:
-    """Without a secret; who reads it sees what a misspelt setting left open."""
+def describe(settings: Settings, contract: Contract, address: str) -> str:
+    """The banner's text, without secrets; it shows what a misspelt setting has left open."""
     return "; ".join(
         f"{name} {value}"
         for name, value in {
@@ -50,9 +50,9 @@ def _tls(settings: Settings) -> str:
 
 
 def _callers(settings: Settings, address: str) -> str:
-    asked = {"keys": settings.keys, "tokens": settings.jwks}
-    if any(asked.values()):
-        return "who show " + " or ".join(name for name, path in asked.items() if path)
+    sources = {"keys": settings.keys, "tokens": settings.jwks}
+    if any(sources.values()):
+        return "who show " + " or ".join(name for name, path in sources.items() if path)
     return "ANYONE of this machine" if is_loopback(address) else "ANYONE"
 
 
@@ -70,11 +70,11 @@ def _lock(settings: Settings) -> str:
 
 
 def _limits(settings: Settings) -> str:
-    given = {
+    limits = {
         "calls a second": settings.tenant_requests_per_s,
         "s of audio a second": settings.tenant_audio_s_per_s,
         "calls at once": settings.tenant_streams,
         "speakers": settings.tenant_speakers,
     }
-    told = [f"{value:g} {name}" for name, value in given.items() if 0 < value < math.inf]
-    return ", ".join(told) or "none"
+    finite = [f"{value:g} {name}" for name, value in limits.items() if 0 < value < math.inf]
+    return ", ".join(finite) or "none"

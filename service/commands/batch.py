@@ -10,7 +10,7 @@ from rich.table import Table
 
 from service.client import BatchItem, BatchResult, Client
 from service.commands import manifest
-from service.commands.connection import connected
+from service.commands.connection import connect
 from service.commands.manifest import Row
 from service.commands.results import Outcome, Results
 from service.commands.terminal import err, out
@@ -21,14 +21,14 @@ _MOST_LISTED = 50
 def enroll(
     path: Path, default: BatchItem, *, sample_rate: int | None, results: Path | None, server: str
 ) -> None:
-    """Enrols what `results` does not have as enrolled yet; exit status 0 when that is then all."""
+    """Enroll the rows that `results` does not list as enrolled; exit status 0 if none is left."""
     rows = manifest.read(path, default, sample_rate=sample_rate)
     file = results or path.with_suffix(".results.jsonl")
-    with connected(server) as sayso, Results(file) as known:
-        missing = known.missing(rows)
-        for row, result in _progress(sayso, missing):
-            known.add(row, result)
-        failures, left = known.failures(rows), known.missing(rows)
+    with connect(server) as sayso, Results(file) as outcomes:
+        missing = outcomes.missing(rows)
+        for row, result in _enroll(sayso, missing):
+            outcomes.add(row, result)
+        failures, left = outcomes.failures(rows), outcomes.missing(rows)
     if failures:
         out.print(_failures_table(failures, file))
     enrolled = f"{len(missing) - len(left)} recordings enrolled, {len(rows) - len(missing)} before"
@@ -38,7 +38,7 @@ def enroll(
         raise typer.Exit(1)
 
 
-def _progress(sayso: Client, rows: list[Row]) -> Iterator[tuple[Row, BatchResult]]:
+def _enroll(sayso: Client, rows: list[Row]) -> Iterator[tuple[Row, BatchResult]]:
     results = sayso.batch_enroll(row.item for row in rows)
     for result in track(results, "enrolling", total=len(rows), console=err, transient=True):
         yield rows[result.index], result

@@ -1,4 +1,4 @@
-"""`sayso drift`: the ratios of live calls against the model's calibration."""
+"""`sayso drift`: compare the LLRs of live calls with the model's calibration."""
 
 import math
 from collections import Counter, defaultdict
@@ -21,13 +21,13 @@ from service.inference.session import Session
 from service.settings import Settings
 
 BUCKETS = ("sayso_decision_llr_bucket", "sayso:decision_llr_bucket:increase1w")
-"""Where the live ratios are: the server's histogram, and Prometheus' record of a week of it."""
+"""Where live LLRs are: the server's histogram, and a recording rule over a week of it."""
 
 _TIMEOUT_S = 10.0
 _FEW_CALLS = 200
 
 Live: TypeAlias = Mapping[str, Buckets]
-"""Live calls by outcome; "" is all of them."""
+"""Live calls by outcome; "" stands for all outcomes."""
 
 
 def drift(
@@ -53,20 +53,20 @@ def drift(
         settings = Settings.read(model=model)
         contract = Session.open(settings.model, device="cpu").contract
         live = _live(_read(metrics), contract.model_id)
-        found = _drift(contract, live)
-    _tell(contract, live, found)
-    raise typer.Exit(1 if found.distance > most else 0)
+        drift_ = _measure(contract, live)
+    _print(contract, live, drift_)
+    raise typer.Exit(1 if drift_.distance > most else 0)
 
 
-def _drift(contract: Contract, live: Live) -> Drift:
+def _measure(contract: Contract, live: Live) -> Drift:
     calibration = contract.calibration
-    found = drifts.drift(calibration, live.get("", ())) if calibration else None
-    if found is None:
+    measured = drifts.drift(calibration, live.get("", ())) if calibration else None
+    if measured is None:
         raise SettingsError(
             f"--metrics: holds no decided calls of {contract.model_id}, or that model was not "
             "calibrated; name the model that the server runs, and metrics of its calls"
         )
-    return found
+    return measured
 
 
 def _read(source: str) -> str:
@@ -85,16 +85,16 @@ def _live(text: str, model_id: str) -> Live:
         families = list(text_string_to_metric_families(text))
     except ValueError as error:
         raise SettingsError(f"--metrics: is not in Prometheus' text format: {error}") from error
-    for sample in (each for family in families for each in family.samples):
+    for sample in (sample for family in families for sample in family.samples):
         if sample.name in BUCKETS and sample.labels.get("model_id") == model_id:
             for outcome in ("", sample.labels["outcome"]):
                 counts[outcome][float(sample.labels["le"])] += sample.value  # type: ignore[assignment]
-    return {outcome: sorted(found.items()) for outcome, found in counts.items()}
+    return {outcome: sorted(buckets.items()) for outcome, buckets in counts.items()}
 
 
-def _tell(contract: Contract, live: Live, found: Drift) -> None:
+def _print(contract: Contract, live: Live, drift: Drift) -> None:
     table = Table("ratio", "live calls", "impostors", "genuine callers", title=contract.model_id)
-    for level in found.levels:
+    for level in drift.levels:
         low, high = level.genuine
         table.add_row(
             f"{level.llr:+.2f}",
@@ -106,10 +106,10 @@ def _tell(contract: Contract, live: Live, found: Drift) -> None:
     out.print(table)
     for outcome, buckets in sorted(live.items()):
         middle = drifts.median(buckets)
-        told = f"{middle:+.2f}" if math.isfinite(middle) else "none"
-        out.print(f"{outcome.lower() or 'all'}: {buckets[-1][1]:.0f} calls, median {told}")
-    way = "upwards" if found.upwards else "downwards" if found.distance else "none"
-    share = f"nearest with {found.genuine_share:.0%} genuine callers"
-    out.print(f"drift {found.distance:.3f} ({way}); {share}", highlight=False)
+        median = f"{middle:+.2f}" if math.isfinite(middle) else "none"
+        out.print(f"{outcome.lower() or 'all'}: {buckets[-1][1]:.0f} calls, median {median}")
+    way = "upwards" if drift.upwards else "downwards" if drift.distance else "none"
+    share = f"nearest with {drift.genuine_share:.0%} genuine callers"
+    out.print(f"drift {drift.distance:.3f} ({way}); {share}", highlight=False)
     if live[""][-1][1] < _FEW_CALLS:
         err.print(f"fewer than {_FEW_CALLS} calls: their shares are uncertain")

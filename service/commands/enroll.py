@@ -7,7 +7,7 @@ import typer
 
 from service.client import BatchItem, Duplicates, Enrollment, RawAudio
 from service.commands import batch
-from service.commands.connection import connected
+from service.commands.connection import connect
 from service.commands.options import (
     LOCAL,
     ChannelOption,
@@ -20,7 +20,7 @@ from service.commands.options import (
     Watchlists,
     raw_audio,
 )
-from service.commands.terminal import err, for_each, out, tell_matches
+from service.commands.terminal import err, for_each, out, print_matches
 from service.errors import InvalidArgument
 
 
@@ -99,7 +99,7 @@ def _enroll(
     item: BatchItem, recordings: list[Path], server: str, *, stop_when_complete: bool
 ) -> None:
     needed_s, refused, unread, replacing = 0.0, False, False, item.replace
-    with connected(server) as sayso:
+    with connect(server) as sayso:
 
         def ask(path: Path) -> Enrollment:
             return sayso.enroll(
@@ -126,7 +126,7 @@ def _enroll(
                 f"{path.name}: {done.explanation}; {done.net_speech_s:.1f} s of net speech in all",
                 highlight=False,
             )
-            tell_matches(path.name, done.watchlist_matches)
+            print_matches(path.name, done.watchlist_matches)
             if stop_when_complete and needed_s == 0:
                 break
     if unread:

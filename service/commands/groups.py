@@ -6,7 +6,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from service.commands.connection import connected
+from service.commands.connection import connect
 from service.commands.options import LOCAL, GroupName, Server, SpeakerIds
 from service.commands.terminal import out
 
@@ -20,7 +20,7 @@ def create_group(
     description: Annotated[str, typer.Option(help="For people, at most 256 characters.")] = "",
 ) -> None:
     """Makes an empty group."""
-    with connected(server) as sayso:
+    with connect(server) as sayso:
         sayso.create_group(name, description)
     out.print("created", highlight=False)
 
@@ -29,7 +29,7 @@ def create_group(
 def list_groups(server: Server = LOCAL) -> None:
     """Lists the groups, in the order of their names."""
     table = Table("group", "members", "description")
-    with connected(server) as sayso:
+    with connect(server) as sayso:
         for group in sayso.groups():
             table.add_row(escape(group.name), str(group.members), escape(group.description))
     out.print(table)
@@ -38,7 +38,7 @@ def list_groups(server: Server = LOCAL) -> None:
 @app.command("delete")
 def delete_group(name: GroupName, server: Server = LOCAL) -> None:
     """Removes a group; its speakers stay enrolled."""
-    with connected(server) as sayso:
+    with connect(server) as sayso:
         sayso.delete_group(name)
     out.print("deleted", highlight=False)
 
@@ -46,7 +46,7 @@ def delete_group(name: GroupName, server: Server = LOCAL) -> None:
 @app.command("add")
 def add_members(name: GroupName, speaker_ids: SpeakerIds, server: Server = LOCAL) -> None:
     """Adds enrolled speakers to a group."""
-    with connected(server) as sayso:
+    with connect(server) as sayso:
         sayso.add_members(name, speaker_ids)
     out.print("added", highlight=False)
 
@@ -54,7 +54,7 @@ def add_members(name: GroupName, speaker_ids: SpeakerIds, server: Server = LOCAL
 @app.command("remove")
 def remove_members(name: GroupName, speaker_ids: SpeakerIds, server: Server = LOCAL) -> None:
     """Takes speakers out of a group; they stay enrolled."""
-    with connected(server) as sayso:
+    with connect(server) as sayso:
         sayso.remove_members(name, speaker_ids)
     out.print("removed", highlight=False)
 
@@ -62,6 +62,6 @@ def remove_members(name: GroupName, speaker_ids: SpeakerIds, server: Server = LO
 @app.command("members")
 def list_members(name: GroupName, server: Server = LOCAL) -> None:
     """Prints the ids of a group's speakers, one a line."""
-    with connected(server) as sayso:
+    with connect(server) as sayso:
         for speaker_id in sayso.members(name):
             out.print(escape(speaker_id), highlight=False, soft_wrap=True)

@@ -18,7 +18,7 @@ _ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104 - where o
 
 
 def main(arguments: Sequence[str]) -> int:
-    """The exit status; tells the cause on standard output."""
+    """Print whether the server is ready, or why not, and return the exit status."""
     parser = argparse.ArgumentParser(
         "sayso health", description="Is the server ready, and why not?"
     )
@@ -39,6 +39,6 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _own_address() -> str:
-    """Where a server with this environment is reached from its own machine."""
+    """The address at which this machine reaches a server started with this environment."""
     host, _, port = os.environ.get("SAYSO_LISTEN", _OWN).rpartition(":")
     return f"{_ANY_ADDRESS.get(host, host)}:{port}"

@@ -93,7 +93,9 @@ def trust_certificate(
         name=name,
         kind=kind,
     )
-    _change(keys, audit, "trusted", lambda grants: (_with(grants, entry, now), entry, None))
+    _change(
+        keys, audit, "trusted", lambda grants: (_add_certificate(grants, entry, now), entry, None)
+    )
     out.print(f"trusted as {entry.id}", highlight=False)
 
 
@@ -156,22 +158,24 @@ def rotate(
 
 
 def _change(keys: Path, audit: Path | None, what: str, edit: _Edit[T]) -> T:
-    """Changes the key file; the trail tells of it before, and again when it is done."""
+    """Change the key file, with an audit entry before and another when it is done."""
 
-    def told(grants: Grants) -> tuple[Grants, tuple[_Entry, T]]:
-        changed, entry, made = edit(grants)
-        _tell(audit, "BEGUN", entry, what)
-        return changed, (entry, made)
+    def audited_edit(grants: Grants) -> tuple[Grants, tuple[_Entry, T]]:
+        changed, entry, result = edit(grants)
+        _record(audit, "BEGUN", entry, what)
+        return changed, (entry, result)
 
     with one_line_errors():
-        entry, made = key_file.change(keys, told)
-        _tell(audit, "DONE", entry, what)
-    return made
+        entry, result = key_file.change(keys, audited_edit)
+        _record(audit, "DONE", entry, what)
+    return result
 
 
-def _tell(audit: Path | None, outcome: str, entry: _Entry, what: str) -> None:
+def _record(audit: Path | None, outcome: str, entry: _Entry, what: str) -> None:
     roles = " ".join(entry.role_names)
-    operator.tell(audit, Action.KEY, outcome, entry.tenant, entry=entry.id, what=what, roles=roles)
+    operator.record(
+        audit, Action.KEY, outcome, entry.tenant, entry=entry.id, what=what, roles=roles
+    )
 
 
 def _after(now: datetime, days: float | None) -> datetime | None:
@@ -179,14 +183,14 @@ def _after(now: datetime, days: float | None) -> datetime | None:
 
 
 def _print_once(key: str) -> None:
-    """Only the key to standard output, for `KEY=$(sayso keys create ...)`."""
+    """Print only the key to standard output, for `KEY=$(sayso keys create ...)`."""
     err.print("keep it now; it cannot be shown again:", highlight=False)
     out.print(key, highlight=False, markup=False, soft_wrap=True)
 
 
-def _with(grants: Grants, entry: ClientCertificate, now: datetime) -> Grants:
+def _add_certificate(grants: Grants, entry: ClientCertificate, now: datetime) -> Grants:
     for other in grants.certificates:
-        same = set(other.names) & set(entry.names)
-        if same and other.state(now) == "valid":
+        shared = set(other.names) & set(entry.names)
+        if shared and other.state(now) == "valid":
             raise AlreadyExists(f"{entry.name} is trusted as {other.id}; revoke that first")
     return grants.replace(entry)

@@ -1,4 +1,4 @@
-"""The recordings of a CSV file: `speaker_id,path` and what holds for one of them only."""
+"""Read the recordings to enroll from a CSV file: `speaker_id,path` and optional columns."""
 
 import csv
 from collections.abc import Iterable, Mapping
@@ -15,7 +15,7 @@ OPTIONAL = ("consent", "channel", "encoding", "sample_rate")
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A recording as the manifest names it, and as it is sent; one name is one recording."""
+    """A recording as the manifest names it and as it is sent; equal names are one recording."""
 
     path: str
     item: BatchItem
@@ -26,7 +26,7 @@ class Row:
 
 
 def read(manifest: Path, default: BatchItem, *, sample_rate: int | None) -> list[Row]:
-    """The rows of a CSV file, paths relative to it, over what `default` says of all of them.
+    """Read the rows, with paths relative to the file and `default` for what a row leaves out.
 
     Raises `typer.BadParameter` that names the line.
     """

@@ -1,4 +1,4 @@
-"""What an operator does on the server's machine, in the audit trail."""
+"""Record in the audit trail what an operator does on the server's machine."""
 
 import os
 from datetime import UTC, datetime
@@ -10,9 +10,9 @@ from service.audit.trail import enter
 from service.errors import SettingsError
 
 
-def tell(audit: Path | None, action: Action, outcome: str, tenant: str, **detail: str) -> None:
-    """Enters it, as done by this user, where there is a trail; raises `SettingsError` where there
-    is one that cannot be written."""
+def record(audit: Path | None, action: Action, outcome: str, tenant: str, **detail: str) -> None:
+    """Write an entry under this user's id, if there is a trail; raises `SettingsError` if it cannot
+    be written."""
     if audit is None:
         return
     credential = f"uid:{os.getuid()}"
@@ -25,5 +25,5 @@ def tell(audit: Path | None, action: Action, outcome: str, tenant: str, **detail
 
 
 def _key(audit: Path) -> Path:
-    named = os.environ.get("SAYSO_AUDIT_KEY")
-    return Path(named) if named else key_beside(audit)
+    path = os.environ.get("SAYSO_AUDIT_KEY")
+    return Path(path) if path else key_beside(audit)

@@ -56,8 +56,10 @@ Consent = Annotated[
 
 
 def raw_audio(encoding: str | None, sample_rate: int | None) -> RawAudio | None:
-    """What the options say of raw samples; raises `typer.BadParameter`, for a guessed rate would
-    make another voice of the speaker's."""
+    """The format of raw samples, or None for a file.
+
+    Raises `typer.BadParameter` if the rate is missing: at a guessed rate it is another voice.
+    """
     if encoding is None:
         return None
     if sample_rate is None:

@@ -1,5 +1,5 @@
-"""What came of each recording of a manifest, in a JSON Lines file: a run that broke off goes on
-where it was, and failures are tried again."""
+"""The outcome of each recording of a manifest, in a JSON Lines file, so that an interrupted run
+continues where it stopped and failures are retried."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -17,15 +17,15 @@ Outcome = Mapping[str, Any]
 
 
 class Results:
-    """A line for each answer; of several for one recording the last counts. Used under `with`."""
+    """A context manager over the file: one line an answer; a recording's last line counts."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._outcomes: dict[tuple[str, str, int | None], Outcome] = {}
 
     def __enter__(self) -> Self:
-        written = self._path.read_bytes() if self._path.exists() else b""
-        whole = written[: written.rfind(b"\n") + 1]
+        content = self._path.read_bytes() if self._path.exists() else b""
+        whole = content[: content.rfind(b"\n") + 1]
         try:
             for line in whole.splitlines():
                 self._keep(json.loads(line))
@@ -40,7 +40,7 @@ class Results:
         self._file.close()
 
     def add(self, row: Row, result: BatchResult) -> Outcome:
-        """Written when this returns."""
+        """Append a result; it is written on return."""
         outcome = _outcome(row, result)
         self._keep(outcome)
         self._file.write(json.dumps(outcome, ensure_ascii=False) + "\n")
@@ -48,7 +48,7 @@ class Results:
         return outcome
 
     def missing(self, rows: Iterable[Row]) -> list[Row]:
-        """Those that are not enrolled yet, whether tried or not."""
+        """The rows that are not enrolled yet, whether they were tried or not."""
         return [row for row in rows if self._status(row) != ENROLLED]
 
     def failures(self, rows: Iterable[Row]) -> list[Outcome]:
@@ -64,16 +64,16 @@ class Results:
 
 def _outcome(row: Row, result: BatchResult) -> Outcome:
     speaker_id, path, channel = row.name
-    named = {"speaker_id": speaker_id, "path": path, "channel": channel}
-    made = result.enrollment
-    if made is None:
-        return {**named, "status": FAILED, "code": result.error_code, "why": result.error}
+    recording = {"speaker_id": speaker_id, "path": path, "channel": channel}
+    enrollment = result.enrollment
+    if enrollment is None:
+        return {**recording, "status": FAILED, "code": result.error_code, "why": result.error}
     return {
-        **named,
-        "status": ENROLLED if made.stored else REFUSED,
-        "why": made.explanation,
-        "reasons": made.reasons,
-        "net_speech_s": made.net_speech_s,
-        "speech_needed_s": made.speech_needed_s,
-        "duplicates": made.duplicates,
+        **recording,
+        "status": ENROLLED if enrollment.stored else REFUSED,
+        "why": enrollment.explanation,
+        "reasons": enrollment.reasons,
+        "net_speech_s": enrollment.net_speech_s,
+        "speech_needed_s": enrollment.speech_needed_s,
+        "duplicates": enrollment.duplicates,
     }

@@ -102,7 +102,7 @@ def serve(
 async def _serve(settings: Settings, *, worker: bool) -> None:
     stop = stop_signal()
     share_malloc_arena()
-    from service.commands.banner import facts  # noqa: PLC0415 - the parent of workers does without them
+    from service.commands.banner import describe  # noqa: PLC0415 - the parent of workers does without them
     from service.server import serving  # noqa: PLC0415
 
     if worker:
@@ -111,7 +111,7 @@ async def _serve(settings: Settings, *, worker: bool) -> None:
         freeze_objects()
         expiry = _watch_certificates(settings)
         await asyncio.sleep(0)  # its first look comes before anything is announced
-        log.info("started: %s", facts(settings, running.session.contract, running.address))
+        log.info("started: %s", describe(settings, running.session.contract, running.address))
         _announce(running.address)
         await stop.wait()
         expiry.cancel()

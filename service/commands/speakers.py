@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from service.client import FailedVerifications, Migration, Speaker
-from service.commands.connection import connected
+from service.commands.connection import connect
 from service.commands.options import LOCAL, Consent, Server, SpeakerId
 from service.commands.terminal import out
 
@@ -20,14 +20,14 @@ app = typer.Typer(help="List, show, change and delete speakers.", no_args_is_hel
 @app.command("list")
 def list_speakers(server: Server = LOCAL) -> None:
     """Lists every enrolled speaker, in the order of their ids."""
-    with connected(server) as sayso:
+    with connect(server) as sayso:
         out.print(_speakers_table(sayso.list()))
 
 
 @app.command("show")
 def show_speaker(speaker_id: SpeakerId, server: Server = LOCAL) -> None:
     """Shows what is known of one speaker; never its vectors."""
-    with connected(server) as sayso:
+    with connect(server) as sayso:
         out.print(_speaker_table(sayso.get(speaker_id)))
 
 
@@ -43,7 +43,7 @@ def update_speaker(
 ) -> None:
     """Changes a speaker's metadata, consent, or both."""
     entries = _entries(metadata) if metadata else None
-    with connected(server) as sayso:
+    with connect(server) as sayso:
         updated = sayso.update(speaker_id, metadata=entries, consent=consent)
     out.print(_speaker_table(updated))
 
@@ -51,35 +51,35 @@ def update_speaker(
 @app.command("withdraw-consent")
 def withdraw_consent(speaker_id: SpeakerId, server: Server = LOCAL) -> None:
     """Lets no use be made of a speaker's voice until a consent is recorded again."""
-    with connected(server) as sayso:
+    with connect(server) as sayso:
         out.print(_speaker_table(sayso.withdraw_consent(speaker_id)))
 
 
 @app.command("opt-out")
 def opt_out(speaker_id: SpeakerId, server: Server = LOCAL) -> None:
     """Erases a speaker's voice at once and refuses to enrol it again."""
-    with connected(server) as sayso:
+    with connect(server) as sayso:
         out.print(_speaker_table(sayso.opt_out(speaker_id)))
 
 
 @app.command("opt-in")
 def opt_in(speaker_id: SpeakerId, server: Server = LOCAL) -> None:
     """Lets one who opted out enrol again."""
-    with connected(server) as sayso:
+    with connect(server) as sayso:
         out.print(_speaker_table(sayso.opt_in(speaker_id)))
 
 
 @app.command("undo")
 def undo_enrollment(speaker_id: SpeakerId, server: Server = LOCAL) -> None:
     """Takes back the latest enrolment."""
-    with connected(server) as sayso:
+    with connect(server) as sayso:
         out.print(_speaker_table(sayso.undo(speaker_id)))
 
 
 @app.command("confirm")
 def confirm_enrollment(speaker_id: SpeakerId, server: Server = LOCAL) -> None:
     """Releases an enrolment that waits for it."""
-    with connected(server) as sayso:
+    with connect(server) as sayso:
         out.print(_speaker_table(sayso.confirm(speaker_id)))
 
 
@@ -96,7 +96,7 @@ def migrate(
     """
     if not status:
         raise typer.BadParameter("speakers move by themselves, in calls; ask for --status")
-    with connected(server) as sayso:
+    with connect(server) as sayso:
         out.print(_migration_table(sayso.migration()))
 
 
@@ -109,7 +109,7 @@ def export_speaker(
     ] = "-",  # type: ignore[assignment]
 ) -> None:
     """Writes all that is held of a speaker as JSON: the answer to a request for access."""
-    with connected(server) as sayso:
+    with connect(server) as sayso:
         held = sayso.export(speaker_id)
     output.write(json.dumps(held, indent=1, ensure_ascii=False) + "\n")
 
@@ -117,7 +117,7 @@ def export_speaker(
 @app.command("unlock")
 def unlock_speaker(speaker_id: SpeakerId, server: Server = LOCAL) -> None:
     """Lifts the lock that failed verifications have put on a speaker."""
-    with connected(server) as sayso:
+    with connect(server) as sayso:
         sayso.unlock(speaker_id)
     out.print("unlocked", highlight=False)
 
@@ -125,7 +125,7 @@ def unlock_speaker(speaker_id: SpeakerId, server: Server = LOCAL) -> None:
 @app.command("delete")
 def delete_speaker(speaker_id: SpeakerId, server: Server = LOCAL) -> None:
     """Erases a speaker and its voiceprints, and says where the audit trail tells of it."""
-    with connected(server) as sayso:
+    with connect(server) as sayso:
         receipt = sayso.delete(speaker_id)
     out.print(f"deleted {_dated('', receipt.at)}", highlight=False)
     if receipt.audit_digest:

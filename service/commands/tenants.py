@@ -1,4 +1,4 @@
-"""`sayso tenants`: the keys that seal what a store holds; opens the store itself, not a server."""
+"""`sayso tenants`: manage the keys that seal a store, which it opens directly, without a server."""
 
 import asyncio
 import contextlib
@@ -45,8 +45,8 @@ def choose(
 def list_tenants(context: typer.Context) -> None:
     """Lists the tenants that have speakers or keys, and what seals them."""
     table = Table("tenant", "speakers", "sealed by")
-    for tenant, speakers, keys in _done(context, _listed):
-        table.add_row(escape(tenant), str(speakers), _sealed_by(keys))
+    for tenant, speakers, keys in _run(context, _list_tenants):
+        table.add_row(escape(tenant), str(speakers), _describe_keys(keys))
     out.print(table)
 
 
@@ -65,11 +65,11 @@ def seal(
 
     async def work(store: SealedStore) -> int:
         tenants = await store.tenants() if tenant is None else [tenant]
-        open_ones = [name for name in tenants if not every or not await _erased(store, name)]
-        return sum([await upkeep.seal(store, name) for name in open_ones])
+        names = [name for name in tenants if not every or not await _is_erased(store, name)]
+        return sum([await upkeep.seal(store, name) for name in names])
 
-    sealed = _changed(context, "seal", tenant or "", work)
-    _tell(f"{sealed} speakers were sealed, the others were already")
+    sealed = _run_audited(context, "seal", tenant or "", work)
+    _print(f"{sealed} speakers were sealed, the others were already")
 
 
 @app.command("rotate-key")
@@ -78,15 +78,15 @@ def rotate_key(context: typer.Context, tenant: Tenant) -> None:
 
     A tenant whose key was erased can enrol again after it.
     """
-    sealed = _changed(context, "rotate-key", tenant, lambda store: upkeep.rotate(store, tenant))
-    _tell(f"{sealed} speakers were sealed by the new key, and the earlier one is destroyed")
+    sealed = _run_audited(context, "rotate-key", tenant, lambda store: upkeep.rotate(store, tenant))
+    _print(f"{sealed} speakers were sealed by the new key, and the earlier one is destroyed")
 
 
 @app.command("rewrap")
 def rewrap(context: typer.Context) -> None:
     """Wraps every tenant's keys under the newest master key; the records stay as they are."""
-    rewrapped = _changed(context, "rewrap", "", upkeep.rewrap)
-    _tell(f"{rewrapped} keys are wrapped by the newest master key")
+    rewrapped = _run_audited(context, "rewrap", "", upkeep.rewrap)
+    _print(f"{rewrapped} keys are wrapped by the newest master key")
 
 
 @app.command("erase-key")
@@ -102,10 +102,10 @@ def erase_key(
     """
     if not yes:
         typer.confirm(f"Erase every voice of {tenant}, for ever?", abort=True)
-    deleted = _changed(context, "erase-key", tenant, lambda store: upkeep.erase(store, tenant))
-    _tell(f"the keys of {tenant} are destroyed, and {deleted} speakers deleted")
+    deleted = _run_audited(context, "erase-key", tenant, lambda store: upkeep.erase(store, tenant))
+    _print(f"the keys of {tenant} are destroyed, and {deleted} speakers deleted")
     if not Settings.read(store=context.obj).store.startswith("sqlite"):
-        _tell("Redis' append-only file holds them until it is rewritten: BGREWRITEAOF")
+        _print("Redis' append-only file holds them until it is rewritten: BGREWRITEAOF")
 
 
 @app.command("expire")
@@ -121,22 +121,22 @@ def expire(
     from service.speakers.expiry import erase, survey  # noqa: PLC0415
     from service.wiring import retention  # noqa: PLC0415 - other commands start without it
 
-    keeping = retention(Settings.read(store=context.obj))
-    now = keeping.clock()
-    found = _done(context, lambda store: survey(store, tenant, keeping, since=now))
+    rules = retention(Settings.read(store=context.obj))
+    now = rules.clock()
+    found = _run(context, lambda store: survey(store, tenant, rules, since=now))
     today = f"{datetime.fromtimestamp(now, UTC):%Y-%m-%d %H:%M} UTC"
-    _tell(f"{len(found.expired)} of {found.voices} voices of {tenant} have expired by {today}")
+    _print(f"{len(found.expired)} of {found.voices} voices of {tenant} have expired by {today}")
     if not found.expired:
         return
     if not yes:
         typer.confirm("Erase them, for ever?", abort=True)
-    erased = _changed(
+    erased = _run_audited(
         context,
         "expire",
         tenant,
-        lambda store: erase(store, tenant, found, keeping, around=contextlib.nullcontext),
+        lambda store: erase(store, tenant, found, rules, around=contextlib.nullcontext),
     )
-    _tell(f"{erased} voices were erased")
+    _print(f"{erased} voices were erased")
 
 
 @app.command("check")
@@ -154,21 +154,21 @@ def check(
         return [
             (name, speaker_id, error.message)
             for name in tenants
-            if not await _erased(store, name)
+            if not await _is_erased(store, name)
             async for speaker_id, error in upkeep.damaged(store, name)
         ]
 
-    found = _done(context, work)
-    for name, speaker_id, why in found:
-        _tell(f"{name}: {speaker_id}: {why}")
-    if found:
+    damaged = _run(context, work)
+    for name, speaker_id, why in damaged:
+        _print(f"{name}: {speaker_id}: {why}")
+    if damaged:
         raise typer.Exit(1)
-    _tell("every record can be read")
+    _print("every record can be read")
 
 
-def _done(context: typer.Context, work: Callable[[SealedStore], Awaitable[_Result]]) -> _Result:
+def _run(context: typer.Context, work: Callable[[SealedStore], Awaitable[_Result]]) -> _Result:
     async def run() -> _Result:
-        async with _opened(Settings.read(store=context.obj)) as store:
+        async with _open(Settings.read(store=context.obj)) as store:
             return await work(store)
 
     with one_line_errors():
@@ -179,47 +179,47 @@ def _done(context: typer.Context, work: Callable[[SealedStore], Awaitable[_Resul
             raise typer.Exit(1) from error
 
 
-def _changed(
+def _run_audited(
     context: typer.Context,
     change: str,
     tenant: str,
     work: Callable[[SealedStore], Awaitable[_Result]],
 ) -> _Result:
-    """What `work` gives; the audit trail tells of it before, and again when it is done."""
-    _enter("BEGUN", change, tenant)
-    result = _done(context, work)
-    _enter("DONE", change, tenant)
+    """The result of `work`, with an audit entry before it and another when it is done."""
+    _record("BEGUN", change, tenant)
+    result = _run(context, work)
+    _record("DONE", change, tenant)
     return result
 
 
-def _enter(outcome: str, change: str, tenant: str) -> None:
+def _record(outcome: str, change: str, tenant: str) -> None:
     with one_line_errors():
-        operator.tell(Settings.read().audit, Action.ADMIN, outcome, tenant, change=change)
+        operator.record(Settings.read().audit, Action.ADMIN, outcome, tenant, change=change)
 
 
-def _opened(settings: Settings) -> SealedStore:
-    """Also reads what is not sealed, whatever the servers do: to seal it."""
+def _open(settings: Settings) -> SealedStore:
+    """Open the store so that it also reads unsealed records, which servers may refuse."""
     from service.wiring import kms  # noqa: PLC0415 - other commands start without it
 
-    holder = kms(settings)
+    master = kms(settings)
     sealing = (
-        None if holder is None else Sealing(holder, settings.protect_templates, sealed_only=False)
+        None if master is None else Sealing(master, settings.protect_templates, sealed_only=False)
     )
     return open_store(settings.store, timeout_s=_TIMEOUT_S, sealing=sealing)
 
 
-async def _listed(store: SealedStore) -> Sequence[tuple[str, int, KeySet]]:
+async def _list_tenants(store: SealedStore) -> Sequence[tuple[str, int, KeySet]]:
     return [
         (tenant, await store.count(tenant), await store.keys.read(tenant))
         for tenant in await store.tenants()
     ]
 
 
-async def _erased(store: SealedStore, tenant: str) -> bool:
+async def _is_erased(store: SealedStore, tenant: str) -> bool:
     return (await store.keys.read(tenant)).erased
 
 
-def _sealed_by(keys: KeySet) -> str:
+def _describe_keys(keys: KeySet) -> str:
     if keys.erased:
         return "erased"
     if not keys.current:
@@ -229,5 +229,5 @@ def _sealed_by(keys: KeySet) -> str:
     return f"key {keys.current}{left}"
 
 
-def _tell(text: str) -> None:
+def _print(text: str) -> None:
     out.print(escape(text), highlight=False, soft_wrap=True)

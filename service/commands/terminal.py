@@ -1,4 +1,4 @@
-"""Where commands print: results to standard output, the rest to standard error."""
+"""Print results of commands to standard output, and everything else to standard error."""
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -21,7 +21,7 @@ err = Console(stderr=True)
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """An error the user can act on is one line on stderr and exit status 2."""
+    """Turn an error that the user can act on into one line on stderr and exit status 2."""
     try:
         yield
     except SaysoError as error:
@@ -32,7 +32,7 @@ def one_line_errors() -> Iterator[None]:
 def for_each(
     recordings: Iterable[Path], doing: str, ask: Callable[[Path], T]
 ) -> Iterator[tuple[Path, T | InvalidArgument]]:
-    """What came of each recording: one that cannot be read does not lose the results of others."""
+    """Ask about each recording; one that cannot be read yields its error, and the others go on."""
     for path in track(list(recordings), doing, console=err, transient=True):
         try:
             yield path, ask(path)
@@ -40,12 +40,12 @@ def for_each(
             yield path, error
 
 
-def tell_matches(name: str, matches: Iterable[Match]) -> None:
-    """One line for each member of a watchlist whom a recording matches."""
+def print_matches(name: str, matches: Iterable[Match]) -> None:
+    """Print a line for each member of a watchlist whom a recording matches."""
     for match in matches:
-        ratio = "" if match.llr is None else f", LLR {match.llr:.2f}"
+        llr = "" if match.llr is None else f", LLR {match.llr:.2f}"
         out.print(
-            f"{name}: on watchlist {match.group} as {match.speaker_id}{ratio}",
+            f"{name}: on watchlist {match.group} as {match.speaker_id}{llr}",
             highlight=False,
             markup=False,
             soft_wrap=True,

@@ -1,4 +1,4 @@
-"""`sayso verify`, `identify`: recordings go to a server, decisions come back."""
+"""`sayso verify` and `sayso identify`: send recordings to a server and show its decisions."""
 
 from pathlib import Path
 from typing import Annotated
@@ -8,7 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from service.client import Decision, Identification, Match
-from service.commands.connection import connected
+from service.commands.connection import connect
 from service.commands.options import (
     LOCAL,
     ChannelOption,
@@ -21,7 +21,7 @@ from service.commands.options import (
     Watchlists,
     raw_audio,
 )
-from service.commands.terminal import for_each, out, tell_matches
+from service.commands.terminal import for_each, out, print_matches
 from service.errors import InvalidArgument
 
 
@@ -44,7 +44,7 @@ def verify(
     credential without the role `analyze` is told it in words: weak, moderate or strong.
     """
     raw = raw_audio(encoding, sample_rate)
-    with connected(server) as sayso:
+    with connect(server) as sayso:
 
         def ask(path: Path) -> Decision:
             return sayso.verify(
@@ -63,7 +63,7 @@ def verify(
     out.print(table)
     for path, decision in answers:
         if isinstance(decision, Decision):
-            tell_matches(path.name, decision.watchlist_matches)
+            print_matches(path.name, decision.watchlist_matches)
     _exit([decision for _, decision in answers])
 
 
@@ -82,7 +82,7 @@ def identify(
 ) -> None:
     """Finds who of a group is speaking; exit status 0 when every recording is of a member."""
     raw = raw_audio(encoding, sample_rate)
-    with connected(server) as sayso:
+    with connect(server) as sayso:
 
         def ask(path: Path) -> Identification:
             return sayso.identify(
@@ -96,13 +96,13 @@ def identify(
 
         answers = list(for_each(recordings, "identifying", ask))
     table = _decisions_table("candidates, by LLR")
-    for path, found in answers:
-        if isinstance(found, Identification):
-            _add_decision(table, path.name, found.decision, _listed(found.candidates))
+    for path, answer in answers:
+        if isinstance(answer, Identification):
+            _add_decision(table, path.name, answer.decision, _list(answer.candidates))
         else:
-            _add_decision(table, path.name, found)
+            _add_decision(table, path.name, answer)
     out.print(table)
-    _exit([found.decision if isinstance(found, Identification) else found for _, found in answers])
+    _exit([one.decision if isinstance(one, Identification) else one for _, one in answers])
 
 
 def _decisions_table(*more: str) -> Table:
@@ -110,28 +110,31 @@ def _decisions_table(*more: str) -> Table:
     return Table(*columns)
 
 
-def _add_decision(table: Table, name: str, made: Decision | InvalidArgument, *more: str) -> None:
-    if isinstance(made, InvalidArgument):
-        table.add_row(escape(name), "not read", *[""] * 4, escape(str(made)))
+def _add_decision(
+    table: Table, name: str, decision: Decision | InvalidArgument, *more: str
+) -> None:
+    if isinstance(decision, InvalidArgument):
+        table.add_row(escape(name), "not read", *[""] * 4, escape(str(decision)))
         return
     scores = (
-        _number(made.llr) or (made.band or "").lower(),
-        _number(made.threshold_llr),
-        _number(made.cosine),
+        _number(decision.llr) or (decision.band or "").lower(),
+        _number(decision.threshold_llr),
+        _number(decision.cosine),
     )
-    row = [name, made.outcome, *scores, f"{made.net_speech_s:.1f} s", made.explanation, *more]
+    speech = f"{decision.net_speech_s:.1f} s"
+    row = [name, decision.outcome, *scores, speech, decision.explanation, *more]
     table.add_row(*map(escape, row))
 
 
-def _listed(candidates: tuple[Match, ...]) -> str:
-    return "\n".join(f"{at.speaker_id} {_number(at.llr)}".rstrip() for at in candidates)
+def _list(candidates: tuple[Match, ...]) -> str:
+    return "\n".join(f"{match.speaker_id} {_number(match.llr)}".rstrip() for match in candidates)
 
 
 def _exit(decisions: list[Decision | InvalidArgument]) -> None:
-    """Ends with 2 if a recording could not be read, with 1 if one was not accepted."""
-    if any(isinstance(made, InvalidArgument) for made in decisions):
+    """Exit with 2 if a recording could not be read, with 1 if one was not accepted."""
+    if any(isinstance(decision, InvalidArgument) for decision in decisions):
         raise typer.Exit(2)
-    if not all(made.accepted for made in decisions if isinstance(made, Decision)):
+    if not all(one.accepted for one in decisions if isinstance(one, Decision)):
         raise typer.Exit(1)
 
 

@@ -7,7 +7,7 @@ import pytest
 import typer
 
 from service.access.tls import Certificates, server_credentials
-from service.commands.connection import connected
+from service.commands.connection import connect
 from tests.support.certificates import LOCAL, Authority
 from tests.support.whoami_server import WhoamiServer
 
@@ -30,11 +30,11 @@ def test_certificates_come_from_the_environment(
 ) -> None:
     pair = authority.issue("client")
     monkeypatch.setenv("SAYSO_CA", str(authority.certificate))
-    with connected(server.address, timeout_s=5) as sayso:
+    with connect(server.address, timeout_s=5) as sayso:
         assert not sayso.ready()
     monkeypatch.setenv("SAYSO_CLIENT_CERTIFICATE", str(pair.certificate))
     monkeypatch.setenv("SAYSO_CLIENT_KEY", str(pair.key))
-    with connected(server.address) as sayso:
+    with connect(server.address) as sayso:
         assert sayso.ready()
 
 
@@ -55,7 +55,7 @@ def test_a_mistake_is_one_line(
 ) -> None:
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(typer.Exit) as caught, connected("voice.bank.example:1"):
+    with pytest.raises(typer.Exit) as caught, connect("voice.bank.example:1"):
         pass
     assert caught.value.exit_code == 2
     told = capsys.readouterr().err
@@ -69,5 +69,5 @@ def test_a_credential_goes_where_it_is_allowed(monkeypatch: pytest.MonkeyPatch) 
     for name in ("SAYSO_INSECURE", "SAYSO_TLS"):
         with monkeypatch.context() as allowed:
             allowed.setenv(name, "true")
-            with connected("voice.bank.example:1"):
+            with connect("voice.bank.example:1"):
                 pass
