@@ -1,6 +1,7 @@
 """Bare: the parts of the service called in a loop, without a server around them.
 
 session   windows -> embeddings
+streamed  calls -> blocks of 100 ms -> decode -> voice activity -> windows -> embeddings
 pipeline  clips -> decode -> voice activity -> windows -> embeddings
 """
 
@@ -14,14 +15,20 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.speed.callers import RATE, Load
 from benchmarks.speed.clips import Clip, Samples
+from service.audio.codecs import Mulaw
+from service.audio.decoding import AudioFormat, StreamDecoder
+from service.audio.quality import SAMPLE_RATE
 from service.audio.speech import VoiceActivity, extract
+from service.audio.stream import AudioStream, Windows
 from service.audio.windows import cut
 from service.contract import Contract
 from service.inference.session import Session
 
 BATCHES = (1, 2, 4, 8, 16)
 
+_BLOCK_BYTES = RATE // 10
 _READY_S = 60.0
 
 
@@ -108,6 +115,30 @@ def costs_s(
             list(threads.map(session.run, (share for share in shares if len(share))))
             taken_s[repeat, index] = time.perf_counter() - began_s
     return np.asarray(np.median(taken_s, axis=0), np.float32)
+
+
+def streamed_s(model: Path, load: Load) -> float:
+    """Seconds of a core for a second of the load's calls, one call after the other, in the pieces
+    and windows that the service makes of them: blocks of 100 ms, and one window at a time."""
+    session, vad = Session.open(model, device="cpu", threads=1), VoiceActivity.open()
+
+    def hear(audio: bytes) -> None:
+        decoder = StreamDecoder(AudioFormat(Mulaw, RATE), rate=SAMPLE_RATE, max_s=len(audio) / RATE)
+        stream = AudioStream(decoder, vad, session.contract)
+        for start in range(0, len(audio), _BLOCK_BYTES):
+            embed(stream.push(audio[start : start + _BLOCK_BYTES]))
+        embed(stream.finish())
+
+    def embed(found: Windows) -> None:
+        for window in found.whole:
+            session.run(window[np.newaxis])
+
+    calls = [b"".join(load.sent(number)) for number in range(load.calls)]
+    hear(calls[0])
+    began_s = time.process_time()
+    for audio in calls:
+        hear(audio)
+    return (time.process_time() - began_s) / (load.calls * load.call_s)
 
 
 def windows(contract: Contract, vad: VoiceActivity, samples: Samples) -> Samples:

@@ -1,6 +1,6 @@
 """Callers: processes that hold calls with a server at the pace of the clock.
 
-    processes -> channels -> calls -> a message every 20 ms, when its audio has been spoken
+    processes -> channels -> calls -> a message every 20 ms or so, when its audio has been spoken
                                   <- partial results, each against the end of the audio it covers
 
 Times are due times: a caller that is late counts against the server, and says how late it was.
@@ -21,10 +21,10 @@ from sayso.v1 import verification_pb2 as pb
 
 MESSAGE_S = 0.02
 RATE = 8000
-MESSAGE_BYTES = int(MESSAGE_S * RATE)  # mu-law has a byte a sample
 CALLS_PER_CHANNEL = 25
 
 _METHOD = "/sayso.v1.VerificationService/StreamingVerify"
+_APART_BYTES = 7919 * 160  # by which the audio of two calls is apart
 _AHEAD_S = 1.0
 _LAST_WORDS_S = 120.0
 
@@ -41,10 +41,19 @@ class Load:
     call_s: float
     starts_s: float
     pace: float = 1.0  # times as fast as people talk
+    message_s: float = MESSAGE_S
 
     def share(self, part: int, parts: int) -> list[int]:
         """The numbers of the calls that one of `parts` processes holds."""
         return list(range(part, self.calls, parts))
+
+    def sent(self, number: int) -> list[bytes]:
+        """The audio of a call by messages: all there is, round from another point for each call."""
+        start = number * _APART_BYTES % len(self.audio)
+        message_bytes = int(self.message_s * RATE)
+        needed = int(self.call_s / self.message_s) * message_bytes
+        repeated = (self.audio[start:] + self.audio[:start]) * math.ceil(needed / len(self.audio))
+        return [repeated[at : at + message_bytes] for at in range(0, needed, message_bytes)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,19 +163,21 @@ def dial(over: grpc.aio.Channel) -> Any:
 
 async def _talk(over: grpc.aio.Channel, load: Load, began_s: float, number: int) -> _Call:
     made = _Call(began_s, [], [])
-    messages = _messages(load.audio, offset=number * 7919)
+    messages = [
+        pb.StreamingVerifyRequest(audio=piece).SerializeToString() for piece in load.sent(number)
+    ]
     loop = asyncio.get_running_loop()
     await asyncio.sleep(began_s - loop.time())
     call = dial(over)
     listening = asyncio.create_task(_listen(call, made))
     try:
         await call.write(opening(load.speaker_id))
-        for index in range(int(load.call_s / MESSAGE_S)):
-            due_s = began_s + (index + 1) * MESSAGE_S / load.pace
+        for index, message in enumerate(messages):
+            due_s = began_s + (index + 1) * load.message_s / load.pace
             if (ahead_s := due_s - loop.time()) > 0:
                 await asyncio.sleep(ahead_s)
             made.lags_s.append(loop.time() - due_s)
-            await call.write(messages[index % len(messages)])
+            await call.write(message)
         await call.done_writing()
         await asyncio.wait_for(listening, _LAST_WORDS_S)
     except (grpc.aio.AioRpcError, asyncio.InvalidStateError, TimeoutError) as error:
@@ -185,14 +196,3 @@ async def _listen(call: Any, made: _Call) -> None:
             made.results.append((loop.time(), quality.audio_s, quality.net_speech_s))
     except grpc.aio.AioRpcError as error:
         made.failure = f"{error.code().name}: {error.details()}"
-
-
-def _messages(audio: bytes, *, offset: int) -> list[bytes]:
-    """All of the audio, serialised in messages, from `offset` bytes on and round."""
-    start = offset * MESSAGE_BYTES % len(audio)
-    turned = audio[start:] + audio[:start]
-    whole = len(turned) - len(turned) % MESSAGE_BYTES
-    return [
-        pb.StreamingVerifyRequest(audio=turned[at : at + MESSAGE_BYTES]).SerializeToString()
-        for at in range(0, whole, MESSAGE_BYTES)
-    ]

@@ -12,6 +12,7 @@ machine did meanwhile is told beside it: latencies want one that does nothing el
 import argparse
 import asyncio
 import io
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -27,6 +28,7 @@ import soundfile
 
 from benchmarks.figures import Figure, above, below, figure, merge
 from benchmarks.processes import MB, Usage, confined, processor_s, resident_mb
+from benchmarks.speed.bare import streamed_s
 from benchmarks.speed.callers import (
     CALLS_PER_CHANNEL,
     RATE,
@@ -49,6 +51,8 @@ VOICE = "slt"
 STEP = 0.06  # of the highest number: where a search stops
 FIRST = 20  # calls to begin with
 REPEATS = 3
+OVER_BARE = {0.02: 2.0, 0.1: 1.4}
+"""Seconds of a message, and how many times the bare cost of a call the server may take."""
 CAPACITY_S = 2.0
 SETTLED_S = 2.0
 
@@ -208,6 +212,46 @@ def idle_figures(model: Path, cores: int) -> list[Figure]:
     ]
 
 
+def bare_s(model: Path, load: Load, cores: int) -> float:
+    """As `bare.streamed_s`, in a process on the server's cores."""
+    with confined(set(range(cores))), multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(streamed_s, (model, load))
+
+
+def spent_s(running: SaysoServer, load: Load) -> float:
+    """Seconds of a core that the server takes for a second of the load's calls."""
+    began_s = processor_s(running.process.pid)
+    heard = hold(load)
+    assert not heard.failures, heard.failures
+    return (processor_s(running.process.pid) - began_s) / (load.calls * load.call_s)
+
+
+def bare_figures(running: SaysoServer, audio: bytes, model: Path, cores: int) -> list[Figure]:
+    """What the server takes for a call over what its audio takes without a server, in turn."""
+    loads = {
+        message_s: Load(running.address, VOICE, audio, 8, 20.0, 0.0, pace=100, message_s=message_s)
+        for message_s in OVER_BARE
+    }
+    ratios: dict[float, list[float]] = {message_s: [] for message_s in loads}
+    for _ in range(REPEATS):
+        for message_s, load in loads.items():
+            ratios[message_s].append(spent_s(running, load) / bare_s(model, load, cores))
+    how = (
+        "processor time of the server for a second of a call in messages of {:g} ms, unpaced, over "
+        "that of the same audio through decoder, voice activity and inference in a loop, in turn"
+    )
+    return [
+        figure(
+            f"processor_over_bare_{1e3 * message_s:g}ms",
+            ratios[message_s],
+            "ratio",
+            below(OVER_BARE[message_s]),
+            how.format(1e3 * message_s),
+        )
+        for message_s in loads
+    ]
+
+
 def processor_figures(
     running: SaysoServer, audio: bytes, aim: float, model: Path, cores: int
 ) -> list[Figure]:
@@ -285,6 +329,7 @@ def measured(asked: argparse.Namespace) -> list[Figure]:
     figures = idle_figures(model, cores)
     with server(model, cores) as running, callers_aside(cores):
         figures = processor_figures(running, audio, asked.target, model, cores) + figures
+        figures = bare_figures(running, audio, model, cores) + figures
         if not asked.unpaced:
             figures = held_figures(running, audio, asked) + figures
     return figures
