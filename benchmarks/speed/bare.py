@@ -1,7 +1,7 @@
 """Bare: the parts of the service called in a loop, without a server around them.
 
 session   windows -> embeddings
-streamed  calls -> blocks of 100 ms -> decode -> voice activity -> windows -> embeddings
+streamed  calls -> decode -> voice activity -> windows -> embeddings
 pipeline  clips -> decode -> voice activity -> windows -> embeddings
 """
 
@@ -21,14 +21,13 @@ from service.audio.codecs import Mulaw
 from service.audio.decoding import AudioFormat, StreamDecoder
 from service.audio.quality import SAMPLE_RATE
 from service.audio.speech import VoiceActivity, extract
-from service.audio.stream import AudioStream, Windows
+from service.audio.stream import AudioStream
 from service.audio.windows import cut
 from service.contract import Contract
 from service.inference.session import Session
 
 BATCHES = (1, 2, 4, 8, 16)
 
-_BLOCK_BYTES = RATE // 10
 _READY_S = 60.0
 
 
@@ -118,19 +117,13 @@ def costs_s(
 
 
 def streamed_s(model: Path, load: Load) -> float:
-    """Seconds of a core for a second of the load's calls, one call after the other, in the pieces
-    and windows that the service makes of them: blocks of 100 ms, and one window at a time."""
+    """Seconds of a core for a second of the load's calls: one call after the other, each decoded
+    and searched for speech as a whole, then one window at a time."""
     session, vad = Session.open(model, device="cpu", threads=1), VoiceActivity.open()
 
     def hear(audio: bytes) -> None:
         decoder = StreamDecoder(AudioFormat(Mulaw, RATE), rate=SAMPLE_RATE, max_s=len(audio) / RATE)
-        stream = AudioStream(decoder, vad, session.contract)
-        for start in range(0, len(audio), _BLOCK_BYTES):
-            embed(stream.push(audio[start : start + _BLOCK_BYTES]))
-        embed(stream.finish())
-
-    def embed(found: Windows) -> None:
-        for window in found.whole:
+        for window in AudioStream(decoder, vad, session.contract).finish(audio).whole:
             session.run(window[np.newaxis])
 
     calls = [b"".join(load.sent(number)) for number in range(load.calls)]
