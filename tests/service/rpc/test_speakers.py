@@ -10,7 +10,7 @@ import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
 from sayso.v1 import speaker_pb2 as pb
 
-from service.access import ANYONE, calling
+from service.access import ANYONE, use_caller
 from service.access.limits import Allowance, TenantLimits
 from service.audio.quality import Quality
 from service.audit import Auditor, Origin
@@ -38,7 +38,7 @@ class Clock:
 
 @pytest.fixture(autouse=True)
 def caller() -> Iterator[None]:
-    with calling(ANYONE):
+    with use_caller(ANYONE):
         yield
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from service.audit import Auditor, Origin, Trail, chain
-from service.audit.entries import parsed
+from service.audit.entries import parse_line
 from service.decisions.decision import Decision, Outcome, Score
 from service.errors import OverLimit, Overloaded, SpeakerLocked, Unavailable
 from service.speakers.attempts import Attempts
@@ -54,7 +54,7 @@ class Desk:
     def told(self) -> list[tuple[str, str]]:
         """Action and outcome of every entry."""
         facts: list[dict[str, Any]] = [
-            dict(parsed(line.text) or {}) for line in chain.lines([self._folder])
+            dict(parse_line(line.text) or {}) for line in chain.lines([self._folder])
         ]
         return [(fact["action"], fact["outcome"]) for fact in facts]
 
