@@ -103,7 +103,11 @@ def test_a_missing_file(tmp_path: Path) -> None:
         LocalMaster.from_file(tmp_path / "master.key")
 
 
-@pytest.mark.parametrize("text", ["", "\n", "c2hvcnQ=", "not base64!", new_key()[:-5]])
+@pytest.mark.parametrize(
+    "text",
+    ["", "\n", "c2hvcnQ=", "not base64!", new_key()[:-5]],
+    ids=["empty", "blank", "short", "text", "cut"],
+)
 def test_what_is_no_key_is_refused_and_not_repeated(text: str) -> None:
     with pytest.raises(SettingsError, match="openssl rand -base64 32") as refused:
         LocalMaster.from_text(text)
