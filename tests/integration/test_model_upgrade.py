@@ -16,10 +16,10 @@ from service.errors import InvalidArgument, StartupError
 from service.inference.session import Session
 from service.settings import SHIPPED_MODEL
 from tests.support.local_server import LocalServer
-from tests.support.other_model import turned
+from tests.support.rotated_model import rotate_embeddings
 from tests.support.voices import clips
 
-NEW = "turned"
+NEW = "rotated"
 COPIES = ("slt", "slt-streamed", "slt-undone", "slt-early", "slt-taken", "slt-told", "rms", "awb")
 SETTINGS = {
     "move_margin_llr": 0.0,
@@ -50,7 +50,9 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="module")
 def new_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return turned(SHIPPED_MODEL, tmp_path_factory.mktemp("model") / "new.onnx", model_id=NEW)
+    return rotate_embeddings(
+        SHIPPED_MODEL, tmp_path_factory.mktemp("model") / "new.onnx", model_id=NEW
+    )
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from sayso.v1 import verification_pb2 as pb
 from service.client import Client
 from service.settings import SHIPPED_MODEL
 from tests.support.local_server import LocalServer
-from tests.support.other_model import turned
+from tests.support.rotated_model import rotate_embeddings
 from tests.support.voices import clips
 
 ANYTHING = decision_pb2.DecisionPolicy(
@@ -147,7 +147,7 @@ def test_whom_only_the_request_accepts_does_not_move_the_voice(
     store: str, one_model: Server, tmp_path: Path
 ) -> None:
     """The attacker's speech would be the voice of the new model, and the owner locked out."""
-    new = turned(SHIPPED_MODEL, tmp_path / "new.onnx", model_id="new")
+    new = rotate_embeddings(SHIPPED_MODEL, tmp_path / "new.onnx", model_id="new")
     models = {"model": new, "previous_model": SHIPPED_MODEL}
     with LocalServer(store=store, **SETTINGS, **models) as running, running.client() as sayso:
         server = Server(running, sayso)

@@ -17,9 +17,9 @@ from service.audio.decoding import AudioFormat, decode
 from service.client import Client, Embedding, RawAudio, SequentialTest
 from service.commands.application import app
 from service.errors import Overloaded, PermissionDenied
-from tests.support.answers import holds_a_score
 from tests.support.keys import create
 from tests.support.local_server import LocalServer
+from tests.support.score_fields import contains_score
 from tests.support.voices import clips
 
 OWNER, OTHERS = "slt", ("awb", "rms", "kal")
@@ -116,8 +116,8 @@ def test_no_answer_holds_a_score_without_the_role(
     keyed: Keyed, speaker: str, llr: float | None
 ) -> None:
     answers = list(keyed.answers(keyed.verify, samples(speaker), llr))
-    assert not [answer for answer in answers if holds_a_score(answer)]
-    assert all(map(holds_a_score, keyed.answers(keyed.analyze, samples(speaker), llr)))
+    assert not [answer for answer in answers if contains_score(answer)]
+    assert all(map(contains_score, keyed.answers(keyed.analyze, samples(speaker), llr)))
 
 
 def test_answers_about_strangers_differ_in_nothing_but_the_quality_of_the_audio(

@@ -14,7 +14,7 @@ _SUFFIXES = {
 
 
 @dataclass(frozen=True, slots=True)
-class Declared:
+class Metric:
     """`name` is as Prometheus lists it: that of a counter ends in _total."""
 
     name: str
@@ -24,16 +24,16 @@ class Declared:
     samples: tuple[str, ...]
 
 
-def declared() -> list[Declared]:
-    found = [each for each in vars(metrics).values() if isinstance(each, MetricWrapperBase)]
-    return [_declared(each) for each in found]
+def list_metrics() -> list[Metric]:
+    wrappers = [value for value in vars(metrics).values() if isinstance(value, MetricWrapperBase)]
+    return [_describe(wrapper) for wrapper in wrappers]
 
 
-def _declared(metric: MetricWrapperBase) -> Declared:
+def _describe(metric: MetricWrapperBase) -> Metric:
     family = next(iter(metric.describe()))
     suffixes = _SUFFIXES[family.type]
     if metric is metrics.LLR:  # Prometheus has no sum of what may be negative
         suffixes = ("_bucket", "_count")
     name = family.name + (suffixes[0] if family.type == "counter" else "")
     samples = tuple(family.name + suffix for suffix in suffixes)
-    return Declared(name, family.type, metric._labelnames, family.documentation, samples)
+    return Metric(name, family.type, metric._labelnames, family.documentation, samples)

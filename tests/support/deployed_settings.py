@@ -9,7 +9,7 @@ DEFAULTS = Settings.model_fields
 _NAME = re.compile(r"\bSAYSO_[A-Z0-9_]+")
 
 
-def unknown(text: str) -> set[str]:
+def find_unknown_names(text: str) -> set[str]:
     """Those in a text that neither the server nor the client commands read; `SAYSO_LOCK_*` is all
     that begin so."""
     read = {f"SAYSO_{name.upper()}" for name in Settings.model_fields} | OF_CLIENTS

@@ -22,7 +22,7 @@ class Clock:
         return self.now_s
 
 
-class Counted:
+class CountingKms:
     """A `Kms` that counts its unwrapping, refuses all while it is `away`, and is `asked` at once
     but unwraps only while `free` is set."""
 

@@ -29,7 +29,7 @@ OBJECTIVES = {
 }
 
 
-def built(objective: str, *, dim: int, classes: int) -> WeightedSum:
+def build_objective(objective: str, *, dim: int, classes: int) -> WeightedSum:
     recipe = config.parse(
         f"""
         losses = [{objective}]

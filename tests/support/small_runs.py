@@ -66,14 +66,14 @@ class Listener:
         self.warnings.append(warning)
 
 
-def go(
+def run_training(
     recipe: Recipe,
     library: Library,
     output: Path,
     limits: Limits = NO_LIMITS,
     start_from: Checkpoint | None = None,
 ) -> Listener:
-    """Train, or go on with what is in `output`."""
+    """Train, or resume what is in `output`."""
     listener = Listener()
     train(
         recipe,

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.support.declared_metrics import declared
+from tests.support.declared_metrics import list_metrics
 
 ROOT = Path(__file__).resolve().parents[2]
 PROMETHEUS = ROOT / "deploy/prometheus"
@@ -22,7 +22,7 @@ PAGE = ROOT / "docs/operations.md"
 FUNCTIONS = {"sum", "max", "rate", "increase", "histogram_quantile", "abs", "vector"}
 WORDS = {"and", "offset", "group_left"}
 TARGET_LABELS = {"job", "instance"}
-LABELS = {sample: set(metric.labels) for metric in declared() for sample in metric.samples}
+LABELS = {sample: set(metric.labels) for metric in list_metrics() for sample in metric.samples}
 
 _GROUPING = re.compile(r"\b(?:by|ignoring|group_left)\s*\(([^)]*)\)")
 _SELECTOR = re.compile(r"([a-zA-Z_:][\w:]*)\{([^}]*)\}")
@@ -78,7 +78,7 @@ def test_a_series_that_does_not_exist_is_found() -> None:
 def test_every_metric_is_on_the_dashboard() -> None:
     targets = [target for panel in read_panels() for target in panel["targets"]]
     shown = set().union(*(find_series(target["expr"]) for target in targets))
-    assert [metric.name for metric in declared() if not shown & set(metric.samples)] == []
+    assert [metric.name for metric in list_metrics() if not shown & set(metric.samples)] == []
 
 
 def test_the_page_says_what_to_do_about_each_alert() -> None:
@@ -92,7 +92,7 @@ def test_the_page_lists_the_metrics() -> None:
     rows = dict(re.findall(r"^\| `([a-z_]+)` \| (.+) \|$", PAGE.read_text(), re.MULTILINE))
     assert rows == {
         metric.name: f"{metric.kind} | {', '.join(metric.labels)} | {metric.meaning}"
-        for metric in declared()
+        for metric in list_metrics()
     }
 
 

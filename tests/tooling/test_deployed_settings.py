@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.deployed_settings import unknown
+from tests.support.deployed_settings import find_unknown_names
 
 ROOT = Path(__file__).resolve().parents[2]
 PATHS = [
@@ -18,9 +18,9 @@ OF_TESTS = {"SAYSO_HOSTILE_INPUTS"}
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_setting_exists(path: Path) -> None:
-    assert unknown(path.read_text()) - OF_TESTS == set()
+    assert find_unknown_names(path.read_text()) - OF_TESTS == set()
 
 
 def test_a_misspelled_setting_is_reported() -> None:
     text = "SAYSO_LISTEN=:1 SAYSO_LISTENS=:1 and SAYSO_LOCK_* but no SAYSO_LOK_*"
-    assert unknown(text) == {"SAYSO_LISTENS", "SAYSO_LOK_"}
+    assert find_unknown_names(text) == {"SAYSO_LISTENS", "SAYSO_LOK_"}

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from service.inference.session import CPU_BATCH
-from tests.support.declared_metrics import declared
+from tests.support.declared_metrics import list_metrics
 from tests.support.deployed_settings import DEFAULTS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -160,7 +160,7 @@ def test_it_scales_on_two_batches_a_thread_of_a_metric_that_exists() -> None:
     assert target["name"] == BASE[target["kind"]]["metadata"]["name"]
     (queue,) = (metric["pods"] for metric in scaler["metrics"] if metric["type"] == "Pods")
     assert queue["metric"]["name"] in {
-        metric.name for metric in declared() if metric.kind == "gauge"
+        metric.name for metric in list_metrics() if metric.kind == "gauge"
     }
     assert queue["metric"]["name"] in PAGE.read_text(), "the adapter's rule"
     threads = int(CONTAINER["resources"]["requests"]["cpu"])

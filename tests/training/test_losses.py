@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.support.objectives import OBJECTIVES, built
-from tests.support.unit_vectors import MIXED, UNEVEN, unit_vectors, unlike
+from tests.support.loss_comparison import MIXED, UNEVEN, unit_vectors, unlike
+from tests.support.objectives import OBJECTIVES, build_objective
 from training import config
 from training.errors import BatchError
 from training.losses.info_nce import InfoNce
@@ -24,7 +24,7 @@ CLASSES = 10
 def loss(request: pytest.FixtureRequest) -> tuple[str, nn.Module]:
     """Its name in recipes, and the loss itself."""
     torch.manual_seed(1)
-    return next(iter(built(request.param, dim=6, classes=CLASSES).losses.items()))
+    return next(iter(build_objective(request.param, dim=6, classes=CLASSES).losses.items()))
 
 
 def value_and_gradient(loss: nn.Module, points: Tensor, labels: list[int]) -> tuple[float, Tensor]:
@@ -117,7 +117,7 @@ def test_a_recipe_weighs_its_losses() -> None:
     objectives = """{ name = "triplet", weight = 0.5, mining = "semi_hard" },
                     { name = "info_nce", weight = 2.0, temperature = 0.1 }"""
     points, labels = unit_vectors(len(UNEVEN)), torch.tensor(UNEVEN)
-    total, parts = built(objectives, dim=6, classes=4)(points, labels)
+    total, parts = build_objective(objectives, dim=6, classes=4)(points, labels)
     expected_parts = {
         "triplet": BatchSemiHardTriplet()(points, labels).item(),
         "info_nce": InfoNce(temperature=0.1)(points, labels).item(),

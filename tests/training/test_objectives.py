@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from evaluation.metrics import Sweep, eer
-from tests.support.objectives import OBJECTIVES, built
+from tests.support.objectives import OBJECTIVES, build_objective
 
 FEATURES, SPEAKER_PARTS, CHANNEL_PARTS = 24, 6, 12
 LEARNED, HELD_OUT, VIEWS = 80, 60, 3
@@ -57,7 +57,7 @@ def test_voices_never_met_are_told_apart(objective: str) -> None:
     torch.manual_seed(3)
     voices = MadeVoices(seed=4)
     encoder = nn.Sequential(nn.Linear(FEATURES, 64), nn.ReLU(), nn.Linear(64, 16))
-    loss = built(objective, dim=16, classes=LEARNED)
+    loss = build_objective(objective, dim=16, classes=LEARNED)
     optimiser = torch.optim.AdamW([*encoder.parameters(), *loss.parameters()], lr=5e-3)
     assert held_out_eer(encoder, voices) > 0.3
     for _ in range(STEPS):

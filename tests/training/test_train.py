@@ -10,7 +10,14 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from tests.support.small_runs import CPU, Listener, assert_same, error_of_untrained, go, recipe_of
+from tests.support.small_runs import (
+    CPU,
+    Listener,
+    assert_same,
+    error_of_untrained,
+    recipe_of,
+    run_training,
+)
 from training import config
 from training.config import Schedule
 from training.data.library import Library, load_clips, read_manifest
@@ -45,13 +52,13 @@ def one_thread() -> None:
 
 
 def test_learns_and_resumes_bit_for_bit(library: Library, tmp_path: Path) -> None:
-    listener = go(RECIPE, library, tmp_path / "whole")
+    listener = run_training(RECIPE, library, tmp_path / "whole")
     assert listener.losses[-1] < 0.5 * listener.losses[0]
     untrained = error_of_untrained(RECIPE, library)
     assert listener.errors[-1].crossed < min(0.1, 0.5 * untrained.crossed)
 
     for stop in (13, 40, None):
-        go(RECIPE, library, tmp_path / "parts", Limits(stop_at_step=stop))
+        run_training(RECIPE, library, tmp_path / "parts", Limits(stop_at_step=stop))
     whole, parts = (checkpoint.load(tmp_path / run / "last.pt") for run in ("whole", "parts"))
     assert_same(whole, parts)
     assert (tmp_path / "parts" / "best.pt").exists()
@@ -59,7 +66,7 @@ def test_learns_and_resumes_bit_for_bit(library: Library, tmp_path: Path) -> Non
 
 
 def test_begins_with_the_averaged_weights_of_another_run(library: Library, tmp_path: Path) -> None:
-    go(RECIPE, library, tmp_path, Limits(stop_at_step=3))
+    run_training(RECIPE, library, tmp_path, Limits(stop_at_step=3))
     other = checkpoint.load(tmp_path / "last.pt")
     classes = len(other.framework["objective.losses.aam_softmax.centres"])
     learner = new_learner(RECIPE, classes, CPU)
@@ -85,7 +92,7 @@ def test_finetuning_has_the_encoder_that_is_pretrained(pretraining: str) -> None
 def test_losses_are_taken_over_only_by_a_run_on_the_same_voices(
     library: Library, tmp_path: Path
 ) -> None:
-    go(RECIPE, library, tmp_path, Limits(stop_at_step=1))
+    run_training(RECIPE, library, tmp_path, Limits(stop_at_step=1))
     other = checkpoint.load(tmp_path / "last.pt")
     assert same_voices(other, recipe_of(LOSSES, steps="70"), other.progress)
     for recipe in (
@@ -99,10 +106,10 @@ def test_losses_are_taken_over_only_by_a_run_on_the_same_voices(
 
 
 def test_stops_when_its_time_is_up_and_refuses_other_data(library: Library, tmp_path: Path) -> None:
-    go(RECIPE, library, tmp_path, Limits(max_s=0.0))
+    run_training(RECIPE, library, tmp_path, Limits(max_s=0.0))
     assert checkpoint.load(tmp_path / "last.pt").progress.step == 1
     with pytest.raises(CheckpointError, match="other data"):
-        go(RECIPE, library.of(range(92)), tmp_path)
+        run_training(RECIPE, library.of(range(92)), tmp_path)
 
 
 def test_a_killed_run_has_saved_its_work_since_the_last_validation(
@@ -114,7 +121,7 @@ def test_a_killed_run_has_saved_its_work_since_the_last_validation(
     monkeypatch.setattr(Listener, "step", killed)  # called at step 20
     recipe = recipe_of(LOSSES, validate_every="60")
     with pytest.raises(KeyboardInterrupt):
-        go(recipe, library, tmp_path, Limits(save_every_s=0.0))
+        run_training(recipe, library, tmp_path, Limits(save_every_s=0.0))
     assert checkpoint.load(tmp_path / "last.pt").progress.step == 19
 
 
@@ -129,20 +136,20 @@ def test_stops_early_without_improvement(
 
     monkeypatch.setattr(Validation, "measure", measure)
     recipe = recipe_of(LOSSES, validate_every="2\npatience = 3")
-    listener = go(recipe, library, tmp_path)
+    listener = run_training(recipe, library, tmp_path)
     kept = checkpoint.load(tmp_path / "last.pt")
     assert len(listener.errors) == 5
     assert (kept.progress.step, kept.progress.waited) == (10, 3)
     assert checkpoint.load(tmp_path / "best.pt").progress.step == 4
     (warning,) = listener.warnings
     assert "stopped early" in warning
-    assert not go(recipe, library, tmp_path).errors, "a run that has stopped stays so"
+    assert not run_training(recipe, library, tmp_path).errors, "a run that has stopped stays so"
 
 
 def test_says_when_other_code_began_the_run(library: Library, tmp_path: Path) -> None:
-    go(RECIPE, library, tmp_path, Limits(stop_at_step=1))
+    run_training(RECIPE, library, tmp_path, Limits(stop_at_step=1))
     kept = checkpoint.load(tmp_path / "last.pt")
-    assert not go(RECIPE, library, tmp_path, Limits(stop_at_step=2)).warnings
+    assert not run_training(RECIPE, library, tmp_path, Limits(stop_at_step=2)).warnings
     for number, (conditions, changed) in enumerate(
         [
             (kept.progress.conditions | {"code": "0.0.1+abc"}, ["code"]),
@@ -153,30 +160,32 @@ def test_says_when_other_code_began_the_run(library: Library, tmp_path: Path) ->
     ):
         older = replace(kept.progress, code="0.0.1+abc", conditions=conditions)
         checkpoint.save(tmp_path / "last.pt", replace(kept, progress=older))
-        (warning,) = go(RECIPE, library, tmp_path, Limits(stop_at_step=number)).warnings
+        (warning,) = run_training(RECIPE, library, tmp_path, Limits(stop_at_step=number)).warnings
         assert f"other {', '.join(changed)}: no one line repeats it" in warning
         assert checkpoint.load(tmp_path / "last.pt").progress.changed == changed
-    (warning,) = go(RECIPE, library, tmp_path, Limits(stop_at_step=5)).warnings
+    (warning,) = run_training(RECIPE, library, tmp_path, Limits(stop_at_step=5)).warnings
     assert "other noise, threads" in warning, "it is not forgotten"
 
 
 def test_starting_from_another_run_shows_where_it_starts(library: Library, tmp_path: Path) -> None:
-    go(RECIPE, library, tmp_path / "one", Limits(stop_at_step=30))
+    run_training(RECIPE, library, tmp_path / "one", Limits(stop_at_step=30))
     other = checkpoint.load(tmp_path / "one" / "last.pt")
     recipe = recipe_of(LOSSES, learning_rate="1e-9")
-    listener = go(recipe, library, tmp_path / "two", Limits(stop_at_step=2), start_from=other)
+    listener = run_training(
+        recipe, library, tmp_path / "two", Limits(stop_at_step=2), start_from=other
+    )
     learner = new_learner(recipe, 1, CPU)
     learner.average.load_state_dict(other.average)
     expected = prepare(recipe, library, ()).validation.measure(learner.average, CPU)
     assert listener.errors == [expected]
     best = checkpoint.load(tmp_path / "two" / "best.pt")
     assert (best.progress.step, best.progress.best) == (0, expected.mean)
-    assert not go(RECIPE, library, tmp_path / "one", Limits(stop_at_step=31)).errors
+    assert not run_training(RECIPE, library, tmp_path / "one", Limits(stop_at_step=31)).errors
 
 
 def test_a_run_says_what_it_learns_from(library: Library, tmp_path: Path) -> None:
     recipe = recipe_of(LOSSES, crop_s="[0.5]\nlabel_share = 0.5")
-    material = go(recipe, library, tmp_path, Limits(stop_at_step=1)).material
+    material = run_training(recipe, library, tmp_path, Limits(stop_at_step=1)).material
     progress = checkpoint.load(tmp_path / "last.pt").progress
     assert f"{progress.train_clips} clips of {progress.train_speakers} speakers" in material
 
@@ -184,12 +193,12 @@ def test_a_run_says_what_it_learns_from(library: Library, tmp_path: Path) -> Non
 def test_a_loss_of_no_number_replaces_no_checkpoint(
     library: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    go(RECIPE, library, tmp_path, Limits(stop_at_step=1))
+    run_training(RECIPE, library, tmp_path, Limits(stop_at_step=1))
     kept = (tmp_path / "last.pt").read_bytes()
     monkeypatch.setattr(LogMel, "forward", lambda *_: torch.full((16, 40, 50), torch.nan))
     recipe_at_2 = Limits(stop_at_step=2, save_every_s=0.0)
     with pytest.raises(DivergenceError, match="at step 2"):
-        go(RECIPE, library, tmp_path, recipe_at_2)
+        run_training(RECIPE, library, tmp_path, recipe_at_2)
     assert (tmp_path / "last.pt").read_bytes() == kept
 
 
@@ -201,7 +210,7 @@ def test_without_a_compiler_training_goes_on_uncompiled(
 
     monkeypatch.setattr(torch, "compile", missing)
     recipe = recipe_of(LOSSES, steps="2\ncompile = true", validate_every="2")
-    listener = go(recipe, library, tmp_path)
+    listener = run_training(recipe, library, tmp_path)
     (warning,) = listener.warnings
     assert warning.endswith("no working C++ compiler found")
     assert listener.errors
@@ -216,14 +225,14 @@ def test_collapse_is_reported_with_its_remedy(
 
     monkeypatch.setattr(SpeakerEncoder, "forward", one_point)
     recipe = recipe_of('[[losses]]\nname = "triplet"', steps="2", validate_every="2")
-    (warning,) = go(recipe, library, tmp_path).warnings
+    (warning,) = run_training(recipe, library, tmp_path).warnings
     assert warning.startswith("collapse: ")
     assert "lower schedule.learning_rate" in warning
 
 
 def test_a_loss_that_is_not_finite_ends_the_run(library: Library, tmp_path: Path) -> None:
     with pytest.raises(DivergenceError, match="step 20"):
-        go(recipe_of(LOSSES, learning_rate="1e30"), library, tmp_path)
+        run_training(recipe_of(LOSSES, learning_rate="1e30"), library, tmp_path)
 
 
 def test_learning_rate_warms_up_then_falls_as_a_cosine() -> None:

@@ -13,7 +13,7 @@ from sayso.v1 import verification_pb2 as pb
 from service.errors import Unavailable
 from service.observability import logs
 from service.rpc.interceptors import Around
-from tests.support.answering_server import Answering, answering
+from tests.support.scripted_server import ScriptedService, open_stub
 
 
 def guarded() -> Around:
@@ -57,7 +57,7 @@ async def request_id(call: Any) -> str:
 
 
 async def test_a_call_is_one_object_on_one_line(written: io.StringIO) -> None:
-    async with answering(Answering(), guarded()) as stub:
+    async with open_stub(ScriptedService(), guarded()) as stub:
         call = stub.Verify(pb.VerifyRequest(), metadata=((logs.REQUEST_ID_KEY, "order-7.1"),))
         await call
         assert await request_id(call) == "order-7.1"
@@ -76,7 +76,7 @@ async def test_a_call_is_one_object_on_one_line(written: io.StringIO) -> None:
 
 @pytest.mark.parametrize("given", ["", 'a"b', "two words", "x" * 65])
 async def test_an_id_that_no_line_can_hold_is_replaced(written: io.StringIO, given: str) -> None:
-    async with answering(Answering(), guarded()) as stub:
+    async with open_stub(ScriptedService(), guarded()) as stub:
         call = stub.Verify(pb.VerifyRequest(), metadata=((logs.REQUEST_ID_KEY, given),))
         await call
         made = await request_id(call)
@@ -92,7 +92,7 @@ async def test_every_line_of_a_call_names_its_request(written: io.StringIO) -> N
         await asyncio.sleep(0)
         await asyncio.to_thread(log.info, "from a thread")
 
-    async with answering(Answering(act), guarded()) as stub:
+    async with open_stub(ScriptedService(act), guarded()) as stub:
         calls = [stub.Verify(pb.VerifyRequest()) for _ in range(3)]
         await asyncio.gather(*calls)
         ids = {await request_id(call) for call in calls}
@@ -110,7 +110,7 @@ async def test_a_stream_has_one_id_from_start_to_end(written: io.StringIO) -> No
     async def act() -> None:
         logging.getLogger("test").info("an answer")
 
-    async with answering(Answering(act), guarded()) as stub:
+    async with open_stub(ScriptedService(act), guarded()) as stub:
         call = stub.Enroll(iter([pb.EnrollRequest(), pb.EnrollRequest()]))
         assert [each async for each in call] == [pb.EnrollResponse()] * 2
         made = await request_id(call)
@@ -129,7 +129,7 @@ def raised() -> Exception:
 async def test_an_unexpected_error_is_told_without_its_message(form: logs.Format) -> None:
     written = io.StringIO()
     logs.setup(level="debug", form=form, stream=written)
-    async with answering(Answering(failing(raised())), guarded()) as stub:
+    async with open_stub(ScriptedService(failing(raised())), guarded()) as stub:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await stub.Verify(pb.VerifyRequest())
     assert caught.value.code() is grpc.StatusCode.INTERNAL
@@ -137,7 +137,7 @@ async def test_an_unexpected_error_is_told_without_its_message(form: logs.Format
     assert HEARD not in told
     assert "KeyError" in told
     assert "ValueError" in told
-    assert "answering_server.py" in told
+    assert "scripted_server.py" in told
 
 
 async def test_an_error_of_our_own_is_told_whole(written: io.StringIO) -> None:
@@ -154,7 +154,7 @@ async def test_text_lines_hold_the_same(written: io.StringIO) -> None:
     before = written.getvalue()
     stream = io.StringIO()
     logs.setup(level="info", form="text", stream=stream)
-    async with answering(Answering(), guarded()) as stub:
+    async with open_stub(ScriptedService(), guarded()) as stub:
         await stub.Verify(pb.VerifyRequest(), metadata=((logs.REQUEST_ID_KEY, "a1"),))
     [line] = stream.getvalue().splitlines()
     assert " INFO service.observability.logs a1 /sayso.v1.VerificationService/Verify OK " in line

@@ -16,7 +16,7 @@ from service.rpc.interceptors import Around
 from service.rpc.reading import Reading
 from service.rpc.reflection import add_reflection
 from service.rpc.unauthenticated import UnauthenticatedMethods
-from tests.support.answering_server import Answering, answering
+from tests.support.scripted_server import ScriptedService, open_stub
 
 VERIFY = "/sayso.v1.VerificationService/Verify"
 TRACE = "0af7651916cd43dd8448eb211c80319c"
@@ -31,7 +31,7 @@ async def test_a_call_is_a_span_of_its_callers_trace() -> None:
     parent = (("traceparent", f"00-{TRACE}-b7ad6b7169203331-01"),)
     reading = Reading(max_pause_s=10.0, tenant=lambda: "bank")
     with tracing(exporter) as interceptor:
-        async with answering(Answering(), interceptor, reading) as stub:
+        async with open_stub(ScriptedService(), interceptor, reading) as stub:
             await stub.Verify(pb.VerifyRequest(speaker_id="alice"), metadata=parent)
             assert len([each async for each in stub.Enroll(iter([pb.EnrollRequest()]))]) == 1
     verify, enroll = exporter.get_finished_spans()
@@ -45,8 +45,8 @@ async def test_a_call_is_a_span_of_its_callers_trace() -> None:
 async def test_a_failed_call_is_a_span_with_its_status() -> None:
     exporter = InMemorySpanExporter()
     with tracing(exporter) as interceptor:
-        async with answering(
-            Answering(refuse), interceptor, Around(watching=(), admitting=())
+        async with open_stub(
+            ScriptedService(refuse), interceptor, Around(watching=(), admitting=())
         ) as stub:
             with pytest.raises(grpc.aio.AioRpcError):
                 await stub.Verify(pb.VerifyRequest())

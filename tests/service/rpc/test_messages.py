@@ -25,7 +25,7 @@ from service.errors import InvalidArgument
 from service.rpc import messages
 from service.speakers.enrollment import Duplicates, Enrolment, Progress
 from service.store import Consent, Speaker, SpeakerState
-from tests.support.answers import holds_a_score
+from tests.support.score_fields import contains_score
 
 DEFAULT = Policy(0.01, "model", Demands(1.0, 0.0, 0.1))
 SEQUENTIAL = SequentialTest(0.01, 0.02, max_speech_s=10.0)
@@ -166,8 +166,8 @@ def every_answer(*, scores: bool) -> list[Message]:
 
 
 def test_an_answer_holds_scores_only_for_who_may_see_them() -> None:
-    assert all(map(holds_a_score, every_answer(scores=True)))
-    assert not any(map(holds_a_score, every_answer(scores=False)))
+    assert all(map(contains_score, every_answer(scores=True)))
+    assert not any(map(contains_score, every_answer(scores=False)))
 
 
 @pytest.mark.parametrize("outcome", list(Outcome))

@@ -11,7 +11,7 @@ from sayso.v1 import verification_pb2 as pb
 
 from service.rpc.interceptors import Around
 from service.rpc.reading import Reading
-from tests.support.answering_server import Answering, Stub, channel_to
+from tests.support.scripted_server import ScriptedService, Stub, open_channel
 
 VERIFY = "/sayso.v1.VerificationService/Verify"
 
@@ -24,7 +24,7 @@ class Tenants:
         self.refused: list[str] = []
 
     @asynccontextmanager
-    async def channel(self, answer: Answering) -> AsyncIterator[grpc.aio.Channel]:
+    async def channel(self, answer: ScriptedService) -> AsyncIterator[grpc.aio.Channel]:
         reading = Reading(
             max_pause_s=60.0,
             tenant=lambda: self.calling,
@@ -33,7 +33,7 @@ class Tenants:
             patience_s=0.05,
         )
         around = Around(watching=(), admitting=())
-        async with channel_to(answer, around, reading) as channel:
+        async with open_channel(answer, around, reading) as channel:
             yield channel
 
 
@@ -44,7 +44,7 @@ async def code(call: Any) -> grpc.StatusCode:
 
 async def test_requests_without_a_body_cost_only_their_tenant() -> None:
     tenants = Tenants()
-    async with tenants.channel(Answering()) as channel, asyncio.timeout(30.0):
+    async with tenants.channel(ScriptedService()) as channel, asyncio.timeout(30.0):
         stub: Any = Stub(channel)
         begin = channel.stream_unary(VERIFY, pb.VerifyRequest.SerializeToString)
         slow = [begin() for _ in range(31)]
@@ -75,7 +75,7 @@ async def test_only_large_requests_in_work_keep_others_of_the_tenant_waiting(
     size: int, waits: bool
 ) -> None:
     tenants, work = Tenants(), Work()
-    async with tenants.channel(Answering(work)) as channel, asyncio.timeout(30.0):
+    async with tenants.channel(ScriptedService(work)) as channel, asyncio.timeout(30.0):
         stub: Any = Stub(channel)
         working = [stub.Verify(pb.VerifyRequest(audio=bytes(size))) for _ in range(2)]
         for _ in working:

@@ -8,7 +8,7 @@ import pytest
 from service.errors import FailedPrecondition, Unavailable
 from service.sealing import Keyring, KeySet
 from service.sealing.keyring import REREAD_S, UNWRAPPED_S
-from tests.support.master_keys import Clock, Counted
+from tests.support.master_keys import Clock, CountingKms
 
 
 class Table:
@@ -54,8 +54,8 @@ def table() -> Table:
 
 
 @pytest.fixture
-def kms() -> Counted:
-    return Counted()
+def kms() -> CountingKms:
+    return CountingKms()
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def keyring(table: Table, kms: Counted, clock: Clock) -> Keyring:
+def keyring(table: Table, kms: CountingKms, clock: Clock) -> Keyring:
     return Keyring(table, kms, clock=clock)
 
 
@@ -74,7 +74,7 @@ async def test_reading_makes_no_key(keyring: Keyring, table: Table) -> None:
 
 
 async def test_many_first_writes_on_two_servers_agree_on_one_key(
-    table: Table, kms: Counted, clock: Clock
+    table: Table, kms: CountingKms, clock: Clock
 ) -> None:
     rings = [Keyring(table, kms, clock=clock) for _ in range(2)]
     keys = await asyncio.gather(*(rings[n % 2].writing("t") for n in range(20)))
@@ -85,7 +85,7 @@ async def test_many_first_writes_on_two_servers_agree_on_one_key(
 
 
 async def test_many_calls_at_once_unwrap_once(
-    keyring: Keyring, table: Table, kms: Counted, clock: Clock
+    keyring: Keyring, table: Table, kms: CountingKms, clock: Clock
 ) -> None:
     await keyring.writing("t")
     other = Keyring(table, kms, clock=clock)
@@ -106,7 +106,7 @@ async def test_a_call_that_is_cancelled_leaves_the_others_theirs(
 
 
 async def test_a_kms_that_is_away_for_less_than_the_time_is_not_missed(
-    keyring: Keyring, kms: Counted, clock: Clock
+    keyring: Keyring, kms: CountingKms, clock: Clock
 ) -> None:
     await keyring.writing("t")
     kms.away = True
@@ -120,7 +120,7 @@ async def test_a_kms_that_is_away_for_less_than_the_time_is_not_missed(
 
 
 async def test_erased_at_once_here_and_in_time_on_other_servers(
-    keyring: Keyring, table: Table, kms: Counted, clock: Clock
+    keyring: Keyring, table: Table, kms: CountingKms, clock: Clock
 ) -> None:
     other = Keyring(table, kms, clock=clock)
     await keyring.writing("t")
@@ -138,7 +138,7 @@ async def test_erased_at_once_here_and_in_time_on_other_servers(
 
 
 async def test_a_read_under_way_does_not_bring_back_what_is_erased_meanwhile(
-    keyring: Keyring, table: Table, kms: Counted, clock: Clock
+    keyring: Keyring, table: Table, kms: CountingKms, clock: Clock
 ) -> None:
     await keyring.writing("t")
     other = Keyring(table, kms, clock=clock)
@@ -195,7 +195,7 @@ async def test_a_key_moved_to_another_tenant_is_of_no_use(keyring: Keyring) -> N
 
 
 async def test_keys_that_nobody_uses_are_forgotten(
-    table: Table, kms: Counted, clock: Clock
+    table: Table, kms: CountingKms, clock: Clock
 ) -> None:
     keyring = Keyring(table, kms, clock=clock)
     await keyring.writing("t")
@@ -220,7 +220,7 @@ async def test_the_first_key_of_a_tenant_without_speakers_says_that_all_is_seale
 
 
 async def test_that_all_is_sealed_is_said_once_it_is_and_cannot_be_taken_back(
-    keyring: Keyring, table: Table, kms: Counted, clock: Clock
+    keyring: Keyring, table: Table, kms: CountingKms, clock: Clock
 ) -> None:
     table.speakers = 1
     key = await keyring.writing("t")

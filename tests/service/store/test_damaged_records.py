@@ -14,7 +14,7 @@ from service.commands.tenants import app
 from service.errors import SaysoError
 from service.sealing import Sealing
 from service.store import RecordError, SealedStore, Speaker, open_store, upkeep
-from tests.support.master_keys import Counted
+from tests.support.master_keys import CountingKms
 from tests.support.redis_server import RedisServer
 
 MakeSpeaker = Callable[..., Speaker]
@@ -91,7 +91,7 @@ async def test_sealing_ends_and_says_so(address: str, make_speaker: MakeSpeaker)
         for speaker_id in ("alice", "bob"):
             tenant = (await plain.put(make_speaker(speaker_id), expected_etag=None)).tenant
     await asyncio.to_thread(tear, address, tenant, "bob")
-    async with open_store(address, timeout_s=10.0, sealing=Sealing(Counted())) as store:
+    async with open_store(address, timeout_s=10.0, sealing=Sealing(CountingKms())) as store:
         with pytest.raises(SaysoError, match="tenants check"):
             await upkeep.seal(store, tenant)
         assert await store.delete(tenant, "bob")

@@ -32,7 +32,7 @@ from service.store import (
 from service.store.lifecycle import enrolled
 from service.store.records import encode_profile
 from service.store.sealed import Records, Stored
-from tests.support.master_keys import Clock, Counted
+from tests.support.master_keys import Clock, CountingKms
 from tests.support.redis_server import RedisServer
 
 MakeSpeaker = Callable[..., Speaker]
@@ -47,8 +47,8 @@ def address(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def kms() -> Counted:
-    return Counted()
+def kms() -> CountingKms:
+    return CountingKms()
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def clock() -> Clock:
 
 
 @pytest.fixture(params=[False, True], ids=["as they are", "turned"])
-def sealing(kms: Counted, clock: Clock, request: pytest.FixtureRequest) -> Sealing:
+def sealing(kms: CountingKms, clock: Clock, request: pytest.FixtureRequest) -> Sealing:
     return Sealing(kms, protect_templates=request.param, clock=clock)
 
 
@@ -265,7 +265,7 @@ async def test_another_master_key_does_not_open(
     store: SealedStore, address: str, make_speaker: MakeSpeaker
 ) -> None:
     written = await store.put(full(make_speaker), expected_etag=None)
-    async with open_store(address, timeout_s=10.0, sealing=Sealing(Counted())) as other:
+    async with open_store(address, timeout_s=10.0, sealing=Sealing(CountingKms())) as other:
         with pytest.raises(Unavailable, match="put it back"):
             await other.get(written.tenant, "alice")
 
@@ -314,7 +314,7 @@ async def test_plain_records_of_a_tenant_that_began_sealed_are_refused(
 
 
 async def test_sealed_only(
-    address: str, kms: Counted, sealing: Sealing, make_speaker: MakeSpeaker
+    address: str, kms: CountingKms, sealing: Sealing, make_speaker: MakeSpeaker
 ) -> None:
     async with open_store(address, timeout_s=10.0) as plain:
         planted = await plain.put(full(make_speaker), expected_etag=None)
@@ -327,7 +327,7 @@ async def test_sealed_only(
 
 
 async def test_protection_of_templates_may_be_turned_on_and_off(
-    address: str, kms: Counted, make_speaker: MakeSpeaker
+    address: str, kms: CountingKms, make_speaker: MakeSpeaker
 ) -> None:
     written = full(make_speaker)
     for protect in (False, True, False):
@@ -388,7 +388,7 @@ async def test_a_key_that_was_destroyed(store: SealedStore, make_speaker: MakeSp
 
 
 async def test_the_kms_may_be_away_once_the_key_is_known(
-    store: SealedStore, kms: Counted, make_speaker: MakeSpeaker
+    store: SealedStore, kms: CountingKms, make_speaker: MakeSpeaker
 ) -> None:
     written = await store.put(full(make_speaker), expected_etag=None)
     kms.away = True

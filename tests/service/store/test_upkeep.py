@@ -10,7 +10,7 @@ import pytest
 from service.errors import Aborted, FailedPrecondition, Unavailable
 from service.sealing import LocalMaster, Sealing
 from service.store import Group, SealedStore, Speaker, open_store, upkeep
-from tests.support.master_keys import Counted, new_key
+from tests.support.master_keys import CountingKms, new_key
 from tests.support.redis_server import RedisServer
 
 MakeSpeaker = Callable[..., Speaker]
@@ -29,7 +29,7 @@ def address(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 @pytest.fixture
 def sealing() -> Sealing:
-    return Sealing(Counted())
+    return Sealing(CountingKms())
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 import torch
 from matplotlib.image import imread
 
-from tests.support.small_runs import go, recipe_of
+from tests.support.small_runs import recipe_of, run_training
 from training.analysis import gallery
 from training.data.library import Clip, Library, hold_out
 
@@ -48,7 +48,7 @@ def test_the_held_out_speakers_of_a_run_are_hung(
 ) -> None:
     gallery.hang(tmp_path, sittings, CPU)
     assert not list(tmp_path.iterdir())
-    go(recipe_of('[[losses]]\nname = "info_nce"\n', steps="2"), sittings, tmp_path)
+    run_training(recipe_of('[[losses]]\nname = "info_nce"\n', steps="2"), sittings, tmp_path)
     for _ in range(2):
         gallery.hang(tmp_path, sittings, CPU)
     assert imread(tmp_path / "embeddings.png").shape[:2] == (700, 800)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from sklearn.metrics import balanced_accuracy_score
 
-from tests.support.small_runs import go, recipe_of
+from tests.support.small_runs import recipe_of, run_training
 from training import encoders
 from training.analysis import embedding, probe
 from training.data.library import Clip, Library
@@ -43,7 +43,7 @@ def words() -> Library:
 @pytest.fixture(scope="module")
 def trained(sittings: Library, tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
     folder = tmp_path_factory.mktemp("run")
-    go(recipe_of(LOSS, steps="2", validate_every="2"), sittings, folder)
+    run_training(recipe_of(LOSS, steps="2", validate_every="2"), sittings, folder)
     return checkpoint.load(folder / "last.pt")
 
 

@@ -10,7 +10,7 @@ import pytest
 from matplotlib.image import imread
 from typer.testing import CliRunner
 
-from tests.support.small_runs import go, recipe_of
+from tests.support.small_runs import recipe_of, run_training
 from training.__main__ import app
 from training.data.library import Library
 
@@ -24,7 +24,7 @@ def runs(sittings: Library, tmp_path_factory: pytest.TempPathFactory) -> list[Pa
     """Two that differ in seed, hence in the channels of their trials."""
     folders = [tmp_path_factory.mktemp("run") for _ in range(2)]
     for seed, folder in enumerate(folders):
-        go(recipe_of(LOSS, steps="20", seed=str(seed)), sittings, folder)
+        run_training(recipe_of(LOSS, steps="20", seed=str(seed)), sittings, folder)
     return folders
 
 

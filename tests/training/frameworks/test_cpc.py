@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.support.small_runs import COMMON, CPU, go, recipe_of
+from tests.support.small_runs import COMMON, CPU, recipe_of, run_training
 from training import config, encoders
 from training.data.batches import Batch
 from training.data.library import Library, load_clips, read_manifest
@@ -124,7 +124,7 @@ def test_pretrains_a_trunk_that_a_supervised_run_starts_from(
 ) -> None:
     recipe = recipe_of(SECTION, speakers="16", clips_per_speaker="1")
     begun = new_learner(recipe, 1, CPU)
-    listener = go(recipe, library, tmp_path / "cpc")
+    listener = run_training(recipe, library, tmp_path / "cpc")
     # the choice is among 16 clips times 7 or 6 chunks
     assert listener.losses[-1] < 0.7 * math.log(16 * 6)
     assert len(listener.errors) == 3
@@ -133,7 +133,7 @@ def test_pretrains_a_trunk_that_a_supervised_run_starts_from(
     head = "encoder.head.1.weight"
     assert torch.equal(pretrained.encoder[head], begun.encoder.state_dict()[head])
     supervised = recipe_of(LOSSES, steps="1", warmup_steps="0", learning_rate="1e-9")
-    go(supervised, library, tmp_path / "tuned", start_from=pretrained)
+    run_training(supervised, library, tmp_path / "tuned", start_from=pretrained)
     tuned = checkpoint.load(tmp_path / "tuned" / "last.pt")
     for key, value in pretrained.average.items():
         if "weight" in key:

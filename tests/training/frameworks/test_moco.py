@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from tests.support.small_runs import assert_same, error_of_untrained, go, recipe_of
+from tests.support.small_runs import assert_same, error_of_untrained, recipe_of, run_training
 from training import encoders
 from training.data.batches import Batch
 from training.data.library import Library
@@ -108,11 +108,11 @@ def test_views_come_in_pairs() -> None:
 
 def test_learns_without_labels_and_resumes_queue_and_all(sittings: Library, tmp_path: Path) -> None:
     recipe = recipe_of(SECTION, speakers="16", equaliser="1.0", equaliser_deviation_db="12.0")
-    go(recipe, sittings, tmp_path / "whole")
+    run_training(recipe, sittings, tmp_path / "whole")
     best = checkpoint.load(tmp_path / "whole" / "best.pt").progress.best
     assert best < 0.5 * error_of_untrained(recipe, sittings).mean
     for stop in (47, None):
-        go(recipe, sittings, tmp_path / "parts", Limits(stop_at_step=stop))
+        run_training(recipe, sittings, tmp_path / "parts", Limits(stop_at_step=stop))
     whole, parts = (checkpoint.load(tmp_path / run / "last.pt") for run in ("whole", "parts"))
     assert whole.framework["enqueued"] == 60 * 16
     assert_same(whole, parts)

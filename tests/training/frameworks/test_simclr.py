@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.support.small_runs import CPU, error_of_untrained, go, recipe_of
+from tests.support.small_runs import CPU, error_of_untrained, recipe_of, run_training
 from training.data.batches import Batch
 from training.data.library import Library, load_clips, read_manifest
 from training.errors import ConfigError
@@ -72,6 +72,6 @@ def test_tells_voices_apart_without_labels(sittings: Library, tmp_path: Path) ->
         "equaliser_deviation_db": "12.0",
     }
     recipe = recipe_of(PARTS, **changes)
-    go(recipe, sittings, tmp_path)
+    run_training(recipe, sittings, tmp_path)
     best = checkpoint.load(tmp_path / "best.pt").progress.best
     assert best < 0.6 * error_of_untrained(recipe, sittings).mean

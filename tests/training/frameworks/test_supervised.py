@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.support.small_runs import CPU, error_of_untrained, go, recipe_of
+from tests.support.small_runs import CPU, error_of_untrained, recipe_of, run_training
 from training.data.batches import Batch
 from training.data.library import Library, load_clips, read_manifest
 from training.errors import ConfigError
@@ -67,7 +67,7 @@ def test_voices_with_one_clip_are_compared_with_made_ones() -> None:
 
 def test_learns_with_latent_augmentation(library: Library, tmp_path: Path) -> None:
     recipe = recipe_of(LOSSES, LATENT)
-    listener = go(recipe, library, tmp_path)
+    listener = run_training(recipe, library, tmp_path)
     untrained = error_of_untrained(recipe, library)
     assert listener.errors[-1].recorded < 0.5 * untrained.recorded
 

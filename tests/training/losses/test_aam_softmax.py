@@ -8,7 +8,7 @@ import torch
 from pytorch_metric_learning.losses import SubCenterArcFaceLoss
 from torch import Tensor
 
-from tests.support.unit_vectors import unit_vectors
+from tests.support.loss_comparison import unit_vectors
 from training.losses.aam_softmax import AamSoftmax
 
 LABELS = [i % 4 for i in range(40)]

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.support.unit_vectors import MIXED, assert_matches
+from tests.support.loss_comparison import MIXED, assert_matches
 from training.losses.angular_prototypical import AngularPrototypical
 
 

@@ -6,7 +6,7 @@ from pytorch_metric_learning.losses import ContrastiveLoss
 from pytorch_metric_learning.reducers import DoNothingReducer
 from torch import Tensor
 
-from tests.support.unit_vectors import UNEVEN, assert_matches, unlike
+from tests.support.loss_comparison import UNEVEN, assert_matches, unlike
 from training.losses.contrastive import Contrastive
 
 

@@ -8,7 +8,7 @@ from pytorch_metric_learning.losses import NTXentLoss
 from torch import Tensor
 from torch.nn import functional
 
-from tests.support.unit_vectors import UNEVEN, assert_matches, unit_vectors, unlike
+from tests.support.loss_comparison import UNEVEN, assert_matches, unit_vectors, unlike
 from training.losses.info_nce import InfoNce
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from evaluation.metrics import Sweep, cllr
-from tests.support.unit_vectors import UNEVEN, assert_matches, unlike
+from tests.support.loss_comparison import UNEVEN, assert_matches, unlike
 from training.losses.logistic import Logistic
 
 

@@ -6,7 +6,7 @@ from pytorch_metric_learning.distances import DotProductSimilarity
 from pytorch_metric_learning.losses import NPairsLoss
 from torch import Tensor
 
-from tests.support.unit_vectors import MIXED, assert_matches, unlike
+from tests.support.loss_comparison import MIXED, assert_matches, unlike
 from training.losses.n_pair import NPair
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.support.unit_vectors import MIXED, UNEVEN, assert_matches, unlike
+from tests.support.loss_comparison import MIXED, UNEVEN, assert_matches, unlike
 from training.losses.centroids import Centroids
 from training.losses.info_nce import InfoNce
 from training.losses.negatives import LEFT_OUT, Choice, Negatives

@@ -3,7 +3,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from tests.support.unit_vectors import unit_vectors
+from tests.support.loss_comparison import unit_vectors
 from training.losses.precision import in_float32
 
 

@@ -5,7 +5,7 @@ import torch
 from pytorch_metric_learning.losses import SupConLoss
 from torch import Tensor
 
-from tests.support.unit_vectors import UNEVEN, assert_matches, unlike
+from tests.support.loss_comparison import UNEVEN, assert_matches, unlike
 from training.losses.supervised_contrastive import SupervisedContrastive
 
 

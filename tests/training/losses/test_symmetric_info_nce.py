@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.support.unit_vectors import MIXED, assert_matches, unlike
+from tests.support.loss_comparison import MIXED, assert_matches, unlike
 from training.losses.n_pair import NPair
 from training.losses.symmetric_info_nce import SymmetricInfoNce
 

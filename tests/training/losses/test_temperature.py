@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tests.support.unit_vectors import unit_vectors
+from tests.support.loss_comparison import unit_vectors
 from training.losses.info_nce import InfoNce
 from training.losses.supervised_contrastive import SupervisedContrastive
 from training.losses.symmetric_info_nce import SymmetricInfoNce

@@ -9,7 +9,7 @@ from pytorch_metric_learning.miners import BatchHardMiner
 from pytorch_metric_learning.reducers import MeanReducer
 from torch import Tensor, nn
 
-from tests.support.unit_vectors import UNEVEN, assert_matches, unlike
+from tests.support.loss_comparison import UNEVEN, assert_matches, unlike
 from training.losses.triplet import BatchAllTriplet, BatchHardTriplet, BatchSemiHardTriplet
 
 

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tests.support.objectives import built
+from tests.support.objectives import build_objective
 from training.losses.triplet import BatchAllTriplet, BatchHardTriplet, BatchSemiHardTriplet
 from training.runs.collapse import diagnosis
 
@@ -84,7 +84,7 @@ def test_a_training_that_collapses_is_found_out() -> None:
     """Hardest negatives of unlearnable labels: the only way down is to one point."""
     torch.manual_seed(1)
     encoder = nn.Linear(16, 8)
-    loss = built('{ name = "triplet" }', dim=8, classes=8)
+    loss = build_objective('{ name = "triplet" }', dim=8, classes=8)
     optimiser = torch.optim.Adam(encoder.parameters(), lr=0.03)
     messages = []
     for _ in range(150):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.small_runs import go, recipe_of
+from tests.support.small_runs import recipe_of, run_training
 from training.data.library import Library
 from training.errors import CheckpointError
 from training.runs import checkpoint, comparison
@@ -16,7 +16,7 @@ LOSSES = '[[losses]]\nname = "info_nce"\n[[losses]]\nname = "triplet"\nweight = 
 @pytest.fixture(scope="module")
 def folder(sittings: Library, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("run")
-    go(recipe_of(LOSSES, steps="20"), sittings, folder)
+    run_training(recipe_of(LOSSES, steps="20"), sittings, folder)
     return folder
 
 

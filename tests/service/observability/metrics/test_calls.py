@@ -9,7 +9,7 @@ from sayso.v1 import verification_pb2 as pb
 from service.errors import NotFound
 from service.observability.metrics.calls import counted
 from service.rpc.interceptors import Around
-from tests.support.answering_server import Answering, answering
+from tests.support.scripted_server import ScriptedService, open_stub
 
 
 def guarded() -> Around:
@@ -40,12 +40,12 @@ class Counted:
         return self._now() - self._before
 
 
-class Refusing(Answering):
+class Refusing(ScriptedService):
     async def Verify(self, request: pb.VerifyRequest, context: Any) -> pb.VerifyResponse:
         raise NotFound("nobody")
 
 
-class Waiting(Answering):
+class Waiting(ScriptedService):
     """Never answers; `entered` and `left` tell where a call is."""
 
     def __init__(self) -> None:
@@ -64,7 +64,7 @@ async def test_calls_that_succeed() -> None:
     started = Counted("grpc_server_started_total", "Verify")
     handled = Counted("grpc_server_handled_total", "Verify", grpc_code="OK")
     timed = Counted("grpc_server_handling_seconds_count", "Verify")
-    async with answering(Answering(), guarded()) as stub:
+    async with open_stub(ScriptedService(), guarded()) as stub:
         for _ in range(3):
             await stub.Verify(pb.VerifyRequest())
     assert (started(), handled(), timed()) == (3, 3, 3)
@@ -72,7 +72,7 @@ async def test_calls_that_succeed() -> None:
 
 async def test_calls_that_fail_are_counted_by_status() -> None:
     handled = Counted("grpc_server_handled_total", "Verify", grpc_code="NotFound")
-    async with answering(Refusing(), guarded()) as stub:
+    async with open_stub(Refusing(), guarded()) as stub:
         with pytest.raises(grpc.aio.AioRpcError):
             await stub.Verify(pb.VerifyRequest())
     assert handled() == 1
@@ -81,7 +81,7 @@ async def test_calls_that_fail_are_counted_by_status() -> None:
 async def test_streams_are_open_until_they_end() -> None:
     is_open = Counted("sayso_open_calls", "Enroll")
     handled = Counted("grpc_server_handled_total", "Enroll", grpc_code="OK")
-    async with answering(Answering(), guarded()) as stub:
+    async with open_stub(ScriptedService(), guarded()) as stub:
         call = stub.Enroll()
         for _ in range(2):
             await call.write(pb.EnrollRequest())
@@ -98,7 +98,7 @@ async def test_a_caller_who_leaves(method: str) -> None:
     handled = Counted("grpc_server_handled_total", method, grpc_code="Canceled")
     is_open = Counted("sayso_open_calls", method)
     waiting = Waiting()
-    async with answering(waiting, guarded()) as stub:
+    async with open_stub(waiting, guarded()) as stub:
         call = stub.Enroll() if method == "Enroll" else stub.Verify(pb.VerifyRequest())
         if method == "Enroll":
             await call.write(pb.EnrollRequest())
@@ -112,7 +112,7 @@ async def test_a_caller_who_leaves(method: str) -> None:
 async def test_a_deadline_that_passes() -> None:
     handled = Counted("grpc_server_handled_total", "Verify", grpc_code="DeadlineExceeded")
     waiting = Waiting()
-    async with answering(waiting, guarded()) as stub:
+    async with open_stub(waiting, guarded()) as stub:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await stub.Verify(pb.VerifyRequest(), timeout=0.05)
         assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED

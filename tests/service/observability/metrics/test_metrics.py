@@ -10,7 +10,7 @@ from service.contract import Contract
 from service.decisions.decision import Decision, Outcome, Reason, Score
 from service.inference.batcher import Batcher
 from service.observability import metrics
-from tests.support.declared_metrics import declared
+from tests.support.declared_metrics import list_metrics
 
 HEARD = Quality(net_speech_s=4, total_s=6, snr_db=20, clipping=0, peak_dbfs=-3)
 ACCEPTED = Decision(Outcome.ACCEPTED, "model-a", "", score=Score(0.7, 3.5), quality=HEARD)
@@ -101,11 +101,11 @@ def test_what_is_loaded_and_ready() -> None:
 
 
 def test_no_label_names_a_tenant_or_a_speaker() -> None:
-    for each in declared():
+    for each in list_metrics():
         assert not {"tenant", "speaker", "speaker_id"} & set(each.labels), each.name
 
 
 def test_names_follow_the_conventions() -> None:
-    for each in declared():
+    for each in list_metrics():
         assert each.name.startswith(("grpc_server_", "sayso_")), each.name
         assert (each.kind == "counter") == each.name.endswith("_total"), each.name

@@ -11,14 +11,14 @@ from sayso.v1 import verification_pb2_grpc
 Stub = verification_pb2_grpc.VerificationServiceStub
 
 
-async def nothing() -> None:
+async def do_nothing() -> None:
     pass
 
 
-class Answering(verification_pb2_grpc.VerificationServiceServicer):
+class ScriptedService(verification_pb2_grpc.VerificationServiceServicer):
     """Awaits `act` in every call; then `Verify` answers once, `Enroll` for every request."""
 
-    def __init__(self, act: Callable[[], Awaitable[None]] = nothing) -> None:
+    def __init__(self, act: Callable[[], Awaitable[None]] = do_nothing) -> None:
         self.act = act
 
     async def Verify(self, request: pb.VerifyRequest, context: Any) -> pb.VerifyResponse:
@@ -34,8 +34,8 @@ class Answering(verification_pb2_grpc.VerificationServiceServicer):
 
 
 @asynccontextmanager
-async def channel_to(
-    servicer: Answering, *interceptors: grpc.aio.ServerInterceptor
+async def open_channel(
+    servicer: ScriptedService, *interceptors: grpc.aio.ServerInterceptor
 ) -> AsyncIterator[grpc.aio.Channel]:
     """A client's channel to the server."""
     server = grpc.aio.server(interceptors=interceptors)
@@ -50,9 +50,9 @@ async def channel_to(
 
 
 @asynccontextmanager
-async def answering(
-    servicer: Answering, *interceptors: grpc.aio.ServerInterceptor
+async def open_stub(
+    servicer: ScriptedService, *interceptors: grpc.aio.ServerInterceptor
 ) -> AsyncIterator[Any]:
     """A client's stub to the server."""
-    async with channel_to(servicer, *interceptors) as channel:
+    async with open_channel(servicer, *interceptors) as channel:
         yield Stub(channel)

@@ -1,4 +1,4 @@
-"""A model with other weights: every embedding of another one, turned in space.
+"""A model with other weights: every embedding of another one, rotated.
 
 Within its own space it scores as the other does, by the same calibration; across the two, scores
 mean nothing.
@@ -15,18 +15,18 @@ from service.contract import Contract
 from service.decisions.scoring import cohort_vectors
 
 
-def turned(source: Path, to: Path, *, model_id: str = "turned") -> Path:
-    """Writes the model of `source` with its embeddings turned."""
+def rotate_embeddings(source: Path, to: Path, *, model_id: str = "rotated") -> Path:
+    """Write the model of `source` with its embeddings rotated."""
     model = onnx.load(source)
     contract = Contract.from_metadata({each.key: each.value for each in model.metadata_props})
     chance = np.random.default_rng(len(model_id))
-    turn = np.linalg.qr(chance.normal(size=2 * (contract.dimension,)))[0].astype(np.float32)
+    rotation = np.linalg.qr(chance.normal(size=2 * (contract.dimension,)))[0].astype(np.float32)
     (made,) = (node for node in model.graph.node if "embedding" in node.output)
     made.output[0] = "straight"
-    model.graph.initializer.append(numpy_helper.from_array(turn, "turn"))
-    model.graph.node.append(helper.make_node("MatMul", ["straight", "turn"], ["embedding"]))
+    model.graph.initializer.append(numpy_helper.from_array(rotation, "rotation"))
+    model.graph.node.append(helper.make_node("MatMul", ["straight", "rotation"], ["embedding"]))
     if (cohort := contract.cohort) is not None:
-        vectors = (cohort_vectors(cohort) @ turn).astype("<f4")
+        vectors = (cohort_vectors(cohort) @ rotation).astype("<f4")
         contract = replace(contract, cohort=replace(cohort, vectors=vectors.tobytes()))
     helper.set_model_props(model, replace(contract, model_id=model_id).to_metadata())
     onnx.save(model, to)
