@@ -1,1 +1,5 @@
-"""The command line: options in, an experiment run, its files written and its table printed."""
+"""The command line, a module for each command.
+
+options ─> Request ─> an experiment ─> document ─> report.files
+                                            └────> a table in the terminal
+"""

@@ -10,7 +10,12 @@ from typing import Annotated, TypeAlias
 import typer
 
 from evaluation.errors import EvaluationError
+from evaluation.experiments.run import Request
+from evaluation.scoring import cache
 from service.errors import SaysoError
+from service.inference.session import Device
+
+DEFAULT_OUTPUT = Path("evaluation-report")
 
 OptionalModel: TypeAlias = Annotated[
     Path | None,
@@ -47,13 +52,39 @@ MaxTrials: TypeAlias = Annotated[
     int, typer.Option(help="Draw this many trials when there are more pairs.", min=2)
 ]
 Seed: TypeAlias = Annotated[int, typer.Option(help="Seed of every draw.")]
+DeviceOption: TypeAlias = Annotated[Device, typer.Option(help="Where the model runs.")]
 
 
 @contextmanager
-def errors_told() -> Iterator[None]:
-    """One clear line and exit status 2 for what the user can correct."""
+def exit_on_errors() -> Iterator[None]:
+    """Print one line and exit with status 2 for an error that the user can correct."""
     try:
         yield
     except (EvaluationError, SaysoError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from error
+
+
+def make_request(
+    model: Path,
+    manifest: Path,
+    split: str | None,
+    cache_file: Path | None,
+    device: Device,
+    replicates: int,
+    seed: int,
+    max_trials: int = 2_000_000,
+) -> Request:
+    """A request for trials made of the pairs of a manifest's clips."""
+    return Request(
+        model=model,
+        manifest=manifest,
+        split=split,
+        listed=None,
+        audio=None,
+        cache=cache_file or cache.default_path(),
+        device=device,
+        max_trials=max_trials,
+        replicates=replicates,
+        seed=seed,
+    )

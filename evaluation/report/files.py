@@ -26,6 +26,14 @@ def write(folder: Path, told: Document, assessment: Assessment) -> None:
     render(folder)
 
 
+def write_extra(folder: Path, name: str, extra: Document) -> None:
+    """Write another command's document, and render the report again if there is one."""
+    folder.mkdir(parents=True, exist_ok=True)
+    document.write(folder / name, extra)
+    if (folder / document.NAME).is_file():
+        render(folder)
+
+
 def render(folder: Path) -> None:
     """`det.png` and `report.html`, from the JSON documents in `folder`."""
     told = document.read(folder / document.NAME)

@@ -1,4 +1,4 @@
-"""The figures as a table for a terminal."""
+"""Figures as a table in a terminal."""
 
 from __future__ import annotations
 
@@ -10,8 +10,13 @@ from rich.table import Table
 from evaluation.metrics.figures import Figure, Figures
 
 
+def draw_table(title: str) -> Table:
+    """An empty table in the style of all commands."""
+    return Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+
+
 def make_table(groups: Mapping[str, Figures], title: str) -> Table:
-    """One row a group, 95% intervals below their value."""
+    """One row for each group of trials, 95% intervals below their value."""
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("trials", overflow="fold")
     calibrated = any(figures.calibrated for figures in groups.values())

@@ -11,10 +11,8 @@ An enrolment map says what each model is made of: `model clip [clip ...]`, repea
 
 from __future__ import annotations
 
-import csv
-from array import array
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import chain, islice
 from pathlib import Path
 
@@ -22,57 +20,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluation.errors import EvaluationError, ListError
-from evaluation.trials import text
 from evaluation.trials.manifest import Clip, Speaker
+from evaluation.trials.trial_table import (
+    DIGITS,
+    HEADER,
+    SAMPLE_LINES,
+    TRUTH,
+    Columns,
+    TrialList,
+    collect,
+    find_header,
+    read_fields,
+)
 from evaluation.trials.trials import Model, Trials
 
-TRUTH = {
-    "target": True,
-    "tgt": True,
-    "nontarget": False,
-    "non-target": False,
-    "imp": False,
-    "impostor": False,
-    "imposter": False,
-}
-DIGITS = {"1": True, "0": False}
-LABELS = {**TRUTH, **DIGITS}
-HEADER = {
-    "enrol": ("modelid", "enrol", "enroll", "enrolment", "enrollment", "model"),
-    "test": ("segmentid", "test", "segment", "heard", "probe"),
-    "label": ("targettype", "label", "target", "key"),
-    "score": ("score", "llr", "lr"),
-}
 EXPECTED = (
     "expected `1 enrol test`, `enrol test 1`, `enrol test target` (or `nontarget`), or a header"
     " that names the columns, such as `enrol,test,label`"
 )
-_SAMPLE = 1000
 
-
-@dataclass(frozen=True, slots=True)
-class TrialList:
-    """Trials as written, (n,) each: rows of `models` and of `clips`, the truth, and the lines."""
-
-    models: tuple[str, ...]
-    clips: tuple[str, ...]
-    enrol: NDArray[np.int32]
-    test: NDArray[np.int32]
-    target: NDArray[np.bool_]
-    line: NDArray[np.int32]
-
-    def __len__(self) -> int:
-        return len(self.line)
-
-    @property
-    def pair(self) -> NDArray[np.int64]:
-        """A number for each trial, (n,), the same for the same two names."""
-        keys: NDArray[np.int64] = self.enrol * np.int64(len(self.clips)) + self.test
-        return keys
-
-
-Fields = tuple[int, Sequence[str]]
-Columns = Mapping[str, int]  # the place of "enrol", "test", "label", "score"
 
 _ENROL_TEST = {"enrol": 0, "test": 1}
 _LAYOUTS: Sequence[tuple[Columns, Mapping[str, bool]]] = (
@@ -85,7 +51,7 @@ _LAYOUTS: Sequence[tuple[Columns, Mapping[str, bool]]] = (
 def read(path: Path) -> TrialList:
     """The trials of a list; its first lines say which format it has."""
     lines = read_fields(path)
-    first = list(islice(lines, _SAMPLE))
+    first = list(islice(lines, SAMPLE_LINES))
     if not first:
         raise EvaluationError(f"{path}: there is no trial in it")
     columns = find_header(path, first[0][1], ("enrol", "test", "label"))
@@ -95,23 +61,8 @@ def read(path: Path) -> TrialList:
         width = 3
     else:
         first = first[1:]
-    return _collected(path, chain(first, lines), columns, width)
-
-
-def find_header(path: Path, words: Sequence[str], wanted: Sequence[str]) -> Columns | None:
-    """Where a header has each of the columns `wanted`; None when it is no header."""
-    places = {
-        name: place
-        for place, word in enumerate(words)
-        for name in HEADER
-        if word.lower() in HEADER[name]
-    }
-    if not {"enrol", "test"} & set(places) or any(word in DIGITS for word in words):
-        return None
-    for name in wanted:
-        if name not in places:
-            raise ListError(path, 1, f"there is no column {HEADER[name][0]!r}, or {name!r}")
-    return places
+    columns = {name: columns[name] for name in ("enrol", "test", "label")}
+    return collect(path, chain(first, lines), columns, width)[0]
 
 
 def _layout(path: Path, sample: Sequence[Sequence[str]]) -> Columns:
@@ -139,73 +90,6 @@ def _layout(path: Path, sample: Sequence[Sequence[str]]) -> Columns:
             "the label may be the first column or the last; give a header: enrol test label",
         )
     return fitting[0]
-
-
-def _collected(path: Path, lines: Iterable[Fields], columns: Columns, width: int) -> TrialList:
-    """One pass over the lines: four numbers a trial are kept, and every name once."""
-    enrol_at, test_at, label_at = (columns[name] for name in ("enrol", "test", "label"))
-    models: dict[str, int] = {}
-    clips: dict[str, int] = {}
-    enrol, test, line, target = array("i"), array("i"), array("i"), bytearray()
-    labels = LABELS.get
-    for number, words in lines:
-        if len(words) != width:
-            raise ListError(path, number, f"expected {width} columns, found {len(words)}")
-        label = labels(words[label_at])
-        if label is None:
-            raise ListError(
-                path, number, f"expected target or nontarget, found {words[label_at]!r}"
-            )
-        enrol.append(models.setdefault(words[enrol_at], len(models)))
-        test.append(clips.setdefault(words[test_at], len(clips)))
-        target.append(label)
-        line.append(number)
-    if not line:
-        raise EvaluationError(f"{path}: there is no trial in it")
-    rows = [np.frombuffer(one, np.int32) for one in (enrol, test, line)]
-    truth = np.frombuffer(target, np.bool_)
-    listed = TrialList(tuple(models), tuple(clips), rows[0], rows[1], truth, rows[2])
-    refuse_repeats(path, listed)
-    return listed
-
-
-def refuse_repeats(path: Path, listed: TrialList) -> None:
-    """ListError when a trial is there twice, or the other way round with the opposite label."""
-    order = np.argsort(listed.pair, kind="stable")
-    ordered = listed.pair[order]
-    again = np.flatnonzero(ordered[1:] == ordered[:-1])
-    if len(again):
-        row = again[np.argmin(listed.line[order[again + 1]])]
-        _refuse(path, listed, int(order[row]), int(order[row + 1]))
-    both = {name: place for place, name in enumerate(listed.clips)}
-    of_model = np.array([both.get(name, -1) for name in listed.models])
-    of_clip = np.full(len(listed.clips), -1)
-    of_clip[of_model[of_model >= 0]] = np.flatnonzero(of_model >= 0)
-    swapped = np.flatnonzero((of_model[listed.enrol] >= 0) & (of_clip[listed.test] >= 0))
-    if not len(swapped):
-        return
-    keys = (
-        of_clip[listed.test[swapped]] * np.int64(len(listed.clips))
-        + of_model[listed.enrol[swapped]]
-    )
-    at = np.minimum(np.searchsorted(ordered, keys), len(ordered) - 1)
-    other = order[at]
-    opposite = (ordered[at] == keys) & (listed.target[other] != listed.target[swapped])
-    if opposite.any():
-        row = int(np.argmax(opposite))
-        one, two = sorted((int(swapped[row]), int(other[row])), key=lambda one: listed.line[one])
-        _refuse(path, listed, one, two)
-
-
-def _refuse(path: Path, listed: TrialList, one: int, two: int) -> None:
-    if listed.target[one] == listed.target[two]:
-        raise ListError(path, listed.line[two], f"the same trial is on line {listed.line[one]}")
-    labels = [("nontarget", "target")[int(listed.target[row])] for row in (one, two)]
-    raise ListError(
-        path,
-        listed.line[two],
-        f"the trial is labelled {labels[1]}, and on line {listed.line[one]} {labels[0]}",
-    )
 
 
 def read_enrollments(path: Path) -> dict[str, tuple[str, ...]]:
@@ -336,35 +220,6 @@ def _groups(
         if own := parts[enrol]:
             parent[root(own[0])] = root(listed.clips[test])
     return {name: root(name) for name in names}
-
-
-def read_fields(path: Path) -> Iterator[Fields]:
-    """Number and words of each line that is not blank; commas part them when the first line has
-    no other blanks between its words."""
-    lines = enumerate(text.read_lines(path), start=1)
-    first = next(((number, line) for number, line in lines if line.strip()), None)
-    if first is None:
-        return iter(())
-    together = chain([first], lines)
-    if "," in first[1] and len(first[1].split()) == 1:
-        return _comma_separated(path, together)
-    return ((number, words) for number, line in together if (words := line.split()))
-
-
-def _comma_separated(path: Path, lines: Iterable[tuple[int, str]]) -> Iterator[Fields]:
-    numbers: list[int] = []
-
-    def noted() -> Iterator[str]:
-        for number, line in lines:
-            numbers[:] = [number]
-            yield line
-
-    try:
-        for words in csv.reader(noted(), skipinitialspace=True):
-            if any(words):
-                yield numbers[0], [word.strip() for word in words]
-    except csv.Error as error:
-        raise ListError(path, numbers[0], f"not CSV: {error}") from error
 
 
 def _clip(path: Path, number: int, name: str, audio: Path | None) -> Clip:

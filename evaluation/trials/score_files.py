@@ -11,8 +11,7 @@ Plain or gzip-compressed; a bad line is named by its number.
 
 from __future__ import annotations
 
-from array import array
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
@@ -22,8 +21,17 @@ from numpy.typing import NDArray
 
 from evaluation.errors import EvaluationError, ListError
 from evaluation.trials import lists
-from evaluation.trials.lists import DIGITS, LABELS, TRUTH, Columns, Fields, TrialList
 from evaluation.trials.manifest import Clip, Speaker
+from evaluation.trials.trial_table import (
+    DIGITS,
+    SAMPLE_LINES,
+    TRUTH,
+    Columns,
+    TrialList,
+    collect,
+    find_header,
+    read_fields,
+)
 from evaluation.trials.trials import Trials
 
 Floats = NDArray[np.float64]
@@ -34,7 +42,6 @@ EXPECTED = (
 )
 SKIPPED = "-"
 _NAMES = ("enrol", "test", "label", "score")
-_SAMPLE = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,24 +66,24 @@ def read(
     ListError on a malformed line, a score that is not finite, a repeated trial, and on trials that
     only one of the two files has or that the two label differently.
     """
-    lines = lists.read_fields(path)
-    sample = list(islice(lines, _SAMPLE))
+    lines = read_fields(path)
+    sample = list(islice(lines, SAMPLE_LINES))
     if not sample:
-        raise EvaluationError(f"{path}: there is no score in it")
-    names = lists.find_header(path, sample[0][1], ("enrol", "test", "score"))
-    if names is not None and columns is None:
-        layout, width = names, len(sample.pop(0)[1])
+        raise EvaluationError(f"{path}: there is no trial in it")
+    header = find_header(path, sample[0][1], ("enrol", "test", "score"))
+    if header is not None and columns is None:
+        layout, width = header, len(sample.pop(0)[1])
     else:
-        words = [each for _, each in sample]
-        layout = _named(columns) if columns else _layout(path, words)
-        width = len(columns.split(",")) if columns else len(words[0])
+        rows = [words for _, words in sample]
+        layout = _named(columns) if columns else _layout(path, rows)
+        width = len(columns.split(",")) if columns else len(rows[0])
     if "label" not in layout and listed is None:
         raise ListError(path, 1, f"there is no label in it: give the trial list too; {EXPECTED}")
-    scored, values = _collected(path, chain(sample, lines), layout, width)
+    scored, scores = collect(path, chain(sample, lines), layout, width)
     if listed is not None:
         scored = _with_truth(path, scored, listed, lists.read(listed), labelled="label" in layout)
     clips = lists.make_clips(path, scored, audio=None)
-    return ScoreFile(lists.make_trials(path, scored, _known(clips, known or {})), values)
+    return ScoreFile(lists.make_trials(path, scored, _known(clips, known or {})), scores)
 
 
 def _named(columns: str) -> Columns:
@@ -108,44 +115,6 @@ def _layout(path: Path, sample: Sequence[Sequence[str]]) -> Columns:
     if width == 4 and third <= set(DIGITS) and not last <= set(DIGITS):
         return {**place, "label": 2, "score": 3}
     raise ListError(path, 1, EXPECTED)
-
-
-def _collected(
-    path: Path, lines: Iterable[Fields], columns: Columns, width: int
-) -> tuple[TrialList, Floats]:
-    enrol_at, test_at, score_at = (columns[name] for name in ("enrol", "test", "score"))
-    label_at = columns.get("label")
-    models: dict[str, int] = {}
-    clips: dict[str, int] = {}
-    enrol, test, line, scores = array("i"), array("i"), array("i"), array("d")
-    target = bytearray()
-    for number, words in lines:
-        if len(words) != width:
-            raise ListError(path, number, f"expected {width} columns, found {len(words)}")
-        try:
-            scores.append(float(words[score_at]))
-        except ValueError as error:
-            raise ListError(path, number, f"{words[score_at]!r} is not a number") from error
-        label = False if label_at is None else LABELS.get(words[label_at])
-        if label is None:
-            raise ListError(
-                path, number, f"{words[columns['label']]!r} is neither target nor nontarget"
-            )
-        enrol.append(models.setdefault(words[enrol_at], len(models)))
-        test.append(clips.setdefault(words[test_at], len(clips)))
-        line.append(number)
-        target.append(label)
-    if not line:
-        raise EvaluationError(f"{path}: there is no score in it")
-    values = np.frombuffer(scores, np.float64)
-    rows = [np.frombuffer(one, np.int32) for one in (enrol, test, line)]
-    if not np.isfinite(values).all():
-        row = int(np.argmin(np.isfinite(values)))
-        raise ListError(path, line[row], f"the score is {values[row]}; every score must be finite")
-    truth = np.frombuffer(target, np.bool_)
-    listed = TrialList(tuple(models), tuple(clips), rows[0], rows[1], truth, rows[2])
-    lists.refuse_repeats(path, listed)
-    return listed, values
 
 
 def _with_truth(

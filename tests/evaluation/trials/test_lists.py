@@ -194,7 +194,7 @@ def test_compressed_scores(tmp_path: Path) -> None:
         ("a b 0 7\na c 1 8.5\n", LIST, r"scores\.txt:1: a b is labelled otherwise on line 1 of"),
         ("a b target 3\nb a nontarget 1\n", None, r"scores\.txt:2: .*on line 1 target"),
         ("a b 1\n", None, r"scores\.txt:1: .*give the trial list"),
-        ("", None, "no score in it"),
+        ("", None, "no trial in it"),
     ],
 )
 def test_a_bad_score_file_is_told_by_line(
