@@ -13,7 +13,7 @@ from rich.console import Console
 
 from evaluation.errors import EvaluationError
 from evaluation.experiments import condition_grid
-from evaluation.experiments.run import Request
+from evaluation.experiments.request import Request
 from evaluation.scoring import cache
 from exporters import model_file
 from exporters.errors import ExportError

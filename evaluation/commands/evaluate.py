@@ -11,7 +11,8 @@ from rich.console import Console
 
 from evaluation.commands import options
 from evaluation.commands.options import exit_on_errors
-from evaluation.experiments.run import Outcome, Request, embed_share, run
+from evaluation.experiments.model_assessment import Outcome, embed_share, run
+from evaluation.experiments.request import Request
 from evaluation.report import files, table
 from evaluation.scoring import cache
 from evaluation.trials.sampling import Shard
@@ -114,17 +115,17 @@ def evaluate(
             typer.echo(f"{count:,} clips are in {request.cache}")
             return
         outcome = asyncio.run(run(request))
-        files.write(output_folder, outcome.document, outcome.judged)
+        files.write(output_folder, outcome.document, outcome.model)
         _print(outcome, output_folder)
 
 
 def _print(outcome: Outcome, folder: Path) -> None:
     console = Console()
-    for assessment in filter(None, (outcome.judged, outcome.yardstick)):
+    for assessment in filter(None, (outcome.model, outcome.baseline)):
         console.print(table.make_table(assessment.groups, assessment.system))
     for warning in outcome.document["warnings"]:
         typer.echo(f"warning: {warning}", err=True)
-    scored = outcome.judged.scored
+    scored = outcome.model.scored
     console.print(
         f"failure to acquire {scored.failure_to_acquire:.2%} of clips,"
         f" failure to enrol {scored.failure_to_enrol:.2%} of models:"

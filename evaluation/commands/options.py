@@ -10,7 +10,7 @@ from typing import Annotated, TypeAlias
 import typer
 
 from evaluation.errors import EvaluationError
-from evaluation.experiments.run import Request
+from evaluation.experiments.request import Request
 from evaluation.scoring import cache
 from service.errors import SaysoError
 from service.inference.session import Device

@@ -1,4 +1,4 @@
-"""The grid of conditions: the enrolled side as it is, the heard side degraded in every way."""
+"""Error rates in a grid of conditions: the test side degraded, the enrolled side as recorded."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from evaluation.degrade.conditions import Condition, Degradation
 from evaluation.errors import EvaluationError
-from evaluation.experiments.run import Request
+from evaluation.experiments.request import Request
 from evaluation.metrics import figures
 from evaluation.report import document
 from evaluation.report.document import Document
@@ -19,57 +19,57 @@ from service.audio.speech import VoiceActivity
 NAME = "conditions.json"
 
 
-async def measure(request: Request, asked: Sequence[Condition], *, clips: int) -> Document:
-    """Figures for each condition, on the pairs of `clips` clips drawn evenly over speakers."""
+async def measure(request: Request, conditions: Sequence[Condition], *, clips: int) -> Document:
+    """Measure each condition on the pairs of `clips` clips, drawn evenly over the speakers."""
     if request.manifest is None:
         raise EvaluationError("conditions need --manifest")
-    chosen = sampling.sample_balanced(
+    sample = sampling.sample_balanced(
         manifest.read(request.manifest, request.split), clips, seed=request.seed
     )
-    pairs = trials.make_pairs(chosen, limit=request.max_trials, seed=request.seed)
-    cells = []
+    pairs = trials.make_pairs(sample, limit=request.max_trials, seed=request.seed)
+    rows = []
     with Cache.open(request.cache) as cache:
         async with SaysoModel.open(request.model, device=request.device) as model:
             vad = VoiceActivity.open()
-            enrolled = await embeddings.embed(model, chosen, cache, label="enrolled side")
-            for condition in asked:
-                heard = await embeddings.embed(
+            enrolled = await embeddings.embed(model, sample, cache, label="enrolled side")
+            for condition in conditions:
+                test = await embeddings.embed(
                     model,
-                    chosen,
+                    sample,
                     cache,
                     treatment=Degradation(condition, vad, request.seed),
                     label=f"{condition.channel}, {condition.length}",
                 )
-                cells.append(_cell(request, condition, scores.score(pairs, enrolled, heard)))
+                rows.append(_measure_row(request, condition, scores.score(pairs, enrolled, test)))
             system = model.model_id
-    told = (
-        f"{len(chosen)} clips of {len({clip.speaker for clip in chosen})} speakers, their first"
+    description = (
+        f"{len(sample)} clips of {len({clip.speaker for clip in sample})} speakers, their first"
         " seconds of net speech (clips with less are heard whole)"
     )
-    made = "pairs of clips of one corpus"
-    head = document.make_head(request.seed, request.replicates, str(request.manifest), made)
-    return {**head, "system": system, "told": told, "cells": cells}
+    trials_made = "pairs of clips of one corpus"
+    head = document.make_head(request.seed, request.replicates, str(request.manifest), trials_made)
+    return {**head, "system": system, "told": description, "cells": rows}
 
 
 def parse_lengths(text: str) -> list[float | None]:
     """`1,2,full` as seconds, None for full; EvaluationError on anything else."""
-    return [None if part == "full" else _number(part) for part in text.split(",")]
+    return [None if part == "full" else _parse_number(part) for part in text.split(",")]
 
 
 def parse_noises(text: str) -> list[float | None]:
     """`clean,20,10` as decibels, None for clean; EvaluationError on anything else."""
-    return [None if part == "clean" else _number(part) for part in text.split(",")]
+    return [None if part == "clean" else _parse_number(part) for part in text.split(",")]
 
 
-def _number(text: str) -> float:
+def _parse_number(text: str) -> float:
     try:
         return float(text)
     except ValueError as error:
         raise EvaluationError(f"{text!r} is neither a number nor `full` or `clean`") from error
 
 
-def _cell(request: Request, condition: Condition, scored: scores.ScoredTrials) -> Document:
-    measured = figures.measure(
+def _measure_row(request: Request, condition: Condition, scored: scores.ScoredTrials) -> Document:
+    row = figures.measure(
         scored.measures.cosine,
         scored.trials.target,
         scored.trials.sides(),
@@ -80,5 +80,5 @@ def _cell(request: Request, condition: Condition, scored: scores.ScoredTrials) -
         "length": condition.length,
         "channel": condition.channel,
         "failure_to_acquire": scored.failure_to_acquire,
-        "figures": measured,
+        "figures": row,
     }

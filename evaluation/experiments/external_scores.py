@@ -1,4 +1,4 @@
-"""Other systems' scores: evaluated like our own, and two reports set against each other."""
+"""Scores of other systems, evaluated like our own, and two reports compared."""
 
 from __future__ import annotations
 
@@ -32,39 +32,48 @@ def assess(
     replicates: int,
     seed: int,
 ) -> tuple[Assessment, Document]:
-    """A score file's assessment and document; `known` is a manifest for speakers and labels, and
-    `columns` names the file's, as in `scorefiles.read`."""
+    """Assess a score file, and describe it in a document.
+
+    `listed` is a trial list with the truth, `known` a manifest with speakers and labels, and
+    `columns` names the columns of the file, as in `score_files.read`.
+    """
     clips = {} if known is None else {clip.name: clip for clip in manifest.read(known)}
-    read = score_files.read(path, listed, clips, columns=columns)
-    nothing = np.zeros(len(read.scores))
+    file = score_files.read(path, listed, clips, columns=columns)
+    unknown = np.zeros(len(file.scores))
     scored = ScoredTrials(
-        read.trials, Measures(read.scores, nothing, nothing, nothing), 0, 0.0, 0.0
+        file.trials, Measures(file.scores, unknown, unknown, unknown), 0, 0.0, 0.0
     )
-    judged = assessment.assess(
-        path.name, scored, _digest(read), terms=TERMS, replicates=replicates, seed=seed
+    assessed = assessment.assess(
+        path.name, scored, _hash_trials(file), terms=TERMS, replicates=replicates, seed=seed
     )
     head = document.make_head(seed, replicates, str(path), f"those of {(listed or path).name}")
-    told = {
+    described = {
         **head,
-        "systems": [document.describe_system(judged)],
-        **document.describe_details(judged, replicates=replicates, seed=seed),
+        "systems": [document.describe_system(assessed)],
+        **document.describe_details(assessed, replicates=replicates, seed=seed),
         "contract": None,
     }
-    return judged, told
+    return assessed, described
 
 
 def compare(first: Path, second: Path, *, replicates: int, seed: int) -> Document:
-    """Two reports' figures and, on the trials that both scored, the paired differences."""
+    """Put two reports side by side and compare the systems on the trials that both scored.
+
+    Raises EvaluationError when there is none, or when the reports disagree on which are targets.
+    """
     documents = [document.read(path) for path in (first, second)]
     systems = [
-        {**told["systems"][0], "name": f"{side}: {told['systems'][0]['system']} ({path.parent})"}
-        for side, told, path in zip("AB", documents, (first, second), strict=True)
+        {
+            **report["systems"][0],
+            "name": f"{side}: {report['systems'][0]['system']} ({path.parent})",
+        }
+        for side, report, path in zip("AB", documents, (first, second), strict=True)
     ]
     one, other = (
-        score_files.read(path.parent / told["scores"])
-        for path, told in zip((first, second), documents, strict=True)
+        score_files.read(path.parent / report["scores"])
+        for path, report in zip((first, second), documents, strict=True)
     )
-    rows = _shared(one, other)
+    rows = _match_trials(one, other)
     if rows is None:
         raise EvaluationError(f"{first} and {second} have no trial in common")
     shared = one.trials.select(rows[0])
@@ -76,26 +85,32 @@ def compare(first: Path, second: Path, *, replicates: int, seed: int) -> Documen
         replicates=replicates,
         seed=seed,
     )
-    told = (
+    description = (
         f"Paired on the {len(shared):,} trials that both scored (A has {len(one.trials):,},"
         f" B {len(other.trials):,}); {replicates} draws of speakers and their clips. Lower is"
         " better."
     )
     return {
         **document.make_head(seed, replicates, f"{first}, {second}", "those that both scored"),
-        "told": told,
+        "told": description,
         "systems": systems,
         "differences": {
-            name: {**asdict(held), "verdict": held.verdict} for name, held in differences.items()
+            name: {**asdict(difference), "verdict": difference.verdict}
+            for name, difference in differences.items()
         },
     }
 
 
-def _shared(one: ScoreFile, other: ScoreFile) -> tuple[NDArray[np.intp], NDArray[np.intp]] | None:
-    """Rows of the trials that both files hold, in the same order; None when there are none."""
+def _match_trials(
+    one: ScoreFile, other: ScoreFile
+) -> tuple[NDArray[np.intp], NDArray[np.intp]] | None:
+    """Rows of the trials that both files hold, in the same order; None if there is none."""
     ids: dict[str, int] = {}
     _, own, others = np.intersect1d(
-        _keys(one.trials, ids), _keys(other.trials, ids), assume_unique=True, return_indices=True
+        _number_trials(one.trials, ids),
+        _number_trials(other.trials, ids),
+        assume_unique=True,
+        return_indices=True,
     )
     if not len(own):
         return None
@@ -104,7 +119,7 @@ def _shared(one: ScoreFile, other: ScoreFile) -> tuple[NDArray[np.intp], NDArray
     return own, others
 
 
-def _keys(trials: Trials, ids: dict[str, int]) -> NDArray[np.int64]:
+def _number_trials(trials: Trials, ids: dict[str, int]) -> NDArray[np.int64]:
     """One number for each trial (n,), the same for the same names on both sides."""
     models = [ids.setdefault(model.name, len(ids)) for model in trials.models]
     clips = [ids.setdefault(clip.name, len(ids)) for clip in trials.clips]
@@ -112,12 +127,12 @@ def _keys(trials: Trials, ids: dict[str, int]) -> NDArray[np.int64]:
     return enrol * (1 << 31) + np.array(clips, np.int64)[trials.test]
 
 
-def _digest(read: ScoreFile) -> str:
+def _hash_trials(file: ScoreFile) -> str:
     digest = hashlib.sha256()
-    for model in read.trials.models:
+    for model in file.trials.models:
         digest.update(model.name.encode() + b"\n")
-    for clip in read.trials.clips:
+    for clip in file.trials.clips:
         digest.update(clip.name.encode() + b"\n")
-    for column in (read.trials.enrol, read.trials.test, read.trials.target):
+    for column in (file.trials.enrol, file.trials.test, file.trials.target):
         digest.update(np.ascontiguousarray(column).tobytes())
     return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""Which score is best: cosine, normalised by a cohort, or after a back-end fitted elsewhere."""
+"""Which score is best: cosine, normalized by a cohort, or after a back-end fitted fit_data."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from evaluation import metrics
 from evaluation.errors import EvaluationError
-from evaluation.experiments.run import Request, read_trials
+from evaluation.experiments.request import Request, read_trials
 from evaluation.metrics import Sweep, comparison
 from evaluation.report import document
 from evaluation.report.document import Document
@@ -30,8 +30,8 @@ NAME = "variants.json"
 
 
 @dataclass(frozen=True, slots=True)
-class Elsewhere:
-    """Embeddings (n, dim) to fit on, of speakers (n,) that are in no trial, and their cohort."""
+class FitData:
+    """Embeddings (n, dim) of speakers (n,) that are in no trial, and a cohort made of them."""
 
     vectors: Vectors
     speakers: NDArray[np.integer]
@@ -41,54 +41,55 @@ class Elsewhere:
 async def measure(
     request: Request, *, fit_split: str, fit_clips: int, top_n: int, lda_dim: int
 ) -> Document:
-    """Every variant beside plain cosine on the same trials, with a paired bootstrap."""
+    """Compare every variant with plain cosine on the same trials by a paired bootstrap."""
     if request.manifest is None:
         raise EvaluationError("back-ends need --manifest")
-    asked = read_trials(request)
+    trials = read_trials(request)
     others = sampling.sample_balanced(
         manifest.read(request.manifest, fit_split), fit_clips, seed=request.seed
     )
-    if shared := manifest.shared_speaker(asked.clips, others):
+    if shared := manifest.shared_speaker(trials.clips, others):
         raise EvaluationError(f"split {fit_split!r} shares speakers with the trials: {shared}")
     with Cache.open(request.cache) as cache:
         async with SaysoModel.open(request.model, device=request.device) as model:
-            voices = await embeddings.embed(model, asked.clips, cache, label="trials")
-            heard = await embeddings.embed(model, others, cache, label=f"split {fit_split}")
+            voices = await embeddings.embed(model, trials.clips, cache, label="trials")
+            fit_voices = await embeddings.embed(model, others, cache, label=f"split {fit_split}")
             system = model.model_id
-    elsewhere = _elsewhere(others, heard)
-    held = scores.score(asked, voices).trials
-    rows = _rows(request, held, dict(score_variants(held, voices, elsewhere, top_n, lda_dim)))
-    told = (
-        f"Fitted on {len(elsewhere.vectors)} clips, normalised by a cohort of"
-        f" {len(elsewhere.cohort)} speakers, of split {fit_split}"
+    fit_data = _gather_fit_data(others, fit_voices)
+    scored = scores.score(trials, voices).trials
+    variants = dict(score_variants(scored, voices, fit_data, top_n, lda_dim))
+    rows = _measure_rows(request, scored, variants)
+    description = (
+        f"Fitted on {len(fit_data.vectors)} clips, normalized by a cohort of"
+        f" {len(fit_data.cohort)} speakers, of split {fit_split}"
     )
-    made = f"{len(held)} pairs"
-    head = document.make_head(request.seed, request.replicates, str(request.manifest), made)
-    return {**head, "system": system, "told": told, "rows": rows}
+    trials_made = f"{len(scored)} pairs"
+    head = document.make_head(request.seed, request.replicates, str(request.manifest), trials_made)
+    return {**head, "system": system, "told": description, "rows": rows}
 
 
 def score_variants(
-    trials: Trials, voices: Voices, elsewhere: Elsewhere, top_n: int, lda_dim: int
+    trials: Trials, voices: Voices, fit_data: FitData, top_n: int, lda_dim: int
 ) -> Iterator[tuple[str, Floats]]:
-    """Scores (n,) of the trials by every variant, plain cosine first."""
+    """Yield the name of every variant and its scores (n,) of the trials, plain cosine first."""
     cosine = scores.score(trials, voices).measures.cosine
     models = scores.enroll_models(trials, voices).vectors
     yield "cosine", cosine
     for norm, name in _NAMES.items():
         sides = ((models, trials.enrol), (voices.vectors, trials.test))
-        normalised = normalization.normalize(norm, cosine, *sides, elsewhere.cohort, top_n=top_n)
-        yield name.format(top_n=min(top_n, len(elsewhere.cohort))), normalised
-    kept = min(lda_dim, elsewhere.vectors.shape[1], len(np.unique(elsewhere.speakers)) - 1)
-    lda = backends.fit_lda(elsewhere.vectors, elsewhere.speakers, kept)
+        normalized = normalization.normalize(norm, cosine, *sides, fit_data.cohort, top_n=top_n)
+        yield name.format(top_n=min(top_n, len(fit_data.cohort))), normalized
+    kept = min(lda_dim, fit_data.vectors.shape[1], len(np.unique(fit_data.speakers)) - 1)
+    lda = backends.fit_lda(fit_data.vectors, fit_data.speakers, kept)
     projections = {
-        "mean subtraction": backends.fit_mean_subtraction(elsewhere.vectors),
-        "whitening": backends.fit_whitening(elsewhere.vectors),
+        "mean subtraction": backends.fit_mean_subtraction(fit_data.vectors),
+        "whitening": backends.fit_whitening(fit_data.vectors),
         f"LDA to {kept}": lda,
     }
     for name, projection in projections.items():
         projected = replace(voices, vectors=projection(voices.vectors))
         yield name, scores.score(trials, projected).measures.cosine
-    plda = backends.fit_plda(lda(elsewhere.vectors), elsewhere.speakers)
+    plda = backends.fit_plda(lda(fit_data.vectors), fit_data.speakers)
     left, right = lda(models), lda(voices.vectors)
     yield f"PLDA after LDA to {kept}", plda.scores(left, right, trials.enrol, trials.test)
 
@@ -101,7 +102,7 @@ _NAMES = {
 }
 
 
-def _rows(request: Request, trials: Trials, variants: dict[str, Floats]) -> list[Document]:
+def _measure_rows(request: Request, trials: Trials, variants: dict[str, Floats]) -> list[Document]:
     plain, sides, target = variants["cosine"], trials.sides(), trials.target
     rows = []
     for name, values in variants.items():
@@ -128,10 +129,10 @@ _VERDICTS = {
 }
 
 
-def _elsewhere(clips: tuple[Clip, ...], heard: Voices) -> Elsewhere:
+def _gather_fit_data(clips: tuple[Clip, ...], voices: Voices) -> FitData:
     speakers = manifest.speaker_numbers(clips)
-    return Elsewhere(
-        heard.vectors[heard.acquired],
-        speakers[heard.acquired],
-        normalization.build_cohort(clips, heard),
+    return FitData(
+        voices.vectors[voices.acquired],
+        speakers[voices.acquired],
+        normalization.build_cohort(clips, voices),
     )

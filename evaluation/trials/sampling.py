@@ -1,4 +1,4 @@
-"""Parts of a set of clips: a balanced few, or one machine's share."""
+"""Parts of a set of clips: a balanced sample, or one machine's share."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from evaluation.trials.manifest import Clip, Speaker
 
 
 def sample_balanced(clips: Sequence[Clip], count: int, *, seed: int = 0) -> tuple[Clip, ...]:
-    """`count` clips, as evenly over the speakers as they allow, drawn by `seed`, in order.
+    """Draw `count` clips as evenly over the speakers as possible; they keep their order.
 
-    Speakers come in pairs of clips, so that even a few have target trials.
+    Each speaker is drawn two clips at a time, so that even a small sample has target trials.
     """
     order = np.random.default_rng(seed).permutation(len(clips))
     rank: dict[Speaker, int] = {}
@@ -44,6 +44,6 @@ class Shard:
             raise EvaluationError(f"--shard {text}: expected i/n with i from 0 to n - 1")
         return cls(int(index), int(count))
 
-    def of(self, clips: Sequence[Clip]) -> tuple[Clip, ...]:
+    def select(self, clips: Sequence[Clip]) -> tuple[Clip, ...]:
         """Every `count`-th clip."""
         return tuple(clips[self.index :: self.count])

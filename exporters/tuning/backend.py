@@ -24,7 +24,7 @@ from evaluation.degrade import channels
 from evaluation.degrade.channels import CrossChannel
 from evaluation.degrade.treatment import Treatment
 from evaluation.errors import EvaluationError
-from evaluation.experiments.run import Request
+from evaluation.experiments.request import Request
 from evaluation.metrics import comparison
 from evaluation.metrics.comparison import Difference
 from evaluation.scoring import backends, embeddings, scores

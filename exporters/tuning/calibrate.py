@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from evaluation.degrade import impairments
 from evaluation.degrade.impairments import Impaired
 from evaluation.errors import EvaluationError
-from evaluation.experiments.run import Request, read_trials
+from evaluation.experiments.request import Request, read_trials
 from evaluation.report.assessment import TERMS, hash_data
 from evaluation.scoring import calibration, calibration_set, embeddings, normalization
 from evaluation.scoring.cache import Cache

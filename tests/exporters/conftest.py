@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from evaluation.experiments.run import Request
+from evaluation.experiments.request import Request
 from evaluation.scoring.cache import Voice
 from exporters import model_file, parity
 from exporters.graph import trace

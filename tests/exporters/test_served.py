@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evaluation.experiments.run import Request
+from evaluation.experiments.request import Request
 from exporters.errors import ExportError
 from exporters.publish import publish
 from exporters.sources import adopt

@@ -24,7 +24,7 @@ def test_a_balanced_sample_gives_each_speaker_pairs_of_clips(world: Callable) ->
 
 def test_shards_share_all_clips_without_overlap(world: Callable) -> None:
     clips, _ = world(3, 5)
-    parts = [Shard.parse(f"{index}/4").of(clips) for index in range(4)]
+    parts = [Shard.parse(f"{index}/4").select(clips) for index in range(4)]
     assert sorted(clip.name for part in parts for clip in part) == sorted(c.name for c in clips)
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from evaluation.degrade import channels
 from evaluation.errors import EvaluationError
-from evaluation.experiments.run import Request
+from evaluation.experiments.request import Request
 from evaluation.metrics.bootstrap import Interval
 from evaluation.metrics.comparison import Difference
 from evaluation.scoring import backends

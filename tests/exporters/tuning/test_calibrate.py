@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evaluation.experiments.run import Request
+from evaluation.experiments.request import Request
 from exporters import model_file, parity
 from exporters.errors import TrialError
 from exporters.publish import Candidate, publish

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from evaluation.experiments.run import Request
+from evaluation.experiments.request import Request
 from exporters import model_file
 from exporters.publish import Candidate, Windows, publish
 from exporters.tuning import windows
