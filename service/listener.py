@@ -12,7 +12,7 @@ from service.access.tls import Certificates, server_credentials
 from service.errors import SettingsError
 from service.network import check_listener, is_loopback, parse_host_and_port
 from service.observability import metrics
-from service.rpc.interceptors import Around
+from service.rpc.interceptors import GuardInterceptor
 from service.rpc.reading import MAX_MESSAGE_BYTES, Reading
 from service.settings import Settings
 
@@ -54,19 +54,19 @@ def authenticator(settings: Settings) -> Authenticator | None:
 
 def grpc_server(
     settings: Settings,
-    around: Around,
+    guards: GuardInterceptor,
     *,
     outer: Sequence[grpc.aio.ServerInterceptor] = (),
     share_port: bool,
 ) -> grpc.aio.Server:
-    """A server with `outer` interceptors and then what is `around` every call."""
+    """A server with `outer` interceptors and then the `guards` of every call."""
     reading = Reading(
         max_pause_s=settings.max_pause_s,
         tenant=lambda: current().tenant,
         count_refusal=metrics.refused,
     )
     return grpc.aio.server(
-        interceptors=(*outer, around, reading),
+        interceptors=(*outer, guards, reading),
         options=(
             ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
             # A connection that has all places gets its refusals told instead of queueing for them.

@@ -18,10 +18,10 @@ from service.audit import Auditor, Origin
 from service.inference.embedder import Embedder
 from service.inference.session import Session
 from service.observability import metrics
-from service.observability.logs import logged, request_id
-from service.observability.metrics.calls import counted
+from service.observability.logs import log_calls, request_id
+from service.observability.metrics.calls import count_calls
 from service.observability.tracing import tracing
-from service.rpc.interceptors import Around, within
+from service.rpc.interceptors import GuardInterceptor, enforce_limits
 from service.rpc.readiness import Readiness
 from service.rpc.reflection import add_reflection
 from service.rpc.unauthenticated import UnauthenticatedMethods
@@ -59,13 +59,14 @@ async def serving(settings: Settings, *, share_port: bool = False) -> AsyncItera
     async with AsyncExitStack() as stack:
         authenticator = listener.authenticator(settings)
         allowed = wiring.limits(settings, one_tenant=authenticator is None)
-        around = Around(
-            watching=(counted, logged), admitting=(identify_caller(authenticator), within(allowed))
+        guards = GuardInterceptor(
+            watching=(count_calls, log_calls),
+            admitting=(identify_caller(authenticator), enforce_limits(allowed)),
         )
         strangers = UnauthenticatedMethods(count_refusal=metrics.refused)
         traced = (stack.enter_context(tracing()),) if settings.tracing else ()
         server = listener.grpc_server(
-            settings, around, outer=(strangers, *traced), share_port=share_port
+            settings, guards, outer=(strangers, *traced), share_port=share_port
         )
         services = listener.by_name(server)
         sessions = await asyncio.to_thread(wiring.sessions, settings)
@@ -110,7 +111,7 @@ async def serving(settings: Settings, *, share_port: bool = False) -> AsyncItera
         address = listener.bound(server, settings, open_to_all=authenticator is None)
         await readiness.check()
         await server.start()
-        stack.push_async_callback(attempts.concluded)
+        stack.push_async_callback(attempts.wait_until_concluded)
         stack.push_async_callback(readiness.drain, server, settings.drain_s)
         stack.callback(attempts.drain)
         watch = asyncio.create_task(readiness.watch(lambda: _glance(embedders)))

@@ -1,12 +1,11 @@
 """Assembly: settings in, the parts of a server out.
 
-session, voice activity, store -> embedder -> enroller, verifier -> rpc
+session, voice activity, store -> embedder -> enroller, verifier -> live verifications -> rpc
 once for each model: the current and, during an upgrade, the previous one
 """
 
 import logging
 import math
-import time
 from collections.abc import Awaitable, Callable, Sequence
 
 import grpc
@@ -17,27 +16,35 @@ from service.access.limits import Allowance, ComparisonBudgets, ComparisonRates,
 from service.audio.speech import VoiceActivity
 from service.audit import Auditor, Heads, Sync, Trail, key_beside
 from service.calls.identification import Identifier
-from service.calls.upgrade import Mover, MoveRules, Space, Spaces
+from service.calls.live import LiveVerifications
+from service.calls.migration import MigratingModels
+from service.calls.models import LoadedModel, LoadedModels
 from service.calls.verification import Verifier
 from service.contract import Contract
 from service.decisions.decision import Demands, Policy, SequentialTest, server_policy, threshold_for
+from service.decisions.requests import PolicyDefaults
 from service.errors import InvalidArgument, ModelError, SettingsError
 from service.inference import processors
 from service.inference.embedder import Embedder
 from service.inference.session import Session
 from service.observability import metrics
 from service.observability.metrics.store import observed
-from service.rpc import messages
 from service.rpc.requests import AudioLimits
 from service.rpc.speakers import SpeakerRpc
 from service.rpc.verification import VerificationRpc
 from service.rpc.watchlists import WatchlistRpc
 from service.sealing import Kms, Sealing, chosen
 from service.settings import Settings
-from service.speakers.attempts import Attempts
+from service.speakers.adaptation import (
+    CallLearner,
+    Learning,
+    LearningRule,
+    adapt_with,
+    migrate_with,
+)
 from service.speakers.enrollment import Duplicates, Enroller, Rules
 from service.speakers.expiry import Expiry
-from service.speakers.lockout import Lockout
+from service.speakers.lockout import Lockout, VerificationAttempts
 from service.store import LockRule, Store, open_store
 from service.store.lifecycle import Retention
 
@@ -195,7 +202,7 @@ def identifier(
     contract: Contract,
     enroller: Enroller,
     lockout: Lockout,
-    beside: Identifier | None,
+    previous: Identifier | None,
 ) -> Identifier:
     return Identifier(
         store,
@@ -203,17 +210,57 @@ def identifier(
         policy=_policy(settings, contract),
         retention=retention(settings),
         succession=enroller.succession,
-        beside=beside,
-        locked=lockout.locked,
+        previous=previous,
+        is_locked=lockout.is_locked,
     )
 
 
 def lockout(settings: Settings, store: Store) -> Lockout:
-    return Lockout(store.failures, _lock_rule(settings))
+    return Lockout(store, _lock_rule(settings))
 
 
-def attempts(lockout: Lockout, auditor: Auditor) -> Attempts:
-    return Attempts(lockout, auditor, observe=metrics.locked)
+def attempts(lockout: Lockout, auditor: Auditor) -> VerificationAttempts:
+    return VerificationAttempts(lockout, auditor, observe=metrics.locked)
+
+
+def models(settings: Settings, embedders: Sequence[Embedder], enroller: Enroller) -> LoadedModels:
+    """Of the current model's embedder and, during an upgrade, the previous one's."""
+    kept = retention(settings)
+    current, *earlier = (_loaded_model(settings, each, kept) for each in embedders)
+    if not earlier:
+        return LoadedModels(current)
+    return MigratingModels(current, earlier[0], enroller.succession)
+
+
+def _loaded_model(settings: Settings, embedder: Embedder, kept: Retention) -> LoadedModel:
+    contract = embedder.contract
+    policy = _policy(settings, contract)
+    return LoadedModel(
+        embedder,
+        Verifier(contract, kept, policy),
+        PolicyDefaults(policy, _sequential(settings), contract.min_speech_s),
+    )
+
+
+def learner(
+    settings: Settings,
+    store: Store,
+    enroller: Enroller,
+    auditor: Auditor,
+    embedders: Sequence[Embedder],
+) -> CallLearner:
+    """What accepted calls change: nothing, unless voices are adapted or a model is migrated to."""
+    current, *earlier = (each.contract.model_id for each in embedders)
+    by_model: dict[str, Learning] = {}
+    if settings.adapt:
+        rule = LearningRule(settings.adapt_margin_llr, settings.adapt_min_speech_s)
+        by_model[current] = adapt_with(enroller, rule)
+    for previous in earlier:
+        rule = LearningRule(
+            settings.move_margin_llr, settings.move_min_speech_s, settings.require_consent
+        )
+        by_model[previous] = migrate_with(enroller, rule)
+    return CallLearner(store, enroller, auditor, retention(settings), by_model)
 
 
 def add_services(
@@ -226,26 +273,28 @@ def add_services(
     auditor: Auditor,
     allowed: TenantLimits,
     lockout: Lockout,
-    attempts: Attempts,
+    attempts: VerificationAttempts,
 ) -> None:
-    kept = retention(settings)
-    contracts = [each.contract for each in embedders]
-    newest, *earlier = (
-        Space(each, Verifier(each.contract, kept, _policy(settings, each.contract)))
-        for each in embedders
+    loaded = models(settings, embedders, enroller)
+    budgets = ComparisonBudgets(_comparison_rates(settings), count_refusal=metrics.refused)
+    live = LiveVerifications(
+        store=store,
+        models=loaded,
+        attempts=attempts,
+        identifier=identifier,
+        learner=learner(settings, store, enroller, auditor, embedders),
+        budgets=budgets,
+        auditor=auditor,
     )
-    spaces = Spaces(newest, enroller.succession, earlier[0] if earlier else None)
     voices = VerificationRpc(
-        spaces=spaces,
+        live=live,
+        models=loaded,
         store=store,
         enroller=enroller,
-        mover=Mover(store, enroller, spaces, rules=_move_rules(settings), retention=kept),
         identifier=identifier,
-        attempts=attempts,
         auditor=auditor,
         allowed=allowed,
-        budgets=ComparisonBudgets(_comparison_rates(settings), count_refusal=metrics.refused),
-        clock=time.time,
+        budgets=budgets,
         batch_items=settings.batch_items,
         limits=AudioLimits(
             settings.max_audio_s,
@@ -253,17 +302,11 @@ def add_services(
             settings.max_call_s,
             lambda audio_s: allowed.audio(current().tenant, audio_s),
         ),
-        defaults={
-            each.model_id: messages.Defaults(
-                _policy(settings, each), _sequential(settings), each.min_speech_s
-            )
-            for each in contracts
-        },
     )
     speakers = SpeakerRpc(
         store=store,
         enroller=enroller,
-        retention=kept,
+        retention=retention(settings),
         lockout=lockout,
         auditor=auditor,
         allowed=allowed,
@@ -318,14 +361,7 @@ def _rules(settings: Settings) -> Rules:
         duplicates=Duplicates(settings.duplicates),
         duplicate_alarm_rate=settings.duplicate_alarm_rate,
         duplicate_limit=settings.duplicate_limit,
-        adapt=settings.adapt,
-        adapt_margin_llr=settings.adapt_margin_llr,
-        adapt_speech_s=settings.adapt_min_speech_s,
     )
-
-
-def _move_rules(settings: Settings) -> MoveRules:
-    return MoveRules(settings.move_margin_llr, settings.move_min_speech_s, settings.require_consent)
 
 
 def _sequential(settings: Settings) -> SequentialTest:

@@ -1,6 +1,6 @@
 """Calls: clips of a speaker joined until they are long enough, and heard as the service hears them.
 
-clips ─> one joined recording that enrols, and calls ─> calls.call ─> a step for each decision
+clips ─> one joined recording that enrols, and calls ─> running decision ─> a step for each decision
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from evaluation.scoring.embeddings import MAX_S, Samples
 from evaluation.trials.manifest import Clip, Speaker
 from service.audio import decoding
-from service.calls.call import Call
+from service.calls.running_decision import RunningDecision
 from service.calls.verification import Verifier
 from service.decisions.decision import Policy
 from service.decisions.scoring import UNKNOWN_SNR_DB
@@ -88,14 +88,14 @@ async def _caller(
 
 
 async def _steps(embedder: Embedder, samples: Samples, policy: Policy) -> tuple[Step, ...]:
-    call = Call(embedder.stream(), Verifier(embedder.contract), None, policy)
+    call = RunningDecision(embedder.stream(), Verifier(embedder.contract), None, policy)
     size = int(PIECE_S * embedder.contract.sample_rate)
     steps = []
     for piece in np.split(samples, range(size, len(samples), size)):
         if await call.hear(piece) is not None:
-            steps.append(_step(call.heard))
+            steps.append(_step(call.utterance))
     await call.finish()
-    steps.append(_step(call.heard))
+    steps.append(_step(call.utterance))
     return tuple(step for step in steps if step is not None)
 
 

@@ -94,7 +94,7 @@ class _Standings:
 
 
 def _standings(scorer: Scorer, vectors: NDArray[np.float32]) -> _Standings:
-    found = scorer.standings(vectors)
+    found = scorer.all_statistics(vectors)
     return _Standings(
         np.array([one.mean for one in found]), np.array([one.deviation for one in found])
     )

@@ -21,7 +21,7 @@ from benchmarks import pages
 from service.audio.decoding import AudioFormat, decode
 from service.audio.quality import SAMPLE_RATE
 from service.audio.speech import VoiceActivity
-from service.calls.verification import Known, Verifier
+from service.calls.verification import ProbeEmbedding, Verifier
 from service.contract import Contract
 from service.decisions.decision import careful_threshold
 from service.inference.embedder import Embedder, Samples, Utterance
@@ -111,18 +111,18 @@ async def measured(session: Session, joined: list[Joined]) -> Ratios:
             if whole.coherence is None or first is None or second is None or whole.parts is None:
                 continue
             assert whole.embedding is not None, "there is one of each half"
-            coherence.append(verifier.scorer.coherence_ratio(whole.embedding, whole.coherence))
+            coherence.append(verifier.scorer.coherence_llr(whole.embedding, whole.coherence))
             speech_s = whole.quality.net_speech_s
-            parts.append(verifier.scorer.parts_ratio(whole.embedding, whole.parts, speech_s))
+            parts.append(verifier.scorer.parts_llr(whole.embedding, whole.parts, speech_s))
             match.append(verifier.compare(first, second).llr)
             one_person.append(each.one_person)
     return Ratios(np.array(parts), np.array(coherence), np.array(match), np.array(one_person))
 
 
-def known(heard: Utterance) -> Known | None:
+def known(heard: Utterance) -> ProbeEmbedding | None:
     if heard.embedding is None:
         return None
-    return Known(heard.embedding, heard.quality.net_speech_s, heard.quality.snr_db)
+    return ProbeEmbedding(heard.embedding, heard.quality.net_speech_s, heard.quality.snr_db)
 
 
 def table(ratios: Ratios, contract: Contract, described: str) -> str:

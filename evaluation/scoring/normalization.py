@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from evaluation.scoring.embeddings import Voices
 from evaluation.trials.manifest import Clip, speaker_numbers
 from service.contract import Cohort
-from service.decisions.scoring import cohort_vectors, l2_normalized, standings
+from service.decisions.scoring import cohort_statistics, cohort_vectors, l2_normalized
 
 Floats = NDArray[np.float64]
 Vectors = NDArray[np.float32]
@@ -63,7 +63,7 @@ def measure_cohort(vectors: Vectors, others: Vectors, top_n: int | None = None) 
     mean, deviation = np.empty(len(vectors)), np.empty(len(vectors))
     for start in range(0, len(vectors), ROWS):
         rows = slice(start, start + ROWS)
-        mean[rows], deviation[rows] = standings(vectors[rows], others, count)
+        mean[rows], deviation[rows] = cohort_statistics(vectors[rows], others, count)
     return Statistics(mean, deviation)
 
 

@@ -127,7 +127,7 @@ class TenantLimits:
             wait_s = self._audio[tenant].take(audio_s, self._clock())
             self._refuse("audio", wait_s, f"{self._allowance.audio_s_per_s:g} seconds of audio")
 
-    async def enrolment(self, store: Store, tenant: str, speaker_id: str) -> None:
+    async def check_enrollment(self, store: Store, tenant: str, speaker_id: str) -> None:
         """Whether a speaker that may be new has room; as many more get in as enrol at once."""
         most = self._allowance.speakers
         if not most or await store.count(tenant) < most:

@@ -1,5 +1,8 @@
-"""Calls: live verification, identification and screening, and the models that hear them.
+"""Calls: live verification, identification and screening, and the models that embed them.
 
-audio -> call -> verification  (one claimed speaker)
-              -> screening, identification -> group index, search  (many speakers)
+live ─> running decision ─> verification            one claimed speaker
+     └> screening ────────> identification ─> group index, search     the members of groups
+
+`models` says which loaded model a call needs, `migration` what changes while one model takes over
+from another.
 """

@@ -1,11 +1,11 @@
 """Identification: who of a group is speaking, or that it is none of them.
 
-    utterance -> roster, up to date -> best voices -> read again from the store -> decision
+    utterance -> group index, up to date -> best voices -> read again from the store -> decision
 
 The open set (Grother and Phillips 2004): the best of N voices is accepted only if it would be
 accepted with the chance of error spread over all N, so a group may grow without more strangers
-being taken for a member. Who was deleted, opted out, expired or is not enrolled when a candidate
-is read again is no candidate, whatever the roster held.
+being taken for a member. Every candidate is read again from the store: one that was deleted, opted
+out, expired or is not enrolled is dropped, whatever the index says.
 """
 
 import logging
@@ -15,9 +15,9 @@ from dataclasses import dataclass, field, replace
 from typing import Self, TypeAlias
 
 from service.audio.quality import Quality
-from service.calls.group_index import Roster, Rosters, scale_of
+from service.calls.group_index import GroupIndex, GroupIndexes, scale_of
 from service.calls.search import Ranking, Scale, Vector
-from service.calls.verification import Known, Verifier
+from service.calls.verification import ProbeEmbedding, Verifier
 from service.contract import Calibration, Contract
 from service.decisions.decision import (
     Costs,
@@ -39,7 +39,7 @@ from service.decisions.decision import (
 from service.decisions.scoring import UNKNOWN_SNR_DB, Measures, log_likelihood_ratio
 from service.errors import FailedPrecondition, InvalidArgument, Unavailable
 from service.inference.embedder import Utterance
-from service.speakers.succession import Succession
+from service.speakers.voiceprints import ModelSuccession
 from service.store import Speaker, SpeakerState, Store, Voiceprint
 from service.store.lifecycle import Retention
 
@@ -52,19 +52,19 @@ _MAX_VOICES = 2_000_000
 log = logging.getLogger(__name__)
 
 
-Locked: TypeAlias = Callable[[str, str], Awaitable[bool]]
+IsLocked: TypeAlias = Callable[[str, str], Awaitable[bool]]
 """Whether failed verifications have locked a tenant's speaker."""
 
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """A member of a group, compared in the space of a model."""
+    """A member of a group, compared with the model `model_id`."""
 
     group: str
     speaker_id: str
     score: Score
     model_id: str = ""
-    noted: bool = field(default=True, compare=False)  # of use: the store knows of one by now
+    use_noted: bool = field(default=True, compare=False)  # recently enough, in the store
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +76,12 @@ class Identification:
 
 
 class Identifier:
-    """Searches groups in the space of one model. Used under `async with`.
+    """Searches groups with one model. Used under `async with`.
 
-    `policy` is the server's own; `retention` says whose voice has expired. With the previous
-    model's `beside` it, those who have no voice of this model yet are searched in that one's space,
-    and the members of both spaces are ranked by their log-likelihood ratios; `succession` says in
-    which of them a speaker is compared. Who is `locked` is not identified.
+    `policy` is the server's own; `retention` says whose voice has expired. During an upgrade,
+    speakers not yet migrated are searched with the `previous` model's identifier, and the results
+    of both are ranked by llr; `succession` says with which model a speaker is compared. A locked
+    speaker is not identified.
     """
 
     def __init__(
@@ -92,25 +92,25 @@ class Identifier:
         policy: Policy,
         retention: Retention,
         max_voices: int = _MAX_VOICES,
-        succession: Succession | None = None,
-        beside: "Identifier | None" = None,
-        locked: Locked | None = None,
+        succession: ModelSuccession | None = None,
+        previous: "Identifier | None" = None,
+        is_locked: IsLocked | None = None,
     ) -> None:
-        self._locked = locked
-        self._succession = succession or Succession((contract.model_id,))
-        self._spaces = (self, *filter(None, [beside]))
+        self._is_locked = is_locked
+        self._succession = succession or ModelSuccession((contract.model_id,))
+        self._identifiers = (self, *filter(None, [previous]))
         self._store = store
         self._contract = contract
         self._policy = policy
         self._verifier = Verifier(contract)
         self._retention = retention
-        self._rosters = Rosters(store, contract, self._succession, max_voices=max_voices)
+        self._indexes = GroupIndexes(store, contract, self._succession, max_voices=max_voices)
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self._rosters.close()
+        self._indexes.close()
 
     async def prepare(self, tenant: str, groups: Iterable[str]) -> None:
         """Reads the groups that a stream will search; raises NotFound for one that there is not."""
@@ -124,20 +124,20 @@ class Identifier:
 
         Raises NotFound for an unknown group, FailedPrecondition when the model has no calibration.
         """
-        return await self._identified(tenant, group, utterance, policy, max_candidates, None)
+        return await self._identify(tenant, group, utterance, policy, max_candidates, None)
 
-    async def so_far(
+    async def identify_so_far(
         self, tenant: str, group: str, utterance: Utterance, policy: Policy, max_candidates: int
     ) -> Identification:
-        """As `identify` while more speech may come: sequential where the policy says so, with its
+        """As `identify` while more speech may come: sequential if the policy says so, with its
         false-match rate shared out among the group."""
         test = policy.sequential
         ended = test is None or utterance.quality.net_speech_s >= test.max_speech_s
-        return await self._identified(
+        return await self._identify(
             tenant, group, utterance, policy, max_candidates, None if ended else test
         )
 
-    async def _identified(
+    async def _identify(
         self,
         tenant: str,
         group: str,
@@ -146,19 +146,19 @@ class Identifier:
         max_candidates: int,
         test: SequentialTest | None,
     ) -> Identification:
-        count = candidates(max_candidates)
-        policy = self._able(policy)
-        rosters = await self._current(tenant, group)
-        voices = sum(map(len, rosters))
-        found = [
-            await space._found(roster, voices, tenant, group, utterance, policy, count, test)
-            for space, roster in zip(self._spaces, rosters, strict=True)
+        count = check_candidates(max_candidates)
+        policy = self._require_speech(policy)
+        indexes = await self._current(tenant, group)
+        voices = sum(map(len, indexes))
+        results = [
+            await identifier._search(index, voices, tenant, group, utterance, policy, count, test)
+            for identifier, index in zip(self._identifiers, indexes, strict=True)
         ]
-        return _nearest(found, count)
+        return _merge(results, count)
 
-    async def _found(
+    async def _search(
         self,
-        roster: Roster,
+        index: GroupIndex,
         voices: int,
         tenant: str,
         group: str,
@@ -167,12 +167,14 @@ class Identifier:
         count: int,
         test: SequentialTest | None,
     ) -> Identification:
-        """In this space only, with the errors that the policy allows of `voices` in all spaces."""
+        """With this model only, at the error rate that the policy allows for all `voices`."""
         quality, model_id = utterance.quality, self._contract.model_id
         threshold = threshold_among(voices, policy, self._calibration())
         if reasons := shortcomings(quality, policy.demands):
             return Identification(inconclusive(reasons, quality, policy.demands, model_id))
-        matches = await self._matches(roster, tenant, group, utterance, count, locked=self._locked)
+        matches = await self._matches(
+            index, tenant, group, utterance, count, is_locked=self._is_locked
+        )
         if not matches:
             nobody = "no enrolled voice is in the group"
             return Identification(
@@ -198,7 +200,7 @@ class Identifier:
         utterance: Utterance,
     ) -> tuple[Match, ...]:
         """The members of these groups that the voice is accepted as, by falling log-likelihood
-        ratio; none when the audio does not allow a decision. By the server's own policy, whatever a
+        ratio; none if the audio does not allow a decision. By the server's own policy, whatever a
         request asked: a strict one would hide matches. A match is a use of the voice.
 
         Raises as `identify` does.
@@ -206,88 +208,90 @@ class Identifier:
         names = list(dict.fromkeys(groups))
         if len(names) > MAX_SCREENED_GROUPS:
             raise InvalidArgument(f"more than {MAX_SCREENED_GROUPS} groups", field="watchlists")
-        policy = self._able(self._policy)
-        rosters = [await self._current(tenant, group) for group in names]
+        policy = self._require_speech(self._policy)
+        indexes = [await self._current(tenant, group) for group in names]
         if not names or shortcomings(utterance.quality, policy.demands):
             return ()
-        found: list[Match] = []
-        for group, of_spaces in zip(names, rosters, strict=True):
-            voices = sum(map(len, of_spaces))
-            for space, roster in zip(self._spaces, of_spaces, strict=True):
-                threshold = threshold_among(voices, policy, space._calibration())
-                found += await space._matches(
-                    roster, tenant, group, utterance, MAX_CANDIDATES, least=threshold.llr
+        matches: list[Match] = []
+        for group, of_group in zip(names, indexes, strict=True):
+            voices = sum(map(len, of_group))
+            for identifier, index in zip(self._identifiers, of_group, strict=True):
+                threshold = threshold_among(voices, policy, identifier._calibration())
+                matches += await identifier._matches(
+                    index, tenant, group, utterance, MAX_CANDIDATES, min_llr=threshold.llr
                 )
-        await self._note_use(tenant, found)
-        return tuple(sorted(found, key=_falling))
+        await self._note_use(tenant, matches)
+        return tuple(sorted(matches, key=_by_falling_llr))
 
     async def _note_use(self, tenant: str, matches: Iterable[Match]) -> None:
-        """Keeps voices from expiring that are still being matched; that the store is full or away
-        by now takes no match back."""
+        """Keeps voices from expiring that are still being matched; a store that is full or away by
+        now takes no match back."""
         try:
             for match in matches:
-                if not match.noted:
+                if not match.use_noted:
                     at = self._retention.clock()
                     await self._store.touch(tenant, match.speaker_id, match.model_id, at=at)
         except Unavailable as error:
             log.warning("a match was not noted as use: %s", error)
 
-    async def _current(self, tenant: str, group: str) -> list[Roster]:
-        """The roster of the group in each space."""
-        return [await space._rosters.current(tenant, group) for space in self._spaces]
+    async def _current(self, tenant: str, group: str) -> list[GroupIndex]:
+        """The group's index of each model."""
+        return [await each._indexes.current(tenant, group) for each in self._identifiers]
 
     async def _matches(
         self,
-        roster: Roster,
+        index: GroupIndex,
         tenant: str,
         group: str,
         utterance: Utterance,
         count: int,
         *,
-        least: float = -math.inf,
-        locked: Locked | None = None,
+        min_llr: float = -math.inf,
+        is_locked: IsLocked | None = None,
     ) -> tuple[Match, ...]:
-        """The `count` best who can be verified now and are not `locked`, scored as verification
-        would, and of those the ones that reach `least`; nobody far below it is read again."""
+        """The `count` best who can be verified now and are not locked, scored as in verification,
+        and of those the ones that reach `min_llr`; nobody far below it is read again."""
         quality, model_id = utterance.quality, self._contract.model_id
         embedding = (utterance.within(model_id) if utterance.also else utterance).embedding
         assert embedding is not None, "the policy demands what the model needs"
-        heard = Known(embedding, quality.net_speech_s, quality.snr_db)
+        probe = ProbeEmbedding(embedding, quality.net_speech_s, quality.snr_db)
         ranking = ranking_for(self._calibration(), quality, self._scale(embedding))
-        asked = count + _SPARE
+        limit = count + _SPARE
         while True:
-            hits = await roster.best(embedding, ranking, asked)
-            hits = [hit for hit in hits if hit.llr >= least - _MARGIN]
+            hits = await index.best(embedding, ranking, limit)
+            hits = [hit for hit in hits if hit.llr >= min_llr - _MARGIN]
             speakers = await self._store.get_many(tenant, [hit.speaker_id for hit in hits])
-            held = ((speaker.speaker_id, self._usable(speaker)) for speaker in speakers)
             matches = [
                 Match(
-                    *(group, speaker_id, self._verifier.score(voiceprint, heard), model_id),
-                    noted=voiceprint.noted(self._retention.clock()),
+                    *(group, speaker.speaker_id, self._verifier.score(voiceprint, probe), model_id),
+                    use_noted=voiceprint.noted(self._retention.clock()),
                 )
-                for speaker_id, voiceprint in held
-                if voiceprint is not None
+                for speaker in speakers
+                if (voiceprint := self._usable(speaker)) is not None
             ]
-            reached = sorted((at for at in matches if at.score.llr >= least), key=_falling)
-            best = await _first_unlocked(tenant, reached, count, locked)
-            if len(best) >= count or len(hits) < asked:
+            good = (match for match in matches if match.score.llr >= min_llr)
+            best = await _first_unlocked(
+                tenant, sorted(good, key=_by_falling_llr), count, is_locked
+            )
+            if len(best) >= count or len(hits) < limit:
                 return best
-            asked *= 4
+            limit *= 4
 
-    def _scale(self, heard: Vector) -> Scale | None:
-        """Of an embedding `(dim,)`, where scores are normalised."""
+    def _scale(self, embedding: Vector) -> Scale | None:
+        """Of an embedding `(dim,)`, if scores are normalized."""
         scorer = self._verifier.scorer
-        return scale_of(scorer.standing(heard)) if scorer.normalises else None
+        return scale_of(scorer.statistics(embedding)) if scorer.normalizes else None
 
     def _usable(self, speaker: Speaker) -> Voiceprint | None:
         if self._retention.state(speaker) is not SpeakerState.ENROLLED:
             return None
-        held = self._succession.in_use(speaker.voiceprints)
-        return held if held and held.model_id == self._contract.model_id else None
+        voiceprint = self._succession.select(speaker.voiceprints)
+        of_this_model = voiceprint and voiceprint.model_id == self._contract.model_id
+        return voiceprint if of_this_model else None
 
-    def _able(self, policy: Policy) -> Policy:
+    def _require_speech(self, policy: Policy) -> Policy:
         """The policy, demanding at least the net speech that every model needs."""
-        needed_s = max(space._contract.min_speech_s for space in self._spaces)
+        needed_s = max(each._contract.min_speech_s for each in self._identifiers)
         needed_s = max(policy.demands.min_speech_s, needed_s)
         return replace(policy, demands=replace(policy.demands, min_speech_s=needed_s))
 
@@ -300,17 +304,19 @@ class Identifier:
         return self._contract.calibration
 
 
-def _nearest(found: Sequence[Identification], count: int) -> Identification:
-    """One of several spaces: the decision is on the candidate that comes nearest."""
-    first = max(
-        found, key=lambda each: max((at.score.llr for at in each.candidates), default=-math.inf)
+def _merge(results: Sequence[Identification], count: int) -> Identification:
+    """The results of several models as one: the decision is on the candidate with the best llr."""
+    if len(results) == 1:
+        return results[0]
+    best = max(
+        results, key=lambda one: max((at.score.llr for at in one.candidates), default=-math.inf)
     )
-    ranked = sorted((match for each in found for match in each.candidates), key=_falling)
-    return Identification(first.decision, tuple(ranked[:count]))
+    ranked = sorted((match for one in results for match in one.candidates), key=_by_falling_llr)
+    return Identification(best.decision, tuple(ranked[:count]))
 
 
-def candidates(count: int, *, field: str = "max_candidates") -> int:
-    """As many as a search gives; raises `InvalidArgument` for any other number."""
+def check_candidates(count: int, *, field: str = "max_candidates") -> int:
+    """The count, if a search can return as many; raises `InvalidArgument` otherwise."""
     if not 1 <= count <= MAX_CANDIDATES:
         raise InvalidArgument(f"must be 1 to {MAX_CANDIDATES}", field=field)
     return count
@@ -354,8 +360,8 @@ def _beyond(calibration: Calibration, rate: float) -> str:
 
 def ranking_for(calibration: Calibration, quality: Quality, scale: Scale | None = None) -> Ranking:
     """How the voices rank for a test of this quality, from the calibration at four points: it is
-    linear in the score, in the log of the enrolment's net speech, and in their product. `scale` is
-    the test's, where scores are normalised."""
+    linear in the score, in the log of the enrollment's net speech, and in their product. `scale` is
+    the test's, if scores are normalized."""
     snr_db = UNKNOWN_SNR_DB if quality.snr_db is None else quality.snr_db
 
     def llr(score: float, log_speech: float) -> float:
@@ -373,20 +379,20 @@ def ranking_for(calibration: Calibration, quality: Quality, scale: Scale | None 
 
 
 async def _first_unlocked(
-    tenant: str, matches: Sequence[Match], count: int, locked: Locked | None
+    tenant: str, matches: Sequence[Match], count: int, is_locked: IsLocked | None
 ) -> tuple[Match, ...]:
-    """The first `count`; who is told as a candidate is guessed at as in a verification, so who is
-    locked is passed over, as is one who opted out."""
-    if locked is None:
+    """The first `count` that are not locked: naming a speaker as a candidate answers a guess, as a
+    verification does."""
+    if is_locked is None:
         return tuple(matches[:count])
     best: list[Match] = []
     for match in matches:
         if len(best) == count:
             break
-        if not await locked(tenant, match.speaker_id):
+        if not await is_locked(tenant, match.speaker_id):
             best.append(match)
     return tuple(best)
 
 
-def _falling(match: Match) -> tuple[float, str, str]:
+def _by_falling_llr(match: Match) -> tuple[float, str, str]:
     return -match.score.llr, match.group, match.speaker_id

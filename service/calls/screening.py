@@ -1,14 +1,14 @@
-"""Screening: what groups say of one call's voice, beside the claim and on the same embeddings.
+"""Screening: searches groups for one call's voice, beside the claim and on the same embeddings.
 
 utterance ─┬─> watchlists ─> members whom the voice matches
-           └─> one group ──> who of it is speaking, or that nobody is
+           └─> one group ──> the member who is speaking, or that none is
 """
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from service.calls.identification import Identification, Identifier, Match, candidates
+from service.calls.identification import Identification, Identifier, Match, check_candidates
 from service.decisions.decision import Policy
 from service.inference.embedder import Utterance
 
@@ -17,11 +17,14 @@ _Identify: TypeAlias = Callable[[str, str, Utterance, Policy, int], Awaitable[Id
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """Matches on watchlists by falling log-likelihood ratio; `identification` is None where no
-    group was to be searched."""
+    """Matches on watchlists by falling log-likelihood ratio; `identification` is None if no group
+    was to be searched."""
 
     matches: tuple[Match, ...] = ()
     identification: Identification | None = None
+
+
+NO_FINDINGS = Findings()
 
 
 class Screening:
@@ -46,13 +49,8 @@ class Screening:
         self._policy = policy
         self._watchlists = watchlists
         self._group = group
-        self._max_candidates = candidates(max_candidates, field="config.max_candidates")
+        self._max_candidates = check_candidates(max_candidates, field="config.max_candidates")
         self._reached: Identification | None = None
-
-    @property
-    def asked(self) -> bool:
-        """Whether there is anything to search."""
-        return bool(self._watchlists or self._group)
 
     @property
     def decided(self) -> bool:
@@ -64,21 +62,26 @@ class Screening:
         groups = (*self._watchlists, *filter(None, [self._group]))
         await self._identifier.prepare(self._tenant, groups)
 
-    async def so_far(self, heard: Utterance) -> Findings:
+    async def search_so_far(self, utterance: Utterance) -> Findings:
         """On the speech so far, while more may come."""
-        return await self._findings(heard, self._identifier.so_far)
+        return await self._search(utterance, self._identifier.identify_so_far)
 
-    async def finish(self, heard: Utterance) -> Findings:
+    async def finish(self, utterance: Utterance) -> Findings:
         """On the whole call."""
-        return await self._findings(heard, self._identifier.identify)
+        return await self._search(utterance, self._identifier.identify)
 
-    async def _findings(self, heard: Utterance, identify: _Identify) -> Findings:
-        matches = await self._identifier.screen(self._tenant, self._watchlists, heard)
+    async def _search(self, utterance: Utterance, identify: _Identify) -> Findings:
+        tenant = self._tenant
+        matches: tuple[Match, ...] = ()
+        if self._watchlists:
+            matches = await self._identifier.screen(tenant, self._watchlists, utterance)
         if not self._group:
             return Findings(matches)
         if self._reached is not None and self._policy.sequential is not None:
             return Findings(matches, self._reached)
-        found = await identify(self._tenant, self._group, heard, self._policy, self._max_candidates)
-        if self._reached is None and found.decision.conclusive:
-            self._reached = found
-        return Findings(matches, found)
+        identification = await identify(
+            tenant, self._group, utterance, self._policy, self._max_candidates
+        )
+        if self._reached is None and identification.decision.conclusive:
+            self._reached = identification
+        return Findings(matches, identification)

@@ -190,7 +190,7 @@ class _Block:
 
 
 class Voices:
-    """L2-normalised voices `(n, dimension)` by slot, in memory that follows their number."""
+    """L2-normalized voices `(n, dimension)` by slot, in memory that follows their number."""
 
     def __init__(self, dimension: int, *, block_rows: int = BLOCK_ROWS) -> None:
         self._dimension = dimension

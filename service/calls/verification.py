@@ -42,21 +42,22 @@ _REFUSALS: Mapping[SpeakerState, tuple[Outcome, str]] = {
         Outcome.OPTED_OUT,
         "the consent was withdrawn, or there is none; record one first",
     ),
-    SpeakerState.EXPIRED: (Outcome.EXPIRED, "the voice was unused for too long; enrol again"),
+    SpeakerState.EXPIRED: (Outcome.EXPIRED, "the voice was unused for too long; enroll again"),
     SpeakerState.PENDING: (
         Outcome.NOT_ENROLLED,
-        "the enrolment is not complete; enrol more speech",
+        "the enrollment is not complete; enroll more speech",
     ),
     SpeakerState.UNCONFIRMED: (
         Outcome.NOT_ENROLLED,
-        "the enrolment waits for an operator's confirmation",
+        "the enrollment waits for an operator's confirmation",
     ),
 }
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
-    """An embedding `(dim,)` from outside with what is known of it; None where it is not."""
+class ProbeEmbedding:
+    """An embedding `(dim,)` to compare, with its net speech and signal-to-noise ratio if they are
+    known."""
 
     embedding: NDArray[np.float32]
     speech_s: float | None
@@ -90,50 +91,48 @@ class Verifier:
         call; raises `FailedPrecondition` when the model has no calibration."""
         return server_threshold(self._policy, self._calibration())
 
-    def claimed(self, speaker: Speaker | None) -> Voiceprint | Decision:
+    def resolve_claim(self, speaker: Speaker | None) -> Voiceprint | Decision:
         """The voiceprint to compare with, or the decision that needs no audio."""
         if speaker is None:
-            return self._refused(Outcome.NOT_ENROLLED, "no such speaker; enrol first")
+            return self._refuse(Outcome.NOT_ENROLLED, "no such speaker; enroll first")
         if refusal := _REFUSALS.get(self._retention.state(speaker)):
-            return self._refused(*refusal)
-        held = speaker.voiceprints.get(self._contract.model_id)
-        if held is None:
-            return self._refused(
-                Outcome.NOT_ENROLLED, "enrolled with another model only; enrol with this one"
+            return self._refuse(*refusal)
+        voiceprint = speaker.voiceprints.get(self._contract.model_id)
+        if voiceprint is None:
+            return self._refuse(
+                Outcome.NOT_ENROLLED, "enrolled with another model only; enroll with this one"
             )
-        return held
+        return voiceprint
 
-    def verify(self, held: Voiceprint, utterance: Utterance, policy: Policy) -> Decision:
+    def verify(self, claim: Voiceprint, utterance: Utterance, policy: Policy) -> Decision:
         """The fixed decision on one utterance against a voiceprint.
 
         Raises `FailedPrecondition` when the model has no calibration.
         """
-        return self._decided(held, utterance, policy, None)
+        return self._decide(claim, utterance, policy, None)
 
-    def judge(self, held: Voiceprint, utterance: Utterance) -> Decision:
-        """The server's own decision on all the speech, for the consequences of a call."""
-        quality, model_id = utterance.quality, self._contract.model_id
-        if reasons := shortcomings(quality, self._policy.demands):
-            return inconclusive(reasons, quality, self._policy.demands, model_id)
-        score = self._score(held, utterance)
-        return decide(score, self.server_threshold, quality, model_id)
+    def accept(self, decision: Decision) -> Decision:
+        """The server's own decision, of one that meets the server's policy."""
+        assert decision.score is not None, "what meets the server's policy was compared"
+        score, model_id = decision.score, self._contract.model_id
+        return decide(score, self.server_threshold, decision.quality, model_id)
 
-    def so_far(self, held: Voiceprint, utterance: Utterance, policy: Policy) -> Decision:
-        """As `verify` while more speech may come: sequential where the policy says so."""
+    def verify_so_far(self, claim: Voiceprint, utterance: Utterance, policy: Policy) -> Decision:
+        """As `verify` while more speech may come: sequential if the policy says so."""
         test = policy.sequential
         ended = test is not None and utterance.quality.net_speech_s >= test.max_speech_s
-        return self._decided(held, utterance, policy, None if ended else test)
+        return self._decide(claim, utterance, policy, None if ended else test)
 
-    def unclaimed(self, utterance: Utterance, policy: Policy) -> Decision:
-        """On an utterance that is claimed to be nobody's."""
+    def decide_unclaimed(self, utterance: Utterance, policy: Policy) -> Decision:
+        """The decision on an utterance that is claimed to be nobody's."""
         return unclaimed(utterance.quality, policy.demands, self._contract.model_id)
 
-    def changed(
-        self, held: Voiceprint, now: Known, quality: Quality, policy: Policy
+    def detect_change(
+        self, claim: Voiceprint, latest: ProbeEmbedding, quality: Quality, policy: Policy
     ) -> Decision | None:
-        """REJECTED when the voice heard `now` is not the one enrolled, else None."""
+        """REJECTED if the `latest` speech is not of the enrolled voice, else None."""
         test = policy.sequential
-        score = self.score(held, now)
+        score = self.score(claim, latest)
         threshold = threshold_for(policy, self._calibration())
         if test is not None:
             threshold = Threshold(test.reject_llr, "sequential test, lower bound")
@@ -147,9 +146,9 @@ class Verifier:
             band=band_of(score, self.server_threshold),
         )
 
-    def _decided(
+    def _decide(
         self,
-        held: Voiceprint,
+        claim: Voiceprint,
         utterance: Utterance,
         policy: Policy,
         test: SequentialTest | None,
@@ -158,7 +157,7 @@ class Verifier:
         if reasons := shortcomings(utterance.quality, policy.demands):
             return inconclusive(reasons, utterance.quality, policy.demands, self._contract.model_id)
         quality, model_id = utterance.quality, self._contract.model_id
-        score = self._score(held, utterance)
+        score = self._score(claim, utterance)
         if test is not None:
             least = self.server_threshold if policy.at_least else None
             decision = decide_early(score, test, quality, model_id, least=least)
@@ -170,50 +169,52 @@ class Verifier:
             band=band_of(score, self.server_threshold),
         )
 
-    def _score(self, held: Voiceprint, utterance: Utterance) -> Score:
-        assert utterance.embedding is not None, "the policy demands what the model needs"
-        quality = utterance.quality
-        return self.score(held, Known(utterance.embedding, quality.net_speech_s, quality.snr_db))
+    def _score(self, claim: Voiceprint, utterance: Utterance) -> Score:
+        embedding, quality = utterance.embedding, utterance.quality
+        assert embedding is not None, "the policy demands what the model needs"
+        return self.score(claim, ProbeEmbedding(embedding, quality.net_speech_s, quality.snr_db))
 
     def _meets(self, score: Score, quality: Quality) -> bool | None:
         if score.llr < self.server_threshold.llr:
             return False
         return None if shortcomings(quality, self._policy.demands) else True
 
-    def compare(self, left: Known, right: Known) -> Comparison:
-        """Two embeddings; the ratio needs a calibration and the net speech of both sides."""
+    def compare(self, left: ProbeEmbedding, right: ProbeEmbedding) -> Comparison:
+        """Two embeddings; the llr needs a calibration and the net speech of both sides."""
         similarity = cosine(left.embedding, right.embedding)
         if self._contract.calibration is None or left.speech_s is None or right.speech_s is None:
             return Comparison(similarity, None)
-        ratio = self.scorer.log_ratio(
+        llr = self.scorer.compare(
             left.embedding,
             right.embedding,
-            enrol_speech_s=left.speech_s,
+            enroll_speech_s=left.speech_s,
             test_speech_s=right.speech_s,
             snr_db=right.snr_db,
         )
-        return Comparison(similarity, ratio)
+        return Comparison(similarity, llr)
 
-    def compare_all(self, left: Sequence[Known], right: Sequence[Known]) -> list[Comparison]:
+    def compare_all(
+        self, left: Sequence[ProbeEmbedding], right: Sequence[ProbeEmbedding]
+    ) -> list[Comparison]:
         """Each of `left` with each of `right`, row by row; blocks for as long as that takes."""
-        rows, columns = (np.stack([each.embedding for each in side]) for side in (left, right))
+        rows, columns = (np.stack([probe.embedding for probe in side]) for side in (left, right))
         cosines = np.clip(rows @ columns.T, -1.0, 1.0)  # (left, right)
         if self._contract.calibration is None:
-            return [Comparison(float(each), None) for each in cosines.flat]
-        scores = self.scorer.normalised(cosines, rows, columns)
+            return [Comparison(float(similarity), None) for similarity in cosines.flat]
+        scores = self.scorer.normalize(cosines, rows, columns)
         return [
-            Comparison(float(cosines[i, j]), self._ratio(float(scores[i, j]), one, other))
+            Comparison(float(cosines[i, j]), self._llr(float(scores[i, j]), one, other))
             for i, one in enumerate(left)
             for j, other in enumerate(right)
         ]
 
-    def _ratio(self, score: float, left: Known, right: Known) -> float | None:
-        """The ratio needs the net speech of both sides."""
+    def _llr(self, score: float, left: ProbeEmbedding, right: ProbeEmbedding) -> float | None:
+        """The llr needs the net speech of both sides."""
         if left.speech_s is None or right.speech_s is None:
             return None
-        return self.scorer.ratio(score, left.speech_s, right.speech_s, right.snr_db)
+        return self.scorer.llr(score, left.speech_s, right.speech_s, right.snr_db)
 
-    def known(
+    def parse_probe(
         self,
         values: Iterable[float],
         *,
@@ -221,7 +222,7 @@ class Verifier:
         speech_s: float | None,
         snr_db: float | None,
         field: str,
-    ) -> Known:
+    ) -> ProbeEmbedding:
         """An embedding from outside; raises `InvalidArgument` unless it is a unit vector of this
         model."""
         if model_id != self._contract.model_id:
@@ -238,15 +239,16 @@ class Verifier:
                 field=f"{field}.values",
             )
         if not abs(float(np.linalg.norm(embedding)) - 1) < _UNIT_TOLERANCE:
-            raise InvalidArgument("is not L2-normalised", field=f"{field}.values")
-        return Known(l2_normalized(embedding), speech_s, snr_db)
+            raise InvalidArgument("is not L2-normalized", field=f"{field}.values")
+        return ProbeEmbedding(l2_normalized(embedding), speech_s, snr_db)
 
-    def score(self, held: Voiceprint, heard: Known) -> Score:
+    def score(self, claim: Voiceprint, probe: ProbeEmbedding) -> Score:
         """An embedding with known net speech against a voiceprint; needs a calibration."""
-        enrolled = Known(voice(held.vectors, held.speech_s), float(held.speech_s.sum()), None)
-        compared = self.compare(enrolled, heard)
-        assert compared.llr is not None, "there is a calibration and net speech on both sides"
-        return Score(compared.cosine, compared.llr)
+        speech_s = claim.speech_s
+        enrolled = ProbeEmbedding(voice(claim.vectors, speech_s), float(speech_s.sum()), None)
+        comparison = self.compare(enrolled, probe)
+        assert comparison.llr is not None, "there is a calibration and net speech on both sides"
+        return Score(comparison.cosine, comparison.llr)
 
     def _calibration(self) -> Calibration:
         if self._contract.calibration is None:
@@ -256,5 +258,5 @@ class Verifier:
             )
         return self._contract.calibration
 
-    def _refused(self, outcome: Outcome, explanation: str) -> Decision:
+    def _refuse(self, outcome: Outcome, explanation: str) -> Decision:
         return Decision(outcome, self._contract.model_id, explanation)

@@ -134,7 +134,7 @@ def expire(
         context,
         "expire",
         tenant,
-        lambda store: erase(store, tenant, found, rules, around=contextlib.nullcontext),
+        lambda store: erase(store, tenant, found, rules, audit=contextlib.nullcontext),
     )
     _print(f"{erased} voices were erased")
 

@@ -22,7 +22,7 @@ Floats: TypeAlias = NDArray[np.float64]
 LEAST_DEVIATION = 1e-6
 _SPEECH_RANGE_S = (0.25, 60.0)
 _SNR_RANGE_DB = (0.0, 40.0)
-_STANDINGS_KEPT = 16_384
+_STATISTICS_CACHED = 16_384
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class Measures:
     """
 
     score: float
-    enrol_speech_s: float
+    enroll_speech_s: float
     test_speech_s: float
     snr_db: float
 
@@ -49,9 +49,9 @@ def _log_speech(seconds: float) -> float:
 
 TERMS: Mapping[str, Callable[[Measures], float]] = {
     "cosine": lambda m: m.score,
-    "log_enrol_speech": lambda m: _log_speech(m.enrol_speech_s),
+    "log_enrol_speech": lambda m: _log_speech(m.enroll_speech_s),
     "log_test_speech": lambda m: _log_speech(m.test_speech_s),
-    "cosine_log_enrol_speech": lambda m: m.score * _log_speech(m.enrol_speech_s),
+    "cosine_log_enrol_speech": lambda m: m.score * _log_speech(m.enroll_speech_s),
     "cosine_log_test_speech": lambda m: m.score * _log_speech(m.test_speech_s),
     "snr": lambda m: min(max(m.snr_db, _SNR_RANGE_DB[0]), _SNR_RANGE_DB[1]) / 10,
 }
@@ -74,32 +74,32 @@ def l2_normalized(vectors: Vector) -> Vector:
 
 def voice(vectors: Vector, speech_s: Vector) -> Vector:
     """The one vector `(dim,)` that stands for enrolled `vectors (n, dim)`: their mean, weighted
-    by net speech `(n,)` in seconds, L2-normalised."""
+    by net speech `(n,)` in seconds, L2-normalized."""
     return l2_normalized(speech_s @ vectors)
 
 
 def cosine(left: Vector, right: Vector) -> float:
-    """Cosine of two L2-normalised vectors `(dim,)`, clipped to -1..1 against rounding."""
+    """Cosine of two L2-normalized vectors `(dim,)`, clipped to -1..1 against rounding."""
     return min(max(float(left @ right), -1.0), 1.0)
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
-    """Mean and deviation of a voice's highest cosines with the cohort. The default is for where
-    there is none: it leaves a cosine as it is."""
+class CohortStatistics:
+    """Mean and deviation of a voice's highest cosines with the cohort. The default, for models
+    without a cohort, leaves a cosine as it is."""
 
     mean: float = 0.0
     deviation: float = 1.0
 
-    def __call__(self, similarity: float) -> float:
+    def normalize(self, similarity: float) -> float:
         """A cosine of this voice, in deviations from the mean."""
         return (similarity - self.mean) / self.deviation
 
 
-NO_COHORT = Standing()
+NO_COHORT = CohortStatistics()
 
 
-def standings(vectors: Vector, cohort: Vector, top_n: int) -> tuple[Floats, Floats]:
+def cohort_statistics(vectors: Vector, cohort: Vector, top_n: int) -> tuple[Floats, Floats]:
     """Means and deviations `(n,)` of the `top_n` highest cosines of each of `vectors (n, dim)` with
     `cohort (c, dim)`, in n * c * dim products."""
     cosines = vectors @ cohort.T  # (n, c)
@@ -116,9 +116,9 @@ def cohort_vectors(cohort: Cohort) -> Vector:
 class Scorer:
     """Compares embeddings in the space of one model, by the score that its calibration names.
 
-    Adaptive S-norm (Matejka et al. 2017) is the mean of what a cosine is to either side, each
-    standing where its nearest in the cohort leave it. The standings of the latest voices are kept,
-    by digest, so that those compared again and again are found once.
+    Adaptive S-norm (Matejka et al. 2017) is the mean of the cosine as normalized by either side's
+    nearest voices in the cohort. The statistics of the latest voices are cached by digest, so that
+    a voice that is compared again and again is compared with the cohort once.
     """
 
     def __init__(self, contract: Contract) -> None:
@@ -128,78 +128,80 @@ class Scorer:
         self._calibration = contract.calibration
         self._window_s = contract.window_s
         self._cohort, self._top_n = _cohort(contract)
-        self._kept: OrderedDict[bytes, Standing] = OrderedDict()
+        self._cache: OrderedDict[bytes, CohortStatistics] = OrderedDict()
 
     @property
-    def normalises(self) -> bool:
-        """Whether the score is normalised by a cohort."""
+    def normalizes(self) -> bool:
+        """Whether the score is normalized by a cohort."""
         return self._cohort is not None
 
-    def log_ratio(
+    def compare(
         self,
         enrolled: Vector,
-        heard: Vector,
+        probe: Vector,
         *,
-        enrol_speech_s: float,
+        enroll_speech_s: float,
         test_speech_s: float,
         snr_db: float | None,
     ) -> float:
-        """Natural-log likelihood ratio of two unit vectors `(dim,)`; needs a calibration."""
-        similarity = cosine(enrolled, heard)
-        score = (self.standing(enrolled)(similarity) + self.standing(heard)(similarity)) / 2
-        return self.ratio(score, enrol_speech_s, test_speech_s, snr_db)
+        """The llr of two unit vectors `(dim,)`; needs a calibration."""
+        similarity = cosine(enrolled, probe)
+        if self._cohort is None:
+            return self.llr(similarity, enroll_speech_s, test_speech_s, snr_db)
+        sides = (self.statistics(enrolled), self.statistics(probe))
+        score = sum(side.normalize(similarity) for side in sides) / len(sides)
+        return self.llr(score, enroll_speech_s, test_speech_s, snr_db)
 
-    def coherence_ratio(self, embedding: Vector, coherence: float) -> float:
-        """That of two windows of a recording, on average, from their mean cosine and the unit
-        embedding `(dim,)` of all, which stands for each of them before the cohort; needs a
-        calibration."""
-        score = self.standing(embedding)(coherence)
-        return self.ratio(score, self._window_s, self._window_s, None)
+    def coherence_llr(self, embedding: Vector, coherence: float) -> float:
+        """The llr of two windows of a recording, on average, from their mean cosine; the unit
+        `embedding (dim,)` of all stands for each of them before the cohort. Needs a calibration."""
+        score = self.statistics(embedding).normalize(coherence)
+        return self.llr(score, self._window_s, self._window_s, None)
 
-    def parts_ratio(self, embedding: Vector, parts: Parts, speech_s: float) -> float:
-        """Natural-log likelihood ratio of the two parts of a recording; `embedding (dim,)` stands
-        for both before the cohort, `speech_s` is of both. Needs a calibration."""
-        score = self.standing(embedding)(parts.cosine)
-        return self.ratio(score, parts.share * speech_s, (1 - parts.share) * speech_s, None)
+    def parts_llr(self, embedding: Vector, parts: Parts, speech_s: float) -> float:
+        """The llr of the two parts of a recording; `embedding (dim,)` stands for both before the
+        cohort, `speech_s` is of both. Needs a calibration."""
+        score = self.statistics(embedding).normalize(parts.cosine)
+        return self.llr(score, parts.share * speech_s, (1 - parts.share) * speech_s, None)
 
-    def standing(self, vector: Vector) -> Standing:
+    def statistics(self, vector: Vector) -> CohortStatistics:
         """Of a vector `(dim,)`."""
         if self._cohort is None:
             return NO_COHORT
         digest = hashlib.blake2b(vector.tobytes(), digest_size=16).digest()
-        if (found := self._kept.pop(digest, None)) is None:
-            (mean,), (deviation,) = standings(vector[None, :], self._cohort, self._top_n)
-            found = Standing(float(mean), float(deviation))
-        self._kept[digest] = found
-        if len(self._kept) > _STANDINGS_KEPT:
-            self._kept.popitem(last=False)
-        return found
+        if (statistics := self._cache.pop(digest, None)) is None:
+            (mean,), (deviation,) = cohort_statistics(vector[None, :], self._cohort, self._top_n)
+            statistics = CohortStatistics(float(mean), float(deviation))
+        self._cache[digest] = statistics
+        if len(self._cache) > _STATISTICS_CACHED:
+            self._cache.popitem(last=False)
+        return statistics
 
-    def standings(self, vectors: Vector) -> list[Standing]:
-        """Of many vectors `(n, dim)`, kept by the caller; may be called from any thread."""
+    def all_statistics(self, vectors: Vector) -> list[CohortStatistics]:
+        """Of many vectors `(n, dim)`, not cached; may be called from any thread."""
         if self._cohort is None:
             return [NO_COHORT] * len(vectors)
-        found = standings(vectors, self._cohort, self._top_n)
-        return [Standing(*map(float, one)) for one in zip(*found, strict=True)]
+        both = cohort_statistics(vectors, self._cohort, self._top_n)
+        return [CohortStatistics(*map(float, one)) for one in zip(*both, strict=True)]
 
-    def normalised(self, cosines: Vector, rows: Vector, columns: Vector) -> Floats:
+    def normalize(self, cosines: Vector, rows: Vector, columns: Vector) -> Floats:
         """Scores `(r, c)` from the cosines of `rows (r, dim)` with `columns (c, dim)`; may be
         called from any thread."""
         if self._cohort is None:
             return cosines.astype(np.float64)
-        left_mean, left_deviation = standings(rows, self._cohort, self._top_n)
-        right_mean, right_deviation = standings(columns, self._cohort, self._top_n)
+        left_mean, left_deviation = cohort_statistics(rows, self._cohort, self._top_n)
+        right_mean, right_deviation = cohort_statistics(columns, self._cohort, self._top_n)
         from_left = (cosines - left_mean[:, None]) / left_deviation[:, None]
         scores: Floats = (from_left + (cosines - right_mean) / right_deviation) / 2
         return scores
 
-    def ratio(
-        self, score: float, enrol_speech_s: float, test_speech_s: float, snr_db: float | None
+    def llr(
+        self, score: float, enroll_speech_s: float, test_speech_s: float, snr_db: float | None
     ) -> float:
-        """Natural-log likelihood ratio of a score; needs a calibration."""
+        """The llr of a score; needs a calibration."""
         assert self._calibration is not None, "the caller checks that there is a calibration"
         known_snr_db = UNKNOWN_SNR_DB if snr_db is None else snr_db
-        measures = Measures(score, enrol_speech_s, test_speech_s, known_snr_db)
+        measures = Measures(score, enroll_speech_s, test_speech_s, known_snr_db)
         return log_likelihood_ratio(self._calibration, measures)
 
 

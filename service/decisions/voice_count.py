@@ -25,7 +25,7 @@ class Parts:
 
 
 def split(embeddings: Sequence[NDArray[np.float32]]) -> Parts | None:
-    """The best split of the windows' L2-normalised `embeddings (n, dim)`; None of fewer than two,
+    """The best split of the windows' L2-normalized `embeddings (n, dim)`; None of fewer than two,
     or of windows that are all alike."""
     if len(embeddings) < 2:
         return None

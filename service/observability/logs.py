@@ -4,27 +4,32 @@ A line names the method, the status and the time; never a speaker, audio or a ve
 exception is written as its type and where it was raised: its message may quote what it handled.
 """
 
+import asyncio
 import itertools
 import json
 import logging
 import re
 import secrets
 import sys
+import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Literal, TextIO, TypeAlias
+from typing import Any, Literal, TextIO, TypeAlias
 
 import grpc
 
 from service.errors import SaysoError
-from service.observability.ending import Context, ended
 
 REQUEST_ID_KEY = "x-request-id"
 """The metadata that a caller names a request in, and is told its name in."""
+
+Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
+Report: TypeAlias = Callable[[grpc.StatusCode, float], None]
+"""Takes the status that a call ended with, and its seconds."""
 
 Format: TypeAlias = Literal["text", "json"]
 
@@ -53,17 +58,49 @@ def request_id() -> str:
 
 
 @contextmanager
-def logged(name: str, context: Context) -> Iterator[None]:
+def log_calls(name: str, context: Context) -> Iterator[None]:
     """A guard: names the request, tells the caller its name, and writes one line when it ends."""
     _request_id.set(_given_id(context) or _new_id())
     context.set_trailing_metadata(((REQUEST_ID_KEY, request_id()),))
 
-    def tell(code: grpc.StatusCode, seconds: float) -> None:
+    def report(code: grpc.StatusCode, seconds: float) -> None:
         fields = {"method": name, "code": code.name, "seconds": round(seconds, 6)}
         log.info("%s %s %.1f ms", name, code.name, seconds * 1e3, extra=fields)
 
-    with ended(context, tell):
+    with report_ending(context, report):
         yield
+
+
+@contextmanager
+def report_ending(
+    context: Context, report: Report, *, clock: Callable[[], float] = time.perf_counter
+) -> Iterator[None]:
+    """Reports the status and the seconds of a call once, however it ends.
+
+    A stream whose caller is gone is closed rather than cancelled where it was being written.
+    """
+    began_s = clock()
+    left = False
+    try:
+        yield
+    except (asyncio.CancelledError, GeneratorExit):
+        left = True
+        raise
+    finally:
+        report(_abandoned(context) if left else _code(context), clock() - began_s)
+
+
+def _abandoned(context: Context) -> grpc.StatusCode:
+    """The status that a caller sees who did not wait."""
+    remaining_s = context.time_remaining()
+    late = remaining_s is not None and remaining_s <= 0
+    return grpc.StatusCode.DEADLINE_EXCEEDED if late else grpc.StatusCode.CANCELLED
+
+
+def _code(context: Context) -> grpc.StatusCode:
+    """The status that was set; grpc reports an untouched one as 0."""
+    code = context.code()
+    return code if isinstance(code, grpc.StatusCode) else grpc.StatusCode.OK
 
 
 def _new_id() -> str:

@@ -18,17 +18,17 @@ from sayso.v1 import verification_pb2 as pb
 from service.errors import SaysoError
 
 Turn: TypeAlias = Callable[[], Awaitable[None]]
-Enrol: TypeAlias = Callable[[pb.BatchEnrollRequest, Turn], Awaitable[pb.EnrollResponse]]
+Enroll: TypeAlias = Callable[[pb.BatchEnrollRequest, Turn], Awaitable[pb.EnrollResponse]]
 
 log = logging.getLogger(__name__)
 
 
 class Batch:
     """The items of one stream: those in work, at most `at_once`, hold a slot each until their
-    answer is taken. `enrol` waits for the turn that it is given before it adds."""
+    answer is taken. `enroll` waits for the turn that it is given before it adds."""
 
-    def __init__(self, enrol: Enrol, *, at_once: int) -> None:
-        self._enrol = enrol
+    def __init__(self, enroll: Enroll, *, at_once: int) -> None:
+        self._enrol = enroll
         self._slots = asyncio.Semaphore(at_once)
         self._ready = asyncio.Queue[pb.BatchEnrollResponse | None]()
         self._at_work: dict[str, list[asyncio.Event]] = {}

@@ -1,7 +1,7 @@
 """What happens around every call.
 
-call -> watched: counted, logged -> errors become statuses -> admitted: identified, within -> rpc
-                 metrics  logs      here                                identity    limits
+call ─> watched: count_calls, log_calls ─> errors become statuses ─> admitted ─> rpc
+                 metrics      logs         here                      identify_caller, enforce_limits
 """
 
 import functools
@@ -28,7 +28,7 @@ Context = grpc.aio.ServicerContext[Any, Any]
 Guard = Callable[[str, Context], AbstractContextManager[None]]
 
 
-class Around(grpc.aio.ServerInterceptor):
+class GuardInterceptor(grpc.aio.ServerInterceptor):
     """Runs guards around every method of this project's services, the outermost first; those of
     health and reflection are limited by `service.rpc.unauthenticated`. Belongs to one server.
 
@@ -82,7 +82,7 @@ class Around(grpc.aio.ServerInterceptor):
         return wrapped
 
 
-def within(limits: TenantLimits) -> Guard:
+def enforce_limits(limits: TenantLimits) -> Guard:
     """Refuses a call beyond what its tenant may use; inside the guard that says who calls."""
 
     def guard(name: str, context: Context) -> AbstractContextManager[None]:

@@ -7,7 +7,6 @@ import math
 import time
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from sayso.v1 import audio_pb2, decision_pb2, speaker_pb2, verification_pb2, watchlist_pb2
@@ -17,24 +16,21 @@ from service.audio.formats import AudioFormat
 from service.audio.quality import Quality
 from service.audit import Receipt
 from service.calls.identification import Identification, Match
-from service.calls.screening import Findings
+from service.calls.live import Answer
 from service.calls.verification import Comparison
 from service.decisions.decision import (
     Band,
     Costs,
     Decision,
-    Demands,
     Outcome,
-    Policy,
     Reason,
-    SequentialTest,
     explain,
 )
+from service.decisions.requests import RequestedPolicy, RequestedTest
 from service.errors import InvalidArgument
 from service.inference.embedder import Utterance
-from service.speakers.enrollment import Duplicates, Enrolment, EnrolmentRequest, Progress
-from service.speakers.holdings import Holdings
-from service.store import Consent, Speaker, SpeakerState, Tally, Version, Voiceprint
+from service.speakers.enrollment import Duplicates, Enrollment, EnrollmentRequest, Progress
+from service.store import Consent, FailureCount, Speaker, SpeakerState, Version, Voiceprint
 
 MAX_SPEAKER_ID_CHARACTERS = 128
 MAX_METADATA_ENTRIES = 32
@@ -50,11 +46,11 @@ _CODECS: Mapping[int, type[Codec] | None] = {
     },
 }
 _STATES = {
-    each: speaker_pb2.SpeakerState.Value(f"SPEAKER_STATE_{each.name}") for each in SpeakerState
+    state: speaker_pb2.SpeakerState.Value(f"SPEAKER_STATE_{state.name}") for state in SpeakerState
 }
-_OUTCOMES = {each: decision_pb2.Outcome.Value(f"OUTCOME_{each.name}") for each in Outcome}
-_BANDS = {each: decision_pb2.Band.Value(f"BAND_{each.name}") for each in Band}
-_REASONS = {each: decision_pb2.Reason.Value(f"REASON_{each.name}") for each in Reason}
+_OUTCOMES = {one: decision_pb2.Outcome.Value(f"OUTCOME_{one.name}") for one in Outcome}
+_BANDS = {one: decision_pb2.Band.Value(f"BAND_{one.name}") for one in Band}
+_REASONS = {one: decision_pb2.Reason.Value(f"REASON_{one.name}") for one in Reason}
 _DUPLICATES = {
     verification_pb2.DUPLICATE_POLICY_UNSPECIFIED: None,
     verification_pb2.DUPLICATE_POLICY_ALLOW: Duplicates.ALLOW,
@@ -87,50 +83,30 @@ def audio_format(config: audio_pb2.AudioConfig) -> AudioFormat:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Defaults:
-    """What a request's policy leaves out. `sequential` is what one that asks for a sequential test
-    leaves out of it, `floor_s` the net speech that the model needs at least."""
-
-    policy: Policy
-    sequential: SequentialTest
-    floor_s: float
-
-
-def policy(message: decision_pb2.DecisionPolicy, defaults: Defaults, *, looser: bool) -> Policy:
-    """The request's policy over the server's. If it may not be `looser`, its threshold and what it
-    demands of the audio are at least the server's: outcomes under many thresholds would tell the
-    score, and worse audio makes it less certain."""
-    default = defaults.policy
-    criterion, origin = default.criterion, default.origin
+def requested_policy(message: decision_pb2.DecisionPolicy, *, looser: bool) -> RequestedPolicy:
+    """What a request asks of its decision, and whether it may be `looser` than the server."""
+    criterion: float | Costs | None = None
     match message.WhichOneof("threshold"):
         case "target_false_match_rate":
-            criterion, origin = message.target_false_match_rate, "request"
+            criterion = message.target_false_match_rate
         case "costs":
-            criterion, origin = _costs(message.costs), "request"
-    own, asked = default.demands, message.HasField
-    demands = Demands(
-        message.min_net_speech_s if asked("min_net_speech_s") else own.min_speech_s,
-        message.min_snr_db if asked("min_snr_db") else own.min_snr_db,
-        own.max_clipping,
+            criterion = _costs(message.costs)
+    asked = message.HasField
+    return RequestedPolicy(
+        criterion,
+        message.min_net_speech_s if asked("min_net_speech_s") else None,
+        message.min_snr_db if asked("min_snr_db") else None,
+        _sequential(message.sequential) if asked("sequential") else None,
+        looser=looser,
     )
-    if demands.min_speech_s < defaults.floor_s:
-        demands = replace(demands, min_speech_s=defaults.floor_s)
-    if not looser:
-        demands = demands.at_least(own)
-    sequential = None
-    if message.HasField("sequential"):
-        sequential = _sequential(message.sequential, defaults.sequential)
-        sequential = sequential if looser else _stricter(sequential, defaults.sequential)
-    return Policy(criterion, origin, demands, sequential, at_least=None if looser else default)
 
 
-def enrolment_request(
+def enrollment_request(
     config: verification_pb2.EnrollConfig, *, tenant: str, credential: str = ""
-) -> EnrolmentRequest:
+) -> EnrollmentRequest:
     if config.duplicates not in _DUPLICATES:
         raise InvalidArgument("is not a policy of this API", field="config.duplicates")
-    return EnrolmentRequest(
+    return EnrollmentRequest(
         tenant=tenant,
         speaker_id=speaker_id(config.speaker_id, field="config.speaker_id"),
         replacing=config.replace,
@@ -182,11 +158,11 @@ def decision_message(
 ) -> decision_pb2.Decision:
     """`matches` are those on watchlists."""
     score, threshold = decision.score if scores else None, decision.threshold
-    found = _watchlisted(matches)
+    also = _watchlist_reasons(matches)
     return decision_pb2.Decision(
         outcome=_OUTCOMES[decision.outcome],
-        reasons=_reasons((*decision.reasons, *found)),
-        explanation=_explained(decision.explanation, found),
+        reasons=_reasons((*decision.reasons, *also)),
+        explanation=_explain(decision.explanation, also),
         cosine=score.cosine if score else None,
         llr=score.llr if score else None,
         threshold=(
@@ -210,16 +186,16 @@ def progress_message(progress: Progress) -> speaker_pb2.EnrollmentProgress:
 def speaker_message(
     speaker: Speaker, progress: Progress, *, expires_at: float = math.inf
 ) -> speaker_pb2.Speaker:
-    held = speaker.consent
+    consent = speaker.consent
     return speaker_pb2.Speaker(
         speaker_id=speaker.speaker_id,
         state=_STATES[speaker.state],
         progress=progress_message(progress),
-        voiceprints=[_voiceprint(held) for held in speaker.voiceprints.values()],
+        voiceprints=map(_summarize, speaker.voiceprints.values()),
         metadata=speaker.metadata,
         consent=(
-            speaker_pb2.Consent(reference=held.reference, time=_timestamp(held.at))
-            if held
+            speaker_pb2.Consent(reference=consent.reference, time=_timestamp(consent.at))
+            if consent
             else None
         ),
         create_time=_timestamp(speaker.created_at),
@@ -238,36 +214,37 @@ def receipt_message(receipt: Receipt) -> speaker_pb2.DeletionReceipt:
 
 
 def export_response(
-    speaker: speaker_pb2.Speaker, held: Holdings
+    message: speaker_pb2.Speaker, speaker: Speaker, groups: Sequence[str], failures: FailureCount
 ) -> speaker_pb2.ExportSpeakerResponse:
-    """All that is held, beside the message that says what is known of the speaker."""
+    """Everything that is stored of a speaker, as a subject may ask for; the audit trail, whose key
+    only the operator has, is read by `sayso audit find`."""
     return speaker_pb2.ExportSpeakerResponse(
-        speaker=speaker,
-        voiceprints=map(_exported, held.speaker.voiceprints.values()),
-        history=map(_version, held.speaker.history),
-        groups=held.groups,
-        failed_verifications=failures_message(held.failures),
+        speaker=message,
+        voiceprints=map(_export_voiceprint, speaker.voiceprints.values()),
+        history=map(_export_version, speaker.history),
+        groups=groups,
+        failed_verifications=failures_message(failures),
     )
 
 
 def enroll_response(
-    enrolment: Enrolment, matches: Sequence[Match] = (), *, scores: bool
+    enrollment: Enrollment, matches: Sequence[Match] = (), *, scores: bool
 ) -> verification_pb2.EnrollResponse:
-    """The last response of an enrolment; `matches` are those on watchlists."""
-    speaker, found = enrolment.speaker, _watchlisted(matches)
+    """The last response of an enrollment; `matches` are those on watchlists."""
+    speaker, also = enrollment.speaker, _watchlist_reasons(matches)
     return verification_pb2.EnrollResponse(
         done=True,
-        progress=progress_message(enrolment.progress),
-        quality=quality_message(enrolment.quality),
+        progress=progress_message(enrollment.progress),
+        quality=quality_message(enrollment.quality),
         stored=speaker is not None,
-        reasons=_reasons((*enrolment.reasons, *found)),
-        explanation=_explained(enrolment.explanation, found),
+        reasons=_reasons((*enrollment.reasons, *also)),
+        explanation=_explain(enrollment.explanation, also),
         speaker=(
-            speaker_message(speaker, enrolment.progress, expires_at=enrolment.expires_at)
+            speaker_message(speaker, enrollment.progress, expires_at=enrollment.expires_at)
             if speaker
             else None
         ),
-        duplicate_speaker_ids=enrolment.duplicates,
+        duplicate_speaker_ids=enrollment.duplicates,
         watchlist_matches=match_messages(matches, scores=scores),
     )
 
@@ -292,32 +269,31 @@ def embed_response(
     )
 
 
-def verify_response(
-    decision: Decision, matches: Sequence[Match] = (), *, scores: bool
-) -> verification_pb2.VerifyResponse:
+def verify_response(answer: Answer, *, scores: bool) -> verification_pb2.VerifyResponse:
+    matches = answer.findings.matches
     return verification_pb2.VerifyResponse(
-        decision=decision_message(decision, matches, scores=scores),
+        decision=decision_message(answer.decision, matches, scores=scores),
         watchlist_matches=match_messages(matches, scores=scores),
     )
 
 
-def identify_response(found: Identification, *, scores: bool) -> verification_pb2.IdentifyResponse:
+def identify_response(
+    identification: Identification, *, scores: bool
+) -> verification_pb2.IdentifyResponse:
     return verification_pb2.IdentifyResponse(
-        decision=decision_message(found.decision, scores=scores),
-        candidates=_candidates(found, scores=scores),
+        decision=decision_message(identification.decision, scores=scores),
+        candidates=_candidates(identification, scores=scores),
     )
 
 
-def call_response(
-    decision: Decision, findings: Findings, *, done: bool, scores: bool
-) -> verification_pb2.StreamingVerifyResponse:
-    found = findings.identification
+def call_response(answer: Answer, *, scores: bool) -> verification_pb2.StreamingVerifyResponse:
+    matches, search = answer.findings.matches, answer.findings.identification
     return verification_pb2.StreamingVerifyResponse(
-        done=done,
-        decision=decision_message(decision, findings.matches, scores=scores),
-        watchlist_matches=match_messages(findings.matches, scores=scores),
-        candidates=_candidates(found, scores=scores) if found else (),
-        identification=decision_message(found.decision, scores=scores) if found else None,
+        done=answer.done,
+        decision=decision_message(answer.decision, matches, scores=scores),
+        watchlist_matches=match_messages(matches, scores=scores),
+        candidates=_candidates(search, scores=scores) if search else (),
+        identification=decision_message(search.decision, scores=scores) if search else None,
     )
 
 
@@ -338,21 +314,22 @@ def comparison_message(comparison: Comparison) -> verification_pb2.Comparison:
     return verification_pb2.Comparison(cosine=comparison.cosine, llr=comparison.llr)
 
 
-def _candidates(found: Identification, *, scores: bool) -> list[watchlist_pb2.GroupMatch]:
-    """Without `scores` only who was accepted: the nearest members, asked for again and again, would
+def _candidates(identification: Identification, *, scores: bool) -> list[watchlist_pb2.GroupMatch]:
+    """Without `scores` only the accepted one: the nearest members, asked for again and again, would
     list the group."""
+    candidates = identification.candidates
     if scores:
-        return match_messages(found.candidates, scores=True)
-    accepted = found.decision.outcome is Outcome.ACCEPTED
-    return match_messages(found.candidates[:1] if accepted else (), scores=False)
+        return match_messages(candidates, scores=True)
+    accepted = identification.decision.outcome is Outcome.ACCEPTED
+    return match_messages(candidates[:1] if accepted else (), scores=False)
 
 
-def _watchlisted(matches: Sequence[Match]) -> tuple[Reason, ...]:
+def _watchlist_reasons(matches: Sequence[Match]) -> tuple[Reason, ...]:
     return (Reason.WATCHLISTED,) if matches else ()
 
 
-def _explained(explanation: str, found: tuple[Reason, ...]) -> str:
-    return f"{explanation}; {explain(found, 0.0)}" if found else explanation
+def _explain(explanation: str, also: tuple[Reason, ...]) -> str:
+    return f"{explanation}; {explain(also, 0.0)}" if also else explanation
 
 
 def _reasons(reasons: Iterable[Reason]) -> list[decision_pb2.Reason.ValueType]:
@@ -363,61 +340,50 @@ def _costs(message: decision_pb2.CostModel) -> Costs:
     return Costs(message.target_prior, message.miss_cost, message.false_accept_cost)
 
 
-def _sequential(message: decision_pb2.SequentialTest, default: SequentialTest) -> SequentialTest:
-    return SequentialTest(
-        message.false_match_rate or default.false_match_rate,
-        message.false_non_match_rate or default.false_non_match_rate,
-        message.max_net_speech_s or default.max_speech_s,
+def _sequential(message: decision_pb2.SequentialTest) -> RequestedTest:
+    return RequestedTest(
+        message.false_match_rate, message.false_non_match_rate, message.max_net_speech_s
     )
 
 
-def _stricter(asked: SequentialTest, default: SequentialTest) -> SequentialTest:
-    """Either bound tells on which side of it the score is, and both follow from both rates."""
-    return replace(
-        asked,
-        false_match_rate=min(asked.false_match_rate, default.false_match_rate),
-        false_non_match_rate=default.false_non_match_rate,
-    )
-
-
-def _voiceprint(held: Voiceprint) -> speaker_pb2.VoiceprintSummary:
+def _summarize(voiceprint: Voiceprint) -> speaker_pb2.VoiceprintSummary:
     return speaker_pb2.VoiceprintSummary(
-        model_id=held.model_id,
-        vectors=len(held.speech_s),
-        net_speech_s=float(held.speech_s.sum()),
-        create_time=_timestamp(held.created_at),
-        use_time=None if held.used_at is None else _timestamp(held.used_at),
+        model_id=voiceprint.model_id,
+        vectors=len(voiceprint.speech_s),
+        net_speech_s=float(voiceprint.speech_s.sum()),
+        create_time=_timestamp(voiceprint.created_at),
+        use_time=None if voiceprint.used_at is None else _timestamp(voiceprint.used_at),
     )
 
 
-def _exported(held: Voiceprint) -> speaker_pb2.ExportedVoiceprint:
-    vectors = zip(held.vectors.tolist(), held.speech_s.tolist(), strict=True)
+def _export_voiceprint(voiceprint: Voiceprint) -> speaker_pb2.ExportedVoiceprint:
+    vectors = zip(voiceprint.vectors.tolist(), voiceprint.speech_s.tolist(), strict=True)
     return speaker_pb2.ExportedVoiceprint(
-        model_id=held.model_id,
+        model_id=voiceprint.model_id,
         vectors=[
             speaker_pb2.ExportedVector(values=values, net_speech_s=speech_s)
             for values, speech_s in vectors
         ],
-        create_time=_timestamp(held.created_at),
-        use_time=None if held.used_at is None else _timestamp(held.used_at),
+        create_time=_timestamp(voiceprint.created_at),
+        use_time=None if voiceprint.used_at is None else _timestamp(voiceprint.used_at),
     )
 
 
-def failures_message(held: Tally) -> speaker_pb2.FailedVerifications:
+def failures_message(count: FailureCount) -> speaker_pb2.FailedVerifications:
     return speaker_pb2.FailedVerifications(
-        times=[_timestamp(held.failed_at)] if held.failed_at else [],
-        locked_until=_timestamp(held.locked_until) if held.locked_until else None,
-        consecutive=held.consecutive,
-        total=held.total,
-        disabled=held.disabled,
+        times=[_timestamp(count.failed_at)] if count.failed_at else [],
+        locked_until=_timestamp(count.locked_until) if count.locked_until else None,
+        consecutive=count.consecutive,
+        total=count.total,
+        disabled=count.disabled,
     )
 
 
-def _version(held: Version) -> speaker_pb2.ExportedVersion:
+def _export_version(version: Version) -> speaker_pb2.ExportedVersion:
     return speaker_pb2.ExportedVersion(
-        state=_STATES[held.state],
-        voiceprints=map(_exported, held.voiceprints.values()),
-        enroll_time=None if held.enrolled_at is None else _timestamp(held.enrolled_at),
+        state=_STATES[version.state],
+        voiceprints=map(_export_voiceprint, version.voiceprints.values()),
+        enroll_time=None if version.enrolled_at is None else _timestamp(version.enrolled_at),
     )
 
 

@@ -10,7 +10,7 @@ import grpc
 from service.access import Role, current
 from service.audio.formats import AudioFormat
 from service.errors import AudioError, InvalidArgument
-from service.inference.embedder import AudioSource, Stream, Utterance
+from service.inference.embedder import AudioSource, Stream
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -48,11 +48,11 @@ class AudioLimits:
         fmt.check()
         return AudioSource(fmt, self.max_s if fmt.is_file else self.max_call_s, self.charge)
 
-    async def embed(self, stream: Stream, audio: bytes) -> Utterance:
-        """A whole recording, in a stream that has had nothing yet."""
+    def check_size(self, audio: bytes) -> bytes:
+        """The audio of a whole recording; raises `AudioError` if there is too much of it."""
         if len(audio) > self.max_bytes:
             raise AudioError(f"the audio exceeds {self.max_bytes} bytes; send less of it")
-        return await stream.finish(audio)
+        return audio
 
     def call_bytes(self, fmt: AudioFormat) -> float:
         """What a call may send: a file is held whole, raw samples are only counted in seconds."""

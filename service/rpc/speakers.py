@@ -10,14 +10,13 @@ from sayso.v1 import speaker_pb2_grpc
 from service.access import ANYONE, current
 from service.access.limits import TenantLimits
 from service.audit import Action, Auditor
-from service.calls.migration import migration
+from service.calls.migration import count_migrated
 from service.errors import InvalidArgument, PermissionDenied
 from service.rpc import messages, pages
 from service.rpc.requests import Context, tenant
 from service.speakers.enrollment import Enroller
-from service.speakers.holdings import holdings
 from service.speakers.lockout import Lockout
-from service.store import Speaker, SpeakerState, Store
+from service.store import FailureCount, Speaker, SpeakerState, Store
 from service.store.lifecycle import (
     Retention,
     change,
@@ -56,13 +55,9 @@ class SpeakerRpc(speaker_pb2_grpc.SpeakerServiceServicer):
     async def GetSpeaker(
         self, request: pb.GetSpeakerRequest, context: Context
     ) -> pb.GetSpeakerResponse:
-        speaker_id = messages.speaker_id(request.speaker_id)
-        speaker = await self._store.get(tenant(), speaker_id)
-        if speaker is None:
-            raise no_such_speaker()
-        tally = await self._lockout.tally(tenant(), speaker_id)
+        speaker, failures = await self._find(messages.speaker_id(request.speaker_id))
         return pb.GetSpeakerResponse(
-            speaker=self._message(speaker), failed_verifications=messages.failures_message(tally)
+            speaker=self._message(speaker), failed_verifications=messages.failures_message(failures)
         )
 
     async def ListSpeakers(
@@ -86,7 +81,7 @@ class SpeakerRpc(speaker_pb2_grpc.SpeakerServiceServicer):
         speaker_id = messages.speaker_id(given.speaker_id, field="speaker.speaker_id")
         revived = await self._opts_in_again(request, speaker_id)
         if request.allow_missing or revived:
-            await self._allowed.enrolment(self._store, tenant(), speaker_id)
+            await self._allowed.check_enrollment(self._store, tenant(), speaker_id)
         fields = ",".join(_paths(request.update_mask))
         async with self._auditor.changing(_update_action(request), speaker_id, fields=fields):
             speaker = await self._change(
@@ -132,8 +127,9 @@ class SpeakerRpc(speaker_pb2_grpc.SpeakerServiceServicer):
     ) -> pb.ExportSpeakerResponse:
         speaker_id = messages.speaker_id(request.speaker_id)
         async with self._auditor.changing(Action.EXPORT, speaker_id):
-            held = await holdings(self._store, tenant(), speaker_id)
-        return messages.export_response(self._message(held.speaker), held)
+            speaker, failures = await self._find(speaker_id)
+            groups = await self._store.groups.of(tenant(), speaker_id)
+        return messages.export_response(self._message(speaker), speaker, groups, failures)
 
     async def UnlockSpeaker(
         self, request: pb.UnlockSpeakerRequest, context: Context
@@ -148,15 +144,22 @@ class SpeakerRpc(speaker_pb2_grpc.SpeakerServiceServicer):
     ) -> pb.GetMigrationResponse:
         succession = self._enroller.succession
         current, *previous = succession.model_ids
-        counted = await migration(self._store, tenant(), succession, self._retention)
+        counts = await count_migrated(self._store, tenant(), succession, self._retention)
         return pb.GetMigrationResponse(
             model_id=current,
             previous_model_id=previous[0] if previous else "",
-            moved=counted.moved,
-            waiting=counted.waiting,
-            begun=counted.begun,
-            stranded=counted.stranded,
+            moved=counts.moved,
+            waiting=counts.waiting,
+            begun=counts.begun,
+            stranded=counts.stranded,
         )
+
+    async def _find(self, speaker_id: str) -> tuple[Speaker, FailureCount]:
+        """The speaker and its failures; raises `NotFound`."""
+        speaker, failures = await self._store.get_with_failures(tenant(), speaker_id)
+        if speaker is None:
+            raise no_such_speaker()
+        return speaker, failures
 
     async def _opts_in_again(self, request: pb.UpdateSpeakerRequest, speaker_id: str) -> bool:
         """Whether one who opted out and was deleted opts in: the opt-out outlives the speaker."""
@@ -173,8 +176,8 @@ class SpeakerRpc(speaker_pb2_grpc.SpeakerServiceServicer):
         now = self._retention.clock()
 
         def step(found: Speaker) -> Speaker:
-            for each in steps:
-                found = each(found, now)
+            for apply in steps:
+                found = apply(found, now)
             return found
 
         new = Speaker(tenant(), speaker_id, SpeakerState.PENDING, created_at=now, updated_at=now)
@@ -186,7 +189,7 @@ class SpeakerRpc(speaker_pb2_grpc.SpeakerServiceServicer):
     def _message(self, speaker: Speaker) -> pb.Speaker:
         return messages.speaker_message(
             replace(speaker, state=self._retention.state(speaker)),
-            self._enroller.standing(speaker),
+            self._enroller.overall_progress(speaker),
             expires_at=self._retention.expires_at(speaker),
         )
 

@@ -12,11 +12,11 @@ _PAGE = 200
 
 
 class DuplicateSearch:
-    """Exact, over all voices of a tenant, each in the space of its own model.
+    """Exact, over all voices of a tenant, each compared with its own model.
 
-    `in_use` is the voiceprint that counts, if any, and `ratio` the natural-log likelihood ratio of
-    an utterance against it. A new voice raises a false alarm at `alarm_rate`; `limit` speakers are
-    compared at most.
+    `select` gives the voiceprint of a speaker that counts, if any, and `llr` the natural-log
+    likelihood ratio of an utterance against it. A new voice raises a false alarm at `alarm_rate`;
+    `limit` speakers are compared at most.
     """
 
     def __init__(
@@ -24,51 +24,49 @@ class DuplicateSearch:
         store: Store,
         contracts: Mapping[str, Contract],
         *,
-        in_use: Callable[[Speaker], Voiceprint | None],
-        ratio: Callable[[Voiceprint, Utterance], float],
+        select: Callable[[Speaker], Voiceprint | None],
+        llr: Callable[[Voiceprint, Utterance], float],
         alarm_rate: float,
         limit: int,
     ) -> None:
         self._store = store
         self._contracts = contracts
-        self._in_use = in_use
-        self._ratio = ratio
+        self._select = select
+        self._llr = llr
         self._alarm_rate = alarm_rate
         self._limit = limit
 
-    async def others(self, tenant: str, own_id: str, utterance: Utterance) -> tuple[str, ...]:
+    async def find(self, tenant: str, own_id: str, utterance: Utterance) -> tuple[str, ...]:
         """The ids of speakers but `own_id` who have this voice, the likeliest first.
 
         Raises `FailedPrecondition` for a model without a calibration, and for too many speakers.
         """
-        calibrations = {name: _calibration(each) for name, each in self._contracts.items()}
-        ratios = {
-            speaker_id: (self._ratio(held, utterance), held.model_id)
-            async for speaker_id, held in self._voices(tenant)
+        calibrations = {name: _calibration(one) for name, one in self._contracts.items()}
+        scored = {
+            speaker_id: (self._llr(voiceprint, utterance), voiceprint.model_id)
+            async for speaker_id, voiceprint in self._voices(tenant)
             if speaker_id != own_id
         }
-        rate = self._alarm_rate / max(len(ratios), 1)
-        least_llr = {name: careful_threshold(each, rate) for name, each in calibrations.items()}
-        found = [
-            speaker_id
-            for speaker_id, (ratio, model_id) in ratios.items()
-            if ratio >= least_llr[model_id]
+        rate = self._alarm_rate / max(len(scored), 1)
+        min_llr = {name: careful_threshold(one, rate) for name, one in calibrations.items()}
+        duplicates = [
+            speaker_id for speaker_id, (llr, model_id) in scored.items() if llr >= min_llr[model_id]
         ]
-        return tuple(sorted(found, key=lambda speaker_id: -ratios[speaker_id][0]))
+        return tuple(sorted(duplicates, key=lambda speaker_id: -scored[speaker_id][0]))
 
     async def _voices(self, tenant: str) -> AsyncIterator[tuple[str, Voiceprint]]:
-        seen, after = 0, None
+        count, after = 0, None
         while True:
             page = await self._store.list(tenant, limit=_PAGE, after=after)
-            seen += len(page.speakers)
-            if seen > self._limit:
+            count += len(page.speakers)
+            if count > self._limit:
                 raise FailedPrecondition(
                     f"there are more than {self._limit} speakers to compare with; "
                     "allow duplicates, or raise SAYSO_DUPLICATE_LIMIT"
                 )
             for speaker in page.speakers:
-                if (held := self._in_use(speaker)) is not None:
-                    yield speaker.speaker_id, held
+                if (voiceprint := self._select(speaker)) is not None:
+                    yield speaker.speaker_id, voiceprint
             if page.next_after is None:
                 return
             after = page.next_after

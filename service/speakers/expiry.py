@@ -34,7 +34,8 @@ _QUIET_SHARE = 1 / 12
 _ALWAYS = 5
 _PAGE = 200
 
-Around = Callable[[str], AbstractAsyncContextManager[object]]
+Audit = Callable[[str], AbstractAsyncContextManager[object]]
+"""Audits the erasure of a speaker's voice, which it is around."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +67,9 @@ async def survey(store: Store, tenant: str, retention: Retention, *, since: floa
 
 
 async def erase(
-    store: Store, tenant: str, found: Survey, retention: Retention, *, around: Around
+    store: Store, tenant: str, found: Survey, retention: Retention, *, audit: Audit
 ) -> int:
-    """How many voices were erased, each inside `around` of its speaker's id; one that was used or
+    """How many voices were erased, each inside `audit` of its speaker's id; one that was used or
     changed since the survey is not."""
     erased = 0
     for speaker_id in found.expired:
@@ -76,7 +77,7 @@ async def erase(
         if speaker is None or retention.state(speaker) is not SpeakerState.EXPIRED:
             continue
         with contextlib.suppress(Aborted):
-            async with around(speaker_id):
+            async with audit(speaker_id):
                 left = expired(speaker, now=retention.clock())
                 await store.put(left, expected_etag=speaker.etag)
             erased += 1
@@ -140,7 +141,7 @@ class Expiry:
                 await self._refuse(refusal)
                 return
             now = self._retention.clock()
-            erased = await erase(self._store, tenant, found, self._retention, around=self._around)
+            erased = await erase(self._store, tenant, found, self._retention, audit=self._audit)
             await self._store.note_sweep(tenant, at=now)
         except SaysoError as error:
             log.error("expired voices of tenant %s were not erased: %s", tenant, error)
@@ -173,7 +174,7 @@ class Expiry:
         log.error("%s", text)
         await self._auditor.refused(Action.EXPIRE, reason, "", self._auditor.origin())
 
-    def _around(self, speaker_id: str) -> AbstractAsyncContextManager[object]:
+    def _audit(self, speaker_id: str) -> AbstractAsyncContextManager[object]:
         return self._auditor.changing(Action.EXPIRE, speaker_id)
 
 

@@ -19,7 +19,7 @@ from typing import Protocol, Self
 
 from service.errors import Aborted, StoreError
 from service.sealing import KeyTable, Sealing
-from service.store.failures import Failures, LockRule, Tally
+from service.store.failures import FailureCount, Failures, LockRule
 from service.store.groups import Changes, Group, GroupPage, Groups, MemberPage, Revision
 from service.store.records import (
     Consent,
@@ -37,6 +37,7 @@ from service.store.sqlite.store import SqliteStore
 __all__ = [
     "Changes",
     "Consent",
+    "FailureCount",
     "Failures",
     "Group",
     "GroupPage",
@@ -51,7 +52,6 @@ __all__ = [
     "Speaker",
     "SpeakerState",
     "Store",
-    "Tally",
     "Version",
     "Voiceprint",
     "open_store",
@@ -90,6 +90,12 @@ class Store(Protocol):
     def failures(self) -> Failures: ...
 
     async def get(self, tenant: str, speaker_id: str) -> Speaker | None: ...
+
+    async def get_with_failures(
+        self, tenant: str, speaker_id: str
+    ) -> tuple[Speaker | None, FailureCount]:
+        """As `get` and `failures.get`, in one read: what a verification begins with."""
+        ...
 
     async def get_many(self, tenant: str, speaker_ids: Sequence[str]) -> Sequence[Speaker]:
         """Those of them that there are, in no particular order."""

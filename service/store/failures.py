@@ -29,8 +29,8 @@ class LockRule:
 
 
 @dataclass(frozen=True, slots=True)
-class Tally:
-    """What is remembered of one speaker's failures. Times are seconds since the epoch, UTC."""
+class FailureCount:
+    """The failed verifications of one speaker. Times are seconds since the epoch, UTC."""
 
     consecutive: int = 0
     total: int = 0
@@ -38,16 +38,16 @@ class Tally:
     failed_at: float = 0.0
     disabled: bool = False
 
-    def failed(self, at: float, rule: LockRule) -> "Tally":
+    def failed(self, at: float, rule: LockRule) -> "FailureCount":
         """With one more failure at `at`."""
         consecutive, total = self.consecutive + 1, self.total + 1
         locked_until, beyond = self.locked_until, consecutive - rule.failures
         if beyond >= 0:
             locked_until = at + min(rule.lock_s * 2.0 ** min(beyond, 64), rule.longest_s)
         disabled = self.disabled or 0 < rule.disable_after <= total
-        return Tally(consecutive, total, locked_until, at, disabled)
+        return FailureCount(consecutive, total, locked_until, at, disabled)
 
-    def passed(self) -> "Tally":
+    def passed(self) -> "FailureCount":
         """After an acceptance by the server's own policy."""
         return replace(self, consecutive=0, locked_until=0.0)
 
@@ -59,7 +59,7 @@ class Tally:
 
     @classmethod
     def decode(cls, record: bytes | None) -> Self:
-        """Inverse of `encode`; of None, where there is no record, a tally without failures."""
+        """Inverse of `encode`; of None, where there is no record, a count of none."""
         if record is None:
             return cls()
         content = json.loads(record)
@@ -73,22 +73,22 @@ class Tally:
         return cls(failures, failures, locked_until, max(times, default=0.0))
 
 
-NO_FAILURES = Tally()
+NO_FAILURES = FailureCount()
 
-Step = Callable[[Tally], Tally]
+Step = Callable[[FailureCount], FailureCount]
 
 
 class Failures(Protocol):
-    """Tallies by tenant and speaker; no call sees another tenant's. Raises as `Store` does.
+    """Counts by tenant and speaker; no call sees another tenant's. Raises as `Store` does.
 
-    A tally is kept until it is forgotten: nothing expires, and no store may evict it. A speaker
-    that is deleted takes its tally along, and one that there is not has none.
+    A count is kept until it is forgotten: nothing expires, and no store may evict it. A speaker
+    that is deleted takes its count along, and one that does not exist has none.
     """
 
-    async def get(self, tenant: str, speaker_id: str) -> Tally: ...
+    async def get(self, tenant: str, speaker_id: str) -> FailureCount: ...
 
-    async def change(self, tenant: str, speaker_id: str, step: Step) -> Tally:
-        """The tally after `step`, which may be called several times, as one change among those of
-        all servers. What `step` raises leaves the tally as it was.
+    async def change(self, tenant: str, speaker_id: str, step: Step) -> FailureCount:
+        """The count after `step`, which may be called several times, as one change among those of
+        all servers. What `step` raises leaves the count as it was.
         """
         ...

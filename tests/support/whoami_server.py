@@ -17,7 +17,7 @@ from sayso.v1 import (
 )
 
 from service.access import Authenticator, Role, current, identify_caller
-from service.rpc.interceptors import Around
+from service.rpc.interceptors import GuardInterceptor
 
 
 class _Speakers(speaker_pb2_grpc.SpeakerServiceServicer):
@@ -83,7 +83,9 @@ class WhoamiServer:
 
     async def _start(self) -> str:
         guard = identify_caller(self._authenticator)
-        self._server = grpc.aio.server(interceptors=[Around(watching=(), admitting=(guard,))])
+        self._server = grpc.aio.server(
+            interceptors=[GuardInterceptor(watching=(), admitting=(guard,))]
+        )
         speaker_pb2_grpc.add_SpeakerServiceServicer_to_server(_Speakers(), self._server)
         verification_pb2_grpc.add_VerificationServiceServicer_to_server(_Voices(), self._server)
         statuses = health.aio.HealthServicer()

@@ -8,7 +8,7 @@ import grpc
 from google.protobuf import descriptor_pool
 from prometheus_client import Counter, Gauge, Histogram
 
-from service.observability.ending import Context, ended
+from service.observability.logs import Context, report_ending
 from service.observability.metrics import HANDLED, HANDLING_S, OPEN, STARTED
 
 _TYPES = {
@@ -20,18 +20,18 @@ _TYPES = {
 
 
 @contextmanager
-def counted(name: str, context: Context) -> Iterator[None]:
+def count_calls(name: str, context: Context) -> Iterator[None]:
     """A guard: the call of method `name`, `/package.Service/Method`, from its start to its end."""
     started, open_, handling_s = _series(name)
 
-    def tell(code: grpc.StatusCode, seconds: float) -> None:
+    def report(code: grpc.StatusCode, seconds: float) -> None:
         open_.dec()
         _handled(name, code).inc()
         handling_s.observe(seconds)
 
     started.inc()
     open_.inc()
-    with ended(context, tell):
+    with report_ending(context, report):
         yield
 
 

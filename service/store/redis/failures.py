@@ -1,6 +1,6 @@
 """Failed verifications in Redis: one string a speaker, written in Lua if nobody wrote it since.
 
-sayso:{tenant}:failures:<id>   the token of its writing, then the tally
+sayso:{tenant}:failures:<id>   the token of its writing, then the count
 
 It never expires: Redis evicts keys with a time to live first when it is short of memory, and a lock
 that is evicted is lifted.
@@ -10,7 +10,7 @@ import secrets
 from collections.abc import Callable
 
 from service.errors import Unavailable
-from service.store.failures import NO_FAILURES, Step, Tally
+from service.store.failures import NO_FAILURES, FailureCount, Step
 from service.store.redis.groups import Evaluate
 
 _ATTEMPTS = 100
@@ -18,7 +18,7 @@ _TOKEN_BYTES = 16
 
 _GET = "return redis.call('GET', KEYS[1])"
 
-# KEYS: tally, speaker. ARGV: the tally that was read ('' for none), the new one ('' for none).
+# KEYS: count, speaker. ARGV: the count that was read ('' for none), the new one ('' for none).
 # A new one that is there already was written by a try whose reply was lost.
 _PUT = """
 local held = redis.call('GET', KEYS[1]) or ''
@@ -40,27 +40,28 @@ class RedisFailures:
         self._evaluate = evaluate
         self._prefix = prefix
 
-    async def get(self, tenant: str, speaker_id: str) -> Tally:
-        return _tally(await self._record(tenant, speaker_id))
+    async def get(self, tenant: str, speaker_id: str) -> FailureCount:
+        return parse_count(await self._record(tenant, speaker_id))
 
-    async def change(self, tenant: str, speaker_id: str, step: Step) -> Tally:
-        keys = [self._key(tenant, kind, speaker_id) for kind in ("failures:", "speaker:")]
+    async def change(self, tenant: str, speaker_id: str, step: Step) -> FailureCount:
+        speaker = self._prefix(tenant) + b"speaker:" + speaker_id.encode()
+        keys = [self.key(tenant, speaker_id), speaker]
         for _ in range(_ATTEMPTS):
-            held = await self._record(tenant, speaker_id)
-            tally = step(_tally(held))
+            stored = await self._record(tenant, speaker_id)
+            count = step(parse_count(stored))
             token = secrets.token_hex(_TOKEN_BYTES // 2).encode()
-            new = b"" if tally == NO_FAILURES else token + tally.encode()
-            if await self._evaluate(_PUT, keys, [held, new]):
-                return tally
+            new = b"" if count == NO_FAILURES else token + count.encode()
+            if await self._evaluate(_PUT, keys, [stored, new]):
+                return count
         raise Unavailable("too many verifications of one speaker fail at once; try again")
 
     async def _record(self, tenant: str, speaker_id: str) -> bytes:
-        key = self._key(tenant, "failures:", speaker_id)
-        return await self._evaluate(_GET, [key], []) or b""
+        return await self._evaluate(_GET, [self.key(tenant, speaker_id)], []) or b""
 
-    def _key(self, tenant: str, kind: str, speaker_id: str) -> bytes:
-        return self._prefix(tenant) + kind.encode() + speaker_id.encode()
+    def key(self, tenant: str, speaker_id: str) -> bytes:
+        """Of the speaker's count."""
+        return self._prefix(tenant) + b"failures:" + speaker_id.encode()
 
 
-def _tally(record: bytes) -> Tally:
-    return Tally.decode(record[_TOKEN_BYTES:] or None)
+def parse_count(record: bytes) -> FailureCount:
+    return FailureCount.decode(record[_TOKEN_BYTES:] or None)

@@ -36,6 +36,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from service.errors import Aborted, Unavailable
 from service.sealing import Sealing
+from service.store.failures import FailureCount
 from service.store.groups import MemberPage
 from service.store.records import (
     USE_RESOLUTION_S,
@@ -46,7 +47,7 @@ from service.store.records import (
     subject,
 )
 from service.store.redis.address import Address, Mode
-from service.store.redis.failures import RedisFailures
+from service.store.redis.failures import RedisFailures, parse_count
 from service.store.redis.groups import SPEAKER_DELETED, SPEAKER_WRITTEN, RedisGroups
 from service.store.redis.health import REPLICA, Client, explain, unfit, write_by_script
 from service.store.redis.keys import RedisKeys
@@ -225,6 +226,15 @@ class RedisStore:
         fields = await self._call(lambda: self._read(speaker_key(tenant, speaker_id)))
         return await self.records.decoded(tenant, _stored(speaker_id, fields)) if fields else None
 
+    async def get_with_failures(
+        self, tenant: str, speaker_id: str
+    ) -> tuple[Speaker | None, FailureCount]:
+        key, failures = speaker_key(tenant, speaker_id), self.failures.key(tenant, speaker_id)
+        fields, record = await self._call(lambda: self._read_with(key, failures))
+        stored = _stored(speaker_id, fields) if fields else None
+        speaker = await self.records.decoded(tenant, stored) if stored else None
+        return speaker, parse_count(record or b"")
+
     async def get_many(self, tenant: str, speaker_ids: Sequence[str]) -> Sequence[Speaker]:
         speakers: list[Speaker] = []
         for at in range(0, len(speaker_ids), _READ_AT_ONCE):
@@ -379,6 +389,19 @@ class RedisStore:
                 raise
             return error
         return fields
+
+    async def _read_with(
+        self, key: bytes, other: bytes
+    ) -> tuple[Mapping[bytes, bytes] | ResponseError, bytes | None]:
+        """The hash at `key` and the string at `other`, both of one tenant, in one round trip."""
+        pipeline = self._client.pipeline(transaction=False)
+        pipeline.hgetall(key)
+        pipeline.get(other)
+        fields, value = await pipeline.execute(raise_on_error=False)
+        _but_wrong_types([fields])
+        if isinstance(value, Exception):
+            raise value
+        return fields, value
 
     async def _read_all(
         self, keys: Sequence[bytes]

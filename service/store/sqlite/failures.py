@@ -2,7 +2,7 @@
 
 import sqlite3
 
-from service.store.failures import NO_FAILURES, Step, Tally
+from service.store.failures import NO_FAILURES, FailureCount, Step
 from service.store.sqlite.groups import Run
 
 SCHEMA: tuple[str, ...] = (
@@ -42,21 +42,21 @@ class SqliteFailures:
         self._read = read
         self._write = write
 
-    async def get(self, tenant: str, speaker_id: str) -> Tally:
-        return await self._read(lambda db: _get(db, tenant, speaker_id))
+    async def get(self, tenant: str, speaker_id: str) -> FailureCount:
+        return await self._read(lambda db: get(db, tenant, speaker_id))
 
-    async def change(self, tenant: str, speaker_id: str, step: Step) -> Tally:
-        def change(db: sqlite3.Connection) -> Tally:
-            tally = step(_get(db, tenant, speaker_id))
-            if tally == NO_FAILURES:
+    async def change(self, tenant: str, speaker_id: str, step: Step) -> FailureCount:
+        def change(db: sqlite3.Connection) -> FailureCount:
+            count = step(get(db, tenant, speaker_id))
+            if count == NO_FAILURES:
                 db.execute(_DELETE, (tenant, speaker_id))
             else:
-                db.execute(_PUT, (tenant, speaker_id, tally.encode()))
-            return tally
+                db.execute(_PUT, (tenant, speaker_id, count.encode()))
+            return count
 
         return await self._write(change)
 
 
-def _get(db: sqlite3.Connection, tenant: str, speaker_id: str) -> Tally:
+def get(db: sqlite3.Connection, tenant: str, speaker_id: str) -> FailureCount:
     row = db.execute(_GET, (tenant, speaker_id)).fetchone()
-    return Tally.decode(row and row[0])
+    return FailureCount.decode(row and row[0])

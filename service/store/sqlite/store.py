@@ -23,6 +23,7 @@ from typing import Any, Self, TypeVar
 
 from service.errors import Aborted, StillReadable, StoreError, Unavailable
 from service.sealing import Sealing
+from service.store.failures import FailureCount
 from service.store.groups import MemberPage
 from service.store.records import USE_RESOLUTION_S, Page, Speaker, opted_out_speaker
 from service.store.sealed import Records, Stored, Written
@@ -127,6 +128,17 @@ class SqliteStore:
             lambda db: db.execute(_SELECT_ONE, (tenant, speaker_id)).fetchall()
         )
         return await self.records.decoded(tenant, _stored(rows)[0]) if rows else None
+
+    async def get_with_failures(
+        self, tenant: str, speaker_id: str
+    ) -> tuple[Speaker | None, FailureCount]:
+        def read(db: sqlite3.Connection) -> tuple[list[Any], FailureCount]:
+            rows = db.execute(_SELECT_ONE, (tenant, speaker_id)).fetchall()
+            return rows, sqlite_failures.get(db, tenant, speaker_id)
+
+        rows, failures = await self._reader.run(read)
+        speaker = await self.records.decoded(tenant, _stored(rows)[0]) if rows else None
+        return speaker, failures
 
     async def get_many(self, tenant: str, speaker_ids: Sequence[str]) -> Sequence[Speaker]:
         asked = json.dumps(list(speaker_ids))

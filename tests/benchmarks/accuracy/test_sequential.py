@@ -98,10 +98,10 @@ def test_scores_are_normalised_where_the_service_does() -> None:
     callers = made_callers(chance)
     met = encounters.pair_calls(callers, scorer)
     served = [
-        scorer.log_ratio(
+        scorer.compare(
             caller.enrolled.embedding,
             step.embedding,
-            enrol_speech_s=caller.enrolled.speech_s,
+            enroll_speech_s=caller.enrolled.speech_s,
             test_speech_s=step.speech_s,
             snr_db=step.snr_db,
         )

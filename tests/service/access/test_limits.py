@@ -69,7 +69,7 @@ async def test_nothing_is_limited_by_default(clock: Clock, store: Store) -> None
         for n in range(1000):
             calls.enter_context(limits.call("a"))
             limits.audio("a", 1e6)
-            await limits.enrolment(store, "a", f"{n}")
+            await limits.check_enrollment(store, "a", f"{n}")
 
 
 def test_requests_per_second(clock: Clock) -> None:
@@ -171,15 +171,15 @@ def test_a_long_recording_is_let_in_and_the_next_one_waits(clock: Clock) -> None
 async def test_a_new_speaker_needs_room(clock: Clock, store: Store) -> None:
     limits = TenantLimits(Allowance(speakers=2), clock=clock)
     for speaker_id in ("one", "two"):
-        await limits.enrolment(store, "a", speaker_id)
+        await limits.check_enrollment(store, "a", speaker_id)
         await put(store, speaker_id)
     with pytest.raises(Overloaded, match="has its 2 speakers") as refused:
-        await limits.enrolment(store, "a", "three")
+        await limits.check_enrollment(store, "a", "three")
     assert refused.value.retry_after_s > 0
-    await limits.enrolment(store, "a", "one")
-    await limits.enrolment(store, "b", "three")
+    await limits.check_enrollment(store, "a", "one")
+    await limits.check_enrollment(store, "b", "three")
     await store.delete("a", "two")
-    await limits.enrolment(store, "a", "three")
+    await limits.check_enrollment(store, "a", "three")
 
 
 BANK = Caller("bank", frozenset(Role), "key:1")

@@ -365,7 +365,7 @@ async def test_the_locked_are_passed_over_in_a_search_and_not_in_a_screening(
     await store.groups.add(T, "callers", ["free"])
     retention = Retention(clock=clock)
     async with Identifier(
-        store, CONTRACT, policy=POLICY, retention=retention, locked=locked
+        store, CONTRACT, policy=POLICY, retention=retention, is_locked=locked
     ) as identifier:
         found = await ask(identifier, target)
         assert names(found) == ["free"]
@@ -427,7 +427,7 @@ async def test_rosters_beyond_the_limit_are_read_again(store: Store) -> None:
         for group in ("first", "second", "third", "first"):
             found = await identifier.identify(T, group, heard(VOICES["bob"]), POLICY, 1)
             assert names(found) == [f"{group} bob"]
-        assert len(identifier._rosters._held) == 2
+        assert len(identifier._indexes._recent) == 2
 
 
 async def test_screening_tells_who_reaches_the_threshold(
@@ -523,7 +523,7 @@ async def test_a_sequential_identification_waits_for_evidence(
     policy = replace(POLICY, sequential=test)
 
     async def ask(vector: Vector, **changes: float) -> Identification:
-        return await identifier.so_far(T, "callers", heard(vector, **changes), policy, 1)  # type: ignore[arg-type]
+        return await identifier.identify_so_far(T, "callers", heard(vector, **changes), policy, 1)
 
     sure = await ask(VOICES["alice"])
     assert sure.decision.outcome is Outcome.ACCEPTED

@@ -65,7 +65,7 @@ def outcome(findings: Findings) -> Outcome:
 async def test_watchlists_and_a_group_are_searched_by_one_embedding(
     identifier: Identifier,
 ) -> None:
-    found = await screening(identifier, FIXED).so_far(heard(ALICE))
+    found = await screening(identifier, FIXED).search_so_far(heard(ALICE))
     assert [(match.group, match.speaker_id) for match in found.matches] == [("fraud", "alice")]
     assert found.identification is not None
     assert [match.speaker_id for match in found.identification.candidates] == ["alice", "bob"]
@@ -75,9 +75,9 @@ async def test_watchlists_and_a_group_are_searched_by_one_embedding(
 async def test_a_fixed_identification_follows_the_speech(identifier: Identifier) -> None:
     call = screening(identifier, FIXED)
     assert not call.decided
-    assert outcome(await call.so_far(heard(STRANGER))) is Outcome.REJECTED
+    assert outcome(await call.search_so_far(heard(STRANGER))) is Outcome.REJECTED
     assert call.decided
-    assert outcome(await call.so_far(heard(ALICE))) is Outcome.ACCEPTED
+    assert outcome(await call.search_so_far(heard(ALICE))) is Outcome.ACCEPTED
     assert outcome(await call.finish(heard(STRANGER))) is Outcome.REJECTED
 
 
@@ -85,12 +85,12 @@ async def test_a_sequential_identification_stands_and_watchlists_go_on(
     identifier: Identifier,
 ) -> None:
     call = screening(identifier, SEQUENTIAL)
-    assert outcome(await call.so_far(heard(UNSURE))) is Outcome.INCONCLUSIVE
+    assert outcome(await call.search_so_far(heard(UNSURE))) is Outcome.INCONCLUSIVE
     assert not call.decided
-    reached = await call.so_far(heard(ALICE))
+    reached = await call.search_so_far(heard(ALICE))
     assert outcome(reached) is Outcome.ACCEPTED
     assert call.decided
-    later = await call.so_far(heard(STRANGER))
+    later = await call.search_so_far(heard(STRANGER))
     assert later.identification is reached.identification
     assert later.matches == ()
     assert (await call.finish(heard(STRANGER))).identification is reached.identification
@@ -98,16 +98,15 @@ async def test_a_sequential_identification_stands_and_watchlists_go_on(
 
 async def test_what_was_undecided_ends_with_the_fixed_decision(identifier: Identifier) -> None:
     call = screening(identifier, SEQUENTIAL)
-    assert outcome(await call.so_far(heard(UNSURE))) is Outcome.INCONCLUSIVE
+    assert outcome(await call.search_so_far(heard(UNSURE))) is Outcome.INCONCLUSIVE
     assert outcome(await call.finish(heard(UNSURE))) is Outcome.REJECTED
     capped = screening(identifier, SEQUENTIAL)
-    assert outcome(await capped.so_far(heard(UNSURE, speech_s=10.0))) is Outcome.REJECTED
+    assert outcome(await capped.search_so_far(heard(UNSURE, speech_s=10.0))) is Outcome.REJECTED
 
 
 async def test_nothing_is_searched_that_was_not_asked_for(identifier: Identifier) -> None:
-    assert not Screening(identifier, "t", FIXED).asked
-    assert await Screening(identifier, "t", FIXED).so_far(heard(ALICE)) == Findings()
-    alone = await screening(identifier, FIXED, group="").so_far(heard(ALICE))
+    assert await Screening(identifier, "t", FIXED).search_so_far(heard(ALICE)) == Findings()
+    alone = await screening(identifier, FIXED, group="").search_so_far(heard(ALICE))
     assert alone.identification is None
     assert len(alone.matches) == 1
 

@@ -6,7 +6,7 @@ import pytest
 from evaluation.scoring import normalization
 from evaluation.scoring.normalization import Norm
 from service.audio.quality import Quality
-from service.calls.verification import Known, Verifier
+from service.calls.verification import ProbeEmbedding, Verifier
 from service.contract import Calibration, Cohort, Contract, ScoreKind
 from service.decisions.decision import Costs, Decision, Demands, Outcome, Policy
 from service.decisions.scoring import l2_normalized, voice
@@ -65,8 +65,13 @@ def test_the_servers_own_policy_judges_whatever_a_request_asks() -> None:
         assert VERIFIER.verify(ENROLLED, owner, policy).meets_server_policy is True
         assert VERIFIER.verify(ENROLLED, stranger, policy).meets_server_policy is False
     assert VERIFIER.verify(ENROLLED, stranger, ANYTHING).outcome is Outcome.ACCEPTED
-    assert VERIFIER.judge(ENROLLED, stranger).outcome is Outcome.REJECTED
     assert VERIFIER.verify(ENROLLED, nobody, POLICY).meets_server_policy is None
+
+
+def test_the_servers_own_decision_is_by_its_own_threshold() -> None:
+    decision = VERIFIER.accept(VERIFIER.verify(ENROLLED, heard(3, 1, 0, 0), NOTHING))
+    assert decision.outcome is Outcome.ACCEPTED
+    assert decision.threshold == VERIFIER.server_threshold
 
 
 def test_audio_worse_than_the_server_demands_never_meets_its_policy() -> None:
@@ -75,7 +80,6 @@ def test_audio_worse_than_the_server_demands_never_meets_its_policy() -> None:
     made = strict.verify(ENROLLED, short, ANYTHING)
     assert made.outcome is Outcome.ACCEPTED
     assert made.meets_server_policy is None
-    assert strict.judge(ENROLLED, short).outcome is Outcome.INCONCLUSIVE
 
 
 def test_the_servers_threshold_is_there_beyond_the_measured_rates() -> None:
@@ -94,14 +98,14 @@ def test_the_servers_threshold_is_there_beyond_the_measured_rates() -> None:
     ],
 )
 def test_some_claims_need_no_audio(speaker: Speaker | None, outcome: Outcome, hint: str) -> None:
-    made = VERIFIER.claimed(speaker)
+    made = VERIFIER.resolve_claim(speaker)
     assert isinstance(made, Decision)
     assert made.outcome is outcome
     assert hint in made.explanation
 
 
 def test_an_enrolled_claim_gives_the_voiceprint() -> None:
-    assert VERIFIER.claimed(ALICE) is ENROLLED
+    assert VERIFIER.resolve_claim(ALICE) is ENROLLED
 
 
 def test_without_a_calibration_nothing_is_decided() -> None:
@@ -111,7 +115,7 @@ def test_without_a_calibration_nothing_is_decided() -> None:
 
 
 def test_embeddings_compare_with_a_ratio_only_where_net_speech_is_known() -> None:
-    one = Known(np.array([1, 0, 0, 0], np.float32), 3.0, None)
+    one = ProbeEmbedding(np.array([1, 0, 0, 0], np.float32), 3.0, None)
     assert VERIFIER.compare(one, one).llr == pytest.approx(5.0)
     assert VERIFIER.compare(one, replace(one, speech_s=None)).llr is None
     assert Verifier(replace(CONTRACT, calibration=None)).compare(one, one).llr is None
@@ -139,10 +143,10 @@ def test_scores_are_normalised_where_the_calibration_was_fitted_so() -> None:
     assert made.llr == pytest.approx(2 * score - 5, abs=1e-4)
     assert made.cosine == pytest.approx(cosine)
     assert abs(made.llr - (2 * cosine - 5)) > 0.5
-    now = Known(call.embedding, 4.0, 20.0)
+    now = ProbeEmbedding(call.embedding, 4.0, 20.0)
     assert verifier.score(ENROLLED, now) == made
-    assert verifier.compare(Known(enrolled, 4.0, None), now).llr == made.llr
-    assert verifier.compare(Known(enrolled, None, None), now).llr is None
+    assert verifier.compare(ProbeEmbedding(enrolled, 4.0, None), now).llr == made.llr
+    assert verifier.compare(ProbeEmbedding(enrolled, None, None), now).llr is None
 
 
 @pytest.mark.parametrize(
@@ -159,5 +163,5 @@ def test_foreign_embeddings_are_refused(
     values: tuple[float, ...], model_id: str, field: str
 ) -> None:
     with pytest.raises(InvalidArgument) as caught:
-        VERIFIER.known(values, model_id=model_id, speech_s=1.0, snr_db=None, field="left[0]")
+        VERIFIER.parse_probe(values, model_id=model_id, speech_s=1.0, snr_db=None, field="left[0]")
     assert caught.value.field == field

@@ -11,9 +11,9 @@ from service.decisions import scoring
 from service.decisions.scoring import (
     NO_COHORT,
     TERMS,
+    CohortStatistics,
     Measures,
     Scorer,
-    Standing,
     Vector,
     cosine,
     l2_normalized,
@@ -25,7 +25,7 @@ from service.errors import ContractError
 DIMENSION, TOP = 24, 10
 WEIGHTS = {"cosine": 2.0, "cosine_log_enrol_speech": 0.3, "log_enrol_speech": -0.5}
 AS_NORM = Calibration(-1.0, WEIGHTS, (), "made", ScoreKind.AS_NORM)
-MEASURES = Measures(score=0.5, enrol_speech_s=10.0, test_speech_s=2.0, snr_db=15.0)
+MEASURES = Measures(score=0.5, enroll_speech_s=10.0, test_speech_s=2.0, snr_db=15.0)
 
 
 def test_the_ratio_is_the_weighted_sum_of_its_terms() -> None:
@@ -99,7 +99,7 @@ def naive_view(similarity: float, vector: Vector) -> float:
 
 
 def ratio(scorer: Scorer, enrolled: Vector, heard: Vector) -> float:
-    return scorer.log_ratio(enrolled, heard, enrol_speech_s=10.0, test_speech_s=3.0, snr_db=None)
+    return scorer.compare(enrolled, heard, enroll_speech_s=10.0, test_speech_s=3.0, snr_db=None)
 
 
 def test_a_ratio_is_that_of_the_normalised_score(contract: Contract) -> None:
@@ -132,15 +132,15 @@ def test_a_cohort_counts_only_where_the_calibration_says_so(contract: Contract) 
     assert ratio(scorer, one, other) == ratio(
         Scorer(replace(contract, calibration=plain, cohort=None)), one, other
     )
-    assert not scorer.normalises
-    assert scorer.standing(one) is NO_COHORT
-    assert scorer.standings(COHORT[:2]) == [NO_COHORT, NO_COHORT]
-    assert Scorer(contract).normalises
+    assert not scorer.normalizes
+    assert scorer.statistics(one) is NO_COHORT
+    assert scorer.all_statistics(COHORT[:2]) == [NO_COHORT, NO_COHORT]
+    assert Scorer(contract).normalizes
 
 
 def test_no_cohort_leaves_a_cosine_as_it_is() -> None:
     assert [NO_COHORT(x) for x in (-1.0, 0.1, 1 / 3, 1.0)] == [-1.0, 0.1, 1 / 3, 1.0]
-    assert Standing(0.2, 0.1)(0.5) == pytest.approx(3.0)
+    assert CohortStatistics(0.2, 0.1)(0.5) == pytest.approx(3.0)
 
 
 @pytest.fixture
@@ -148,12 +148,12 @@ def found(monkeypatch: pytest.MonkeyPatch) -> list[Vector]:
     """The vectors whose standing was computed."""
     computed: list[Vector] = []
 
-    def standings(vectors: Vector, cohort: Vector, top_n: int) -> tuple[object, object]:
+    def cohort_statistics(vectors: Vector, cohort: Vector, top_n: int) -> tuple[object, object]:
         computed.extend(vectors)
         return original(vectors, cohort, top_n)
 
-    original = scoring.standings
-    monkeypatch.setattr(scoring, "standings", standings)
+    original = scoring.cohort_statistics
+    monkeypatch.setattr(scoring, "cohort_statistics", cohort_statistics)
     return computed
 
 
@@ -170,21 +170,21 @@ def test_a_voice_that_is_compared_again_stands_where_it_stood(
 def test_as_many_standings_are_kept_as_there_is_room_for(
     contract: Contract, found: list[Vector], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scoring, "_STANDINGS_KEPT", 3)
+    monkeypatch.setattr(scoring, "_STATISTICS_CACHED", 3)
     scorer = Scorer(contract)
     one, *others = voices(5, seed=8)
     for other in others:  # one is used all the time, so it stays
-        assert scorer.standing(one) == scorer.standing(one)
-        scorer.standing(other)
+        assert scorer.statistics(one) == scorer.statistics(one)
+        scorer.statistics(other)
     assert len(found) == 5
-    scorer.standing(others[0])
+    scorer.statistics(others[0])
     assert len(found) == 6
 
 
 def test_a_crowd_stands_as_each_of_it_does(contract: Contract) -> None:
     scorer, many = Scorer(contract), voices(7, seed=9)
-    for standing, vector in zip(scorer.standings(many), many, strict=True):
-        alone = Scorer(contract).standing(vector)
+    for standing, vector in zip(scorer.all_statistics(many), many, strict=True):
+        alone = Scorer(contract).statistics(vector)
         assert standing.mean == pytest.approx(alone.mean, abs=1e-6)
         assert standing.deviation == pytest.approx(alone.deviation, abs=1e-6)
 
@@ -202,7 +202,7 @@ def test_the_windows_of_a_recording_stand_where_its_embedding_does(contract: Con
     for coherence in (0.3, 0.7, 1.0):
         score = naive_view(coherence, vector)
         expected = -1.0 + score * (2.0 + 0.3 * math.log(2)) - 0.5 * math.log(2)
-        assert scorer.coherence_ratio(vector, coherence) == pytest.approx(expected, abs=1e-3)
+        assert scorer.coherence_llr(vector, coherence) == pytest.approx(expected, abs=1e-3)
 
 
 @pytest.mark.parametrize("weight", [{"snr": -0.3}, {"log_test_speech": -0.1}])

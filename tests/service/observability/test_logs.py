@@ -12,12 +12,12 @@ from sayso.v1 import verification_pb2 as pb
 
 from service.errors import Unavailable
 from service.observability import logs
-from service.rpc.interceptors import Around
+from service.rpc.interceptors import GuardInterceptor
 from tests.support.scripted_server import ScriptedService, open_stub
 
 
-def guarded() -> Around:
-    return Around(watching=(logs.logged,), admitting=())
+def guarded() -> GuardInterceptor:
+    return GuardInterceptor(watching=(logs.log_calls,), admitting=())
 
 
 HEARD = "a distinctive voice"

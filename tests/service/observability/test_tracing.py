@@ -12,7 +12,7 @@ from sayso.v1 import verification_pb2 as pb
 
 from service.errors import NotFound, SettingsError
 from service.observability.tracing import tracing
-from service.rpc.interceptors import Around
+from service.rpc.interceptors import GuardInterceptor
 from service.rpc.reading import Reading
 from service.rpc.reflection import add_reflection
 from service.rpc.unauthenticated import UnauthenticatedMethods
@@ -46,7 +46,7 @@ async def test_a_failed_call_is_a_span_with_its_status() -> None:
     exporter = InMemorySpanExporter()
     with tracing(exporter) as interceptor:
         async with open_stub(
-            ScriptedService(refuse), interceptor, Around(watching=(), admitting=())
+            ScriptedService(refuse), interceptor, GuardInterceptor(watching=(), admitting=())
         ) as stub:
             with pytest.raises(grpc.aio.AioRpcError):
                 await stub.Verify(pb.VerifyRequest())

@@ -8,6 +8,7 @@ from service.audio.codecs import Mulaw
 from service.audio.decoding import AudioFormat
 from service.audio.quality import Quality
 from service.calls.identification import Identification, Match
+from service.calls.live import Answer
 from service.calls.screening import Findings
 from service.decisions.decision import (
     Band,
@@ -21,9 +22,10 @@ from service.decisions.decision import (
     SequentialTest,
     Threshold,
 )
+from service.decisions.requests import PolicyDefaults
 from service.errors import InvalidArgument
 from service.rpc import messages
-from service.speakers.enrollment import Duplicates, Enrolment, Progress
+from service.speakers.enrollment import Duplicates, Enrollment, Progress
 from service.store import Consent, Speaker, SpeakerState
 from tests.support.score_fields import contains_score
 
@@ -33,8 +35,8 @@ SEQUENTIAL = SequentialTest(0.01, 0.02, max_speech_s=10.0)
 
 def asked(*, looser: bool = True, **fields: object) -> Policy:
     message = decision_pb2.DecisionPolicy(**fields)  # type: ignore[arg-type]
-    defaults = messages.Defaults(DEFAULT, SEQUENTIAL, floor_s=0.5)
-    return messages.policy(message, defaults, looser=looser)
+    defaults = PolicyDefaults(DEFAULT, SEQUENTIAL, floor_s=0.5)
+    return messages.requested_policy(message, looser=looser).over(defaults)
 
 
 def test_an_empty_policy_is_the_servers() -> None:
@@ -86,8 +88,8 @@ MATCH = Match("fraud", "mallory", Score(0.5, 3.0))
 
 def test_a_watchlist_is_a_reason_and_changes_no_outcome() -> None:
     decision = Decision(Outcome.REJECTED, "m", "too far", reasons=(Reason.VOICE_CHANGED,))
-    plain = messages.verify_response(decision, scores=True)
-    made = messages.verify_response(decision, [MATCH], scores=True)
+    plain = messages.verify_response(Answer(decision), scores=True)
+    made = messages.verify_response(Answer(decision, Findings((MATCH,))), scores=True)
     assert made.decision.outcome == plain.decision.outcome
     assert list(made.decision.reasons) == [
         decision_pb2.REASON_VOICE_CHANGED,
@@ -102,13 +104,13 @@ def test_a_watchlist_is_a_reason_and_changes_no_outcome() -> None:
 def test_a_call_tells_of_the_claim_of_watchlists_and_of_the_group() -> None:
     claim = Decision(Outcome.ACCEPTED, "m", "near enough")
     found = Identification(Decision(Outcome.REJECTED, "m", "nobody"), (MATCH,))
-    made = messages.call_response(claim, Findings((MATCH,), found), done=True, scores=True)
+    made = messages.call_response(Answer(claim, Findings((MATCH,), found), done=True), scores=True)
     assert made.decision.outcome == decision_pb2.OUTCOME_ACCEPTED
     assert list(made.decision.reasons) == [decision_pb2.REASON_WATCHLISTED]
     assert made.identification.outcome == decision_pb2.OUTCOME_REJECTED
     assert not made.identification.reasons
     assert [match.speaker_id for match in made.candidates] == ["mallory"]
-    nothing = messages.call_response(claim, Findings(), done=False, scores=True)
+    nothing = messages.call_response(Answer(claim), scores=True)
     assert not nothing.HasField("identification")
     assert not nothing.candidates
     assert not nothing.decision.reasons
@@ -156,10 +158,10 @@ def every_answer(*, scores: bool) -> list[Message]:
         Outcome.REJECTED, "m", "why", score=Score(0.5, 3.0), threshold=Threshold(2.0, "costs")
     )
     found, quality = Identification(decision, (MATCH, MATCH)), Quality(1.0, 2.0, None, 0.0, -3.0)
-    enrolment = Enrolment(Progress(0, 5), quality, "why")
+    enrolment = Enrollment(Progress(0, 5), quality, "why")
     return [
-        messages.verify_response(decision, [MATCH], scores=scores),
-        messages.call_response(decision, Findings((MATCH,), found), done=False, scores=scores),
+        messages.verify_response(Answer(decision, Findings((MATCH,))), scores=scores),
+        messages.call_response(Answer(decision, Findings((MATCH,), found)), scores=scores),
         messages.identify_response(found, scores=scores),
         messages.enroll_response(enrolment, [MATCH], scores=scores),
     ]
@@ -177,7 +179,7 @@ def test_without_scores_only_who_was_accepted_is_a_candidate(outcome: Outcome) -
     )
     for made in (
         messages.identify_response(found, scores=False),
-        messages.call_response(found.decision, Findings((), found), done=True, scores=False),
+        messages.call_response(Answer(found.decision, Findings((), found)), scores=False),
     ):
         accepted = outcome is Outcome.ACCEPTED
         assert [at.speaker_id for at in made.candidates] == ["mallory"] * accepted
@@ -197,7 +199,7 @@ def test_a_consent_reference_is_bounded(reference: str) -> None:
     consent = speaker_pb2.Consent(reference=reference)
     config = verification_pb2.EnrollConfig(speaker_id="alice", consent=consent)
     with pytest.raises(InvalidArgument) as caught:
-        messages.enrolment_request(config, tenant="t")
+        messages.enrollment_request(config, tenant="t")
     assert caught.value.field == "consent.reference"
 
 
@@ -210,22 +212,24 @@ def test_a_consent_without_a_time_was_given_now() -> None:
 
 def test_an_enrolment_says_what_to_do_with_duplicates_and_confirmation() -> None:
     config = verification_pb2.EnrollConfig(speaker_id="alice")
-    made = messages.enrolment_request(config, tenant="t")
+    made = messages.enrollment_request(config, tenant="t")
     assert (made.duplicates, made.confirm) == (None, False)
     config.duplicates = verification_pb2.DUPLICATE_POLICY_REFUSE
     config.require_confirmation = True
-    made = messages.enrolment_request(config, tenant="t")
+    made = messages.enrollment_request(config, tenant="t")
     assert (made.duplicates, made.confirm) == (Duplicates.REFUSE, True)
     config.duplicates = 9  # type: ignore[assignment]
     with pytest.raises(InvalidArgument) as caught:
-        messages.enrolment_request(config, tenant="t")
+        messages.enrollment_request(config, tenant="t")
     assert caught.value.field == "config.duplicates"
 
 
 def test_an_enrolment_carries_its_reasons_and_duplicates() -> None:
     quality = Quality(1.0, 2.0, snr_db=None, clipping=0.0, peak_dbfs=-3.0)
     made = messages.enroll_response(
-        Enrolment(Progress(0, 5), quality, "why", reasons=tuple(Reason), duplicates=("bob", "eve")),
+        Enrollment(
+            Progress(0, 5), quality, "why", reasons=tuple(Reason), duplicates=("bob", "eve")
+        ),
         scores=True,
     )
     names = [decision_pb2.Reason.Name(reason) for reason in made.reasons]

@@ -9,7 +9,7 @@ import grpc
 import pytest
 from sayso.v1 import verification_pb2 as pb
 
-from service.rpc.interceptors import Around
+from service.rpc.interceptors import GuardInterceptor
 from service.rpc.reading import Reading
 from tests.support.scripted_server import ScriptedService, Stub, open_channel
 
@@ -32,7 +32,7 @@ class Tenants:
             messages=2,
             patience_s=0.05,
         )
-        around = Around(watching=(), admitting=())
+        around = GuardInterceptor(watching=(), admitting=())
         async with open_channel(answer, around, reading) as channel:
             yield channel
 

@@ -19,7 +19,7 @@ from service.decisions.decision import Demands
 from service.errors import Aborted, FailedPrecondition, InvalidArgument, NotFound
 from service.inference.embedder import Utterance
 from service.rpc.speakers import SpeakerRpc
-from service.speakers.enrollment import Enroller, EnrolmentRequest, Rules
+from service.speakers.enrollment import Enroller, EnrollmentRequest, Rules
 from service.speakers.lockout import Lockout
 from service.store import LockRule, Store, open_store
 from service.store.lifecycle import Retention
@@ -86,7 +86,7 @@ def rpc(store: Store, enroller: Enroller, retention: Retention) -> SpeakerRpc:
 async def enrol(enroller: Enroller, speech_s: float = 6.0) -> None:
     quality = Quality(speech_s, speech_s, snr_db=None, clipping=0.0, peak_dbfs=-3.0)
     heard = Utterance(np.array([1, 0], np.float32), quality, windows=1)
-    await enroller.add(EnrolmentRequest(ANYONE.tenant, "alice"), heard)
+    await enroller.add(EnrollmentRequest(ANYONE.tenant, "alice"), heard)
 
 
 async def get(rpc: SpeakerRpc) -> pb.Speaker:

@@ -37,7 +37,7 @@ async def store(tmp_path: Path) -> AsyncIterator[Store]:
 
 @pytest.fixture
 def lockout(store: Store, clock: Clock) -> Lockout:
-    return Lockout(store.failures, RULE, clock=clock)
+    return Lockout(store, RULE, clock=clock)
 
 
 async def reject(lockout: Lockout, times: int = 1, speaker_id: str = "alice") -> list[bool]:
@@ -98,14 +98,14 @@ async def test_so_many_failures_in_all_disable_until_it_is_unlocked(
     for _ in range(RULE.disable_after // 2):
         clock.now += 1e6
         await reject(lockout, 2)
-        if (await lockout.tally("t", "alice")).disabled:
+        if (await lockout.count("t", "alice")).disabled:
             break
         await lockout.note("t", "alice", True)
     clock.now += 1e9
     with pytest.raises(SpeakerLocked, match="disabled until an administrator") as refused:
         await lockout.check("t", "alice")
     assert refused.value.retry_after_s is None
-    assert await lockout.locked("t", "alice")
+    assert await lockout.is_locked("t", "alice")
     await lockout.unlock("t", "alice")
     await lockout.check("t", "alice")
 
@@ -144,7 +144,7 @@ async def test_the_refusal_tells_nothing_but_when(lockout: Lockout) -> None:
 
 async def test_a_store_that_is_away_lets_nobody_through() -> None:
     async with open_store("redis://127.0.0.1:1/0", timeout_s=0.2) as away:
-        lockout = Lockout(away.failures, RULE)
+        lockout = Lockout(away, RULE)
         with pytest.raises(Unavailable):
             await lockout.check("t", "alice")
         for met in (True, False, None):
@@ -154,7 +154,7 @@ async def test_a_store_that_is_away_lets_nobody_through() -> None:
 
 async def test_without_a_limit_the_store_is_not_asked() -> None:
     async with open_store("redis://127.0.0.1:1/0", timeout_s=0.2) as away:
-        lockout = Lockout(away.failures, LockRule(0, 60.0, 3600.0))
+        lockout = Lockout(away, LockRule(0, 60.0, 3600.0))
         await lockout.check("t", "alice")
         assert await lockout.note("t", "alice", False) is None
-        assert not await lockout.locked("t", "alice")
+        assert not await lockout.is_locked("t", "alice")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from service.errors import Unavailable
-from service.store import LockRule, Speaker, SpeakerState, Store, Tally, open_store
+from service.store import FailureCount, LockRule, Speaker, SpeakerState, Store, open_store
 from service.store.failures import NO_FAILURES
 from service.store.records import encode_profile
 from service.store.sqlite import failures as sqlite_failures
@@ -23,11 +23,13 @@ YEAR_S = 365 * 86_400.0
 NOW = 1_700_000_000.0
 
 
-async def fail(store: Store, tenant: str, at: float = NOW, speaker_id: str = "alice") -> Tally:
+async def fail(
+    store: Store, tenant: str, at: float = NOW, speaker_id: str = "alice"
+) -> FailureCount:
     return await store.failures.change(tenant, speaker_id, lambda tally: tally.failed(at, RULE))
 
 
-def failed(*times: float) -> Tally:
+def failed(*times: float) -> FailureCount:
     tally = NO_FAILURES
     for at in times:
         tally = tally.failed(at, RULE)
@@ -38,7 +40,7 @@ def test_the_limit_locks_however_far_apart_the_failures_are() -> None:
     times = (NOW, NOW + YEAR_S, NOW + 2 * YEAR_S)
     assert not failed(*times[:2]).locked(times[1])
     locked = failed(*times)
-    assert locked == Tally(3, 3, times[2] + 60.0, times[2])
+    assert locked == FailureCount(3, 3, times[2] + 60.0, times[2])
     assert locked.locked(times[2] + 59.9)
     assert not locked.locked(times[2] + 60.0)
 
@@ -53,7 +55,7 @@ def test_every_failure_after_a_lock_doubles_it_up_to_the_longest() -> None:
 
 
 def test_an_acceptance_clears_what_is_consecutive_and_not_the_total() -> None:
-    assert failed(NOW, NOW).passed() == Tally(0, 2, 0.0, NOW)
+    assert failed(NOW, NOW).passed() == FailureCount(0, 2, 0.0, NOW)
     assert not failed(NOW, NOW).passed().failed(NOW, RULE).locked(NOW)
 
 
@@ -67,10 +69,10 @@ def test_so_many_in_all_disable_until_an_operator_acts() -> None:
 
 
 def test_a_record_of_an_earlier_server_is_read() -> None:
-    assert Tally.decode(b"[[1.0, 2.0], 0.0, 0]") == Tally(2, 2, 0.0, 2.0)
-    locked = Tally.decode(b"[[], 1700000060.0, 2]")
-    assert locked == Tally(6, 6, 1_700_000_060.0)
-    assert Tally.decode(locked.encode()) == locked
+    assert FailureCount.decode(b"[[1.0, 2.0], 0.0, 0]") == FailureCount(2, 2, 0.0, 2.0)
+    locked = FailureCount.decode(b"[[], 1700000060.0, 2]")
+    assert locked == FailureCount(6, 6, 1_700_000_060.0)
+    assert FailureCount.decode(locked.encode()) == locked
 
 
 async def test_parallel_failures_are_all_counted(
@@ -83,10 +85,10 @@ async def test_parallel_failures_are_all_counted(
         await store.failures.change(tenant, "alice", lambda tally: tally.failed(NOW, rule))
 
     await asyncio.gather(*(one() for _ in range(20)))
-    assert await store.failures.get(tenant, "alice") == Tally(20, 20, 0.0, NOW)
+    assert await store.failures.get(tenant, "alice") == FailureCount(20, 20, 0.0, NOW)
 
 
-async def test_servers_share_the_tally(
+async def test_servers_share_the_parse_count(
     store: Store, address: str, tenant: str, make_speaker: MakeSpeaker
 ) -> None:
     await store.put(make_speaker(), expected_etag=None)
@@ -102,7 +104,7 @@ async def test_what_a_step_raises_changes_nothing(
     await store.put(make_speaker(), expected_etag=None)
     await fail(store, tenant)
 
-    def refuse(tally: Tally) -> Tally:
+    def refuse(tally: FailureCount) -> FailureCount:
         raise ValueError(tally.total)
 
     with pytest.raises(ValueError, match="1"):
@@ -143,7 +145,7 @@ async def test_nothing_is_kept_of_one_whom_there_is_not(store: Store, tenant: st
     assert await store.failures.get(tenant, "alice") == NO_FAILURES
 
 
-async def test_an_enrolment_leaves_the_tally(
+async def test_an_enrolment_leaves_the_parse_count(
     store: Store, tenant: str, make_speaker: MakeSpeaker
 ) -> None:
     stored = await store.put(make_speaker(), expected_etag=None)
@@ -177,7 +179,7 @@ async def test_redis_away_is_unavailable(redis_server: RedisServer, tenant: str)
             redis_server.resume()
 
 
-async def test_redis_is_not_free_to_evict_a_tally(
+async def test_redis_is_not_free_to_evict_a_parse_count(
     redis_server: RedisServer, tenant: str, make_speaker: MakeSpeaker
 ) -> None:
     """`volatile-*` policies take keys with a time to live only, whatever else they hold."""

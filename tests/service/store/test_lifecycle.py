@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from service.errors import Aborted, FailedPrecondition, NotFound
-from service.speakers.expiry import Around, erase, survey
+from service.speakers.expiry import Audit, erase, survey
 from service.store import (
     Consent,
     RecordError,
@@ -42,10 +42,10 @@ def retention(days_later: float, *, keep_days: float = 100) -> Retention:
 
 
 async def erase_expired(
-    store: Store, tenant: str, keeping: Retention, *, around: Around = contextlib.nullcontext
+    store: Store, tenant: str, keeping: Retention, *, audit: Audit = contextlib.nullcontext
 ) -> int:
     found = await survey(store, tenant, keeping, since=keeping.clock())
-    return await erase(store, tenant, found, keeping, around=around)
+    return await erase(store, tenant, found, keeping, audit=audit)
 
 
 def with_voice(speaker: Speaker, *values: float, adapted: bool = False, now: float) -> Speaker:
@@ -255,7 +255,7 @@ async def test_each_erasure_happens_inside_what_is_put_around_it(
     tenant, seen = make_speaker().tenant, []
 
     @contextlib.asynccontextmanager
-    async def around(speaker_id: str) -> AsyncIterator[None]:
+    async def audit(speaker_id: str) -> AsyncIterator[None]:
         seen.append(await state_of(speaker_id))
         yield
         seen.append(await state_of(speaker_id))
@@ -265,5 +265,5 @@ async def test_each_erasure_happens_inside_what_is_put_around_it(
         return found and found.state  # type: ignore[return-value]
 
     await store.put(with_voice(make_speaker("old"), 1, now=MADE_AT), expected_etag=None)
-    assert await erase_expired(store, tenant, retention(100), around=around) == 1
+    assert await erase_expired(store, tenant, retention(100), audit=audit) == 1
     assert seen == [SpeakerState.ENROLLED, SpeakerState.EXPIRED]

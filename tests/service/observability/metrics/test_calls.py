@@ -7,13 +7,13 @@ from prometheus_client import REGISTRY
 from sayso.v1 import verification_pb2 as pb
 
 from service.errors import NotFound
-from service.observability.metrics.calls import counted
-from service.rpc.interceptors import Around
+from service.observability.metrics.calls import count_calls
+from service.rpc.interceptors import GuardInterceptor
 from tests.support.scripted_server import ScriptedService, open_stub
 
 
-def guarded() -> Around:
-    return Around(watching=(counted,), admitting=())
+def guarded() -> GuardInterceptor:
+    return GuardInterceptor(watching=(count_calls,), admitting=())
 
 
 SERVICE = "sayso.v1.VerificationService"

@@ -14,16 +14,25 @@ from numpy.typing import NDArray
 
 from service.audio.quality import Quality
 from service.audio.speech import VoiceActivity
+from service.audit import Auditor, Origin
 from service.calls.identification import Identifier
-from service.calls.migration import Migration, migration
-from service.calls.upgrade import Mover, MoveRules, Space, Spaces
+from service.calls.migration import MigratingModels, MigrationCounts, count_migrated
+from service.calls.models import LoadedModel, LoadedModels
 from service.calls.verification import Verifier
 from service.contract import Calibration, Contract
-from service.decisions.decision import Decision, Demands, Outcome, Policy
+from service.decisions.decision import Decision, Demands, Outcome, Policy, SequentialTest
+from service.decisions.requests import PolicyDefaults
 from service.inference.embedder import Embedder, Utterance
 from service.inference.session import Session
-from service.speakers.enrollment import Duplicates, Enroller, EnrolmentRequest, Reason, Rules  # type: ignore[attr-defined]
-from service.speakers.succession import Succession
+from service.speakers.adaptation import (
+    AcceptedCall,
+    CallLearner,
+    LearningRule,
+    adapt_with,
+    migrate_with,
+)
+from service.speakers.enrollment import Duplicates, Enroller, EnrollmentRequest, Reason, Rules
+from service.speakers.voiceprints import ModelSuccession
 from service.store import Consent, Group, Speaker, SpeakerState, Store, Voiceprint, open_store
 from service.store.lifecycle import Retention, change, opted_out, undone
 
@@ -86,8 +95,8 @@ class Service:
 
     store: Store
     enroller: Enroller
-    spaces: Spaces
-    mover: Mover
+    models: LoadedModels
+    learner: CallLearner
 
     async def put(self, given: Speaker) -> Speaker:
         return await self.store.put(given, expected_etag=None)
@@ -98,16 +107,26 @@ class Service:
         return found
 
     def decided(self, claimed: Speaker, utterance: Utterance) -> Decision:
-        space, held = self.spaces.claimed(claimed)
-        assert isinstance(held, Voiceprint)
-        return space.verifier.verify(held, utterance.within(space.model_id), POLICY)
+        model, claim = self.models.resolve_claim(claimed)
+        assert isinstance(claim, Voiceprint)
+        return model.verifier.verify(claim, utterance.within(model.model_id), POLICY)
+
+    async def learn(
+        self, claimed: Speaker, utterance: Utterance, decision: Decision, digest: str = "digest"
+    ) -> Speaker | None:
+        return await self.learner.learn(AcceptedCall(claimed, utterance, decision, digest))
 
     async def call(self, claimed: Speaker, utterance: Utterance) -> Speaker | None:
-        decision = self.decided(claimed, utterance)
-        return await self.mover.move(claimed, utterance, decision)
+        return await self.learn(claimed, utterance, self.decided(claimed, utterance))
 
 
-def made(store: Store, *, consent_required: bool = False, **rules: Any) -> Service:
+def made(
+    store: Store,
+    *,
+    consent_required: bool = False,
+    adapting: LearningRule | None = None,
+    **rules: Any,
+) -> Service:
     enroller = Enroller(
         store,
         contract=NEW,
@@ -119,17 +138,25 @@ def made(store: Store, *, consent_required: bool = False, **rules: Any) -> Servi
         retention=RETENTION,
     )
     current, previous = (
-        Space(cast(Embedder, SimpleNamespace(contract=each)), Verifier(each, RETENTION))
-        for each in (NEW, OLD)
+        loaded(cast(Embedder, SimpleNamespace(contract=contract))) for contract in (NEW, OLD)
     )
-    spaces = Spaces(current, enroller.succession, previous)
-    move_rules = MoveRules(2.0, 3.0, consent_required=consent_required)
+    migrating = LearningRule(2.0, 3.0, consent_required=consent_required)
+    by_model = {"old": migrate_with(enroller, migrating)}
+    if adapting is not None:
+        by_model["new"] = adapt_with(enroller, adapting)
+    auditor = Auditor(None, origin=lambda: Origin(T, "key:k1"))
     return Service(
         store,
         enroller,
-        spaces,
-        Mover(store, enroller, spaces, rules=move_rules, retention=RETENTION),
+        MigratingModels(current, previous, enroller.succession),
+        CallLearner(store, enroller, auditor, RETENTION, by_model),
     )
+
+
+def loaded(embedder: Embedder) -> LoadedModel:
+    contract = embedder.contract
+    defaults = PolicyDefaults(POLICY, SequentialTest(0.01, 0.01, 10.0), contract.min_speech_s)
+    return LoadedModel(embedder, Verifier(contract, RETENTION), defaults)
 
 
 @pytest.fixture
@@ -159,10 +186,10 @@ async def test_a_call_is_heard_in_both_spaces_only_where_it_must_be(
             for path in paths
         ]
         alone = [await embedder.embed(clips[0]) for embedder in made]
-        current, previous = (Space(each, Verifier(each.contract, RETENTION)) for each in made)
-        spaces = Spaces(current, Succession(names), previous)
-        for space, other in ((current, previous), (previous, current)):
-            stream = spaces.stream(space, searching=True)
+        current, previous = map(loaded, made)
+        models = MigratingModels(current, previous, ModelSuccession(names))
+        for model, other in ((current, previous), (previous, current)):
+            stream = models.stream(model, searching=True)
             for start in range(0, len(clips[0]), 5000):
                 await stream.push(clips[0][start : start + 5000])
             part, whole = await stream.so_far(), await stream.finish()
@@ -172,11 +199,10 @@ async def test_a_call_is_heard_in_both_spaces_only_where_it_must_be(
                 assert embedding is not None
                 assert expected.embedding is not None
                 assert embedding @ expected.embedding > 0.9999
-        assert (await spaces.stream(current).finish(clips[0])).also is None
-        assert (await spaces.stream(previous).finish(clips[0])).also is not None
-        assert (await Spaces(current, Succession(names)).stream(current).finish(clips[0])).also is (
-            None
-        )
+        assert (await models.stream(current).finish(clips[0])).also is None
+        assert (await models.stream(previous).finish(clips[0])).also is not None
+        alone_stream = LoadedModels(current).stream(current, searching=True)
+        assert (await alone_stream.finish(clips[0])).also is None
 
 
 async def test_an_old_voice_is_compared_in_its_own_space(service: Service) -> None:
@@ -228,20 +254,12 @@ async def test_nothing_less_moves(service: Service, utterance: Utterance) -> Non
     assert await service.get("alice") == alice
 
 
-async def test_the_whole_call_counts_not_only_an_early_decision(service: Service) -> None:
-    alice = await service.put(speaker("alice", voiceprint(OLD, 0)))
-    early = service.decided(alice, heard(0))
-    assert early.outcome is Outcome.ACCEPTED
-    whole = heard(0, angle=1.2, speech_s=20.0)
-    assert await service.mover.move(alice, whole, early) is None
-
-
 @pytest.mark.parametrize("state", [SpeakerState.UNCONFIRMED, SpeakerState.PENDING])
 async def test_only_who_is_enrolled_still_moves(service: Service, state: SpeakerState) -> None:
     alice = speaker("alice", voiceprint(OLD, 0))
     decision = service.decided(alice, heard(0))
     held = await service.put(replace(alice, state=state))
-    assert await service.mover.move(held, heard(0), decision) is None
+    assert await service.learn(held, heard(0), decision) is None
     assert await service.get("alice") == held
 
 
@@ -249,14 +267,14 @@ async def test_a_change_meanwhile_forbids_it(service: Service) -> None:
     alice = await service.put(speaker("alice", voiceprint(OLD, 0)))
     decision = service.decided(alice, heard(0))
     gone = await change(service.store, T, "alice", lambda found: opted_out(found, now=1.0))
-    assert await service.mover.move(alice, heard(0), decision) is None
+    assert await service.learn(alice, heard(0), decision) is None
     assert await service.get("alice") == gone
     bob = await service.put(speaker("bob", voiceprint(OLD, 0)))
     named = await service.store.put(replace(bob, metadata={"a": "b"}), expected_etag=bob.etag)
-    assert await service.mover.move(bob, heard(0), decision) is None
+    assert await service.learn(bob, heard(0), decision) is None
     assert await service.get("bob") == named
     await service.store.delete(T, "alice")
-    assert await service.mover.move(alice, heard(0), decision) is None
+    assert await service.learn(alice, heard(0), decision) is None
 
 
 async def test_where_consent_is_required_it_must_be_there(store: Store) -> None:
@@ -280,7 +298,7 @@ async def test_a_move_is_undone(service: Service) -> None:
 
 async def test_enrolling_anew_needs_the_old_voice(service: Service) -> None:
     alice = await service.put(speaker("alice", voiceprint(OLD, 0)))
-    request = EnrolmentRequest(T, "alice")
+    request = EnrollmentRequest(T, "alice")
     stolen = await service.enroller.add(request, heard(1, primary=NEW))
     assert stolen.reasons == (Reason.VOICE_MISMATCH,)
     assert await service.get("alice") == alice
@@ -288,7 +306,7 @@ async def test_enrolling_anew_needs_the_old_voice(service: Service) -> None:
     assert added.speaker is not None
     assert added.speaker.state is SpeakerState.ENROLLED
     assert added.progress.needed_s == pytest.approx(2.0)
-    assert service.enroller.standing(added.speaker).needed_s == 0.0
+    assert service.enroller.overall_progress(added.speaker).needed_s == 0.0
     assert service.decided(added.speaker, heard(0)).model_id == "old"
     replacing = replace(request, replacing=True)
     fresh = await service.enroller.add(replacing, heard(1, speech_s=6.0, primary=NEW))
@@ -302,23 +320,20 @@ async def test_duplicates_are_found_in_either_space(store: Store) -> None:
     await service.put(speaker("moved", voiceprint(OLD, 3), voiceprint(NEW, 1)))
     await service.put(speaker("stranded", replace(voiceprint(OLD, 2), model_id="ancient")))
     for axis, found in ((0, ("waits",)), (1, ("moved",)), (3, ()), (2, ())):
-        request = EnrolmentRequest(T, f"caller {axis}")
+        request = EnrollmentRequest(T, f"caller {axis}")
         answer = await service.enroller.add(request, heard(axis, angle=0.0, primary=NEW))
         assert answer.duplicates == found, axis
         assert (answer.speaker is None) == bool(found), axis
 
 
 async def test_an_accept_in_the_old_space_adapts_nothing(store: Store) -> None:
-    service = made(store, adapt=True, adapt_margin_llr=0.0, adapt_speech_s=1.0)
+    service = made(store, adapting=LearningRule(0.0, 1.0))
     alice = await service.put(speaker("alice", voiceprint(OLD, 0)))
-    decision = service.decided(alice, heard(0))
-    assert await service.enroller.adapt(alice, heard(0), decision, "digest") is None
     moved = await service.call(alice, heard(0, speech_s=6.0))
     assert moved is not None
+    assert len(moved.voiceprints["old"].vectors) == 1
     call = heard(0, angle=0.5, primary=NEW)
-    adapted = await service.enroller.adapt(
-        moved, call, service.decided(moved, call), "another digest"
-    )
+    adapted = await service.learn(moved, call, service.decided(moved, call), "another digest")
     assert adapted is not None
     assert len(adapted.voiceprints["new"].vectors) == 2
     assert adapted.voiceprints["old"] == alice.voiceprints["old"]
@@ -332,14 +347,14 @@ async def identifier(service: Service) -> AsyncIterator[Identifier]:
     await service.store.groups.create(T, Group("all", "", 0.0))
     await service.store.groups.add(T, "all", ["waits", "begun", "moved"])
 
-    def of(contract: Contract, beside: Identifier | None = None) -> Identifier:
+    def of(contract: Contract, previous: Identifier | None = None) -> Identifier:
         return Identifier(
             service.store,
             contract,
             policy=POLICY,
             retention=RETENTION,
             succession=service.enroller.succession,
-            beside=beside,
+            previous=previous,
         )
 
     async with of(OLD) as previous, of(NEW, previous) as current:
@@ -402,7 +417,7 @@ async def test_who_moves_during_a_search_is_no_candidate_of_the_old_space(
 
 async def test_everybody_is_counted_once(service: Service) -> None:
     succession = service.enroller.succession
-    assert await migration(service.store, T, succession, RETENTION) == Migration()
+    assert await count_migrated(service.store, T, succession, RETENTION) == MigrationCounts()
     for given in (
         speaker("waits", voiceprint(OLD, 0)),
         speaker("begun", voiceprint(OLD, 0), voiceprint(NEW, 0, speech_s=2.0)),
@@ -413,5 +428,5 @@ async def test_everybody_is_counted_once(service: Service) -> None:
         speaker("shy", state=SpeakerState.OPTED_OUT),
     ):
         await service.put(given)
-    counted = await migration(service.store, T, succession, RETENTION)
-    assert counted == Migration(moved=2, waiting=2, begun=1, stranded=1)
+    counted = await count_migrated(service.store, T, succession, RETENTION)
+    assert counted == MigrationCounts(moved=2, waiting=2, begun=1, stranded=1)

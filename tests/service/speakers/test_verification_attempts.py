@@ -12,9 +12,8 @@ from service.audit import Auditor, Origin, Trail, chain
 from service.audit.entries import parse_line
 from service.decisions.decision import Decision, Outcome, Score
 from service.errors import OverLimit, Overloaded, SpeakerLocked, Unavailable
-from service.speakers.attempts import Attempts
-from service.speakers.lockout import Lockout
-from service.store import LockRule, Speaker, SpeakerState, Store, Tally, open_store
+from service.speakers.lockout import Lockout, VerificationAttempts
+from service.store import FailureCount, LockRule, Speaker, SpeakerState, Store, open_store
 
 RULE = LockRule(failures=2, lock_s=60.0, longest_s=3600.0)
 
@@ -35,9 +34,9 @@ class Desk:
     def __init__(self, folder: Path, store: Store, trail: Trail) -> None:
         self._folder = folder
         self.store = store
-        self.lockout = Lockout(store.failures, RULE)
+        self.lockout = Lockout(store, RULE)
         self.events: list[str] = []
-        self.attempts = Attempts(
+        self.attempts = VerificationAttempts(
             self.lockout,
             Auditor(trail, origin=lambda: Origin("t", "key:k1", "r")),
             observe=self.events.append,
@@ -96,10 +95,10 @@ async def test_a_stream_from_before_the_lock_is_told_nothing_more(
     desk: Desk, late: Decision
 ) -> None:
     async with desk.attempts.open("alice") as attempt:
-        assert await attempt.tell(UNDECIDED)
+        assert await attempt.may_answer(UNDECIDED)
         await desk.reject(2)
         with pytest.raises(SpeakerLocked):
-            await attempt.tell(late)
+            await attempt.may_answer(late)
     assert desk.told()[-1] == ("verify", "LOCKED")
     assert desk.events == ["locked", "refused"]
 
@@ -129,7 +128,7 @@ async def test_a_call_counts_once_by_the_servers_own_policy(
     """An end that compares nothing, as clipped talk does, takes no failure back."""
     async with desk.attempts.open("alice") as attempt:
         for each in (REJECTED, UNDECIDED, ACCEPTED, REJECTED):
-            assert await attempt.tell(each)
+            assert await attempt.may_answer(each)
         await attempt.settle(last)
     assert await desk.failures() == failures
 
@@ -170,7 +169,7 @@ async def test_leaving_counts_if_the_last_decision_was_below_the_threshold(
     with pytest.raises(leaving):
         async with desk.attempts.open("alice") as attempt:
             for each in told:
-                await attempt.tell(each)
+                await attempt.may_answer(each)
             raise error
     assert await desk.failures() == failures
     assert desk.told() == [("verify", told[-1].outcome.name)]
@@ -182,21 +181,21 @@ async def test_of_calls_at_once_no_more_are_told_scores_than_may_fail(desk: Desk
             await stack.enter_async_context(desk.attempts.open("alice"))
             for _ in range(RULE.failures + 2)
         ]
-        told = [await each.tell(REJECTED) for each in calls]
+        told = [await each.may_answer(REJECTED) for each in calls]
         assert told == [True] * RULE.failures + [False, False]
-        assert await calls[-1].tell(ACCEPTED)  # nothing to climb on
-        assert await calls[0].tell(REJECTED)  # as before
-        assert await calls[0].tell(ACCEPTED)
-        assert await calls[-1].tell(REJECTED)
-        assert not await calls[-2].tell(REJECTED)
-    assert desk.attempts.failing(Origin("t", "", ""), "alice") == 0
+        assert await calls[-1].may_answer(ACCEPTED)  # nothing to climb on
+        assert await calls[0].may_answer(REJECTED)  # as before
+        assert await calls[0].may_answer(ACCEPTED)
+        assert await calls[-1].may_answer(REJECTED)
+        assert not await calls[-2].may_answer(REJECTED)
+    assert desk.attempts.failing("t", "alice") == 0
 
 
 @pytest.mark.parametrize("error", [Unavailable("away"), Overloaded("full", retry_after_s=1.0)])
 async def test_a_call_that_the_server_ends_never_counts(desk: Desk, error: Exception) -> None:
     with pytest.raises(type(error)):
         async with desk.attempts.open("alice") as attempt:
-            await attempt.tell(REJECTED)
+            await attempt.may_answer(REJECTED)
             raise error
     assert await desk.failures() == 0
     assert desk.told() == [("verify", "REJECTED")]
@@ -205,7 +204,7 @@ async def test_a_call_that_the_server_ends_never_counts(desk: Desk, error: Excep
 async def test_a_call_that_is_cut_off_by_a_drain_never_counts(desk: Desk) -> None:
     with pytest.raises(asyncio.CancelledError):
         async with desk.attempts.open("alice") as attempt:
-            await attempt.tell(REJECTED)
+            await attempt.may_answer(REJECTED)
             desk.attempts.drain()
             raise asyncio.CancelledError
     assert await desk.failures() == 0
@@ -220,8 +219,8 @@ async def test_a_call_is_told_nothing_while_nobody_knows_whether_it_is_locked(
     async with desk.attempts.open("alice") as attempt:
         with monkeypatch.context() as patch:
             patch.setattr(desk.lockout, "check", away)
-            assert not await attempt.tell(REJECTED)
-        assert await attempt.tell(ACCEPTED)
+            assert not await attempt.may_answer(REJECTED)
+        assert await attempt.may_answer(ACCEPTED)
         await attempt.settle(ACCEPTED)
 
 
@@ -230,7 +229,7 @@ async def test_leaving_while_it_is_counted_is_no_way_out(
 ) -> None:
     note, interrupted = desk.lockout.note, [True]
 
-    async def interruptible(tenant: str, speaker_id: str, met: bool | None) -> Tally | None:
+    async def interruptible(tenant: str, speaker_id: str, met: bool | None) -> FailureCount | None:
         if interrupted:
             interrupted.clear()
             raise asyncio.CancelledError
@@ -239,7 +238,7 @@ async def test_leaving_while_it_is_counted_is_no_way_out(
     monkeypatch.setattr(desk.lockout, "note", interruptible)
     with pytest.raises(asyncio.CancelledError):
         async with desk.attempts.open("alice") as attempt:
-            await attempt.tell(UNDECIDED)
+            await attempt.may_answer(UNDECIDED)
             await attempt.settle(REJECTED)
     assert await desk.failures() == 1
 
@@ -254,15 +253,15 @@ async def test_leaving_before_anything_was_told_counts_for_nothing(desk: Desk) -
 async def test_who_claims_nobody_is_entered_but_not_counted(desk: Desk) -> None:
     for _ in range(5):
         async with desk.attempts.open("") as attempt:
-            await attempt.tell(UNDECIDED)
+            await attempt.may_answer(UNDECIDED)
             await attempt.settle(UNDECIDED)
     assert desk.told() == [("verify", "INCONCLUSIVE")] * 5
 
 
 async def test_a_store_that_is_away_lets_nobody_through(desk: Desk) -> None:
     async with open_store("redis://127.0.0.1:1/0", timeout_s=0.2) as away:
-        attempts = Attempts(
-            Lockout(away.failures, RULE), Auditor(None, origin=lambda: Origin("t", "none"))
+        attempts = VerificationAttempts(
+            Lockout(away, RULE), Auditor(None, origin=lambda: Origin("t", "none"))
         )
         with pytest.raises(Unavailable):
             async with attempts.open("alice"):

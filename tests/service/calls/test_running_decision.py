@@ -6,7 +6,7 @@ import pytest
 from numpy.typing import NDArray
 
 from service.audio.speech import VoiceActivity
-from service.calls.call import Call
+from service.calls.running_decision import RunningDecision
 from service.calls.verification import Verifier
 from service.contract import Calibration
 from service.decisions.decision import Decision, Demands, Outcome, Policy, Reason, SequentialTest
@@ -37,7 +37,7 @@ async def decisions(
     anyone = Voiceprint(contract.model_id, vector, np.array([10], np.float32), 0.0)
     held = {"anyone": anyone, "nobody": None}[claim] if isinstance(claim, str) else claim
     async with Embedder(session, vad, max_batch=4, queue_limit=64) as embedder:
-        call = Call(embedder.stream(), Verifier(contract), held, policy)
+        call = RunningDecision(embedder.stream(), Verifier(contract), held, policy)
         told = [await call.hear(piece) for piece in np.split(samples, range(0, len(samples), 1600))]
         return [made for made in told if made is not None] + [await call.finish()]
 

@@ -1,0 +1,113 @@
+"""The decision on a claimed voice, made anew as more speech comes."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TypeAlias
+
+from service.calls.verification import ProbeEmbedding, Verifier
+from service.decisions.decision import Decision, Outcome, Policy
+from service.inference.embedder import Audio, Stream, Utterance
+from service.store import Voiceprint
+
+_Decide: TypeAlias = Callable[[Voiceprint, Utterance, Policy], Decision]
+
+_FIRST_STEP_S = 0.5
+
+
+class RunningDecision:
+    """One caller against one claim.
+
+    The `claim` is a voiceprint; or a decision that needs no audio, which stands; or None if nobody
+    is claimed, which decides nothing. The last two are embedded for groups to be searched with.
+
+    A sequential decision, once reached, stands; a fixed one follows all the speech there is. If
+    `continuous`, an accepted call is watched for a change of voice, and back.
+    """
+
+    def __init__(
+        self,
+        stream: Stream,
+        verifier: Verifier,
+        claim: Voiceprint | Decision | None,
+        policy: Policy,
+        *,
+        continuous: bool = False,
+    ) -> None:
+        self._stream = stream
+        self._verifier = verifier
+        self._claim = claim
+        self._policy = policy
+        self._continuous = continuous
+        self._windows = 0
+        self._next_s = 0.0
+        self._reached: Decision | None = None
+        self._utterance: Utterance | None = None
+        self._on_all_speech: Decision | None = None
+
+    @property
+    def utterance(self) -> Utterance:
+        """What the latest decision was made on."""
+        assert self._utterance is not None, "asked for after a decision"
+        return self._utterance
+
+    @property
+    def reached(self) -> bool:
+        """Whether a conclusive decision was reached."""
+        return self._reached is not None
+
+    @property
+    def accepted_by_server(self) -> Decision | None:
+        """The server's own decision on all the speech so far, if it accepts the claim."""
+        latest = self._on_all_speech
+        if latest is None or not latest.meets_server_policy:
+            return None
+        return self._verifier.accept(latest)
+
+    async def hear(self, audio: Audio) -> Decision | None:
+        """Takes the next audio; the decision, if there is a new one.
+
+        There is one at every whole window and, before the first, every half second of net speech.
+        """
+        await self._stream.push(audio)
+        if not self._due():
+            return None
+        self._utterance = await self._stream.so_far()
+        return self._decide(self._verifier.verify_so_far)
+
+    async def finish(self, audio: Audio | None = None) -> Decision:
+        """Takes the last audio, if any; the decision on the whole call."""
+        self._utterance = await self._stream.finish(audio)
+        return self._decide(self._verifier.verify)
+
+    def _due(self) -> bool:
+        if self._stream.windows:
+            due = self._stream.windows > self._windows
+            self._windows = self._stream.windows
+            return due
+        speech_s = self._stream.net_speech_s
+        if speech_s < max(self._next_s, self._policy.demands.min_speech_s):
+            return False
+        self._next_s = speech_s + _FIRST_STEP_S
+        return True
+
+    def _decide(self, decide: _Decide) -> Decision:
+        claim = self._claim
+        if claim is None:
+            return self._verifier.decide_unclaimed(self.utterance, self._policy)
+        if isinstance(claim, Decision):
+            return replace(claim, quality=self.utterance.quality)
+        decision = self._on_all_speech = decide(claim, self.utterance, self._policy)
+        if self._reached is None and decision.conclusive:
+            self._reached = decision
+        if self._reached is not None and self._policy.sequential is not None:
+            meets = decision.meets_server_policy  # on all the speech, not only that of the decision
+            decision = replace(self._reached, meets_server_policy=meets)
+        return self._voice_change(claim, decision) or decision
+
+    def _voice_change(self, claim: Voiceprint, decision: Decision) -> Decision | None:
+        latest = self._stream.latest
+        if not self._continuous or latest is None or decision.outcome is not Outcome.ACCEPTED:
+            return None
+        quality = self._stream.quality
+        probe = ProbeEmbedding(latest, self._stream.latest_s, quality.snr_db)
+        return self._verifier.detect_change(claim, probe, quality, self._policy)

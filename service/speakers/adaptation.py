@@ -1,0 +1,148 @@
+"""Adaptation: the speech of calls that were accepted beyond doubt improves a voice.
+
+    accepted with a margin ─┬─ by the current model  ──> one more vector of the same voice
+                            └─ by the previous model ──> one more vector of the voice of the
+                                                         current model, which counts once complete
+
+Either way the call is one more version of the speaker, which can be undone.
+"""
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from service.audit import Action, Auditor
+from service.decisions.decision import Decision, Outcome
+from service.errors import Aborted, NotFound
+from service.inference.embedder import Utterance
+from service.speakers.enrollment import Enroller, Mismatch
+from service.store import Speaker, SpeakerState, Store
+from service.store.lifecycle import Retention, change, enrolled
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class AcceptedCall:
+    """A call of `speaker`, as the record was when the call began. `decision` is the server's own on
+    the whole call, `digest` the SHA-256 of the audio as it was sent, in hexadecimal."""
+
+    speaker: Speaker
+    utterance: Utterance
+    decision: Decision
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class LearningRule:
+    """Which calls the operator lets change a voice: those whose llr is at least `margin_llr` above
+    the server's threshold, on `min_speech_s` of net speech or more, and with the speaker's consent
+    if that is required."""
+
+    margin_llr: float = 3.0
+    min_speech_s: float = 5.0
+    consent_required: bool = False
+
+
+Grow = Callable[[Speaker, AcceptedCall, float], Speaker]
+"""The speaker with a call added at a time, in seconds since the epoch; raises `Mismatch`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Learning:
+    """What a call that one model accepted does to a voice. If `unchanged_only`, any change of the
+    speaker since the call began forbids it."""
+
+    action: Action
+    rule: LearningRule
+    grow: Grow
+    unchanged_only: bool = False
+
+
+def adapt_with(enroller: Enroller, rule: LearningRule) -> Learning:
+    """Calls that the current model accepts improve its own voice."""
+
+    def grow(speaker: Speaker, call: AcceptedCall, now: float) -> Speaker:
+        threshold = call.decision.threshold
+        assert threshold is not None, "the call was accepted"
+        return enroller.adapt(speaker, call.utterance, threshold.llr, call.digest)
+
+    return Learning(Action.ADAPT, rule, grow)
+
+
+def migrate_with(enroller: Enroller, rule: LearningRule) -> Learning:
+    """Calls that the previous model accepts begin, and complete, a voice of the current one."""
+
+    def grow(speaker: Speaker, call: AcceptedCall, now: float) -> Speaker:
+        return enroller.extend(speaker, call.utterance.within(enroller.model_id), now)
+
+    return Learning(Action.MOVE, rule, grow, unchanged_only=True)
+
+
+class CallLearner:
+    """Learns from accepted calls, by the id of the model that accepted them."""
+
+    def __init__(
+        self,
+        store: Store,
+        enroller: Enroller,
+        auditor: Auditor,
+        retention: Retention,
+        by_model: Mapping[str, Learning],
+    ) -> None:
+        self._store = store
+        self._enroller = enroller
+        self._auditor = auditor
+        self._retention = retention
+        self._by_model = by_model
+
+    def learns_from(self, model_id: str) -> bool:
+        """Whether any call that this model accepts changes a voice."""
+        return model_id in self._by_model
+
+    async def learn(self, call: AcceptedCall) -> Speaker | None:
+        """The speaker after the call, durable and audited; None if the rules, or a change of the
+        speaker since, forbid it."""
+        learning = self._by_model.get(call.decision.model_id)
+        if learning is None or not self._allows(learning.rule, call):
+            return None
+        async with self._auditor.changing(learning.action, call.speaker.speaker_id) as entry:
+            learned = await self._store_grown(learning, call)
+            outcome = "REFUSED" if learned is None else "STORED"
+            entry.came_to(outcome, model_id=self._enroller.model_id)
+        return learned
+
+    def _allows(self, rule: LearningRule, call: AcceptedCall) -> bool:
+        decision, utterance = call.decision, call.utterance
+        return (
+            decision.outcome is Outcome.ACCEPTED
+            and decision.score is not None
+            and decision.threshold is not None
+            and decision.score.llr >= decision.threshold.llr + rule.margin_llr
+            and utterance.quality.net_speech_s >= rule.min_speech_s
+            and self._enroller.good(utterance.within(self._enroller.model_id))
+        )
+
+    async def _store_grown(self, learning: Learning, call: AcceptedCall) -> Speaker | None:
+        speaker = call.speaker
+
+        def step(found: Speaker) -> Speaker:
+            unwilling = learning.rule.consent_required and found.consent is None
+            if unwilling or self._retention.state(found) is not SpeakerState.ENROLLED:
+                raise Mismatch
+            now = self._retention.clock()
+            return enrolled(found, learning.grow(found, call, now), now=now, adapted=True)
+
+        try:
+            learned = await change(
+                self._store,
+                speaker.tenant,
+                speaker.speaker_id,
+                step,
+                etag=speaker.etag if learning.unchanged_only else "",
+            )
+        except (Mismatch, NotFound, Aborted):
+            return None
+        speech_s = call.utterance.quality.net_speech_s
+        log.info("adapted a voice with %.1f s of net speech (%s)", speech_s, learning.action)
+        return learned
