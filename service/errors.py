@@ -169,11 +169,11 @@ class StoreError(StartupError):
     """The store's address is malformed, or its schema is not one that this server reads."""
 
 
-def apart(error: BaseException) -> BaseException:
-    """The same error for one of several callers: an exception that all of them raise would gather,
-    and hold, the frames of them all."""
+def copy_for_caller(error: BaseException) -> BaseException:
+    """A copy of the error for one waiting caller. A shared instance would keep every caller's
+    traceback alive."""
     kind = type(error)
-    own = kind.__new__(kind, *error.args)
-    own.__dict__.update(error.__dict__)
-    own.__cause__ = error
-    return own
+    copy = kind.__new__(kind, *error.args)
+    copy.__dict__.update(error.__dict__)
+    copy.__cause__ = error
+    return copy

@@ -21,7 +21,13 @@ from service.calls.migration import MigratingModels
 from service.calls.models import LoadedModel, LoadedModels
 from service.calls.verification import Verifier
 from service.contract import Contract
-from service.decisions.decision import Demands, Policy, SequentialTest, server_policy, threshold_for
+from service.decisions.decision import (
+    Policy,
+    QualityGate,
+    SequentialTest,
+    server_policy,
+    threshold_for,
+)
 from service.decisions.requests import PolicyDefaults
 from service.errors import InvalidArgument, ModelError, SettingsError
 from service.inference import processors
@@ -187,7 +193,7 @@ def enroller(
     return Enroller(
         store,
         contract=contract,
-        demands=Demands(floor_s, settings.min_snr_db, settings.max_clipping),
+        gate=QualityGate(floor_s, settings.min_snr_db, settings.max_clipping),
         min_speech_s=settings.min_enroll_speech_s,
         max_vectors=settings.max_vectors,
         rules=_rules(settings),
@@ -319,8 +325,8 @@ def add_services(
 
 def _policy(settings: Settings, contract: Contract) -> Policy:
     """The server's own, which is also what a request's policy leaves out."""
-    demands = Demands(settings.min_verify_speech_s, settings.min_snr_db, settings.max_clipping)
-    return server_policy(contract, demands=demands, target=settings.target_false_match_rate)
+    gate = QualityGate(settings.min_verify_speech_s, settings.min_snr_db, settings.max_clipping)
+    return server_policy(contract, gate=gate, target=settings.target_false_match_rate)
 
 
 def retention(settings: Settings) -> Retention:

@@ -23,7 +23,7 @@ from evaluation import metrics
 from evaluation.metrics.error_rates import Rate
 from evaluation.trials import manifest
 from service.audio.speech import VoiceActivity
-from service.decisions.decision import Demands, Policy, SequentialTest
+from service.decisions.decision import Policy, QualityGate, SequentialTest
 from service.decisions.scoring import Scorer
 from service.inference.embedder import Embedder
 from service.inference.session import Session
@@ -50,7 +50,7 @@ class Row:
 def policy() -> Policy:
     """When the service decides by default; the audio is taken as it is."""
     least_s = Settings.model_fields["min_verify_speech_s"].default
-    return Policy(0.01, "measured", Demands(least_s, -100.0, 1.0))
+    return Policy(0.01, "measured", QualityGate(least_s, -100.0, 1.0))
 
 
 async def callers(model: Path, clips: tuple[manifest.Clip, ...], plan: Plan) -> tuple[Caller, ...]:

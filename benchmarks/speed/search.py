@@ -21,7 +21,7 @@ from service.audio.quality import Quality
 from service.calls.identification import Identifier
 from service.calls.search import Ranking, Voices
 from service.contract import Calibration, Contract
-from service.decisions.decision import Demands, Policy
+from service.decisions.decision import Policy, QualityGate
 from service.decisions.scoring import l2_normalized
 from service.inference.embedder import Utterance
 from service.store import Group, Speaker, SpeakerState, Voiceprint, open_store
@@ -142,7 +142,7 @@ async def from_the_store(chance: np.random.Generator) -> list[Figure]:
         dimension=DIMENSION,
         calibration=Calibration(-12.0, {"cosine": 20.0}, ((0.1, 0.0), (0.01, 3.0)), "made"),
     )
-    policy = Policy(0.01, "request", Demands(1.0, 0.0, 0.1))
+    policy = Policy(0.01, "request", QualityGate(1.0, 0.0, 0.1))
     (vectors,) = random_voices(STORED, chance)
     quality = Quality(4.0, 5.0, snr_db=20.0, clipping=0.0, peak_dbfs=-3.0)
     utterance = Utterance(vectors[0], quality, windows=1)

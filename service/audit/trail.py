@@ -15,7 +15,7 @@ from service.audit.entries import DECISIONS, Action, Entry, Event, Head
 from service.audit.heads import Heads
 from service.audit.subjects import Subjects
 from service.audit.volumes import LOCK_PATIENCE_S, Volumes, make_folder
-from service.errors import Unavailable, apart
+from service.errors import Unavailable, copy_for_caller
 from service.inference.threads import Threads
 
 MAX_FILE_BYTES = 64 * 2**20
@@ -147,7 +147,7 @@ class Trail:
             except Exception as error:
                 for _, future in batch:
                     if not future.done():
-                        future.set_exception(apart(error))
+                        future.set_exception(copy_for_caller(error))
             else:
                 for (_, future), entry in zip(batch, entries, strict=True):
                     if not future.done():

@@ -170,8 +170,8 @@ class Identifier:
         """With this model only, at the error rate that the policy allows for all `voices`."""
         quality, model_id = utterance.quality, self._contract.model_id
         threshold = threshold_among(voices, policy, self._calibration())
-        if reasons := shortcomings(quality, policy.demands):
-            return Identification(inconclusive(reasons, quality, policy.demands, model_id))
+        if reasons := shortcomings(quality, policy.gate):
+            return Identification(inconclusive(reasons, quality, policy.gate, model_id))
         matches = await self._matches(
             index, tenant, group, utterance, count, is_locked=self._is_locked
         )
@@ -181,7 +181,7 @@ class Identifier:
                 Decision(Outcome.REJECTED, model_id, nobody, threshold=threshold, quality=quality)
             )
         score, own = matches[0].score, threshold_among(voices, self._policy, self._calibration())
-        if score.llr >= own.llr and not shortcomings(quality, self._policy.demands):
+        if score.llr >= own.llr and not shortcomings(quality, self._policy.gate):
             await self._note_use(tenant, matches[:1])
         if test is not None:
             shared = replace(test, false_match_rate=test.false_match_rate / max(voices, 1))
@@ -210,7 +210,7 @@ class Identifier:
             raise InvalidArgument(f"more than {MAX_SCREENED_GROUPS} groups", field="watchlists")
         policy = self._require_speech(self._policy)
         indexes = [await self._current(tenant, group) for group in names]
-        if not names or shortcomings(utterance.quality, policy.demands):
+        if not names or shortcomings(utterance.quality, policy.gate):
             return ()
         matches: list[Match] = []
         for group, of_group in zip(names, indexes, strict=True):
@@ -236,7 +236,7 @@ class Identifier:
 
     async def _current(self, tenant: str, group: str) -> list[GroupIndex]:
         """The group's index of each model."""
-        return [await each._indexes.current(tenant, group) for each in self._identifiers]
+        return [await one._indexes.current(tenant, group) for one in self._identifiers]
 
     async def _matches(
         self,
@@ -291,9 +291,9 @@ class Identifier:
 
     def _require_speech(self, policy: Policy) -> Policy:
         """The policy, demanding at least the net speech that every model needs."""
-        needed_s = max(each._contract.min_speech_s for each in self._identifiers)
-        needed_s = max(policy.demands.min_speech_s, needed_s)
-        return replace(policy, demands=replace(policy.demands, min_speech_s=needed_s))
+        needed_s = max(one._contract.min_speech_s for one in self._identifiers)
+        needed_s = max(policy.gate.min_speech_s, needed_s)
+        return replace(policy, gate=replace(policy.gate, min_speech_s=needed_s))
 
     def _calibration(self) -> Calibration:
         if self._contract.calibration is None:

@@ -263,9 +263,11 @@ class LiveVerification:
         self._shared.budgets.spend(self._caller, compared, windows)
 
 
-async def audit_identification(auditor: Auditor, found: Identification, group: str) -> None:
+async def audit_identification(
+    auditor: Auditor, identification: Identification, group: str
+) -> None:
     """Audits and counts the last decision of a search; to be awaited before it is sent."""
-    accepted = found.decision.outcome is Outcome.ACCEPTED
-    speaker_id = found.candidates[0].speaker_id if accepted else ""
-    await auditor.decided(Action.IDENTIFY, found.decision, speaker_id, group=group)
-    metrics.identified(found.decision)
+    decision, candidates = identification.decision, identification.candidates
+    speaker_id = candidates[0].speaker_id if decision.outcome is Outcome.ACCEPTED else ""
+    await auditor.decided(Action.IDENTIFY, decision, speaker_id, group=group)
+    metrics.identified(decision)

@@ -85,7 +85,7 @@ class RunningDecision:
             self._windows = self._stream.windows
             return due
         speech_s = self._stream.net_speech_s
-        if speech_s < max(self._next_s, self._policy.demands.min_speech_s):
+        if speech_s < max(self._next_s, self._policy.gate.min_speech_s):
             return False
         self._next_s = speech_s + _FIRST_STEP_S
         return True

@@ -125,7 +125,7 @@ class Verifier:
 
     def decide_unclaimed(self, utterance: Utterance, policy: Policy) -> Decision:
         """The decision on an utterance that is claimed to be nobody's."""
-        return unclaimed(utterance.quality, policy.demands, self._contract.model_id)
+        return unclaimed(utterance.quality, policy.gate, self._contract.model_id)
 
     def detect_change(
         self, claim: Voiceprint, latest: ProbeEmbedding, quality: Quality, policy: Policy
@@ -154,8 +154,8 @@ class Verifier:
         test: SequentialTest | None,
     ) -> Decision:
         threshold = threshold_for(policy, self._calibration())
-        if reasons := shortcomings(utterance.quality, policy.demands):
-            return inconclusive(reasons, utterance.quality, policy.demands, self._contract.model_id)
+        if reasons := shortcomings(utterance.quality, policy.gate):
+            return inconclusive(reasons, utterance.quality, policy.gate, self._contract.model_id)
         quality, model_id = utterance.quality, self._contract.model_id
         score = self._score(claim, utterance)
         if test is not None:
@@ -177,7 +177,7 @@ class Verifier:
     def _meets(self, score: Score, quality: Quality) -> bool | None:
         if score.llr < self.server_threshold.llr:
             return False
-        return None if shortcomings(quality, self._policy.demands) else True
+        return None if shortcomings(quality, self._policy.gate) else True
 
     def compare(self, left: ProbeEmbedding, right: ProbeEmbedding) -> Comparison:
         """Two embeddings; the llr needs a calibration and the net speech of both sides."""

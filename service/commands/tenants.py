@@ -118,12 +118,12 @@ def expire(
 
     Goes by this machine's clock, and by SAYSO_EXPIRE_AFTER_DAYS. There is no way back.
     """
-    from service.speakers.expiry import erase, survey  # noqa: PLC0415
+    from service.speakers.expiry import erase, survey_voices  # noqa: PLC0415
     from service.wiring import retention  # noqa: PLC0415 - other commands start without it
 
     rules = retention(Settings.read(store=context.obj))
     now = rules.clock()
-    found = _run(context, lambda store: survey(store, tenant, rules, since=now))
+    found = _run(context, lambda store: survey_voices(store, tenant, rules, since=now))
     today = f"{datetime.fromtimestamp(now, UTC):%Y-%m-%d %H:%M} UTC"
     _print(f"{len(found.expired)} of {found.voices} voices of {tenant} have expired by {today}")
     if not found.expired:

@@ -68,7 +68,7 @@ class Costs:
 
 
 @dataclass(frozen=True, slots=True)
-class Demands:
+class QualityGate:
     """What audio must offer: net speech in seconds, signal-to-noise ratio in decibels, and at
     most this share of clipped speech samples."""
 
@@ -82,16 +82,16 @@ class Demands:
         if math.isnan(self.min_snr_db):
             raise InvalidArgument("must be a number of decibels", field="policy.min_snr_db")
 
-    def at_least(self, other: "Demands") -> "Demands":
+    def at_least(self, other: "QualityGate") -> "QualityGate":
         """The stricter of both in each respect."""
-        return Demands(
+        return QualityGate(
             max(self.min_speech_s, other.min_speech_s),
             max(self.min_snr_db, other.min_snr_db),
             min(self.max_clipping, other.max_clipping),
         )
 
 
-NO_DEMANDS = Demands(min_speech_s=0, min_snr_db=-math.inf, max_clipping=1)
+NO_GATE = QualityGate(min_speech_s=0, min_snr_db=-math.inf, max_clipping=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +134,7 @@ class Policy:
 
     criterion: float | Costs
     origin: str
-    demands: Demands
+    gate: QualityGate
     sequential: SequentialTest | None = None
     at_least: "Policy | None" = None
 
@@ -188,18 +188,18 @@ class Decision:
 
 
 def server_policy(
-    contract: Contract, *, demands: Demands | None = None, target: float | None = None
+    contract: Contract, *, gate: QualityGate | None = None, target: float | None = None
 ) -> Policy:
     """What the server itself asks of a model's decisions: the operator's `target` false-match rate
     over the model's own. A request's policy changes what is told, never this."""
-    demands = demands or Demands(0.0, -math.inf, 1.0)
-    if demands.min_speech_s < contract.min_speech_s:
-        demands = replace(demands, min_speech_s=contract.min_speech_s)
+    gate = gate or QualityGate(0.0, -math.inf, 1.0)
+    if gate.min_speech_s < contract.min_speech_s:
+        gate = replace(gate, min_speech_s=contract.min_speech_s)
     if target is not None:
-        return Policy(target, "setting", demands)
+        return Policy(target, "setting", gate)
     if contract.operating_point is not None:
-        return Policy(contract.operating_point.target_false_match_rate, "model", demands)
-    return Policy(DEFAULT_FALSE_MATCH_RATE, "default", demands)
+        return Policy(contract.operating_point.target_false_match_rate, "model", gate)
+    return Policy(DEFAULT_FALSE_MATCH_RATE, "default", gate)
 
 
 def threshold_for(policy: Policy, calibration: Calibration) -> Threshold:
@@ -294,19 +294,19 @@ def careful_threshold(calibration: Calibration, rate: float) -> float:
     return -math.log(rate) + max(0.0, excess)
 
 
-def shortcomings(quality: Quality, demands: Demands) -> tuple[Reason, ...]:
+def shortcomings(quality: Quality, gate: QualityGate) -> tuple[Reason, ...]:
     """Why audio of this quality allows no decision; empty when it does."""
     if quality.suspicions.implausible:
         return (Reason.IMPLAUSIBLE_AUDIO,)
     if quality.net_speech_s == 0:
         return (Reason.NO_SPEECH,)
-    noisy = quality.snr_db is not None and quality.snr_db < demands.min_snr_db
-    found = {
-        Reason.NOT_ENOUGH_SPEECH: quality.net_speech_s < demands.min_speech_s,
+    noisy = quality.snr_db is not None and quality.snr_db < gate.min_snr_db
+    checks = {
+        Reason.NOT_ENOUGH_SPEECH: quality.net_speech_s < gate.min_speech_s,
         Reason.TOO_NOISY: noisy,
-        Reason.CLIPPED: quality.clipping > demands.max_clipping,
+        Reason.CLIPPED: quality.clipping > gate.max_clipping,
     }
-    return tuple(reason for reason, holds in found.items() if holds)
+    return tuple(reason for reason, fails in checks.items() if fails)
 
 
 def decide(score: Score, threshold: Threshold, quality: Quality, model_id: str) -> Decision:
@@ -381,21 +381,21 @@ def voice_changed(score: Score, threshold: Threshold, quality: Quality, model_id
     )
 
 
-def unclaimed(quality: Quality, demands: Demands, model_id: str) -> Decision:
+def unclaimed(quality: Quality, gate: QualityGate, model_id: str) -> Decision:
     """On a voice that is claimed to be nobody's: never more than INCONCLUSIVE."""
-    reasons = (Reason.NO_CLAIM, *shortcomings(quality, demands))
-    return inconclusive(reasons, quality, demands, model_id)
+    reasons = (Reason.NO_CLAIM, *shortcomings(quality, gate))
+    return inconclusive(reasons, quality, gate, model_id)
 
 
 def inconclusive(
-    reasons: tuple[Reason, ...], quality: Quality, demands: Demands, model_id: str
+    reasons: tuple[Reason, ...], quality: Quality, gate: QualityGate, model_id: str
 ) -> Decision:
     """No decision, and what would allow one."""
-    needed_s = max(0.0, demands.min_speech_s - quality.net_speech_s)
+    needed_s = max(0.0, gate.min_speech_s - quality.net_speech_s)
     return Decision(
         outcome=Outcome.INCONCLUSIVE,
         model_id=model_id,
-        explanation=explain(reasons, needed_s, quality, demands),
+        explanation=explain(reasons, needed_s, quality, gate),
         reasons=reasons,
         quality=quality,
         speech_needed_s=needed_s,
@@ -406,7 +406,7 @@ def explain(
     reasons: tuple[Reason, ...],
     needed_s: float,
     quality: Quality = NOTHING_HEARD,
-    demands: Demands = NO_DEMANDS,
+    gate: QualityGate = NO_GATE,
 ) -> str:
     """One sentence for people on why audio was not enough: what was measured, and the limit."""
     clauses = {
@@ -417,7 +417,7 @@ def explain(
         ),
         Reason.TOO_NOISY: (
             f"the signal-to-noise ratio is {quality.snr_db or 0.0:.1f} dB, below the limit of "
-            f"{demands.min_snr_db:.1f} dB"
+            f"{gate.min_snr_db:.1f} dB"
         ),
         Reason.UNDECIDED: "the evidence so far is between the bounds; more speech will decide",
         Reason.VOICE_CHANGED: "the voice changed during the call",
@@ -428,7 +428,7 @@ def explain(
         Reason.NO_CLAIM: "no speaker is claimed",
         Reason.CLIPPED: (
             f"{quality.clipping:.1%} of the samples of speech are at full scale, over the limit of "
-            f"{demands.max_clipping:.1%}; lower the input level"
+            f"{gate.max_clipping:.1%}; lower the input level"
         ),
         Reason.IMPLAUSIBLE_AUDIO: (
             f"the audio is not what the request says it is: {quality.suspicions.implausible}"
@@ -439,13 +439,15 @@ def explain(
 
 def _no_speech(quality: Quality, needed_s: float) -> str:
     """What is likely to be wrong, by what was measured."""
-    heard = f"no speech was heard in {quality.total_s:.1f} s of audio, {needed_s:.1f} s are needed"
+    nothing = (
+        f"no speech was heard in {quality.total_s:.1f} s of audio, {needed_s:.1f} s are needed"
+    )
     peak = f"its highest sample is at {quality.peak_dbfs:.0f} dBFS"
     other = quality.suspicions.louder_channel
     if other is not None:
-        return f"{heard}; channel {other} is far louder, so that the speaker is probably there"
+        return f"{nothing}; channel {other} is far louder, so that the speaker is probably there"
     if quality.peak_dbfs <= _SILENT_DBFS:
-        return f"{heard}; it is silence ({peak})"
+        return f"{nothing}; it is silence ({peak})"
     if quality.peak_dbfs < _QUIET_DBFS:
-        return f"{heard}; it is too quiet ({peak}, below {_QUIET_DBFS:.0f} dBFS); raise the level"
-    return f"{heard}; {peak}: if someone speaks, check its encoding, sample rate and channel"
+        return f"{nothing}; it is too quiet ({peak}, below {_QUIET_DBFS:.0f} dBFS); raise the level"
+    return f"{nothing}; {peak}: if someone speaks, check its encoding, sample rate and channel"

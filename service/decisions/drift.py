@@ -89,7 +89,7 @@ def median(live: Buckets) -> float:
 
 
 def _worst(levels: Iterable[Level], genuine_share: float) -> float:
-    return max((each.excess(genuine_share) for each in levels), key=abs)
+    return max((level.excess(genuine_share) for level in levels), key=abs)
 
 
 def _genuine(calibration: Calibration) -> Iterable[tuple[float, float]]:

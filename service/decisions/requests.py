@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from service.decisions.decision import Costs, Demands, Policy, SequentialTest
+from service.decisions.decision import Costs, Policy, QualityGate, SequentialTest
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,20 +63,20 @@ class RequestedPolicy:
         return Policy(
             server.criterion if self.criterion is None else self.criterion,
             "request" if requested else server.origin,
-            self._demands(server.demands, defaults.floor_s),
+            self._gate(server.gate, defaults.floor_s),
             None if test is None else test.over(defaults.sequential, looser=self.looser),
             at_least=None if self.looser else server,
         )
 
-    def _demands(self, server: Demands, floor_s: float) -> Demands:
-        demands = Demands(
+    def _gate(self, server: QualityGate, floor_s: float) -> QualityGate:
+        gate = QualityGate(
             server.min_speech_s if self.min_speech_s is None else self.min_speech_s,
             server.min_snr_db if self.min_snr_db is None else self.min_snr_db,
             server.max_clipping,
         )
-        if demands.min_speech_s < floor_s:
-            demands = replace(demands, min_speech_s=floor_s)
-        return demands if self.looser else demands.at_least(server)
+        if gate.min_speech_s < floor_s:
+            gate = replace(gate, min_speech_s=floor_s)
+        return gate if self.looser else gate.at_least(server)
 
 
 AS_SERVER = RequestedPolicy()

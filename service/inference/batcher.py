@@ -16,7 +16,7 @@ from functools import partial
 from itertools import chain, islice, zip_longest
 from typing import Generic, Self, TypeAlias, TypeVar
 
-from service.errors import Overloaded, Unavailable, apart
+from service.errors import Overloaded, Unavailable, copy_for_caller
 from service.inference.threads import Threads
 
 Item = TypeVar("Item")
@@ -272,7 +272,7 @@ class Batcher(Generic[Item, Result]):
         if (error := finished.exception()) is not None:
             for entry in batch:
                 if not entry.group.over:
-                    entry.group.future.set_exception(apart(error))
+                    entry.group.future.set_exception(copy_for_caller(error))
         else:
             pairs, report = finished.result()
             for entry, result in pairs:

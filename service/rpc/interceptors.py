@@ -38,12 +38,12 @@ class GuardInterceptor(grpc.aio.ServerInterceptor):
     def __init__(self, *, watching: Sequence[Guard], admitting: Sequence[Guard]) -> None:
         self._watching = watching
         self._admitting = admitting
-        self._handlers: dict[str, Any] = {}  # by method, made at its first call
+        self._handlers: dict[str, Any] = {}  # by method, wrapped at its first call
 
     async def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
         name = handler_call_details.method
-        if (made := self._handlers.get(name)) is not None:
-            return made
+        if (wrapped := self._handlers.get(name)) is not None:
+            return wrapped
         handler = await continuation(handler_call_details)
         if handler is None or not name.startswith(OURS):
             return handler
@@ -52,9 +52,9 @@ class GuardInterceptor(grpc.aio.ServerInterceptor):
             field, wrap = f"{requests}_stream", self._streaming
         else:
             field, wrap = f"{requests}_unary", self._unary
-        made = handler._replace(**{field: wrap(name, getattr(handler, field))})
-        self._handlers[name] = made
-        return made
+        wrapped = handler._replace(**{field: wrap(name, getattr(handler, field))})
+        self._handlers[name] = wrapped
+        return wrapped
 
     def _unary(self, name: str, call: Any) -> Any:
         @functools.wraps(call)
@@ -121,19 +121,19 @@ async def to_status(error: Exception, name: str, context: Context) -> None:
 
 def details(error: SaysoError) -> list[message.Message]:
     """The google.rpc details that tell a program what the message tells a person."""
-    found: list[message.Message] = []
+    packed: list[message.Message] = []
     if error.reason:
-        found.append(error_details_pb2.ErrorInfo(reason=error.reason, domain=ERROR_DOMAIN))
+        packed.append(error_details_pb2.ErrorInfo(reason=error.reason, domain=ERROR_DOMAIN))
     if isinstance(error, InvalidArgument):
         violation = error_details_pb2.BadRequest.FieldViolation(
             field=error.field, description=error.message
         )
-        found.append(error_details_pb2.BadRequest(field_violations=[violation]))
+        packed.append(error_details_pb2.BadRequest(field_violations=[violation]))
     if error.retry_after_s is not None:
         delay = duration_pb2.Duration()
         delay.FromNanoseconds(int(error.retry_after_s * 1e9))
-        found.append(error_details_pb2.RetryInfo(retry_delay=delay))
-    return found
+        packed.append(error_details_pb2.RetryInfo(retry_delay=delay))
+    return packed
 
 
 async def _abort(error: SaysoError, context: Context) -> None:

@@ -76,16 +76,19 @@ class SpeakerRpc(speaker_pb2_grpc.SpeakerServiceServicer):
     async def UpdateSpeaker(
         self, request: pb.UpdateSpeakerRequest, context: Context
     ) -> pb.UpdateSpeakerResponse:
-        given = request.speaker
-        steps = [_UPDATES[path](given) for path in _paths(request.update_mask)]
-        speaker_id = messages.speaker_id(given.speaker_id, field="speaker.speaker_id")
+        message = request.speaker
+        steps = [_UPDATES[path](message) for path in _paths(request.update_mask)]
+        speaker_id = messages.speaker_id(message.speaker_id, field="speaker.speaker_id")
         revived = await self._opts_in_again(request, speaker_id)
         if request.allow_missing or revived:
             await self._allowed.check_enrollment(self._store, tenant(), speaker_id)
         fields = ",".join(_paths(request.update_mask))
         async with self._auditor.changing(_update_action(request), speaker_id, fields=fields):
             speaker = await self._change(
-                speaker_id, *steps, etag=given.etag, allow_missing=request.allow_missing or revived
+                speaker_id,
+                *steps,
+                etag=message.etag,
+                allow_missing=request.allow_missing or revived,
             )
         return pb.UpdateSpeakerResponse(speaker=speaker)
 
@@ -105,7 +108,7 @@ class SpeakerRpc(speaker_pb2_grpc.SpeakerServiceServicer):
         speaker_id = messages.speaker_id(request.speaker_id)
         async with self._auditor.changing(Action.UNDO, speaker_id):
             speaker = await self._change(
-                speaker_id, lambda found, now: undone(found, now=now), etag=request.etag
+                speaker_id, lambda speaker, now: undone(speaker, now=now), etag=request.etag
             )
         return pb.UndoEnrollmentResponse(speaker=speaker)
 
@@ -114,9 +117,9 @@ class SpeakerRpc(speaker_pb2_grpc.SpeakerServiceServicer):
     ) -> pb.ConfirmEnrollmentResponse:
         speaker_id = messages.speaker_id(request.speaker_id)
 
-        def step(found: Speaker, now: float) -> Speaker:
-            _refuse_own(found)
-            return confirmed(replace(found, state=self._retention.state(found)), now=now)
+        def step(speaker: Speaker, now: float) -> Speaker:
+            _refuse_own(speaker)
+            return confirmed(replace(speaker, state=self._retention.state(speaker)), now=now)
 
         async with self._auditor.changing(Action.CONFIRM, speaker_id):
             speaker = await self._change(speaker_id, step, etag=request.etag)
@@ -175,10 +178,10 @@ class SpeakerRpc(speaker_pb2_grpc.SpeakerServiceServicer):
     ) -> pb.Speaker:
         now = self._retention.clock()
 
-        def step(found: Speaker) -> Speaker:
+        def step(speaker: Speaker) -> Speaker:
             for apply in steps:
-                found = apply(found, now)
-            return found
+                speaker = apply(speaker, now)
+            return speaker
 
         new = Speaker(tenant(), speaker_id, SpeakerState.PENDING, created_at=now, updated_at=now)
         changed = await change(
@@ -227,22 +230,22 @@ def _update_action(request: pb.UpdateSpeakerRequest) -> Action:
     return Action.OPT_OUT if opting_out else Action.OPT_IN
 
 
-def _metadata_update(given: pb.Speaker) -> Step:
-    metadata = messages.metadata(given.metadata)
-    return lambda found, now: replace(found, metadata=metadata, updated_at=now)
+def _metadata_update(message: pb.Speaker) -> Step:
+    metadata = messages.metadata(message.metadata)
+    return lambda speaker, now: replace(speaker, metadata=metadata, updated_at=now)
 
 
-def _consent_update(given: pb.Speaker) -> Step:
-    consent = messages.consent(given.consent) if given.HasField("consent") else None
-    return lambda found, now: consented(found, consent, now=now)
+def _consent_update(message: pb.Speaker) -> Step:
+    consent = messages.consent(message.consent) if message.HasField("consent") else None
+    return lambda speaker, now: consented(speaker, consent, now=now)
 
 
-def _state_update(given: pb.Speaker) -> Step:
-    match given.state:
+def _state_update(message: pb.Speaker) -> Step:
+    match message.state:
         case pb.SPEAKER_STATE_OPTED_OUT:
-            return lambda found, now: opted_out(found, now=now)
+            return lambda speaker, now: opted_out(speaker, now=now)
         case pb.SPEAKER_STATE_PENDING:
-            return lambda found, now: opted_in(found, now=now)
+            return lambda speaker, now: opted_in(speaker, now=now)
     raise InvalidArgument("can only be set to OPTED_OUT or PENDING", field="speaker.state")
 
 

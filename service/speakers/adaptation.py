@@ -126,12 +126,12 @@ class CallLearner:
     async def _store_grown(self, learning: Learning, call: AcceptedCall) -> Speaker | None:
         speaker = call.speaker
 
-        def step(found: Speaker) -> Speaker:
-            unwilling = learning.rule.consent_required and found.consent is None
-            if unwilling or self._retention.state(found) is not SpeakerState.ENROLLED:
+        def step(speaker: Speaker) -> Speaker:
+            unwilling = learning.rule.consent_required and speaker.consent is None
+            if unwilling or self._retention.state(speaker) is not SpeakerState.ENROLLED:
                 raise Mismatch
             now = self._retention.clock()
-            return enrolled(found, learning.grow(found, call, now), now=now, adapted=True)
+            return enrolled(speaker, learning.grow(speaker, call, now), now=now, adapted=True)
 
         try:
             learned = await change(

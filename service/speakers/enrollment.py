@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from service.audio.quality import Quality
 from service.contract import Contract
 from service.decisions.decision import (
-    Demands,
+    QualityGate,
     Reason,
     explain,
     shortcomings,
@@ -134,8 +134,8 @@ class _AlreadyEnrolled(Exception):
 class Enroller:
     """Keeps one vector per utterance, weighted by its net speech; the longest `max_vectors` stay.
 
-    `demands` are on each utterance, `min_speech_s` of net speech on all of them together. With the
-    contract of a `previous` model, utterances are heard in both spaces; new voices are made in that
+    `gate` is for each utterance, `min_speech_s` of net speech for all of them together. With the
+    contract of a `previous` model, utterances are embedded with both; new voices are made in that
     of `contract`, and one who has a voice of the previous model only enrols with that voice.
     """
 
@@ -144,7 +144,7 @@ class Enroller:
         store: Store,
         *,
         contract: Contract,
-        demands: Demands,
+        gate: QualityGate,
         min_speech_s: float,
         max_vectors: int,
         rules: Rules = _DEFAULT_RULES,
@@ -152,26 +152,28 @@ class Enroller:
         previous: Contract | None = None,
     ) -> None:
         accepted = (contract, *filter(None, [previous]))
-        self.succession = ModelSuccession(tuple(each.model_id for each in accepted), min_speech_s)
-        scorers = {each.model_id: Scorer(each) for each in accepted}
+        self.succession = ModelSuccession(
+            tuple(contract.model_id for contract in accepted), min_speech_s
+        )
+        scorers = {contract.model_id: Scorer(contract) for contract in accepted}
         self._scorer = scorers[contract.model_id]
         self._llrs = {
-            each.model_id: _llr_with(scorers[each.model_id])
-            for each in accepted
-            if each.calibration
+            contract.model_id: _llr_with(scorers[contract.model_id])
+            for contract in accepted
+            if contract.calibration
         }
         self._store = store
         self._contract = contract
         self.model_id = contract.model_id
         self._llr = self._llrs.get(contract.model_id)
-        self._demands = demands
+        self._gate = gate
         self._min_speech_s = min_speech_s
         self._max_vectors = max_vectors
         self._rules = rules
         self._retention = retention
         self._search = DuplicateSearch(
             store,
-            {each.model_id: each for each in accepted},
+            {contract.model_id: contract for contract in accepted},
             select=self._comparable,
             llr=self._compare,
             alarm_rate=rules.duplicate_alarm_rate,
@@ -181,25 +183,25 @@ class Enroller:
     async def open(self, request: EnrollmentRequest) -> Progress:
         """What an enrollment starts from; raises `FailedPrecondition` for one who opted out, or
         without a consent where that is required."""
-        found = await self._store.get(request.tenant, request.speaker_id)
-        self._refuse_unwilling(found, request)
-        return self.progress(None if request.replacing else found)
+        current = await self._store.get(request.tenant, request.speaker_id)
+        self._refuse_unwilling(current, request)
+        return self.progress(None if request.replacing else current)
 
     async def add(self, request: EnrollmentRequest, utterance: Utterance) -> Enrollment:
         """Stores the utterance's embedding if its audio allows; durable on return.
 
         Raises `Aborted` when `request.etag` is stale. Concurrent enrollments lose nothing.
         """
-        if reasons := shortcomings(utterance.quality, self._demands):
+        if reasons := shortcomings(utterance.quality, self._gate):
             progress = await self.open(request)
-            why = explain(reasons, progress.needed_s, utterance.quality, self._demands)
+            why = explain(reasons, progress.needed_s, utterance.quality, self._gate)
             return _refusal(progress, utterance, reasons, why)
         if not self._coherent(utterance):
             return await self._refuse_doubtful(request, utterance, Reason.MULTIPLE_VOICES)
         duplicates = await self._find_duplicates(request, utterance)
         if duplicates and self._duplicate_policy(request) is Duplicates.REFUSE:
-            made = await self._refuse_doubtful(request, utterance, Reason.ALREADY_ENROLLED)
-            return replace(made, duplicates=duplicates)
+            refusal = await self._refuse_doubtful(request, utterance, Reason.ALREADY_ENROLLED)
+            return replace(refusal, duplicates=duplicates)
         try:
             speaker = await self._apply(request, utterance)
         except Mismatch:
@@ -212,7 +214,7 @@ class Enroller:
         """Whether the audio would be enrolled, whoever it is of."""
         return (
             utterance.embedding is not None
-            and not shortcomings(utterance.quality, self._demands)
+            and not shortcomings(utterance.quality, self._gate)
             and self._coherent(utterance)
         )
 
@@ -253,10 +255,10 @@ class Enroller:
     def progress_at(self, speech_s: float) -> Progress:
         return Progress(speech_s, max(0.0, self._min_speech_s - speech_s))
 
-    def enough(self, before: Progress, heard: Quality) -> bool:
+    def enough(self, before: Progress, quality: Quality) -> bool:
         """Whether audio that is good enough completes an enrollment that had come so far."""
-        speech_s = before.speech_s + heard.net_speech_s
-        return not (self.progress_at(speech_s).needed_s or shortcomings(heard, self._demands))
+        speech_s = before.speech_s + quality.net_speech_s
+        return not (self.progress_at(speech_s).needed_s or shortcomings(quality, self._gate))
 
     def _report(
         self, speaker: Speaker, utterance: Utterance, duplicates: tuple[str, ...]
@@ -290,24 +292,24 @@ class Enroller:
             self._store,
             request.tenant,
             request.speaker_id,
-            lambda found: self._change(found, request, utterance, now),
+            lambda current: self._change(current, request, utterance, now),
             etag=request.etag,
             new=Speaker(request.tenant, request.speaker_id, SpeakerState.PENDING, now, now),
         )
 
     def _change(
-        self, found: Speaker, request: EnrollmentRequest, utterance: Utterance, now: float
+        self, current: Speaker, request: EnrollmentRequest, utterance: Utterance, now: float
     ) -> Speaker:
-        self._refuse_unwilling(found, request)
-        lapsed = self._retention.state(found) is SpeakerState.EXPIRED
-        speaker = expired(found, now=now) if lapsed else found
+        self._refuse_unwilling(current, request)
+        lapsed = self._retention.state(current) is SpeakerState.EXPIRED
+        speaker = expired(current, now=now) if lapsed else current
         voiceprint = self._voiceprint(speaker)
         if (
             voiceprint
             and _contains(voiceprint, utterance)
             and (not request.replacing or len(voiceprint.speech_s) == 1)
         ):
-            return self._repeat(found, request, now)
+            return self._repeat(current, request, now)
         base = replace(speaker, voiceprints={}) if request.replacing else speaker
         self._require_same_voice(base, utterance)
         trusted = speaker.state is SpeakerState.ENROLLED and not request.replacing
@@ -323,23 +325,23 @@ class Enroller:
                     or (self._rules.confirm and not trusted)
                 ),
                 # also of voices that are replaced: an undo brings them back
-                enrolled_by=tuple(dict.fromkeys((*found.enrolled_by, request.credential))),
+                enrolled_by=tuple(dict.fromkeys((*current.enrolled_by, request.credential))),
             ),
             self._extend(self._voiceprint(base), utterance, now),
         )
-        return enrolled(found, after, now=now)
+        return enrolled(current, after, now=now)
 
-    def _repeat(self, found: Speaker, request: EnrollmentRequest, now: float) -> Speaker:
+    def _repeat(self, current: Speaker, request: EnrollmentRequest, now: float) -> Speaker:
         """After an enrollment of what the voice holds already: only what else it says is new.
 
         Raises `_AlreadyEnrolled` where that is nothing.
         """
-        metadata = {**found.metadata, **request.metadata}
-        if metadata == found.metadata and request.consent in (None, found.consent):
-            raise _AlreadyEnrolled(found)
+        metadata = {**current.metadata, **request.metadata}
+        if metadata == current.metadata and request.consent in (None, current.consent):
+            raise _AlreadyEnrolled(current)
         if request.consent is not None:
-            found = consented(found, request.consent, now=now)
-        return replace(found, metadata=metadata, updated_at=now)
+            current = consented(current, request.consent, now=now)
+        return replace(current, metadata=metadata, updated_at=now)
 
     def _replace_voiceprint(self, speaker: Speaker, voiceprint: Voiceprint) -> Speaker:
         """The speaker with the voiceprint, in the state that follows from it."""

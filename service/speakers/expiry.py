@@ -48,14 +48,14 @@ class Survey:
     newest_use: float
 
 
-async def survey(store: Store, tenant: str, retention: Retention, *, since: float) -> Survey:
+async def survey_voices(store: Store, tenant: str, retention: Retention, *, since: float) -> Survey:
     """`expired` are those that had expired at `since`, and still have."""
     now, voices, newest = retention.clock(), 0, -math.inf
     gone: list[str] = []
     after = None
     while True:
         page = await store.list(tenant, limit=_PAGE, after=after)
-        for speaker in filter(lambda each: each.voiceprints, page.speakers):
+        for speaker in filter(lambda speaker: speaker.voiceprints, page.speakers):
             voices += 1
             used_at = last_used_at(speaker)
             newest = max(newest, used_at) if used_at <= now else newest
@@ -67,12 +67,12 @@ async def survey(store: Store, tenant: str, retention: Retention, *, since: floa
 
 
 async def erase(
-    store: Store, tenant: str, found: Survey, retention: Retention, *, audit: Audit
+    store: Store, tenant: str, survey: Survey, retention: Retention, *, audit: Audit
 ) -> int:
     """How many voices were erased, each inside `audit` of its speaker's id; one that was used or
     changed since the survey is not."""
     erased = 0
-    for speaker_id in found.expired:
+    for speaker_id in survey.expired:
         speaker = await store.get(tenant, speaker_id)
         if speaker is None or retention.state(speaker) is not SpeakerState.EXPIRED:
             continue
@@ -111,12 +111,12 @@ class Expiry:
         if all(since is None for since in looked_at.values()):
             return
         surveys = {tenant: await self._survey(tenant, since) for tenant, since in looked_at.items()}
-        newest = max((each.newest_use for each in surveys.values() if each), default=-math.inf)
-        for tenant, found in surveys.items():
-            if found is None or looked_at[tenant] is None:
+        newest = max((one.newest_use for one in surveys.values() if one), default=-math.inf)
+        for tenant, survey in surveys.items():
+            if survey is None or looked_at[tenant] is None:
                 continue
             with use_caller(Caller(tenant, ANYONE.roles, "server")):
-                await self._settle(tenant, found, newest)
+                await self._settle(tenant, survey, newest)
 
     async def _ripe(self, tenant: str) -> float | None:
         """When its voices were looked at, if that is a day ago; notes that they are, if never."""
@@ -128,20 +128,20 @@ class Expiry:
 
     async def _survey(self, tenant: str, since: float | None) -> Survey | None:
         try:
-            return await survey(
+            return await survey_voices(
                 self._store, tenant, self._retention, since=-math.inf if since is None else since
             )
         except SaysoError as error:
             log.error("voices of tenant %s were not looked through: %s", tenant, error)
             return None
 
-    async def _settle(self, tenant: str, found: Survey, newest: float) -> None:
+    async def _settle(self, tenant: str, survey: Survey, newest: float) -> None:
         try:
-            if found.expired and (refusal := self._refusal(tenant, found, newest)):
+            if survey.expired and (refusal := self._refusal(tenant, survey, newest)):
                 await self._refuse(refusal)
                 return
             now = self._retention.clock()
-            erased = await erase(self._store, tenant, found, self._retention, audit=self._audit)
+            erased = await erase(self._store, tenant, survey, self._retention, audit=self._audit)
             await self._store.note_sweep(tenant, at=now)
         except SaysoError as error:
             log.error("expired voices of tenant %s were not erased: %s", tenant, error)
@@ -150,9 +150,9 @@ class Expiry:
             metrics.expired(erased)
             log.info("erased %d expired voices of tenant %s", erased, tenant)
 
-    def _refusal(self, tenant: str, found: Survey, newest: float) -> tuple[str, str] | None:
+    def _refusal(self, tenant: str, survey: Survey, newest: float) -> tuple[str, str] | None:
         """Its name and what the operator is told."""
-        now, due = self._retention.clock(), len(found.expired)
+        now, due = self._retention.clock(), len(survey.expired)
         quiet_s = max(_QUIET_S, _QUIET_SHARE * self._retention.expire_after_s)
         ending = f"if they are to go, run `sayso tenants expire {tenant}`"
         if now - newest > quiet_s:
@@ -161,9 +161,9 @@ class Expiry:
                 f"{_date(newest)}: it may be ahead, so none of the {due} voices of tenant {tenant} "
                 f"that would expire is erased; mend the clock or, {ending}"
             )
-        if due > max(_ALWAYS, math.floor(self._max_share * found.voices)):
+        if due > max(_ALWAYS, math.floor(self._max_share * survey.voices)):
             return "TOO_MANY_AT_ONCE", (
-                f"{due} of {found.voices} voices of tenant {tenant} would expire at once, more "
+                f"{due} of {survey.voices} voices of tenant {tenant} would expire at once, more "
                 f"than SAYSO_EXPIRE_MAX_SHARE allows, so none is erased; {ending}"
             )
         return None

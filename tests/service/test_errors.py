@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from service.errors import InvalidArgument, Overloaded, SaysoError, apart
+from service.errors import InvalidArgument, Overloaded, SaysoError, copy_for_caller
 
 
 @pytest.mark.parametrize(
@@ -18,7 +18,7 @@ def test_each_caller_has_an_exception_of_its_own(error: Exception) -> None:
     try:
         raise error
     except Exception as raised:
-        own = apart(raised)
+        own = copy_for_caller(raised)
     assert type(own) is type(error)
     assert own is not error
     assert (own.args, str(own), own.__dict__) == (error.args, str(error), error.__dict__)
@@ -27,6 +27,6 @@ def test_each_caller_has_an_exception_of_its_own(error: Exception) -> None:
 
 
 def test_its_status_is_the_same() -> None:
-    own = apart(Overloaded("later", retry_after_s=2.0))
+    own = copy_for_caller(Overloaded("later", retry_after_s=2.0))
     assert isinstance(own, SaysoError)
     assert own.code is Overloaded.code

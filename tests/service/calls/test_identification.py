@@ -22,9 +22,9 @@ from service.calls.verification import Verifier
 from service.contract import Calibration, Cohort, Contract, ScoreKind
 from service.decisions.decision import (
     Costs,
-    Demands,
     Outcome,
     Policy,
+    QualityGate,
     Reason,
     SequentialTest,
     bayes_threshold,
@@ -52,7 +52,7 @@ CONTRACT = Contract(
         "made",
     ),
 )
-POLICY = Policy(0.01, "request", Demands(1.0, 0.0, 0.1))
+POLICY = Policy(0.01, "request", QualityGate(1.0, 0.0, 0.1))
 T = "tenant"
 
 Vector = NDArray[np.float32]
@@ -207,7 +207,7 @@ async def test_poor_audio_is_inconclusive(store: Store, identifier: Identifier) 
     assert found.decision.reasons == (Reason.NOT_ENOUGH_SPEECH,)
     assert found.candidates == ()
     nothing = replace(little, embedding=None)
-    lenient = replace(POLICY, demands=Demands(0.0, 0.0, 0.1))
+    lenient = replace(POLICY, gate=QualityGate(0.0, 0.0, 0.1))
     assert (
         await identifier.identify(T, "callers", nothing, lenient, 1)
     ).decision.outcome is Outcome.INCONCLUSIVE

@@ -20,7 +20,7 @@ from service.calls.migration import MigratingModels, MigrationCounts, count_migr
 from service.calls.models import LoadedModel, LoadedModels
 from service.calls.verification import Verifier
 from service.contract import Calibration, Contract
-from service.decisions.decision import Decision, Demands, Outcome, Policy, SequentialTest
+from service.decisions.decision import Decision, Outcome, Policy, QualityGate, SequentialTest
 from service.decisions.requests import PolicyDefaults
 from service.inference.embedder import Embedder, Utterance
 from service.inference.session import Session
@@ -41,7 +41,7 @@ SaveModel = Callable[..., Path]
 
 T = "tenant"
 RETENTION = Retention(clock=lambda: 1000.0)
-POLICY = Policy(0.01, "request", Demands(1.0, 0.0, 0.1))
+POLICY = Policy(0.01, "request", QualityGate(1.0, 0.0, 0.1))
 OLD = Contract(
     model_id="old",
     sample_rate=16000,
@@ -57,7 +57,7 @@ NEW = replace(
     dimension=6,
     calibration=Calibration(-12.0, {"cosine": 24.0}, ((0.1, 0.0), (0.01, 3.0)), "made"),
 )
-DEMANDS = Demands(min_speech_s=0.5, min_snr_db=0.0, max_clipping=0.1)
+DEMANDS = QualityGate(min_speech_s=0.5, min_snr_db=0.0, max_clipping=0.1)
 
 
 def embedding(contract: Contract, axis: int, angle: float = 0.0) -> np.ndarray[Any, Any]:
@@ -131,7 +131,7 @@ def made(
         store,
         contract=NEW,
         previous=OLD,
-        demands=DEMANDS,
+        gate=DEMANDS,
         min_speech_s=5.0,
         max_vectors=8,
         rules=Rules(**rules),

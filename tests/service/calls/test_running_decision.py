@@ -9,13 +9,20 @@ from service.audio.speech import VoiceActivity
 from service.calls.running_decision import RunningDecision
 from service.calls.verification import Verifier
 from service.contract import Calibration
-from service.decisions.decision import Decision, Demands, Outcome, Policy, Reason, SequentialTest
+from service.decisions.decision import (
+    Decision,
+    Outcome,
+    Policy,
+    QualityGate,
+    Reason,
+    SequentialTest,
+)
 from service.inference.embedder import Embedder
 from service.inference.session import Session
 from service.store import Voiceprint
 
 RATE = 16_000
-POLICY = Policy(0.1, "request", Demands(1.0, -10.0, 1.0))
+POLICY = Policy(0.1, "request", QualityGate(1.0, -10.0, 1.0))
 CERTAIN = Calibration(50.0, {"cosine": 0.0}, ((0.1, 0.0), (0.01, 1.0)), "made: always the speaker")
 UNSURE = replace(CERTAIN, bias=0.0)
 

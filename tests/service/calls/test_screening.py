@@ -8,7 +8,7 @@ from service.audio.quality import Quality
 from service.calls.identification import Identifier
 from service.calls.screening import Findings, Screening
 from service.contract import Calibration, Contract
-from service.decisions.decision import Demands, Outcome, Policy, SequentialTest
+from service.decisions.decision import Outcome, Policy, QualityGate, SequentialTest
 from service.errors import InvalidArgument, NotFound
 from service.inference.embedder import Utterance
 from service.store import Group, Speaker, SpeakerState, Voiceprint, open_store
@@ -23,8 +23,8 @@ CONTRACT = Contract(
     dimension=4,
     calibration=Calibration(-10.0, {"cosine": 20.0}, ((0.1, 0.0), (0.01, 3.0)), "made"),
 )
-FIXED = Policy(0.02, "request", Demands(1.0, 0.0, 0.1))
-SEQUENTIAL = Policy(0.02, "request", FIXED.demands, SequentialTest(0.01, 0.01, 10.0))
+FIXED = Policy(0.02, "request", QualityGate(1.0, 0.0, 0.1))
+SEQUENTIAL = Policy(0.02, "request", FIXED.gate, SequentialTest(0.01, 0.01, 10.0))
 AXES = np.eye(4, dtype=np.float32)
 ALICE, UNSURE, STRANGER = 1.0, 0.55, 0.0
 """Cosines with alice: a ratio of 10, one of 1 and one of -10."""

@@ -11,9 +11,9 @@ from service.audio.quality import Quality
 from service.contract import Calibration
 from service.decisions.decision import (
     Costs,
-    Demands,
     Outcome,
     Policy,
+    QualityGate,
     Reason,
     Score,
     SequentialTest,
@@ -32,7 +32,7 @@ from service.errors import InvalidArgument
 
 POINTS = ((0.1, -1.0), (0.01, 2.0), (0.001, 6.0))
 CALIBRATION = Calibration(0.0, {"cosine": 1.0}, POINTS, "made")
-DEMANDS = Demands(min_speech_s=2.0, min_snr_db=5.0, max_clipping=0.1)
+DEMANDS = QualityGate(min_speech_s=2.0, min_snr_db=5.0, max_clipping=0.1)
 GOOD = Quality(net_speech_s=3.0, total_s=4.0, snr_db=20.0, clipping=0.0, peak_dbfs=-3.0)
 
 
@@ -187,7 +187,7 @@ def test_an_impossible_rate_is_refused(rate: float) -> None:
 def test_impossible_demands_are_refused(changes: dict[str, float]) -> None:
     fields = {"min_speech_s": 1.0, "min_snr_db": 0.0, "max_clipping": 0.1, **changes}
     with pytest.raises(InvalidArgument):
-        Demands(**fields)
+        QualityGate(**fields)
 
 
 TEST = SequentialTest(false_match_rate=0.01, false_non_match_rate=0.05, max_speech_s=10.0)

@@ -14,9 +14,9 @@ from service.decisions.decision import (
     Band,
     Costs,
     Decision,
-    Demands,
     Outcome,
     Policy,
+    QualityGate,
     Reason,
     Score,
     SequentialTest,
@@ -29,7 +29,7 @@ from service.speakers.enrollment import Duplicates, Enrollment, Progress
 from service.store import Consent, Speaker, SpeakerState
 from tests.support.score_fields import contains_score
 
-DEFAULT = Policy(0.01, "model", Demands(1.0, 0.0, 0.1))
+DEFAULT = Policy(0.01, "model", QualityGate(1.0, 0.0, 0.1))
 SEQUENTIAL = SequentialTest(0.01, 0.02, max_speech_s=10.0)
 
 
@@ -45,7 +45,7 @@ def test_an_empty_policy_is_the_servers() -> None:
 
 def test_a_requests_policy_wins() -> None:
     made = asked(target_false_match_rate=0.1, min_net_speech_s=3, min_snr_db=-5)
-    assert made == Policy(0.1, "request", Demands(3.0, -5.0, 0.1))
+    assert made == Policy(0.1, "request", QualityGate(3.0, -5.0, 0.1))
     costs = decision_pb2.CostModel(target_prior=0.9, miss_cost=1, false_accept_cost=10)
     assert asked(costs=costs).criterion == Costs(0.9, 1, 10)
 
@@ -57,7 +57,7 @@ def test_a_sequential_test_takes_what_it_leaves_out_from_the_server() -> None:
 
 
 def test_less_speech_than_the_model_needs_cannot_be_asked_for() -> None:
-    assert asked(min_net_speech_s=0).demands.min_speech_s == 0.5
+    assert asked(min_net_speech_s=0).gate.min_speech_s == 0.5
 
 
 def test_zero_means_as_the_header_says() -> None:
@@ -129,9 +129,9 @@ def test_a_compared_decision_carries_its_scores() -> None:
 
 def test_who_sees_no_scores_cannot_move_a_bound_below_the_servers() -> None:
     assert asked(looser=False, target_false_match_rate=0.1).at_least == DEFAULT
-    own = DEFAULT.demands
-    assert asked(looser=False, min_net_speech_s=0, min_snr_db=-40).demands == own
-    stricter = asked(looser=False, min_net_speech_s=9, min_snr_db=30).demands
+    own = DEFAULT.gate
+    assert asked(looser=False, min_net_speech_s=0, min_snr_db=-40).gate == own
+    stricter = asked(looser=False, min_net_speech_s=9, min_snr_db=30).gate
     assert (stricter.min_speech_s, stricter.min_snr_db) == (9, 30)
     assert asked(target_false_match_rate=0.1).at_least is None
     for false_match, false_non_match in ((0.4, 0.4), (1e-9, 1e-9), (0.0, 0.0)):

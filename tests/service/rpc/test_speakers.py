@@ -15,7 +15,7 @@ from service.access.limits import Allowance, TenantLimits
 from service.audio.quality import Quality
 from service.audit import Auditor, Origin
 from service.contract import Contract
-from service.decisions.decision import Demands
+from service.decisions.decision import QualityGate
 from service.errors import Aborted, FailedPrecondition, InvalidArgument, NotFound
 from service.inference.embedder import Utterance
 from service.rpc.speakers import SpeakerRpc
@@ -63,7 +63,7 @@ def enroller(store: Store, retention: Retention) -> Enroller:
     return Enroller(
         store,
         contract=Contract("m", 16000, 32000, 16000, 8000, 2),
-        demands=Demands(0.5, -math.inf, 1.0),
+        gate=QualityGate(0.5, -math.inf, 1.0),
         min_speech_s=5.0,
         max_vectors=50,
         rules=Rules(confirm=True),

@@ -12,7 +12,7 @@ import pytest
 from service.audio.quality import Quality
 from service.audit import Auditor, Origin
 from service.contract import Calibration, Contract
-from service.decisions.decision import Decision, Demands, Outcome, Score, Threshold
+from service.decisions.decision import Decision, Outcome, QualityGate, Score, Threshold
 from service.decisions.scoring import l2_normalized
 from service.inference.embedder import Utterance
 from service.speakers.adaptation import AcceptedCall, CallLearner, LearningRule, adapt_with
@@ -104,7 +104,7 @@ def make(store: Store, *, max_vectors: int = 50, **rule: float) -> Voices:
     enroller = Enroller(
         store,
         contract=CONTRACT,
-        demands=Demands(min_speech_s=0.5, min_snr_db=0.0, max_clipping=0.1),
+        gate=QualityGate(min_speech_s=0.5, min_snr_db=0.0, max_clipping=0.1),
         min_speech_s=5.0,
         max_vectors=max_vectors,
         retention=RETENTION,

@@ -10,7 +10,7 @@ import pytest
 from service.audio.quality import Quality
 from service.contract import Calibration, Cohort, Contract, ScoreKind
 from service.decisions.decision import (
-    Demands,
+    QualityGate,
     Reason,
     careful_threshold,
 )
@@ -92,7 +92,7 @@ def make(
     return Enroller(
         store,
         contract=replace(contract, model_id=model_id),
-        demands=Demands(min_speech_s=0.5, min_snr_db=0.0, max_clipping=0.1),
+        gate=QualityGate(min_speech_s=0.5, min_snr_db=0.0, max_clipping=0.1),
         min_speech_s=5.0,
         max_vectors=max_vectors,
         rules=Rules(**rules),  # type: ignore[arg-type]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from service.errors import Aborted, FailedPrecondition, NotFound
-from service.speakers.expiry import Audit, erase, survey
+from service.speakers.expiry import Audit, erase, survey_voices
 from service.store import (
     Consent,
     RecordError,
@@ -44,7 +44,7 @@ def retention(days_later: float, *, keep_days: float = 100) -> Retention:
 async def erase_expired(
     store: Store, tenant: str, keeping: Retention, *, audit: Audit = contextlib.nullcontext
 ) -> int:
-    found = await survey(store, tenant, keeping, since=keeping.clock())
+    found = await survey_voices(store, tenant, keeping, since=keeping.clock())
     return await erase(store, tenant, found, keeping, audit=audit)
 
 
