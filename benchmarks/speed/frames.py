@@ -1,6 +1,6 @@
 """How much Python a warm `Verify` runs in `service/`: frames entered, files, and changes of file.
 
-    python -m benchmarks.frames [--store sqlite:///...]
+    python -m benchmarks.speed.frames [--store sqlite:///...]
 
 One server in this process, and one recording that is verified again and again; the profile is of
 the last call. A resumed coroutine counts as a frame entered. The figures are exact, so they can be
@@ -24,7 +24,7 @@ from sayso.v1 import verification_pb2_grpc
 from service.server import serving
 from service.settings import SHIPPED_MODEL, Settings
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 SERVICE = f"{ROOT / 'service'}/"
 VOICE = ROOT / "demo" / "audio" / "awb"
 WARM_UP_CALLS = 5
