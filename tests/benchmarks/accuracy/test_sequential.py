@@ -61,7 +61,7 @@ def as_served(enrolled: Step, steps: tuple[Step, ...], test: SequentialTest) -> 
         return Utterance(step.embedding, quality, 1)
 
     for step in steps[:-1]:
-        decision = verifier.so_far(held, utterance(step), policy)
+        decision = verifier.verify_so_far(held, utterance(step), policy)
         if decision.conclusive:
             return decision
     return verifier.verify(held, utterance(steps[-1]), policy)

@@ -523,7 +523,8 @@ async def test_a_sequential_identification_waits_for_evidence(
     policy = replace(POLICY, sequential=test)
 
     async def ask(vector: Vector, **changes: float) -> Identification:
-        return await identifier.identify_so_far(T, "callers", heard(vector, **changes), policy, 1)
+        utterance = heard(vector, **changes)  # type: ignore[arg-type]
+        return await identifier.identify_so_far(T, "callers", utterance, policy, 1)
 
     sure = await ask(VOICES["alice"])
     assert sure.decision.outcome is Outcome.ACCEPTED

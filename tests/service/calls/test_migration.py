@@ -20,7 +20,14 @@ from service.calls.migration import MigratingModels, MigrationCounts, count_migr
 from service.calls.models import LoadedModel, LoadedModels
 from service.calls.verification import Verifier
 from service.contract import Calibration, Contract
-from service.decisions.decision import Decision, Outcome, Policy, QualityGate, SequentialTest
+from service.decisions.decision import (
+    Decision,
+    Outcome,
+    Policy,
+    QualityGate,
+    Reason,
+    SequentialTest,
+)
 from service.decisions.requests import PolicyDefaults
 from service.inference.embedder import Embedder, Utterance
 from service.inference.session import Session
@@ -31,7 +38,7 @@ from service.speakers.adaptation import (
     adapt_with,
     migrate_with,
 )
-from service.speakers.enrollment import Duplicates, Enroller, EnrollmentRequest, Reason, Rules
+from service.speakers.enrollment import Duplicates, Enroller, EnrollmentRequest, Rules
 from service.speakers.voiceprints import ModelSuccession
 from service.store import Consent, Group, Speaker, SpeakerState, Store, Voiceprint, open_store
 from service.store.lifecycle import Retention, change, opted_out, undone

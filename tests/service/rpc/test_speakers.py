@@ -77,7 +77,7 @@ def rpc(store: Store, enroller: Enroller, retention: Retention) -> SpeakerRpc:
         store=store,
         enroller=enroller,
         retention=retention,
-        lockout=Lockout(store.failures, LockRule(0, 0.0, 0.0)),
+        lockout=Lockout(store, LockRule(0, 0.0, 0.0)),
         auditor=Auditor(None, origin=lambda: Origin("default", "none")),
         allowed=TenantLimits(Allowance()),
     )

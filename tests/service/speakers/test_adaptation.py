@@ -31,6 +31,7 @@ CONTRACT = Contract(
     calibration=Calibration(-5.0, {"cosine": 10.0}, ((0.1, 0.0), (0.01, 3.0)), "made"),
 )
 RETENTION = Retention(clock=lambda: 1000.0)
+DEFAULT = LearningRule()
 
 
 @pytest.fixture
@@ -100,7 +101,7 @@ class Voices:
         return await self.learner.learn(accepted_call)
 
 
-def make(store: Store, *, max_vectors: int = 50, **rule: float) -> Voices:
+def make(store: Store, *, max_vectors: int = 50, rule: LearningRule = DEFAULT) -> Voices:
     enroller = Enroller(
         store,
         contract=CONTRACT,
@@ -110,7 +111,7 @@ def make(store: Store, *, max_vectors: int = 50, **rule: float) -> Voices:
         retention=RETENTION,
     )
     auditor = Auditor(None, origin=lambda: Origin("t", "key:k1"))
-    learning = {"m": adapt_with(enroller, LearningRule(**rule))}
+    learning = {"m": adapt_with(enroller, rule)}
     return Voices(store, enroller, CallLearner(store, enroller, auditor, RETENTION, learning))
 
 
@@ -178,20 +179,20 @@ async def test_a_confident_accept_adapts_the_voice(
 @pytest.mark.parametrize(
     ("heard", "decision", "rule"),
     [
-        (utterance(speech_s=5), accepted(4.9), {}),
-        (utterance(speech_s=4.9), accepted(), {}),
-        (utterance(speech_s=5), accepted(outcome=Outcome.REJECTED), {}),
-        (utterance(speech_s=5), accepted(model_id="other"), {}),
-        (utterance(speech_s=5), accepted(score=None), {}),
-        (utterance(speech_s=5, coherence=0.4), accepted(), {}),
-        (utterance(1, speech_s=5), accepted(), {}),
-        (replace(utterance(), embedding=None), accepted(), {"min_speech_s": 0.0}),
+        (utterance(speech_s=5), accepted(4.9), DEFAULT),
+        (utterance(speech_s=4.9), accepted(), DEFAULT),
+        (utterance(speech_s=5), accepted(outcome=Outcome.REJECTED), DEFAULT),
+        (utterance(speech_s=5), accepted(model_id="other"), DEFAULT),
+        (utterance(speech_s=5), accepted(score=None), DEFAULT),
+        (utterance(speech_s=5, coherence=0.4), accepted(), DEFAULT),
+        (utterance(1, speech_s=5), accepted(), DEFAULT),
+        (replace(utterance(), embedding=None), accepted(), LearningRule(min_speech_s=0.0)),
     ],
 )
 async def test_nothing_less_adapts_it(
-    store: Store, heard: Utterance, decision: Decision, rule: dict[str, float]
+    store: Store, heard: Utterance, decision: Decision, rule: LearningRule
 ) -> None:
-    voices = make(store, **rule)
+    voices = make(store, rule=rule)
     speaker = await voices.enroll(utterance(speech_s=6))
     assert await voices.learn(speaker, heard, "digest", decision) is None
     assert await stored(store) == speaker

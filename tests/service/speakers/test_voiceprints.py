@@ -15,8 +15,8 @@ def voiceprints(**speech_s: float) -> dict[str, Voiceprint]:
 
 
 def selected(succession: ModelSuccession, **speech_s: float) -> str | None:
-    found = succession.select(voiceprints(**speech_s))
-    return found and found.model_id
+    voiceprint = succession.select(voiceprints(**speech_s))
+    return None if voiceprint is None else voiceprint.model_id
 
 
 def test_a_complete_voice_of_the_new_model_counts() -> None:
