@@ -1,14 +1,15 @@
 from dataclasses import replace
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from service.audio.quality import Quality
 from service.audio.speech import VoiceActivity
 from service.calls.running_decision import RunningDecision
 from service.calls.verification import Verifier
-from service.contract import Calibration
+from service.contract import Calibration, Contract
 from service.decisions.decision import (
     Decision,
     Outcome,
@@ -17,7 +18,7 @@ from service.decisions.decision import (
     Reason,
     SequentialTest,
 )
-from service.inference.embedder import Embedder
+from service.inference.embedder import Audio, Embedder, Stream, Utterance
 from service.inference.session import Session
 from service.store import Voiceprint
 
@@ -25,6 +26,7 @@ RATE = 16_000
 POLICY = Policy(0.1, "request", QualityGate(1.0, -10.0, 1.0))
 CERTAIN = Calibration(50.0, {"cosine": 0.0}, ((0.1, 0.0), (0.01, 1.0)), "made: always the speaker")
 UNSURE = replace(CERTAIN, bias=0.0)
+LIKENESS = Calibration(-10.0, {"cosine": 20.0}, ((0.1, 0.0), (0.01, 1.0)), "made")
 
 Samples = NDArray[np.float32]
 
@@ -108,3 +110,59 @@ async def test_a_claim_that_needs_no_audio_stands_while_it_is_heard(
 async def test_silence_never_decides(session: Session, vad: VoiceActivity) -> None:
     (only,) = await decisions(session, vad, np.zeros(RATE, np.float32), CERTAIN, POLICY)
     assert only.reasons == (Reason.NO_SPEECH,)
+
+
+class ScriptedStream:
+    """A stream that gives these utterances, one a window, instead of embedding anything."""
+
+    latest, latest_s = None, 0.0
+
+    def __init__(self, *utterances: Utterance) -> None:
+        self._utterances = utterances
+        self.windows = 0
+
+    @property
+    def quality(self) -> Quality:
+        return self._utterances[self.windows - 1].quality
+
+    @property
+    def net_speech_s(self) -> float:
+        return self.quality.net_speech_s
+
+    async def push(self, audio: Audio) -> None:
+        self.windows += 1
+
+    async def so_far(self) -> Utterance:
+        return self._utterances[self.windows - 1]
+
+    async def finish(self, audio: Audio | None = None) -> Utterance:
+        return self._utterances[-1]
+
+
+def utterance(axis: int, speech_s: float) -> Utterance:
+    quality = Quality(speech_s, speech_s, snr_db=20.0, clipping=0.0, peak_dbfs=-3.0)
+    return Utterance(np.eye(4, dtype=np.float32)[axis], quality, windows=1)
+
+
+@pytest.mark.parametrize(("last_axis", "accepted"), [(0, True), (1, False)])
+async def test_the_servers_own_decision_is_on_the_whole_call(
+    last_axis: int, accepted: bool
+) -> None:
+    """An early decision stands for the caller; whether a voice may learn does not follow it."""
+    contract = Contract("m", RATE, 2 * RATE, RATE, RATE // 2, 4, calibration=LIKENESS)
+    vector = np.eye(4, dtype=np.float32)[:1]
+    voiceprint = Voiceprint("m", vector, np.array([10], np.float32), 0.0)
+    policy = replace(POLICY, sequential=SequentialTest(0.01, 0.01, 100.0))
+    stream = cast(Stream, ScriptedStream(utterance(0, 3.0), utterance(last_axis, 6.0)))
+    running = RunningDecision(stream, Verifier(contract), voiceprint, policy)
+    early = await running.hear(b"")
+    assert early is not None
+    assert early.outcome is Outcome.ACCEPTED
+    last = await running.finish()
+    assert (last.outcome, last.score) == (Outcome.ACCEPTED, early.score)
+    assert last.meets_server_policy is accepted
+    own = running.accepted_by_server
+    assert (own is not None) == accepted
+    if own is not None:
+        assert own.quality.net_speech_s == 6.0
+        assert own.threshold == Verifier(contract).server_threshold
