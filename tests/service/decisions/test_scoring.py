@@ -140,7 +140,7 @@ def test_a_cohort_counts_only_where_the_calibration_says_so(contract: Contract) 
 
 def test_no_cohort_leaves_a_cosine_as_it_is() -> None:
     assert [NO_COHORT.normalize(x) for x in (-1.0, 0.1, 1 / 3, 1.0)] == [-1.0, 0.1, 1 / 3, 1.0]
-    assert CohortStatistics(0.2, 0.1)(0.5) == pytest.approx(3.0)
+    assert CohortStatistics(0.2, 0.1).normalize(0.5) == pytest.approx(3.0)
 
 
 @pytest.fixture
