@@ -34,7 +34,7 @@ DEFAULT_FALSE_MATCH_RATE = 0.01
 # does to every voice alike, which a cosine takes for likeness, is normalised away.
 CONDITIONS = ("gentle line", "GSM")
 COHORT_CONDITIONS = (
-    *("steep line", "gentle line", "MP3 16 kb/s", "GSM"),
+    *("steep line", "gentle line", "G.711 mu-law", "MP3 16 kb/s", "GSM"),
     *("50 Hz hum", "keypad tones first"),
 )
 _COHORT_CLIPS = 3
