@@ -21,7 +21,7 @@ from service.inference.embedder import Utterance
 from service.rpc.speakers import SpeakerRpc
 from service.speakers.enrollment import Enroller, EnrollmentRequest, Rules
 from service.speakers.lockout import Lockout
-from service.store import LockRule, Store, open_store
+from service.store import Group, LockRule, Store, open_store
 from service.store.lifecycle import Retention
 
 DAY_S = 86_400.0
@@ -174,6 +174,27 @@ async def test_a_stale_etag_changes_nothing(rpc: SpeakerRpc, enroller: Enroller)
             pb.ConfirmEnrollmentRequest(speaker_id="alice", etag=stale), NO_CONTEXT
         )
     assert await get(rpc) == fresh
+
+
+async def test_an_export_holds_the_vectors_the_groups_and_the_failures(
+    rpc: SpeakerRpc, enroller: Enroller, store: Store
+) -> None:
+    await enrol(enroller)
+    for name in ("vip", "fraud", "other"):
+        await store.groups.create(ANYONE.tenant, Group(name, "", 1.0))
+    for name in ("vip", "fraud"):
+        await store.groups.add(ANYONE.tenant, name, ["alice"])
+    rule = LockRule(3, 60.0, 200.0)
+    await store.failures.change(ANYONE.tenant, "alice", lambda count: count.failed(5.0, rule))
+    export = await rpc.ExportSpeaker(pb.ExportSpeakerRequest(speaker_id="alice"), NO_CONTEXT)
+    assert export.speaker == await get(rpc)
+    (voiceprint,) = export.voiceprints
+    assert [list(vector.values) for vector in voiceprint.vectors] == [[1.0, 0.0]]
+    assert list(export.groups) == ["fraud", "vip"]
+    assert export.failed_verifications.total == 1
+    await store.delete(ANYONE.tenant, "alice")
+    with pytest.raises(NotFound):
+        await rpc.ExportSpeaker(pb.ExportSpeakerRequest(speaker_id="alice"), NO_CONTEXT)
 
 
 async def test_what_is_not_there_is_not_found(rpc: SpeakerRpc) -> None:

@@ -26,14 +26,14 @@ NOW = 1_700_000_000.0
 async def fail(
     store: Store, tenant: str, at: float = NOW, speaker_id: str = "alice"
 ) -> FailureCount:
-    return await store.failures.change(tenant, speaker_id, lambda tally: tally.failed(at, RULE))
+    return await store.failures.change(tenant, speaker_id, lambda count: count.failed(at, RULE))
 
 
 def failed(*times: float) -> FailureCount:
-    tally = NO_FAILURES
+    count = NO_FAILURES
     for at in times:
-        tally = tally.failed(at, RULE)
-    return tally
+        count = count.failed(at, RULE)
+    return count
 
 
 def test_the_limit_locks_however_far_apart_the_failures_are() -> None:
@@ -46,11 +46,11 @@ def test_the_limit_locks_however_far_apart_the_failures_are() -> None:
 
 
 def test_every_failure_after_a_lock_doubles_it_up_to_the_longest() -> None:
-    tally, at, lasted = failed(NOW, NOW, NOW), NOW, []
+    count, at, lasted = failed(NOW, NOW, NOW), NOW, []
     for _ in range(4):
-        lasted.append(tally.locked_until - at)
-        at = tally.locked_until + YEAR_S  # a quiet time forgets nothing
-        tally = tally.failed(at, RULE)
+        lasted.append(count.locked_until - at)
+        at = count.locked_until + YEAR_S  # a quiet time forgets nothing
+        count = count.failed(at, RULE)
     assert lasted == [60.0, 120.0, 200.0, 200.0]
 
 
@@ -60,12 +60,12 @@ def test_an_acceptance_clears_what_is_consecutive_and_not_the_total() -> None:
 
 
 def test_so_many_in_all_disable_until_an_operator_acts() -> None:
-    tally = NO_FAILURES
+    count = NO_FAILURES
     for number in range(RULE.disable_after):
-        assert not tally.disabled
-        tally = tally.failed(NOW + number, RULE).passed()
-    assert tally.disabled
-    assert tally.locked(NOW + 100 * YEAR_S)
+        assert not count.disabled
+        count = count.failed(NOW + number, RULE).passed()
+    assert count.disabled
+    assert count.locked(NOW + 100 * YEAR_S)
 
 
 def test_a_record_of_an_earlier_server_is_read() -> None:
@@ -82,7 +82,7 @@ async def test_parallel_failures_are_all_counted(
     rule = LockRule(failures=1000, lock_s=60.0, longest_s=200.0)
 
     async def one() -> None:
-        await store.failures.change(tenant, "alice", lambda tally: tally.failed(NOW, rule))
+        await store.failures.change(tenant, "alice", lambda count: count.failed(NOW, rule))
 
     await asyncio.gather(*(one() for _ in range(20)))
     assert await store.failures.get(tenant, "alice") == FailureCount(20, 20, 0.0, NOW)
@@ -104,8 +104,8 @@ async def test_what_a_step_raises_changes_nothing(
     await store.put(make_speaker(), expected_etag=None)
     await fail(store, tenant)
 
-    def refuse(tally: FailureCount) -> FailureCount:
-        raise ValueError(tally.total)
+    def refuse(count: FailureCount) -> FailureCount:
+        raise ValueError(count.total)
 
     with pytest.raises(ValueError, match="1"):
         await store.failures.change(tenant, "alice", refuse)
@@ -129,7 +129,7 @@ async def test_forgetting(store: Store, tenant: str, make_speaker: MakeSpeaker) 
     assert await store.failures.get(tenant, "alice") == NO_FAILURES
 
 
-async def test_a_deleted_speaker_takes_its_tally_along(
+async def test_a_deleted_speaker_takes_its_count_along(
     store: Store, tenant: str, make_speaker: MakeSpeaker
 ) -> None:
     await store.put(make_speaker(), expected_etag=None)
@@ -140,12 +140,26 @@ async def test_a_deleted_speaker_takes_its_tally_along(
     assert await store.failures.get(tenant, "alice") == NO_FAILURES
 
 
+async def test_one_read_gives_a_speaker_and_its_failures(
+    store: Store, tenant: str, make_speaker: MakeSpeaker
+) -> None:
+    assert await store.get_with_failures(tenant, "alice") == (None, NO_FAILURES)
+    await store.put(make_speaker(), expected_etag=None)
+    await store.put(make_speaker(speaker_id="bob"), expected_etag=None)
+    speaker = await store.get(tenant, "alice")
+    assert await store.get_with_failures(tenant, "alice") == (speaker, NO_FAILURES)
+    count = await fail(store, tenant)
+    assert await store.get_with_failures(tenant, "alice") == (speaker, count)
+    assert (await store.get_with_failures(tenant, "bob"))[1] == NO_FAILURES
+    assert await store.get_with_failures("another", "alice") == (None, NO_FAILURES)
+
+
 async def test_nothing_is_kept_of_one_whom_there_is_not(store: Store, tenant: str) -> None:
     await fail(store, tenant)
     assert await store.failures.get(tenant, "alice") == NO_FAILURES
 
 
-async def test_an_enrolment_leaves_the_parse_count(
+async def test_an_enrollment_leaves_the_count(
     store: Store, tenant: str, make_speaker: MakeSpeaker
 ) -> None:
     stored = await store.put(make_speaker(), expected_etag=None)
