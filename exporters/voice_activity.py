@@ -125,7 +125,9 @@ def _floats(named: Sequence[tuple[str, Sequence[str | int]]]) -> list[onnx.Value
 
 
 def main() -> None:
-    arranged = voice_activity.arranged(voice_activity.weights(voice_activity.installed()))
+    arranged = voice_activity.arrange(
+        voice_activity.read_weights(voice_activity.find_package_model())
+    )
     voice_activity.GRAPH.write_bytes(graph(arranged).SerializeToString())
 
 

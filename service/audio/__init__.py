@@ -1,6 +1,11 @@
-"""Audio: the bytes of a request to windows of speech at the model's rate, and how good they are.
+"""Audio: turns the bytes of a request into windows of speech at the model's rate, and its quality.
 
-bytes -> containers, codecs (wav, ogg, g711) -> decoding -> voice activity, speech -> windows
-                                                   |
-                                                   +-> quality, plausibility
+stream: bytes ─> decoding ─────────────────────> speech ────────> windows
+                 ├ containers, formats           ├ voice_activity
+                 ├ codecs (g711, plausibility)   └ quality
+                 ├ wav
+                 ├ compressed (ogg)
+                 └ resampling
+
+To add a codec, see `codecs`.
 """

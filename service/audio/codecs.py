@@ -67,7 +67,7 @@ class _Pcm(Codec):
         data = self._part + data
         end = len(data) - len(data) % self._frame_bytes
         self._part = data[end:]
-        self._plausibility.hear(data[:end])
+        self._plausibility.push(data[:end])
         return self._samples(data[:end]).reshape(-1, self.channels)
 
     @staticmethod

@@ -48,7 +48,7 @@ class CompressedSource:
     def blocks(self) -> Iterator[Samples]:
         data, self._data = bytes(self._data), bytearray()
         streams = (
-            ogg.opus_streams(data, max_s=self._resampler.max_s) if self._kind == "OGG" else [data]
+            ogg.split_streams(data, max_s=self._resampler.max_s) if self._kind == "OGG" else [data]
         )
         for stream in streams:
             with _open(stream) as file:
@@ -57,7 +57,7 @@ class CompressedSource:
     def _decode(self, file: soundfile.SoundFile) -> Iterator[Samples]:
         if file.subtype not in _SUBTYPES.get(file.format, set()):
             raise AudioError(
-                f"{file.format} with {file.subtype} samples is not read; {containers.convert()}"
+                f"{file.format} with {file.subtype} samples is not read; {containers.advise()}"
             )
         rate = None if self._kind == "OGG" else file.samplerate
         check_header(self._format, rate, file.channels)
@@ -83,7 +83,7 @@ def _open(data: bytes) -> _SequentialFile:
         return _SequentialFile(io.BytesIO(data))
     except soundfile.SoundFileError as error:
         raise AudioError(
-            f"the audio file is damaged or of another kind; {containers.convert()}"
+            f"the audio file is damaged or of another kind; {containers.advise()}"
         ) from error
 
 

@@ -1,15 +1,15 @@
-"""Containers: which kind of file the first bytes announce, and how to convert another."""
+"""Containers: recognizes a kind of file by its first bytes, and says how to convert others."""
 
 from service.errors import AudioError
 
-READ = "WAV (PCM, float or G.711), FLAC, Ogg Opus and MP3"
+READABLE = "WAV (PCM, float or G.711), FLAC, Ogg Opus and MP3"
 MAGIC_BYTES = 16
 
 _WAV_MAGIC = (b"RIFF", b"RIFX", b"RF64", b"BW64")
 _ID3_BYTES = 10
 _MP3_SYNC, _MP3_MASK = 0xFFE0, 0xFFE0
 _LAYER_MASK, _LAYER_3 = 0x06, 0x02
-_OTHERS: tuple[tuple[int, bytes, str], ...] = (
+_UNREADABLE: tuple[tuple[int, bytes, str], ...] = (
     (0, b"\x1a\x45\xdf\xa3", "WebM or Matroska"),
     (4, b"ftyp", "MP4 (M4A, 3GP or QuickTime)"),
     (4, b"moov", "QuickTime"),
@@ -28,33 +28,33 @@ _OTHERS: tuple[tuple[int, bytes, str], ...] = (
 )
 
 
-def kind(data: bytes | bytearray) -> str:
-    """ "WAV", "FLAC", "OGG" or "MP3"; raises `AudioError` for anything else."""
-    if found := _announced(data) or _mp3(data):
-        return found
-    if name := _other(data) or _adts(data):
-        raise AudioError(f"the audio is {name}, which is not read; {convert()}")
+def detect_kind(data: bytes | bytearray) -> str:
+    """Returns "WAV", "FLAC", "OGG" or "MP3"; raises `AudioError` for anything else."""
+    if kind := _find_header(data) or _find_bare_mp3(data):
+        return kind
+    if name := _find_unreadable(data) or _find_bare_aac(data):
+        raise AudioError(f"the audio is {name}, which is not read; {advise()}")
     raise AudioError(
-        f"the audio is not {READ.replace(' and ', ' or ')}; for raw audio set encoding and "
+        f"the audio is not {READABLE.replace(' and ', ' or ')}; for raw audio set encoding and "
         "sample_rate"
     )
 
 
 def refuse_in_raw(data: bytes, encoding: str) -> None:
-    """Raises `AudioError` if audio that should have no header begins with that of a file."""
-    if name := _announced(data) or _other(data):
+    """Raises `AudioError` if audio that should have no header begins as a file does."""
+    if name := _find_header(data) or _find_unreadable(data):
         raise AudioError(
             f"the audio is a file ({name}), not raw {encoding} samples; leave the encoding unset",
             field="audio.encoding",
         )
 
 
-def convert() -> str:
-    """What to do about a file that is not read."""
-    return f"send {READ}. Convert it with `ffmpeg -i INPUT -ac 1 -ar 16000 OUTPUT.wav`"
+def advise() -> str:
+    """Says what to do about a file that is not read."""
+    return f"send {READABLE}. Convert it with `ffmpeg -i INPUT -ac 1 -ar 16000 OUTPUT.wav`"
 
 
-def _announced(data: bytes | bytearray) -> str | None:
+def _find_header(data: bytes | bytearray) -> str | None:
     if data[:4] in _WAV_MAGIC and data[8:12] == b"WAVE":
         return "WAV"
     if data[:4] == b"fLaC":
@@ -65,21 +65,21 @@ def _announced(data: bytes | bytearray) -> str | None:
     return "MP3" if tagged else None
 
 
-def _mp3(data: bytes | bytearray) -> str | None:
-    """Of MPEG layer III without a tag: two bytes, which raw samples may begin with, too."""
+def _find_bare_mp3(data: bytes | bytearray) -> str | None:
+    """Recognizes MP3 without a tag by two bytes, with which raw samples may begin, too."""
     sync = int.from_bytes(data[:2])
     layer_3 = sync & _LAYER_MASK == _LAYER_3
     return "MP3" if sync & _MP3_MASK == _MP3_SYNC and layer_3 and len(data) > 2 else None
 
 
-def _other(data: bytes | bytearray) -> str | None:
-    for at, magic, name in _OTHERS:
+def _find_unreadable(data: bytes | bytearray) -> str | None:
+    for at, magic, name in _UNREADABLE:
         if data[at : at + len(magic)] == magic:
             return name
     return None
 
 
-def _adts(data: bytes | bytearray) -> str | None:
-    """As short as that of MP3 without a tag."""
+def _find_bare_aac(data: bytes | bytearray) -> str | None:
+    """Recognizes AAC by a mark that is as short as that of MP3 without a tag."""
     is_adts = int.from_bytes(data[:2]) & 0xFFF6 == 0xFFF0
     return "AAC" if is_adts and len(data) > 2 and data[2] >> 2 & 15 < 13 else None

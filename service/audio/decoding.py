@@ -149,7 +149,7 @@ class _FileSource:
         yield from self._source.blocks()
 
     def _open(self) -> _Source:
-        kind = containers.kind(self._beginning)
+        kind = containers.detect_kind(self._beginning)
         if kind == "WAV":
             return _WavSource(self._format, self._resampler)
         return CompressedSource(self._format, self._resampler, kind)

@@ -15,14 +15,14 @@ def alaw(data: bytes) -> Samples:
 
 
 def _mulaw_table() -> Samples:
-    """Code to sample, `(256,)`, full scale 1 (ITU-T G.711, table 2)."""
+    """Returns the sample of each code, `(256,)`, full scale 1 (ITU-T G.711, table 2)."""
     code = ~np.arange(256) & 0xFF
     magnitude = ((((code & 0x0F) << 3) + 0x84) << (code >> 4 & 7)) - 0x84
     return _signed(magnitude, negative=code & 0x80 != 0)
 
 
 def _alaw_table() -> Samples:
-    """Code to sample, `(256,)`, full scale 1 (ITU-T G.711, table 1)."""
+    """Returns the sample of each code, `(256,)`, full scale 1 (ITU-T G.711, table 1)."""
     code = np.arange(256) ^ 0x55
     exponent = code >> 4 & 7
     step = ((code & 0x0F) << 4) + 8

@@ -1,11 +1,11 @@
-"""Ogg Opus (RFC 3533, 7845): a file to streams that libsndfile decodes in full.
+"""Ogg Opus (RFC 3533, 7845): rewrites a file as streams that libsndfile decodes in full.
 
-    pages -> checked -> links, one after the other -> packets, lost ones concealed -> pages anew
+    pages -> check -> links of the chain -> packets, lost ones concealed -> new pages
 
-libsndfile hears the first link of a chain only, takes the rate that OpusHead mentions for that of
+libsndfile decodes only the first link of a chain, takes the rate that OpusHead mentions for that of
 the samples, and counts a lost packet as samples missing at the end. It must not be given Vorbis,
-whose headers of 200 bytes can make libvorbis overflow the stack, nor anything but whole pages with
-their checksums, in which libogg looks for a page at every "OggS", for minutes in some 16 MB.
+whose headers of 200 bytes can make libvorbis overflow the stack, nor damaged pages, in which libogg
+looks for a page at every "OggS": that takes minutes for some files of 16 MB.
 """
 
 import struct
@@ -49,7 +49,7 @@ class _Page:
 
 @dataclass(slots=True)
 class _Link:
-    """One logical stream: its head, and its packets with the samples that each decodes to."""
+    """One logical stream: its head, and its packets with how many samples each decodes to."""
 
     serial: int
     head: bytes
@@ -57,23 +57,23 @@ class _Link:
     trimmed: int = 0  # samples that the last page takes off the end
 
 
-def opus_streams(data: bytes, *, max_s: float) -> Iterator[bytes]:
-    """The links of a chain as whole files of one stream each; raises `AudioError`, also for more
-    than `max_s` seconds of packets."""
-    links = [link for link in _links(data, max_s) if link.packets]
+def split_streams(data: bytes, *, max_s: float) -> Iterator[bytes]:
+    """Returns every link of a chain as a file of its own; raises `AudioError`, also for more than
+    `max_s` seconds of packets."""
+    links = [link for link in _read_links(data, max_s) if link.packets]
     if not links:
         raise AudioError("the Ogg file holds no samples; record it again")
-    return (b"".join(_written(link)) for link in links)
+    return (b"".join(_write_pages(link)) for link in links)
 
 
-def _links(data: bytes, max_s: float) -> list[_Link]:
+def _read_links(data: bytes, max_s: float) -> list[_Link]:
     links, reader, room = list[_Link](), None, (max_s + _SLACK_S) * RATE
-    for page in _pages(data):
+    for page in _read_pages(data):
         if page.flags & _FIRST:
-            links.append(_opened(page))
+            links.append(_open_link(page))
             reader = _Reader(links[-1])
         elif reader is None or page.serial != links[-1].serial:
-            raise AudioError(f"the Ogg file holds more than one stream; {containers.convert()}")
+            raise AudioError(f"the Ogg file holds more than one stream; {containers.advise()}")
         else:
             room -= reader.add(page)
         if len(links) > _MAX_LINKS or room < 0:
@@ -81,16 +81,16 @@ def _links(data: bytes, max_s: float) -> list[_Link]:
     return links
 
 
-def _opened(page: _Page) -> _Link:
+def _open_link(page: _Page) -> _Link:
     head = page.packets[0] if page.packets else b""
     if not head.startswith(b"OpusHead") or len(head) < _HEAD_BYTES or len(page.packets) > 1:
-        raise AudioError(f"the Ogg file holds something else than Opus; {containers.convert()}")
+        raise AudioError(f"the Ogg file holds something else than Opus; {containers.advise()}")
     rate = RATE.to_bytes(4, "little")
     return _Link(page.serial, head[: _HEAD_RATE.start] + rate + head[_HEAD_RATE.stop :])
 
 
 class _Reader:
-    """Puts the packets of pages into a link, and what conceals those that are lost."""
+    """Adds the packets of pages to a link, and packets that conceal those that were lost."""
 
     def __init__(self, link: _Link) -> None:
         self._link = link
@@ -98,23 +98,24 @@ class _Reader:
         self._granule: int | None = None
 
     def add(self, page: _Page) -> int:
-        """Takes the next page; how many samples its packets decode to, with those concealed."""
-        packets = [packet for packet in self._whole(page) if packet]
+        """Adds the next page; returns how many samples its packets decode to, concealed ones
+        included."""
+        packets = [packet for packet in self._join_packets(page) if packet]
         if packets and packets[0].startswith(b"OpusTags"):
             del packets[0]
-        timed = [(packet, _samples(packet)) for packet in packets]
-        samples = sum(each for _, each in timed)
-        concealed = self._concealed(page.granule - samples) if timed else []
-        if timed and page.granule >= 0:
+        sized = [(packet, _count_samples(packet)) for packet in packets]
+        samples = sum(size for _, size in sized)
+        concealed = self._conceal(page.granule - samples) if sized else []
+        if sized and page.granule >= 0:
             if page.flags & _LAST:
                 begins = self._granule or 0
                 self._link.trimmed = min(samples, max(0, begins + samples - page.granule))
             self._granule = page.granule
-        self._link.packets += concealed + timed
-        return samples + sum(each for _, each in concealed)
+        self._link.packets += concealed + sized
+        return samples + sum(size for _, size in concealed)
 
-    def _whole(self, page: _Page) -> list[bytes]:
-        """The packets that end on this page; one whose beginning or end is lost is left out."""
+    def _join_packets(self, page: _Page) -> list[bytes]:
+        """Returns the packets that end on this page, without one whose beginning is lost."""
         packets, part = list(page.packets), self._part
         self._part = bytearray()
         if page.flags & _CONTINUED and packets:
@@ -129,19 +130,20 @@ class _Reader:
             self._part = bytearray(packets.pop())
         return packets
 
-    def _concealed(self, begins: int) -> list[tuple[bytes, int]]:
-        """A packet without a frame, which the decoder conceals, for each that was lost before the
-        sample `begins`."""
+    def _conceal(self, begins: int) -> list[tuple[bytes, int]]:
+        """Returns an empty packet, which the decoder conceals, for each packet that was lost before
+        the sample `begins`."""
         if self._granule is None or not self._link.packets:
             return []
         packet, _ = self._link.packets[-1]
-        each = _frame_samples(packet[0])
+        frame = _count_frame_samples(packet[0])
         lost = min(begins - self._granule, _MOST_CONCEALED)
-        return [(bytes([packet[0] & ~_FRAMES]), each)] * max(0, round(lost / each))
+        return [(bytes([packet[0] & ~_FRAMES]), frame)] * max(0, round(lost / frame))
 
 
-def _pages(data: bytes) -> Iterator[_Page]:
-    """The pages; one that is cut short at the end is left out, anything else is an `AudioError`."""
+def _read_pages(data: bytes) -> Iterator[_Page]:
+    """Yields the pages but for one that is cut short at the end; raises `AudioError` for any other
+    damage."""
     at = 0
     while at < len(data):
         if data[at : at + 5] != b"OggS\x00"[: len(data) - at]:
@@ -151,16 +153,16 @@ def _pages(data: bytes) -> Iterator[_Page]:
         end = body + sum(data[lacing:body])
         if end > len(data):
             return
-        if not _checksum_holds(data[at:end]):
+        if not _checksum_matches(data[at:end]):
             raise AudioError(_DAMAGED)
         _, _, flags, granule, serial, _, _, _ = _HEADER.unpack_from(data, at)
-        packets, finished = _split(data[body:end], data[lacing:body])
+        packets, finished = _split_packets(data[body:end], data[lacing:body])
         yield _Page(flags, granule, serial, packets, finished)
         at = end
 
 
-def _split(body: bytes, lacing: bytes) -> tuple[list[bytes], bool]:
-    """The packets of a page, and whether the last one ends on it."""
+def _split_packets(body: bytes, lacing: bytes) -> tuple[list[bytes], bool]:
+    """Returns the packets of a page, and whether the last one ends on it."""
     packets, start, end = list[bytes](), 0, 0
     for size in lacing:
         end += size
@@ -171,8 +173,8 @@ def _split(body: bytes, lacing: bytes) -> tuple[list[bytes], bool]:
     return (packets if finished else [*packets, body[start:end]]), finished
 
 
-def _samples(packet: bytes) -> int:
-    """How many samples a packet decodes to (RFC 6716, section 3.1)."""
+def _count_samples(packet: bytes) -> int:
+    """Counts the samples that a packet decodes to (RFC 6716, section 3.1)."""
     match packet[0] & _FRAMES:
         case 0:
             frames = 1
@@ -180,13 +182,13 @@ def _samples(packet: bytes) -> int:
             frames = packet[1] & 63 if len(packet) > 1 else 0
         case _:
             frames = 2
-    samples = frames * _frame_samples(packet[0])
+    samples = frames * _count_frame_samples(packet[0])
     if not 0 < samples <= _MAX_PACKET_SAMPLES or len(packet) > _MAX_PACKET_BYTES:
         raise AudioError(_DAMAGED)
     return samples
 
 
-def _frame_samples(toc: int) -> int:
+def _count_frame_samples(toc: int) -> int:
     mode = toc >> 3
     if mode < 12:
         length_ms: float = _SILK_MS[mode & 3]
@@ -197,32 +199,33 @@ def _frame_samples(toc: int) -> int:
     return int(length_ms * RATE / 1000)
 
 
-def _written(link: _Link) -> Iterator[bytes]:
-    """The pages of one stream, a packet a page but for the headers."""
-    yield _page(link.head, _FIRST, 0, 0)
-    yield _page(_TAGS, 0, 0, 1)
+def _write_pages(link: _Link) -> Iterator[bytes]:
+    """Yields the pages of one stream, one for each packet after those of the headers."""
+    yield _write_page(link.head, _FIRST, 0, 0)
+    yield _write_page(_TAGS, 0, 0, 1)
     granule, last = 0, len(link.packets) - 1
     for number, (packet, samples) in enumerate(link.packets):
         granule += samples
         if number == last:
-            yield _page(packet, _LAST, granule - link.trimmed, number + 2)
+            yield _write_page(packet, _LAST, granule - link.trimmed, number + 2)
         else:
-            yield _page(packet, 0, granule, number + 2)
+            yield _write_page(packet, 0, granule, number + 2)
 
 
-def _page(packet: bytes, flags: int, granule: int, number: int) -> bytes:
+def _write_page(packet: bytes, flags: int, granule: int, number: int) -> bytes:
     lacing = bytes([_MAX_SEGMENTS] * (len(packet) // _MAX_SEGMENTS) + [len(packet) % _MAX_SEGMENTS])
     header = _HEADER.pack(b"OggS", 0, flags, granule, 1, number, 0, len(lacing))
     page = header + lacing + packet
-    return page[: _CHECKSUM.start] + _checksum(page) + page[_CHECKSUM.stop :]
+    return page[: _CHECKSUM.start] + _compute_checksum(page) + page[_CHECKSUM.stop :]
 
 
-def _checksum_holds(page: bytes) -> bool:
+def _checksum_matches(page: bytes) -> bool:
     cleared = page[: _CHECKSUM.start] + bytes(4) + page[_CHECKSUM.stop :]
-    return _checksum(cleared) == page[_CHECKSUM]
+    return _compute_checksum(cleared) == page[_CHECKSUM]
 
 
-def _checksum(page: bytes) -> bytes:
-    """The CRC of zlib (ISO 3309) with all bits in the other order, from zero and not inverted."""
+def _compute_checksum(page: bytes) -> bytes:
+    """Computes Ogg's checksum: zlib's CRC (ISO 3309) with the bits in reverse order, starting from
+    zero and not inverted."""
     reversed_crc = zlib.crc32(page.translate(_BITS_REVERSED), _CRC_OF_ZERO) ^ _CRC_OF_ZERO
     return reversed_crc.to_bytes(4).translate(_BITS_REVERSED)

@@ -1,8 +1,8 @@
-"""Plausibility: whether raw bytes are what they are declared as.
+"""Plausibility: checks that raw bytes are what they are declared as.
 
-Sound is smooth: of the ways to read its bytes, the right one changes least from sample to sample,
-for its power. Another law, byte order or alignment is closer to noise. Rates of detection and of
-false alarms, measured on real speech, are in docs/streaming.md.
+Sound is smooth. Read in the right way, its bytes change least from sample to sample, relative to
+their power; with another law, byte order or alignment they are closer to noise. Rates of detection
+and of false alarms, measured on real speech, are in docs/streaming.md.
 """
 
 from collections.abc import Callable, Mapping
@@ -42,9 +42,9 @@ _READINGS: Mapping[str, Reading] = {
 
 
 class Plausibility:
-    """Reads the first bytes of a raw stream, up to 160 KiB of them, in every way.
+    """Reads up to the first 160 KiB of a raw stream in every way.
 
-    `verdict` says what they look like instead of what they are declared as, if they do.
+    `verdict` says what the bytes look like if that is not what they are declared as.
     """
 
     def __init__(self, encoding: str, channels: int, channel: int) -> None:
@@ -52,23 +52,23 @@ class Plausibility:
         self._encoding = encoding
         self._channels = slice(channel, None, channels)
         self._block = bytearray()
-        self._heard_bytes = 0
+        self._read_bytes = 0
         self._sums = {name: np.zeros(3) for name in _READINGS}  # steps', samples' squares; count
 
-    def hear(self, data: bytes) -> None:
-        """Takes the next bytes, whole frames but for the end of the stream."""
-        if self._heard_bytes >= _MOST_BYTES:
+    def push(self, data: bytes) -> None:
+        """Takes the next bytes; all but the last of a stream are whole frames."""
+        if self._read_bytes >= _MOST_BYTES:
             return
         self._block += data[:_MOST_BYTES]
-        while len(self._block) >= _BLOCK_BYTES and self._heard_bytes < _MOST_BYTES:
+        while len(self._block) >= _BLOCK_BYTES and self._read_bytes < _MOST_BYTES:
             block = bytes(self._block[:_BLOCK_BYTES])
             del self._block[:_BLOCK_BYTES]
-            self._heard_bytes += _BLOCK_BYTES
+            self._read_bytes += _BLOCK_BYTES
             for name, read in _READINGS.items():
-                self._sums[name] += _steps(read(block)[self._channels])
-            self.verdict = self._judged()
+                self._sums[name] += _measure_steps(read(block)[self._channels])
+            self.verdict = self._judge()
 
-    def _judged(self) -> str:
+    def _judge(self) -> str:
         steps, power, count = self._sums[self._encoding]
         if power <= _LEAST_POWER * count:
             return ""
@@ -79,8 +79,9 @@ class Plausibility:
         return f"as {self._encoding} it is noise, and it looks like {smoothest}"
 
 
-def _steps(samples: Floats) -> NDArray[np.float64]:
-    """Sums of the squares of steps and of samples, each less the mean of its frame; their count."""
+def _measure_steps(samples: Floats) -> NDArray[np.float64]:
+    """Returns the sums of the squares of steps and of samples, both without the mean of their
+    frame, and the count of samples."""
     whole = len(samples) - len(samples) % _FRAME_SAMPLES
     frames = samples[:whole].reshape(-1, _FRAME_SAMPLES)
     frames = frames - frames.mean(axis=1, keepdims=True)

@@ -1,9 +1,9 @@
-"""Silero's model of voice activity, from its `silero-vad` package, in a quicker graph.
+"""Voice activity: opens Silero's model, with the weights of its package in a faster graph.
 
-    the package's weights ─ arranged ─> voice_activity.onnx, which holds none
+    weights in the `silero-vad` package ─ arrange ─> voice_activity.onnx, which holds none
 
-The package itself, which wants torch, is never imported. What the graph computes, and why that is
-quicker, is said in `exporters/voice_activity.py`, which makes it.
+The package needs torch, so it is never imported. `exporters/voice_activity.py` makes the graph and
+explains why it is faster.
 """
 
 import importlib.util
@@ -23,31 +23,31 @@ GRAPH = Path(__file__).with_name("voice_activity.onnx")
 MODEL = "silero_vad_16k_sequence.onnx"
 
 _GRAPH, _INITIALIZER = 7, 5  # numbers of fields in a file, and in a graph
-_DIMS, _NAME, _NUMBERS = 1, 8, 9  # in an initialiser
+_DIMS, _NAME, _NUMBERS = 1, 8, 9  # in an initializer
 
 Floats = NDArray[np.float32]
 
 _log = logging.getLogger(__name__)
 
 
-def session(options: onnxruntime.SessionOptions) -> onnxruntime.InferenceSession:
-    """In the quicker graph, or in Silero's own where the package's weights are not those that it
-    was made for; raises `StartupError`."""
-    path = installed()
+def open_session(options: onnxruntime.SessionOptions) -> onnxruntime.InferenceSession:
+    """Opens the faster graph, or Silero's own if the package's weights do not fit the faster one;
+    raises `StartupError`."""
+    path = find_package_model()
     try:
-        return _quicker(path, options)
+        return _open_fast_graph(path, options)
     except Exception as error:  # ONNX Runtime's exceptions share no narrower base
-        found = _own(path, options)
+        session = _open_package_graph(path, options)
         _log.warning("voice activity takes longer, this silero-vad is laid out anew (%r)", error)
-        return found
+        return session
 
 
-def load(path: Path, options: onnxruntime.SessionOptions) -> onnxruntime.InferenceSession:
+def load_session(path: Path, options: onnxruntime.SessionOptions) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
-def installed() -> Path:
-    """The model file of the package; raises `StartupError`."""
+def find_package_model() -> Path:
+    """Returns the path of the package's model file; raises `StartupError`."""
     spec = importlib.util.find_spec("silero_vad")
     for folder in (spec.submodule_search_locations or []) if spec else []:
         path = Path(folder) / "data" / MODEL
@@ -58,15 +58,15 @@ def installed() -> Path:
     )
 
 
-def arranged(weights: Mapping[str, Floats]) -> dict[str, Floats]:
-    """What the graph multiplies with, by its own names, from Silero's."""
+def arrange(weights: Mapping[str, Floats]) -> dict[str, Floats]:
+    """Returns what the faster graph multiplies by, under its names, from Silero's weights."""
 
-    def taps(layer: int, *kept: int) -> Floats:
-        """A convolution's taps one below the other, `(kept * inputs, outputs)`."""
+    def taps(layer: int, *chosen: int) -> Floats:
+        """A convolution's taps one below the other, `(chosen * inputs, outputs)`."""
         kernel = weights[f"encoder.{layer}.weight"]
-        return np.concatenate([kernel[:, :, tap].T for tap in kept])
+        return np.concatenate([kernel[:, :, tap].T for tap in chosen])
 
-    found = {
+    arrays = {
         "dft": weights["stft.forward_basis_buffer"][:, 0, :].T,
         "layer0": taps(0, 0, 1, 2),
         "layer1": taps(1, 0, 1, 2),
@@ -79,37 +79,44 @@ def arranged(weights: Mapping[str, Floats]) -> dict[str, Floats]:
         "score": weights["output.weight"][:, :, 0].T,
         "score_bias": weights["output.bias"],
     }
-    return {name: np.ascontiguousarray(values, np.float32) for name, values in found.items()}
+    return {name: np.ascontiguousarray(values, np.float32) for name, values in arrays.items()}
 
 
-def weights(model: Path) -> dict[str, Floats]:
-    """The float32 initialisers of an ONNX file."""
-    found = {}
-    for graph in _messages(memoryview(model.read_bytes()), _GRAPH):
-        for initializer in _messages(graph, _INITIALIZER):
-            [name], [numbers] = _messages(initializer, _NAME), _messages(initializer, _NUMBERS)
+def read_weights(model: Path) -> dict[str, Floats]:
+    """Returns the float32 initializers of an ONNX file by name."""
+    weights = {}
+    for graph in _find_messages(memoryview(model.read_bytes()), _GRAPH):
+        for initializer in _find_messages(graph, _INITIALIZER):
+            [name], [numbers] = (
+                _find_messages(initializer, _NAME),
+                _find_messages(initializer, _NUMBERS),
+            )
             sizes = (size for field, size in read_fields(initializer) if field == _DIMS)
             shape = [size for size in sizes if isinstance(size, int)]
-            found[bytes(name).decode()] = np.frombuffer(numbers, "<f4").reshape(shape)
-    return found
+            weights[bytes(name).decode()] = np.frombuffer(numbers, "<f4").reshape(shape)
+    return weights
 
 
-def _messages(data: memoryview, wanted: int) -> Iterator[memoryview]:
+def _find_messages(data: memoryview, wanted: int) -> Iterator[memoryview]:
     for number, value in read_fields(data):
         if number == wanted and isinstance(value, memoryview):
             yield value
 
 
-def _quicker(path: Path, options: onnxruntime.SessionOptions) -> onnxruntime.InferenceSession:
-    found = arranged(weights(path))
-    values = [onnxruntime.OrtValue.ortvalue_from_numpy(each) for each in found.values()]
-    options.add_external_initializers(list(found), values)
-    return load(GRAPH, options)
+def _open_fast_graph(
+    path: Path, options: onnxruntime.SessionOptions
+) -> onnxruntime.InferenceSession:
+    weights = arrange(read_weights(path))
+    values = [onnxruntime.OrtValue.ortvalue_from_numpy(value) for value in weights.values()]
+    options.add_external_initializers(list(weights), values)
+    return load_session(GRAPH, options)
 
 
-def _own(path: Path, options: onnxruntime.SessionOptions) -> onnxruntime.InferenceSession:
+def _open_package_graph(
+    path: Path, options: onnxruntime.SessionOptions
+) -> onnxruntime.InferenceSession:
     try:
-        return load(path, options)
+        return load_session(path, options)
     except Exception as error:  # ONNX Runtime's exceptions share no narrower base
         raise StartupError(
             f"{path} is not Silero's; reinstall it with "

@@ -1,11 +1,11 @@
-"""WAV: chunks to frames of float32 samples, as the bytes come.
+"""WAV: reads frames of float32 samples, as the bytes come.
 
     RIFF | WAVE | fmt ... | ... | data ............................. | LIST ...
                    header         samples, whatever length is announced   ignored
 
-Recorders and pipes write any length: 0, the longest there is, what it was when they opened the
-file, or some bytes too many. So samples go on to the last byte, unless the announced length is
-followed by what looks like another chunk.
+The announced length is often wrong: recorders and pipes write 0, the greatest number, what it was
+when they opened the file, or some bytes too many. So samples go on to the last byte, unless the
+announced length is followed by what looks like another chunk.
 """
 
 import struct
@@ -55,7 +55,7 @@ _CODECS = {
 
 @dataclass(frozen=True, slots=True)
 class WavFormat:
-    """What the header says: `code` is Microsoft's number for the codec."""
+    """The format in the header; `code` is Microsoft's number for the codec."""
 
     code: int
     channels: int
@@ -68,37 +68,38 @@ class WavFormat:
         return max(1, self.channels) * self.bits // 8
 
     def decode(self, data: bytes) -> Frames:
-        """The samples `(n,)` of whole frames."""
+        """Returns the samples `(n,)` of whole frames."""
         return _DECODERS[self.code, self.bits](data, ">" if self.big_endian else "<")
 
 
 class WavReader:
-    """Any chunking of the bytes gives the same frames. After `AudioError` it is of no more use."""
+    """Reads one file; any chunking of the bytes gives the same frames. After an `AudioError` it is
+    of no further use."""
 
     def __init__(self) -> None:
         self.format: WavFormat | None = None
         self._header = bytearray()
         self._in_samples = self._ended = False
-        self._announced: int | None = None  # bytes of samples to come; None: no telling
-        self._undecided = b""  # what follows the announced samples, too short to tell what it is
+        self._announced_bytes: int | None = None  # of samples to come; None if unknown
+        self._undecided = b""  # what follows the announced samples, while it is too short
         self._part = b""  # of a frame
 
     def push(self, data: bytes) -> Frames:
-        """The `(frames, channels)` that `data` completes, perhaps none; raises `AudioError`."""
+        """Returns the `(frames, channels)` that `data` completes, if any; raises `AudioError`."""
         if not self._in_samples:
             self._header += data
             if not self._read_header():
                 return np.zeros((0, 1), np.float32)
             data, self._header = bytes(self._header), bytearray()
-        return self._frames(self._samples(data))
+        return self._decode_frames(self._take_samples(data))
 
     def finish(self) -> None:
-        """Raises `AudioError` if the samples never began; part of a frame at the end is dropped."""
+        """Raises `AudioError` if the file ended before its samples; part of a frame is dropped."""
         if not self._in_samples:
             raise AudioError("the WAV file ends before its samples; send the whole file")
 
     def _read_header(self) -> bool:
-        """Whether the samples begin; what comes before them is dropped then."""
+        """Parses chunks; returns whether the samples begin, and then drops what is before them."""
         order = ">" if self._header[:4] == b"RIFX" else "<"
         at, long_size = _RIFF_BYTES, 0
         while at + _CHUNK_BYTES <= len(self._header):
@@ -114,7 +115,7 @@ class WavReader:
             if len(self._header) < at:
                 return False
             if name == b"fmt ":
-                self.format = _format(bytes(self._header[body:at]), order)
+                self.format = _parse_format(bytes(self._header[body:at]), order)
             if name == b"ds64":
                 long_size = int.from_bytes(self._header[body + 8 : body + 16], "little")
         return False
@@ -122,26 +123,26 @@ class WavReader:
     def _begin(self, announced: int) -> None:
         if self.format is None:
             raise AudioError("the WAV file says nothing of its samples; it has no fmt chunk")
-        self._announced = announced or None
+        self._announced_bytes = announced or None
         self._in_samples = True
 
-    def _samples(self, data: bytes) -> bytes:
-        """Those bytes of `data` that are of samples."""
+    def _take_samples(self, data: bytes) -> bytes:
+        """Returns the bytes of `data` that belong to samples."""
         if self._ended:
             return b""
         data, self._undecided = self._undecided + data, b""
-        if self._announced is None:
+        if self._announced_bytes is None:
             return data
-        here, after = data[: self._announced], data[self._announced :]
-        self._announced -= len(here)
+        here, after = data[: self._announced_bytes], data[self._announced_bytes :]
+        self._announced_bytes -= len(here)
         if len(after) <= _CHUNK_BYTES:
             self._undecided = after
             return here
-        self._announced = None
+        self._announced_bytes = None
         self._ended = _is_chunk(after[:4]) or _is_chunk(after[1:5])  # odd lengths are padded
         return here if self._ended else data
 
-    def _frames(self, data: bytes) -> Frames:
+    def _decode_frames(self, data: bytes) -> Frames:
         assert self.format is not None, "there is a header before there are samples"
         data = self._part + data
         end = len(data) - len(data) % self.format.frame_bytes
@@ -153,7 +154,7 @@ def _is_chunk(name: bytes) -> bool:
     return name.isascii() and name.replace(b" ", b"").replace(b"_", b"").isalnum()
 
 
-def _format(chunk: bytes, order: str) -> WavFormat:
+def _parse_format(chunk: bytes, order: str) -> WavFormat:
     if len(chunk) < _FORMAT_BYTES:
         raise AudioError("the WAV file's header is damaged; send the file as it was recorded")
     code, channels, rate, _, _, bits = struct.unpack_from(f"{order}HHIIHH", chunk)
@@ -164,23 +165,23 @@ def _format(chunk: bytes, order: str) -> WavFormat:
     bits = 8 if code in (_ALAW, _MULAW) else bits
     if (code, bits) not in _DECODERS:
         codec = _CODECS.get(code, f"codec 0x{code:04X} of {bits} bits")
-        raise AudioError(f"the audio is {codec} in WAV, which is not read; {containers.convert()}")
+        raise AudioError(f"the audio is {codec} in WAV, which is not read; {containers.advise()}")
     return WavFormat(code, channels, rate, bits, order == ">")
 
 
-def _unsigned8(data: bytes, _: str) -> Frames:
+def _decode_unsigned8(data: bytes, _: str) -> Frames:
     return (np.frombuffer(data, np.uint8).astype(np.float32) - 128) / np.float32(128)
 
 
-def _signed24(data: bytes, order: str) -> Frames:
+def _decode_signed24(data: bytes, order: str) -> Frames:
     wide = np.zeros((len(data) // 3, 4), np.uint8)
     wide[:, slice(0, 3) if order == ">" else slice(1, 4)] = np.frombuffer(data, np.uint8).reshape(
         -1, 3
     )
-    return _signed(4)(wide.tobytes(), order)
+    return _signed_decoder(4)(wide.tobytes(), order)
 
 
-def _signed(width: int) -> _Decode:
+def _signed_decoder(width: int) -> _Decode:
     scale = np.float32(1 << (8 * width - 1))
 
     def decode(data: bytes, order: str) -> Frames:
@@ -189,7 +190,7 @@ def _signed(width: int) -> _Decode:
     return decode
 
 
-def _float(width: int) -> _Decode:
+def _float_decoder(width: int) -> _Decode:
     def decode(data: bytes, order: str) -> Frames:
         with np.errstate(over="ignore"):  # a double beyond float32 is infinite, and refused as such
             return np.frombuffer(data, f"{order}f{width}").astype(np.float32)
@@ -198,12 +199,12 @@ def _float(width: int) -> _Decode:
 
 
 _DECODERS: Mapping[tuple[int, int], _Decode] = {
-    (_PCM, 8): _unsigned8,
-    (_PCM, 16): _signed(2),
-    (_PCM, 24): _signed24,
-    (_PCM, 32): _signed(4),
-    (_FLOAT, 32): _float(4),
-    (_FLOAT, 64): _float(8),
+    (_PCM, 8): _decode_unsigned8,
+    (_PCM, 16): _signed_decoder(2),
+    (_PCM, 24): _decode_signed24,
+    (_PCM, 32): _signed_decoder(4),
+    (_FLOAT, 32): _float_decoder(4),
+    (_FLOAT, 64): _float_decoder(8),
     (_ALAW, 8): lambda data, _: g711.alaw(data),
     (_MULAW, 8): lambda data, _: g711.mulaw(data),
 }

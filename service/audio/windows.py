@@ -1,7 +1,7 @@
-"""Windows: speech of any length to equal pieces, whole or as it comes.
+"""Windows: cuts speech of any length into equal pieces, at once or as it comes.
 
-The last window is aligned to the end, and speech shorter than one is repeated until it fills it,
-so that no window holds padding and every sample is in at least one.
+The last window ends with the speech, and speech shorter than a window is repeated until it fills
+one. So no window holds padding, and every sample is in at least one window.
 """
 
 from collections import deque
@@ -13,15 +13,15 @@ Samples = NDArray[np.float32]
 
 
 def cut(speech: Samples, *, window_samples: int, hop_samples: int) -> Samples:
-    """`speech (n,)` to `(windows, window_samples)`, one every `hop_samples` (at most a window);
-    none when there is no speech."""
+    """Cuts `speech (n,)` to `(windows, window_samples)`, one every `hop_samples`, at most a window;
+    no speech gives no windows."""
     windows = WindowAccumulator(window_samples, hop_samples)
     return np.concatenate([windows.push(speech), windows.tail()])
 
 
 class WindowAccumulator:
-    """The windows of speech that arrives in pieces; all pushes and the tail together are `cut` of
-    the whole. It holds at most one window and the longest push."""
+    """Cuts windows of speech that arrives in pieces. All pushes and the tail together give what
+    `cut` gives of the whole. Keeps at most one window and the longest push."""
 
     def __init__(self, window_samples: int, hop_samples: int) -> None:
         if not 1 <= hop_samples <= window_samples:
@@ -29,41 +29,42 @@ class WindowAccumulator:
         self._window = window_samples
         self._hop = hop_samples
         self._pieces: deque[Samples] = deque()
-        self._held = 0  # samples in the pieces
-        self._next = 0  # where in them the next window starts
+        self._buffered = 0  # samples in the pieces
+        self._next_start = 0  # where in them the next window starts
 
     def push(self, speech: Samples) -> Samples:
-        """The windows `(k, window_samples)` that `speech (n,)` completes."""
+        """Returns the windows `(k, window_samples)` that `speech (n,)` completes."""
         if speech.size:
             self._pieces.append(speech)
-            self._held += speech.size
-        windows = self._none()
-        if self._held >= self._next + self._window:
-            every = np.lib.stride_tricks.sliding_window_view(self._joined(), self._window)
-            windows = every[self._next :: self._hop].copy()
-            self._next += len(windows) * self._hop
-        self._forget()
+            self._buffered += speech.size
+        windows = self._no_windows()
+        if self._buffered >= self._next_start + self._window:
+            every = np.lib.stride_tricks.sliding_window_view(self._concatenate(), self._window)
+            windows = every[self._next_start :: self._hop].copy()
+            self._next_start += len(windows) * self._hop
+        self._drop_old()
         return windows
 
     def tail(self) -> Samples:
-        """The window `(0 or 1, window_samples)` that would end the speech here; changes nothing."""
-        if not self._held:
-            return self._none()
-        if self._held < self._window:
-            return np.resize(self._joined(), (1, self._window))
-        if self._next - self._hop + self._window == self._held:
-            return self._none()
-        return self._joined()[np.newaxis, -self._window :]
+        """Returns the window `(0 or 1, window_samples)` that would end the speech here; changes
+        nothing."""
+        if not self._buffered:
+            return self._no_windows()
+        if self._buffered < self._window:
+            return np.resize(self._concatenate(), (1, self._window))
+        if self._next_start - self._hop + self._window == self._buffered:
+            return self._no_windows()
+        return self._concatenate()[np.newaxis, -self._window :]
 
-    def _forget(self) -> None:
+    def _drop_old(self) -> None:
         """Drops the pieces that neither the tail nor the next window can reach."""
-        while self._pieces and self._held - self._pieces[0].size >= self._window:
+        while self._pieces and self._buffered - self._pieces[0].size >= self._window:
             dropped = self._pieces.popleft().size
-            self._held -= dropped
-            self._next -= dropped
+            self._buffered -= dropped
+            self._next_start -= dropped
 
-    def _joined(self) -> Samples:
+    def _concatenate(self) -> Samples:
         return np.concatenate(self._pieces)
 
-    def _none(self) -> Samples:
+    def _no_windows(self) -> Samples:
         return np.empty((0, self._window), np.float32)

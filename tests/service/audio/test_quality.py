@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.audio.quality import SAMPLE_RATE, Frame, Meter, levels
+from service.audio.quality import SAMPLE_RATE, Frame, QualityMeter, measure_levels
 
 FRAME_SAMPLES = 512
 NEAR_FRAMES = 10
@@ -36,20 +36,20 @@ def _noise(level_db: float, frames: int = 50) -> np.ndarray:
 def test_a_level_is_the_nearest_decibel_of_what_is_above_100_hz(
     hertz: float, level_db: float
 ) -> None:
-    found = levels(_tone(hertz, np.sqrt(2) * 10 ** (level_db / 20)))
+    found = measure_levels(_tone(hertz, np.sqrt(2) * 10 ** (level_db / 20)))
     assert np.median(found) - 100 == pytest.approx(level_db, abs=1)
 
 
 @pytest.mark.parametrize("added", [0.1, _tone(50, 0.1), _tone(60, 0.1), _tone(30, 0.1)])
 def test_offset_hum_and_rumble_add_nothing_to_a_level(added: np.ndarray | float) -> None:
-    alone = levels(_noise(-70))
-    assert np.allclose(levels((_noise(-70) + added).astype(np.float32)), alone, atol=1)
+    alone = measure_levels(_noise(-70))
+    assert np.allclose(measure_levels((_noise(-70) + added).astype(np.float32)), alone, atol=1)
 
 
 def test_padding_makes_the_last_frame_no_quieter() -> None:
     frames = _noise(-40)
     frames[:, 100:] = 0
-    found = levels(frames, padding=FRAME_SAMPLES - 100)
+    found = measure_levels(frames, padding=FRAME_SAMPLES - 100)
     assert np.median(found) - 100 == pytest.approx(-40, abs=2)
 
 
@@ -88,12 +88,12 @@ FRAMES = st.builds(
 )
 
 
-def _hear(meter: Meter, heard: list[Heard], at_once: int) -> None:
+def _hear(meter: QualityMeter, heard: list[Heard], at_once: int) -> None:
     for start in range(0, len(heard), at_once):
         piece = heard[start : start + at_once]
         for speech, stretch in groupby(piece, key=lambda frame: frame[1]):
             frames = [frame for frame, _ in stretch]
-            meter.speech(NOTHING, frames) if speech else meter.no_speech(frames)
+            meter.add_speech(NOTHING, frames) if speech else meter.add_pause(frames)
 
 
 @given(
@@ -103,7 +103,7 @@ def _hear(meter: Meter, heard: list[Heard], at_once: int) -> None:
 @settings(deadline=None)
 def test_snr_is_the_naive_one(stretches: list[tuple[list[Frame], bool]], at_once: int) -> None:
     heard = [(frame, speech) for frames, speech in stretches for frame in frames]
-    meter, one_by_one = Meter(), Meter()
+    meter, one_by_one = QualityMeter(), QualityMeter()
     _hear(meter, heard, at_once)
     _hear(one_by_one, heard, 1)
     assert meter.quality() == one_by_one.quality()
@@ -112,27 +112,27 @@ def test_snr_is_the_naive_one(stretches: list[tuple[list[Frame], bool]], at_once
 
 @pytest.mark.parametrize(("quiet_db", "snr_db"), [(-90, 60), (-20, -10)])
 def test_snr_is_bounded(quiet_db: int, snr_db: int) -> None:
-    meter = Meter()
-    meter.no_speech([(100 + quiet_db, False)] * 10)
-    meter.speech(NOTHING, [(100 - 20, True)] * 10)
+    meter = QualityMeter()
+    meter.add_pause([(100 + quiet_db, False)] * 10)
+    meter.add_speech(NOTHING, [(100 - 20, True)] * 10)
     assert meter.quality().snr_db == snr_db
 
 
 def test_digital_silence_is_no_noise() -> None:
-    meter = Meter()
-    meter.no_speech([(0, False)] * 30)
-    meter.speech(NOTHING, [(100 - 60, False), (100 - 60, False), *[(100 - 20, True)] * 18])
+    meter = QualityMeter()
+    meter.add_pause([(0, False)] * 30)
+    meter.add_speech(NOTHING, [(100 - 60, False), (100 - 60, False), *[(100 - 20, True)] * 18])
     assert meter.quality().snr_db == pytest.approx(40, abs=0.1)
 
 
 def test_clipping_is_counted_in_speech_and_the_peak_in_everything() -> None:
-    meter = Meter()
+    meter = QualityMeter()
     for loudest in (0.5, -0.98, 0.98, 0.1):
         samples = np.full(100, loudest / 2, np.float32)
         samples[7] = loudest
-        meter.hear(samples)
+        meter.add(samples)
         if loudest > 0:
-            meter.speech(samples, [])
-    meter.hear(NOTHING)
+            meter.add_speech(samples, [])
+    meter.add(NOTHING)
     expected = (300 / SAMPLE_RATE, 400 / SAMPLE_RATE, None, 1 / 300, 20 * np.log10(0.98))
     assert astuple(meter.quality())[:5] == pytest.approx(expected)

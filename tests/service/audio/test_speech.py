@@ -16,8 +16,8 @@ from service.audio.quality import SAMPLE_RATE, Quality
 from service.audio.speech import (
     CONTEXT_SAMPLES,
     FRAME_SAMPLES,
-    Bursts,
     SpeechDetector,
+    SpeechSegmentation,
     State,
     VoiceActivity,
     extract,
@@ -53,7 +53,7 @@ class FakeActivity(VoiceActivity):
 
     def __init__(self) -> None:
         zero = np.zeros(1, np.float32)
-        self.rested = (zero, zero)
+        self.initial_state = (zero, zero)
         self.frames: list[np.ndarray] = []
 
     def probabilities(self, frames: np.ndarray, state: State) -> tuple[np.ndarray, State]:
@@ -90,7 +90,7 @@ def _pushed(detector: SpeechDetector, samples: np.ndarray, cuts: list[int]) -> n
     return np.concatenate([*speech, detector.finish()])
 
 
-def _naive_speech_frames(probabilities: list[float], rules: Bursts) -> list[bool]:
+def _naive_speech_frames(probabilities: list[float], rules: SpeechSegmentation) -> list[bool]:
     voiced: list[bool] = []
     for probability in probabilities:
         limit = rules.leave if voiced and voiced[-1] else rules.enter
@@ -110,7 +110,7 @@ def _naive_speech_frames(probabilities: list[float], rules: Bursts) -> list[bool
 @given(
     probabilities=st.lists(st.sampled_from([0.0, 0.25, 0.5, 0.75]), max_size=60),
     rules=st.builds(
-        Bursts,
+        SpeechSegmentation,
         enter=st.just(0.6),
         leave=st.sampled_from([0.3, 0.6]),
         min_frames=st.integers(1, 4),
@@ -121,7 +121,7 @@ def _naive_speech_frames(probabilities: list[float], rules: Bursts) -> list[bool
 )
 @settings(deadline=None, max_examples=300)
 def test_speech_is_the_naive_choice_of_frames(
-    probabilities: list[float], rules: Bursts, cuts: list[int]
+    probabilities: list[float], rules: SpeechSegmentation, cuts: list[int]
 ) -> None:
     samples = np.repeat(np.array(probabilities, np.float32), FRAME_SAMPLES)
     chosen = np.repeat(_naive_speech_frames(probabilities, rules), FRAME_SAMPLES)
@@ -154,7 +154,7 @@ def test_last_partial_frame_is_speech_without_its_padding(extra: int) -> None:
 
 
 def test_speech_is_known_as_soon_as_a_burst_is() -> None:
-    detector = SpeechDetector(FakeActivity(), Bursts(min_frames=3))
+    detector = SpeechDetector(FakeActivity(), SpeechSegmentation(min_frames=3))
     frame = np.ones(FRAME_SAMPLES, np.float32)
     assert [detector.push(frame).size // FRAME_SAMPLES for _ in range(5)] == [0, 0, 3, 1, 1]
 

@@ -22,10 +22,10 @@ def frames(samples: np.ndarray) -> np.ndarray:
 
 
 def test_it_hears_what_silero_hears() -> None:
-    theirs, ours = VoiceActivity.open(voice_activity.installed()), VoiceActivity.open()
+    theirs, ours = VoiceActivity.open(voice_activity.find_package_model()), VoiceActivity.open()
     heard = frames(np.concatenate(voices()))
-    expected, _ = theirs.probabilities(heard, theirs.rested)
-    found, _ = ours.probabilities(heard, ours.rested)
+    expected, _ = theirs.probabilities(heard, theirs.initial_state)
+    found, _ = ours.probabilities(heard, ours.initial_state)
     assert 0.1 < np.mean(expected > 0.5) < 0.95
     np.testing.assert_allclose(found, expected, atol=5e-5)
 
@@ -34,8 +34,8 @@ def test_it_hears_what_silero_hears() -> None:
 def test_any_number_of_frames_at_once_gives_the_same_bits(at_once: int) -> None:
     vad = VoiceActivity.open()
     heard = frames(voices()[0])
-    whole, last = vad.probabilities(heard, vad.rested)
-    found, state = [], vad.rested
+    whole, last = vad.probabilities(heard, vad.initial_state)
+    found, state = [], vad.initial_state
     for start in range(0, len(heard), at_once):
         some, state = vad.probabilities(heard[start : start + at_once], state)
         found.append(some)
@@ -59,7 +59,7 @@ def test_with_other_weights_the_package_s_own_graph_is_used(
     onnx.save(all_speech(), package)
     with caplog.at_level(logging.WARNING):
         vad = VoiceActivity.open()
-    heard, _ = vad.probabilities(frames(np.zeros(FRAME_SAMPLES, np.float32)), vad.rested)
+    heard, _ = vad.probabilities(frames(np.zeros(FRAME_SAMPLES, np.float32)), vad.initial_state)
     assert heard.tolist() == [1.0]
     [record] = caplog.records
     assert "silero-vad is laid out anew" in record.getMessage()
