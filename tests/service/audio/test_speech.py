@@ -163,8 +163,8 @@ def test_memory_does_not_grow_with_silence() -> None:
     detector = SpeechDetector(FakeActivity())
     for _ in range(200):
         detector.push(np.zeros(1_000, np.float32))
-    assert _held_samples(detector) < 8 * FRAME_SAMPLES
-    assert len(detector._undecided) < 8
+    assert _buffered_samples(detector) < 8 * FRAME_SAMPLES
+    assert len(detector._undecided_frames) < 8
 
 
 @pytest.mark.parametrize("value", [0.0, 1.0])
@@ -172,11 +172,11 @@ def test_a_long_push_is_not_held(value: float) -> None:
     detector = SpeechDetector(FakeActivity())
     speech = detector.push(np.full(1_300 * FRAME_SAMPLES + 9, value, np.float32))
     assert speech.base is None
-    assert _held_samples(detector) < 8 * FRAME_SAMPLES
+    assert _buffered_samples(detector) < 8 * FRAME_SAMPLES
 
 
-def _held_samples(detector: SpeechDetector) -> int:
-    whole = detector._held if detector._held.base is None else detector._held.base
+def _buffered_samples(detector: SpeechDetector) -> int:
+    whole = detector._buffer if detector._buffer.base is None else detector._buffer.base
     assert isinstance(whole, np.ndarray)
     return whole.size
 
