@@ -161,9 +161,9 @@ image-check:  ## build the image and serve from it where no container engine run
 SUITE ?= trixie
 
 .PHONY: debian-check
-debian-check:  ## the demo and the service's tests on Debian 13 and its Python, as root; SUITE=sid
+debian-check:  ## the demo and the service's tests on Debian 13 and its Python, as root; SUITE=sid, ARGS='-n auto tests/service'
 	@command -v mmdebstrap >/dev/null || { $(call apt_install,mmdebstrap); }
-	tests/tooling/check_debian.sh $(SUITE)
+	tests/tooling/check_debian.sh $(SUITE) $(or $(ARGS),tests/service)
 
 .PHONY: fuzz
 fuzz: $(VENV)/.dev  ## coverage-guided fuzzing of every decoder and of messages; ARGS='--minutes 20'

@@ -1,13 +1,15 @@
 #!/usr/bin/env bash
 # Run the demo and the service's tests with another Debian's Python, in a folder. `make debian-check`,
-# as root: `make debian-check SUITE=sid` for the newest.
+# as root; `make debian-check SUITE=sid` takes the newest Python, ARGS='tests/integration -k lock' chooses
+# tests.
 #
 # Everything lies in build/debian-SUITE. Mounts are made in this script's own mount namespace, so that
 # none is left however it ends: /dev of this machine must not stand below a folder that is removed.
 set -euo pipefail
 [ "$(id -u)" = 0 ] || { echo 'debian-check needs root' >&2; exit 1; }
 if [ "${1:-}" != in-namespace ]; then exec unshare --mount "$0" in-namespace "$@"; fi
-suite=${2:-trixie}
+suite=$2
+tests=("${@:3}")
 cd "$(dirname "$0")/../.."
 root=$PWD/build/debian-$suite
 mkdir -p build
@@ -37,5 +39,5 @@ exec chroot "$root" env -i HOME=/root PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=
 cd /src
 make demo
 .venv/bin/python -m pip install --quiet -c constraints.txt -e ".[evaluation,tracing,vault]" \
-    hypothesis onnx pytest pytest-asyncio pyyaml
-exec .venv/bin/python -m pytest -q -p no:cacheprovider tests/service'
+    hypothesis onnx pytest pytest-asyncio pytest-xdist pyyaml
+exec .venv/bin/python -m pytest -q -p no:cacheprovider "$@"' sh "${tests[@]}"
