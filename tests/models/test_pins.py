@@ -10,7 +10,9 @@ import pytest
 
 from tests.models import pins
 
-LLR, COSINE = 0.02, 0.002  # another order of the sums moves them by less than 0.001 and 0.0001
+# Without the runtime's graph optimizations no score moves by 0.0001. Noise of 0.001 in each component
+# of the embeddings moves ratios by 0.05 and cosines by 0.0011.
+LLR, COSINE = 0.02, 0.001
 
 
 @pytest.mark.parametrize("model", pins.MODELS, ids=lambda path: path.name)
