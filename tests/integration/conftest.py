@@ -1,4 +1,8 @@
-"""One real server for each store, shared by a module's tests, and voices to send it."""
+"""One real server for each store, shared by a module's tests, and voices to send it.
+
+Take `LocalServer`, in this process, unless the test is about a process: its signals, logs, metrics
+endpoint, exit code or death. Then take `SaysoServer`, whose start costs two seconds of a core.
+"""
 
 from collections.abc import Iterator
 
