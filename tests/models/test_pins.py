@@ -10,8 +10,8 @@ import pytest
 
 from tests.models import pins
 
-# Without the runtime's graph optimizations no score moves by 0.0001. Noise of 0.001 in each component
-# of the embeddings moves ratios by 0.05 and cosines by 0.0011.
+# Without the runtime's graph optimizations no score moves by 0.0001. Noise of 0.001 in each
+# component of the embeddings moves ratios by 0.05 and cosines by 0.0011.
 LLR, COSINE = 0.02, 0.001
 
 
