@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.support.deployed_settings import unknown
+from tests.support.deployed_settings import find_unknown_names
 
 ROOT = Path(__file__).resolve().parents[2]
 CHART = ROOT / "deploy" / "helm" / "sayso"
@@ -83,7 +83,7 @@ def test_objects_are_valid(values: list[str]) -> None:
     for kind, document in objects.items():
         if kind not in OPERATOR_KINDS:
             validating.validate(document, "1.32", strict=True)
-    assert not unknown(" ".join(environment(objects)))
+    assert not find_unknown_names(" ".join(environment(objects)))
 
 
 def test_with_tls_nothing_is_plaintext_and_the_probes_run_the_command() -> None:
