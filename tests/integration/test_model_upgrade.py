@@ -112,7 +112,7 @@ def test_a_confident_accept_moves_the_caller(
 ) -> None:
     first = sayso.verify("slt", clip("slt"))
     assert (first.outcome, first.model_id) == ("ACCEPTED", old.model_id)
-    assert sayso.get("slt").model_ids == (old.model_id, NEW)
+    assert sayso.get("slt").model_ids == (NEW, old.model_id)
     second = sayso.verify("slt", clip("slt", 2), target_false_match_rate=LENIENT)
     assert (second.outcome, second.model_id) == ("ACCEPTED", NEW)
     impostor = sayso.verify("slt", clip("rms", 2), target_false_match_rate=LENIENT)
@@ -147,7 +147,7 @@ def test_calls_that_end_early_move_the_caller_bit_by_bit(sayso: Client, old: Con
         answers.append((last.outcome, last.model_id))
         assert last.net_speech_s < SETTINGS["min_enroll_speech_s"] / 2
     assert answers == [("ACCEPTED", old.model_id)] * 2
-    assert sayso.get("slt-early").model_ids == (old.model_id, NEW)
+    assert sayso.get("slt-early").model_ids == (NEW, old.model_id)
     assert sayso.migration().begun == 1
     assert sayso.verify("slt-early", clip("slt")).model_id == old.model_id
     assert sayso.verify("slt-early", clip("slt", 2)).model_id == NEW
@@ -156,7 +156,7 @@ def test_calls_that_end_early_move_the_caller_bit_by_bit(sayso: Client, old: Con
 def test_a_move_is_undone(sayso: Client, old: Contract) -> None:
     before = sayso.get("slt-undone")
     assert sayso.verify("slt-undone", clip("slt")).accepted
-    assert sayso.get("slt-undone").model_ids == (old.model_id, NEW)
+    assert sayso.get("slt-undone").model_ids == (NEW, old.model_id)
     back = sayso.undo("slt-undone")
     assert (back.model_ids, back.net_speech_s) == (before.model_ids, before.net_speech_s)
     assert sayso.verify("slt-undone", clip("rms")).model_id == old.model_id
