@@ -100,14 +100,14 @@ def _wait_for(server: Started, process: subprocess.Popen[bytes]) -> None:
             time.sleep(0.02)
 
 
-def rules(user: str) -> list[str]:
+def read_rules(user: str) -> list[str]:
     lines = (FOLDER / "users.acl").read_text().splitlines()
     return {words[1]: words[2:] for words in map(str.split, lines)}[user]
 
 
-def allowed() -> set[str]:
+def list_commands() -> set[str]:
     """The commands that the server may use, in capitals, subcommands after a space."""
-    return {rule[1:].replace("|", " ").upper() for rule in rules("sayso") if rule[0] == "+"}
+    return {rule[1:].replace("|", " ").upper() for rule in read_rules("sayso") if rule[0] == "+"}
 
 
 @pytest.fixture(params=["single", "cluster"])
@@ -117,7 +117,7 @@ def address(request: pytest.FixtureRequest) -> str:
         server: Started = request.getfixturevalue("started")
         return server.url
     nodes: list[RedisServer] = request.getfixturevalue("cluster")
-    mine = [rule for rule in rules("sayso") if rule[0] != "#"]
+    mine = [rule for rule in read_rules("sayso") if rule[0] != "#"]
     for node in nodes:
         reply = node.command("ACL", "SETUSER", "sayso", *mine, f">{PASSWORD}")
         assert reply.startswith(b"+OK"), reply
@@ -125,23 +125,15 @@ def address(request: pytest.FixtureRequest) -> str:
     return f"redis+cluster://sayso:{PASSWORD}@127.0.0.1:{first},127.0.0.1:{second}"
 
 
-def test_an_acknowledged_write_is_on_disk_and_nothing_is_evicted() -> None:
-    lines = (FOLDER / "redis.conf").read_text().splitlines()
-    options = dict(line.split(maxsplit=1) for line in lines if line and line[0] != "#")
-    assert options["appendonly"] == "yes"
-    assert options["appendfsync"] == "always"
-    assert options["maxmemory-policy"] == "noeviction"
-
-
-def test_every_command_of_the_scripts_is_allowed_and_none_but_what_the_store_sends() -> None:
+def test_the_user_may_run_what_the_store_sends_and_no_more() -> None:
     source = "".join(path.read_text() for path in (ROOT / "service/store/redis").glob("*.py"))
     scripts = set(re.findall(r"redis\.call\(\s*'([A-Z]+)'", source))
     assert scripts
-    assert scripts <= allowed()
+    assert scripts <= list_commands()
     methods = {name.upper() for name in re.findall(r"(?:client|pipeline)\.([a-z]+)", source)}
     lines = set(re.findall(r"b\"([A-Z]{3,})\"", source))
     connecting = {"AUTH", "COMMAND", "CLUSTER SLOTS", "PING", "SELECT"}
-    assert allowed() - scripts - methods - lines - connecting == set()
+    assert list_commands() - scripts - methods - lines - connecting == set()
 
 
 def test_without_the_password_only_a_ping_is_answered(started: Started) -> None:
