@@ -85,7 +85,7 @@ class RedisServer:
 
     def command(self, *words: str) -> bytes:
         """Send one command over a connection of its own; the beginning of the raw reply."""
-        with socket.create_connection(("127.0.0.1", self.port), timeout=5.0) as connection:
+        with socket.create_connection(("127.0.0.1", self.port), timeout=30.0) as connection:
             connection.sendall(
                 f"*{len(words)}\r\n".encode()
                 + b"".join(f"${len(word.encode())}\r\n{word}\r\n".encode() for word in words)
