@@ -150,7 +150,7 @@ async def measure(
                 systems,
                 clips,
                 cache,
-                treatment=kept.first(length_s),
+                treatment=kept.shorten_to(length_s),
                 wanted=speech_s > (0.0 if length_s is None else length_s),
                 label=f"{_told(setting)}, {Condition(length_s).length}",
             )

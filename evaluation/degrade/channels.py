@@ -1,7 +1,7 @@
-"""What lies between a mouth and a recording, simulated: room, noise, handset, codec, level.
+"""Simulated channels from mouth to recording: room, noise, handset, band, codec, level.
 
-Everything is drawn from a seed, the clip's name and the side of the trial, so that a clip always
-comes through the same channel on one side, and through another one on the other.
+Everything is drawn from a seed, the clip's name and the side of the trial: a clip always comes
+through the same channel on one side of a trial, and through another one on the other side.
 """
 
 from __future__ import annotations
@@ -30,10 +30,11 @@ ACTIVE_RANGE_DB = 35.0
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """What channels of one `name` are drawn from: a signal-to-noise ratio in decibels between two,
-    the shares that have a room and that are narrow-band, the codecs, all as likely.
+    """What the channels of one `name` are drawn from.
 
-    A narrow band is 8 kHz sampling alone, or that of a steep or of a gentle line, all as likely.
+    The signal-to-noise ratio in decibels lies between two values, `rooms` and `narrow` are the
+    shares of channels with a room and with a narrow band, and all `codecs` are equally likely. A
+    narrow band is 8 kHz sampling alone, or a steep or gentle telephone line, equally likely.
     """
 
     name: str
@@ -75,42 +76,42 @@ class CrossChannel:
 
 
 def seed_generator(*what: str) -> Rng:
-    """A random generator that depends on nothing but `what`."""
+    """A random generator that depends on `what` alone."""
     digest = hashlib.sha256("|".join(what).encode()).digest()
     return np.random.default_rng(int.from_bytes(digest[:16], "little"))
 
 
 def add_room(samples: Samples, rate: int, *, rt60_s: float, rng: Rng) -> Samples:
-    """A decaying noise tail after the direct sound, of a random direct-to-reverberant ratio."""
+    """Add a decaying tail after the direct sound, at a random direct-to-reverberant ratio."""
     time_s = np.arange(int(rt60_s * rate)) / rate
     tail = rng.normal(size=len(time_s)) * 10 ** (-3 * time_s / rt60_s)
     tail *= 10 ** (-rng.uniform(0, 12) / 20) / np.linalg.norm(tail)
     tail[0] += 1
-    heard: Samples = fftconvolve(samples, tail)[: len(samples)].astype(np.float32)
-    return heard
+    reverberant: Samples = fftconvolve(samples, tail)[: len(samples)].astype(np.float32)
+    return reverberant
 
 
 def add_noise(samples: Samples, rate: int, *, snr_db: float, rng: Rng) -> Samples:
-    """With stationary noise of a random slope, `snr_db` below the active level of speech."""
+    """Add stationary noise of a random slope, `snr_db` below the active level of speech."""
     slope_db = rng.uniform(-6, 0)  # an octave
 
     def sloped_db(hertz: NDArray[np.float64]) -> NDArray[np.float64]:
         return slope_db * np.log2(np.maximum(hertz, 50) / 50)
 
     white = rng.standard_normal(len(samples), np.float32)
-    return _mixed(samples, _filtered(white, rate, sloped_db), rate, snr_db)
+    return _mix(samples, _filter(white, rate, sloped_db), rate, snr_db)
 
 
 def add_speech_shaped_noise(samples: Samples, rate: int, *, snr_db: float, rng: Rng) -> Samples:
-    """With noise of the clip's own long-term spectrum, `snr_db` below its active level."""
+    """Add noise of the clip's own long-term spectrum, `snr_db` below its active level."""
     size = fft.next_fast_len(len(samples), real=True)
     spectrum = fft.rfft(samples, size)
     noise = fft.irfft(np.abs(spectrum) * np.exp(2j * np.pi * rng.random(len(spectrum))), size)
-    return _mixed(samples, noise[: len(samples)], rate, snr_db)
+    return _mix(samples, noise[: len(samples)], rate, snr_db)
 
 
 def filter_handset(samples: Samples, rate: int, rng: Rng) -> Samples:
-    """A smooth frequency response: a few decibels up or down in each of eight bands."""
+    """Apply a smooth frequency response, a few decibels up or down in each of eight bands."""
     bands_hz = np.geomspace(80, rate / 2, 8)
     gains_db = rng.normal(0, 4, len(bands_hz))
     cutoff_hz = rng.uniform(60, 300)
@@ -120,39 +121,39 @@ def filter_handset(samples: Samples, rate: int, rng: Rng) -> Samples:
         db -= 12 * np.log2(np.maximum(cutoff_hz / np.maximum(hertz, 1), 1))
         return db
 
-    return _filtered(samples, rate, response_db)
+    return _filter(samples, rate, response_db)
 
 
 def narrow_band(samples: Samples, rate: int) -> Samples:
-    """What 8 kHz sampling leaves."""
+    """Keep what 8 kHz sampling keeps."""
     narrow = soxr.resample(samples, rate, codecs.TELEPHONE_HZ)
     wide: Samples = soxr.resample(narrow, codecs.TELEPHONE_HZ, rate)
     return codecs.match_length(samples, wide)
 
 
 def steep_line(samples: Samples, rate: int) -> Samples:
-    """300 to 3400 Hz and nothing beside it, as the steepest telephone line."""
+    """Keep 300 to 3400 Hz and nothing else, as the steepest telephone line."""
     low, high = LINE_HZ
 
     def response_db(hertz: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.where((hertz < low) | (hertz > high), -200.0, 0.0)
 
-    return _filtered(samples, rate, response_db)
+    return _filter(samples, rate, response_db)
 
 
 def gentle_line(samples: Samples, rate: int) -> Samples:
-    """300 to 3400 Hz with edges of 24 dB an octave, as an analogue telephone line."""
+    """Keep 300 to 3400 Hz with edges of 24 dB an octave, as an analog telephone line."""
     low, high = LINE_HZ
 
     def response_db(hertz: NDArray[np.float64]) -> NDArray[np.float64]:
         beyond = np.maximum(low / np.maximum(hertz, 1), hertz / high)
         return -GENTLE_DB * np.log2(np.maximum(beyond, 1))
 
-    return _filtered(samples, rate, response_db)
+    return _filter(samples, rate, response_db)
 
 
 def set_peak(samples: Samples, peak_dbfs: float) -> Samples:
-    """With its peak at `peak_dbfs`."""
+    """Scale the peak to `peak_dbfs`."""
     peak = float(np.abs(samples).max(initial=0)) or 1.0
     return (samples * (10 ** (peak_dbfs / 20) / peak)).astype(np.float32)
 
@@ -165,23 +166,23 @@ def measure_active_power(samples: Samples, rate: int) -> float:
     return float(power[power >= power.max() * 10 ** (-ACTIVE_RANGE_DB / 10)].mean())
 
 
-def _mixed(samples: Samples, noise: Samples, rate: int, snr_db: float) -> Samples:
+def _mix(samples: Samples, noise: Samples, rate: int, snr_db: float) -> Samples:
     wanted = measure_active_power(samples, rate) / 10 ** (snr_db / 10)
     gain = np.sqrt(wanted / max(float(np.mean(noise**2)), 1e-20))
     mixed: Samples = (samples + gain * noise).astype(np.float32)
     return mixed
 
 
-def _filtered(
+def _filter(
     samples: Samples,
     rate: int,
     response_db: Callable[[NDArray[np.float64]], NDArray[np.float64]],
 ) -> Samples:
-    """`samples` (n,) with the gain `response_db` of each frequency in hertz, no phase."""
+    """Apply to `samples` (n,) the gain `response_db` of each frequency in hertz, without phase."""
     size = fft.next_fast_len(len(samples), real=True)
     gain = 10 ** (response_db(fft.rfftfreq(size, 1 / rate)) / 20)
-    heard = fft.irfft(fft.rfft(samples, size) * gain, size)[: len(samples)]
-    return np.asarray(heard, np.float32)
+    filtered = fft.irfft(fft.rfft(samples, size) * gain, size)[: len(samples)]
+    return np.asarray(filtered, np.float32)
 
 
 BANDS: tuple[Callable[[Samples, int], Samples], ...] = (narrow_band, steep_line, gentle_line)

@@ -1,7 +1,7 @@
-"""Speech codecs: what audio sounds like after a call, (n,) float32 in and out at the same rate.
+"""Speech codecs: audio as it is after a call, (n,) float32 in and out at the same rate.
 
-G.711 is computed here, GSM and MP3 by libsndfile and Opus by libopus, all in this process; AMR goes
-through ffmpeg, where it has the encoder, and costs a process a clip.
+G.711 is computed here, GSM and MP3 by libsndfile and Opus by libopus, all in this process. AMR
+needs an ffmpeg with the encoder, and a process for each clip.
 """
 
 from __future__ import annotations
@@ -50,14 +50,14 @@ def apply(name: str, samples: Samples, rate: int, rng: np.random.Generator) -> S
     return match_length(samples, _CODECS[name](samples, rate, rng))
 
 
-def match_length(samples: Samples, heard: Samples) -> Samples:
-    """`heard` cut, or filled with silence, to the length of `samples`."""
-    missing = max(len(samples) - len(heard), 0)
-    return np.pad(heard[: len(samples)], (0, missing)).astype(np.float32)
+def match_length(samples: Samples, coded: Samples) -> Samples:
+    """`coded` cut, or filled with silence, to the length of `samples`."""
+    missing = max(len(samples) - len(coded), 0)
+    return np.pad(coded[: len(samples)], (0, missing)).astype(np.float32)
 
 
 def mu_law(samples: Samples, rate: int, _: np.random.Generator) -> Samples:
-    """8 kHz and the nearest code of ITU-T G.711 mu-law."""
+    """ITU-T G.711 mu-law at 8 kHz, each sample its nearest code."""
     values = _mu_law_values()
     narrow = soxr.resample(samples, rate, TELEPHONE_HZ)
     nearest = values[np.searchsorted((values[1:] + values[:-1]) / 2, narrow)]
@@ -67,56 +67,56 @@ def mu_law(samples: Samples, rate: int, _: np.random.Generator) -> Samples:
 
 @cache
 def _mu_law_values() -> Samples:
-    every, telephone = bytes(range(256)), AudioFormat(Mulaw, TELEPHONE_HZ)
-    return np.unique(decode(every, telephone, rate=TELEPHONE_HZ, max_s=1.0))
+    codes, telephone = bytes(range(256)), AudioFormat(Mulaw, TELEPHONE_HZ)
+    return np.unique(decode(codes, telephone, rate=TELEPHONE_HZ, max_s=1.0))
 
 
 def gsm(samples: Samples, rate: int, _: np.random.Generator) -> Samples:
-    """8 kHz and GSM 06.10 full rate."""
+    """GSM 06.10 full rate at 8 kHz."""
     narrow = np.clip(soxr.resample(samples, rate, TELEPHONE_HZ), -1, 1)
     coded, form = io.BytesIO(), {"format": "RAW", "subtype": "GSM610"}
     soundfile.write(coded, narrow, TELEPHONE_HZ, **form)
     coded.seek(0)
-    heard, _rate = soundfile.read(
+    decoded, _rate = soundfile.read(
         coded, samplerate=TELEPHONE_HZ, channels=1, dtype="float32", **form
     )
-    wide: Samples = soxr.resample(heard, TELEPHONE_HZ, rate)
+    wide: Samples = soxr.resample(decoded, TELEPHONE_HZ, rate)
     return wide
 
 
 def mp3(samples: Samples, rate: int, _: np.random.Generator) -> Samples:
-    """16 kHz and MP3 at a constant 16 kb/s, delay taken out."""
+    """MP3 at 16 kHz and a constant 16 kb/s, without its delay."""
     narrow = np.clip(soxr.resample(samples, rate, MP3_HZ), -1, 1)
     coded, form = io.BytesIO(), {"format": "MP3", "subtype": "MPEG_LAYER_III"}
     soundfile.write(
         coded, narrow, MP3_HZ, bitrate_mode="CONSTANT", compression_level=MP3_LEVEL, **form
     )
     coded.seek(0)
-    heard, _rate = soundfile.read(coded, dtype="float32")
-    wide: Samples = soxr.resample(heard[MP3_DELAY:], MP3_HZ, rate)
+    decoded, _rate = soundfile.read(coded, dtype="float32")
+    wide: Samples = soxr.resample(decoded[MP3_DELAY:], MP3_HZ, rate)
     return wide
 
 
 def opus_with_losses(samples: Samples, rate: int, rng: np.random.Generator) -> Samples:
-    """Opus as a call has it, 12 kb/s, and lost packets."""
-    heard = opus.transcode(samples, rate, bits_s=OPUS_BITS_S)
-    return lose_packets(heard, rate, rng)
+    """Opus at 12 kb/s, as on a call, with lost packets."""
+    decoded = opus.transcode(samples, rate, bits_s=OPUS_BITS_S)
+    return lose_packets(decoded, rate, rng)
 
 
 def lose_packets(samples: Samples, rate: int, rng: np.random.Generator) -> Samples:
-    """About 5% of 20 ms packets lost in bursts, each concealed by the one before, fading."""
+    """Lose about 5% of the 20 ms packets, in bursts; the packet before conceals each, fading."""
     size = int(LOSS_FRAME_S * rate)
-    heard = samples.copy()
+    received = samples.copy()
     lost = False
     for start in range(size, len(samples) - size, size):
         lost = bool(rng.random() < (LOSS_STAY if lost else LOSS_ENTER))
         if lost:
-            heard[start : start + size] = LOSS_FADE * heard[start - size : start]
-    return heard
+            received[start : start + size] = LOSS_FADE * received[start - size : start]
+    return received
 
 
 def amr(samples: Samples, rate: int, _: np.random.Generator) -> Samples:
-    """8 kHz and AMR-NB at 12.2 kb/s."""
+    """AMR-NB at 8 kHz and 12.2 kb/s."""
     raw = ("-f", "f32le", "-ar", str(rate), "-ac", "1")
     encode = ("-c:a", _AMR_ENCODER, "-ar", str(TELEPHONE_HZ), "-b:a", "12.2k", "-f", "amr")
     coded = _ffmpeg((*raw, "-i", "pipe:0", *encode), samples.tobytes())
@@ -125,10 +125,10 @@ def amr(samples: Samples, rate: int, _: np.random.Generator) -> Samples:
 
 def _ffmpeg(arguments: tuple[str, ...], data: bytes) -> bytes:
     command = ["ffmpeg", "-v", "error", "-nostdin", "-threads", "1", *arguments, "pipe:1"]
-    done = subprocess.run(command, input=data, capture_output=True, check=False)  # noqa: S603
-    if done.returncode:
-        raise EvaluationError(f"ffmpeg failed: {done.stderr.decode(errors='replace').strip()}")
-    return done.stdout
+    process = subprocess.run(command, input=data, capture_output=True, check=False)  # noqa: S603
+    if process.returncode:
+        raise EvaluationError(f"ffmpeg failed: {process.stderr.decode(errors='replace').strip()}")
+    return process.stdout
 
 
 @cache

@@ -1,4 +1,4 @@
-"""Degradation versions of the heard side: how long, how noisy, through which codec."""
+"""Conditions of the test side: how much speech, how much noise, which codec."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Condition:
 
     @property
     def channel(self) -> str:
-        """What is done beside shortening, in words."""
+        """Noise and codec, in words."""
         parts = [] if self.snr_db is None else [f"{self.snr_db:g} dB"]
         parts += [] if self.codec == "none" else [CODEC_NAMES[self.codec]]
         return ", ".join(parts) or "as recorded"
@@ -52,7 +52,7 @@ CODEC_NAMES = {
 
 @dataclass(frozen=True, slots=True)
 class Degradation:
-    """A condition as something done to a clip's audio."""
+    """A condition as a treatment of a clip's audio."""
 
     condition: Condition
     vad: VoiceActivity
@@ -60,39 +60,41 @@ class Degradation:
 
     @property
     def key(self) -> str:
-        asked = self.condition
-        parts = (asked.speech_s, asked.snr_db, asked.codec, self.seed)
+        condition = self.condition
+        parts = (condition.speech_s, condition.snr_db, condition.codec, self.seed)
         return f"condition-{VERSION}:" + ":".join(str(part) for part in parts)
 
     def __call__(self, name: str, samples: Samples, rate: int) -> Samples:
-        asked = self.condition
+        condition = self.condition
         rng = channels.seed_generator("condition", str(self.seed), name)
-        if asked.snr_db is not None:
-            samples = channels.add_speech_shaped_noise(samples, rate, snr_db=asked.snr_db, rng=rng)
-        samples = codecs.apply(asked.codec, samples, rate, rng)
-        if asked.speech_s is None:
+        if condition.snr_db is not None:
+            samples = channels.add_speech_shaped_noise(
+                samples, rate, snr_db=condition.snr_db, rng=rng
+            )
+        samples = codecs.apply(condition.codec, samples, rate, rng)
+        if condition.speech_s is None:
             return samples
-        return shorten(self.vad, samples, rate, speech_s=asked.speech_s)
+        return shorten(self.vad, samples, rate, speech_s=condition.speech_s)
 
 
 @dataclass(slots=True)
 class TreatmentCache:
-    """What a treatment made of each clip, kept for the next system and the next length."""
+    """A treatment with its results by clip, so that other systems and lengths do not repeat it."""
 
     treatment: Treatment | None
     vad: VoiceActivity
-    made: dict[str, Samples] = field(default_factory=dict)
+    results: dict[str, Samples] = field(default_factory=dict)
 
-    def first(self, speech_s: float | None) -> Treatment | None:
-        """The treatment, and of what it leaves the first `speech_s` of net speech."""
+    def shorten_to(self, speech_s: float | None) -> Treatment | None:
+        """The treatment, and of its result the first `speech_s` of net speech (None: all of it)."""
         if self.treatment is None:
             return None if speech_s is None else Degradation(Condition(speech_s), self.vad)
-        return _First(self, self.treatment, speech_s)
+        return _Shortened(self, self.treatment, speech_s)
 
 
 @dataclass(frozen=True, slots=True)
-class _First:
-    kept: TreatmentCache
+class _Shortened:
+    cache: TreatmentCache
     treatment: Treatment
     speech_s: float | None
 
@@ -102,17 +104,17 @@ class _First:
         return f"{self.treatment.key}{part}"
 
     def __call__(self, name: str, samples: Samples, rate: int) -> Samples:
-        made = self.kept.made
+        results = self.cache.results
         key = f"{rate}:{name}"
-        if key not in made:
-            made[key] = self.treatment(name, samples, rate)
+        if key not in results:
+            results[key] = self.treatment(name, samples, rate)
         if self.speech_s is None:
-            return made[key]
-        return shorten(self.kept.vad, made[key], rate, speech_s=self.speech_s)
+            return results[key]
+        return shorten(self.cache.vad, results[key], rate, speech_s=self.speech_s)
 
 
 def shorten(vad: VoiceActivity, samples: Samples, rate: int, *, speech_s: float) -> Samples:
-    """`samples` up to the moment when `speech_s` of net speech was heard; all, when never."""
+    """`samples` up to the moment at which they held `speech_s` of net speech; all, if never."""
     detector = SpeechDetector(vad)
     step = int(STEP_S * rate)
     for end in range(step, len(samples) + step, step):
@@ -127,7 +129,7 @@ def list_conditions(
     snrs_db: Sequence[float | None] = SNR_DB,
     names: Sequence[str] | None = None,
 ) -> Iterator[Condition]:
-    """Every length as recorded, in every noise, and through every codec that is available."""
+    """Every length in every noise, and through every codec, by default all available ones."""
     for length_s in lengths_s:
         for snr_db in snrs_db:
             yield Condition(length_s, snr_db)

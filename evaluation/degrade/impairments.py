@@ -1,7 +1,7 @@
-"""What a recorder, a line or a codec does to every clip alike, as nobody asked it to.
+"""Impairments: what a recorder, a line or a codec does to every clip alike.
 
-The conditions in which a promised false-match rate is checked. An impairment is applied to the
-heard side alone, or to both sides alike.
+These are the conditions in which a promised false-match rate is checked. An impairment is applied
+to the test side alone, or to both sides.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ SILENCE_S = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Impaired:
-    """The impairment `name`, as something done to a clip's audio."""
+    """The impairment `name` as a treatment of a clip's audio."""
 
     name: str
     seed: int = 0
@@ -49,49 +49,49 @@ class Impaired:
 
 
 def offset(samples: Samples, _rate: int, _rng: Rng) -> Samples:
-    """With a constant added, as cheap sound cards do."""
-    return _clipped(samples + OFFSET)
+    """Add a constant, as cheap sound cards do."""
+    return _clip(samples + OFFSET)
 
 
 def hum(samples: Samples, rate: int, _rng: Rng) -> Samples:
-    """With the mains' 50 Hz."""
-    return _clipped(samples + HUM * _tone(len(samples), rate, 50))
+    """Add the 50 Hz of the mains."""
+    return _clip(samples + HUM * _tone(len(samples), rate, 50))
 
 
 def rumble(samples: Samples, rate: int, _rng: Rng) -> Samples:
-    """With 30 Hz, as of a ventilator or a moving car."""
-    return _clipped(samples + RUMBLE * _tone(len(samples), rate, 30))
+    """Add 30 Hz, as of a ventilator or a moving car."""
+    return _clip(samples + RUMBLE * _tone(len(samples), rate, 30))
 
 
 def keypad_first(samples: Samples, rate: int, _rng: Rng) -> Samples:
-    """After twenty keys of a telephone's keypad."""
+    """Put twenty keys of a telephone's keypad before the speech."""
     rows, columns = KEYPAD_HZ
     pause = np.zeros(int(PAUSE_S * rate), np.float32)
     pieces = []
     for key in range(KEYS):
         pressed = (rows[key % 4], columns[key % 3])
         pieces += [0.25 * _tone(int(KEY_S * rate), rate, *pressed), pause]
-    return _clipped(np.concatenate([*pieces, samples]))
+    return _clip(np.concatenate([*pieces, samples]))
 
 
 def ringback_first(samples: Samples, rate: int, _rng: Rng) -> Samples:
-    """After a steady tone, as of waiting for an answer."""
+    """Put a steady tone before the speech, as while waiting for an answer."""
     waiting = RINGBACK * _tone(int(RINGBACK_S * rate), rate, *RINGBACK_HZ)
-    return _clipped(np.concatenate([waiting, samples]))
+    return _clip(np.concatenate([waiting, samples]))
 
 
 def silence_first(samples: Samples, rate: int, _rng: Rng) -> Samples:
-    """After digital silence."""
+    """Put digital silence before the speech."""
     return np.concatenate([np.zeros(int(SILENCE_S * rate), np.float32), samples])
 
 
 def _tone(count: int, rate: int, *hertz: float) -> Samples:
     time_s = np.arange(count) / rate
-    made: Samples = np.sum([np.sin(2 * np.pi * each * time_s) for each in hertz], axis=0)
-    return made.astype(np.float32)
+    tone: Samples = np.sum([np.sin(2 * np.pi * frequency * time_s) for frequency in hertz], axis=0)
+    return tone.astype(np.float32)
 
 
-def _clipped(samples: Samples) -> Samples:
+def _clip(samples: Samples) -> Samples:
     return np.clip(samples, -1, 1).astype(np.float32)
 
 

@@ -1,4 +1,4 @@
-"""Opus by the system's libopus, in this process: a call's settings, and no container around it."""
+"""Opus through the system's libopus, with a call's settings and no container."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ def is_available() -> bool:
 
 
 def transcode(samples: Samples, rate: int, *, bits_s: int) -> Samples:
-    """`samples` (n,) in -1..1 after 20 ms frames of Opus for speech, delay taken out.
+    """Encode `samples` (n,) in -1..1 in 20 ms frames of Opus for speech, and decode them again.
 
-    EvaluationError at a rate that Opus does not have.
+    The codec's delay is removed. EvaluationError at a rate that Opus does not have.
     """
     if rate not in RATES_HZ:
         raise EvaluationError(f"Opus has no {rate} Hz; it has {', '.join(map(str, RATES_HZ))}")
@@ -42,13 +42,13 @@ def transcode(samples: Samples, rate: int, *, bits_s: int) -> Samples:
         frames = -(-(len(samples) + delay) // size)
         whole = np.zeros(frames * size, np.float32)
         whole[: len(samples)] = samples
-        heard = [decode(encode(frame)) for frame in whole.reshape(-1, size)]
-    return np.concatenate(heard)[delay : delay + len(samples)]
+        frames_out = [decode(encode(frame)) for frame in whole.reshape(-1, size)]
+    return np.concatenate(frames_out)[delay : delay + len(samples)]
 
 
 @contextmanager
 def _encoder(rate: int, bits_s: int) -> Iterator[tuple[Any, int]]:
-    library, error, delay = _loaded(), c_int(), c_int32()
+    library, error, delay = _require_library(), c_int(), c_int32()
     state = c_void_p(library.opus_encoder_create(rate, 1, _VOIP, byref(error)))
     _check(error.value)
     packet = ctypes.create_string_buffer(_PACKET_BYTES)
@@ -69,14 +69,16 @@ def _encoder(rate: int, bits_s: int) -> Iterator[tuple[Any, int]]:
 
 @contextmanager
 def _decoder(rate: int) -> Iterator[Any]:
-    library, error = _loaded(), c_int()
+    library, error = _require_library(), c_int()
     state = c_void_p(library.opus_decoder_create(rate, 1, byref(error)))
     _check(error.value)
 
     def decode(packet: bytes) -> Samples:
-        heard = np.empty(int(FRAME_S * rate), np.float32)
-        _check(library.opus_decode_float(state, packet, len(packet), _floats(heard), len(heard), 0))
-        return heard
+        decoded = np.empty(int(FRAME_S * rate), np.float32)
+        _check(
+            library.opus_decode_float(state, packet, len(packet), _floats(decoded), len(decoded), 0)
+        )
+        return decoded
 
     try:
         yield decode
@@ -90,10 +92,10 @@ def _floats(samples: Samples) -> Any:
 
 def _check(code: int) -> None:
     if code < 0:
-        raise EvaluationError(f"libopus failed: {_loaded().opus_strerror(code).decode()}")
+        raise EvaluationError(f"libopus failed: {_require_library().opus_strerror(code).decode()}")
 
 
-def _loaded() -> ctypes.CDLL:
+def _require_library() -> ctypes.CDLL:
     library = _library()
     if library is None:
         raise EvaluationError(f"{_LIBRARY} is not installed; the Debian package is libopus0")

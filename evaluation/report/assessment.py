@@ -1,4 +1,4 @@
-"""One system measured: scores, calibration, and figures by group."""
+"""The assessment of one system: scores, calibration, and figures by group of trials."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from service.decisions import scoring
 Floats = NDArray[np.float64]
 
 POOLED = "pooled"
-# How much a caller says may not change what a cosine is worth: see `calibration.RISING`.
+# A caller chooses how long to speak, which may not change what a cosine is worth.
 TERMS = tuple(term for term in scoring.TERMS if term != "cosine_log_test_speech")
 DEMOGRAPHIC = ("gender", "sex", "age", "accent", "dialect", "language", "nationality", "ethnicity")
 
 
 @dataclass(frozen=True, slots=True)
 class Assessment:
-    """What was measured of one system: `llr` (n,) is cross-validated over `terms`."""
+    """One system on its trials; `llr` (n,) is cross-validated with the calibration's `terms`."""
 
     system: str
     scored: ScoredTrials
@@ -56,22 +56,22 @@ def assess(
     replicates: int = 200,
     seed: int = 0,
 ) -> Assessment:
-    """Figures pooled and by corpus; with LLRs when there are speakers enough to cross-validate."""
+    """Measure figures pooled and by corpus, with LLRs if there are enough speakers."""
     sides = scored.trials.sides()
-    llr = _llr(scored, sides, terms, seed)
+    llr = _cross_validate(scored, sides, terms, seed)
     whole = np.ones(len(scored.trials), bool)
     corpora = breakdowns.split_by_corpus(scored)
     masks = {**(corpora if len(corpora) > 1 else {}), POOLED: whole}
-    measured = Assessment(system, scored, sides, llr, {}, data_digest, terms)
+    assessment = Assessment(system, scored, sides, llr, {}, data_digest, terms)
     return replace(
-        measured, groups=measure_groups(measured, masks, replicates=replicates, seed=seed)
+        assessment, groups=measure_groups(assessment, masks, replicates=replicates, seed=seed)
     )
 
 
 def measure_groups(
     assessment: Assessment, masks: Masks, *, replicates: int = 200, seed: int = 0
 ) -> dict[str, Figures]:
-    """The figures of each group of trials that has targets and non-targets."""
+    """Measure the figures of each group of trials that has targets and non-targets."""
     target, llr = assessment.scored.trials.target, assessment.llr
     return {
         name: figures.measure(
@@ -88,7 +88,7 @@ def measure_groups(
 
 
 def list_fairness_groups(scored: ScoredTrials) -> Mapping[str, Masks]:
-    """The trials within each demographic group, by column; by corpus when nothing is known."""
+    """Masks of the demographic groups by column; of the corpora if there is no such column."""
     known = [name for name in labels.list_columns(scored.trials.clips) if name in DEMOGRAPHIC]
     if known:
         return {name: breakdowns.split_by_label(scored, name) for name in known}
@@ -96,7 +96,7 @@ def list_fairness_groups(scored: ScoredTrials) -> Mapping[str, Masks]:
 
 
 def hash_data(trials: Trials, voices: Voices) -> str:
-    """SHA-256 over the files and the trials, so that two reports can be known to share both."""
+    """SHA-256 over the files and the trials, by which two reports can be seen to share both."""
     digest = hashlib.sha256("\n".join(voices.digests).encode())
     for model in trials.models:
         digest.update(repr(model.clips).encode())
@@ -105,7 +105,9 @@ def hash_data(trials: Trials, voices: Voices) -> str:
     return digest.hexdigest()
 
 
-def _llr(scored: ScoredTrials, sides: Sides, terms: Sequence[str], seed: int) -> Floats | None:
+def _cross_validate(
+    scored: ScoredTrials, sides: Sides, terms: Sequence[str], seed: int
+) -> Floats | None:
     speakers = (sides.speaker[sides.enrol], sides.speaker[sides.test])
     if int(sides.speaker.max()) + 1 < 3 * calibration.FOLDS:
         return None

@@ -1,4 +1,4 @@
-"""Ways to divide trials: by net speech, noise, corpus, and every label that a manifest has."""
+"""Breakdowns of trials: by net speech, noise, corpus, and every label of the manifest."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ MEASURES = ("seconds", "duration")  # columns that measure a clip and do not lab
 
 
 def break_down(scored: ScoredTrials) -> Iterator[tuple[str, Masks]]:
-    """(what it is by, masks (n,) by group name), for all that divides these trials at all."""
-    for name, masks in _all(scored):
-        held = {group: keep for group, keep in masks.items() if keep.any()}
-        if len(held) > 1:
-            yield name, held
+    """Yield the name and the masks (n,), by group, of every breakdown with at least two groups."""
+    for name, masks in _list_all(scored):
+        groups = {group: keep for group, keep in masks.items() if keep.any()}
+        if len(groups) > 1:
+            yield name, groups
 
 
 def split_by_corpus(scored: ScoredTrials) -> Masks:
-    """The trials within each corpus, when the clips have any."""
+    """Masks (n,) of the trials within each corpus; empty if no clip has one."""
     if not any(clip.corpus for clip in scored.trials.clips):
         return {}
     return split_by_label(scored, "corpus")
 
 
 def split_by_label(scored: ScoredTrials, column: str) -> Masks:
-    """The trials whose sides have the same label in `column`, by label; a blank is no group."""
+    """Masks (n,) of the trials whose sides have the same label in `column`; a blank is no group."""
     sides = labels.label_sides(scored.trials, column)
     return {name: sides.same & (sides.test == code) for code, name in enumerate(sides.names)}
 
 
-def _all(scored: ScoredTrials) -> Iterator[tuple[str, Masks]]:
+def _list_all(scored: ScoredTrials) -> Iterator[tuple[str, Masks]]:
     measures = scored.measures
     yield "net speech, heard", split_into_bins(measures.test_speech_s, SPEECH_EDGES_S, "s")
     yield "net speech, enrolled", split_into_bins(measures.enrol_speech_s, SPEECH_EDGES_S, "s")
@@ -55,7 +55,7 @@ def _all(scored: ScoredTrials) -> Iterator[tuple[str, Masks]]:
 
 
 def split_into_bins(values: NDArray[np.float64], edges: Sequence[float], unit: str) -> Masks:
-    """Half-open ranges of `values` (n,) between `edges`, named with their unit."""
+    """Masks (n,) of half-open ranges of `values` (n,) between `edges`, named with their unit."""
     index = np.searchsorted(edges, values, side="right")
     names = [f"under {edges[0]:g} {unit}"]
     names += [f"{low:g} to {high:g} {unit}" for low, high in pairwise(edges)]

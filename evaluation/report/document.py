@@ -1,4 +1,4 @@
-"""An evaluation as one JSON document: all that the report shows, none of the trials.
+"""The JSON document of an evaluation: everything that the report shows, but no trials.
 
 `evaluation.json` is what reports are rendered from, and what `compare` overlays.
 """
@@ -35,7 +35,7 @@ BREAKDOWN_REPLICATES = 100
 
 
 def make_head(seed: int, replicates: int, source: str, trials_made: str) -> Document:
-    """What a document begins with: how it came about, in words and numbers."""
+    """The head of every document: how it was measured."""
     return {
         "schema": SCHEMA,
         "seed": seed,
@@ -46,7 +46,7 @@ def make_head(seed: int, replicates: int, source: str, trials_made: str) -> Docu
 
 
 def describe_system(measured: Assessment) -> Document:
-    """One system's figures, DET curves with their operating points, histogram and calibration."""
+    """Describe one system: figures, DET curves with operating points, histogram, calibration."""
     target = measured.scored.trials.target
     sweep = Sweep.of(measured.scores[target], measured.scores[~target])
     return {
@@ -67,7 +67,7 @@ def describe_system(measured: Assessment) -> Document:
 
 
 def describe_details(measured: Assessment, *, replicates: int, seed: int) -> Document:
-    """What is shown of the evaluated model alone: breakdowns, fairness, errors, promises."""
+    """Describe what only the evaluated model has: breakdowns, fairness, errors, promises."""
     few = min(replicates, BREAKDOWN_REPLICATES)
     divided = {
         name: assessment.measure_groups(measured, masks, replicates=few, seed=seed)
@@ -89,39 +89,39 @@ def describe_details(measured: Assessment, *, replicates: int, seed: int) -> Doc
 
 
 def find_warnings(measured: Assessment) -> list[str]:
-    """What makes the figures doubtful, in sentences."""
-    told = []
+    """Sentences about what makes the figures doubtful."""
+    sentences = []
     target = measured.scored.trials.target
     if measured.scores[target].mean() < measured.scores[~target].mean():
         negated = metrics.eer(Sweep.of(-measured.scores[target], -measured.scores[~target]))
-        told.append(
+        sentences.append(
             "Target trials score lower than non-target trials. Either the scores are distances"
             f" (negated, their EER is {negated:.2%}) or the labels are swapped."
         )
     if repeated := measured.scored.same_recording:
-        told.append(
+        sentences.append(
             f"{repeated:,} trials were left out: both sides are the same recording under two names."
         )
-    return told
+    return sentences
 
 
 def describe_contract(contract: Contract) -> Document:
-    """The contract for people: all but the cohort's vectors."""
-    told = asdict(contract)
+    """Describe the contract: everything except the cohort's vectors."""
+    described = asdict(contract)
     if contract.cohort is not None:
-        told["cohort"] = {"count": contract.cohort.count, "top_n": contract.cohort.top_n}
-        told["cohort"]["source"] = contract.cohort.source
-    return told
+        described["cohort"] = {"count": contract.cohort.count, "top_n": contract.cohort.top_n}
+        described["cohort"]["source"] = contract.cohort.source
+    return described
 
 
 def write(path: Path, document: Mapping[str, Any]) -> None:
-    """`document` as JSON; what JSON has no number for becomes null."""
-    text = json.dumps(_plain(document), indent=1, allow_nan=False)
+    """Write `document` as JSON; infinite and undefined numbers become null."""
+    text = json.dumps(_to_json(document), indent=1, allow_nan=False)
     path.write_text(text + "\n", encoding="utf-8")
 
 
 def read(path: Path) -> Document:
-    """A document that `write` wrote; EvaluationError for anything else."""
+    """Read a document that `write` wrote; EvaluationError for anything else."""
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -173,17 +173,24 @@ def _calibration(measured: Assessment) -> Document | None:
     target = measured.scored.trials.target
     sides = measured.sides
     speakers = (sides.speaker[sides.enrol], sides.speaker[sides.test])
-    told: Document = {}
+    described: Document = {}
     for name, llr in (("before", measured.scores), ("after", measured.llr)):
         claimed, observed = calibration.measure_reliability(llr, target)
         cllr, least = calibration.measure_cllr(llr, target)
-        told[name] = {"claimed": claimed, "observed": observed, "cllr": cllr, "min_cllr": least}
-        told[name]["cllr_of_pairs"] = calibration.measure_pair_weighted_cllr(llr, target, speakers)
-    return told
+        described[name] = {
+            "claimed": claimed,
+            "observed": observed,
+            "cllr": cllr,
+            "min_cllr": least,
+        }
+        described[name]["cllr_of_pairs"] = calibration.measure_pair_weighted_cllr(
+            llr, target, speakers
+        )
+    return described
 
 
 def _fairness(measured: Assessment, replicates: int, seed: int) -> list[Document]:
-    """One table for each way to group people, at the threshold of 1% FMR over all."""
+    """A table for each demographic column, at the threshold of 1% FMR over all trials."""
     target = measured.scored.trials.target
     scores = measured.scores if measured.llr is None else measured.llr
     sweep = Sweep.of(scores[target], scores[~target])
@@ -215,7 +222,7 @@ def _held_out(measured: Assessment, replicates: int, seed: int) -> Sequence[Any]
 
 
 def _corpus_of_speakers(measured: Assessment) -> NDArray[np.intp]:
-    """A number for the corpus of each speaker of the sides, (speakers,)."""
+    """Number the corpus of each speaker of the sides, (speakers,)."""
     trials, sides = measured.scored.trials, measured.sides
     codes = np.unique([clip.corpus for clip in trials.clips], return_inverse=True)[1]
     strata = np.zeros(int(sides.speaker.max()) + 1, np.intp)
@@ -223,16 +230,16 @@ def _corpus_of_speakers(measured: Assessment) -> NDArray[np.intp]:
     return strata
 
 
-def _plain(value: object) -> object:
-    """`value` in what JSON knows."""
+def _to_json(value: object) -> object:
+    """Turn `value` into what JSON has."""
     if is_dataclass(value) and not isinstance(value, type):
-        return _plain({field.name: getattr(value, field.name) for field in fields(value)})
+        return _to_json({field.name: getattr(value, field.name) for field in fields(value)})
     if isinstance(value, Mapping):
-        return {str(name): _plain(held) for name, held in value.items()}
+        return {str(name): _to_json(item) for name, item in value.items()}
     if isinstance(value, np.ndarray | np.generic):
-        return _plain(value.tolist())
+        return _to_json(value.tolist())
     if isinstance(value, list | tuple):
-        return [_plain(held) for held in value]
+        return [_to_json(item) for item in value]
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     return value

@@ -18,11 +18,11 @@ DET = "det.png"
 REPORT = "report.html"
 
 
-def write(folder: Path, told: Document, assessment: Assessment) -> None:
-    """All four files, in `folder`, made when missing."""
+def write(folder: Path, evaluation: Document, assessment: Assessment) -> None:
+    """Write all four files into `folder`, created if missing."""
     folder.mkdir(parents=True, exist_ok=True)
     write_scores(folder / SCORES, assessment)
-    document.write(folder / document.NAME, {**told, "scores": SCORES})
+    document.write(folder / document.NAME, {**evaluation, "scores": SCORES})
     render(folder)
 
 
@@ -35,9 +35,9 @@ def write_extra(folder: Path, name: str, extra: Document) -> None:
 
 
 def render(folder: Path) -> None:
-    """`det.png` and `report.html`, from the JSON documents in `folder`."""
-    told = document.read(folder / document.NAME)
-    systems = told["systems"]
+    """Draw `det.png` and render `report.html` from the JSON documents in `folder`."""
+    evaluation = document.read(folder / document.NAME)
+    systems = evaluation["systems"]
     curves = {system["system"]: system["det"] for system in systems}
     points = {system["system"]: system["points"] for system in systems}
     plots.plot_det(curves, points).savefig(folder / DET, dpi=150)
@@ -46,11 +46,11 @@ def render(folder: Path) -> None:
         for name in ("conditions", "promises", "variants")
         if (folder / f"{name}.json").is_file()
     }
-    (folder / REPORT).write_text(page.render(told, extras), encoding="utf-8")
+    (folder / REPORT).write_text(page.render(evaluation, extras), encoding="utf-8")
 
 
 def write_scores(path: Path, assessment: Assessment) -> None:
-    """Rows `enrol test target|nontarget cosine [llr]`, tab-separated."""
+    """Write rows `enrol test target|nontarget cosine [llr]`, tab-separated."""
     trials, llr = assessment.scored.trials, assessment.llr
     models = [model.name for model in trials.models]
     clips = [clip.name for clip in trials.clips]

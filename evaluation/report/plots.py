@@ -52,13 +52,13 @@ def plot_det(curves: Mapping[str, Document], points: Mapping[str, Sequence[Docum
 def plot_histogram(system: Document) -> Figure:
     """Densities of target and non-target scores."""
     figure, axes = _axes(5.6, 3.2)
-    held = system["histogram"]
-    for kind, colour, label in (
+    densities = system["histogram"]
+    for kind, color, label in (
         ("nontarget", NONTARGET, "different speakers"),
         ("target", TARGET, "same speaker"),
     ):
-        axes.stairs(held[kind], held["edges"], fill=True, alpha=0.25, color=colour)
-        axes.stairs(held[kind], held["edges"], color=colour, linewidth=1.2, label=label)
+        axes.stairs(densities[kind], densities["edges"], fill=True, alpha=0.25, color=color)
+        axes.stairs(densities[kind], densities["edges"], color=color, linewidth=1.2, label=label)
     axes.set(xlabel="score", ylabel="density", yticks=[])
     axes.legend(frameon=False, fontsize="small")
     return figure
@@ -69,11 +69,11 @@ def plot_reliability(calibration: Document) -> Figure:
     figure, axes = _axes(5.6, 4.2)
     ends = (-LLR_LIMIT, LLR_LIMIT)
     axes.plot(ends, ends, color="0.75", linewidth=1, zorder=0)
-    told = {"before": "raw score taken as a ratio", "after": "calibrated, cross-validated"}
-    for name, colour in (("before", NONTARGET), ("after", TARGET)):
-        held = calibration[name]
-        label = f"{told[name]}: Cllr {held['cllr']:.3f}"
-        axes.plot(held["claimed"], held["observed"], "o-", color=colour, markersize=3, label=label)
+    labels = {"before": "raw score taken as a ratio", "after": "calibrated, cross-validated"}
+    for name, color in (("before", NONTARGET), ("after", TARGET)):
+        curve = calibration[name]
+        label = f"{labels[name]}: Cllr {curve['cllr']:.3f}"
+        axes.plot(curve["claimed"], curve["observed"], "o-", color=color, markersize=3, label=label)
     axes.set(xlim=ends, ylim=ends, xlabel="claimed ratio (ln)", ylabel="observed ratio (ln)")
     axes.grid(color="0.92", linewidth=0.7)
     axes.legend(frameon=False, fontsize="small", loc="upper left")

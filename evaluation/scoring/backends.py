@@ -1,7 +1,7 @@
 """Back-ends between embedding and score, fitted on embeddings of known speakers.
 
-Mean subtraction, whitening and LDA are one affine map and a new unit length, so that an exporter
-can put them into the graph. PLDA scores in its own way.
+Mean subtraction, whitening and LDA are an affine map followed by L2 normalization, so an exporter
+can put them into the graph. PLDA scores pairs of embeddings itself.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ ROWS = 1 << 16
 
 @dataclass(frozen=True, slots=True)
 class Projection:
-    """`l2_normalised((x - mean) @ matrix)`: mean (dim,), matrix (dim, kept)."""
+    """`l2_normalized((x - mean) @ matrix)`: mean (dim,), matrix (dim, kept)."""
 
     mean: Floats
     matrix: Floats
@@ -37,28 +37,30 @@ class Projection:
 
 
 def fit_mean_subtraction(vectors: Vectors) -> Projection:
-    """Centred on the mean of `vectors` (n, dim)."""
+    """Center on the mean of `vectors` (n, dim)."""
     return Projection(vectors.mean(axis=0, dtype=np.float64), np.eye(vectors.shape[1]))
 
 
 def fit_whitening(vectors: Vectors) -> Projection:
-    """Centred, decorrelated and of equal variance; the covariance is shrunk towards a sphere."""
+    """Center, decorrelate and equalize variances; the covariance is shrunk towards a sphere."""
     mean = vectors.mean(axis=0, dtype=np.float64)
-    return Projection(mean, _inverse_root(_shrunk(np.cov(vectors.T.astype(np.float64)))))
+    return Projection(mean, _inverse_root(_shrink(np.cov(vectors.T.astype(np.float64)))))
 
 
 def fit_lda(vectors: Vectors, speakers: Speakers, kept: int) -> Projection:
-    """The `kept` directions of largest variance between speakers over that within them."""
-    spread = _spread(vectors, speakers)
-    white = _inverse_root(_shrunk(spread.within))
+    """Keep the `kept` directions with the largest ratio of variance between speakers to within."""
+    spread = _measure_spread(vectors, speakers)
+    white = _inverse_root(_shrink(spread.within))
     values, directions = np.linalg.eigh(white @ spread.between @ white)
     return Projection(spread.mean, white @ directions[:, np.argsort(values)[::-1][:kept]])
 
 
 @dataclass(frozen=True, slots=True)
 class Plda:
-    """Two-covariance PLDA (Brümmer & de Villiers 2010), in a space where all that varies within
-    a speaker has variance 1 and speakers vary by `between` (dim,)."""
+    """Two-covariance PLDA (Brümmer & de Villiers 2010).
+
+    In its space variance within a speaker is 1 and variance between speakers `between` (dim,).
+    """
 
     mean: Floats
     matrix: Floats
@@ -71,7 +73,7 @@ class Plda:
         enrol: NDArray[np.integer],
         test: NDArray[np.integer],
     ) -> Floats:
-        """Natural-log likelihood ratio (n,) that rows `enrol` and `test` are one speaker's."""
+        """LLR (n,) that rows `enrol` of `left` and `test` of `right` are of one speaker."""
         one, other = (left - self.mean) @ self.matrix, (right - self.mean) @ self.matrix
         total, same = self.between + 1, 2 * self.between + 1
         square, cross = 0.5 / total - 0.5 * total / same, self.between / same
@@ -86,13 +88,13 @@ class Plda:
 
 def fit_plda(vectors: Vectors, speakers: Speakers) -> Plda:
     """Fitted by expectation-maximisation, from the moments of `vectors` (n, dim)."""
-    spread = _spread(vectors, speakers)
-    centred = vectors - spread.mean
+    spread = _measure_spread(vectors, speakers)
+    centered = vectors - spread.mean
     sums = np.zeros((len(spread.counts), vectors.shape[1]))
-    np.add.at(sums, spread.owner, centred)
-    within, between = _shrunk(spread.within), _shrunk(spread.between)
+    np.add.at(sums, spread.owner, centered)
+    within, between = _shrink(spread.within), _shrink(spread.between)
     for _ in range(EM_STEPS):
-        within, between = _em_step(centred, sums, spread, within, between)
+        within, between = _em_step(centered, sums, spread, within, between)
     white = _inverse_root(within)
     values, directions = np.linalg.eigh(white @ between @ white)
     return Plda(spread.mean, white @ directions, np.maximum(values, 0))
@@ -109,48 +111,48 @@ class _Spread:
     counts: Speakers
 
 
-def _spread(vectors: Vectors, speakers: Speakers) -> _Spread:
+def _measure_spread(vectors: Vectors, speakers: Speakers) -> _Spread:
     _, owner, counts = np.unique(speakers, return_inverse=True, return_counts=True)
     if len(counts) < 2 or len(counts) == len(vectors):
         raise EvaluationError("a back-end needs several speakers, some with several clips")
     mean = vectors.mean(axis=0, dtype=np.float64)
-    centred = vectors - mean
+    centered = vectors - mean
     means = np.zeros((len(counts), vectors.shape[1]))
-    np.add.at(means, owner, centred)
+    np.add.at(means, owner, centered)
     means /= counts[:, None]
-    residual = centred - means[owner]
+    residual = centered - means[owner]
     within = residual.T @ residual / (len(vectors) - len(counts))
     between = means.T @ means / len(counts) - within * np.mean(1 / counts)
-    return _Spread(mean, within, _positive(between), owner, counts)
+    return _Spread(mean, within, _make_positive(between), owner, counts)
 
 
 def _em_step(
-    centred: Floats, sums: Floats, spread: _Spread, within: Floats, between: Floats
+    centered: Floats, sums: Floats, spread: _Spread, within: Floats, between: Floats
 ) -> tuple[Floats, Floats]:
-    """One step: the posterior of every speaker's place, then the covariances that fit it."""
+    """One EM step: the posterior mean of every speaker, then the covariances that fit it."""
     precision, prior = np.linalg.inv(within), np.linalg.inv(between)
-    places = np.empty_like(sums)
+    means = np.empty_like(sums)
     doubt = np.zeros_like(within)
     doubt_within = np.zeros_like(within)
     for count in np.unique(spread.counts):
         own = spread.counts == count
         covariance = np.linalg.inv(prior + count * precision)
-        places[own] = sums[own] @ precision @ covariance
+        means[own] = sums[own] @ precision @ covariance
         doubt += own.sum() * covariance
         doubt_within += count * own.sum() * covariance
-    residual = centred - places[spread.owner]
+    residual = centered - means[spread.owner]
     return (
-        _shrunk((residual.T @ residual + doubt_within) / len(centred), 0.0),
-        _shrunk((places.T @ places + doubt) / len(places), 0.0),
+        _shrink((residual.T @ residual + doubt_within) / len(centered), 0.0),
+        _shrink((means.T @ means + doubt) / len(means), 0.0),
     )
 
 
-def _shrunk(covariance: Floats, share: float = SHRINKAGE) -> Floats:
+def _shrink(covariance: Floats, share: float = SHRINKAGE) -> Floats:
     sphere = np.trace(covariance) / len(covariance) * np.eye(len(covariance))
-    return _positive((1 - share) * covariance + share * sphere)
+    return _make_positive((1 - share) * covariance + share * sphere)
 
 
-def _positive(covariance: Floats) -> Floats:
+def _make_positive(covariance: Floats) -> Floats:
     values, vectors = np.linalg.eigh((covariance + covariance.T) / 2)
     floor = FLOOR * max(float(values.max()), FLOOR)
     return np.asarray((vectors * np.maximum(values, floor)) @ vectors.T)

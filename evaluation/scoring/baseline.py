@@ -1,4 +1,4 @@
-"""The yardstick: mean and deviation of MFCCs over the same net speech, compared by cosine."""
+"""The baseline: mean and deviation of MFCCs over the same net speech, compared by cosine."""
 
 from __future__ import annotations
 
@@ -33,22 +33,22 @@ class MfccStatistics:
         return await asyncio.to_thread(self._embed, samples)
 
     def _embed(self, samples: NDArray[np.float32]) -> Voice:
-        found = speech.extract(self._vad, samples)
-        quality = found.quality
+        extracted = speech.extract(self._vad, samples)
+        quality = extracted.quality
         vector = None
         if quality.net_speech_s >= self._min_speech_s:
-            mfcc = librosa.feature.mfcc(y=found.samples, sr=self.rate, n_mfcc=COEFFICIENTS)
+            mfcc = librosa.feature.mfcc(y=extracted.samples, sr=self.rate, n_mfcc=COEFFICIENTS)
             vector = np.concatenate([mfcc.mean(axis=1), mfcc.std(axis=1)]).astype(np.float32)
         return Voice(vector, quality.net_speech_s, quality.total_s, quality.snr_db or 0.0)
 
 
 def standardize(*sides: Voices) -> tuple[Voices, ...]:
-    """Every coefficient at mean 0 and deviation 1 over all `sides`, and rows of unit length.
+    """Scale every coefficient to mean 0 and deviation 1 over all `sides`, then rows to unit length.
 
-    The statistics are those of the very clips that are judged, which favours the yardstick.
+    The statistics are those of the very clips that are scored, which favors the baseline.
     """
-    held = np.concatenate([voices.vectors[voices.acquired] for voices in sides])
-    mean, deviation = held.mean(axis=0), np.maximum(held.std(axis=0), 1e-6)
+    acquired = np.concatenate([voices.vectors[voices.acquired] for voices in sides])
+    mean, deviation = acquired.mean(axis=0), np.maximum(acquired.std(axis=0), 1e-6)
     scaled = [(voices.vectors - mean) / deviation for voices in sides]
     return tuple(
         replace(voices, vectors=l2_normalized(vectors))

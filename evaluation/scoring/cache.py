@@ -1,4 +1,4 @@
-"""Embeddings kept between runs: one SQLite file, keyed by model, audio digest and treatment."""
+"""A cache of embeddings: one SQLite file, keyed by model, digest of the audio and treatment."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def default_path() -> Path:
 
 @dataclass(frozen=True, slots=True)
 class Voice:
-    """One clip's embedding (dim,), None when it held too little speech, and its quality."""
+    """One clip's embedding (dim,), None if it had too little speech, and its quality."""
 
     vector: NDArray[np.float32] | None
     speech_s: float
@@ -45,7 +45,7 @@ class Key:
 
 
 class Cache:
-    """Voices by key; a second writer waits for the first."""
+    """Voices by key; a second process that writes waits for the first."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
@@ -53,7 +53,7 @@ class Cache:
     @classmethod
     @contextmanager
     def open(cls, path: Path | None) -> Iterator[Cache]:
-        """The cache in `path`, made when missing; None keeps it in memory."""
+        """Open the cache in `path`, created if missing; None keeps it in memory."""
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
         connection = sqlite3.connect(path or ":memory:", timeout=60)
@@ -77,7 +77,7 @@ class Cache:
         return Voice(vector, *row[1:])
 
     def put(self, key: Key, voice: Voice) -> None:
-        """Stored at once, so that an interrupted run goes on where it stopped."""
+        """Store a voice at once, so that an interrupted run resumes where it stopped."""
         vector = None if voice.vector is None else voice.vector.astype("<f4").tobytes()
         with self._connection:
             self._connection.execute(
@@ -89,7 +89,7 @@ class Cache:
             )
 
     def absorb(self, path: Path) -> int:
-        """Take over what another machine's cache holds; returns how much was new."""
+        """Copy the voices of another machine's cache; returns how many were new."""
         before = self._connection.total_changes
         self._connection.execute("ATTACH DATABASE ? AS other", (str(path),))
         with self._connection:

@@ -1,5 +1,8 @@
-"""Trials at several lengths of the heard side, and in several conditions, so that a calibration
-knows a call's first seconds as well as its whole, and impostors on the owner's kind of line."""
+"""Trials to fit a calibration on: several lengths of the test side, and several conditions.
+
+So a calibration knows the first seconds of a call as well as the whole, and impostors on the same
+kind of line as the enrolled speaker.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from numpy.typing import NDArray
 from evaluation.degrade.conditions import Condition, Degradation
 from evaluation.degrade.impairments import CLEAN, Impaired
 from evaluation.errors import EvaluationError
-from evaluation.metrics.sides import Sides
+from evaluation.metrics.sides import Sides, Speakers
 from evaluation.scoring import embeddings, scores
 from evaluation.scoring.cache import Cache
 from evaluation.scoring.embeddings import System, Voices
@@ -24,14 +27,14 @@ from service.contract import Cohort
 
 LENGTHS_S = (1.0, 2.0, 3.0, 5.0, None)
 
-Speakers = tuple[NDArray[np.integer], NDArray[np.integer]]
-
 
 @dataclass(frozen=True, slots=True)
 class CalibrationSet:
-    """Trials with their measures, truth (n,), sides, and the length asked of each (n,), which is
-    infinite where the heard side is whole, as in every condition; `whole` are the clips' voices as
-    recorded."""
+    """Trials with their measures, truth (n,) and sides.
+
+    `length_s` (n,) is the length asked of the test side, infinite where it is whole, as it is in
+    every condition; `whole` are the clips' voices as recorded.
+    """
 
     measures: Measures
     target: NDArray[np.bool_]
@@ -41,13 +44,13 @@ class CalibrationSet:
 
     @property
     def speakers(self) -> Speakers:
-        """The enrolled and the heard speaker of each trial, for `calibration.for_contract`."""
-        return self.sides.speaker[self.sides.enrol], self.sides.speaker[self.sides.test]
+        """The enrolled and the test speaker of each trial, for `calibration.fit_for_contract`."""
+        return self.sides.speakers
 
 
 async def build_calibration_set(
     system: System,
-    asked: Trials,
+    trials: Trials,
     cache: Cache,
     *,
     lengths_s: Sequence[float | None] = LENGTHS_S,
@@ -56,80 +59,79 @@ async def build_calibration_set(
     limit: int = 1_000_000,
     seed: int = 0,
 ) -> CalibrationSet:
-    """The trials with the first seconds of net speech heard, at each of `lengths_s`, and whole in
-    each of the impairments `conditions`, on the heard side and on both.
+    """Score the trials at each length of the test side, and whole in each of the conditions.
 
-    Enrolment is always whole; None is the whole heard side too. A clip that holds no more than a
-    length is left out of it. Of each of these an equal share of `limit` trials is drawn by `seed`.
-    A `cohort` normalises the scores. EvaluationError when no length has trials of both kinds.
+    A length is the first seconds of net speech, None all of it; a clip with no more speech than a
+    length is left out of it, and enrollment is always whole. A condition impairs the test side,
+    and then both. Each length and each condition gets an equal share of `limit` trials, drawn by
+    `seed`. A `cohort` normalizes the scores. EvaluationError when no length has trials of both
+    kinds.
     """
     treatments = {name: Impaired(name, seed) for name in conditions if name != CLEAN}
     share = limit // (len(lengths_s) + 2 * len(treatments))
     vad = VoiceActivity.open()
-    whole = await embeddings.embed(system, asked.clips, cache, label="whole clips")
+    whole = await embeddings.embed(system, trials.clips, cache, label="whole clips")
     parts = []
     for length_s in lengths_s:
         longer = whole.acquired if length_s is None else whole.speech_s > length_s
-        if not _both_kinds(asked, longer):
+        if not _has_both_kinds(trials, longer):
             continue
-        heard = whole
+        test = whole
         if length_s is not None:
-            heard = await embeddings.embed(
+            test = await embeddings.embed(
                 system,
-                asked.clips,
+                trials.clips,
                 cache,
                 treatment=Degradation(Condition(length_s), vad),
                 wanted=longer,
                 label=f"first {length_s:g} s",
             )
-        kept = _drawn(asked, longer[asked.test], share, seed)
-        parts.append((scores.score(kept, whole, heard, cohort=cohort), length_s))
+        drawn = _draw(trials, longer[trials.test], share, seed)
+        parts.append((scores.score(drawn, whole, test, cohort=cohort), length_s))
     if not parts:
         raise EvaluationError("no length has target and non-target trials: clips are too short")
-    kept = _drawn(asked, np.ones(len(asked), bool), share, seed)
+    drawn = _draw(trials, np.ones(len(trials), bool), share, seed)
     for name, treatment in treatments.items():
         impaired = await embeddings.embed(
-            system, asked.clips, cache, treatment=treatment, label=name
+            system, trials.clips, cache, treatment=treatment, label=name
         )
         for enrolled in (whole, impaired):
-            parts.append((scores.score(kept, enrolled, impaired, cohort=cohort), None))
-    return _joined(asked, parts, whole)
+            parts.append((scores.score(drawn, enrolled, impaired, cohort=cohort), None))
+    return _join(trials, parts, whole)
 
 
-def _both_kinds(asked: Trials, longer: NDArray[np.bool_]) -> bool:
-    target = asked.target[longer[asked.test]]
+def _has_both_kinds(trials: Trials, longer: NDArray[np.bool_]) -> bool:
+    target = trials.target[longer[trials.test]]
     return bool(target.any() and not target.all())
 
 
-def _joined(
-    asked: Trials, parts: Sequence[tuple[ScoredTrials, float | None]], whole: Voices
+def _join(
+    trials: Trials, parts: Sequence[tuple[ScoredTrials, float | None]], whole: Voices
 ) -> CalibrationSet:
-    held = [scored.trials for scored, _ in parts]
-    together = Trials(
-        asked.models,
-        asked.clips,
-        np.concatenate([trials.enrol for trials in held]),
-        np.concatenate([trials.test for trials in held]),
-        np.concatenate([trials.target for trials in held]),
+    joined = Trials(
+        trials.models,
+        trials.clips,
+        np.concatenate([scored.trials.enrol for scored, _ in parts]),
+        np.concatenate([scored.trials.test for scored, _ in parts]),
+        np.concatenate([scored.trials.target for scored, _ in parts]),
     )
+    lengths_s = [
+        np.full(len(scored.trials), np.inf if length_s is None else length_s)
+        for scored, length_s in parts
+    ]
     return CalibrationSet(
         Measures.joined([scored.measures for scored, _ in parts]),
-        together.target,
-        together.sides(),
-        np.concatenate(
-            [
-                np.full(len(scored.trials), np.inf if length_s is None else length_s)
-                for scored, length_s in parts
-            ]
-        ),
+        joined.target,
+        joined.sides(),
+        np.concatenate(lengths_s),
         whole,
     )
 
 
-def _drawn(asked: Trials, keep: NDArray[np.bool_], limit: int, seed: int) -> Trials:
-    """At most `limit` of the trials marked in `keep`: all targets first, then non-targets."""
+def _draw(trials: Trials, keep: NDArray[np.bool_], limit: int, seed: int) -> Trials:
+    """At most `limit` of the trials marked in `keep`: up to half targets, the rest non-targets."""
     order = np.random.default_rng(seed).permutation(np.flatnonzero(keep))
-    order = order[np.argsort(~asked.target[order], kind="stable")]
-    targets = min(int(asked.target[order].sum()), limit // 2)
-    others = order[~asked.target[order]][: limit - targets]
-    return asked.select(np.sort(np.concatenate([order[:targets], others])))
+    order = order[np.argsort(~trials.target[order], kind="stable")]
+    targets = min(int(trials.target[order].sum()), limit // 2)
+    others = order[~trials.target[order]][: limit - targets]
+    return trials.select(np.sort(np.concatenate([order[:targets], others])))

@@ -1,4 +1,4 @@
-"""Embeddings of files, made as the service makes them, many at a time and kept in a cache.
+"""Embeddings of files, made as the service makes them, many at once and through a cache.
 
 file -> digest -> cached? -> service.audio.decoding.decode -> treatment -> system.embed -> cache
 """
@@ -31,14 +31,14 @@ NOT_ACQUIRED = Voice(None, 0.0, 0.0, 0.0)
 
 
 class System(Protocol):
-    """What is evaluated: anything that turns audio at `rate` hertz into a voice."""
+    """A system to evaluate: anything that turns audio at `rate` hertz into a voice."""
 
     @property
     def model_id(self) -> str: ...
 
     @property
     def cut(self) -> str:
-        """How it cuts audio into windows, in words: other windows give other embeddings."""
+        """How it cuts audio into windows, in words: a part of the cache's key."""
         ...
 
     @property
@@ -49,10 +49,10 @@ class System(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Voices:
-    """`vectors` (clips, dim), zero where not `acquired` (clips,); speech, length and SNR (clips,);
-    SHA-256 of the files.
+    """Embeddings `vectors` (clips, dim), zero where not `acquired` (clips,), and their quality.
 
-    A clip is not acquired (ISO/IEC 19795-1) when it holds too little speech or cannot be read.
+    Net speech, length and signal-to-noise ratio are (clips,), `digests` SHA-256 of the files. A
+    clip is not acquired (ISO/IEC 19795-1) when it holds too little speech or cannot be read.
     """
 
     vectors: NDArray[np.float32]
@@ -78,7 +78,7 @@ async def embed(
     label: str = "embedding",
     at_once: int | None = None,
 ) -> Voices:
-    """The voices of `clips`, from the cache where it has them; EvaluationError if none has one."""
+    """Embed `clips`, or take them from the cache; EvaluationError if none can be embedded."""
     [voices] = await embed_each(
         [system], clips, cache, treatment=treatment, wanted=wanted, label=label, at_once=at_once
     )
@@ -95,33 +95,35 @@ async def embed_each(
     label: str = "embedding",
     at_once: int | None = None,
 ) -> list[Voices]:
-    """The voices of `clips` by each of `systems`, every clip read and treated once for all.
+    """Embed `clips` with each of `systems`; every clip is read and treated once for all of them.
 
     Clips that are not `wanted` (clips,) are not read and count as not acquired.
     """
     wanted = np.ones(len(clips), bool) if wanted is None else wanted
     gate = asyncio.Semaphore(at_once or 8 + 4 * (os.cpu_count() or 1))
-    with _progress() as progress:
+    with _show_progress() as progress:
         task = progress.add_task(label, total=int(wanted.sum()))
 
-        async def one(clip: Clip, want: np.bool_) -> tuple[str, list[Voice]]:
+        async def embed_one(clip: Clip, want: np.bool_) -> tuple[str, list[Voice]]:
             if not want:
                 return "", [NOT_ACQUIRED] * len(systems)
             async with gate:
-                voices = await _voices(systems, clip, cache, treatment)
+                voices = await _embed_clip(systems, clip, cache, treatment)
             progress.advance(task)
             return voices
 
         try:
             async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(one(*each)) for each in zip(clips, wanted, strict=True)]
+                tasks = [
+                    group.create_task(embed_one(*pair)) for pair in zip(clips, wanted, strict=True)
+                ]
         except ExceptionGroup as failed:
             raise failed.exceptions[0] from None
     digests, rows = zip(*(task.result() for task in tasks), strict=True)
-    return [_stacked(column, digests) for column in zip(*rows, strict=True)]
+    return [_stack(column, digests) for column in zip(*rows, strict=True)]
 
 
-async def _voices(
+async def _embed_clip(
     systems: Sequence[System], clip: Clip, cache: Cache, treatment: Treatment | None
 ) -> tuple[str, list[Voice]]:
     try:
@@ -130,15 +132,15 @@ async def _voices(
         raise EvaluationError(f"{clip.file}: {error.strerror}") from error
     digest = hashlib.sha256(data).hexdigest()
     treated = f"{treatment.key}|{clip.name}" if treatment else ""
-    heard: dict[int, Samples | None] = {}
+    decoded: dict[int, Samples | None] = {}
     voices = []
     for system in systems:
         key = Key(f"{system.model_id} {system.cut}", digest, treated)
         if (voice := cache.get(key)) is None:
             rate = system.rate
-            if rate not in heard:
-                heard[rate] = await asyncio.to_thread(_decoded, data, rate, clip.name, treatment)
-            if (samples := heard[rate]) is None:
+            if rate not in decoded:
+                decoded[rate] = await asyncio.to_thread(_decode, data, rate, clip.name, treatment)
+            if (samples := decoded[rate]) is None:
                 voice = NOT_ACQUIRED
             else:
                 voice = await system.embed(samples)
@@ -147,7 +149,7 @@ async def _voices(
     return digest, voices
 
 
-def _decoded(data: bytes, rate: int, name: str, treatment: Treatment | None) -> Samples | None:
+def _decode(data: bytes, rate: int, name: str, treatment: Treatment | None) -> Samples | None:
     """The clip's samples after its treatment; None when it cannot be read."""
     try:
         samples = decoding.decode(data, decoding.AudioFormat(), rate=rate, max_s=MAX_S)
@@ -156,7 +158,7 @@ def _decoded(data: bytes, rate: int, name: str, treatment: Treatment | None) -> 
     return samples if treatment is None else treatment(name, samples, rate)
 
 
-def _stacked(voices: Sequence[Voice], digests: tuple[str, ...]) -> Voices:
+def _stack(voices: Sequence[Voice], digests: tuple[str, ...]) -> Voices:
     dim = next((len(voice.vector) for voice in voices if voice.vector is not None), 0)
     if not dim:
         raise EvaluationError("no clip holds enough speech to be embedded")
@@ -171,7 +173,7 @@ def _stacked(voices: Sequence[Voice], digests: tuple[str, ...]) -> Voices:
     )
 
 
-def _progress() -> Progress:
+def _show_progress() -> Progress:
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),

@@ -1,7 +1,7 @@
-"""What a calibration sees of each trial: the score and the quality of both sides.
+"""What a calibration sees of each trial: the score, and the quality of both sides.
 
-The vector counterpart of `service.decisions.scoring.TERMS`, for a million trials at a time; a test
-holds the two together.
+The vectorized counterpart of `service.decisions.scoring.TERMS`, for a million trials at once; a
+test keeps the two equal.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ SNR_RANGE_DB = (0.0, 40.0)
 
 @dataclass(frozen=True, slots=True)
 class Measures:
-    """(n,) each: cosine, net speech in seconds of either side, `snr_db` of the test side."""
+    """Cosine, net speech in seconds of each side, and `snr_db` of the test side, (n,) each."""
 
     cosine: Floats
     enrol_speech_s: Floats
@@ -32,7 +32,7 @@ class Measures:
 
     @classmethod
     def joined(cls, parts: Sequence[Measures]) -> Measures:
-        """The trials of all `parts`, one after the other."""
+        """Concatenate the trials of all `parts`."""
         return cls(
             *(
                 np.concatenate([getattr(part, field.name) for part in parts])

@@ -1,7 +1,7 @@
-"""Score normalisation against a cohort of other speakers.
+"""Score normalization against a cohort of other speakers.
 
 Z    by how the enrolled voice scores against the cohort   (Li & Porter 1988)
-T    by how the heard clip does                            (Auckenthaler et al. 2000)
+T    by how the test clip does                             (Auckenthaler et al. 2000)
 S    the mean of both                                      (Kenny 2010)
 AS   S with the `top_n` cohort members nearest to each side (Matejka et al. 2017)
 """
@@ -28,7 +28,7 @@ ROWS = 4096
 
 
 class Norm(Enum):
-    """Which sides are normalised, and by how many of the cohort."""
+    """Which sides are normalized, and by how much of the cohort."""
 
     Z = "z"
     T = "t"
@@ -37,7 +37,7 @@ class Norm(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Statistics:
+class CohortStatistics:
     """Mean and deviation (n,) of each vector's scores against the cohort."""
 
     mean: Floats
@@ -53,22 +53,22 @@ def build_cohort(clips: Sequence[Clip], voices: Voices) -> Vectors:
 
 
 def make_contract_cohort(vectors: Vectors, *, top_n: int, source: str) -> Cohort:
-    """A cohort (count, dim) as a model's contract carries it."""
+    """Pack a cohort (count, dim) as a model's contract carries it."""
     return Cohort(vectors.astype("<f4").tobytes(), len(vectors), min(top_n, len(vectors)), source)
 
 
-def measure_cohort(vectors: Vectors, others: Vectors, top_n: int | None = None) -> Statistics:
-    """Of `vectors` (n, dim) against `others` (c, dim): all, or the `top_n` highest scores."""
+def measure_cohort(vectors: Vectors, others: Vectors, top_n: int | None = None) -> CohortStatistics:
+    """Statistics of `vectors` (n, dim) over all, or `top_n`, scores against `others` (c, dim)."""
     count = len(others) if top_n is None else min(top_n, len(others))
     mean, deviation = np.empty(len(vectors)), np.empty(len(vectors))
     for start in range(0, len(vectors), ROWS):
         rows = slice(start, start + ROWS)
         mean[rows], deviation[rows] = cohort_statistics(vectors[rows], others, count)
-    return Statistics(mean, deviation)
+    return CohortStatistics(mean, deviation)
 
 
 def normalize_by_contract(scores: Floats, enrol: Side, test: Side, cohort: Cohort) -> Floats:
-    """`scores` (n,) after the adaptive S-norm that a model with this cohort is served with."""
+    """Normalize `scores` (n,) by adaptive S-norm, as the service does with this cohort."""
     others = cohort_vectors(cohort)
     return normalize(Norm.AS, scores, enrol, test, others, top_n=cohort.top_n)
 
@@ -82,11 +82,11 @@ def normalize(
     *,
     top_n: int = 100,
 ) -> Floats:
-    """`scores` (n,) after `norm`."""
+    """Normalize `scores` (n,) against the cohort `others` (c, dim)."""
     nearest = top_n if norm is Norm.AS else None
     sides = {Norm.Z: (enrol,), Norm.T: (test,)}.get(norm, (enrol, test))
     total = np.zeros(len(scores))
     for vectors, rows in sides:
-        found = measure_cohort(vectors, others, nearest)
-        total += (scores - found.mean[rows]) / found.deviation[rows]
+        cohort_scores = measure_cohort(vectors, others, nearest)
+        total += (scores - cohort_scores.mean[rows]) / cohort_scores.deviation[rows]
     return total / len(sides)

@@ -26,9 +26,11 @@ QUEUE_LIMIT = 1 << 20
 
 
 @cache
-def _hearing() -> str:
-    """A digest of the code that finds speech and measures it: voices that another one heard are not
-    taken from a cache."""
+def _hash_speech_detection() -> str:
+    """A digest of the code that detects and measures speech.
+
+    It is part of the cache's key, so that no voice of an older detector is taken from a cache.
+    """
     source = "".join(inspect.getsource(module) for module in (quality, speech))
     return hashlib.sha256(source.encode()).hexdigest()[:12]
 
@@ -42,7 +44,7 @@ class SaysoModel:
     @classmethod
     @asynccontextmanager
     async def open(cls, model: Path, *, device: Device = "auto") -> AsyncIterator[SaysoModel]:
-        """The model in the file `model`, loaded and warm; ModelError when it cannot be."""
+        """Load and warm up the model in the file `model`; ModelError if it cannot be loaded."""
         session = Session.open(model, device=device)
         vad = VoiceActivity.open()
         async with Embedder(
@@ -67,7 +69,7 @@ class SaysoModel:
         contract = self.contract
         lengths = (*contract.short_windows, contract.window_samples)
         windows = f"{lengths} every {contract.hop_samples} from {contract.min_speech_samples}"
-        return f"{windows}, heard by {_hearing()}"
+        return f"{windows}, heard by {_hash_speech_detection()}"
 
     @property
     def rate(self) -> int:
@@ -75,6 +77,6 @@ class SaysoModel:
 
     async def embed(self, samples: NDArray[np.float32]) -> Voice:
         utterance = await self._embedder.embed(samples)
-        heard = utterance.quality
-        snr_db = UNKNOWN_SNR_DB if heard.snr_db is None else heard.snr_db
-        return Voice(utterance.embedding, heard.net_speech_s, heard.total_s, snr_db)
+        quality_of = utterance.quality
+        snr_db = UNKNOWN_SNR_DB if quality_of.snr_db is None else quality_of.snr_db
+        return Voice(utterance.embedding, quality_of.net_speech_s, quality_of.total_s, snr_db)

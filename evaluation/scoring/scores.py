@@ -1,4 +1,4 @@
-"""Scores: the cosine of each trial and the measures beside it."""
+"""Scores: the cosine of each trial, and the quality measures that calibration takes with it."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ ROWS = 1 << 16
 
 @dataclass(frozen=True, slots=True)
 class ScoredTrials:
-    """The trials that could be scored, their measures, and what could not be.
+    """The trials that could be scored with their measures, and how many could not.
 
-    `unscored` counts trials lost to a failure to enrol or to acquire; `failure_to_enrol` and
+    `unscored` counts trials lost to a failure to enroll or to acquire; `failure_to_enrol` and
     `failure_to_acquire` are fractions of the models and of the clips that the trials use.
-    `same_recording` counts trials left out because the heard clip, byte for byte, is one of the
-    model's under another name.
+    `same_recording` counts trials left out because the test clip, byte for byte, is one of the
+    model's clips under another name.
     """
 
     trials: Trials
@@ -39,7 +39,7 @@ class ScoredTrials:
 
 @dataclass(frozen=True, slots=True)
 class EnrolledModels:
-    """Every model's voice (models, dim), its net speech (models,), and whether it has one."""
+    """Every model's embedding (models, dim), its net speech (models,), and whether it has one."""
 
     vectors: NDArray[np.float32]
     speech_s: NDArray[np.float64]
@@ -47,50 +47,54 @@ class EnrolledModels:
 
 
 def score(
-    trials: Trials, voices: Voices, heard: Voices | None = None, *, cohort: Cohort | None = None
+    trials: Trials,
+    voices: Voices,
+    test_voices: Voices | None = None,
+    *,
+    cohort: Cohort | None = None,
 ) -> ScoredTrials:
-    """Cosine of each trial's enrolled voice and heard embedding, both of `trials.clips`; with a
-    `cohort`, after adaptive S-norm against it.
+    """Score each trial by cosine, or by adaptive S-norm against a `cohort`.
 
-    `heard` are the voices of the test side where they differ from those of the enrolled.
+    `voices` are those of `trials.clips`; `test_voices` are those of the test side if it was
+    treated otherwise. EvaluationError when no target or no non-target trial can be scored.
     """
-    heard = voices if heard is None else heard
+    test_voices = voices if test_voices is None else test_voices
     models = enroll_models(trials, voices)
     copies = find_same_recordings(trials, voices.digests)
-    held = models.succeeded[trials.enrol] & heard.acquired[trials.test] & ~copies
-    if not (held & trials.target).any() or not (held & ~trials.target).any():
+    scorable = models.succeeded[trials.enrol] & test_voices.acquired[trials.test] & ~copies
+    if not (scorable & trials.target).any() or not (scorable & ~trials.target).any():
         raise EvaluationError(
             "too few clips hold enough speech: no target or no non-target is left"
         )
-    kept = trials if held.all() else trials.select(held)
-    plain = measure_cosines(models.vectors, heard.vectors, kept.enrol, kept.test)
-    sides = ((models.vectors, kept.enrol), (heard.vectors, kept.test))
+    scored = trials if scorable.all() else trials.select(scorable)
+    cosine = measure_cosines(models.vectors, test_voices.vectors, scored.enrol, scored.test)
+    sides = ((models.vectors, scored.enrol), (test_voices.vectors, scored.test))
     measures = Measures(
-        plain if cohort is None else normalization.normalize_by_contract(plain, *sides, cohort),
-        models.speech_s[kept.enrol],
-        heard.speech_s[kept.test],
-        heard.snr_db[kept.test],
+        cosine if cohort is None else normalization.normalize_by_contract(cosine, *sides, cohort),
+        models.speech_s[scored.enrol],
+        test_voices.speech_s[scored.test],
+        test_voices.snr_db[scored.test],
     )
     return ScoredTrials(
-        kept,
+        scored,
         measures,
-        int(np.sum(~held & ~copies)),
+        int(np.sum(~scorable & ~copies)),
         float(np.mean(~models.succeeded[np.unique(trials.enrol)])),
-        float(np.mean(~heard.acquired[np.unique(trials.test)])),
+        float(np.mean(~test_voices.acquired[np.unique(trials.test)])),
         int(copies.sum()),
     )
 
 
 def find_same_recordings(trials: Trials, digests: Sequence[str]) -> NDArray[np.bool_]:
-    """Where the heard clip's bytes are those of a clip of the model with another name, (n,)."""
+    """Mark the trials (n,) whose test clip has the bytes of a clip of the model by another name."""
     copies = np.zeros(len(trials), bool)
     if len(set(digests)) == len(digests):
         return copies
     code = np.unique(digests, return_inverse=True)[1]
-    heard = code[trials.test]
+    test_code = code[trials.test]
     place = [(index, clip) for index, model in enumerate(trials.models) for clip in model.clips]
     own = np.unique([index * len(code) + code[clip] for index, clip in place])
-    alike = np.isin(trials.enrol * np.int64(len(code)) + heard, own)
+    alike = np.isin(trials.enrol * np.int64(len(code)) + test_code, own)
     itself = np.unique([index * len(code) + clip for index, clip in place])
     named = np.isin(trials.enrol * np.int64(len(code)) + trials.test, itself)
     return np.logical_and(alike, ~named)
@@ -102,7 +106,7 @@ def measure_cosines(
     enrol: NDArray[np.integer],
     test: NDArray[np.integer],
 ) -> NDArray[np.float64]:
-    """`left[enrol] . right[test]` (n,) of unit rows, some at a time."""
+    """`left[enrol] . right[test]` (n,) of unit rows, in blocks that bound the memory."""
     scores = np.empty(len(enrol))
     for start in range(0, len(enrol), ROWS):
         rows = slice(start, start + ROWS)
@@ -111,17 +115,17 @@ def measure_cosines(
 
 
 def enroll_models(trials: Trials, voices: Voices) -> EnrolledModels:
-    """The models' voices: a clip's own, or what the service makes of several."""
+    """Enroll the models: a single clip's own embedding, or what the service makes of several."""
     first = np.array([model.clips[0] for model in trials.models])
     vectors, speech_s = voices.vectors[first], voices.speech_s[first]
     succeeded = voices.acquired[first]
     for index, model in enumerate(trials.models):
         if len(model.clips) > 1:
-            vectors[index], speech_s[index], succeeded[index] = _voice(model, voices)
+            vectors[index], speech_s[index], succeeded[index] = _enroll(model, voices)
     return EnrolledModels(vectors, speech_s, succeeded)
 
 
-def _voice(model: Model, voices: Voices) -> tuple[NDArray[np.float32], float, bool]:
+def _enroll(model: Model, voices: Voices) -> tuple[NDArray[np.float32], float, bool]:
     clips = np.array(model.clips)
     clips = clips[voices.acquired[clips]]
     if not len(clips):

@@ -1,4 +1,4 @@
-"""What a manifest says of the two sides of each trial: gender, session, corpus, codec, ..."""
+"""The manifest's labels of both sides of each trial: gender, session, corpus, codec, ..."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Truth = NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True)
 class LabelSides:
-    """One label of every trial: `names` (k,), and each side's row in them (n,), -1 where blank."""
+    """One label of both sides: its values `names` (k,), and each side's index (n,), -1 if blank."""
 
     names: tuple[str, ...]
     enrol: NDArray[np.intp]
@@ -25,35 +25,35 @@ class LabelSides:
 
     @property
     def known(self) -> Truth:
-        """Where both sides have the label, (n,)."""
+        """Marks trials whose sides both have the label, (n,)."""
         return np.logical_and(self.enrol >= 0, self.test >= 0)
 
     @property
     def same(self) -> Truth:
-        """Where both sides have the label and agree, (n,)."""
+        """Marks trials whose sides have the same label, (n,)."""
         return np.equal(self.enrol, self.test) & self.known
 
     @property
     def different(self) -> Truth:
-        """Where both sides have the label and do not agree, (n,)."""
+        """Marks trials whose sides have different labels, (n,)."""
         return np.not_equal(self.enrol, self.test) & self.known
 
 
 def list_columns(clips: Sequence[Clip]) -> tuple[str, ...]:
-    """The manifest's columns in which at least one clip has a label; a blank is no label."""
+    """The columns of the manifest in which at least one clip has a label; a blank is no label."""
     return tuple(
         dict.fromkeys(name for clip in clips for name, value in clip.labels.items() if value)
     )
 
 
 def label_sides(trials: Trials, column: str) -> LabelSides:
-    """The label `column` of both sides, a model's being that of its first clip.
+    """Look up the label `column` of both sides; a model has that of its first clip.
 
-    EvaluationError when there is no such column, or it is blank for all of these clips.
+    EvaluationError if there is no such column, or it is blank for all of these clips.
     """
-    values = [_value(clip, column) for clip in trials.clips]
+    values = [_find_label(clip, column) for clip in trials.clips]
     if not any(values):
-        raise _missing(column, trials.clips)
+        raise _refuse_column(column, trials.clips)
     names = sorted(set(values) - {""})
     codes = {name: code for code, name in enumerate(names)}
     code = np.array([codes.get(value, -1) for value in values])
@@ -64,11 +64,12 @@ def label_sides(trials: Trials, column: str) -> LabelSides:
 def filter_trials(
     trials: Trials, *, same: Sequence[str] = (), different: Sequence[str] = ()
 ) -> Trials:
-    """The trials whose sides agree in every label of `same` and in none of `different`; those with
-    a blank label on either side are neither.
+    """Keep the trials whose sides agree in every label of `same` and in none of `different`.
 
-    `same=("gender",)` leaves the harder non-targets; `different=("session",)` leaves targets that
-    the channel does not give away.
+    A trial with a blank label on either side is dropped.
+
+    `same=("gender",)` keeps the harder non-targets; `different=("session",)` keeps targets that the
+    channel does not give away.
     """
     keep = np.ones(len(trials), bool)
     for column in same:
@@ -79,7 +80,7 @@ def filter_trials(
 
 
 def measure_unlabeled(trials: Trials) -> dict[str, float]:
-    """The share of trials in which a side's label is blank, by column, where there are any."""
+    """The share of trials with a blank label on a side, by column; 0 is left out."""
     shares = {
         column: float(np.mean(~label_sides(trials, column).known))
         for column in list_columns(trials.clips)
@@ -87,11 +88,11 @@ def measure_unlabeled(trials: Trials) -> dict[str, float]:
     return {column: share for column, share in shares.items() if share}
 
 
-def _value(clip: Clip, column: str) -> str:
+def _find_label(clip: Clip, column: str) -> str:
     return clip.corpus if column == "corpus" else clip.labels.get(column, "")
 
 
-def _missing(column: str, clips: Sequence[Clip]) -> EvaluationError:
+def _refuse_column(column: str, clips: Sequence[Clip]) -> EvaluationError:
     known = ", ".join(("corpus", *list_columns(clips)))
     if any(column in clip.labels for clip in clips):
         return EvaluationError(

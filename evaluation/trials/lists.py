@@ -1,12 +1,12 @@
-"""Trial lists and enrolment maps, read into columns; a bad line is named by its number.
+"""Trial lists and enrollment maps; an error names the line.
 
     VoxCeleb   1 a.wav b.wav                     1 for the same speaker, 0 for different ones
-    labelled   a.wav b.wav 1                     the same with the label last
-    Kaldi      enrolled heard target             or `nontarget`; VOiCES says `tgt` and `imp`
+    labeled    a.wav b.wav 1                     the same with the label last
+    Kaldi      enrolled test target              or `nontarget`; VOiCES says `tgt` and `imp`
     NIST       modelid segmentid side targettype with that header, in any order of columns
     CSV        enrol,test,label                  with any of these headers' names, or as above
 
-An enrolment map says what each model is made of: `model clip [clip ...]`, repeated as needed.
+An enrollment map says what each model is made of: `model clip [clip ...]`, repeated as needed.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _LAYOUTS: Sequence[tuple[Columns, Mapping[str, bool]]] = (
 
 
 def read(path: Path) -> TrialList:
-    """The trials of a list; its first lines say which format it has."""
+    """Read a list; its first lines say which format it has."""
     lines = read_fields(path)
     first = list(islice(lines, SAMPLE_LINES))
     if not first:
@@ -57,7 +57,7 @@ def read(path: Path) -> TrialList:
     columns = find_header(path, first[0][1], ("enrol", "test", "label"))
     width = len(first[0][1])
     if columns is None:
-        columns = _layout(path, [words for _, words in first])
+        columns = _find_layout(path, [words for _, words in first])
         width = 3
     else:
         first = first[1:]
@@ -65,7 +65,7 @@ def read(path: Path) -> TrialList:
     return collect(path, chain(first, lines), columns, width)[0]
 
 
-def _layout(path: Path, sample: Sequence[Sequence[str]]) -> Columns:
+def _find_layout(path: Path, sample: Sequence[Sequence[str]]) -> Columns:
     """The one layout that the first lines fit; ListError when they fit none or two."""
     first = sample[0]
     fitting = [
@@ -113,9 +113,9 @@ def make_trials(
     known: Mapping[str, Clip],
     models: Mapping[str, Sequence[str]] | None = None,
 ) -> Trials:
-    """The trials of a list over `known` clips; enrolled names are those of `models`, if given.
+    """Make the trials of a list over `known` clips; enrolled names are those of `models`, if given.
 
-    ListError on names that are not known, and where the list and the clips' speakers disagree.
+    ListError on an unknown name, and if the list and the clips' speakers disagree.
     """
     first_of_model = _first_lines(listed.enrol, listed)
     first_of_clip = _first_lines(listed.test, listed)
@@ -132,43 +132,43 @@ def make_trials(
             raise ListError(path, line, f"{name} is not in the enrolment map")
         parts = (name,) if models is None else models[name]
         enrolled.append(Model(name, tuple(row(part, line) for part in parts)))
-    heard = [row(name, line) for name, line in zip(listed.clips, first_of_clip, strict=True)]
-    test = np.array(heard, np.int32)[listed.test]
+    tested = [row(name, line) for name, line in zip(listed.clips, first_of_clip, strict=True)]
+    test = np.array(tested, np.int32)[listed.test]
     clips = tuple(known[name] for name in rows)
-    asked = Trials(tuple(enrolled), clips, listed.enrol, test, listed.target)
-    _refuse_other_speakers(path, listed, asked)
-    return asked
+    trials = Trials(tuple(enrolled), clips, listed.enrol, test, listed.target)
+    _refuse_other_speakers(path, listed, trials)
+    return trials
 
 
-def _refuse_other_speakers(path: Path, listed: TrialList, asked: Trials) -> None:
-    numbers = {one: place for place, one in enumerate({clip.speaker for clip in asked.clips})}
-    speaker = np.array([numbers[clip.speaker] for clip in asked.clips])
-    for model in asked.models:
+def _refuse_other_speakers(path: Path, listed: TrialList, trials: Trials) -> None:
+    numbers = {one: place for place, one in enumerate({clip.speaker for clip in trials.clips})}
+    speaker = np.array([numbers[clip.speaker] for clip in trials.clips])
+    for model in trials.models:
         if len({speaker[clip] for clip in model.clips}) > 1:
-            told = ", ".join(_told(asked.clips[clip]) for clip in model.clips)
-            raise EvaluationError(f"{path}: {model.name} is made of several speakers: {told}")
-    first = np.array([model.clips[0] for model in asked.models])
-    same = speaker[first][asked.enrol] == speaker[asked.test]
-    wrong = np.flatnonzero(same != asked.target)
+            speakers = ", ".join(_name_speaker(trials.clips[clip]) for clip in model.clips)
+            raise EvaluationError(f"{path}: {model.name} is made of several speakers: {speakers}")
+    first = np.array([model.clips[0] for model in trials.models])
+    same = speaker[first][trials.enrol] == speaker[trials.test]
+    wrong = np.flatnonzero(same != trials.target)
     if len(wrong):
         row = wrong[0]
-        one, two = asked.clips[first[asked.enrol[row]]], asked.clips[asked.test[row]]
-        label = "target" if asked.target[row] else "nontarget"
-        why = f"{_told(one)} and {_told(two)}"
+        one, two = trials.clips[first[trials.enrol[row]]], trials.clips[trials.test[row]]
+        label = "target" if trials.target[row] else "nontarget"
+        why = f"{_name_speaker(one)} and {_name_speaker(two)}"
         if not (one.line and two.line):  # the speakers are what the list's own targets say
-            touching = (asked.enrol == asked.enrol[row]) | (asked.test == asked.test[row])
-            line = listed.line[np.argmax(touching & asked.target)]
+            touching = (trials.enrol == trials.enrol[row]) | (trials.test == trials.test[row])
+            line = listed.line[np.argmax(touching & trials.target)]
             why = f"target trials make {one.name} and {two.name} one speaker's, see line {line}"
         raise ListError(path, listed.line[row], f"labelled {label}, but {why}")
 
 
-def _told(clip: Clip) -> str:
+def _name_speaker(clip: Clip) -> str:
     where = f" (line {clip.line} of the manifest)" if clip.line else ""
     return f"{clip.name} is of speaker {clip.speaker}{where}"
 
 
 def _first_lines(names: NDArray[np.int32], listed: TrialList) -> list[int]:
-    """The first line that has each of the names, which are numbered as they come."""
+    """The first line of each name; names are numbered in the order in which they occur."""
     first = np.unique(names, return_index=True)[1]
     lines: list[int] = listed.line[first].tolist()
     return lines
@@ -181,28 +181,30 @@ def make_clips(
     *,
     audio: Path | None,
 ) -> dict[str, Clip]:
-    """The clips that a list names, files under `audio`, when no manifest knows them.
+    """Make the clips that a list names, with files under `audio`, when there is no manifest.
 
-    Speakers, which intervals and cross-validation need, are the groups that target trials join.
-    ListError on a missing file; with `audio` None none is looked for.
+    Their speakers, which intervals and cross-validation need, are the groups that target trials
+    join. ListError on a missing file; with `audio` None no file is looked for.
     """
     known: dict[str, Clip] = {}
     parts: list[Sequence[str]] = []
     for name, line in zip(listed.models, _first_lines(listed.enrol, listed), strict=True):
         own = (name,) if models is None else models.get(name, ())
-        known.update({part: _clip(path, line, part, audio) for part in own if part not in known})
+        known.update(
+            {part: _make_clip(path, line, part, audio) for part in own if part not in known}
+        )
         parts.append(own)
     for name, line in zip(listed.clips, _first_lines(listed.test, listed), strict=True):
         if name not in known:
-            known[name] = _clip(path, line, name, audio)
-    group = _groups(listed, parts, list(known))
+            known[name] = _make_clip(path, line, name, audio)
+    group = _join_targets(listed, parts, list(known))
     return {name: replace(clip, speaker=Speaker("", group[name])) for name, clip in known.items()}
 
 
-def _groups(
+def _join_targets(
     listed: TrialList, parts: Sequence[Sequence[str]], names: Sequence[str]
 ) -> dict[str, str]:
-    """The representative of each name when the names of every target pair are one speaker's."""
+    """Group names that target pairs join; a group is named by one of its names."""
     parent = {name: name for name in names}
 
     def root(name: str) -> str:
@@ -222,7 +224,7 @@ def _groups(
     return {name: root(name) for name in names}
 
 
-def _clip(path: Path, number: int, name: str, audio: Path | None) -> Clip:
+def _make_clip(path: Path, number: int, name: str, audio: Path | None) -> Clip:
     file = (audio or Path()) / name
     if audio is not None and not file.is_file():
         raise ListError(path, number, f"{file} is missing")

@@ -22,7 +22,7 @@ _OWN_COLUMNS = ("path", "speaker", "corpus", "split")
 
 @dataclass(frozen=True, slots=True, order=True)
 class Speaker:
-    """A person: corpora number their speakers alike, so a name alone is nobody."""
+    """A person. Corpora number their speakers alike, so a name needs its corpus."""
 
     corpus: str
     name: str
@@ -33,7 +33,7 @@ class Speaker:
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """One recording: `name` as its list has it, `file` where it lies, `line` of its manifest."""
+    """One recording: its `name` in lists, its `file`, and its `line` in the manifest."""
 
     name: str
     file: Path
@@ -47,26 +47,26 @@ class Clip:
 
 
 def speaker_numbers(clips: Sequence[Clip]) -> NDArray[np.intp]:
-    """A number for the speaker of each clip, (clips,), in the order of the speakers."""
+    """Number the speaker of each clip, (clips,), in the order of the speakers."""
     numbers = {one: place for place, one in enumerate(sorted({clip.speaker for clip in clips}))}
     return np.array([numbers[clip.speaker] for clip in clips], np.intp)
 
 
 def shared_speaker(some: Sequence[Clip], others: Sequence[Clip]) -> Speaker | None:
-    """The first speaker of whom both have clips; None when there is none."""
+    """The first speaker with clips in both; None if there is none."""
     return min({clip.speaker for clip in some} & {clip.speaker for clip in others}, default=None)
 
 
 def read(path: Path, split: str | None = None) -> tuple[Clip, ...]:
-    """The clips of `split` (all when None); ListError on a bad line or a missing file."""
-    clips = tuple(_rows(path, split))
+    """Read the clips of `split` (None: all); ListError on a bad line or a missing file."""
+    clips = tuple(_read_rows(path, split))
     if not clips:
         wanted = f" of split {split!r}" if split else ""
         raise EvaluationError(f"{path}: there is no clip{wanted} in it")
     return clips
 
 
-def _rows(path: Path, split: str | None) -> Iterator[Clip]:
+def _read_rows(path: Path, split: str | None) -> Iterator[Clip]:
     seen: dict[str, int] = {}
     reader = csv.DictReader(
         text.read_lines(path), delimiter="\t" if ".tsv" in path.suffixes else ","

@@ -1,12 +1,12 @@
-"""Score files made elsewhere, so that any system can be evaluated.
+"""Score files of other systems.
 
     enrol test score                       with a trial list that says the truth
-    enrol test target|nontarget score      on its own; ours has the likelihood ratio as a fifth
+    enrol test target|nontarget score      on its own; ours have the LLR as a fifth
     enrol test 1|0 score                   SpeechBrain
     enrol test score target|nontarget      WeSpeaker
 
-A header may name the columns, or the caller does; no column is guessed at, and none is left over.
-Plain or gzip-compressed; a bad line is named by its number.
+A header may name the columns, or the caller does; no column is guessed at or ignored. Plain or
+gzip-compressed; an error names the line.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _NAMES = ("enrol", "test", "label", "score")
 
 @dataclass(frozen=True, slots=True)
 class ScoreFile:
-    """Trials with a score each, `scores` (n,), higher meaning more alike."""
+    """Trials and their `scores` (n,); a higher score means more alike."""
 
     trials: Trials
     scores: Floats
@@ -75,18 +75,20 @@ def read(
         layout, width = header, len(sample.pop(0)[1])
     else:
         rows = [words for _, words in sample]
-        layout = _named(columns) if columns else _layout(path, rows)
+        layout = _parse_columns(columns) if columns else _find_layout(path, rows)
         width = len(columns.split(",")) if columns else len(rows[0])
     if "label" not in layout and listed is None:
         raise ListError(path, 1, f"there is no label in it: give the trial list too; {EXPECTED}")
     scored, scores = collect(path, chain(sample, lines), layout, width)
     if listed is not None:
-        scored = _with_truth(path, scored, listed, lists.read(listed), labelled="label" in layout)
+        scored = _take_truth(path, scored, listed, lists.read(listed), labelled="label" in layout)
     clips = lists.make_clips(path, scored, audio=None)
-    return ScoreFile(lists.make_trials(path, scored, _known(clips, known or {})), scores)
+    return ScoreFile(
+        lists.make_trials(path, scored, _add_known_speakers(clips, known or {})), scores
+    )
 
 
-def _named(columns: str) -> Columns:
+def _parse_columns(columns: str) -> Columns:
     names = [name.strip() for name in columns.split(",")]
     unknown = [name for name in names if name not in (*_NAMES, SKIPPED)]
     twice = [name for name in _NAMES if names.count(name) > 1]
@@ -99,7 +101,7 @@ def _named(columns: str) -> Columns:
     return {name: names.index(name) for name in _NAMES if name in names}
 
 
-def _layout(path: Path, sample: Sequence[Sequence[str]]) -> Columns:
+def _find_layout(path: Path, sample: Sequence[Sequence[str]]) -> Columns:
     """The layout that all of the first lines fit; ListError when none is known."""
     width = len(sample[0])
     if width < 3:
@@ -117,10 +119,10 @@ def _layout(path: Path, sample: Sequence[Sequence[str]]) -> Columns:
     raise ListError(path, 1, EXPECTED)
 
 
-def _with_truth(
+def _take_truth(
     path: Path, scored: TrialList, listed: Path, truth: TrialList, *, labelled: bool
 ) -> TrialList:
-    """`scored` with the list's truth; ListError where the two do not have the same trials."""
+    """`scored` with the truth of the list; ListError unless both have the same trials."""
     model, clip = (
         np.array([{name: row for row, name in enumerate(names)}.get(name, -1) for name in own])
         for names, own in ((truth.models, scored.models), (truth.clips, scored.clips))
@@ -154,9 +156,11 @@ def _trial(listed: TrialList, row: int) -> str:
     return f"{listed.models[listed.enrol[row]]} {listed.clips[listed.test[row]]}"
 
 
-def _known(clips: Mapping[str, Clip], known: Mapping[str, Clip]) -> dict[str, Clip]:
-    """`clips` with what the manifest knows of them; a model, which it does not have, is of the
-    speaker of the clips that target trials join it to."""
+def _add_known_speakers(clips: Mapping[str, Clip], known: Mapping[str, Clip]) -> dict[str, Clip]:
+    """Replace `clips` by those of the manifest.
+
+    A model, which no manifest has, gets the speaker of the clips that target trials join it to.
+    """
     speakers: dict[Speaker, set[Speaker]] = {}
     for name, clip in clips.items():
         if name in known:

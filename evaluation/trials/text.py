@@ -1,5 +1,7 @@
-"""Text files as other tools write them: UTF-8 or UTF-16, with a byte order mark or without, plain
-or gzip-compressed."""
+"""Text files as other tools write them.
+
+UTF-8 or UTF-16, with or without a byte order mark, plain or gzip-compressed.
+"""
 
 from __future__ import annotations
 
@@ -17,13 +19,16 @@ _UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 def read_lines(path: Path) -> Iterator[str]:
-    """The lines of a file with their ends; EvaluationError when it cannot be opened or is damaged,
-    ListError on the first line of another encoding."""
-    stream = _opened(path)  # at once, so that a missing file is told before any work
-    return _decoded(path, stream)
+    """The lines of a file with their line ends.
+
+    EvaluationError if it cannot be opened or is damaged, ListError on the first line in another
+    encoding.
+    """
+    stream = _open(path)  # now, so that a missing file is reported before any work
+    return _decode(path, stream)
 
 
-def _decoded(path: Path, stream: BinaryIO) -> Iterator[str]:
+def _decode(path: Path, stream: BinaryIO) -> Iterator[str]:
     try:
         with stream:
             mark = stream.read(2)
@@ -34,7 +39,7 @@ def _decoded(path: Path, stream: BinaryIO) -> Iterator[str]:
     except UnicodeDecodeError as error:
         raise ListError(
             path,
-            _undecodable(path),
+            _find_undecodable(path),
             "is neither UTF-8 nor UTF-16 with a byte order mark; if it is Latin-1, convert it:"
             f" iconv -f latin1 -t utf-8 {path.name}",
         ) from error
@@ -42,9 +47,9 @@ def _decoded(path: Path, stream: BinaryIO) -> Iterator[str]:
         raise EvaluationError(f"{path}: damaged, {error}") from error
 
 
-def _undecodable(path: Path) -> int:
-    """The first line that is not UTF-8: text is decoded in blocks, which do not know it."""
-    with _opened(path) as stream:
+def _find_undecodable(path: Path) -> int:
+    """The first line that is not UTF-8; text is decoded in blocks, whose errors name no line."""
+    with _open(path) as stream:
         for number, line in enumerate(stream, start=1):
             try:
                 line.decode()
@@ -53,7 +58,7 @@ def _undecodable(path: Path) -> int:
     return 1
 
 
-def _opened(path: Path) -> BinaryIO:
+def _open(path: Path) -> BinaryIO:
     try:
         if path.suffix == ".gz":
             return cast("BinaryIO", gzip.open(path, "rb"))

@@ -1,7 +1,7 @@
-"""Trials: who is claimed, which clip is heard, and whether they are the same speaker.
+"""Trials: an enrolled model, a test clip, and whether both are of one speaker.
 
-Pairs are made within a corpus. Two corpora differ in language, microphone and codec, so that a
-non-target pair across them is told apart by those and not by the voice: it flatters any system.
+Pairs are made within a corpus. Two corpora differ in language, microphone and codec, which tell a
+non-target pair across them apart without the voice: such pairs flatter any system.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Indices = NDArray[np.int32]
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """An enrolment: its name and the clips it is made of, as indices."""
+    """An enrolled model: its name, and the indices of the clips it is made of."""
 
     name: str
     clips: tuple[int, ...]
@@ -29,7 +29,10 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class Trials:
-    """`enrol` (n,) indexes `models`, `test` (n,) indexes `clips`, `target` (n,) is the truth."""
+    """`enrol` (n,) indexes `models`, `test` (n,) indexes `clips`, `target` (n,) is the truth.
+
+    EvaluationError without a target or without a non-target trial.
+    """
 
     models: tuple[Model, ...]
     clips: tuple[Clip, ...]
@@ -47,11 +50,11 @@ class Trials:
         return len(self.target)
 
     def select(self, keep: NDArray[np.bool_] | NDArray[np.intp]) -> Trials:
-        """The trials marked in `keep` (n,), or at its rows; models and clips stay as they are."""
+        """The trials marked in `keep` (n,), or at its rows; models and clips stay the same."""
         return Trials(self.models, self.clips, self.enrol[keep], self.test[keep], self.target[keep])
 
     def sides(self) -> Sides:
-        """Models of one clip are that clip's unit; models of several are units of their own."""
+        """Who is on both sides: a model of one clip is that clip's unit, others are their own."""
         clips = len(self.clips)
         own = [
             model.clips[0] if len(model.clips) == 1 else clips + index
@@ -64,12 +67,12 @@ class Trials:
 
     @property
     def corpus(self) -> NDArray[np.str_]:
-        """Each trial's corpus by its test clip, (n,)."""
+        """The corpus of each trial's test clip, (n,)."""
         return np.array([clip.corpus for clip in self.clips])[self.test]
 
     @property
     def enrol_corpus(self) -> NDArray[np.str_]:
-        """Each trial's corpus by its model's first clip, (n,)."""
+        """The corpus of each trial's enrolled model, (n,)."""
         return np.array([self.clips[model.clips[0]].corpus for model in self.models])[self.enrol]
 
 
@@ -81,18 +84,18 @@ def make_single_clip_models(clips: Sequence[Clip]) -> tuple[Model, ...]:
 def make_pairs(
     clips: Sequence[Clip], *, limit: int, seed: int = 0, across_corpora: bool = False
 ) -> Trials:
-    """All pairs of clips, each once, or `limit` of them drawn by `seed` when there are more.
+    """All pairs of clips, each once, or `limit` of them drawn by `seed` if there are more.
 
-    A draw keeps target pairs up to half of the limit, and fills up with non-target pairs.
+    A draw takes target pairs up to half of the limit, and fills up with non-target pairs.
     """
     group = np.array(["" if across_corpora else clip.corpus for clip in clips])
     speaker = speaker_numbers(clips)
     rng = np.random.default_rng(seed)
     members = [np.flatnonzero(group == name).astype(np.int32) for name in np.unique(group)]
     if sum(len(own) * (len(own) - 1) // 2 for own in members) <= limit:
-        first, second = _joined(_all_pairs(own) for own in members)
+        first, second = _join(_all_pairs(own) for own in members)
     else:
-        first, second = _drawn(members, speaker, limit, rng)
+        first, second = _draw_pairs(members, speaker, limit, rng)
     same = speaker[first] == speaker[second]
     return Trials(make_single_clip_models(clips), tuple(clips), first, second, same)
 
@@ -102,25 +105,25 @@ def _all_pairs(members: Indices) -> tuple[Indices, Indices]:
     return members[first], members[second]
 
 
-def _drawn(
+def _draw_pairs(
     members: Sequence[Indices], speaker: NDArray[np.int64], limit: int, rng: np.random.Generator
 ) -> tuple[Indices, Indices]:
     own = [clips[speaker[clips] == who] for clips in members for who in np.unique(speaker[clips])]
-    target = _sample(_joined(_all_pairs(clips) for clips in own), limit // 2, rng)
+    target = _sample(_join(_all_pairs(clips) for clips in own), limit // 2, rng)
     wanted = limit - len(target[0])
     sizes = np.array([len(clips) * (len(clips) - 1) / 2 for clips in members])
     shares = np.floor(wanted * sizes / sizes.sum()).astype(int)
-    other = _joined(
+    other = _join(
         _draw_nontargets(clips, speaker, share, rng)
         for clips, share in zip(members, shares, strict=True)
     )
-    return _joined([target, other])
+    return _join([target, other])
 
 
 def _draw_nontargets(
     members: Indices, speaker: NDArray[np.int64], wanted: int, rng: np.random.Generator
 ) -> tuple[Indices, Indices]:
-    """Distinct pairs of different speakers: about twice as many drawn as are needed."""
+    """Distinct pairs of different speakers, out of about twice as many draws as needed."""
     drawn = rng.integers(0, len(members), (2, 2 * wanted + 16))
     low, high = np.sort(drawn, axis=0)
     keys = np.unique(low * len(members) + high)
@@ -138,6 +141,6 @@ def _sample(
     return pair[0][keep], pair[1][keep]
 
 
-def _joined(parts: Iterable[tuple[Indices, Indices]]) -> tuple[Indices, Indices]:
+def _join(parts: Iterable[tuple[Indices, Indices]]) -> tuple[Indices, Indices]:
     firsts, seconds = zip(*parts, strict=True)
     return np.concatenate(firsts), np.concatenate(seconds)
