@@ -12,7 +12,7 @@ class EvaluationError(Exception):
 
 
 class ListError(EvaluationError):
-    """A line of a manifest, trial list, enrolment map or score file is wrong."""
+    """A line of a manifest, trial list, enrollment map or score file is wrong."""
 
     def __init__(self, file: Path, line: int, problem: str) -> None:
         super().__init__(f"{file}:{line}: {problem}")

@@ -219,7 +219,7 @@ def calibrate(
         manifest=manifest,
         split=split,
         listed=trials,
-        enrolments=enrolments,
+        enrollments=enrolments,
         audio=None,
         cache=cache_file or cache.default_path(),
         device=device,

@@ -26,10 +26,10 @@ def measure_conditions(
         int, typer.Option(help="Clips to take, evenly over the speakers.", min=2)
     ] = 400,
     speech: Annotated[
-        str, typer.Option(help="Net speech of the heard side, seconds.")
+        str, typer.Option(help="Net speech of the test side, seconds.")
     ] = "1,2,3,5,full",
     snr: Annotated[
-        str, typer.Option(help="Signal-to-noise ratios of the heard side, dB.")
+        str, typer.Option(help="Signal-to-noise ratios of the test side, dB.")
     ] = "clean,20,10,5",
     codec: Annotated[
         str | None,
@@ -41,10 +41,10 @@ def measure_conditions(
     replicates: options.Replicates = 100,
     seed: options.Seed = 0,
 ) -> None:
-    """Degrade the heard side and print EER by net speech, noise and codec.
+    """Degrade the test side and print EER by net speech, noise and codec.
 
-    Noise has the speech's own spectrum. Writes conditions.json, and renders the report anew
-    where there is one.
+    Noise has the speech's own spectrum. Writes conditions.json, and renders the report
+    again if there is one.
     """
     with exit_on_errors():
         asked = conditions.list_conditions(
@@ -62,7 +62,7 @@ def _grid_table(document: Document) -> Table:
     cells = {(cell["channel"], cell["length"]): cell["figures"] for cell in document["cells"]}
     lengths = list(dict.fromkeys(length for _, length in cells))
     table = draw_table(f"EER %, {document['told']}")
-    table.add_column("heard side")
+    table.add_column("test side")
     for length in lengths:
         table.add_column(length, justify="right")
     for channel in dict.fromkeys(channel for channel, _ in cells):

@@ -35,9 +35,13 @@ def evaluate(
             show_default=False,
         ),
     ] = None,
-    enrolments: Annotated[
+    enrollments: Annotated[
         Path | None,
-        typer.Option(help="Enrolment map of the list: lines `model clip [clip ...]`."),
+        typer.Option(
+            "--enrollments",
+            "--enrolments",
+            help="Enrollment map of the list: lines `model clip [clip ...]`.",
+        ),
     ] = None,
     audio: Annotated[
         Path | None,
@@ -83,7 +87,7 @@ def evaluate(
 
     Writes report.html, evaluation.json, det.png and scores.tsv.gz.
 
-    EER is that of the ROC convex hull; minDCF is normalised, at target priors 0.01 and 0.05 and
+    EER is that of the ROC convex hull; minDCF is normalized, at target priors 0.01 and 0.05 and
     unit costs; Cllr is in bits, of likelihood ratios calibrated by cross-validation over
     speakers. Intervals come from a two-layer bootstrap over speakers and clips.
     """
@@ -104,7 +108,7 @@ def evaluate(
         baseline=baseline,
         replicates=replicates,
         seed=seed,
-        enrolments=enrolments,
+        enrollments=enrollments,
         same=tuple(same or ()),
         different=tuple(different or ()),
         cross_channel=cross_channel,

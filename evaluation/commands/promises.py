@@ -29,8 +29,14 @@ def check_promises(
     trials: Annotated[
         Path | None, typer.Option(help="Trial list. [pairs within a corpus]", show_default=False)
     ] = None,
-    enrolments: Annotated[
-        Path | None, typer.Option(help="What the list's models are made of.", show_default=False)
+    enrollments: Annotated[
+        Path | None,
+        typer.Option(
+            "--enrollments",
+            "--enrolments",
+            help="What the list's models are made of.",
+            show_default=False,
+        ),
     ] = None,
     condition: Annotated[
         list[str] | None,
@@ -46,14 +52,14 @@ def check_promises(
     """Check the model's promised false-match rate in every condition, on one side and on both.
 
     Offset, hum, rumble, tones, silence, telephone lines and codecs. Writes promises.json, and
-    renders the report anew where there is one. Where the promise fails is said in the table; the
-    exit status is 0 all the same.
+    renders the report again if there is one. The table says where the promise fails; the exit
+    status is 0 all the same.
     """
     with exit_on_errors():
         request = make_request(
             model, manifest, split, cache_file, device, replicates, seed, max_trials
         )
-        request = replace(request, listed=trials, enrolments=enrolments)
+        request = replace(request, listed=trials, enrollments=enrollments)
         document = asyncio.run(
             promises.measure(request, condition or tuple(impairments.IMPAIRMENTS))
         )
@@ -64,10 +70,10 @@ def check_promises(
 def _promise_table(document: Document) -> Table:
     title = f"{document['system']} promises {document['promised']:.2%} false matches"
     table = draw_table(title)
-    for column in ("condition", "on", "impostors accepted %", "owners rejected %", "SNR dB", ""):
+    for column in ("condition", "on", "impostors accepted %", "enrolled rejected %", "SNR dB", ""):
         table.add_column(column)
     for row in document["rows"]:
-        where = "" if row.condition == CLEAN else "both sides" if row.both_sides else "heard side"
+        where = "" if row.condition == CLEAN else "both sides" if row.both_sides else "test side"
         rates = [_rate(rate) for rate in (row.accepted, row.rejected)]
         verdict = "holds" if row.holds else "fails"
         table.add_row(row.condition, where, *rates, f"{row.snr_db:.0f}", verdict)

@@ -31,7 +31,7 @@ class Request:
     baseline: bool = True
     replicates: int = 200
     seed: int = 0
-    enrolments: Path | None = None
+    enrollments: Path | None = None
     same: tuple[str, ...] = ()
     different: tuple[str, ...] = ()
     cross_channel: bool = False
@@ -58,7 +58,7 @@ def read_trials(request: Request) -> Trials:
 
 def _read_list(path: Path, request: Request, known: tuple[Clip, ...] | None) -> Trials:
     listed = lists.read(path)
-    models = None if request.enrolments is None else lists.read_enrollments(request.enrolments)
+    models = None if request.enrollments is None else lists.read_enrollments(request.enrollments)
     if known is None:
         by_name = lists.make_clips(path, listed, models, audio=request.audio or Path())
     else:

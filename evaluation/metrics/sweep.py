@@ -113,7 +113,7 @@ def min_dcf_point(
 
 
 def actual_dcf(sweep: Sweep, prior: float, cost_miss: float = 1.0, cost_fa: float = 1.0) -> float:
-    """Detection cost, normalised as `min_dcf`, of scores taken as natural-log likelihood ratios."""
+    """Detection cost, normalized as `min_dcf`, of scores taken as natural-log likelihood ratios."""
     miss, fa = _dcf_weights(prior, cost_miss, cost_fa)
     point = sweep.at(bayes_threshold(prior, cost_miss, cost_fa))
     return miss * point.fnmr + fa * point.fmr
@@ -221,7 +221,7 @@ def _balance(fmr: Doubles, fnmr: Doubles) -> float:
 
 
 def _hull_bins(sweep: Sweep) -> tuple[Doubles, Doubles]:
-    """The share of each class that falls between neighbouring hull vertices, (h - 1,)."""
+    """The share of each class that falls between neighboring hull vertices, (h - 1,)."""
     return np.diff(sweep.fnmr[sweep.hull]), -np.diff(sweep.fmr[sweep.hull])
 
 

@@ -15,42 +15,42 @@ Document = Mapping[str, Any]
 TEMPLATES = Path(__file__).parent / "templates"
 
 
-def render(told: Document, extras: Mapping[str, Document]) -> str:
-    """The page of an evaluation; `extras` are the documents of other commands by name."""
-    systems = told["systems"]
+def render(evaluation: Document, extras: Mapping[str, Document]) -> str:
+    """Render the page of an evaluation; `extras` are the documents of other commands by name."""
+    systems = evaluation["systems"]
     judged = systems[0]
     points = {system["system"]: system["points"] for system in systems}
-    drawn = {
+    drawings = {
         "det": plots.plot_det({system["system"]: system["det"] for system in systems}, points),
         "histogram": plots.plot_histogram(judged),
     }
     if len(judged["det_by_group"]) > 1:
-        drawn["det_by_group"] = plots.plot_det(judged["det_by_group"], {})
+        drawings["det_by_group"] = plots.plot_det(judged["det_by_group"], {})
     if judged["calibration"]:
-        drawn["reliability"] = plots.plot_reliability(judged["calibration"])
-    return _page(
+        drawings["reliability"] = plots.plot_reliability(judged["calibration"])
+    return _render_template(
         "report.html.jinja",
-        told=told,
+        evaluation=evaluation,
         judged=judged,
         systems=systems,
-        plots={name: plots.render_svg(figure) for name, figure in drawn.items()},
-        conditions=_grid(extras["conditions"]) if "conditions" in extras else None,
+        plots={name: plots.render_svg(figure) for name, figure in drawings.items()},
+        conditions=_arrange_grid(extras["conditions"]) if "conditions" in extras else None,
         promises=extras.get("promises"),
         variants=extras.get("variants"),
     )
 
 
 def render_comparison(compared: Document, systems: Sequence[Document]) -> str:
-    """The page of `compare`: figures side by side, curves overlaid, differences with intervals."""
+    """Render the page of `compare`: figures, overlaid curves, differences with intervals."""
     points = {system["name"]: system["points"] for system in systems}
     overlaid = plots.plot_det({system["name"]: system["det"] for system in systems}, points)
-    return _page(
+    return _render_template(
         "comparison.html.jinja", compared=compared, systems=systems, plot=plots.render_svg(overlaid)
     )
 
 
-def _grid(conditions: Document) -> Document:
-    """The cells as rows of channels by columns of lengths."""
+def _arrange_grid(conditions: Document) -> Document:
+    """Arrange the cells in rows of channels and columns of lengths."""
     cells = conditions["cells"]
     lengths = list(dict.fromkeys(cell["length"] for cell in cells))
     channels = list(dict.fromkeys(cell["channel"] for cell in cells))
@@ -60,7 +60,7 @@ def _grid(conditions: Document) -> Document:
     return {**conditions, "lengths": lengths, "rows": rows, "low": min(rates), "high": max(rates)}
 
 
-def _page(template: str, **told: object) -> str:
+def _render_template(template: str, **values: object) -> str:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -71,7 +71,7 @@ def _page(template: str, **told: object) -> str:
     environment.filters.update(
         percent=_percent, figure=_figure, interval=_interval, uri=_uri, count=_count
     )
-    return environment.get_template(template).render(**told)
+    return environment.get_template(template).render(**values)
 
 
 def _count(value: int) -> str:
@@ -86,10 +86,10 @@ def _figure(value: float | None, digits: int = 3) -> str:
     return "–" if value is None else f"{value:.{digits}f}"
 
 
-def _interval(held: Document | None, scale: float = 1, digits: int = 3) -> str:
-    if held is None:
+def _interval(interval: Document | None, scale: float = 1, digits: int = 3) -> str:
+    if interval is None:
         return ""
-    return f"{scale * held['low']:.{digits}f} to {scale * held['high']:.{digits}f}"
+    return f"{scale * interval['low']:.{digits}f} to {scale * interval['high']:.{digits}f}"
 
 
 def _uri(file: str) -> str:

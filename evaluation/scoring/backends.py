@@ -87,7 +87,7 @@ class Plda:
 
 
 def fit_plda(vectors: Vectors, speakers: Speakers) -> Plda:
-    """Fitted by expectation-maximisation, from the moments of `vectors` (n, dim)."""
+    """Fit by expectation maximization, starting from the moments of `vectors` (n, dim)."""
     spread = _measure_spread(vectors, speakers)
     centered = vectors - spread.mean
     sums = np.zeros((len(spread.counts), vectors.shape[1]))

@@ -71,23 +71,23 @@ def fit(
     """
     if target.all() or not target.any():
         raise EvaluationError("a calibration needs target and non-target trials")
-    centre, scale = columns.mean(axis=0), columns.std(axis=0)
+    center, scale = columns.mean(axis=0), columns.std(axis=0)
     scale = np.where(scale > 0, scale, 1.0)
-    x = np.column_stack([np.ones(len(columns)), (columns - centre) / scale])
+    x = np.column_stack([np.ones(len(columns)), (columns - center) / scale])
     trial_weights = np.ones(len(target)) if trial_weights is None else trial_weights
     in_class = np.where(
         target, prior / trial_weights[target].sum(), (1 - prior) / trial_weights[~target].sum()
     )
     beta = np.zeros(x.shape[1])
     if start is not None:
-        beta = np.append(start.bias + centre @ start.weights, start.weights * scale)
+        beta = np.append(start.bias + center @ start.weights, start.weights * scale)
     penalty = np.append(0.0, np.broadcast_to(ridge, len(scale)))
     weight = trial_weights * in_class
     problem = _Logistic(x, target.astype(float), weight, np.log(prior / (1 - prior)), penalty)
     bounded = np.flatnonzero(rising) + 1 if rising is not None else np.array([], int)
     beta = problem.minimize(beta, bounded)
     weights = beta[1:] / scale
-    return Affine(float(beta[0] - centre @ weights), weights)
+    return Affine(float(beta[0] - center @ weights), weights)
 
 
 def cross_validate(

@@ -129,7 +129,7 @@ def make_trials(
     enrolled = []
     for name, line in zip(listed.models, first_of_model, strict=True):
         if models is not None and name not in models:
-            raise ListError(path, line, f"{name} is not in the enrolment map")
+            raise ListError(path, line, f"{name} is not in the enrollment map")
         parts = (name,) if models is None else models[name]
         enrolled.append(Model(name, tuple(row(part, line) for part in parts)))
     tested = [row(name, line) for name, line in zip(listed.clips, first_of_clip, strict=True)]
@@ -159,7 +159,7 @@ def _refuse_other_speakers(path: Path, listed: TrialList, trials: Trials) -> Non
             touching = (trials.enrol == trials.enrol[row]) | (trials.test == trials.test[row])
             line = listed.line[np.argmax(touching & trials.target)]
             why = f"target trials make {one.name} and {two.name} one speaker's, see line {line}"
-        raise ListError(path, listed.line[row], f"labelled {label}, but {why}")
+        raise ListError(path, listed.line[row], f"labeled {label}, but {why}")
 
 
 def _name_speaker(clip: Clip) -> str:

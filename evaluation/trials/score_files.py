@@ -81,7 +81,7 @@ def read(
         raise ListError(path, 1, f"there is no label in it: give the trial list too; {EXPECTED}")
     scored, scores = collect(path, chain(sample, lines), layout, width)
     if listed is not None:
-        scored = _take_truth(path, scored, listed, lists.read(listed), labelled="label" in layout)
+        scored = _take_truth(path, scored, listed, lists.read(listed), labeled="label" in layout)
     clips = lists.make_clips(path, scored, audio=None)
     return ScoreFile(
         lists.make_trials(path, scored, _add_known_speakers(clips, known or {})), scores
@@ -120,7 +120,7 @@ def _find_layout(path: Path, sample: Sequence[Sequence[str]]) -> Columns:
 
 
 def _take_truth(
-    path: Path, scored: TrialList, listed: Path, truth: TrialList, *, labelled: bool
+    path: Path, scored: TrialList, listed: Path, truth: TrialList, *, labeled: bool
 ) -> TrialList:
     """`scored` with the truth of the list; ListError unless both have the same trials."""
     model, clip = (
@@ -141,12 +141,12 @@ def _take_truth(
         row = int(np.setdiff1d(np.arange(len(truth)), rows)[0])
         raise ListError(listed, truth.line[row], f"{_trial(truth, row)} has no score in {path}")
     target = truth.target[rows]
-    if labelled and (wrong := target != scored.target).any():
+    if labeled and (wrong := target != scored.target).any():
         row = int(np.argmax(wrong))
         raise ListError(
             path,
             scored.line[row],
-            f"{_trial(scored, row)} is labelled otherwise on line {truth.line[rows[row]]}"
+            f"{_trial(scored, row)} is labeled otherwise on line {truth.line[rows[row]]}"
             f" of {listed}",
         )
     return replace(scored, target=target)

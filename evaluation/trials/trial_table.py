@@ -200,5 +200,5 @@ def _refuse(path: Path, listed: TrialList, one: int, two: int) -> None:
     raise ListError(
         path,
         listed.line[two],
-        f"the trial is labelled {labels[1]}, and on line {listed.line[one]} {labels[0]}",
+        f"the trial is labeled {labels[1]}, and on line {listed.line[one]} {labels[0]}",
     )

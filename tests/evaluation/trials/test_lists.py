@@ -1,4 +1,4 @@
-"""Lists, enrolment maps and score files of other tools, good and bad."""
+"""Lists, enrollment maps and score files of other tools, good and bad."""
 
 import gzip
 from collections.abc import Callable
@@ -70,11 +70,11 @@ def test_every_format_with_speakers_from_its_targets(folder: Path, text: str) ->
         ("modelid segmentid\na.wav b.wav\n", ":1: there is no column 'targettype'"),
         ("modelid segmentid targettype\na.wav b.wav\n", ":2: expected 3 columns, found 2"),
         ("modelid segmentid targettype\na.wav b.wav yes\n", ":2: expected target or nontarget"),
-        ("1 a.wav b.wav\n0 a.wav b.wav\n", ":2: .*labelled nontarget, and on line 1 target"),
-        ("1 a.wav b.wav\n0 b.wav a.wav\n", ":2: .*labelled nontarget, and on line 1 target"),
+        ("1 a.wav b.wav\n0 a.wav b.wav\n", ":2: .*labeled nontarget, and on line 1 target"),
+        ("1 a.wav b.wav\n0 b.wav a.wav\n", ":2: .*labeled nontarget, and on line 1 target"),
         (
             "1 a.wav b.wav\n1 b.wav c.wav\n0 a.wav c.wav\n",
-            r":3: labelled nontarget, but target trials make .* one speaker's, see line 1",
+            r":3: labeled nontarget, but target trials make .* one speaker's, see line 1",
         ),
         ("1 0 1\n0 1 0\n", ":1: the label may be the first column or the last"),
         ("a,b\n", ":1: expected"),
@@ -111,7 +111,7 @@ def test_models_of_several_clips(folder: Path, text: str) -> None:
     asked = read_list(folder, "m1 a.wav target\nm2 a.wav nontarget\n", models)
     held = {model.name: [asked.clips[clip].name for clip in model.clips] for model in asked.models}
     assert held == {"m1": ["a.wav", "b.wav"], "m2": ["c.wav"]}
-    with pytest.raises(ListError, match=":2: m3 is not in the enrolment map"):
+    with pytest.raises(ListError, match=":2: m3 is not in the enrollment map"):
         read_list(folder, "m1 a.wav target\nm3 a.wav nontarget\n", models)
 
 
@@ -191,7 +191,7 @@ def test_compressed_scores(tmp_path: Path) -> None:
         ("a b 1 7\na c 0 8.5\n", LIST + "0 a d\n", r"list\.txt:3: a d has no score"),
         ("a b 1 7 2\na c 0 8 2\n", LIST, r"scores\.txt:1: expected"),
         ("a b 3.5 7\na c 0.5 8\n", LIST, r"scores\.txt:1: expected"),
-        ("a b 0 7\na c 1 8.5\n", LIST, r"scores\.txt:1: a b is labelled otherwise on line 1 of"),
+        ("a b 0 7\na c 1 8.5\n", LIST, r"scores\.txt:1: a b is labeled otherwise on line 1 of"),
         ("a b target 3\nb a nontarget 1\n", None, r"scores\.txt:2: .*on line 1 target"),
         ("a b 1\n", None, r"scores\.txt:1: .*give the trial list"),
         ("", None, "no trial in it"),
@@ -211,10 +211,10 @@ def test_a_list_that_contradicts_the_manifest(folder: Path) -> None:
     }
     path = folder / "list.txt"
     for text, said in {
-        "1 a b\n1 a c\n0 b c\n": r":2: labelled target, but a is of speaker x/s"
+        "1 a b\n1 a c\n0 b c\n": r":2: labeled target, but a is of speaker x/s"
         r" \(line 2 of the manifest\) and c is of speaker x/t \(line 4 of the manifest\)",
-        "0 a c\n0 a b\n1 b a\n": ":3: .*labelled target, and on line 2 nontarget",
-        "1 a b\n0 b b\n": ":2: labelled nontarget",
+        "0 a c\n0 a b\n1 b a\n": ":3: .*labeled target, and on line 2 nontarget",
+        "1 a b\n0 b b\n": ":2: labeled nontarget",
     }.items():
         path.write_text(text)
         with pytest.raises(ListError, match=said):
@@ -235,7 +235,7 @@ def test_scores_that_contradict_the_manifest(folder: Path) -> None:
     read = score_files.read(path, known=known)
     assert {str(clip.speaker) for clip in read.trials.clips} == {"x/s", "x/t"}
     path.write_text("m s1 target 1\nm s2 nontarget 0\n")
-    with pytest.raises(ListError, match=":2: labelled nontarget"):
+    with pytest.raises(ListError, match=":2: labeled nontarget"):
         score_files.read(path, known=known)
 
 
