@@ -138,7 +138,7 @@ test: $(VENV)/.dev redis-server  ## run the tests, on every core, without the lo
 
 .PHONY: test-all
 test-all: $(VENV)/.dev redis-server  ## run all tests, the long campaigns and large volumes too
-	SAYSO_HOSTILE_INPUTS=500 $(PYTEST) $(ARGS)
+	HOSTILE_INPUTS=500 $(PYTEST) $(ARGS)
 
 .PHONY: pins
 pins: $(VENV)/.dev  ## write the demo's scores by the models that ship, for the tests: after a change of a model
@@ -167,7 +167,7 @@ debian-check:  ## the demo and the service's tests on Debian 13 and its Python, 
 
 .PHONY: fuzz
 fuzz: $(VENV)/.dev  ## coverage-guided fuzzing of every decoder and of messages; ARGS='--minutes 20'
-	SAYSO_HOSTILE_INPUTS=1000 $(BIN)/python -m pytest -q tests/fuzz
+	HOSTILE_INPUTS=1000 $(BIN)/python -m pytest -q tests/fuzz
 	$(BIN)/python -m tests.fuzz $(ARGS)
 
 .PHONY: lint

@@ -1,4 +1,4 @@
-"""Hostile inputs from hypothesis for every harness; `SAYSO_HOSTILE_INPUTS` says how many each."""
+"""Hostile inputs from hypothesis for every harness; `HOSTILE_INPUTS` says how many each."""
 
 import os
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.fuzz.every import HARNESSES
 from tests.fuzz.harness import MAX_BYTES, Check, Harness
 
-INPUTS = int(os.environ.get("SAYSO_HOSTILE_INPUTS", "100"))
+INPUTS = int(os.environ.get("HOSTILE_INPUTS", "100"))
 SPECIAL = (b"\0", b"\xff", b"\x7f", b"\x80", b"\0\0\0\0", b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff")
 
 

@@ -5,6 +5,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -21,7 +22,9 @@ from typer.testing import CliRunner
 
 from service.commands.application import app
 from service.contract import METADATA_KEY
-from service.settings import SHIPPED_MODEL
+from service.errors import StartupError
+from service.server import serving
+from service.settings import SHIPPED_MODEL, Settings
 from tests.support.certificates import LOCAL, Authority
 from tests.support.sayso_server import ROOT, SaysoServer, ServerFailed
 from tests.support.voices import clips
@@ -74,11 +77,23 @@ def test_a_model_of_another_contract_version(tmp_path: Path) -> None:
         ({"master_keys": ""}, "SAYSO_MASTER_KEYS is empty"),
         ({"audit": ""}, "SAYSO_AUDIT is empty"),
         ({"listen": "127.0.0.1:70000"}, "SAYSO_LISTEN: 70000 is no port"),
-        ({"metrics_listen": "127.0.0.1:70000"}, "SAYSO_METRICS_LISTEN: 70000 is no port"),
     ],
 )
-def test_bad_settings(tmp_path: Path, settings: dict[str, object], hint: str) -> None:
-    assert hint in _message(tmp_path, **settings)
+async def test_bad_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, object], hint: str
+) -> None:
+    """In this process, which starts a server sooner; the tests around it see the command end."""
+    chosen = {"store": f"sqlite:///{tmp_path / 'sayso.db'}", "listen": "127.0.0.1:0", **settings}
+    for name, value in chosen.items():
+        monkeypatch.setenv(f"SAYSO_{name.upper()}", str(value))
+    with pytest.raises(StartupError, match=re.escape(hint)):
+        async with serving(Settings.read()):
+            pass
+
+
+def test_a_bad_setting_of_the_process(tmp_path: Path) -> None:
+    message = _message(tmp_path, metrics_listen="127.0.0.1:70000")
+    assert "SAYSO_METRICS_LISTEN: 70000 is no port" in message
 
 
 def test_a_store_that_is_no_database_is_left_untouched(tmp_path: Path) -> None:

@@ -26,8 +26,7 @@ class SaysoServer:
     def __init__(self, *, store: str, listen: object = "127.0.0.1:0", **settings: object) -> None:
         self._arguments = ["serve", "--listen", str(listen), "--store", store]
         names = {f"SAYSO_{name.upper()}": str(value) for name, value in settings.items()}
-        inherited = {k: v for k, v in os.environ.items() if k != "SAYSO_HOSTILE_INPUTS"}
-        self._environment = {**inherited, **names}
+        self._environment = {**os.environ, **names}
         self._log = Path(tempfile.mkdtemp(prefix="sayso-")) / "server.log"
         self.address = ""
 
