@@ -7,7 +7,7 @@ from typing import cast
 
 import grpc
 
-from service.access import Authenticator, TokenRules, current, open_authenticator
+from service.access import Authenticator, current, open_authenticator
 from service.access.tls import Certificates, server_credentials
 from service.errors import SettingsError
 from service.network import check_listener, is_loopback, parse_host_and_port
@@ -41,13 +41,7 @@ def authenticator(settings: Settings) -> Authenticator | None:
     return open_authenticator(
         keys=settings.keys,
         jwks=settings.jwks,
-        token_rules=TokenRules(
-            settings.jwt_issuer,
-            settings.jwt_audience,
-            settings.jwt_leeway_s,
-            settings.jwt_tenant_claim,
-            settings.jwt_roles_claim,
-        ),
+        token_rules=settings.tokens,
         now=lambda: datetime.now(UTC),
     )
 
@@ -97,9 +91,7 @@ def bound(server: grpc.aio.Server, settings: Settings, *, open_to_all: bool) -> 
     """The address (host:port) that `server` will listen on; raises `SettingsError`."""
     listen = settings.listen
     host, _ = parse_host_and_port(listen, variable="SAYSO_LISTEN", example="127.0.0.1:50051")
-    certificates = Certificates.from_paths(
-        settings.tls_certificate, settings.tls_key, settings.tls_client_ca
-    )
+    certificates = Certificates.from_files(settings.tls)
     check_listener(listen, tls=certificates is not None, insecure=settings.insecure)
     if open_to_all and not is_loopback(listen):
         log.warning("whoever reaches %s may do everything; set SAYSO_KEYS or SAYSO_JWKS", listen)

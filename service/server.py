@@ -73,7 +73,7 @@ async def serving(settings: Settings, *, share_port: bool = False) -> AsyncItera
         store = await stack.enter_async_context(wiring.store(settings))
         if (trail := wiring.trail(settings)) is not None:
             await stack.enter_async_context(trail)
-        auditor = Auditor(trail, origin=_origin, strict=settings.audit_strict)
+        auditor = Auditor(trail, origin=_origin, strict=settings.trail.strict)
         embedders = [
             await stack.enter_async_context(wiring.embedder(settings, each)) for each in sessions
         ]

@@ -1,15 +1,23 @@
-"""Settings: `SAYSO_*` environment variables, read once by `service.__main__`, then passed down."""
+"""Settings: `SAYSO_*` environment variables, read once by `service.__main__`, then passed down.
+
+What a part takes as a whole is a section: a value object that names the variable of each of its
+fields. To add a setting to it is one line here. The rest are fields of `Settings` itself.
+"""
 
 import logging
 import os
 import re
 from collections.abc import Mapping
 from difflib import get_close_matches
+from enum import StrEnum
+from operator import attrgetter
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic.dataclasses import dataclass
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from service.errors import SettingsError
 
@@ -47,8 +55,240 @@ OF_CLIENTS = frozenset(
 _OF_SERVICE_LINKS = re.compile(r"SAYSO_(SERVICE_(HOST|PORT\w*)|PORT(_\d+_(TCP|UDP)\w*)?)")
 
 
+_CONFIG = ConfigDict(extra="forbid", allow_inf_nan=False, populate_by_name=True)
+
+
+def _named(variable: str, default: object, description: str, **limits: Any) -> Any:
+    """A field of a section, and its variable without `SAYSO_` and in small letters."""
+    return Field(default, validation_alias=variable, description=description, **limits)
+
+
+@dataclass(frozen=True, slots=True, config=_CONFIG)
+class TlsFiles:
+    """PEM files, as the operator names them."""
+
+    certificate: Path | None = _named(
+        "tls_certificate", None, "PEM file of the server's certificate"
+    )
+    key: Path | None = _named("tls_key", None, "PEM file of its key, without a passphrase")
+    client_ca: Path | None = _named(
+        "tls_client_ca", None, "PEM file of roots; every client then shows a certificate of them"
+    )
+
+
+@dataclass(frozen=True, slots=True, config=_CONFIG)
+class TokenRules:
+    """What a token has to say, and where it says who calls and what they may do."""
+
+    issuer: str = _named("jwt_issuer", "", "`iss` of tokens")
+    audience: str = _named("jwt_audience", "", "`aud` of tokens")
+    leeway_s: float = _named("jwt_leeway_s", 30.0, "how far the clocks may differ", ge=0, le=600)
+    tenant_claim: str = _named("jwt_tenant_claim", "tenant", "claim of tokens with the tenant")
+    roles_claim: str = _named("jwt_roles_claim", "roles", "claim of tokens with the roles")
+
+
+@dataclass(frozen=True, slots=True, config=_CONFIG)
+class MasterKeyOptions:
+    """Where the master key is: in a file, in the environment, or in Vault."""
+
+    file: Path | None = _named(
+        "master_key_file",
+        None,
+        "file of master keys, the newest last, that voices are sealed under",
+    )
+    keys: SecretStr = _named("master_keys", SecretStr(""), "the master keys themselves")
+    vault_address: str = _named(
+        "vault_address", "", "https address of a Vault whose transit key it is"
+    )
+    vault_key: str = _named("vault_key", "sayso", "name of that key")
+    vault_mount: str = _named("vault_mount", "transit", "where Vault's transit engine is mounted")
+    vault_token_file: Path | None = _named("vault_token_file", None, "file of the token for Vault")
+    vault_ca_file: Path | None = _named(
+        "vault_ca_file", None, "PEM file of the roots of Vault's TLS"
+    )
+
+
+@dataclass(frozen=True, slots=True, config=_CONFIG)
+class TenantQuota:
+    """What every tenant may use of a process; 0 is no limit. `burst_s` seconds' worth may come at
+    once."""
+
+    requests_per_s: float = _named(
+        "tenant_requests_per_s", 0.0, "calls that a tenant may begin a second; 0: no limit", ge=0
+    )
+    audio_s_per_s: float = _named(
+        "tenant_audio_s_per_s",
+        0.0,
+        "seconds of audio that a tenant may send a second; 0: no limit",
+        ge=0,
+    )
+    streams: int = _named("tenant_streams", 0, "a tenant's calls in progress; 0: no limit", ge=0)
+    speakers: int = _named("tenant_speakers", 0, "speakers of a tenant; 0: no limit", ge=0)
+    burst_s: float = _named(
+        "tenant_burst_s", 10.0, "seconds for which a tenant may be ahead of its rates", gt=0
+    )
+
+
+@dataclass(frozen=True, slots=True, config=_CONFIG)
+class ComparisonRates:
+    """Windows of speech that may be compared a second; 0 is no limit. `burst_s` seconds' worth may
+    come at once."""
+
+    per_speaker: float = _named(
+        "speaker_comparisons_per_s",
+        2.0,
+        "windows of speech compared with a speaker a second; 0: no limit",
+        ge=0,
+    )
+    per_credential: float = _named(
+        "credential_comparisons_per_s",
+        1000.0,
+        "windows of speech compared for a credential a second; 0: no limit",
+        ge=0,
+    )
+    burst_s: float = _named(
+        "comparison_burst_s",
+        300.0,
+        "seconds for which comparisons may be ahead of their rates",
+        gt=0,
+    )
+
+
+@dataclass(frozen=True, slots=True, config=_CONFIG)
+class LockRule:
+    """After `failures` in a row (0: never) a speaker is locked for `lock_s`; every failure after
+    that locks it for twice as long as the last, at most for `longest_s`. `disable_after` failures
+    in all (0: never) since an operator last unlocked it lock it until an operator does."""
+
+    failures: int = _named(
+        "lock_after_failures", 5, "failures in a row that lock a speaker; 0: never", ge=0, le=1000
+    )
+    lock_s: float = _named(
+        "lock_s", 60.0, "seconds of the first lock; each further one lasts twice as long", gt=0
+    )
+    longest_s: float = _named("lock_longest_s", 86_400.0, "seconds that a lock lasts at most", gt=0)
+    disable_after: int = _named(
+        "lock_disable_after",
+        50,
+        "failures in all that lock it until an operator unlocks it; 0: never",
+        ge=0,
+    )
+
+
+@dataclass(frozen=True, slots=True, config=_CONFIG)
+class AuditOptions:
+    """Whether and how decisions and changes are entered in a trail."""
+
+    folder: Path | None = _named("audit", None, "folder of the audit trail; unset: none is kept")
+    key: Path | None = _named(
+        "audit_key", None, "key of its pseudonyms and entries; unset: beside the folder, .key"
+    )
+    heads: str = _named(
+        "audit_heads", "", "file or syslog://host:port told the last entry; unset: the log alone"
+    )
+    heads_every_s: float = _named(
+        "audit_heads_every_s", 60.0, "seconds from one head of the trail to the next", gt=0
+    )
+    sync: Literal["all", "changes"] = _named(
+        "audit_sync", "all", "entries that wait for the disk; changes: decisions do not"
+    )
+    strict: bool = _named("audit_strict", True, "tell no decision that cannot be entered")
+    max_bytes: int = _named("audit_max_bytes", 64 * 2**20, "bytes of one file of the trail", ge=1)
+    daily: bool = _named("audit_daily", False, "begin a new file of the trail every day, UTC")
+
+
+@dataclass(frozen=True, slots=True, config=_CONFIG)
+class AudioBounds:
+    """How much audio a recording and a call may have."""
+
+    max_s: float = _named("max_audio_s", 300.0, "seconds of audio in one request or stream", gt=0)
+    max_bytes: int = _named(
+        "max_audio_bytes",
+        16 * 2**20,
+        "bytes of one recording; over 4 MiB it has to be streamed",
+        gt=0,
+    )
+    max_call_s: float = _named("max_call_s", 3600.0, "seconds of audio in one verified call", gt=0)
+
+
+class Duplicates(StrEnum):
+    """What to do with a voice that is already enrolled under another id."""
+
+    ALLOW = "allow"
+    FLAG = "flag"
+    REFUSE = "refuse"
+
+
+@dataclass(frozen=True, slots=True, config=_CONFIG)
+class EnrollmentRules:
+    """What the operator asks of enrollments. An llr is a natural-log likelihood ratio.
+
+    `match_llr` is the least of new speech against the voice so far, `coherence_llr` the least
+    between two windows of one recording, on average, `parts_llr` the least between the two parts of
+    it that are least alike. At most `duplicate_limit` speakers are
+    compared, so that enrolling a new voice raises a false alarm at `duplicate_alarm_rate`.
+    """
+
+    consent_required: bool = _named(
+        "require_consent", False, "enrol and use no voice without a consent"
+    )
+    confirm: bool = _named(
+        "confirm_enrollments", False, "an operator confirms each voice before its first use"
+    )
+    match_llr: float = _named(
+        "enroll_match_llr", -3.0, "log-likelihood ratio of new speech to the voice enrolled so far"
+    )
+    coherence_llr: float = _named(
+        "enroll_coherence_llr",
+        1.0,
+        "log-likelihood ratio between two windows of one recording, on average",
+    )
+    parts_llr: float = _named(
+        "enroll_parts_llr",
+        -1.0,
+        "log-likelihood ratio between the two parts of a recording least alike",
+    )
+    duplicates: Duplicates = _named(
+        "duplicates",
+        Duplicates.ALLOW,
+        "enrolling a voice that is already enrolled under another id",
+    )
+    duplicate_alarm_rate: float = _named(
+        "duplicate_alarm_rate", 0.01, "share of new voices taken for a duplicate", gt=0, lt=1
+    )
+    duplicate_limit: int = _named(
+        "duplicate_limit", 10_000, "speakers searched for a duplicate; more are an error", ge=1
+    )
+
+
+@dataclass(frozen=True, slots=True, config=_CONFIG)
+class SequentialDefaults:
+    """The sequential test of a request that names no error rates of its own."""
+
+    false_match_rate: float = _named(
+        "sequential_false_match_rate",
+        0.01,
+        "of a sequential test, where the request names none",
+        gt=0,
+        lt=0.5,
+    )
+    false_non_match_rate: float = _named(
+        "sequential_false_non_match_rate",
+        0.01,
+        "of a sequential test, where the request names none",
+        gt=0,
+        lt=0.5,
+    )
+    max_speech_s: float = _named(
+        "sequential_max_speech_s",
+        10.0,
+        "net speech at which a sequential test decides all the same",
+        gt=0,
+    )
+
+
 class Settings(BaseSettings):
-    """Everything an operator can choose; each field is `SAYSO_` and its name in capitals."""
+    """Everything an operator can choose; each variable is `SAYSO_` and its name in capitals."""
 
     model_config = SettingsConfigDict(
         env_prefix="SAYSO_", frozen=True, extra="forbid", allow_inf_nan=False
@@ -81,29 +321,13 @@ class Settings(BaseSettings):
     insecure: bool = Field(
         False, description="plaintext for other machines, where something in front does TLS"
     )
-    tls_certificate: Path | None = Field(None, description="PEM file of the server's certificate")
-    tls_key: Path | None = Field(None, description="PEM file of its key, without a passphrase")
-    tls_client_ca: Path | None = Field(
-        None, description="PEM file of roots; every client then shows a certificate of them"
-    )
+    tls: TlsFiles = TlsFiles()
     reflection: bool = Field(True, description="tell the API to whoever asks")
     keys: Path | None = Field(None, description="key file: who may ask; see `sayso keys`")
     jwks: Path | None = Field(None, description="JWKS file of the issuer of tokens")
-    jwt_issuer: str = Field("", description="`iss` of tokens")
-    jwt_audience: str = Field("", description="`aud` of tokens")
-    jwt_leeway_s: float = Field(30.0, ge=0, le=600, description="how far the clocks may differ")
-    jwt_tenant_claim: str = Field("tenant", description="claim of tokens with the tenant")
-    jwt_roles_claim: str = Field("roles", description="claim of tokens with the roles")
+    tokens: TokenRules = TokenRules()
 
-    master_key_file: Path | None = Field(
-        None, description="file of master keys, the newest last, that voices are sealed under"
-    )
-    master_keys: SecretStr = Field(SecretStr(""), description="the master keys themselves")
-    vault_address: str = Field("", description="https address of a Vault whose transit key it is")
-    vault_key: str = Field("sayso", description="name of that key")
-    vault_mount: str = Field("transit", description="where Vault's transit engine is mounted")
-    vault_token_file: Path | None = Field(None, description="file of the token for Vault")
-    vault_ca_file: Path | None = Field(None, description="PEM file of the roots of Vault's TLS")
+    master_key: MasterKeyOptions = MasterKeyOptions()
     protect_templates: bool = Field(
         False, description="turn vectors by a secret rotation of the tenant before they are stored"
     )
@@ -112,64 +336,13 @@ class Settings(BaseSettings):
         description="refuse stored records that are not sealed; unset: of tenants that have none",
     )
 
-    tenant_requests_per_s: float = Field(
-        0.0, ge=0, description="calls that a tenant may begin a second; 0: no limit"
-    )
-    tenant_audio_s_per_s: float = Field(
-        0.0, ge=0, description="seconds of audio that a tenant may send a second; 0: no limit"
-    )
-    tenant_streams: int = Field(0, ge=0, description="a tenant's calls in progress; 0: no limit")
-    tenant_speakers: int = Field(0, ge=0, description="speakers of a tenant; 0: no limit")
-    tenant_burst_s: float = Field(
-        10.0, gt=0, description="seconds for which a tenant may be ahead of its rates"
-    )
+    tenant_quota: TenantQuota = TenantQuota()
+    comparisons: ComparisonRates = ComparisonRates()
+    lockout: LockRule = LockRule()
+    trail: AuditOptions = AuditOptions()
 
-    speaker_comparisons_per_s: float = Field(
-        2.0, ge=0, description="windows of speech compared with a speaker a second; 0: no limit"
-    )
-    credential_comparisons_per_s: float = Field(
-        1000.0,
-        ge=0,
-        description="windows of speech compared for a credential a second; 0: no limit",
-    )
-    comparison_burst_s: float = Field(
-        300.0, gt=0, description="seconds for which comparisons may be ahead of their rates"
-    )
-
-    lock_after_failures: int = Field(
-        5, ge=0, le=1000, description="failures in a row that lock a speaker; 0: never"
-    )
-    lock_disable_after: int = Field(
-        50, ge=0, description="failures in all that lock it until an operator unlocks it; 0: never"
-    )
-    lock_s: float = Field(
-        60.0, gt=0, description="seconds of the first lock; each further one lasts twice as long"
-    )
-    lock_longest_s: float = Field(86_400.0, gt=0, description="seconds that a lock lasts at most")
-
-    audit: Path | None = Field(None, description="folder of the audit trail; unset: none is kept")
-    audit_key: Path | None = Field(
-        None, description="key of its pseudonyms and entries; unset: beside the folder, .key"
-    )
-    audit_heads: str = Field(
-        "", description="file or syslog://host:port told the last entry; unset: the log alone"
-    )
-    audit_heads_every_s: float = Field(
-        60.0, gt=0, description="seconds from one head of the trail to the next"
-    )
-    audit_sync: Literal["all", "changes"] = Field(
-        "all", description="entries that wait for the disk; changes: decisions do not"
-    )
-    audit_strict: bool = Field(True, description="tell no decision that cannot be entered")
-    audit_max_bytes: int = Field(64 * 2**20, ge=1, description="bytes of one file of the trail")
-    audit_daily: bool = Field(False, description="begin a new file of the trail every day, UTC")
-
-    max_audio_s: float = Field(300.0, gt=0, description="seconds of audio in one request or stream")
-    max_call_s: float = Field(3600.0, gt=0, description="seconds of audio in one verified call")
+    audio: AudioBounds = AudioBounds()
     max_pause_s: float = Field(120.0, gt=0, description="seconds a stream may send no audio")
-    max_audio_bytes: int = Field(
-        16 * 2**20, gt=0, description="bytes of one recording; over 4 MiB it has to be streamed"
-    )
     batch_items: int = Field(
         4, ge=1, le=256, description="recordings of one batch enrolment in work at once"
     )
@@ -192,33 +365,12 @@ class Settings(BaseSettings):
     max_clipping: float = Field(0.1, ge=0, le=1, description="share of clipped speech samples")
     max_vectors: int = Field(50, ge=1, le=1000, description="vectors kept in one voiceprint")
 
-    require_consent: bool = Field(False, description="enrol and use no voice without a consent")
-    confirm_enrollments: bool = Field(
-        False, description="an operator confirms each voice before its first use"
-    )
+    enrollment: EnrollmentRules = EnrollmentRules()
     expire_after_days: float = Field(
         1095.0, ge=0, description="days unused after which a voice is erased; 0: never"
     )
     expire_max_share: float = Field(
         0.1, gt=0, le=1, description="share of a tenant's voices that may expire in one day"
-    )
-    enroll_match_llr: float = Field(
-        -3.0, description="log-likelihood ratio of new speech to the voice enrolled so far"
-    )
-    enroll_coherence_llr: float = Field(
-        1.0, description="log-likelihood ratio between two windows of one recording, on average"
-    )
-    enroll_parts_llr: float = Field(
-        -1.0, description="log-likelihood ratio between the two parts of a recording least alike"
-    )
-    duplicates: Literal["allow", "flag", "refuse"] = Field(
-        "allow", description="enrolling a voice that is already enrolled under another id"
-    )
-    duplicate_alarm_rate: float = Field(
-        0.01, gt=0, lt=1, description="share of new voices taken for a duplicate"
-    )
-    duplicate_limit: int = Field(
-        10_000, ge=1, description="speakers searched for a duplicate; more are an error"
     )
     adapt: bool = Field(False, description="add the speech of confident accepts to the voice")
     adapt_margin_llr: float = Field(
@@ -233,21 +385,39 @@ class Settings(BaseSettings):
         3.0, ge=0, description="net speech of a call that moves to the model"
     )
 
-    sequential_false_match_rate: float = Field(
-        0.01, gt=0, lt=0.5, description="of a sequential test, where the request names none"
-    )
-    sequential_false_non_match_rate: float = Field(
-        0.01, gt=0, lt=0.5, description="of a sequential test, where the request names none"
-    )
-    sequential_max_speech_s: float = Field(
-        10.0, gt=0, description="net speech at which a sequential test decides all the same"
-    )
+    sequential: SequentialDefaults = SequentialDefaults()
 
     drain_s: float = Field(10.0, ge=0, description="seconds in-flight calls may take at shutdown")
 
     @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, _Environment(settings_cls)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_sections(cls, given: dict[str, Any]) -> dict[str, Any]:
+        """Moves the value of each variable into every section that has a field of it."""
+        sections = {name: _fields_of(name) for name in _sections()}
+        moved = {variable for named in sections.values() for variable in named}
+        filled = {name: value for name, value in given.items() if name not in moved}
+        for section, named in sections.items():
+            if values := {variable: given[variable] for variable in named if variable in given}:
+                filled[section] = values
+        return filled
+
+    @classmethod
     def read(cls, **overrides: object) -> Self:
-        """Environment, then overrides that are not None; `SettingsError` names the variable."""
+        """Environment, then overrides that are not None; `SettingsError` names the variable.
+
+        Overrides are by the names of variables, without `SAYSO_` and in small letters.
+        """
         _check_names()
         given = {name: value for name, value in overrides.items() if value is not None}
         for variable in RETIRED.keys() & os.environ.keys():
@@ -256,15 +426,75 @@ class Settings(BaseSettings):
             return cls(**given)  # type: ignore[arg-type]
         except ValidationError as error:
             problems = (
-                f"SAYSO_{'.'.join(str(part) for part in problem['loc']).upper()}: {problem['msg']}"
+                f"{_to_variable(problem['loc'])}: {problem['msg']}"
                 for problem in error.errors(include_url=False)
             )
             raise SettingsError("; ".join(problems)) from error
 
 
+class _Environment(PydanticBaseSettingsSource):
+    """The variables that are set, by name, whichever section their field is in."""
+
+    def __call__(self) -> dict[str, Any]:
+        found = {variable.upper(): value for variable, value in os.environ.items()}
+        return {
+            name: found[f"SAYSO_{name.upper()}"]
+            for name in list_settings()
+            if f"SAYSO_{name.upper()}" in found
+        }
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        raise NotImplementedError("all variables are read at once")
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What an operator may set: where its value is in `Settings`, its default and its meaning."""
+
+    attribute: str
+    default: Any
+    description: str
+
+    def value_in(self, settings: Settings) -> object:
+        return attrgetter(self.attribute)(settings)
+
+
+def list_settings() -> Mapping[str, Setting]:
+    """All settings, by the names of their variables, without `SAYSO_` and in small letters."""
+    listed: dict[str, Setting] = {}
+    for name, field in Settings.model_fields.items():
+        if name not in _sections():
+            listed[name] = Setting(name, field.default, field.description or "")
+            continue
+        for variable, (attribute, inner) in _fields_of(name).items():
+            listed[variable] = Setting(
+                f"{name}.{attribute}", inner.default, inner.description or ""
+            )
+    return listed
+
+
 def variables() -> set[str]:
     """The environment variables that the server reads."""
-    return {f"SAYSO_{name.upper()}" for name in Settings.model_fields}
+    return {f"SAYSO_{name.upper()}" for name in list_settings()}
+
+
+def _sections() -> Mapping[str, Any]:
+    """The types of the sections, by their names in `Settings`."""
+    fields = Settings.model_fields.items()
+    types = {name: field.annotation for name, field in fields}
+    return {name: type_ for name, type_ in types.items() if hasattr(type_, "__pydantic_fields__")}
+
+
+def _fields_of(section: str) -> Mapping[str, tuple[str, FieldInfo]]:
+    """Name and field of each field of a section, by its variable."""
+    fields: Mapping[str, FieldInfo] = _sections()[section].__pydantic_fields__
+    return {str(field.validation_alias): (name, field) for name, field in fields.items()}
+
+
+def _to_variable(location: tuple[int | str, ...]) -> str:
+    """The variable at a location in `Settings`."""
+    inner = location[1:] if location[0] in _sections() and len(location) > 1 else location
+    return f"SAYSO_{'.'.join(map(str, inner)).upper()}"
 
 
 def _check_names() -> None:

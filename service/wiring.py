@@ -7,12 +7,13 @@ once for each model: the current and, during an upgrade, the previous one
 import logging
 import math
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import asdict
 
 import grpc
 from sayso.v1 import speaker_pb2_grpc, verification_pb2_grpc, watchlist_pb2_grpc
 
 from service.access import current
-from service.access.limits import Allowance, ComparisonBudgets, ComparisonRates, TenantLimits
+from service.access.limits import ComparisonBudgets, TenantLimits
 from service.audio.speech import VoiceActivity
 from service.audit import Auditor, Heads, Sync, Trail, key_beside
 from service.calls.identification import Identifier
@@ -39,7 +40,7 @@ from service.rpc.requests import AudioLimits
 from service.rpc.speakers import SpeakerRpc
 from service.rpc.verification import VerificationRpc
 from service.rpc.watchlists import WatchlistRpc
-from service.sealing import Kms, Sealing, chosen
+from service.sealing import Kms, Sealing, choose_kms
 from service.settings import Settings
 from service.speakers.adaptation import (
     CallLearner,
@@ -48,10 +49,10 @@ from service.speakers.adaptation import (
     adapt_with,
     migrate_with,
 )
-from service.speakers.enrollment import Duplicates, Enroller, Rules
+from service.speakers.enrollment import Enroller
 from service.speakers.expiry import Expiry
 from service.speakers.lockout import Lockout, VerificationAttempts
-from service.store import LockRule, Store, open_store
+from service.store import Store, open_store
 from service.store.lifecycle import Retention
 
 _DAY_S = 86_400.0
@@ -61,15 +62,7 @@ log = logging.getLogger(__name__)
 
 def kms(settings: Settings) -> Kms | None:
     """What holds the master key, where there is one; raises `SettingsError`."""
-    return chosen(
-        master_key_file=settings.master_key_file,
-        master_keys=settings.master_keys.get_secret_value(),
-        vault_address=settings.vault_address,
-        vault_key=settings.vault_key,
-        vault_mount=settings.vault_mount,
-        vault_token_file=settings.vault_token_file,
-        vault_ca_file=settings.vault_ca_file,
-    )
+    return choose_kms(settings.master_key)
 
 
 def store(settings: Settings) -> Store:
@@ -84,36 +77,31 @@ def store(settings: Settings) -> Store:
 
 def trail(settings: Settings) -> Trail | None:
     """To be entered, where one is asked for."""
-    if settings.audit is None:
+    options = settings.trail
+    if options.folder is None:
         return None
     return Trail(
-        settings.audit,
-        key=settings.audit_key or key_beside(settings.audit),
-        sync=Sync(settings.audit_sync),
-        max_bytes=settings.audit_max_bytes,
-        daily=settings.audit_daily,
-        heads=Heads(settings.audit_heads),
-        heads_every_s=settings.audit_heads_every_s,
+        options.folder,
+        key=options.key or key_beside(options.folder),
+        sync=Sync(options.sync),
+        max_bytes=options.max_bytes,
+        daily=options.daily,
+        heads=Heads(options.heads),
+        heads_every_s=options.heads_every_s,
     )
 
 
 def needs(settings: Settings, trail: Trail | None) -> list[Callable[[], Awaitable[None]]]:
     """What the server is not ready without, beside the store."""
-    return [trail.ping] if trail is not None and settings.audit_strict else []
+    return [trail.ping] if trail is not None and settings.trail.strict else []
 
 
 def limits(settings: Settings, *, one_tenant: bool) -> TenantLimits:
     """A fifth of the calls is kept for tenants that have few, unless there is only `one_tenant`."""
     return TenantLimits(
-        Allowance(
-            requests_per_s=settings.tenant_requests_per_s,
-            audio_s_per_s=settings.tenant_audio_s_per_s,
-            streams=settings.tenant_streams,
-            speakers=settings.tenant_speakers,
-            burst_s=settings.tenant_burst_s,
-            calls=settings.max_streams,
-            reserve=0 if one_tenant else settings.max_streams // 5,
-        ),
+        settings.tenant_quota,
+        calls=settings.max_streams,
+        reserve=0 if one_tenant else settings.max_streams // 5,
         count_refusal=metrics.refused,
     )
 
@@ -196,7 +184,7 @@ def enroller(
         gate=QualityGate(floor_s, settings.min_snr_db, settings.max_clipping),
         min_speech_s=settings.min_enroll_speech_s,
         max_vectors=settings.max_vectors,
-        rules=_rules(settings),
+        rules=settings.enrollment,
         retention=retention(settings),
         previous=previous,
     )
@@ -222,7 +210,7 @@ def identifier(
 
 
 def lockout(settings: Settings, store: Store) -> Lockout:
-    return Lockout(store, _lock_rule(settings))
+    return Lockout(store, settings.lockout)
 
 
 def attempts(lockout: Lockout, auditor: Auditor) -> VerificationAttempts:
@@ -241,10 +229,11 @@ def models(settings: Settings, embedders: Sequence[Embedder], enroller: Enroller
 def _loaded_model(settings: Settings, embedder: Embedder, kept: Retention) -> LoadedModel:
     contract = embedder.contract
     policy = _policy(settings, contract)
+    sequential = SequentialTest(**asdict(settings.sequential))
     return LoadedModel(
         embedder,
         Verifier(contract, kept, policy),
-        PolicyDefaults(policy, _sequential(settings), contract.min_speech_s),
+        PolicyDefaults(policy, sequential, contract.min_speech_s),
     )
 
 
@@ -263,7 +252,9 @@ def learner(
         by_model[current] = adapt_with(enroller, rule)
     for previous in earlier:
         rule = LearningRule(
-            settings.move_margin_llr, settings.move_min_speech_s, settings.require_consent
+            settings.move_margin_llr,
+            settings.move_min_speech_s,
+            settings.enrollment.consent_required,
         )
         by_model[previous] = migrate_with(enroller, rule)
     return CallLearner(store, enroller, auditor, retention(settings), by_model)
@@ -282,7 +273,7 @@ def add_services(
     attempts: VerificationAttempts,
 ) -> None:
     loaded = models(settings, embedders, enroller)
-    budgets = ComparisonBudgets(_comparison_rates(settings), count_refusal=metrics.refused)
+    budgets = ComparisonBudgets(settings.comparisons, count_refusal=metrics.refused)
     live = LiveVerifications(
         store=store,
         models=loaded,
@@ -303,10 +294,8 @@ def add_services(
         budgets=budgets,
         batch_items=settings.batch_items,
         limits=AudioLimits(
-            settings.max_audio_s,
-            settings.max_audio_bytes,
-            settings.max_call_s,
-            lambda audio_s: allowed.audio(current().tenant, audio_s),
+            **asdict(settings.audio),
+            charge=lambda audio_s: allowed.audio(current().tenant, audio_s),
         ),
     )
     speakers = SpeakerRpc(
@@ -332,47 +321,9 @@ def _policy(settings: Settings, contract: Contract) -> Policy:
 def retention(settings: Settings) -> Retention:
     return Retention(
         settings.expire_after_days * _DAY_S or math.inf,
-        consent_required=settings.require_consent,
+        consent_required=settings.enrollment.consent_required,
     )
 
 
 def expiry(settings: Settings, store: Store, auditor: Auditor) -> Expiry:
     return Expiry(store, retention(settings), auditor, max_share=settings.expire_max_share)
-
-
-def _lock_rule(settings: Settings) -> LockRule:
-    return LockRule(
-        settings.lock_after_failures,
-        settings.lock_s,
-        settings.lock_longest_s,
-        settings.lock_disable_after,
-    )
-
-
-def _comparison_rates(settings: Settings) -> ComparisonRates:
-    return ComparisonRates(
-        settings.speaker_comparisons_per_s,
-        settings.credential_comparisons_per_s,
-        settings.comparison_burst_s,
-    )
-
-
-def _rules(settings: Settings) -> Rules:
-    return Rules(
-        consent_required=settings.require_consent,
-        confirm=settings.confirm_enrollments,
-        match_llr=settings.enroll_match_llr,
-        coherence_llr=settings.enroll_coherence_llr,
-        parts_llr=settings.enroll_parts_llr,
-        duplicates=Duplicates(settings.duplicates),
-        duplicate_alarm_rate=settings.duplicate_alarm_rate,
-        duplicate_limit=settings.duplicate_limit,
-    )
-
-
-def _sequential(settings: Settings) -> SequentialTest:
-    return SequentialTest(
-        settings.sequential_false_match_rate,
-        settings.sequential_false_non_match_rate,
-        settings.sequential_max_speech_s,
-    )

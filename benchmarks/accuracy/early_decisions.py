@@ -27,12 +27,12 @@ from service.decisions.decision import Policy, QualityGate, SequentialTest
 from service.decisions.scoring import Scorer
 from service.inference.embedder import Embedder
 from service.inference.session import Session
-from service.settings import SHIPPED_MODEL, Settings
+from service.settings import SHIPPED_MODEL, SequentialDefaults, Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "streaming.md"
 TARGETS = ((0.01, 0.01), (0.05, 0.05), (0.01, 0.05))
-CAP_S = Settings.model_fields["sequential_max_speech_s"].default
+CAP_S = SequentialDefaults().max_speech_s
 FIXED_S = (3.0, CAP_S)
 MEDIAN_S = 3.0
 QUEUE = 1 << 16

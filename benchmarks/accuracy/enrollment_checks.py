@@ -26,7 +26,7 @@ from service.contract import Contract
 from service.decisions.decision import careful_threshold
 from service.inference.embedder import Embedder, Samples, Utterance
 from service.inference.session import Session
-from service.settings import SHIPPED_MODEL, Settings
+from service.settings import SHIPPED_MODEL, EnrollmentRules
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "voices.md"
@@ -143,7 +143,7 @@ def table(ratios: Ratios, contract: Contract, described: str) -> str:
         for least in THRESHOLDS:
             refused, passed = np.mean(found[one] < least), np.mean(found[~one] >= least)
             lines.append(f"| {name} | {least:g} | {refused:.1%} | {passed:.1%} |")
-    alarm_rate = Settings.model_fields["duplicate_alarm_rate"].default
+    alarm_rate = EnrollmentRules().duplicate_alarm_rate
     lines += ["", "| voices searched | duplicates found | threshold |", "|---|---|---|"]
     for voices in VOICES:
         assert contract.calibration is not None, "checked at the start"

@@ -10,7 +10,8 @@ from service.access.authenticator import Authenticator, identify_caller, open_au
 from service.access.caller import ANYONE, Caller, current, is_tenant, use_caller
 from service.access.keys import Keys
 from service.access.roles import ROLES, Role
-from service.access.tokens import TokenRules, Tokens
+from service.access.tokens import Tokens
+from service.settings import TokenRules
 
 __all__ = [
     "ANYONE",

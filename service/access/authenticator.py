@@ -12,8 +12,9 @@ from service.access.caller import ANYONE, Caller, use_caller
 from service.access.certificates import CertificateName, certificate_names
 from service.access.keys import PREFIX, Keys
 from service.access.roles import ROLES
-from service.access.tokens import TokenRules, Tokens
+from service.access.tokens import Tokens
 from service.errors import PermissionDenied, SettingsError, Unauthenticated
+from service.settings import TokenRules
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Metadata = Iterable[tuple[str, str | bytes]]

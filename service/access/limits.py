@@ -9,10 +9,10 @@ import time
 from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 from service.access import ANYONE, Caller
 from service.errors import OverLimit, Overloaded
+from service.settings import ComparisonRates, TenantQuota
 from service.store import Store
 
 _SHORTEST_WAIT_S = 0.001
@@ -20,28 +20,6 @@ _ROUNDING = 1e-9
 _CALL_WAIT_S = 1.0
 _SPEAKERS_WAIT_S = 3600.0
 _MOST_BUCKETS = 100_000
-
-
-@dataclass(frozen=True, slots=True)
-class Allowance:
-    """What every tenant may use; 0 is no limit. `burst_s` seconds' worth may come at once.
-
-    `calls` is how many the process has in progress for all tenants together. The last `reserve` of
-    them go to tenants that have few.
-    """
-
-    requests_per_s: float = 0.0
-    audio_s_per_s: float = 0.0
-    streams: int = 0
-    speakers: int = 0
-    burst_s: float = 10.0
-    calls: int = 0
-    reserve: int = 0
-
-    @property
-    def few(self) -> int:
-        """Calls that a tenant may have while the others take all but the reserve."""
-        return max(1, self.reserve // 4)
 
 
 class TokenBucket:
@@ -67,6 +45,9 @@ class TokenBucket:
 class TenantLimits:
     """The buckets and calls of each tenant in this process; `clock` is monotonic, in seconds.
 
+    At most `calls` are in progress for all tenants together (0 is no limit). The last `reserve` of
+    them go to tenants that have few.
+
     Every method raises `OverLimit`, or `Overloaded` when the server is full, and gives
     `count_refusal` the name of the limit. Tenants are
     as many as there are credentials for.
@@ -74,18 +55,22 @@ class TenantLimits:
 
     def __init__(
         self,
-        allowance: Allowance,
+        quota: TenantQuota,
         *,
+        calls: int = 0,
+        reserve: int = 0,
         clock: Callable[[], float] = time.monotonic,
         count_refusal: Callable[[str], None] = lambda limit: None,
     ) -> None:
-        self._allowance = allowance
+        self._quota = quota
+        self._most_calls = calls
+        self._reserve = reserve
         self._clock = clock
         self._count_refusal = count_refusal
         self._calls = Counter[str]()
         self._all_calls = 0
-        self._requests = defaultdict[str, TokenBucket](lambda: self._full(allowance.requests_per_s))
-        self._audio = defaultdict[str, TokenBucket](lambda: self._full(allowance.audio_s_per_s))
+        self._requests = defaultdict[str, TokenBucket](lambda: self._full(quota.requests_per_s))
+        self._audio = defaultdict[str, TokenBucket](lambda: self._full(quota.audio_s_per_s))
 
     @contextmanager
     def call(self, tenant: str) -> Iterator[None]:
@@ -101,35 +86,36 @@ class TenantLimits:
             self._all_calls -= 1
 
     def _admit(self, tenant: str) -> None:
-        allowance, calls = self._allowance, self._calls[tenant]
-        if allowance.streams and calls >= allowance.streams:
-            message = f"{allowance.streams} calls of this tenant are in progress; end one first"
+        most, calls = self._quota.streams, self._calls[tenant]
+        if most and calls >= most:
+            message = f"{most} calls of this tenant are in progress; end one first"
             raise self._over("streams", message, _CALL_WAIT_S)
-        if allowance.calls and self._all_calls >= allowance.calls:
-            message = f"{allowance.calls} calls are in progress, as many as this server takes"
+        if self._most_calls and self._all_calls >= self._most_calls:
+            message = f"{self._most_calls} calls are in progress, as many as this server takes"
             self._count_refusal("calls")
             raise Overloaded(message, retry_after_s=_CALL_WAIT_S)
-        unreserved = allowance.calls - allowance.reserve
-        if allowance.reserve and self._all_calls >= unreserved and calls >= allowance.few:
+        unreserved = self._most_calls - self._reserve
+        few = max(1, self._reserve // 4)
+        if self._reserve and self._all_calls >= unreserved and calls >= few:
             message = f"{self._all_calls} calls are in progress, {calls} of them of this tenant; "
             message += "the places that are left are kept for other tenants"
             raise self._over("reserve", message, _CALL_WAIT_S)
 
     def request(self, tenant: str) -> None:
         """One request, or one item of a batch."""
-        if self._allowance.requests_per_s:
+        if self._quota.requests_per_s:
             wait_s = self._requests[tenant].take(1.0, self._clock(), needed=1.0)
-            self._refuse("requests", wait_s, f"{self._allowance.requests_per_s:g} requests")
+            self._refuse("requests", wait_s, f"{self._quota.requests_per_s:g} requests")
 
     def audio(self, tenant: str, audio_s: float) -> None:
         """Decoded audio; 0 seconds ask whether any would be taken now."""
-        if self._allowance.audio_s_per_s:
+        if self._quota.audio_s_per_s:
             wait_s = self._audio[tenant].take(audio_s, self._clock())
-            self._refuse("audio", wait_s, f"{self._allowance.audio_s_per_s:g} seconds of audio")
+            self._refuse("audio", wait_s, f"{self._quota.audio_s_per_s:g} seconds of audio")
 
     async def check_enrollment(self, store: Store, tenant: str, speaker_id: str) -> None:
         """Whether a speaker that may be new has room; as many more get in as enrol at once."""
-        most = self._allowance.speakers
+        most = self._quota.speakers
         if not most or await store.count(tenant) < most:
             return
         if await store.get(tenant, speaker_id) is None:
@@ -137,7 +123,7 @@ class TenantLimits:
             raise self._over("speakers", message, _SPEAKERS_WAIT_S)
 
     def _full(self, rate_per_s: float) -> TokenBucket:
-        size = max(1.0, rate_per_s * self._allowance.burst_s)
+        size = max(1.0, rate_per_s * self._quota.burst_s)
         return TokenBucket(rate_per_s, size, self._clock())
 
     def _refuse(self, limit: str, wait_s: float, what: str) -> None:
@@ -148,16 +134,6 @@ class TenantLimits:
     def _over(self, limit: str, message: str, retry_after_s: float) -> OverLimit:
         self._count_refusal(limit)
         return OverLimit(message, retry_after_s=retry_after_s)
-
-
-@dataclass(frozen=True, slots=True)
-class ComparisonRates:
-    """Windows of speech that may be compared a second; 0 is no limit. `burst_s` seconds' worth may
-    come at once."""
-
-    per_speaker: float = 0.0
-    per_credential: float = 0.0
-    burst_s: float = 300.0
 
 
 class ComparisonBudgets:

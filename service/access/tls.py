@@ -20,6 +20,7 @@ from cryptography.x509 import Certificate, load_pem_x509_certificates
 from service.errors import SettingsError
 from service.reload import Reloaded
 from service.secret_file import public_bytes, secret_bytes
+from service.settings import TlsFiles
 
 _DAY_S = 86_400.0
 _WARN_DAYS = 21
@@ -37,13 +38,11 @@ class Certificates:
     client_ca: Path | None = None
 
     @classmethod
-    def from_paths(
-        cls, chain: Path | None, key: Path | None, client_ca: Path | None
-    ) -> Self | None:
+    def from_files(cls, files: TlsFiles) -> Self | None:
         """None if nothing is set; raises `SettingsError` if only a part is."""
-        if chain is not None and key is not None:
-            return cls(chain, key, client_ca)
-        if chain is None and key is None and client_ca is None:
+        if files.certificate is not None and files.key is not None:
+            return cls(files.certificate, files.key, files.client_ca)
+        if files == TlsFiles():
             return None
         raise SettingsError(
             "SAYSO_TLS_CERTIFICATE and SAYSO_TLS_KEY go together, and SAYSO_TLS_CLIENT_CA with "

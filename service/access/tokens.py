@@ -5,7 +5,6 @@ As RFC 8725 recommends: asymmetric algorithms only, for this audience, and with 
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from service.access.roles import Role
 from service.errors import SettingsError, Unauthenticated
 from service.reload import Reloaded
 from service.secret_file import public_bytes
+from service.settings import TokenRules
 
 ALGORITHMS = (
     *("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"),
@@ -32,17 +32,6 @@ _FAULTS: Mapping[type[Exception], str] = {
     jwt.InvalidSignatureError: "has a signature that does not hold",
     jwt.MissingRequiredClaimError: f"lacks one of the claims {', '.join(_REQUIRED)}",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class TokenRules:
-    """What a token must claim; clocks may differ by `leeway_s`."""
-
-    issuer: str
-    audience: str
-    leeway_s: float = 30.0
-    tenant_claim: str = "tenant"
-    roles_claim: str = "roles"
 
 
 class Tokens:

@@ -23,7 +23,7 @@ def describe(settings: Settings, contract: Contract, address: str) -> str:
             "TLS": _tls(settings),
             "callers": _callers(settings, address),
             "voices": _sealing(settings),
-            "audit": settings.audit or "none",
+            "audit": settings.trail.folder or "none",
             "lock": _lock(settings),
             "limits of a tenant": _limits(settings),
         }.items()
@@ -39,9 +39,7 @@ def _threshold(settings: Settings, contract: Contract) -> str:
 
 
 def _tls(settings: Settings) -> str:
-    certificates = Certificates.from_paths(
-        settings.tls_certificate, settings.tls_key, settings.tls_client_ca
-    )
+    certificates = Certificates.from_files(settings.tls)
     if certificates is None:
         return "none"
     expires = datetime.fromtimestamp(certificates.expires_at(), UTC)
@@ -57,24 +55,24 @@ def _callers(settings: Settings, address: str) -> str:
 
 
 def _sealing(settings: Settings) -> str:
-    if settings.vault_address:
+    if settings.master_key.vault_address:
         return "sealed by Vault"
-    if settings.master_key_file or settings.master_keys.get_secret_value():
+    if settings.master_key.file or settings.master_key.keys.get_secret_value():
         return "sealed by a master key"
     return "not sealed"
 
 
 def _lock(settings: Settings) -> str:
-    count = settings.lock_after_failures
+    count = settings.lockout.failures
     return f"after {count} failures" if count else "none"
 
 
 def _limits(settings: Settings) -> str:
     limits = {
-        "calls a second": settings.tenant_requests_per_s,
-        "s of audio a second": settings.tenant_audio_s_per_s,
-        "calls at once": settings.tenant_streams,
-        "speakers": settings.tenant_speakers,
+        "calls a second": settings.tenant_quota.requests_per_s,
+        "s of audio a second": settings.tenant_quota.audio_s_per_s,
+        "calls at once": settings.tenant_quota.streams,
+        "speakers": settings.tenant_quota.speakers,
     }
     finite = [f"{value:g} {name}" for name, value in limits.items() if 0 < value < math.inf]
     return ", ".join(finite) or "none"

@@ -133,13 +133,7 @@ def freeze_objects() -> None:
 def _watch_certificates(settings: Settings) -> "asyncio.Task[None]":
     from service.access.tls import Certificates, announce_expiry  # noqa: PLC0415 - as in `_serve`
 
-    return asyncio.create_task(
-        announce_expiry(
-            Certificates.from_paths(
-                settings.tls_certificate, settings.tls_key, settings.tls_client_ca
-            )
-        )
-    )
+    return asyncio.create_task(announce_expiry(Certificates.from_files(settings.tls)))
 
 
 async def _serve_from(

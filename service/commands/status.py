@@ -10,7 +10,7 @@ from rich.table import Table
 from service.commands.health import main as run_health
 from service.commands.terminal import one_line_errors, out
 from service.inference.session import Session
-from service.settings import Settings
+from service.settings import Settings, list_settings
 from service.store.redis.address import without_password
 
 
@@ -38,7 +38,8 @@ def info(
         facts.add_row(name, str(value))
     out.print(facts)
     values = Table("variable", "value", "meaning", title="settings")
-    for name, field in Settings.model_fields.items():
-        value = without_password(settings.store) if name == "store" else getattr(settings, name)
-        values.add_row(f"SAYSO_{name.upper()}", escape(str(value)), field.description)
+    for name, setting in list_settings().items():
+        value = str(setting.value_in(settings))
+        shown = without_password(value) if name == "store" else value
+        values.add_row(f"SAYSO_{name.upper()}", escape(shown), setting.description)
     out.print(values)

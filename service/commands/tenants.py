@@ -194,7 +194,7 @@ def _run_audited(
 
 def _record(outcome: str, change: str, tenant: str) -> None:
     with one_line_errors():
-        operator.record(Settings.read().audit, Action.ADMIN, outcome, tenant, change=change)
+        operator.record(Settings.read().trail.folder, Action.ADMIN, outcome, tenant, change=change)
 
 
 def _open(settings: Settings) -> SealedStore:

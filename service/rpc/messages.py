@@ -29,7 +29,8 @@ from service.decisions.decision import (
 from service.decisions.requests import RequestedPolicy, RequestedTest
 from service.errors import InvalidArgument
 from service.inference.embedder import Utterance
-from service.speakers.enrollment import Duplicates, Enrollment, EnrollmentRequest, Progress
+from service.settings import Duplicates
+from service.speakers.enrollment import Enrollment, EnrollmentRequest, Progress
 from service.store import Consent, FailureCount, Speaker, SpeakerState, Version, Voiceprint
 
 MAX_SPEAKER_ID_CHARACTERS = 128

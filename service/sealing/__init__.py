@@ -7,7 +7,7 @@
 docs/encryption.md says what this keeps from whom.
 """
 
-from service.sealing.choice import chosen
+from service.sealing.choice import choose_kms
 from service.sealing.keyring import Keyring, KeySet, KeyTable, Sealing
 from service.sealing.kms import Kms
 from service.sealing.local import LocalMaster
@@ -21,5 +21,5 @@ __all__ = [
     "LocalMaster",
     "Sealing",
     "VaultTransit",
-    "chosen",
+    "choose_kms",
 ]

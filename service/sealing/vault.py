@@ -134,7 +134,7 @@ class VaultTransit:
             client = hvac.Client(
                 self._address,
                 token=self._token(),
-                timeout=self._timeout_s,
+                timeout=self._timeout_s,  # pyright: ignore[reportArgumentType] - or a float
                 allow_redirects=False,  # the token goes to no other host
                 session=session,
             )

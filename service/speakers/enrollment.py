@@ -7,7 +7,6 @@
 A check that needs a calibrated ratio passes where the model has no calibration.
 """
 
-import enum
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -26,6 +25,7 @@ from service.decisions.decision import (
 from service.decisions.scoring import Scorer, voice
 from service.errors import FailedPrecondition
 from service.inference.embedder import Utterance
+from service.settings import Duplicates, EnrollmentRules
 from service.speakers.duplicates import DuplicateSearch
 from service.speakers.voiceprints import (
     Llr,
@@ -45,35 +45,7 @@ _SAME_SPEECH_S = 0.001
 _DIGESTS_KEPT = 200
 
 
-class Duplicates(enum.StrEnum):
-    """What to do with a voice that is already enrolled under another id."""
-
-    ALLOW = "allow"
-    FLAG = "flag"
-    REFUSE = "refuse"
-
-
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """What the operator asks of enrollments. An llr is a natural-log likelihood ratio.
-
-    `match_llr` is the least of new speech against the voice so far, `coherence_llr` the least
-    between two windows of one recording, on average, `parts_llr` the least between the two parts of
-    it that are least alike. At most `duplicate_limit` speakers are
-    compared, so that enrolling a new voice raises a false alarm at `duplicate_alarm_rate`.
-    """
-
-    consent_required: bool = False
-    confirm: bool = False
-    match_llr: float = 0.0
-    coherence_llr: float = 1.0
-    parts_llr: float = -1.0
-    duplicates: Duplicates = Duplicates.ALLOW
-    duplicate_alarm_rate: float = 0.01
-    duplicate_limit: int = 10_000
-
-
-_DEFAULT_RULES = Rules()
+_DEFAULT_RULES = EnrollmentRules()
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +119,7 @@ class Enroller:
         gate: QualityGate,
         min_speech_s: float,
         max_vectors: int,
-        rules: Rules = _DEFAULT_RULES,
+        rules: EnrollmentRules = _DEFAULT_RULES,
         retention: Retention = FOR_EVER,
         previous: Contract | None = None,
     ) -> None:

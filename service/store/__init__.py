@@ -19,7 +19,8 @@ from typing import Protocol, Self
 
 from service.errors import Aborted, StoreError
 from service.sealing import KeyTable, Sealing
-from service.store.failures import FailureCount, Failures, LockRule
+from service.settings import LockRule
+from service.store.failures import FailureCount, Failures
 from service.store.groups import Changes, Group, GroupPage, Groups, MemberPage, Revision
 from service.store.records import (
     Consent,

@@ -13,19 +13,9 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol, Self
 
+from service.settings import LockRule
+
 _FIRST_LIMIT = 5  # of the servers that wrote records before `total` was counted
-
-
-@dataclass(frozen=True, slots=True)
-class LockRule:
-    """After `failures` in a row (0: never) a speaker is locked for `lock_s`; every failure after
-    that locks it for twice as long as the last, at most for `longest_s`. `disable_after` failures
-    in all (0: never) since an operator last unlocked it lock it until an operator does."""
-
-    failures: int
-    lock_s: float
-    longest_s: float
-    disable_after: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from service.access import TokenRules, Tokens
 from service.access.keys import Keys
 from service.access.tls import Certificates
-from service.access.tokens import TokenRules, Tokens
 from service.errors import SettingsError
 from service.sealing import LocalMaster
 from service.secret_file import public_bytes, secret_bytes

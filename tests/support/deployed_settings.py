@@ -2,9 +2,9 @@
 
 import re
 
-from service.settings import OF_CLIENTS, Settings
+from service.settings import OF_CLIENTS, list_settings, variables
 
-DEFAULTS = Settings.model_fields
+DEFAULTS = list_settings()
 
 _NAME = re.compile(r"\bSAYSO_[A-Z0-9_]+")
 
@@ -12,7 +12,7 @@ _NAME = re.compile(r"\bSAYSO_[A-Z0-9_]+")
 def find_unknown_names(text: str) -> set[str]:
     """Those in a text that neither the server nor the client commands read; `SAYSO_LOCK_*` is all
     that begin so."""
-    read = {f"SAYSO_{name.upper()}" for name in Settings.model_fields} | OF_CLIENTS
+    read = variables() | OF_CLIENTS
     return {
         name
         for name in set(_NAME.findall(text)) - read

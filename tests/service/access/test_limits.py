@@ -2,19 +2,19 @@
 
 import contextlib
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from service.access import ANYONE, Caller, Role, limits
 from service.access.limits import (
-    Allowance,
     ComparisonBudgets,
-    ComparisonRates,
     TenantLimits,
     TokenBucket,
 )
 from service.errors import OverLimit, Overloaded
+from service.settings import ComparisonRates, TenantQuota
 from service.store import Speaker, SpeakerState, Store, open_store
 
 
@@ -64,7 +64,7 @@ def test_the_wait_is_what_it_takes() -> None:
 
 
 async def test_nothing_is_limited_by_default(clock: Clock, store: Store) -> None:
-    limits = TenantLimits(Allowance(), clock=clock)
+    limits = TenantLimits(TenantQuota(), clock=clock)
     with contextlib.ExitStack() as calls:
         for n in range(1000):
             calls.enter_context(limits.call("a"))
@@ -73,7 +73,7 @@ async def test_nothing_is_limited_by_default(clock: Clock, store: Store) -> None
 
 
 def test_requests_per_second(clock: Clock) -> None:
-    limits = TenantLimits(Allowance(requests_per_s=2.0, burst_s=2.0), clock=clock)
+    limits = TenantLimits(TenantQuota(requests_per_s=2.0, burst_s=2.0), clock=clock)
     for _ in range(4):
         with limits.call("a"):
             pass
@@ -87,8 +87,8 @@ def test_requests_per_second(clock: Clock) -> None:
 
 
 def test_one_tenants_flood_refuses_no_other(clock: Clock) -> None:
-    allowance = Allowance(requests_per_s=5.0, audio_s_per_s=5.0, streams=3, burst_s=1.0)
-    limits = TenantLimits(allowance, clock=clock)
+    quota = TenantQuota(requests_per_s=5.0, audio_s_per_s=5.0, streams=3, burst_s=1.0)
+    limits = TenantLimits(quota, clock=clock)
     with contextlib.ExitStack() as calls:
         for _ in range(1000):
             with contextlib.suppress(Overloaded):
@@ -101,7 +101,7 @@ def test_one_tenants_flood_refuses_no_other(clock: Clock) -> None:
 
 
 def test_calls_in_progress(clock: Clock) -> None:
-    limits = TenantLimits(Allowance(streams=2), clock=clock)
+    limits = TenantLimits(TenantQuota(streams=2), clock=clock)
     with limits.call("a"):
         with limits.call("a"):
             with pytest.raises(Overloaded, match="2 calls"), limits.call("a"):
@@ -114,8 +114,9 @@ def test_calls_in_progress(clock: Clock) -> None:
 
 def test_the_last_places_are_kept_for_tenants_with_few_calls(clock: Clock) -> None:
     refused = list[str]()
-    allowance = Allowance(calls=100, reserve=20)
-    limits = TenantLimits(allowance, clock=clock, count_refusal=refused.append)
+    limits = TenantLimits(
+        TenantQuota(), calls=100, reserve=20, clock=clock, count_refusal=refused.append
+    )
     with contextlib.ExitStack() as calls:
         for _ in range(80):
             calls.enter_context(limits.call("flood"))
@@ -132,7 +133,7 @@ def test_the_last_places_are_kept_for_tenants_with_few_calls(clock: Clock) -> No
 
 
 def test_one_tenant_has_every_place(clock: Clock) -> None:
-    limits = TenantLimits(Allowance(calls=10), clock=clock)
+    limits = TenantLimits(TenantQuota(), calls=10, clock=clock)
     with contextlib.ExitStack() as calls:
         for _ in range(10):
             calls.enter_context(limits.call("a"))
@@ -141,14 +142,14 @@ def test_one_tenant_has_every_place(clock: Clock) -> None:
 
 
 def test_a_call_that_fails_is_no_longer_in_progress(clock: Clock) -> None:
-    limits = TenantLimits(Allowance(streams=1), clock=clock)
+    limits = TenantLimits(TenantQuota(streams=1), clock=clock)
     for _ in range(3):
         with pytest.raises(ZeroDivisionError), limits.call("a"):
             raise ZeroDivisionError
 
 
 def test_audio_is_charged_as_it_comes(clock: Clock) -> None:
-    limits = TenantLimits(Allowance(audio_s_per_s=2.0, burst_s=5.0), clock=clock)
+    limits = TenantLimits(TenantQuota(audio_s_per_s=2.0, burst_s=5.0), clock=clock)
     for _ in range(1000):  # a call at twice real time
         limits.audio("a", 0.1)
         clock.now_s += 0.05
@@ -160,7 +161,7 @@ def test_audio_is_charged_as_it_comes(clock: Clock) -> None:
 
 
 def test_a_long_recording_is_let_in_and_the_next_one_waits(clock: Clock) -> None:
-    limits = TenantLimits(Allowance(audio_s_per_s=10.0, burst_s=1.0), clock=clock)
+    limits = TenantLimits(TenantQuota(audio_s_per_s=10.0, burst_s=1.0), clock=clock)
     limits.audio("a", 0.0)
     limits.audio("a", 300.0)
     with pytest.raises(Overloaded) as refused:
@@ -169,7 +170,7 @@ def test_a_long_recording_is_let_in_and_the_next_one_waits(clock: Clock) -> None
 
 
 async def test_a_new_speaker_needs_room(clock: Clock, store: Store) -> None:
-    limits = TenantLimits(Allowance(speakers=2), clock=clock)
+    limits = TenantLimits(TenantQuota(speakers=2), clock=clock)
     for speaker_id in ("one", "two"):
         await limits.check_enrollment(store, "a", speaker_id)
         await put(store, speaker_id)
@@ -186,7 +187,8 @@ BANK = Caller("bank", frozenset(Role), "key:1")
 
 
 def budgets(clock: list[float], **rates: float) -> ComparisonBudgets:
-    return ComparisonBudgets(ComparisonRates(**rates), clock=lambda: clock[0])
+    unlimited = ComparisonRates(per_speaker=0.0, per_credential=0.0)
+    return ComparisonBudgets(replace(unlimited, **rates), clock=lambda: clock[0])
 
 
 def test_a_speaker_has_a_budget_whoever_asks_and_a_credential_whomever_it_asks_about() -> None:

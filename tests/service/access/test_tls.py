@@ -15,6 +15,7 @@ from service.access.grants import ClientCertificate
 from service.access.tls import Certificates, server_credentials
 from service.client import Client, Tls
 from service.errors import SettingsError, Unauthenticated
+from service.settings import TlsFiles
 from tests.support.certificates import LOCAL, Authority, Pair
 from tests.support.whoami_server import WhoamiServer
 
@@ -180,11 +181,11 @@ def test_the_authority_of_clients_is_replaced_too(
 
 def test_half_of_the_settings_is_an_error(pair: Pair) -> None:
     chain, key = pair.certificate, pair.key
-    assert Certificates.from_paths(None, None, None) is None
-    assert Certificates.from_paths(chain, key, None) == Certificates(chain, key)
+    assert Certificates.from_files(TlsFiles()) is None
+    assert Certificates.from_files(TlsFiles(chain, key)) == Certificates(chain, key)
     for half in ((chain, None, None), (None, key, None), (None, None, chain), (chain, None, chain)):
         with pytest.raises(SettingsError, match="go together"):
-            Certificates.from_paths(*half)
+            Certificates.from_files(TlsFiles(*half))
 
 
 @pytest.mark.parametrize("broken", ["certificate", "key"])

@@ -31,6 +31,7 @@ from service.decisions.decision import (
 from service.decisions.requests import PolicyDefaults
 from service.inference.embedder import Embedder, Utterance
 from service.inference.session import Session
+from service.settings import Duplicates, EnrollmentRules
 from service.speakers.adaptation import (
     AcceptedCall,
     CallLearner,
@@ -38,7 +39,7 @@ from service.speakers.adaptation import (
     adapt_with,
     migrate_with,
 )
-from service.speakers.enrollment import Duplicates, Enroller, EnrollmentRequest, Rules
+from service.speakers.enrollment import Enroller, EnrollmentRequest
 from service.speakers.voiceprints import ModelSuccession
 from service.store import Consent, Group, Speaker, SpeakerState, Store, Voiceprint, open_store
 from service.store.lifecycle import Retention, change, opted_out, undone
@@ -141,7 +142,7 @@ def made(
         gate=DEMANDS,
         min_speech_s=5.0,
         max_vectors=8,
-        rules=Rules(**rules),
+        rules=EnrollmentRules(**rules),
         retention=RETENTION,
     )
     current, previous = (

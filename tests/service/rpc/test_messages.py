@@ -25,7 +25,8 @@ from service.decisions.decision import (
 from service.decisions.requests import PolicyDefaults
 from service.errors import InvalidArgument
 from service.rpc import messages
-from service.speakers.enrollment import Duplicates, Enrollment, Progress
+from service.settings import Duplicates
+from service.speakers.enrollment import Enrollment, Progress
 from service.store import Consent, Speaker, SpeakerState
 from tests.support.score_fields import contains_score
 

@@ -11,7 +11,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from sayso.v1 import speaker_pb2 as pb
 
 from service.access import ANYONE, use_caller
-from service.access.limits import Allowance, TenantLimits
+from service.access.limits import TenantLimits
 from service.audio.quality import Quality
 from service.audit import Auditor, Origin
 from service.contract import Contract
@@ -19,7 +19,8 @@ from service.decisions.decision import QualityGate
 from service.errors import Aborted, FailedPrecondition, InvalidArgument, NotFound
 from service.inference.embedder import Utterance
 from service.rpc.speakers import SpeakerRpc
-from service.speakers.enrollment import Enroller, EnrollmentRequest, Rules
+from service.settings import EnrollmentRules, TenantQuota
+from service.speakers.enrollment import Enroller, EnrollmentRequest
 from service.speakers.lockout import Lockout
 from service.store import Group, LockRule, Store, open_store
 from service.store.lifecycle import Retention
@@ -66,7 +67,7 @@ def enroller(store: Store, retention: Retention) -> Enroller:
         gate=QualityGate(0.5, -math.inf, 1.0),
         min_speech_s=5.0,
         max_vectors=50,
-        rules=Rules(confirm=True),
+        rules=EnrollmentRules(confirm=True),
         retention=retention,
     )
 
@@ -77,9 +78,9 @@ def rpc(store: Store, enroller: Enroller, retention: Retention) -> SpeakerRpc:
         store=store,
         enroller=enroller,
         retention=retention,
-        lockout=Lockout(store, LockRule(0, 0.0, 0.0)),
+        lockout=Lockout(store, LockRule(0)),
         auditor=Auditor(None, origin=lambda: Origin("default", "none")),
-        allowed=TenantLimits(Allowance()),
+        allowed=TenantLimits(TenantQuota()),
     )
 
 

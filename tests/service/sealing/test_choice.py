@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from service.errors import SettingsError
-from service.sealing import LocalMaster, VaultTransit, chosen
+from service.sealing import LocalMaster, VaultTransit, choose_kms
+from service.settings import MasterKeyOptions
 from tests.support.master_keys import new_key
 
 
@@ -19,24 +20,24 @@ def secret(tmp_path: Path) -> Path:
 
 
 def test_none() -> None:
-    assert chosen() is None
+    assert choose_kms(MasterKeyOptions()) is None
 
 
 def test_each(secret: Path) -> None:
-    assert isinstance(chosen(master_key_file=secret), LocalMaster)
-    assert isinstance(chosen(master_keys=new_key()), LocalMaster)
-    vault = chosen(vault_address="https://vault:8200", vault_token_file=secret)
+    assert isinstance(choose_kms(MasterKeyOptions(file=secret)), LocalMaster)
+    assert isinstance(choose_kms(MasterKeyOptions(keys=new_key())), LocalMaster)
+    vault = choose_kms(
+        MasterKeyOptions(vault_address="https://vault:8200", vault_token_file=secret)
+    )
     assert isinstance(vault, VaultTransit)
 
 
-@pytest.mark.parametrize(
-    "more", [{"master_keys": "k"}, {"vault_address": "https://vault:8200"}], ids=str
-)
+@pytest.mark.parametrize("more", [{"keys": "k"}, {"vault_address": "https://vault:8200"}], ids=str)
 def test_two_are_one_too_many(secret: Path, more: dict[str, Any]) -> None:
     with pytest.raises(SettingsError, match="in one place"):
-        chosen(master_key_file=secret, **more)
+        choose_kms(MasterKeyOptions(file=secret, **more))
 
 
 def test_vault_needs_a_token() -> None:
     with pytest.raises(SettingsError, match="SAYSO_VAULT_TOKEN_FILE"):
-        chosen(vault_address="https://vault:8200")
+        choose_kms(MasterKeyOptions(vault_address="https://vault:8200"))

@@ -17,12 +17,11 @@ from service.decisions.decision import (
 from service.decisions.scoring import Scorer, l2_normalized
 from service.errors import Aborted, FailedPrecondition
 from service.inference.embedder import Utterance
+from service.settings import Duplicates, EnrollmentRules
 from service.speakers.enrollment import (
-    Duplicates,
     Enroller,
     EnrollmentRequest,
     Progress,
-    Rules,
 )
 from service.speakers.voiceprints import without_outliers
 from service.store import Consent, Speaker, SpeakerState, Store, Voiceprint, open_store
@@ -95,7 +94,7 @@ def make(
         gate=QualityGate(min_speech_s=0.5, min_snr_db=0.0, max_clipping=0.1),
         min_speech_s=5.0,
         max_vectors=max_vectors,
-        rules=Rules(**rules),  # type: ignore[arg-type]
+        rules=EnrollmentRules(**{"match_llr": 0.0, **rules}),  # type: ignore[arg-type]
         retention=Retention(expire_after_s, clock or Clock()),
     )
 
