@@ -57,7 +57,7 @@ def grpc_server(
     reading = Reading(
         max_pause_s=settings.max_pause_s,
         tenant=lambda: current().tenant,
-        count_refusal=metrics.refused,
+        count_refusal=metrics.count_refusal,
     )
     return grpc.aio.server(
         interceptors=(*outer, guards, reading),

@@ -1,4 +1,4 @@
-"""What files say, followed as they change, without a restart and without a thread that watches."""
+"""Reread files when they change, without a restart and without a watching thread."""
 
 import logging
 import time
@@ -15,11 +15,11 @@ _State = tuple[tuple[int, ...] | None, ...]
 
 
 class Reloaded(Generic[T]):
-    """The value that `read` makes of `paths`, made again once they change.
+    """The value that `read` makes of `paths`, read again after they change.
 
-    The first `value` raises the `SettingsError` of `read`. Later ones look at the files at most
-    every `look_every_s` seconds; files that `read` refuses leave the value as it was, and each
-    such change is an error in the log. May be asked from any thread.
+    The first access of `value` raises the `SettingsError` of `read`. Later ones check the files at
+    most every `look_every_s` seconds; if `read` then fails, the last value stays and the error is
+    logged. Safe to use from any thread.
     """
 
     def __init__(

@@ -1,8 +1,9 @@
-"""Files that decide who may do what: a secret that others can read, or what others can write, is
-refused.
+"""Read files that decide who may do what; secrets that others can read and files that others can
+write are refused.
 
-A secret is for its owner alone, or for one group if root owns it: so Kubernetes mounts a Secret for
-a pod with a group of its own. What is public may be read by anyone, and written by its owner only.
+A secret is readable by its owner only, or by one group if root owns it, which is how Kubernetes
+mounts a Secret for a pod with its own group. Public files may be read by anyone and written by
+their owner only.
 """
 
 import stat

@@ -63,7 +63,7 @@ async def serving(settings: Settings, *, share_port: bool = False) -> AsyncItera
             watching=(count_calls, log_calls),
             admitting=(identify_caller(authenticator), enforce_limits(allowed)),
         )
-        strangers = UnauthenticatedMethods(count_refusal=metrics.refused)
+        strangers = UnauthenticatedMethods(count_refusal=metrics.count_refusal)
         traced = (stack.enter_context(tracing()),) if settings.tracing else ()
         server = listener.grpc_server(
             settings, guards, outer=(strangers, *traced), share_port=share_port
@@ -128,4 +128,4 @@ def _origin() -> Origin:
 
 def _glance(embedders: list[Embedder]) -> None:
     for each in embedders:
-        metrics.waiting(each.contract.model_id, each.queue_depth)
+        metrics.set_queue(each.contract.model_id, each.queue_depth)

@@ -35,7 +35,7 @@ from service.inference import processors
 from service.inference.embedder import Embedder
 from service.inference.session import Session
 from service.observability import metrics
-from service.observability.metrics.store import observed
+from service.observability.metrics.store import time_operations
 from service.rpc.requests import AudioLimits
 from service.rpc.speakers import SpeakerRpc
 from service.rpc.verification import VerificationRpc
@@ -71,8 +71,8 @@ def store(settings: Settings) -> Store:
     if (holder := kms(settings)) is not None:
         sealing = Sealing(holder, settings.protect_templates, settings.sealed_only)
     opened = open_store(settings.store, sealing=sealing)
-    opened.records.observe_unreadable = metrics.unreadable
-    return observed(opened)
+    opened.records.observe_unreadable = metrics.count_unreadable
+    return time_operations(opened)
 
 
 def trail(settings: Settings) -> Trail | None:
@@ -102,7 +102,7 @@ def limits(settings: Settings, *, one_tenant: bool) -> TenantLimits:
         settings.tenant_quota,
         calls=settings.max_streams,
         reserve=0 if one_tenant else settings.max_streams // 5,
-        count_refusal=metrics.refused,
+        count_refusal=metrics.count_refusal,
     )
 
 
@@ -154,7 +154,7 @@ def _check_thresholds(settings: Settings, contract: Contract) -> None:
 
 
 def embedder(settings: Settings, session: Session) -> Embedder:
-    metrics.loaded(session.contract, session.provider)
+    metrics.set_model(session.contract, session.provider)
     return Embedder(
         session,
         VoiceActivity.open(),
@@ -163,7 +163,7 @@ def embedder(settings: Settings, session: Session) -> Embedder:
         max_delay_s=settings.max_batch_delay_s,
         workers=_workers(settings, session),
         speech_threads=settings.speech_threads,
-        observe=metrics.batches(session.contract.model_id),
+        observe=metrics.make_batch_observer(session.contract.model_id),
         owner=lambda: current().tenant,
     )
 
@@ -214,7 +214,7 @@ def lockout(settings: Settings, store: Store) -> Lockout:
 
 
 def attempts(lockout: Lockout, auditor: Auditor) -> VerificationAttempts:
-    return VerificationAttempts(lockout, auditor, observe=metrics.locked)
+    return VerificationAttempts(lockout, auditor, observe=metrics.count_lock)
 
 
 def models(settings: Settings, embedders: Sequence[Embedder], enroller: Enroller) -> LoadedModels:
@@ -273,7 +273,7 @@ def add_services(
     attempts: VerificationAttempts,
 ) -> None:
     loaded = models(settings, embedders, enroller)
-    budgets = ComparisonBudgets(settings.comparisons, count_refusal=metrics.refused)
+    budgets = ComparisonBudgets(settings.comparisons, count_refusal=metrics.count_refusal)
     live = LiveVerifications(
         store=store,
         models=loaded,

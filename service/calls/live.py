@@ -195,7 +195,7 @@ class LiveVerification:
         answer = self._ended or await self._last_answer(audio)
         decision, findings = answer.decision, answer.findings
         await self._attempt.settle(decision, matches=len(findings.matches))
-        metrics.decided(decision)
+        metrics.count_decision(decision)
         if findings.identification is not None:
             await audit_identification(
                 self._shared.auditor, findings.identification, self._request.group
@@ -270,4 +270,4 @@ async def audit_identification(
     decision, candidates = identification.decision, identification.candidates
     speaker_id = candidates[0].speaker_id if decision.outcome is Outcome.ACCEPTED else ""
     await auditor.decided(Action.IDENTIFY, decision, speaker_id, group=group)
-    metrics.identified(decision)
+    metrics.count_identification(decision)

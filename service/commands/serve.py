@@ -172,17 +172,17 @@ def _metrics(
         return
     from service.observability.exposition import (  # noqa: PLC0415 - the client commands start without it
         FOLDER_VARIABLE,
-        endpoint,
-        forget,
-        restore,
+        forget_worker,
+        restore_folder,
+        serve_metrics,
     )
 
     with tempfile.TemporaryDirectory(prefix="sayso-metrics-") as folder:
         if shared:
             os.environ[FOLDER_VARIABLE] = folder  # after the import: this process counts nothing
-        with endpoint(listen) as address:
+        with serve_metrics(listen) as address:
             log.info("metrics at http://%s/metrics", address)
-            yield lambda: restore(Path(folder)), forget
+            yield lambda: restore_folder(Path(folder)), forget_worker
 
 
 def _variables(chosen: Mapping[str, object]) -> dict[str, str]:

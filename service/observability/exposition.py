@@ -1,4 +1,4 @@
-"""Exposition: the HTTP endpoint that Prometheus reads, on an address of its own.
+"""The HTTP endpoint that Prometheus scrapes, on an address of its own.
 
 Worker processes share it: their parent sets PROMETHEUS_MULTIPROC_DIR to an empty folder before
 any of them imports `prometheus_client`, and serves what all of them write there.
@@ -22,11 +22,11 @@ FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 
 
 @contextmanager
-def endpoint(listen: str) -> Iterator[str]:
-    """Serves the metrics at `http://host:port/metrics` of `listen`; gives host:port.
+def serve_metrics(listen: str) -> Iterator[str]:
+    """Serve metrics at `http://host:port/metrics`; yields host:port.
 
-    Of all worker processes where `FOLDER_VARIABLE` is set, of this process elsewhere. Port 0 picks
-    a free one. Raises `SettingsError` for an address that cannot be listened on.
+    They are of all worker processes if `FOLDER_VARIABLE` is set, otherwise of this process. Port 0
+    picks a free port. Raises `SettingsError` for an address that cannot be listened on.
     """
     host, port = parse_host_and_port(
         listen, variable="SAYSO_METRICS_LISTEN", example="127.0.0.1:9464"
@@ -45,17 +45,18 @@ def endpoint(listen: str) -> Iterator[str]:
         thread.join()
 
 
-def restore(folder: Path) -> None:
-    """Makes the folder of workers' metrics again if something that cleans temporary folders took
-    it: without it no worker could start. Those that run go on counting in files that nobody sees.
+def restore_folder(folder: Path) -> None:
+    """Recreate the folder of workers' metrics if a cleaner of temporary files removed it.
+
+    Without it no worker could start. Running workers go on counting in deleted files.
     """
     if not folder.is_dir():
         log.error("%s was removed: metrics of workers that run are lost until they restart", folder)
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
-def forget(pid: int) -> None:
-    """Drops the gauges of a worker process that has ended; what it counted stays."""
+def forget_worker(pid: int) -> None:
+    """Drop the gauges of a worker process that has ended; its counters stay."""
     mark_process_dead(pid)  # type: ignore[no-untyped-call]
 
 

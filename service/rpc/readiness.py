@@ -45,7 +45,7 @@ class Readiness:
         if reason:
             log.warning("not ready: %s", reason)
         self._told = self.servicer.reason = reason
-        metrics.ready(not reason and not self._disabled)
+        metrics.set_ready(not reason and not self._disabled)
         self.servicer.set(serving=not reason)
 
     async def _reason(self) -> str:
@@ -69,6 +69,6 @@ class Readiness:
 
     async def drain(self, server: grpc.aio.Server, grace_s: float) -> None:
         """Turns unhealthy first, then lets the calls in flight finish."""
-        metrics.ready(False)
+        metrics.set_ready(False)
         self.servicer.stop()
         await server.stop(grace_s)

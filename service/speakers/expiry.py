@@ -147,7 +147,7 @@ class Expiry:
             log.error("expired voices of tenant %s were not erased: %s", tenant, error)
             return
         if erased:
-            metrics.expired(erased)
+            metrics.count_expired(erased)
             log.info("erased %d expired voices of tenant %s", erased, tenant)
 
     def _refusal(self, tenant: str, survey: Survey, newest: float) -> tuple[str, str] | None:
@@ -170,7 +170,7 @@ class Expiry:
 
     async def _refuse(self, refusal: tuple[str, str]) -> None:
         reason, text = refusal
-        metrics.expiry_refused(reason)
+        metrics.count_expiry_refusal(reason)
         log.error("%s", text)
         await self._auditor.refused(Action.EXPIRE, reason, "", self._auditor.origin())
 

@@ -1,11 +1,11 @@
 """Metrics: what the server counts, in `prometheus_client`'s registry of the process.
 
-__init__.py   every metric, and what is told of batches, decisions, enrolments, models, health
+__init__.py   every metric, and functions that count batches, decisions, enrollments, models, health
 calls.py      a guard that counts calls, under the names that gRPC servers conventionally use
 store.py      a store whose operations are timed
 
-No label names a tenant or a speaker: who called is not for everyone to know who may read a graph,
-and every value of a label is a series to keep. Batch sizes add up to the windows that were run.
+No label names a tenant or a speaker: not everyone who may read a graph may know who called, and
+every value of a label costs a series. Batch sizes add up to the windows that were run.
 `service.observability.exposition` serves it all.
 """
 
@@ -109,13 +109,13 @@ MODEL = Gauge(
 )
 
 
-def refused(limit: str) -> None:
-    """A call that a limit refused, or ended to make place for a newer one."""
+def count_refusal(limit: str) -> None:
+    """Count a call that a limit refused, or ended to make room for a newer one."""
     REFUSED.labels(limit).inc()
 
 
-def batches(model_id: str) -> Callable[[BatchReport], None]:
-    """What a model's batcher is observed by."""
+def make_batch_observer(model_id: str) -> Callable[[BatchReport], None]:
+    """A function to which a model's batcher reports its batches."""
     size = BATCH.labels(model_id)
     waited, ran = BATCH_WAIT_S.labels(model_id), BATCH_RUN_S.labels(model_id)
 
@@ -127,25 +127,25 @@ def batches(model_id: str) -> Callable[[BatchReport], None]:
     return observe
 
 
-def waiting(model_id: str, windows: int) -> None:
-    """How many windows wait; to be told again and again, also while the device hangs."""
+def set_queue(model_id: str, windows: int) -> None:
+    """Set how many windows wait; to be called repeatedly, also while the device hangs."""
     QUEUE.labels(model_id).set(windows)
 
 
-def decided(decision: Decision) -> None:
-    """A final decision on a claim; one that no audio was heard for is counted, too."""
+def count_decision(decision: Decision) -> None:
+    """Count a final decision on a claim, also one made without audio."""
     _count(decision, "verification")
     if decision.score is not None:
         LLR.labels(decision.model_id, decision.outcome.name).observe(decision.score.llr)
 
 
-def identified(decision: Decision) -> None:
-    """A final decision of a search. Its ratio is the best of many, so no sample of `LLR`."""
+def count_identification(decision: Decision) -> None:
+    """Count a final decision of a search. Its LLR is the best of many, so `LLR` does not get it."""
     _count(decision, "identification")
 
 
-def locked(event: str) -> None:
-    """`locked` for a while or `disabled`, or a verification `refused` as its speaker is."""
+def count_lock(event: str) -> None:
+    """Count a speaker `locked` for a while or `disabled`, or a verification `refused` for that."""
     LOCKS.labels(event).inc()
 
 
@@ -154,35 +154,35 @@ def count_enrollment(speaker: Speaker | None, reasons: Iterable[Reason], quality
     ENROLMENTS.labels(speaker.state.name if speaker else "REFUSED").inc()
     for reason in reasons:
         ENROLMENT_REASONS.labels(reason.name).inc()
-    _heard(quality, "enrolment")
+    _observe_speech(quality, "enrolment")
 
 
-def expired(voices: int) -> None:
-    """Voices that were erased as expired."""
+def count_expired(voices: int) -> None:
+    """Count voices erased because they expired."""
     EXPIRED.inc(voices)
 
 
-def expiry_refused(reason: str) -> None:
-    """Voices that were to expire and were kept, as that may be a mistake."""
+def count_expiry_refusal(reason: str) -> None:
+    """Count a refusal to erase expired voices that may have expired by mistake."""
     EXPIRY_REFUSED.labels(reason).inc()
 
 
-def unreadable() -> None:
-    """A stored record that was left out of what was read."""
+def count_unreadable() -> None:
+    """Count a stored record that could not be read and was left out."""
     UNREADABLE.inc()
 
 
-def loaded(contract: Contract, provider: str) -> None:
-    """A model that this process serves with."""
+def set_model(contract: Contract, provider: str) -> None:
+    """Announce a model that this process serves."""
     BUILD.labels(version("sayso")).set(1)
     MODEL.labels(contract.model_id, provider).set(1)
     # Among several workers this opens the file of such gauges now: a call that opened it later
     # would fail if the folder had been cleaned away meanwhile.
-    waiting(contract.model_id, 0)
+    set_queue(contract.model_id, 0)
 
 
-def ready(serving: bool) -> None:
-    """What health says."""
+def set_ready(serving: bool) -> None:
+    """Set whether health says SERVING."""
     READY.set(serving)
 
 
@@ -190,9 +190,9 @@ def _count(decision: Decision, kind: str) -> None:
     DECISIONS.labels(kind, decision.model_id, decision.outcome.name).inc()
     for reason in decision.reasons:
         DECISION_REASONS.labels(reason.name).inc()
-    _heard(decision.quality, kind)
+    _observe_speech(decision.quality, kind)
 
 
-def _heard(quality: Quality, kind: str) -> None:
+def _observe_speech(quality: Quality, kind: str) -> None:
     if quality.total_s > 0:
         SPEECH_S.labels(kind).observe(quality.net_speech_s)

@@ -1,4 +1,4 @@
-"""A store that is timed: any store, each of its operations, whatever they are."""
+"""Time every operation of a store."""
 
 import functools
 import inspect
@@ -13,14 +13,13 @@ from service.store import Store
 _PARTS = ("groups", "failures")
 
 
-def observed(store: Store, *, clock: Callable[[], float] = time.perf_counter) -> Store:
-    """`store`, with the seconds and the errors of its operations counted."""
-    return cast(Store, _Observed(store, "", clock))
+def time_operations(store: Store, *, clock: Callable[[], float] = time.perf_counter) -> Store:
+    """Wrap `store` so that the seconds and errors of its operations are counted."""
+    return cast(Store, _TimedStore(store, "", clock))
 
 
-class _Observed:
-    """Every coroutine method of `inner` timed under its name, those of its parts as part_name;
-    the rest of it as it is."""
+class _TimedStore:
+    """Times each coroutine method of `inner` under its name, those of its parts as part_name."""
 
     def __init__(self, inner: Any, prefix: str, clock: Callable[[], float]) -> None:
         self._inner = inner
@@ -35,16 +34,16 @@ class _Observed:
         await self._inner.__aexit__(*error)
 
     def __getattr__(self, name: str) -> Any:
-        found = getattr(self._inner, name)
+        value = getattr(self._inner, name)
         if name in _PARTS:
-            found = _Observed(found, f"{name}_", self._clock)
-        elif inspect.iscoroutinefunction(found):
-            found = _timed(found, self._prefix + name, self._clock)
-        setattr(self, name, found)
-        return found
+            value = _TimedStore(value, f"{name}_", self._clock)
+        elif inspect.iscoroutinefunction(value):
+            value = _time_method(value, self._prefix + name, self._clock)
+        setattr(self, name, value)
+        return value
 
 
-def _timed(
+def _time_method(
     call: Callable[..., Awaitable[Any]], operation: str, clock: Callable[[], float]
 ) -> Callable[..., Awaitable[Any]]:
     seconds = STORE_S.labels(operation)

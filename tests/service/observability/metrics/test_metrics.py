@@ -25,7 +25,7 @@ def of_model(name: str, model_id: str, **labels: str) -> float:
 
 
 async def test_batches() -> None:
-    observe = metrics.batches("batched")
+    observe = metrics.make_batch_observer("batched")
 
     def run(items: Sequence[int]) -> list[int]:
         return list(items)
@@ -39,13 +39,13 @@ async def test_batches() -> None:
     assert of_model("sayso_batch_windows_bucket", "batched", le="2.0") == 1
     assert of_model("sayso_batch_wait_seconds_count", "batched") == 2
     assert of_model("sayso_batch_run_seconds_count", "batched") == 2
-    metrics.waiting("batched", 7)
+    metrics.set_queue("batched", 7)
     assert of_model("sayso_queue_windows", "batched") == 7
 
 
 def test_a_decision_on_a_claim() -> None:
     before = sample("sayso_net_speech_seconds_sum", kind="verification")
-    metrics.decided(replace(ACCEPTED, model_id="claimed"))
+    metrics.count_decision(replace(ACCEPTED, model_id="claimed"))
     labels = {"model_id": "claimed", "outcome": "ACCEPTED"}
     assert sample("sayso_decisions_total", kind="verification", **labels) == 1
     assert sample("sayso_decision_llr_bucket", **labels, le="3.0") == 0
@@ -57,8 +57,8 @@ def test_a_decision_on_a_claim() -> None:
 def test_a_decision_without_audio_or_score() -> None:
     before = sample("sayso_net_speech_seconds_count", kind="verification")
     reasons = sample("sayso_decision_reasons_total", reason="NO_SPEECH")
-    metrics.decided(Decision(Outcome.NOT_ENROLLED, "unscored", ""))
-    metrics.decided(
+    metrics.count_decision(Decision(Outcome.NOT_ENROLLED, "unscored", ""))
+    metrics.count_decision(
         Decision(
             Outcome.INCONCLUSIVE,
             "unscored",
@@ -76,7 +76,7 @@ def test_a_decision_without_audio_or_score() -> None:
 
 
 def test_a_search_adds_no_ratio() -> None:
-    metrics.identified(replace(ACCEPTED, model_id="searched"))
+    metrics.count_identification(replace(ACCEPTED, model_id="searched"))
     labels = {"model_id": "searched", "outcome": "ACCEPTED"}
     assert sample("sayso_decisions_total", kind="identification", **labels) == 1
     assert REGISTRY.get_sample_value("sayso_decision_llr_bucket", {**labels, "le": "+Inf"}) is None
@@ -92,11 +92,11 @@ def test_an_enrolment_that_was_refused() -> None:
 
 def test_what_is_loaded_and_ready() -> None:
     contract = Contract("loaded", 16_000, 32_000, 16_000, 8_000, 16)
-    metrics.loaded(contract, "CPUExecutionProvider")
-    metrics.ready(True)
+    metrics.set_model(contract, "CPUExecutionProvider")
+    metrics.set_ready(True)
     assert of_model("sayso_model_info", "loaded", provider="CPUExecutionProvider") == 1
     assert sample("sayso_ready") == 1
-    metrics.ready(False)
+    metrics.set_ready(False)
     assert sample("sayso_ready") == 0
 
 

@@ -6,7 +6,7 @@ import pytest
 from prometheus_client import REGISTRY
 
 from service.errors import Aborted, NotFound
-from service.observability.metrics.store import observed
+from service.observability.metrics.store import time_operations
 from service.store import Group, Speaker, SpeakerState, Store, open_store
 
 ALICE = Speaker(
@@ -35,8 +35,10 @@ class Ticking:
 
 @pytest.fixture
 async def store(tmp_path: Path) -> AsyncIterator[Store]:
-    async with observed(open_store(f"sqlite:///{tmp_path / 'voices.db'}"), clock=Ticking()) as each:
-        yield each
+    async with time_operations(
+        open_store(f"sqlite:///{tmp_path / 'voices.db'}"), clock=Ticking()
+    ) as timed:
+        yield timed
 
 
 async def test_it_is_the_store_that_it_observes(store: Store) -> None:
