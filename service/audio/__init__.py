@@ -1,7 +1,7 @@
 """Audio: turns the bytes of a request into windows of speech at the model's rate, and its quality.
 
 stream: bytes ─> decoding ─────────────────────> speech ────────> windows
-                 ├ containers, formats           ├ voice_activity
+                 ├ containers, formats           ├ voice_activity  └ pace
                  ├ codecs (g711, plausibility)   └ quality
                  ├ wav
                  ├ compressed (ogg)

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from service.audio import pace
 from service.audio.quality import UNSUSPICIOUS, Quality, Suspicions
 from service.audio.speech import SpeechDetector, VoiceActivity
 from service.audio.windows import WindowAccumulator, cut
@@ -77,6 +78,7 @@ class AudioStream:
         half = max(2, contract.window_samples // 2)
         self._halves = WindowAccumulator(half, half // 2) if halves else None
         self._speech_samples = 0
+        self._wrong_rate: str | None = None  # not known before the first window
 
     @property
     def block_bytes(self) -> int:
@@ -88,6 +90,8 @@ class AudioStream:
     def quality(self) -> Quality:
         """The quality of what was pushed so far."""
         measured, suspicions = self._detector.quality, self._decoder.suspicions
+        if self._wrong_rate and not suspicions.implausible:
+            suspicions = replace(suspicions, implausible=self._wrong_rate)
         if suspicions is UNSUSPICIOUS:
             return measured
         return replace(measured, suspicions=suspicions)
@@ -147,4 +151,6 @@ class AudioStream:
             windows.whole.extend(self._windows.push(speech))
             if self._halves is not None:
                 windows.halves.extend(self._halves.push(speech))
+        if self._wrong_rate is None and windows.whole:
+            self._wrong_rate = pace.verdict(windows.whole[0])
         return windows
