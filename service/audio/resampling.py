@@ -78,6 +78,7 @@ class Resampler:
         return self._resample(NO_SAMPLES, last=True)
 
     def _resample(self, samples: Samples, *, last: bool) -> Samples:
+        assert self._source_rate is not None, "begin() comes before samples"
         if self._source_rate == self._rate:
             return samples
         if self._stream is None:  # not before samples: it takes 50 kB, and a call may stay silent
