@@ -7,11 +7,12 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-import soundfile
 import soxr
 from numpy.typing import NDArray
 
 from exporters.errors import ExportError
+from training.data import recording
+from training.errors import AudioError
 
 SHARED_DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data" / "speech"
 _SUFFIXES = {".wav", ".flac", ".ogg", ".opus"}
@@ -53,17 +54,22 @@ def _row(files: Sequence[Path], start: int, rate: int, samples: int) -> NDArray[
     pieces: list[NDArray[np.float32]] = []
     while sum(map(len, pieces)) < samples:
         pieces.append(_read(files[(start + len(pieces)) % len(files)], rate))
-        if len(pieces) > len(files) and not any(map(len, pieces)):
-            raise ExportError("the recordings are empty")
     return np.concatenate(pieces)[:samples]
 
 
 def _read(path: Path, rate: int) -> NDArray[np.float32]:
+    """The first channel; raises `ExportError` for what is broken, empty, silent or not finite:
+    a gate that compares embeddings of such audio says nothing."""
     try:
-        audio, file_rate = soundfile.read(path, dtype="float32", always_2d=True)
-    except soundfile.LibsndfileError as error:
-        raise ExportError(f"cannot read {path}: {error}") from error
-    mono: NDArray[np.float32] = soxr.resample(audio[:, 0], file_rate, rate)
+        recorded = recording.read(path)
+    except AudioError as error:
+        raise ExportError(str(error)) from error
+    first = recorded.samples[:, 0]
+    if (first == first[0]).all():
+        raise ExportError(f"{path}: the first channel {recording.SILENT}")
+    mono: NDArray[np.float32] = soxr.resample(
+        first.astype(np.float32) / recording.FULL_SCALE, recorded.rate_hz, rate
+    )
     return mono
 
 

@@ -28,8 +28,14 @@ from training.data.library import Pcm, load_noises
 from training.encoders.size import multiply_accumulates, parameters
 from training.errors import ConfigError
 from training.ranks import ending_at_once, started_by_torchrun
-from training.runs import checkpoint, history, material, preconditions, published, reproduction
-from training.runs.checkpoint import Checkpoint
+from training.runs import (
+    checkpoint,
+    history,
+    material,
+    preconditions,
+    reproduction,
+    starting_weights,
+)
 from training.runs.curves import Curves
 from training.runs.reporting import Everyone
 from training.runs.validation import Errors
@@ -113,13 +119,6 @@ def given(context: typer.Context, *left_out: str) -> Iterator[str]:
             yield str(value)
 
 
-def beginning(start_from: Path | None) -> Checkpoint | Path | None:
-    """A checkpoint read; the path of a model file, whose weights depend on the encoder."""
-    if start_from is None or start_from.suffix == published.SUFFIX:
-        return start_from
-    return checkpoint.load(start_from)
-
-
 @app.command()
 def run(
     context: typer.Context,
@@ -135,7 +134,7 @@ def run(
     start_from: Annotated[
         Path | None,
         typer.Option(
-            help="Begin with the weights of another run's checkpoint, or of a model file."
+            help="Begin with the weights of another run, a model file or a published encoder."
         ),
     ] = None,
     targets: Annotated[
@@ -162,7 +161,7 @@ def run(
     with one_line_errors(), started_by_torchrun(os.environ) as ranks:
         chosen = config.load(recipe)
         resume_from = checkpoint.previous(output, chosen, resume=resume)
-        other = beginning(start_from)
+        other = starting_weights.read(start_from) if start_from is not None else None
         taught = teacher.Targets.load(targets) if targets is not None else None
         preconditions.require(chosen, output, other, taught)
         target = settle(device, threads)

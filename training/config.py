@@ -6,34 +6,20 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from training.errors import ConfigError
+from training.losses.settings import Loss, Temperature
+from training.section import Count, Positive, Section
 
 RECIPES = Path(__file__).parent / "recipes"
 
 Probability = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[float, Field(gt=0)]
-Count = Annotated[int, Field(ge=1)]
 Range = tuple[float, float]
-Distance = Annotated[float, Field(gt=0, le=2)]
-Temperature = Annotated[float, Field(ge=0.01, le=1)]
-LearnedScale = Annotated[float, Field(ge=1, le=100)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 FilterOrder = Annotated[float, Field(ge=1, le=40)]
 Burst = Annotated[float, Field(ge=1)]
 CodecName = Literal["gsm", "mp3", "opus", "vorbis"]
-
-
-class Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    @model_validator(mode="after")
-    def _ranges_rise(self) -> Section:
-        for name, value in self:
-            if isinstance(value, tuple) and name.endswith("_range") and value[0] > value[1]:
-                raise ValueError(f"{name} runs from {value[0]} down to {value[1]}")
-        return self
 
 
 class Sampling(Section):
@@ -95,6 +81,10 @@ class Augmentation(Section):
 
 
 class FrontEnd(Section):
+    """`name` is this project's, or the toolkit's whose weights a run starts from; the band from
+    `low_hz` to `high_hz` is of this project's alone."""
+
+    name: Literal["log-mel", "wespeaker", "3d-speaker", "speechbrain"] = "log-mel"
     sample_rate_hz: Literal[8000, 16000] = 16000
     mels: Count = 80
     low_hz: Positive = 20.0
@@ -108,11 +98,14 @@ class FrontEnd(Section):
 
 
 class Ecapa(Section):
+    """`layout` is this project's, or that of the published weights that a run starts from."""
+
     name: Literal["ecapa"]
     width: Annotated[int, Field(ge=8)] = 512
     groups: Annotated[int, Field(ge=2)] = 8
     stride: Annotated[int, Field(ge=1, le=4)] = 1
     embedding_dim: Count = 192
+    layout: Literal["sayso", "wespeaker", "wespeaker-glob", "speechbrain"] = "sayso"
 
     @model_validator(mode="after")
     def _groups_divide(self) -> Ecapa:
@@ -128,6 +121,7 @@ class ResNet34(Section):
     width: Annotated[int, Field(ge=8)] = 32
     stride: Annotated[int, Field(ge=1, le=2)] = 1
     embedding_dim: Count = 192
+    layout: Literal["sayso", "wespeaker"] = "sayso"
 
 
 class CamPlusPlus(Section):
@@ -141,112 +135,10 @@ class CamPlusPlus(Section):
     layers: tuple[Count, Count, Count] = (12, 24, 16)
     stride: Annotated[int, Field(ge=1, le=2)] = 1
     embedding_dim: Count = 192
-
-
-class WeightedLoss(Section):
-    weight: Positive = 1.0
-
-
-class ContrastiveLoss(WeightedLoss):
-    name: Literal["contrastive"]
-    margin: Distance = 1.0
-
-
-class TripletLoss(WeightedLoss):
-    name: Literal["triplet"]
-    margin: Distance = 0.3
-    mining: Literal["hard", "semi_hard", "all"] = "hard"
-
-
-class NPairLoss(WeightedLoss):
-    name: Literal["n_pair"]
-    scale: Positive = 16.0
-
-
-class NegativeChoice(Section):
-    """Which negatives count: see `training.losses.negatives`; with `memory_momentum` those of a
-    memory of all voices as well."""
-
-    hardest: Count | None = None
-    trusted_share: Annotated[float, Field(gt=0, le=1)] = 1.0
-    suspect_weight: Probability = 0.0
-    memory_momentum: Annotated[float, Field(ge=0, lt=1)] | None = None
-
-
-class InfoNceLoss(WeightedLoss):
-    name: Literal["info_nce"]
-    temperature: Temperature = 0.07
-    learned: bool = True
-    negatives: NegativeChoice = NegativeChoice()
-
-
-class SymmetricInfoNceLoss(WeightedLoss):
-    name: Literal["symmetric_info_nce"]
-    temperature: Temperature = 0.07
-    learned: bool = True
-
-
-class SupervisedContrastiveLoss(WeightedLoss):
-    name: Literal["supervised_contrastive"]
-    temperature: Temperature = 0.1
-    learned: bool = False
-    negatives: NegativeChoice = NegativeChoice()
-
-
-class LogisticLoss(WeightedLoss):
-    name: Literal["logistic"]
-    scale: LearnedScale = 10.0
-    bias: float = -5.0
-
-
-class AngularPrototypicalLoss(WeightedLoss):
-    name: Literal["angular_prototypical"]
-    scale: LearnedScale = 10.0
-
-
-class Ge2eLoss(WeightedLoss):
-    name: Literal["ge2e"]
-    scale: LearnedScale = 10.0
-
-
-class AamSoftmaxLoss(WeightedLoss):
-    name: Literal["aam_softmax"]
-    scale: Positive = 30.0
-    margin: Annotated[float, Field(ge=0, lt=1.5)] = 0.2
-    margin_warmup_steps: Annotated[int, Field(ge=0)] = 0
-    subcentres: Count = 1
-
-
-class DistillationLoss(WeightedLoss):
-    """Needs the targets that `sayso-train teach` makes of another model; with `mapped` a linear map
-    leads to them also where the dimensions agree."""
-
-    name: Literal["distillation"]
-    mapped: bool = False
-
-
-class RelationalLoss(WeightedLoss):
-    """Needs targets as well: the cosines between clips are to be those of the other model."""
-
-    name: Literal["relational"]
+    layout: Literal["sayso", "3d-speaker"] = "sayso"
 
 
 Encoder = Ecapa | ResNet34 | CamPlusPlus
-Loss = Annotated[
-    ContrastiveLoss
-    | TripletLoss
-    | NPairLoss
-    | InfoNceLoss
-    | SymmetricInfoNceLoss
-    | SupervisedContrastiveLoss
-    | LogisticLoss
-    | AngularPrototypicalLoss
-    | Ge2eLoss
-    | AamSoftmaxLoss
-    | DistillationLoss
-    | RelationalLoss,
-    Field(discriminator="name"),
-]
 
 
 class Supervised(Section):
@@ -313,6 +205,11 @@ class Recipe(Section):
     losses: tuple[Loss, ...] = ()
     schedule: Schedule
 
+    @property
+    def distils(self) -> bool:
+        """Whether a loss needs the targets of `sayso-train teach`."""
+        return any(loss.takes_targets for loss in self.losses)
+
     @model_validator(mode="after")
     def _losses_differ(self) -> Recipe:
         names = [loss.name for loss in self.losses]
@@ -332,9 +229,7 @@ class Recipe(Section):
             raise ValueError("simclr compares views of a clip: clips_per_speaker of 2 or more")
         if isinstance(chosen, MoCo) and views != 2:
             raise ValueError("moco compares two views of a clip: clips_per_speaker = 2")
-        if isinstance(chosen, SimClr) and any(
-            isinstance(loss, DistillationLoss | RelationalLoss) for loss in self.losses
-        ):
+        if isinstance(chosen, SimClr) and self.distils:
             raise ValueError("distillation goes with the framework supervised")
         if not isinstance(chosen, Supervised) and self.sampling.views_per_clip > 1:
             raise ValueError(f"{chosen.name} draws views, not clips: leave out views_per_clip")
@@ -347,7 +242,7 @@ class Recipe(Section):
         if isinstance(self.framework, Supervised) and self.framework.latent_memory:
             if self.sampling.clips_per_speaker < 2:
                 raise ValueError("latent_memory needs clips_per_speaker of 2 or more")
-            if any(isinstance(loss, DistillationLoss | RelationalLoss) for loss in self.losses):
+            if self.distils:
                 raise ValueError("there is no target for what latent_memory makes: do not distil")
         return self
 

@@ -15,6 +15,11 @@ from __future__ import annotations
 from pathlib import Path
 
 
+def first_line(error: Exception) -> str:
+    """An error in one line, whatever it says."""
+    return next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+
+
 class TrainingError(Exception):
     """Root of the errors that end a command with exit code 2."""
 

@@ -15,9 +15,8 @@ from training.encoders import SpeakerEncoder
 from training.errors import CheckpointError
 from training.frameworks import Framework
 from training.ranks import ALONE, Ranks
-from training.runs import checkpoint
+from training.runs import checkpoint, starting_weights
 from training.runs.checkpoint import Checkpoint, Progress
-from training.runs.published import encoder_weights
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +47,10 @@ class Learner:
         checkpoint.restore_random_state(kept.random)
 
     def begin_at(self, published: Path) -> None:
-        """Take over the encoder of a model file; raises CheckpointError for another encoder."""
-        weights = encoder_weights(published, self.encoder.state_dict())
-        self.encoder.load_state_dict(weights)
-        self.average.load_state_dict(weights)
+        """Take over the encoder of a model file or of a published checkpoint; raises
+        CheckpointError for another encoder."""
+        starting_weights.load_into(self.encoder, published)
+        self.average.load_state_dict(self.encoder.state_dict())
         self.framework.begin(self.encoder)
 
     def begin_from(self, other: Checkpoint, *, same_voices: bool) -> None:
@@ -73,7 +72,7 @@ def require_fit(recipe: Recipe, start_from: Checkpoint | Path) -> None:
     """Raises CheckpointError when the recipe has another encoder than what a run starts from."""
     encoder = encoders.build(recipe)
     if isinstance(start_from, Path):
-        encoder_weights(start_from, encoder.state_dict())
+        starting_weights.load_into(encoder, start_from)
         return
     try:
         encoder.load_state_dict(start_from.average)

@@ -12,13 +12,14 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from training.config import Recipe, Schedule, TripletLoss
+from training.config import Recipe, Schedule
 from training.data.batches import stream
 from training.data.library import Library, Pcm
 from training.data.teacher import Targets
 from training.encoders.compilation import compiled
 from training.errors import CheckpointError, DivergenceError
 from training.learner import follow, new_learner, same_voices, trainable
+from training.losses.settings import TripletLoss
 from training.ranks import ALONE, Ranks
 from training.runs import checkpoint, collapse, reproduction
 from training.runs.checkpoint import Checkpoint, Progress

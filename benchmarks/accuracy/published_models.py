@@ -89,7 +89,9 @@ def kaldi_pipeline(encoder: nn.Module, *, window: str, scale: float, mels: int =
         features = kaldi.fbank(
             waveform[None] * scale, num_mel_bins=mels, window_type=window, dither=0.0
         )
-        found = encoder((features - features.mean(dim=0))[None])
+        features = (features - features.mean(dim=0))[None]  # (1, frames, mels)
+        ours = type(encoder).__module__.startswith("training.")
+        found = encoder(features.transpose(1, 2) if ours else features)
         embedding: Tensor = found[-1] if isinstance(found, tuple) else found
         return embedding
 
@@ -121,21 +123,21 @@ def wespeaker_resnet(block: str, depths: list[int]) -> Callable[[], nn.Module]:
 
 
 def wespeaker_ecapa() -> nn.Module:
-    from exporters.sources.ecapa import EcapaTdnn  # noqa: PLC0415
+    from training.encoders.ecapa import EcapaTdnn  # noqa: PLC0415
 
-    return EcapaTdnn(width=512, mels=80, dimension=192, context=True)
+    return EcapaTdnn(width=512, mels=80, embedding_dim=192, layout="wespeaker-glob")
 
 
 def campplus() -> nn.Module:
-    from exporters.sources.campplus import CamPlusPlus  # noqa: PLC0415
+    from training.encoders.campplus import CamPlusPlus  # noqa: PLC0415
 
-    return CamPlusPlus(mels=80, dimension=512)
+    return CamPlusPlus(mels=80, embedding_dim=512, layout="3d-speaker")
 
 
 def redimnet_b2() -> nn.Module:
-    from exporters.sources.redimnet import FAMILY, ReDimNet  # noqa: PLC0415
+    from training.encoders.redimnet import FAMILY, ReDimNet  # noqa: PLC0415
 
-    return ReDimNet(FAMILY["b2"], dimension=192, two=False)
+    return ReDimNet(FAMILY["b2"], embedding_dim=192, two=False)
 
 
 def eres2netv2() -> nn.Module:

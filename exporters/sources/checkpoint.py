@@ -10,9 +10,9 @@ from exporters import model_file, parity
 from exporters.errors import CheckpointError
 from exporters.graph import trace
 from exporters.publish import Candidate, Windows
-from exporters.sources.weights import first_line
 from exporters.voices import made_voice
 from training import encoders
+from training.errors import first_line
 from training.runs import checkpoint
 
 

@@ -8,10 +8,10 @@ which axis is which, and whether it counts frames, from its shapes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import onnx
@@ -26,10 +26,10 @@ from exporters.errors import GraphError
 from exporters.graph import INPUT, OUTPUT, checked, opset, trace_part
 from exporters.parity import Embed, Floats
 from exporters.publish import Candidate, Windows
-from exporters.sources.weights import first_line
 from exporters.voices import made_voice
 from service.decisions.scoring import l2_normalized
-from training.frontends.published import KaldiFbank, NemoMel, hamming, povey
+from training import frontends
+from training.errors import first_line
 
 Features = Literal["wespeaker", "3d-speaker", "nemo"]
 _FEATURES, _LENGTHS, _OWN = "features", "lengths", "peer/"
@@ -38,24 +38,7 @@ _OPSETS = range(11, 21)
 _DEFAULT_RATE = 16000
 
 
-def _wespeaker(rate: int, mels: int) -> nn.Module:
-    return KaldiFbank(rate=rate, mels=mels, window=hamming, scale=32768.0)
-
-
-def _three_d_speaker(rate: int, mels: int) -> nn.Module:
-    return KaldiFbank(rate=rate, mels=mels, window=povey)
-
-
-def _nemo(rate: int, mels: int) -> nn.Module:
-    return NemoMel(rate=rate, mels=mels)
-
-
-FRONT_ENDS: Mapping[Features, Callable[[int, int], nn.Module]] = {
-    "wespeaker": _wespeaker,
-    "3d-speaker": _three_d_speaker,
-    "nemo": _nemo,
-}
-_MELS_FIRST: frozenset[Features] = frozenset({"nemo"})
+_KINDS: tuple[Features, ...] = get_args(Features)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +60,8 @@ class FrontEnd(nn.Module):
 
     def __init__(self, peer: Peer) -> None:
         super().__init__()
-        self.features = FRONT_ENDS[peer.features](peer.rate, peer.mels)
-        self.transposed = peer.mels_first != (peer.features in _MELS_FIRST)
+        self.features = frontends.PUBLISHED[peer.features](peer.rate, peer.mels)
+        self.transposed = not peer.mels_first
         self.frame_axis = 2 if peer.mels_first else 1
         self.counted = peer.lengths is not None
 
@@ -148,7 +131,7 @@ def inspected(model: onnx.ModelProto, features: Features | None = None) -> Peer:
 
 def _kind(metadata: Mapping[str, str], input_name: str) -> Features:
     framework = metadata.get("framework", "").lower()
-    for kind in FRONT_ENDS:
+    for kind in _KINDS:
         if framework == kind:
             return kind
     if not framework and input_name == "feats":
@@ -157,7 +140,7 @@ def _kind(metadata: Mapping[str, str], input_name: str) -> Features:
         return "nemo"
     raise GraphError(
         f"cannot tell what features the model wants (its framework is {framework or 'not named'}): "
-        f"give --features, one of {', '.join(FRONT_ENDS)}"
+        f"give --features, one of {', '.join(_KINDS)}"
     )
 
 

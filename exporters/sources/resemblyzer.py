@@ -21,8 +21,9 @@ from exporters.errors import CheckpointError
 from exporters.graph import trace
 from exporters.parity import module_embed
 from exporters.publish import Candidate, Windows
-from exporters.sources import weights
+from exporters.sources.weights import export_errors
 from exporters.voices import made_voice
+from training.encoders import published
 from training.frontends.published import LibrosaMel
 
 RATE = 16000
@@ -86,11 +87,13 @@ def candidate(
     Raises `CheckpointError` when there are none, or they are of another architecture.
     """
     path = source or installed_weights()
-    found = weights.read(path)
-    state = found.get("model_state") if isinstance(found, dict) else None
     encoder = VoiceEncoder(amplify=amplify)
-    kept = {k: v for k, v in weights.tensors(state, path).items() if k not in _TRAINING_ONLY}
-    weights.fill(encoder, kept, architecture="Resemblyzer's VoiceEncoder")
+    with export_errors():
+        content = published.read(path)
+        state = content.get("model_state") if isinstance(content, dict) else None
+        tensors = published.require_tensors(state, path)
+        own = {name: tensor for name, tensor in tensors.items() if name not in _TRAINING_ONLY}
+        published.fill(encoder, own, architecture="Resemblyzer's VoiceEncoder")
     example = made_voice(0, rate=RATE, samples=PARTIAL_SAMPLES)
     return Candidate(
         name=name,

@@ -6,19 +6,19 @@ from collections.abc import Callable, Mapping
 
 from torch import nn
 
-from exporters.sources.campplus import CamPlusPlus
-from exporters.sources.ecapa import EcapaTdnn
-from exporters.sources.eres2net import ERes2NetV2, Sizes
-from exporters.sources.graft import FRONT_ENDS
 from exporters.sources.pipeline import Architecture
-from exporters.sources.redimnet import FAMILY, ReDimNet
-from exporters.sources.resnet import Block, Bottleneck, ResNet
 from exporters.sources.weights import Shapes
+from training import frontends
+from training.encoders.campplus import CamPlusPlus
+from training.encoders.ecapa import EcapaTdnn
+from training.encoders.eres2net import ERes2NetV2, Sizes
+from training.encoders.redimnet import FAMILY, ReDimNet
+from training.encoders.resnet import DEPTHS_34, Block, Bottleneck, WeSpeakerResNet
 
 _WESPEAKER = "https://github.com/wenet-e2e/wespeaker"
 _THREE_D_SPEAKER = "https://github.com/modelscope/3D-Speaker"
 _DEPTHS: Mapping[str, tuple[type[Block], tuple[int, ...]]] = {
-    "resnet34": (Block, (3, 4, 6, 3)),
+    "resnet34": (Block, DEPTHS_34),
     "resnet221": (Bottleneck, (6, 16, 48, 3)),
     "resnet293": (Bottleneck, (10, 20, 64, 3)),
 }
@@ -32,12 +32,12 @@ def _resnet(name: str) -> Callable[[Shapes], Sized]:
     def sized(shapes: Shapes) -> Sized:
         width = shapes.size("conv1.weight")
         mels = shapes.size("seg_1.weight", 1) // (2 * 8 * width * block.expansion) * 8
-        encoder = ResNet(
-            block,
-            depths,
+        encoder = WeSpeakerResNet(
+            block=block,
+            depths=depths,
             width=width,
             mels=mels,
-            dimension=shapes.size("seg_1.weight"),
+            embedding_dim=shapes.size("seg_1.weight"),
             two="seg_2.weight" in shapes,
         )
         return encoder, mels
@@ -47,11 +47,12 @@ def _resnet(name: str) -> Callable[[Shapes], Sized]:
 
 def _ecapa(shapes: Shapes) -> Sized:
     width, mels = shapes.size("layer1.conv.weight"), shapes.size("layer1.conv.weight", 1)
+    context = shapes.size("pool.linear1.weight", 1) == 9 * width
     encoder = EcapaTdnn(
         width=width,
         mels=mels,
-        dimension=shapes.size("linear.weight"),
-        context=shapes.size("pool.linear1.weight", 1) == 9 * width,
+        embedding_dim=shapes.size("linear.weight"),
+        layout="wespeaker-glob" if context else "wespeaker",
     )
     return encoder, mels
 
@@ -59,7 +60,7 @@ def _ecapa(shapes: Shapes) -> Sized:
 def _campplus(shapes: Shapes) -> Sized:
     mels = shapes.size("xvector.tdnn.linear.weight", 1) // 32 * 8
     dimension = shapes.size("xvector.dense.linear.weight")
-    return CamPlusPlus(mels=mels, dimension=dimension), mels
+    return CamPlusPlus(mels=mels, embedding_dim=dimension, layout="3d-speaker"), mels
 
 
 def _eres2netv2(shapes: Shapes) -> Sized:
@@ -74,7 +75,7 @@ def _eres2netv2(shapes: Shapes) -> Sized:
     encoder = ERes2NetV2(
         sizes,
         mels=mels,
-        dimension=shapes.size("seg_1.weight"),
+        embedding_dim=shapes.size("seg_1.weight"),
         two="seg_2.weight" in shapes,
     )
     return encoder, mels
@@ -85,18 +86,17 @@ def _redimnet(name: str) -> Callable[[Shapes], Sized]:
 
     def sized(shapes: Shapes) -> Sized:
         dimension, two = shapes.size("seg_1.weight"), "seg_2.weight" in shapes
-        return ReDimNet(sizes, dimension=dimension, two=two), sizes.mels
+        return ReDimNet(sizes, embedding_dim=dimension, two=two), sizes.mels
 
     return sized
 
 
 def _wespeaker(title: str, encoder: Callable[[Shapes], Sized]) -> Architecture:
-    return Architecture(f"WeSpeaker {title}", encoder, FRONT_ENDS["wespeaker"], _WESPEAKER)
+    return Architecture(f"WeSpeaker {title}", encoder, frontends.wespeaker, _WESPEAKER)
 
 
 def _three_d_speaker(title: str, encoder: Callable[[Shapes], Sized]) -> Architecture:
-    front_end = FRONT_ENDS["3d-speaker"]
-    return Architecture(f"3D-Speaker {title}", encoder, front_end, _THREE_D_SPEAKER)
+    return Architecture(f"3D-Speaker {title}", encoder, frontends.three_d_speaker, _THREE_D_SPEAKER)
 
 
 TOOLKITS: Mapping[str, Architecture] = {

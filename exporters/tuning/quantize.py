@@ -23,9 +23,9 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 from exporters import model_file, parity
 from exporters.errors import GraphError, ParityError
 from exporters.graph import INPUT, checked
-from exporters.sources.weights import first_line
 from exporters.voices import voices
 from service.contract import Contract
+from training.errors import first_line
 
 Kind = Literal["fp16", "int8"]
 FLOORS: Mapping[Kind, float] = {"fp16": 0.9999, "int8": 0.95}

@@ -5,6 +5,8 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import soundfile
+from numpy.typing import NDArray
 
 from exporters import model_file, parity
 from exporters.errors import ExportError, GraphError, ParityError
@@ -183,3 +185,24 @@ def test_real_speech_is_preferred() -> None:
 def test_a_folder_without_recordings_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ExportError, match="holds no"):
         recordings(tmp_path, rate=16000, samples=100, count=1)
+
+
+def _write(path: Path, samples: NDArray[np.float32]) -> Path:
+    soundfile.write(path, samples, 16000, subtype="FLOAT")
+    return path.parent
+
+
+def test_recordings_without_sound_or_with_nan_are_refused(tmp_path: Path) -> None:
+    voice = made_voice(0, rate=16000, samples=16000)
+    folder = _write(tmp_path / "a.wav", np.zeros(16000, np.float32))
+    with pytest.raises(ExportError, match=r"a\.wav: is silent"):
+        recordings(folder, rate=16000, samples=100, count=1)
+    _write(tmp_path / "a.wav", np.where(np.arange(16000) == 99, np.nan, voice))
+    with pytest.raises(ExportError, match=r"a\.wav: has samples that are no finite numbers"):
+        recordings(folder, rate=16000, samples=100, count=1)
+    _write(tmp_path / "a.wav", np.stack([np.zeros_like(voice), voice], axis=1))
+    with pytest.raises(ExportError, match=r"a\.wav: the first channel is silent"):
+        recordings(folder, rate=16000, samples=100, count=1)
+    _write(tmp_path / "a.wav", voice)
+    heard = recordings(folder, rate=16000, samples=100, count=1)
+    np.testing.assert_allclose(heard, voice[None, :100], atol=2e-5)

@@ -20,7 +20,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 
-from training import encoders
+from training import frontends
 from training.analysis import embedding
 from training.analysis.words import word_of
 from training.data.library import Clip, Library
@@ -169,7 +169,7 @@ def probe(kept: Checkpoint, library: Library, device: torch.device, *, seed: int
             f"(training/analysis/words.py), with at least {FOLDS} speakers each"
         )
     rate_hz = kept.recipe.front_end.sample_rate_hz
-    heard = (LogMelStatistics(encoders.build(kept.recipe).front_end), embedding.measured(kept))
+    heard = (LogMelStatistics(frontends.log_mel(kept.recipe.front_end)), embedding.measured(kept))
     log_mel, encoder = (
         embedding.of_clips(module, library.audio, sample_rate_hz=rate_hz, device=device)
         for module in heard

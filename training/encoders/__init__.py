@@ -1,22 +1,36 @@
-"""Waveform to embedding: front end, encoder, L2 normalisation."""
+"""Waveform to embedding: front end, encoder, L2 normalization.
+
+An encoder is written once, its modules named as in published checkpoints, and trained, adopted and
+exported alike; `names` maps the names that others have given to the same weights.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from torch import Tensor, nn
 from torch.nn import functional
 
-from training import config
+from training import config, frontends
 from training.augment.masks import Masks
 from training.encoders.campplus import CamPlusPlus
 from training.encoders.ecapa import EcapaTdnn
-from training.encoders.resnet import ResNet34
-from training.frontends.log_mel import HOP_S, LogMel
+from training.encoders.resnet import ResNet34, WeSpeakerResNet
+from training.frontends.log_mel import HOP_S
 
-ENCODERS: dict[type[config.Encoder], Callable[..., nn.Module]] = {
+RESNETS: Mapping[str, Callable[..., nn.Module]] = {
+    "sayso": ResNet34,
+    "wespeaker": WeSpeakerResNet,
+}
+
+
+def _resnet34(*, layout: str, **options: int) -> nn.Module:
+    return RESNETS[layout](**options)
+
+
+ENCODERS: Mapping[type[config.Encoder], Callable[..., nn.Module]] = {
     config.Ecapa: EcapaTdnn,
-    config.ResNet34: ResNet34,
+    config.ResNet34: _resnet34,
     config.CamPlusPlus: CamPlusPlus,
 }
 
@@ -24,11 +38,11 @@ ENCODERS: dict[type[config.Encoder], Callable[..., nn.Module]] = {
 class SpeakerEncoder(nn.Module):
     """waveform (batch, samples) float32 -> embedding (batch, dim) float32 of unit length.
 
-    `masks` hide features, (batch, mels, frames) in and out, while training.
+    `front_end` makes features (batch, mels, frames); `masks` hide some of them while training.
     """
 
     def __init__(
-        self, front_end: LogMel, encoder: nn.Module, masks: nn.Module | None = None
+        self, front_end: nn.Module, encoder: nn.Module, masks: nn.Module | None = None
     ) -> None:
         super().__init__()
         self.front_end = front_end
@@ -53,13 +67,6 @@ def _masks(settings: config.Augmentation) -> Masks | None:
 
 def build(recipe: config.Recipe) -> SpeakerEncoder:
     """The encoder a recipe asks for, its weights drawn from torch's global generator."""
-    settings = recipe.front_end
-    front_end = LogMel(
-        sample_rate_hz=settings.sample_rate_hz,
-        mels=settings.mels,
-        low_hz=settings.low_hz,
-        high_hz=settings.high_hz,
-    )
     options = recipe.encoder.model_dump(exclude={"name"})
-    encoder = ENCODERS[type(recipe.encoder)](mels=settings.mels, **options)
-    return SpeakerEncoder(front_end, encoder, _masks(recipe.augmentation))
+    encoder = ENCODERS[type(recipe.encoder)](mels=recipe.front_end.mels, **options)
+    return SpeakerEncoder(frontends.build(recipe.front_end), encoder, _masks(recipe.augmentation))

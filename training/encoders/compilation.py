@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from training.encoders import SpeakerEncoder
+from training.errors import first_line
 
 
 def compiled(
@@ -21,7 +22,7 @@ def compiled(
     try:
         torch.compile(_trial)(torch.ones(8, device=device))
     except Exception as error:  # the compiler's backends raise classes of their own
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        reason = first_line(error)
         warn(f"cannot compile, so training takes longer; a C++ compiler may be missing: {reason}")
         return encoder
     return cast("SpeakerEncoder", torch.compile(encoder, dynamic=False))

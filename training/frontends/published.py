@@ -38,9 +38,10 @@ class MelPower(nn.Module):
         self.register_buffer("mel", _float32(mel), persistent=False)
 
     def forward(self, waveform: Tensor) -> Tensor:
-        spectrum = functional.conv1d(waveform.unsqueeze(1), self.kernel, stride=self.hop)
-        real, imaginary = spectrum.chunk(2, dim=1)  # each (batch, bins, frames)
-        return self.mel @ (real.square() + imaginary.square())
+        with torch.autocast(waveform.device.type, enabled=False):
+            spectrum = functional.conv1d(waveform.unsqueeze(1), self.kernel, stride=self.hop)
+            real, imaginary = spectrum.chunk(2, dim=1)  # each (batch, bins, frames)
+            return self.mel @ (real.square() + imaginary.square())
 
 
 def _float32(array: NDArray[Any]) -> Tensor:
@@ -69,14 +70,14 @@ def slaney_filters(*, rate: int, fft_samples: int, mels: int) -> Doubles:
 
 
 def triangles(edges: Doubles, points: Doubles) -> Doubles:
-    """Triangles of unit height, each over three neighbouring edges: (edges - 2, points)."""
-    left, centre, right = edges[:-2, None], edges[1:-1, None], edges[2:, None]
-    rising, falling = (points - left) / (centre - left), (right - points) / (right - centre)
+    """Triangles of unit height, each over three neighboring edges: (edges - 2, points)."""
+    left, center, right = edges[:-2, None], edges[1:-1, None], edges[2:, None]
+    rising, falling = (points - left) / (center - left), (right - points) / (right - center)
     return np.maximum(0.0, np.minimum(rising, falling))
 
 
 class LibrosaMel(nn.Module):
-    """`librosa.feature.melspectrogram` with its defaults but for the sizes: centred frames,
+    """`librosa.feature.melspectrogram` with its defaults but for the sizes: centered frames,
     zeros beyond the ends, periodic Hann, power, Slaney's scale and norm, no logarithm."""
 
     def __init__(self, *, rate: int, mels: int, window_samples: int, hop_samples: int) -> None:
@@ -103,13 +104,13 @@ def povey(samples: int) -> Doubles:
 
 
 def kaldi_frame(window: Doubles, *, preemphasis: float = 0.97) -> Doubles:
-    """What Kaldi does to a frame: mean removed, pre-emphasised, windowed; (samples, samples)."""
+    """What Kaldi does to a frame: mean removed, pre-emphasized, windowed; (samples, samples)."""
     samples = len(window)
-    centred = np.eye(samples) - 1 / samples
+    centered = np.eye(samples) - 1 / samples
     earlier = np.eye(samples, k=-1)
     earlier[0, 0] = 1  # the first sample stands for the one before it
-    emphasised: Doubles = centred - preemphasis * earlier @ centred
-    return window[:, None] * emphasised
+    emphasized: Doubles = centered - preemphasis * earlier @ centered
+    return window[:, None] * emphasized
 
 
 def kaldi_filters(*, rate: int, fft_samples: int, mels: int, low_hz: float = 20.0) -> Doubles:
@@ -122,10 +123,10 @@ def kaldi_filters(*, rate: int, fft_samples: int, mels: int, low_hz: float = 20.
 
 
 class KaldiFbank(nn.Module):
-    """Kaldi's log-mel filterbank without dither, (batch, samples) -> (batch, frames, mels).
+    """Kaldi's log-mel filterbank without dither, (batch, samples) -> (batch, mels, frames).
 
     `window` is `povey` or `hamming`; `scale` is 32768 where 16-bit sample values are expected;
-    `centred` takes the mean over frames from each mel. Frames that do not fit are left out.
+    `centered` takes the mean over frames from each mel. Frames that do not fit are left out.
     """
 
     FLOOR = float(np.finfo(np.float32).eps)
@@ -137,10 +138,10 @@ class KaldiFbank(nn.Module):
         mels: int = 80,
         window: Callable[[int], Doubles] = povey,
         scale: float = 1.0,
-        centred: bool = True,
+        centered: bool = True,
     ) -> None:
         super().__init__()
-        self.centred = centred
+        self.centered = centered
         length, hop = round(0.025 * rate), round(0.010 * rate)
         fft_samples = 1 << (length - 1).bit_length()
         self.power = MelPower(
@@ -152,16 +153,16 @@ class KaldiFbank(nn.Module):
 
     def forward(self, waveform: Tensor) -> Tensor:
         power: Tensor = self.power(waveform)
-        features = power.clamp(min=self.FLOOR).log().transpose(1, 2)
-        if self.centred:
-            features = features - features.mean(dim=1, keepdim=True)
+        features = power.clamp(min=self.FLOOR).log()
+        if self.centered:
+            features = features - features.mean(dim=2, keepdim=True)
         return features
 
 
 class NemoMel(nn.Module):
     """NeMo's log-mel, each mel at zero mean and unit deviation over time: -> (batch, mels, frames).
 
-    Pre-emphasised as a whole, centred frames with zeros beyond the ends, a symmetric Hann window
+    Pre-emphasized as a whole, centered frames with zeros beyond the ends, a symmetric Hann window
     in the middle of the transform, power, Slaney's scale and norm.
     """
 
@@ -177,20 +178,20 @@ class NemoMel(nn.Module):
 
     def forward(self, waveform: Tensor) -> Tensor:
         later = waveform[:, 1:] - 0.97 * waveform[:, :-1]
-        emphasised = torch.cat([waveform[:, :1], later], dim=1)
+        emphasized = torch.cat([waveform[:, :1], later], dim=1)
         margin = self.FFT_SAMPLES // 2
-        features = (self.power(functional.pad(emphasised, (margin, margin))) + self.FLOOR).log()
-        centred = features - features.mean(dim=2, keepdim=True)
-        variance = centred.square().sum(dim=2, keepdim=True) / (features.shape[2] - 1)
-        normalised: Tensor = centred / (variance.sqrt() + self.LEAST_DEVIATION)
-        return normalised
+        features = (self.power(functional.pad(emphasized, (margin, margin))) + self.FLOOR).log()
+        centered = features - features.mean(dim=2, keepdim=True)
+        variance = centered.square().sum(dim=2, keepdim=True) / (features.shape[2] - 1)
+        normalized: Tensor = centered / (variance.sqrt() + self.LEAST_DEVIATION)
+        return normalized
 
 
 class SpeechBrainFbank(nn.Module):
-    """SpeechBrain's `Fbank` and its sentence normalisation: -> (batch, frames, mels) in decibels.
+    """SpeechBrain's `Fbank` and its sentence normalization: -> (batch, mels, frames) in decibels.
 
     Centred frames with zeros beyond the ends, periodic Hamming; filters on the HTK mel scale, as
-    wide above their centre as below; floored 80 dB under the utterance's highest value.
+    wide above their center as below; floored 80 dB under the utterance's highest value.
     """
 
     LEAST_POWER, RANGE_DB = 1e-10, 80.0
@@ -201,15 +202,15 @@ class SpeechBrainFbank(nn.Module):
         self.margin = length // 2
         highest = 2595 * np.log10(1 + rate / 2 / 700)
         edges = 700 * (10 ** (np.linspace(0.0, highest, mels + 2) / 2595) - 1)
-        centres, bands = edges[1:-1, None], np.diff(edges)[:-1, None]
-        distance = np.abs(np.arange(length // 2 + 1) * rate / length - centres) / bands
+        centers, bands = edges[1:-1, None], np.diff(edges)[:-1, None]
+        distance = np.abs(np.arange(length // 2 + 1) * rate / length - centers) / bands
         frame = np.diag(np.hamming(length + 1)[:-1])
         filters = np.maximum(0.0, 1.0 - distance)
         self.power = MelPower(frame, filters, fft_samples=length, hop=hop)
 
     def forward(self, waveform: Tensor) -> Tensor:
         power: Tensor = self.power(functional.pad(waveform, (self.margin, self.margin)))
-        decibels = power.clamp(min=self.LEAST_POWER).log10().transpose(1, 2) * 10
+        decibels = power.clamp(min=self.LEAST_POWER).log10() * 10
         floor = decibels.amax(dim=(1, 2), keepdim=True) - self.RANGE_DB
         features = torch.maximum(decibels, floor)
-        return features - features.mean(dim=1, keepdim=True)
+        return features - features.mean(dim=2, keepdim=True)

@@ -16,11 +16,11 @@ from torch import Tensor
 from training import encoders
 from training.config import Recipe
 from training.data.library import Library
-from training.encoders import SpeakerEncoder
+from training.encoders import SpeakerEncoder, names
 from training.errors import CheckpointError
 from training.runs import reproduction
 
-VERSION = 2
+VERSION = 3
 LAST, BEST = "last.pt", "best.pt"
 UNREADABLE = (
     OSError,
@@ -126,12 +126,19 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
         ) from error
 
 
+def is_ours(content: object) -> bool:
+    """Whether a file's content is a checkpoint of this project, of any version."""
+    return isinstance(content, dict) and {"version", "recipe", "progress"} <= content.keys()
+
+
 def load(path: Path) -> Checkpoint:
     """Read on the CPU without running code from the file; CheckpointError when it is not ours."""
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
         if content["version"] == 1:
             content |= {"version": 2, "framework": _framework_of_version_1(content["losses"])}
+        if content["version"] == 2:
+            content |= {"version": 3, **_weights_of_version_2(content)}
         if content["version"] != VERSION:
             raise CheckpointError(f"{path} has version {content['version']}, not {VERSION}")
         return Checkpoint(
@@ -149,6 +156,24 @@ def load(path: Path) -> Checkpoint:
 
 def _framework_of_version_1(losses: dict[str, Tensor]) -> dict[str, Tensor]:
     return {f"objective.{name}": value for name, value in losses.items()}
+
+
+def _weights_of_version_2(content: State) -> State:
+    """Encoders by the names that they have had since."""
+    encoder, average = (
+        names.translate_below(content[k], "encoder.") for k in ("encoder", "average")
+    )
+    order = encoders.build(Recipe.model_validate_json(content["recipe"])).state_dict()
+    optimizer = content["optimiser"]
+    moments = optimizer["state"]
+    if moments:
+        moments = names.translate_optimizer(moments, content["encoder"], "encoder.", order)
+    return {
+        "encoder": encoder,
+        "average": average,
+        "framework": names.translate_below(content["framework"], "key_encoder.encoder."),
+        "optimiser": {**optimizer, "state": moments},
+    }
 
 
 def previous(output: Path, recipe: Recipe, *, resume: bool) -> Checkpoint | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from training.config import DistillationLoss, Recipe, RelationalLoss
+from training.config import Recipe
 from training.data.teacher import Targets
 from training.errors import CheckpointError, ConfigError
 from training.learner import require_fit
@@ -24,8 +24,7 @@ def require(
 
 
 def needs_targets(recipe: Recipe) -> bool:
-    distils = any(isinstance(loss, DistillationLoss | RelationalLoss) for loss in recipe.losses)
-    return distils or recipe.sampling.least_agreement is not None
+    return recipe.distils or recipe.sampling.least_agreement is not None
 
 
 def require_writable(folder: Path) -> None:

@@ -14,11 +14,14 @@ from exporters import parity
 from exporters.errors import CheckpointError, ExportError
 from exporters.publish import Windows, gate
 from exporters.sources import adopt
-from exporters.sources.campplus import CamPlusPlus
-from exporters.sources.ecapa import EcapaTdnn
-from exporters.sources.eres2net import ERes2NetV2, Sizes
-from exporters.sources.resnet import Block, Bottleneck, ResNet
 from exporters.voices import voices
+from training import config, encoders
+from training.encoders.campplus import CamPlusPlus
+from training.encoders.ecapa import EcapaTdnn
+from training.encoders.eres2net import ERes2NetV2, Sizes
+from training.encoders.resnet import Block, Bottleneck, WeSpeakerResNet
+from training.errors import CheckpointError as TrainingCheckpointError
+from training.runs import starting_weights
 
 PeerModule = Callable[[str], Any]
 Lively = Callable[[nn.Module], nn.Module]
@@ -34,7 +37,7 @@ def assert_same(ours: nn.Module, theirs: nn.Module, features: Tensor) -> None:
     ours.load_state_dict(theirs.state_dict())
     with torch.inference_mode():
         expected = theirs(features)
-        actual = ours.eval()(features)
+        actual = ours.eval()(features.transpose(1, 2))
     if isinstance(expected, tuple):
         expected = expected[-1]
     assert actual.std() > 1e-3
@@ -61,7 +64,7 @@ def test_resnet(
         getattr(peer, name), depths, m_channels=8, feat_dim=80, embed_dim=32, two_emb_layer=two
     )
     theirs.forward = lambda x: _wespeaker_forward(theirs, x)
-    ours = ResNet(block, depths, width=8, mels=80, dimension=32, two=two)
+    ours = WeSpeakerResNet(block=block, depths=depths, width=8, mels=80, embedding_dim=32, two=two)
     assert_same(ours, lively(theirs), features)
 
 
@@ -73,7 +76,9 @@ def _wespeaker_forward(resnet: Any, features: Tensor) -> Tensor:
 def test_campplus(peer_module: PeerModule, lively: Lively, features: Tensor) -> None:
     components = peer_module("funasr.models.campplus.components")
     theirs = _FunAsrCampplus(components)
-    assert_same(CamPlusPlus(mels=80, dimension=64), lively(theirs), features)
+    assert_same(
+        CamPlusPlus(mels=80, embedding_dim=64, layout="3d-speaker"), lively(theirs), features
+    )
 
 
 class _FunAsrCampplus(nn.Module):
@@ -132,17 +137,18 @@ def test_eres2netv2(
         expansion=expansion,
     )
     sizes = Sizes(planes=32, width=32 * width // 64, groups=groups, expansion=expansion)
-    ours = ERes2NetV2(sizes, mels=80, dimension=32, two=False)
+    ours = ERes2NetV2(sizes, mels=80, embedding_dim=32, two=False)
     assert_same(ours, lively(theirs), features)
 
 
 @pytest.mark.parametrize("context", [False, True])
 def test_wespeaker_ecapa(lively: Lively, features: Tensor, context: bool) -> None:
     """No package has WeSpeaker's, so it is told again step by step from its weights."""
-    ours = lively(EcapaTdnn(width=32, mels=80, dimension=16, context=context))
+    layout = "wespeaker-glob" if context else "wespeaker"
+    ours = lively(EcapaTdnn(width=32, mels=80, embedding_dim=16, layout=layout))
     with torch.inference_mode():
         expected = _told_again(ours.state_dict(), features.transpose(1, 2), context)
-        torch.testing.assert_close(ours(features), expected, rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(ours(features.transpose(1, 2)), expected, rtol=1e-3, atol=1e-4)
 
 
 def _told_again(state: Mapping[str, Tensor], x: Tensor, context: bool) -> Tensor:
@@ -197,13 +203,13 @@ def small(lively: Lively) -> Callable[[str], nn.Module]:
 
 def _small(name: str) -> nn.Module:
     models: Mapping[str, Callable[[], nn.Module]] = {
-        "wespeaker-resnet34": lambda: ResNet(
-            Block, (3, 4, 6, 3), width=8, mels=80, dimension=32, two=False
+        "wespeaker-resnet34": lambda: WeSpeakerResNet(width=8, mels=80, embedding_dim=32),
+        "wespeaker-ecapa": lambda: EcapaTdnn(
+            width=32, mels=80, embedding_dim=16, layout="wespeaker-glob"
         ),
-        "wespeaker-ecapa": lambda: EcapaTdnn(width=32, mels=80, dimension=16, context=True),
-        "3d-speaker-campplus": lambda: CamPlusPlus(mels=80, dimension=64),
+        "3d-speaker-campplus": lambda: CamPlusPlus(mels=80, embedding_dim=64, layout="3d-speaker"),
         "3d-speaker-eres2netv2": lambda: ERes2NetV2(
-            Sizes(planes=16, width=6, groups=2, expansion=2), mels=80, dimension=32, two=False
+            Sizes(planes=16, width=6, groups=2, expansion=2), mels=80, embedding_dim=32, two=False
         ),
     }
     torch.manual_seed(2)
@@ -237,8 +243,61 @@ def test_a_checkpoint_is_adopted_with_its_filterbank(
             torch.from_numpy(row[None]) * scale, num_mel_bins=80, window_type=window, dither=0.0
         )
         with torch.inference_mode():
-            theirs = functional.normalize(encoder((features - features.mean(dim=0))[None]))
+            theirs = functional.normalize(encoder((features - features.mean(dim=0)).T[None]))
         assert parity.least_cosine(embedding[None], theirs.numpy()) >= parity.FLOOR
+
+
+@pytest.mark.parametrize(
+    ("architecture", "encoder", "front_end"),
+    [
+        (
+            "wespeaker-resnet34",
+            'name = "resnet34", layout = "wespeaker", width = 8, embedding_dim = 32',
+            "wespeaker",
+        ),
+        (
+            "wespeaker-ecapa",
+            'name = "ecapa", layout = "wespeaker-glob", width = 32, embedding_dim = 16',
+            "wespeaker",
+        ),
+        (
+            "3d-speaker-campplus",
+            'name = "cam++", layout = "3d-speaker", embedding_dim = 64',
+            "3d-speaker",
+        ),
+    ],
+)
+def test_a_run_starts_from_the_checkpoint_that_is_adopted(
+    small: Callable[[str], nn.Module],
+    tmp_path: Path,
+    architecture: str,
+    encoder: str,
+    front_end: str,
+) -> None:
+    state = small(architecture).state_dict()
+    path = tmp_path / "avg_model.pt"
+    torch.save({"model": {**state, "projection.weight": torch.ones(3, 3)}}, path)
+    recipe = config.parse(
+        f"""
+        losses = [{{ name = "info_nce" }}]
+        encoder = {{ {encoder} }}
+        front_end = {{ name = "{front_end}" }}
+        schedule = {{ steps = 1 }}
+        """
+    )
+    begun = encoders.build(recipe)
+    assert starting_weights.read(path) == path
+    starting_weights.load_into(begun, path)
+    waveforms, _ = voices(None, rate=16000, samples=20007, count=2)
+    request = adopt.Request(str(path), architecture=architecture, licence="Apache-2.0")
+    with adopt.candidate(request) as candidate:
+        adopted = parity.graph_embed(candidate.graph)(waveforms)
+    with torch.inference_mode():
+        ours = begun.eval()(torch.from_numpy(waveforms)).numpy()
+    assert parity.least_cosine(ours, adopted) >= parity.FLOOR
+    other = encoders.build(config.load("small"))
+    with pytest.raises(TrainingCheckpointError, match="does not hold the weights of EcapaTdnn"):
+        starting_weights.load_into(other, path)
 
 
 def _refused(path: Path, architecture: str | None, match: str) -> None:

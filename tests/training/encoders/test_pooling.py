@@ -24,9 +24,7 @@ def test_statistics_are_mean_and_deviation() -> None:
 @pytest.mark.parametrize("context", [True, False])
 def test_even_attention_gives_plain_statistics(context: bool) -> None:
     pool = AttentiveStatistics(6, context=context).eval()
-    last = pool.attention[2]
-    assert isinstance(last, nn.Conv1d)
-    nn.init.zeros_(last.weight)
+    nn.init.zeros_(pool.linear2.weight)
     hidden = torch.randn(2, 6, 40)
     assert torch.allclose(pool(hidden), expected_statistics(hidden), atol=1e-5)
 
@@ -34,19 +32,19 @@ def test_even_attention_gives_plain_statistics(context: bool) -> None:
 def test_attention_sees_mean_and_deviation_beside_every_frame() -> None:
     pool, hidden = AttentiveStatistics(6).eval(), torch.randn(3, 6, 40)
     context = torch.cat(mean_and_deviation(hidden, uniform(hidden)), dim=1).expand(-1, -1, 40)
-    weights = pool.attention(torch.cat([hidden, context], dim=1)).softmax(dim=2)
+    assert pool.norm is not None
+    inner = pool.norm(pool.linear1(torch.cat([hidden, context], dim=1)).relu())
+    weights = pool.linear2(inner.tanh()).softmax(dim=2)
     expected = torch.cat(mean_and_deviation(hidden, weights), dim=1).squeeze(2)
     assert torch.allclose(pool(hidden), expected, atol=1e-5)
 
 
 def test_attention_on_one_frame_gives_that_frame_and_no_deviation() -> None:
     pool = AttentiveStatistics(1, bottleneck=1, context=False).eval()
-    first, _, last = pool.attention
-    assert isinstance(first, nn.Sequential)
-    assert isinstance(last, nn.Conv1d)
-    nn.init.ones_(first[0].weight)  # type: ignore[arg-type]
-    nn.init.zeros_(first[0].bias)  # type: ignore[arg-type]
-    nn.init.constant_(last.weight, 200.0)
+    assert pool.linear1.bias is not None
+    nn.init.ones_(pool.linear1.weight)
+    nn.init.zeros_(pool.linear1.bias)
+    nn.init.constant_(pool.linear2.weight, 200.0)
     hidden = torch.zeros(1, 1, 30)
     hidden[0, 0, 7] = 5.0
     mean, deviation = pool(hidden)[0]

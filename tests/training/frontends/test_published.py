@@ -38,28 +38,28 @@ def test_librosa_mel(speech: Tensor) -> None:
 @pytest.mark.parametrize(
     ("window", "name"), [(povey, "povey"), (hamming, "hamming")], ids=["povey", "hamming"]
 )
-@pytest.mark.parametrize("centred", [True, False])
+@pytest.mark.parametrize("centered", [True, False])
 @pytest.mark.parametrize("scale", [1.0, 32768.0])
 @pytest.mark.parametrize(("rate", "mels"), [(16000, 80), (8000, 40)])
 def test_kaldi_fbank(
     speech: Tensor,
     window: Callable[[int], Doubles],
     name: str,
-    centred: bool,
+    centered: bool,
     scale: float,
     rate: int,
     mels: int,
 ) -> None:
-    front_end = KaldiFbank(rate=rate, mels=mels, window=window, scale=scale, centred=centred)
+    front_end = KaldiFbank(rate=rate, mels=mels, window=window, scale=scale, centered=centered)
     ours = front_end(speech)
-    for row, features in zip(speech, ours, strict=True):
+    for row, features in zip(speech, ours.transpose(1, 2), strict=True):
         theirs = kaldi.fbank(
             scale * row[None],
             num_mel_bins=mels,
             sample_frequency=rate,
             window_type=name,
             dither=0.0,
-            subtract_mean=centred,
+            subtract_mean=centered,
         )
         assert features.shape == theirs.shape
         torch.testing.assert_close(features, theirs, rtol=1e-3, atol=5e-3)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from exporters.sources.pooling import mean_and_deviation
-from exporters.sources.resnet import TwoLayers
+from training.encoders.pooling import Statistics
+from training.encoders.resnet import SegmentLayers, bands_after
 
 _DEPTHS = (3, 4, 6, 3)
 _CEILING = 20.0
@@ -25,7 +25,7 @@ class Sizes:
     expansion: int
 
 
-def clipped(hidden: Tensor) -> Tensor:
+def clip(hidden: Tensor) -> Tensor:
     """ReLU with a ceiling of 20."""
     return hidden.clamp(0.0, _CEILING)
 
@@ -76,14 +76,14 @@ class Res2Block(nn.Module):
             )
 
     def forward(self, hidden: Tensor) -> Tensor:
-        groups = clipped(self.bn1(self.conv1(hidden))).chunk(len(self.convs), dim=1)
+        groups = clip(self.bn1(self.conv1(hidden))).chunk(len(self.convs), dim=1)
         outputs: list[Tensor] = []
         for index, (conv, bn) in enumerate(zip(self.convs, self.bns, strict=True)):
-            outputs.append(clipped(bn(conv(self._given(index, groups[index], outputs)))))
+            outputs.append(clip(bn(conv(self._input(index, groups[index], outputs)))))
         residual = self.bn3(self.conv3(torch.cat(outputs, dim=1)))
-        return clipped(residual + self.shortcut(hidden))
+        return clip(residual + self.shortcut(hidden))
 
-    def _given(self, index: int, group: Tensor, outputs: list[Tensor]) -> Tensor:
+    def _input(self, index: int, group: Tensor, outputs: list[Tensor]) -> Tensor:
         if not outputs:
             return group
         if not self.fused:
@@ -92,10 +92,10 @@ class Res2Block(nn.Module):
         return fused
 
 
-class ERes2NetV2(TwoLayers):
-    """(batch, frames, mels) -> (batch, dimension)."""
+class ERes2NetV2(SegmentLayers):
+    """(batch, mels, frames) -> (batch, embedding_dim), not normalized."""
 
-    def __init__(self, sizes: Sizes, *, mels: int, dimension: int, two: bool) -> None:
+    def __init__(self, sizes: Sizes, *, mels: int, embedding_dim: int, two: bool) -> None:
         super().__init__()
         planes = sizes.planes
         self.conv1 = nn.Conv2d(1, planes, 3, padding=1, bias=False)
@@ -111,11 +111,13 @@ class ERes2NetV2(TwoLayers):
             inputs = outputs
         self.layer3_ds = nn.Conv2d(inputs // 2, inputs, 3, 2, padding=1, bias=False)
         self.fuse34 = Fusion(inputs)
-        self._head(2 * inputs * (mels // 8), dimension, two=two)
+        self.pool = Statistics(floor=1e-8, unbiased=True)
+        self._add_segment_layers(2 * inputs * bands_after(mels, 2, 2, 2), embedding_dim, two=two)
 
     def forward(self, features: Tensor) -> Tensor:
-        hidden = self.bn1(self.conv1(features.transpose(1, 2).unsqueeze(1))).relu()
+        hidden = self.bn1(self.conv1(features.unsqueeze(1))).relu()
         for name in ("layer1", "layer2", "layer3"):
             hidden = self.get_submodule(name)(hidden)
         last = self.get_submodule("layer4")(hidden)
-        return self._embedded(mean_and_deviation(self.fuse34(last, self.layer3_ds(hidden))))
+        fused = self.fuse34(last, self.layer3_ds(hidden))  # (batch, channels, bands, frames)
+        return self._embed(self.pool(fused.flatten(1, 2)))

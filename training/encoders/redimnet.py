@@ -14,8 +14,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from exporters.sources.pooling import AttentivePooling
-from exporters.sources.resnet import TwoLayers
+from training.encoders.pooling import AttentiveStatistics
+from training.encoders.resnet import SegmentLayers
 
 BlockKind = Literal["basic", "basic-excited", "convnext"]
 
@@ -141,7 +141,7 @@ class BandExcitation(nn.Module):
     def __init__(self, bands: int, bottleneck: int) -> None:
         super().__init__()
         self.squeeze = nn.Linear(bands, bottleneck)
-        self.exitation = nn.Linear(bottleneck, bands)  # spelt as in the checkpoints
+        self.exitation = nn.Linear(bottleneck, bands)  # spelled as in the checkpoints
 
     def forward(self, hidden: Tensor) -> Tensor:
         gains = self.exitation(self.squeeze(hidden.mean(dim=(1, 3))).relu()).sigmoid()
@@ -287,10 +287,10 @@ class Backbone(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         outputs = [Fold()(self.stem(image))]
         for index, bands in enumerate(self.bands):
-            mean = _weighed(outputs, self.inputs_weights[index])
+            mean = _weighted_mean(outputs, self.inputs_weights[index])
             view = mean.reshape(mean.shape[0], bands, -1, mean.shape[2]).transpose(1, 2)
             outputs.append(self.get_submodule(f"stage{index}")(view))
-        return _weighed(outputs, self.inputs_weights[-1])
+        return _weighted_mean(outputs, self.inputs_weights[-1])
 
 
 def _layers(sizes: Sizes, stage: Stage, channels: int, bands: int) -> list[nn.Module]:
@@ -313,21 +313,23 @@ def _layers(sizes: Sizes, stage: Stage, channels: int, bands: int) -> list[nn.Mo
     return layers
 
 
-def _weighed(outputs: list[Tensor], logits: Tensor) -> Tensor:
+def _weighted_mean(outputs: list[Tensor], logits: Tensor) -> Tensor:
     """The mean of `outputs` by the softmax of `logits` (1, outputs, width, 1)."""
     return (logits.softmax(dim=1) * torch.stack(outputs, dim=1)).sum(dim=1)
 
 
-class ReDimNet(TwoLayers):
-    """(batch, frames, mels) -> (batch, dimension)."""
+class ReDimNet(SegmentLayers):
+    """(batch, mels, frames) -> (batch, embedding_dim), not normalized."""
 
-    def __init__(self, sizes: Sizes, *, dimension: int, two: bool) -> None:
+    def __init__(self, sizes: Sizes, *, embedding_dim: int, two: bool) -> None:
         super().__init__()
         width = sizes.channels * sizes.mels
         self.backbone = Backbone(sizes)
-        self.pool = AttentivePooling(width, bottleneck=128, context=sizes.context)
-        self._head(2 * width, dimension, two=two)
+        self.pool = AttentiveStatistics(
+            width, context=sizes.context, normalized=False, floor=1e-10, unbiased=True
+        )
+        self._add_segment_layers(2 * width, embedding_dim, two=two)
 
     def forward(self, features: Tensor) -> Tensor:
-        hidden = self.backbone(features.transpose(1, 2).unsqueeze(1))
-        return self._embedded(self.pool(hidden))
+        hidden = self.backbone(features.unsqueeze(1))
+        return self._embed(self.pool(hidden))
