@@ -87,7 +87,7 @@ def checkpoint(
     The graph is compared with PyTorch on speech, at several lengths and batch sizes; below a
     cosine of 0.99999 nothing is written.
     """
-    with _errors_told():
+    with _print_errors():
         windows = Windows(window_s, hop_s, min_speech_s, tuple(short_window_s))
         _publish(
             checkpoints.candidate(source, name=name, windows=windows, licence=licence),
@@ -138,7 +138,7 @@ def adopt(
     The graph is compared with the model's own code on speech; below a cosine of 0.99999 nothing
     is written. Checkpoints are read as plain tensors: no code in them is run.
     """
-    with _errors_told():
+    with _print_errors():
         windows = None
         if window_s is not None:
             windows = Windows(window_s, hop_s or window_s / 2, min_speech_s)
@@ -226,7 +226,7 @@ def calibrate(
         max_trials=max_trials,
         seed=seed,
     )
-    with _errors_told():
+    with _print_errors():
         fitted = asyncio.run(
             calibration.fit(
                 request,
@@ -296,7 +296,7 @@ def backend(
         replicates=replicates,
         seed=seed,
     )
-    with _errors_told():
+    with _print_errors():
         fitting = backends.Fitting(kind, fit_split, fit_clips, lda_dim)
         contract, judged = asyncio.run(
             backends.publish(request, fitting, output, clips=clips, force=force)
@@ -345,7 +345,7 @@ def windows(
         max_trials=max_trials,
         seed=seed,
     )
-    with _errors_told():
+    with _print_errors():
         choices = windowing.grid(window_s, overlaps=overlap, min_speech_s=min_speech_s)
         measured = asyncio.run(windowing.measure(request, choices))
         chosen = windowing.best(measured)
@@ -359,7 +359,7 @@ def windows(
             )
         if output is not None:
             graph, contract = model_file.read(model)
-            model_file.write(output, graph, windowing.applied(contract, chosen.windows))
+            model_file.write(output, graph, windowing.apply(contract, chosen.windows))
 
 
 @app.command()
@@ -377,7 +377,7 @@ def quantise(
     Nothing is written when a recording's cosine with the original is below 0.9999 (fp16) or 0.95
     (int8). The variant has a model id of its own, so voices have to be enrolled with it.
     """
-    with _errors_told():
+    with _print_errors():
         contract, small = quantization.publish(model, kind, output, speech=speech)
         before, after = contract.provenance["quantised"]["bytes"]
         calibrated = "kept" if contract.calibration else "none: run sayso-export calibrate"
@@ -397,7 +397,7 @@ def record_evaluation(
     output: Annotated[Path | None, typer.Option(help="Write here. [MODEL itself]")] = None,
 ) -> None:
     """Keep what a model measured in its contract: EER by corpus, and the report's digest."""
-    with _errors_told():
+    with _print_errors():
         contract = record.write(model, report, output)
         Console().print(f"{contract.model_id}: {contract.evaluation['report']}", soft_wrap=True)
 
@@ -415,7 +415,7 @@ def _publish(candidate: Candidate, output: Path, speech: Path | None) -> Contrac
 
 
 @contextmanager
-def _errors_told() -> Iterator[None]:
+def _print_errors() -> Iterator[None]:
     """One clear line and exit status 2 for what the user can correct."""
     try:
         yield

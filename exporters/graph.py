@@ -37,7 +37,7 @@ def trace(model: nn.Module, example: Tensor) -> onnx.ModelProto:
     with torch.no_grad():
         dimension = model(example).shape[1]
     graph.graph.output[0].type.tensor_type.shape.dim[1].dim_value = dimension
-    return checked(graph)
+    return require_valid(graph)
 
 
 def trace_part(
@@ -62,10 +62,10 @@ def trace_part(
             )
         except (RuntimeError, torch.onnx.errors.OnnxExporterError) as error:
             raise GraphError(f"the model cannot be written as ONNX: {error}") from error
-    return _lifted(onnx.load_model_from_string(buffer.getvalue()))
+    return _lift_constants(onnx.load_model_from_string(buffer.getvalue()))
 
 
-def _lifted(model: onnx.ModelProto) -> onnx.ModelProto:
+def _lift_constants(model: onnx.ModelProto) -> onnx.ModelProto:
     """`model` with its constants among its weights, where equal ones are stored once."""
     graph = model.graph
     constants = [node for node in graph.node if node.op_type == "Constant"]
@@ -93,7 +93,7 @@ def _value(tensor: onnx.TensorProto) -> bytes:
     return shape + onnx.numpy_helper.to_array(tensor).tobytes()
 
 
-def checked(model: onnx.ModelProto) -> onnx.ModelProto:
+def require_valid(model: onnx.ModelProto) -> onnx.ModelProto:
     """`model` itself, when it is valid ONNX that holds all of its weights; else `GraphError`."""
     for tensor in model.graph.initializer:
         if tensor.data_location == onnx.TensorProto.EXTERNAL:

@@ -13,7 +13,7 @@ import onnx
 from google.protobuf.message import DecodeError
 
 from exporters.errors import ExportError, GraphError
-from exporters.graph import checked, fingerprint
+from exporters.graph import fingerprint, require_valid
 from service.contract import Contract
 from service.inference.session import digest_file
 
@@ -39,7 +39,7 @@ def write(path: Path, model: onnx.ModelProto, contract: Contract) -> None:
     signed = onnx.ModelProto()
     signed.CopyFrom(model)
     onnx.helper.set_model_props(signed, kept)
-    data = checked(signed).SerializeToString(deterministic=True)
+    data = require_valid(signed).SerializeToString(deterministic=True)
     beside = digest_file(path)
     beside.unlink(missing_ok=True)  # a model with no digest loads, one with an older digest not
     write_atomically(path, data)
@@ -90,7 +90,7 @@ def _sync_folder(folder: Path) -> None:
 def read_graph(path: Path) -> onnx.ModelProto:
     """Any ONNX file, its weights included; raises `GraphError` when it is not a whole one."""
     try:
-        return checked(onnx.load_model(path))
+        return require_valid(onnx.load_model(path))
     except DecodeError as error:
         raise GraphError(f"{path} is not an ONNX file") from error
     except (OSError, ValueError, onnx.checker.ValidationError) as error:

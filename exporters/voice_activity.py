@@ -33,7 +33,7 @@ Floats = NDArray[np.float32]
 def graph(weights: Mapping[str, Floats]) -> onnx.ModelProto:
     """Inputs and outputs are those of Silero's; `weights` are named, and left to be given."""
     made = _Graph(weights)
-    _probabilities(made, _encoded(made, _magnitudes(made)))
+    _probabilities(made, _encode(made, _magnitudes(made)))
     state = [(name, _STATE) for name in ("h", "c")]
     whole = helper.make_graph(
         made.nodes,
@@ -53,7 +53,7 @@ class _Graph:
 
     def __init__(self, weights: Mapping[str, Floats]) -> None:
         self.nodes: list[onnx.NodeProto] = []
-        self.constants = [_left_out(name, values) for name, values in weights.items()]
+        self.constants = [_omit_values(name, values) for name, values in weights.items()]
 
     def __call__(self, kind: str, *inputs: str, out: str = "", **attributes: Any) -> str:
         out = out or f"{kind.lower()}_{len(self.nodes)}"
@@ -65,12 +65,12 @@ class _Graph:
         self.constants.append(numpy_helper.from_array(np.array(values, np.int64), name))
         return name
 
-    def sliced(self, x: str, axis: int, start: int, end: int, step: int = 1) -> str:
+    def slice_axis(self, x: str, axis: int, start: int, end: int, step: int = 1) -> str:
         return self("Slice", x, *(self.constant([each]) for each in (start, end, axis, step)))
 
-    def side_by_side(self, x: str, *parts: tuple[int, int, int]) -> str:
+    def join_slices(self, x: str, *parts: tuple[int, int, int]) -> str:
         """Slices (start, end, step) of the columns, joined along the last axis."""
-        return self("Concat", *(self.sliced(x, 1, *part) for part in parts), axis=2)
+        return self("Concat", *(self.slice_axis(x, 1, *part) for part in parts), axis=2)
 
     def dense(self, x: str, weight: str, bias: str) -> str:
         return self("Add", self("MatMul", x, weight), bias)
@@ -80,21 +80,21 @@ def _magnitudes(made: _Graph) -> str:
     """(n, 576) to (n, 4, 129): a frame's end is mirrored to fill the last of four hops."""
     mirrored = made("Pad", "input", made.constant([0, 0, 0, CONTEXT_SAMPLES]), mode="reflect")
     hops = made("Reshape", mirrored, made.constant([-1, 5, _HOP]))
-    spectrum = made("MatMul", made.side_by_side(hops, (0, 4, 1), (1, 5, 1)), "dft")
-    parts = [made.sliced(spectrum, 2, start, start + _BINS) for start in (0, _BINS)]
+    spectrum = made("MatMul", made.join_slices(hops, (0, 4, 1), (1, 5, 1)), "dft")
+    parts = [made.slice_axis(spectrum, 2, start, start + _BINS) for start in (0, _BINS)]
     return made("Sqrt", made("Add", *(made("Mul", part, part) for part in parts)))
 
 
-def _encoded(made: _Graph, x: str) -> str:
+def _encode(made: _Graph, x: str) -> str:
     """(n, 4, 129) to (n, 128): 4 columns, then 2, then 1."""
 
     def layer(x: str, number: int) -> str:
         return made("Relu", made.dense(x, f"layer{number}", f"bias{number}"))
 
     padded = made("Pad", x, made.constant([0, 1, 0, 0, 1, 0]))
-    x = layer(made.side_by_side(padded, (0, 4, 1), (1, 5, 1), (2, 6, 1)), 0)
+    x = layer(made.join_slices(padded, (0, 4, 1), (1, 5, 1), (2, 6, 1)), 0)
     padded = made("Pad", x, made.constant([0, 1, 0, 0, 0, 0]))
-    x = layer(made.side_by_side(padded, (0, 3, 2), (1, 4, 2), (2, 5, 2)), 1)
+    x = layer(made.join_slices(padded, (0, 3, 2), (1, 4, 2), (2, 5, 2)), 1)
     return layer(layer(made("Reshape", x, made.constant([-1, _WIDTH])), 2), 3)
 
 
@@ -112,7 +112,7 @@ def _probabilities(made: _Graph, features: str) -> None:
     made("Reshape", score, made.constant([-1]), out="speech_probs")
 
 
-def _left_out(name: str, values: Floats) -> onnx.TensorProto:
+def _omit_values(name: str, values: Floats) -> onnx.TensorProto:
     """A tensor whose values are given to the session that loads the graph."""
     tensor = TensorProto(name=name, data_type=TensorProto.FLOAT, dims=values.shape)
     tensor.data_location = TensorProto.EXTERNAL

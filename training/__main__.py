@@ -18,7 +18,7 @@ from rich.progress import Progress
 from training import config, encoders
 from training.analysis import gallery
 from training.commands.compare import compare
-from training.commands.data import inspect, library_of, manifest, pack
+from training.commands.data import inspect, load_library, manifest, pack
 from training.commands.hear import hear
 from training.commands.picture import picture
 from training.commands.probe import probe
@@ -27,7 +27,7 @@ from training.data import teacher
 from training.data.library import Pcm, load_noises
 from training.encoders.size import multiply_accumulates, parameters
 from training.errors import ConfigError
-from training.ranks import ending_at_once, started_by_torchrun
+from training.ranks import end_at_once, join_torchrun
 from training.runs import (
     checkpoint,
     history,
@@ -37,7 +37,7 @@ from training.runs import (
     starting_weights,
 )
 from training.runs.curves import Curves
-from training.runs.reporting import Everyone
+from training.runs.reporting import Reporters
 from training.runs.validation import Errors
 from training.train import Limits, train
 
@@ -57,10 +57,10 @@ class ConsoleReporter:
         self._progress = progress
         self._task = progress.add_task("training", total=total, note="")
 
-    def began(self, step: int, material: str) -> None:
+    def on_start(self, step: int, material: str) -> None:
         say(f"step {step}: learning from {material}")
 
-    def step(self, step: int, scalars: Mapping[str, float]) -> None:
+    def on_step(self, step: int, scalars: Mapping[str, float]) -> None:
         note = (
             f"loss {scalars['loss/total']:.3f}, {scalars['clips_per_s']:.0f} clips/s, "
             f"{scalars['loader_wait']:.0%} waiting for the loader"
@@ -69,17 +69,17 @@ class ConsoleReporter:
         if not console.is_terminal:
             say(f"step {step}: {note}")
 
-    def validated(self, step: int, errors: Errors, *, best: bool) -> None:
+    def on_validation(self, step: int, errors: Errors, *, best: bool) -> None:
         say(
             f"step {step}: held-out EER {errors.recorded:.2%} as recorded, "
             f"{errors.crossed:.2%} across channels{' (best)' if best else ''}"
         )
 
-    def warned(self, step: int, warning: str) -> None:
+    def on_warning(self, step: int, warning: str) -> None:
         say(f"step {step}: {warning}")
 
 
-def noises_beside(manifest: Path, folder: Path | None, rate_hz: int) -> tuple[Pcm, ...]:
+def load_noises_beside(manifest: Path, folder: Path | None, rate_hz: int) -> tuple[Pcm, ...]:
     if folder is None:
         folder = manifest.parent / "noise"
         if not folder.is_dir():
@@ -109,7 +109,7 @@ def settle(device: Device, threads: int) -> torch.device:
     return torch.device("cuda")
 
 
-def given(context: typer.Context, *left_out: str) -> Iterator[str]:
+def list_arguments(context: typer.Context, *left_out: str) -> Iterator[str]:
     """The command's arguments, other than its defaults."""
     for parameter in context.command.params:
         value = context.params.get(parameter.name or "")
@@ -158,7 +158,7 @@ def run(
 
     Several processes train it together under torchrun --nproc-per-node N -m training run ...
     """
-    with one_line_errors(), started_by_torchrun(os.environ) as ranks:
+    with one_line_errors(), join_torchrun(os.environ) as ranks:
         chosen = config.load(recipe)
         resume_from = checkpoint.previous(output, chosen, resume=resume)
         other = starting_weights.read(start_from) if start_from is not None else None
@@ -166,10 +166,10 @@ def run(
         preconditions.require(chosen, output, other, taught)
         target = settle(device, threads)
         rate_hz = chosen.front_end.sample_rate_hz
-        library = library_of(
+        library = load_library(
             manifest, split, rate_hz, shown=ranks.first, check=partial(material.sides, chosen)
         )
-        noises = noises_beside(manifest, noise, rate_hz)
+        noises = load_noises_beside(manifest, noise, rate_hz)
         with progress_bars(shown=ranks.first) as progress:
             before = history.read(output, until=resume_from.progress.step) if resume_from else {}
             best = train(
@@ -177,7 +177,7 @@ def run(
                 library,
                 noises,
                 output,
-                reporter=Everyone(
+                reporter=Reporters(
                     ConsoleReporter(progress, chosen.schedule.steps), Curves(output, before)
                 ),
                 device=target,
@@ -189,10 +189,10 @@ def run(
                 ranks=ranks,
             )
         if ranks.first:
-            gallery.hang(output, library, target)
+            gallery.write(output, library, target)
             made = checkpoint.load(output / checkpoint.LAST).progress
             line = reproduction.line(
-                given(context, "resume", "max_minutes"),
+                list_arguments(context, "resume", "max_minutes"),
                 seed=chosen.seed,
                 data_digest=made.data_digest,
                 conditions=made.conditions,
@@ -219,7 +219,7 @@ def teach(
         teacher.open_teacher(model)
         preconditions.require_writable(output.parent)
         rate_hz = chosen.front_end.sample_rate_hz
-        library = library_of(manifest, split, rate_hz)
+        library = load_library(manifest, split, rate_hz)
         with progress_bars() as progress:
             hearing = progress.add_task("hearing", total=len(library.clips), note="")
             made = teacher.teach(
@@ -252,5 +252,5 @@ def describe(recipe: RecipeName) -> None:
 
 
 if __name__ == "__main__":
-    with ending_at_once(os.environ):
+    with end_at_once(os.environ):
         app()

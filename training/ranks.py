@@ -94,7 +94,7 @@ ALONE = Ranks()
 
 
 @contextmanager
-def started_by_torchrun(environ: Mapping[str, str]) -> Iterator[Ranks]:
+def join_torchrun(environ: Mapping[str, str]) -> Iterator[Ranks]:
     """The ranks that torchrun has started, joined while in this context; without it, one alone."""
     if int(environ.get("WORLD_SIZE", "1")) == 1:
         yield ALONE
@@ -111,7 +111,7 @@ def started_by_torchrun(environ: Mapping[str, str]) -> Iterator[Ranks]:
 
 
 @contextmanager
-def ending_at_once(environ: Mapping[str, str]) -> Iterator[None]:
+def end_at_once(environ: Mapping[str, str]) -> Iterator[None]:
     """Of several ranks, the process ends as soon as the body has, without taking the interpreter
     down: a thread of torch that still wants it then aborts a rank that has done its work
     (pytorch/pytorch issue 190489)."""

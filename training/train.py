@@ -16,7 +16,7 @@ from training.config import Recipe, Schedule
 from training.data.batches import stream
 from training.data.library import Library, Pcm
 from training.data.teacher import Targets
-from training.encoders.compilation import compiled
+from training.encoders.compilation import compile_encoder
 from training.errors import CheckpointError, DivergenceError
 from training.learner import follow, new_learner, same_voices, trainable
 from training.losses.settings import TripletLoss
@@ -24,7 +24,7 @@ from training.ranks import ALONE, Ranks
 from training.runs import checkpoint, collapse, reproduction
 from training.runs.checkpoint import Checkpoint, Progress
 from training.runs.material import prepare
-from training.runs.reporting import Board, Everyone, Lap, Reporter
+from training.runs.reporting import Board, Lap, Reporter, Reporters
 from training.runs.validation import Errors
 
 REPORT_EVERY = 20
@@ -107,7 +107,7 @@ def train(  # noqa: PLR0912, PLR0915 - the loop is told from top to bottom
         if resume_from.progress.data_digest != progress.data_digest:
             raise CheckpointError(f"the run in {output} was made from other data")
         learner.restore(resume_from)
-        progress = resume_from.progress.resumed(conditions)
+        progress = resume_from.progress.resume(conditions)
     elif isinstance(start_from, Path):
         learner.begin_at(start_from)
     elif start_from is not None:
@@ -119,7 +119,7 @@ def train(  # noqa: PLR0912, PLR0915 - the loop is told from top to bottom
 
     def measure() -> Errors:
         return ranks.from_first(
-            lambda: material.validation.measure(framework.measured(learner.average), device)
+            lambda: material.validation.measure(framework.for_validation(learner.average), device)
         )
 
     stop = min(schedule.steps, limits.stop_at_step or schedule.steps)
@@ -127,25 +127,27 @@ def train(  # noqa: PLR0912, PLR0915 - the loop is told from top to bottom
     deadline_s, timed = saved_s + limits.max_s, math.isfinite(limits.max_s)
     lap = Lap()
     with ExitStack() as stack:
-        tell = Everyone()
+        report = Reporters()
         if ranks.first:
-            tell = Everyone(reporter, stack.enter_context(Board(output)))
-        tell.began(progress.step, str(material))
+            report = Reporters(reporter, stack.enter_context(Board(output)))
+        report.on_start(progress.step, str(material))
         if progress.changed:
             changed = ", ".join(progress.changed)
-            tell.warned(progress.step, f"made so far with other {changed}: no one line repeats it")
+            report.on_warning(
+                progress.step, f"made so far with other {changed}: no one line repeats it"
+            )
         embed = encoder
         if schedule.compile:
-            embed = compiled(encoder, device, partial(tell.warned, progress.step))
+            embed = compile_encoder(encoder, device, partial(report.on_warning, progress.step))
         if resume_from is None and start_from is not None:
             errors = measure()
             progress = replace(progress, best=errors.mean)
-            tell.validated(progress.step, errors, best=True)
+            report.on_validation(progress.step, errors, best=True)
             if ranks.first:
                 checkpoint.save(best, learner.snapshot(recipe, progress))
         if schedule.patience and progress.waited >= schedule.patience:
             stop = progress.step
-        for drawn in lap.timed(stream(material.batches, progress.step, stop, workers)):
+        for drawn in lap.time(stream(material.batches, progress.step, stop, workers)):
             # the schedule counts from 0, progress counts the steps done
             rate = learning_rate(schedule, progress.step)
             for group in learner.optimiser.param_groups:
@@ -172,20 +174,20 @@ def train(  # noqa: PLR0912, PLR0915 - the loop is told from top to bottom
                     "learning_rate": rate,
                     **lap.finish(),
                 }
-                tell.step(progress.step, scalars)
+                report.on_step(progress.step, scalars)
                 require_finite(outcome.loss, progress.step)
 
             if progress.step % schedule.validate_every == 0 or progress.step == schedule.steps:
                 require_finite(outcome.loss, progress.step)
                 errors = measure()
                 improved = errors.mean < progress.best
-                tell.validated(progress.step, errors, best=improved)
+                report.on_validation(progress.step, errors, best=improved)
                 if outcome.compared is not None:
                     fallen = collapse.diagnosis(
                         *outcome.compared, outcome.parts, triplet_margin=max(margins, default=None)
                     )
                     if fallen is not None:
-                        tell.warned(progress.step, fallen)
+                        report.on_warning(progress.step, fallen)
                 progress = replace(
                     progress,
                     best=min(errors.mean, progress.best),
@@ -197,7 +199,7 @@ def train(  # noqa: PLR0912, PLR0915 - the loop is told from top to bottom
                     checkpoint.save(last, learner.snapshot(recipe, progress))
                 if schedule.patience and progress.waited >= schedule.patience:
                     waited = f"no improvement in {progress.waited} validations"
-                    tell.warned(progress.step, f"stopped early: {waited}")
+                    report.on_warning(progress.step, f"stopped early: {waited}")
                     break
 
             if ranks.first and time.monotonic() - saved_s > limits.save_every_s:

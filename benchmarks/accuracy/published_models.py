@@ -318,7 +318,7 @@ async def error_table(
                 ("adopted, short speech repeated", repeated),
             ):
                 files[title] = Path(folder) / f"{len(files)}.onnx"
-                model_file.write(files[title], graph, windows.applied(contract, choice))
+                model_file.write(files[title], graph, windows.apply(contract, choice))
             files.update({**others, **more})
             for name, model in {"adopted": path, **others}.items():
                 small = files[f"{name}, int8"] = Path(folder) / f"{len(files)}.onnx"

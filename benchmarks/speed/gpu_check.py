@@ -149,7 +149,7 @@ def memory_figures(name: str, before_mb: float | None) -> Iterator[Figure]:
         yield figure(f"{name}_device_memory", [now_mb - before_mb], "MB", None, how)
 
 
-def checked(mode: Mode, model: Path, reference: Session, rounds: int) -> list[Figure]:
+def require_valid(mode: Mode, model: Path, reference: Session, rounds: int) -> list[Figure]:
     """All that there is to say of a mode; nothing but why, where it cannot be had."""
     before_mb = device_mb()
     try:
@@ -182,7 +182,7 @@ def compared(found: Mapping[str, list[Figure]], cpu: list[float]) -> list[Figure
 def check(model: Path, rounds: int) -> int:
     """On a machine with a GPU; the status to end with."""
     reference = Session.open(model, device="cpu")
-    found = {mode.name: checked(mode, model, reference, rounds) for mode in MODES}
+    found = {mode.name: require_valid(mode, model, reference, rounds) for mode in MODES}
     found = {name: figures for name, figures in found.items() if figures}
     if not found:
         return skip("no provider of this ONNX Runtime works here", require=True)

@@ -3,7 +3,7 @@
 resemblyzer ────────────────> its package's weights ──> exporters.sources
 FILE.pt  --architecture A ──> exporters.sources
 FILE.onnx ──────────────────> exporters.sources.graft
-https://... --sha256 D ─────> downloaded, checked, then as a file
+https://... --sha256 D ─────> download, checked, then as a file
 """
 
 from __future__ import annotations
@@ -50,14 +50,14 @@ class Request:
 
 @contextmanager
 def candidate(request: Request) -> Iterator[Candidate]:
-    """The candidate that `request` describes; a downloaded file lasts as long as the context.
+    """The candidate that `request` describes; a download file lasts as long as the context.
 
     Raises `ExportError` naming what is wrong, or what must be said.
     """
     if request.source in NAMES:
-        yield _described(NAMES[request.source](None), request, {})
+        yield _describe(NAMES[request.source](None), request, {})
     elif request.source.startswith(("https://", "http://")):
-        with downloaded(request.source, request.sha256) as path:
+        with download(request.source, request.sha256) as path:
             yield _of_file(path, request, {"source": request.source})
     else:
         path = Path(request.source)
@@ -75,16 +75,16 @@ def _of_file(path: Path, request: Request, facts: Mapping[str, str]) -> Candidat
     if path.suffix == ".onnx":
         if request.architecture is not None:
             raise ExportError("--architecture is for checkpoints; an ONNX file has its own")
-        return _described(graft.candidate(path, request.features), request, facts)
+        return _describe(graft.candidate(path, request.features), request, facts)
     known = ", ".join(sorted(ARCHITECTURES))
     if request.architecture is None:
         raise ExportError(f"a checkpoint needs --architecture, one of: {known}")
     if request.architecture not in ARCHITECTURES:
         raise ExportError(f"{request.architecture} is not a known architecture: {known}")
-    return _described(ARCHITECTURES[request.architecture](path), request, facts)
+    return _describe(ARCHITECTURES[request.architecture](path), request, facts)
 
 
-def _described(found: Candidate, request: Request, facts: Mapping[str, str]) -> Candidate:
+def _describe(found: Candidate, request: Request, facts: Mapping[str, str]) -> Candidate:
     told = {"licence": request.licence, "source": request.origin}
     provenance = {**found.provenance, **facts, **{k: v for k, v in told.items() if v}}
     if not provenance.get("licence"):
@@ -98,7 +98,7 @@ def _described(found: Candidate, request: Request, facts: Mapping[str, str]) -> 
 
 
 @contextmanager
-def downloaded(url: str, sha256: str | None) -> Iterator[Path]:
+def download(url: str, sha256: str | None) -> Iterator[Path]:
     """The file at `url`, in a folder of its own, once its digest has been found right."""
     if sha256 is None:
         raise ExportError("a download needs --sha256, the digest that its publisher states")

@@ -23,7 +23,7 @@ from torch.nn import functional
 
 from exporters import model_file
 from exporters.errors import GraphError
-from exporters.graph import INPUT, OUTPUT, checked, opset, trace_part
+from exporters.graph import INPUT, OUTPUT, opset, require_valid, trace_part
 from exporters.parity import Embed, Floats
 from exporters.publish import Candidate, Windows
 from exporters.voices import made_voice
@@ -87,8 +87,8 @@ def candidate(path: Path, features: Features | None = None) -> Candidate:
     told, or when it only runs at the shape that it was exported at.
     """
     graph = model_file.read_graph(path)
-    peer = inspected(graph, features)
-    whole = grafted(graph, peer)
+    peer = inspect(graph, features)
+    whole = graft(graph, peer)
     return Candidate(
         name=_slug(path.stem),
         graph=whole,
@@ -103,7 +103,7 @@ def candidate(path: Path, features: Features | None = None) -> Candidate:
     )
 
 
-def inspected(model: onnx.ModelProto, features: Features | None = None) -> Peer:
+def inspect(model: onnx.ModelProto, features: Features | None = None) -> Peer:
     """What `model` takes and gives, by its metadata, names and shapes; else `GraphError`."""
     metadata = {entry.key: entry.value for entry in model.metadata_props}
     weights = {tensor.name for tensor in model.graph.initializer}
@@ -185,7 +185,7 @@ def _output(graph: onnx.GraphProto) -> str:
     raise GraphError(f"cannot tell which of the model's outputs is the embedding: {names}")
 
 
-def grafted(model: onnx.ModelProto, peer: Peer) -> onnx.ModelProto:
+def graft(model: onnx.ModelProto, peer: Peer) -> onnx.ModelProto:
     """Front end, `model` and normalisation as one graph, batch and samples dynamic."""
     version = _supported_opset(model)
     frames = {0: "batch", 1: "a", 2: "b"}
@@ -198,7 +198,7 @@ def grafted(model: onnx.ModelProto, peer: Peer) -> onnx.ModelProto:
     front = trace_part(FrontEnd(peer), example, axes=axes, version=version)
     unit_axes = {"raw": {0: "batch", 1: "dim"}, OUTPUT: {0: "batch"}}
     unit = trace_part(_Unit(), torch.ones(2, 3), axes=unit_axes, version=version)
-    body = _loosened(compose.add_prefix(model, _OWN))
+    body = _clear_sizes(compose.add_prefix(model, _OWN))
     del body.metadata_props[:]
     for part in (front, body, unit):
         part.ir_version = max(front.ir_version, body.ir_version)
@@ -208,10 +208,10 @@ def grafted(model: onnx.ModelProto, peer: Peer) -> onnx.ModelProto:
         whole = compose.merge_models(joined, tail, [(_OWN + peer.output, "unit/raw")])
     except ValueError as error:
         raise GraphError(f"the front end does not fit the model: {first_line(error)}") from error
-    return checked(_probed(whole, peer))
+    return require_valid(_probe_dimension(whole, peer))
 
 
-def _loosened(model: onnx.ModelProto) -> onnx.ModelProto:
+def _clear_sizes(model: onnx.ModelProto) -> onnx.ModelProto:
     """`model` without the sizes it was exported at, so that shapes follow from its inputs."""
     del model.graph.value_info[:]
     for value in (*model.graph.input, *model.graph.output):
@@ -220,7 +220,7 @@ def _loosened(model: onnx.ModelProto) -> onnx.ModelProto:
     return model
 
 
-def _probed(model: onnx.ModelProto, peer: Peer) -> onnx.ModelProto:
+def _probe_dimension(model: onnx.ModelProto, peer: Peer) -> onnx.ModelProto:
     """`model` with its dimension filled in, once it has run on several shapes."""
     session = _session(model)
     dimensions = set()

@@ -46,7 +46,7 @@ package does; repeating it instead is worse, as docs/models.md shows."""
 _TRAINING_ONLY = ("similarity_weight", "similarity_bias")
 
 
-def amplified(waveform: Tensor) -> Tensor:
+def amplify(waveform: Tensor) -> Tensor:
     """`waveform` (batch, samples), brought up to -30 dB where its RMS is below that."""
     rms = waveform.square().mean(dim=1, keepdim=True).sqrt()
     return waveform * (LEAST_RMS / rms.clamp(min=1e-9)).clamp(min=1.0)
@@ -65,7 +65,7 @@ class VoiceEncoder(nn.Module):
         self.linear = nn.Linear(WIDTH, WIDTH)
 
     def forward(self, waveform: Tensor) -> Tensor:
-        levelled = amplified(waveform) if self.amplify else waveform
+        levelled = amplify(waveform) if self.amplify else waveform
         samples: Any = torch.as_tensor(waveform.shape[1])  # a tensor, so that tracing follows it
         further = (samples - LEAST_COVERED_SAMPLES).clamp(min=0) // STEP_SAMPLES
         missing = (further * STEP_SAMPLES + PARTIAL_SAMPLES - samples).clamp(min=0)

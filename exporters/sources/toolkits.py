@@ -29,7 +29,7 @@ Sized = tuple[nn.Module, int]
 def _resnet(name: str) -> Callable[[Shapes], Sized]:
     block, depths = _DEPTHS[name]
 
-    def sized(shapes: Shapes) -> Sized:
+    def build(shapes: Shapes) -> Sized:
         width = shapes.size("conv1.weight")
         mels = shapes.size("seg_1.weight", 1) // (2 * 8 * width * block.expansion) * 8
         encoder = WeSpeakerResNet(
@@ -42,7 +42,7 @@ def _resnet(name: str) -> Callable[[Shapes], Sized]:
         )
         return encoder, mels
 
-    return sized
+    return build
 
 
 def _ecapa(shapes: Shapes) -> Sized:
@@ -84,11 +84,11 @@ def _eres2netv2(shapes: Shapes) -> Sized:
 def _redimnet(name: str) -> Callable[[Shapes], Sized]:
     sizes = FAMILY[name]
 
-    def sized(shapes: Shapes) -> Sized:
+    def build(shapes: Shapes) -> Sized:
         dimension, two = shapes.size("seg_1.weight"), "seg_2.weight" in shapes
         return ReDimNet(sizes, embedding_dim=dimension, two=two), sizes.mels
 
-    return sized
+    return build
 
 
 def _wespeaker(title: str, encoder: Callable[[Shapes], Sized]) -> Architecture:

@@ -36,7 +36,7 @@ from evaluation.trials.manifest import Clip, shared_speaker, speaker_numbers
 from evaluation.trials.trials import Trials, make_pairs
 from exporters import model_file
 from exporters.errors import ExportError
-from exporters.graph import OUTPUT, checked
+from exporters.graph import OUTPUT, require_valid
 from service.contract import Contract
 
 AFFINE = "backend/"
@@ -114,12 +114,12 @@ async def publish(
     chosen, others = _clips(request, fitting, clips)
     asked = make_pairs(chosen, limit=request.max_trials, seed=request.seed)
     with Cache.open(request.cache) as cache, tempfile.TemporaryDirectory() as folder:
-        projection = await fitted(request, fitting, others, cache)
-        whole = appended(graph, projection)
-        renamed = _renamed(contract, whole, fitting, others, request.cross_channel)
+        projection = await fit(request, fitting, others, cache)
+        whole = append(graph, projection)
+        renamed = _rename(contract, whole, fitting, others, request.cross_channel)
         candidate = Path(folder) / "model.onnx"
         model_file.write(candidate, whole, renamed)
-        judged = await _judged(request, candidate, asked, cache)
+        judged = await _judge(request, candidate, asked, cache)
     if not (helps(judged) or force):
         told = "; ".join(map(str, judged))
         raise ExportError(f"{fitting.kind} does not help: {told}; nothing was written")
@@ -129,7 +129,7 @@ async def publish(
     return told_of, judged
 
 
-async def fitted(
+async def fit(
     request: Request, fitting: Fitting, clips: Sequence[Clip], cache: Cache
 ) -> Projection:
     """The projection of `clips`, as recorded and, where asked for, through a channel each."""
@@ -148,7 +148,7 @@ async def fitted(
     return FITS[fitting.kind](vectors, speakers, kept)
 
 
-def appended(model: onnx.ModelProto, projection: Projection) -> onnx.ModelProto:
+def append(model: onnx.ModelProto, projection: Projection) -> onnx.ModelProto:
     """`model` with `projection` between what was its embedding and the new one."""
     whole = onnx.ModelProto()
     whole.CopyFrom(model)
@@ -173,7 +173,7 @@ def appended(model: onnx.ModelProto, projection: Projection) -> onnx.ModelProto:
     )
     [embedding] = graph.output
     embedding.type.tensor_type.shape.dim[1].dim_value = projection.matrix.shape[1]
-    return checked(whole)
+    return require_valid(whole)
 
 
 def _clips(
@@ -193,7 +193,7 @@ def _clips(
     return judged, others
 
 
-async def _judged(request: Request, candidate: Path, asked: Trials, cache: Cache) -> list[Judged]:
+async def _judge(request: Request, candidate: Path, asked: Trials, cache: Cache) -> list[Judged]:
     modes: dict[str, list[Treatment | None]] = {"as recorded": [None]}
     if request.cross_channel:
         modes["cross-channel"] = [
@@ -227,7 +227,7 @@ async def _judged(request: Request, candidate: Path, asked: Trials, cache: Cache
     return judged
 
 
-def _renamed(
+def _rename(
     contract: Contract,
     whole: onnx.ModelProto,
     fitting: Fitting,

@@ -94,7 +94,7 @@ async def fit(
                 cohort = await _cohort(
                     request, model, clips, cache, cohort_split, cohort_conditions
                 )
-            normaliser = _normaliser(kind, cohort or model.contract.cohort)
+            normaliser = _normalizer(kind, cohort or model.contract.cohort)
             measured = await calibration_set.build_calibration_set(
                 model,
                 asked,
@@ -117,7 +117,7 @@ async def fit(
         fitted_on=(
             f"{targets:,} target and {trials - targets:,} non-target trials of "
             f"{speakers} speakers ({', '.join(corpora) or 'no corpus named'}), net speech heard "
-            f"{_told(measured.length_s)}{_through(conditions)}, data {digest}"
+            f"{_format_lengths(measured.length_s)}{_format_conditions(conditions)}, data {digest}"
         ),
     )
     fitted = dataclasses.replace(fitted, score=kind)
@@ -125,11 +125,11 @@ async def fit(
     return Fitted(fitted, OperatingPoint(rate), cohort, trials, targets, speakers)
 
 
-def _told(length_s: NDArray[np.float64]) -> str:
+def _format_lengths(length_s: NDArray[np.float64]) -> str:
     return ", ".join("all" if np.isinf(one) else f"{one:g} s" for one in np.unique(length_s))
 
 
-def _through(conditions: Sequence[str]) -> str:
+def _format_conditions(conditions: Sequence[str]) -> str:
     named = ", ".join(_impairing(conditions))
     return f", as recorded and with {named}" if named else ""
 
@@ -179,7 +179,7 @@ async def _cohort(
         heard.append(await embeddings.embed(model, clips, cache, treatment=treatment, label=label))
     vectors = np.concatenate([normalization.build_cohort(clips, voices) for voices in heard])
     speakers = len({clip.speaker for clip in clips})
-    source = f"{speakers} speakers of the {split} split{_through(conditions)}"
+    source = f"{speakers} speakers of the {split} split{_format_conditions(conditions)}"
     return normalization.make_contract_cohort(vectors, top_n=_COHORT_TOP, source=source)
 
 
@@ -187,7 +187,7 @@ def _impairing(conditions: Sequence[str]) -> list[str]:
     return [name for name in conditions if name != impairments.CLEAN]
 
 
-def _normaliser(kind: ScoreKind, cohort: Cohort | None) -> Cohort | None:
+def _normalizer(kind: ScoreKind, cohort: Cohort | None) -> Cohort | None:
     """What scores are to be normalised by."""
     if kind is ScoreKind.COSINE:
         return None

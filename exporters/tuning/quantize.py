@@ -22,7 +22,7 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from exporters import model_file, parity
 from exporters.errors import GraphError, ParityError
-from exporters.graph import INPUT, checked
+from exporters.graph import INPUT, require_valid
 from exporters.voices import voices
 from service.contract import Contract
 from training.errors import first_line
@@ -56,7 +56,7 @@ def variant(graph: onnx.ModelProto, contract: Contract, kind: Kind, speech: Path
         count=2 * _VOICES,
     )
     ranges, compared = waveforms[::2], waveforms[1::2]
-    small = halved(graph) if kind == "fp16" else eight_bit(graph, ranges)
+    small = halve(graph) if kind == "fp16" else quantize_to_int8(graph, ranges)
     cosines = _cosines(graph, small, compared)
     if cosines.min() < FLOORS[kind]:
         raise ParityError(
@@ -77,7 +77,7 @@ def _cosines(
     return cosines
 
 
-def halved(model: onnx.ModelProto) -> onnx.ModelProto:
+def halve(model: onnx.ModelProto) -> onnx.ModelProto:
     """`model` with the encoder's large weights stored as float16 and cast where they are used."""
     small = onnx.ModelProto()
     small.CopyFrom(model)
@@ -98,10 +98,10 @@ def halved(model: onnx.ModelProto) -> onnx.ModelProto:
     nodes = [*casts, *small.graph.node]
     del small.graph.node[:]
     small.graph.node.extend(nodes)
-    return checked(small)
+    return require_valid(small)
 
 
-def eight_bit(model: onnx.ModelProto, waveforms: parity.Floats) -> onnx.ModelProto:
+def quantize_to_int8(model: onnx.ModelProto, waveforms: parity.Floats) -> onnx.ModelProto:
     """`model` with its encoder in 8 bits, the ranges of activations measured on `waveforms`.
 
     Weights have 7 of them: processors without VNNI add two products in 16 bits, which overflow.
@@ -126,7 +126,7 @@ def eight_bit(model: onnx.ModelProto, waveforms: parity.Floats) -> onnx.ModelPro
             )
         except Exception as error:  # the quantiser's errors share no narrower base
             raise GraphError(f"the model cannot be quantised: {first_line(error)}") from error
-        return checked(onnx.load_model(output))
+        return require_valid(onnx.load_model(output))
 
 
 class _Rows(quantization.CalibrationDataReader):  # type: ignore[misc]

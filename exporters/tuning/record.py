@@ -19,14 +19,14 @@ def write(model: Path, report: Path, output: Path | None = None) -> Contract:
     """
     told = summary(report)
 
-    def recorded(contract: Contract) -> Contract:
+    def add_summary(contract: Contract) -> Contract:
         if told["model_id"] != contract.model_id:
             raise ExportError(
                 f"{report} is of {told['model_id']}, and {model} holds {contract.model_id}"
             )
         return dataclasses.replace(contract, evaluation=told)
 
-    return model_file.rewrite_contract(model, recorded, output=output)
+    return model_file.rewrite_contract(model, add_summary, output=output)
 
 
 def summary(report: Path) -> dict[str, Any]:

@@ -40,16 +40,16 @@ async def measure(request: Request, choices: Sequence[Windows]) -> list[Calibrat
     asked = read_trials(request)
     with Cache.open(request.cache) as cache, tempfile.TemporaryDirectory() as folder:
         return [
-            await _measured(request, asked, cache, choice, Path(folder) / "model.onnx")
+            await _measure(request, asked, cache, choice, Path(folder) / "model.onnx")
             for choice in choices
         ]
 
 
-async def _measured(
+async def _measure(
     request: Request, asked: Trials, cache: Cache, choice: Windows, path: Path
 ) -> CalibrationSet:
     graph, contract = model_file.read(request.model)
-    model_file.write(path, graph, applied(contract, choice))
+    model_file.write(path, graph, apply(contract, choice))
     label = f"window {choice.window_s:g} s, hop {choice.hop_s:g} s"
     async with SaysoModel.open(path, device=request.device) as model:
         voices = await embeddings.embed(model, asked.clips, cache, label=label)
@@ -59,7 +59,7 @@ async def _measured(
     return CalibrationSet(choice, metrics.eer(sweep), scored.unscored)
 
 
-def applied(contract: Contract, windows: Windows) -> Contract:
+def apply(contract: Contract, windows: Windows) -> Contract:
     """`contract` with other windows; its calibration goes, having been fitted on the old ones."""
     rate = contract.sample_rate
     return dataclasses.replace(

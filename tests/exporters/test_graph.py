@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from exporters.errors import GraphError
-from exporters.graph import OPSET, checked, fingerprint, trace
+from exporters.graph import OPSET, fingerprint, require_valid, trace
 from exporters.publish import Candidate
 
 
@@ -74,11 +74,11 @@ def test_weights_outside_the_file_are_refused(candidate: Candidate) -> None:
     model = _copy(candidate.graph)
     model.graph.initializer[0].data_location = onnx.TensorProto.EXTERNAL
     with pytest.raises(GraphError, match="stored outside the file"):
-        checked(model)
+        require_valid(model)
 
 
 def test_an_invalid_graph_is_refused(candidate: Candidate) -> None:
     model = _copy(candidate.graph)
     del model.graph.node[3:]
     with pytest.raises(GraphError, match="not a valid ONNX model"):
-        checked(model)
+        require_valid(model)

@@ -14,7 +14,7 @@ from torch import distributed
 from training import config
 from training.data.batches import Batch
 from training.learner import Learner, new_learner, trainable
-from training.ranks import Ranks, ending_at_once
+from training.ranks import Ranks, end_at_once
 
 CPU = torch.device("cpu")
 COMMON = """
@@ -101,5 +101,5 @@ def main(rank: int, rendezvous: str, output: Path) -> None:
 
 
 if __name__ == "__main__":
-    with ending_at_once({"WORLD_SIZE": "2"}):
+    with end_at_once({"WORLD_SIZE": "2"}):
         main(int(sys.argv[1]), sys.argv[2], Path(sys.argv[3]))

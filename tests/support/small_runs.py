@@ -53,16 +53,16 @@ class Listener:
         self.errors: list[Errors] = []
         self.warnings: list[str] = []
 
-    def began(self, step: int, material: str) -> None:
+    def on_start(self, step: int, material: str) -> None:
         self.material = material
 
-    def step(self, step: int, scalars: Mapping[str, float]) -> None:
+    def on_step(self, step: int, scalars: Mapping[str, float]) -> None:
         self.losses.append(scalars["loss/total"])
 
-    def validated(self, step: int, errors: Errors, *, best: bool) -> None:
+    def on_validation(self, step: int, errors: Errors, *, best: bool) -> None:
         self.errors.append(errors)
 
-    def warned(self, step: int, warning: str) -> None:
+    def on_warning(self, step: int, warning: str) -> None:
         self.warnings.append(warning)
 
 
@@ -101,7 +101,7 @@ def recipe_of(*parts: str, **changes: str) -> Recipe:
 def error_of_untrained(recipe: Recipe, library: Library) -> Errors:
     material = prepare(recipe, library, ())
     learner = new_learner(recipe, material.voices, CPU)
-    return material.validation.measure(learner.framework.measured(learner.average), CPU)
+    return material.validation.measure(learner.framework.for_validation(learner.average), CPU)
 
 
 def flat(state: object) -> list[torch.Tensor | float]:

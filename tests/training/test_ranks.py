@@ -14,7 +14,7 @@ from torch import nn
 
 from tests.support import rank_of_two
 from training.errors import ConfigError
-from training.ranks import ALONE, Ranks, started_by_torchrun
+from training.ranks import ALONE, Ranks, join_torchrun
 
 ROOT = Path(__file__).parents[2]
 Results = dict[str, Any]
@@ -81,7 +81,7 @@ def test_alone_nothing_is_exchanged() -> None:
     parameter.grad = torch.ones(2)
     ALONE.average_gradients([parameter])
     assert parameter.grad.tolist() == [1.0, 1.0]
-    with started_by_torchrun({}) as ranks:
+    with join_torchrun({}) as ranks:
         assert ranks == ALONE
 
 
@@ -92,9 +92,9 @@ def test_ranks_end_without_taking_the_interpreter_down(
 ) -> None:
     program = (
         "import atexit, sys\n"
-        "from training.ranks import ending_at_once\n"
+        "from training.ranks import end_at_once\n"
         "atexit.register(lambda: print('torn down'))\n"
-        f"with ending_at_once({{'WORLD_SIZE': '{world}'}}):\n"
+        f"with end_at_once({{'WORLD_SIZE': '{world}'}}):\n"
         "    print('said')\n"
         f"    sys.exit({code})\n"
     )

@@ -118,7 +118,7 @@ def test_a_killed_run_has_saved_its_work_since_the_last_validation(
     def killed(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Listener, "step", killed)  # called at step 20
+    monkeypatch.setattr(Listener, "on_step", killed)  # called at step 20
     recipe = recipe_of(LOSSES, validate_every="60")
     with pytest.raises(KeyboardInterrupt):
         run_training(recipe, library, tmp_path, Limits(save_every_s=0.0))

@@ -10,26 +10,26 @@ import torch
 from torch import nn
 
 from training import config, encoders, frameworks
-from training.augment import wrapped
+from training.augment import wrap
 from training.data.library import Pcm
 from training.ranks import ALONE
 from training.runs.checkpoint import Checkpoint
 from training.runs.material import VALIDATION_S
-from training.runs.validation import BATCH_CLIPS, embedded
+from training.runs.validation import BATCH_CLIPS, embed
 
 
-def measured(kept: Checkpoint) -> nn.Module:
+def for_validation(kept: Checkpoint) -> nn.Module:
     """Waveform (batch, samples) to embedding (batch, dim), as the run's validation hears it: the
     averaged encoder, or after predictive coding the mean of its frames."""
     encoder = encoders.build(kept.recipe)
     encoder.load_state_dict(kept.average)
     if isinstance(kept.recipe.framework, config.Cpc):
         framework = frameworks.build(kept.recipe, encoder, voices=0, ranks=ALONE)
-        return framework.measured(encoder).eval()
+        return framework.for_validation(encoder).eval()
     return encoder.eval()
 
 
-def of_clips(
+def embed_clips(
     module: nn.Module, audio: Sequence[Pcm], *, sample_rate_hz: int, device: torch.device
 ) -> npt.NDArray[np.float64]:
     """Of each clip's first 3 s, of shorter ones repeated to that length: (clips, dim)."""
@@ -37,6 +37,6 @@ def of_clips(
     module = module.to(device)
     rows = []
     for start in range(0, len(audio), BATCH_CLIPS):
-        heard = [wrapped(pcm, samples, 0.0) for pcm in audio[start : start + BATCH_CLIPS]]
-        rows.append(embedded(module, torch.from_numpy(np.stack(heard)), device))
+        heard = [wrap(pcm, samples, 0.0) for pcm in audio[start : start + BATCH_CLIPS]]
+        rows.append(embed(module, torch.from_numpy(np.stack(heard)), device))
     return np.concatenate(rows)

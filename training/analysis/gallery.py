@@ -32,7 +32,7 @@ class Gallery:
     embeddings: npt.NDArray[np.float64]
 
     @classmethod
-    def hung(
+    def measure(
         cls,
         kept: Checkpoint,
         library: Library,
@@ -44,15 +44,15 @@ class Gallery:
         """By the checkpoint's encoder, of at most so many speakers and clips of each."""
         shown = sample(library, speakers=speakers, clips=clips)
         rate_hz = kept.recipe.front_end.sample_rate_hz
-        module = embedding.measured(kept)
-        rows = embedding.of_clips(module, shown.audio, sample_rate_hz=rate_hz, device=device)
+        module = embedding.for_validation(kept)
+        rows = embedding.embed_clips(module, shown.audio, sample_rate_hz=rate_hz, device=device)
         return cls(shown.clips, rows)
 
     def draw(self, path: Path, *, seed: int) -> None:
         """A PNG: colours are speakers, markers corpora; what is near is alike, far tells little."""
         names = [clip.speaker for clip in self.clips]
         corpora = [clip.corpus for clip in self.clips]
-        points = flattened(self.embeddings, seed=seed)
+        points = project_to_plane(self.embeddings, seed=seed)
         pictures.speakers(points, names, corpora).savefig(path, dpi=100)
 
     def project(self, folder: Path, step: int) -> None:
@@ -66,7 +66,7 @@ class Gallery:
             )
 
 
-def hang(run: Path, library: Library, device: torch.device) -> None:
+def write(run: Path, library: Library, device: torch.device) -> None:
     """Of the run's best checkpoint and the speakers held out of it, into its folder; nothing where
     the run was stopped before it had one."""
     best = run / checkpoint.BEST
@@ -74,7 +74,7 @@ def hang(run: Path, library: Library, device: torch.device) -> None:
         return
     kept = checkpoint.load(best)
     _, held_out = hold_out(library.clips, kept.recipe.sampling.held_out_speakers)
-    hung = Gallery.hung(kept, library.of(held_out), device)
+    hung = Gallery.measure(kept, library.of(held_out), device)
     hung.draw(run / PICTURE, seed=kept.recipe.seed)
     hung.project(run, kept.progress.step)
 
@@ -93,7 +93,7 @@ def sample(library: Library, *, speakers: int, clips: int) -> Library:
     )
 
 
-def flattened(embeddings: npt.NDArray[np.float64], *, seed: int) -> npt.NDArray[np.float64]:
+def project_to_plane(embeddings: npt.NDArray[np.float64], *, seed: int) -> npt.NDArray[np.float64]:
     """(clips, dim) to (clips, 2) by t-SNE on cosine distances: van der Maaten and Hinton 2008.
 
     The perplexity is 30, or a third of the clips where there are fewer than 90.

@@ -70,7 +70,7 @@ def spectrogram(speech: Waveform, sample_rate_hz: int) -> Picture:
     return np.asarray(10 * np.log10(power + FLOOR))
 
 
-def write_heard(
+def write_audio(
     folder: Path, name: str, before: Waveform, after: Waveform, sample_rate_hz: int
 ) -> None:
     """NAME.wav, and NAME.png with the spectrograms of before and after in the same colours."""
@@ -86,7 +86,7 @@ def write_heard(
     figure.savefig(folder / f"{name}.png", dpi=100)
 
 
-def write_seen(folder: Path, name: str, before: Picture, after: Picture) -> None:
+def write_spectrograms(folder: Path, name: str, before: Picture, after: Picture) -> None:
     """NAME.png with the features of before and after."""
     figure = Figure(figsize=(9, 6), layout="constrained")
     for axes, title, log_mel in zip(

@@ -1,7 +1,7 @@
 """What a frozen encoder's embeddings tell apart beside speakers, by linear probes.
 
 The loss that an encoder was trained by does not say what it is good for. The word is of use to
-other tasks; the corpus, with its rooms, microphones and languages, is what a speaker encoder
+other find_tasks; the corpus, with its rooms, microphones and languages, is what a speaker encoder
 should tell no better than it must. Alain and Bengio 2016, arXiv 1610.01644.
 """
 
@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from training import frontends
 from training.analysis import embedding
-from training.analysis.words import word_of
+from training.analysis.words import read_word
 from training.data.library import Clip, Library
 from training.encoders.pooling import Statistics
 from training.errors import ManifestError
@@ -51,7 +51,7 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class Accuracy:
     """A balanced accuracy, the mean over classes of the share told right, and its 95% interval
     from a bootstrap over speakers, without learning the probe again."""
 
@@ -61,7 +61,7 @@ class Told:
 
 
 @dataclass(frozen=True, slots=True)
-class Probed:
+class TaskResult:
     """What was told of a task; `log_mel` is told from the mean and deviation of the log-mel
     features over time."""
 
@@ -70,8 +70,8 @@ class Probed:
     speakers: int
     clips: int
     chance: float
-    log_mel: Told
-    encoder: Told
+    log_mel: Accuracy
+    encoder: Accuracy
 
 
 class LogMelStatistics(nn.Module):
@@ -83,18 +83,18 @@ class LogMelStatistics(nn.Module):
         self.statistics = Statistics()
 
     def forward(self, waveform: Tensor) -> Tensor:
-        made: Tensor = self.statistics(self.front_end.uncentred(waveform))
+        made: Tensor = self.statistics(self.front_end.without_mean_removal(waveform))
         return made
 
 
-def tasks(clips: Sequence[Clip]) -> list[Task]:
+def find_tasks(clips: Sequence[Clip]) -> list[Task]:
     """The word within each corpus that tells it, then the corpus of all clips.
 
     An answer that under four speakers give is left out, and so is a task with a single answer.
     """
     asked: defaultdict[str, list[tuple[int, str]]] = defaultdict(list)
     for number, clip in enumerate(clips):
-        word = word_of(clip)
+        word = read_word(clip)
         if word is not None:
             asked[f"word in {clip.corpus}"].append((number, word))
     everything = [(number, clip.corpus) for number, clip in enumerate(clips)]
@@ -111,9 +111,9 @@ def _task(name: str, asked: Sequence[tuple[int, str]], clips: Sequence[Clip]) ->
     return Task(name, tuple(number for number, _ in kept), tuple(answer for _, answer in kept))
 
 
-def told_apart(
+def tell_apart(
     features: npt.NDArray[np.float64], answers: Sequence[str], speakers: Sequence[str], *, seed: int
-) -> Told:
+) -> Accuracy:
     """By multinomial logistic regression on standardised (clips, dim), each clip by a probe that
     never heard its speaker: four folds of speakers, drawn from the seed."""
     folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed)
@@ -122,21 +122,23 @@ def told_apart(
     )
     told = cross_val_predict(probe, features, answers, groups=speakers, cv=folds)
     right = told == np.asarray(answers)
-    low, high = np.quantile(_replicates(right, answers, speakers, seed), INTERVAL)
-    whole = _balanced(*_counted(right, answers, speakers), np.ones((1, len(set(speakers)))))
-    return Told(float(whole[0]), float(low), float(high))
+    low, high = np.quantile(_draw_replicates(right, answers, speakers, seed), INTERVAL)
+    whole = _balance_accuracy(
+        *_count_right(right, answers, speakers), np.ones((1, len(set(speakers))))
+    )
+    return Accuracy(float(whole[0]), float(low), float(high))
 
 
-def _replicates(
+def _draw_replicates(
     right: npt.NDArray[np.bool_], answers: Sequence[str], speakers: Sequence[str], seed: int
 ) -> npt.NDArray[np.float64]:
     """Balanced accuracies (replicates,), each of as many speakers, drawn with replacement."""
     count = len(set(speakers))
     drawn = np.random.default_rng(seed).multinomial(count, [1 / count] * count, size=REPLICATES)
-    return _balanced(*_counted(right, answers, speakers), drawn)
+    return _balance_accuracy(*_count_right(right, answers, speakers), drawn)
 
 
-def _counted(
+def _count_right(
     right: npt.NDArray[np.bool_], answers: Sequence[str], speakers: Sequence[str]
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Clips told right, and all clips, each (speakers, classes)."""
@@ -148,7 +150,7 @@ def _counted(
     return hits, clips
 
 
-def _balanced(
+def _balance_accuracy(
     hits: npt.NDArray[np.float64], clips: npt.NDArray[np.float64], weights: npt.ArrayLike
 ) -> npt.NDArray[np.float64]:
     """Balanced accuracies (replicates,) with speakers weighted by `weights` (replicates, speakers);
@@ -160,37 +162,42 @@ def _balanced(
     return means
 
 
-def probe(kept: Checkpoint, library: Library, device: torch.device, *, seed: int) -> list[Probed]:
+def probe(
+    kept: Checkpoint, library: Library, device: torch.device, *, seed: int
+) -> list[TaskResult]:
     """Every task that the clips allow; ManifestError when they allow none."""
-    asked = tasks(library.clips)
+    asked = find_tasks(library.clips)
     if not asked:
         raise ManifestError(
             "nothing to probe: it takes two corpora, or two words that file names tell "
             f"(training/analysis/words.py), with at least {FOLDS} speakers each"
         )
     rate_hz = kept.recipe.front_end.sample_rate_hz
-    heard = (LogMelStatistics(frontends.log_mel(kept.recipe.front_end)), embedding.measured(kept))
+    heard = (
+        LogMelStatistics(frontends.log_mel(kept.recipe.front_end)),
+        embedding.for_validation(kept),
+    )
     log_mel, encoder = (
-        embedding.of_clips(module, library.audio, sample_rate_hz=rate_hz, device=device)
+        embedding.embed_clips(module, library.audio, sample_rate_hz=rate_hz, device=device)
         for module in heard
     )
-    return [_probed(task, library.clips, log_mel, encoder, seed) for task in asked]
+    return [_probe_task(task, library.clips, log_mel, encoder, seed) for task in asked]
 
 
-def _probed(
+def _probe_task(
     task: Task,
     clips: Sequence[Clip],
     log_mel: npt.NDArray[np.float64],
     encoder: npt.NDArray[np.float64],
     seed: int,
-) -> Probed:
+) -> TaskResult:
     rows, speakers = list(task.clips), [clips[number].speaker for number in task.clips]
-    return Probed(
+    return TaskResult(
         task=task.name,
         classes=len(set(task.answers)),
         speakers=len(set(speakers)),
         clips=len(rows),
         chance=task.chance,
-        log_mel=told_apart(log_mel[rows], task.answers, speakers, seed=seed),
-        encoder=told_apart(encoder[rows], task.answers, speakers, seed=seed),
+        log_mel=tell_apart(log_mel[rows], task.answers, speakers, seed=seed),
+        encoder=tell_apart(encoder[rows], task.answers, speakers, seed=seed),
     )

@@ -25,7 +25,7 @@ NAMED = {  # the first pattern that fits a clip's folder and stem has its word
 }
 
 
-def word_of(clip: Clip) -> str | None:
+def read_word(clip: Clip) -> str | None:
     """None where the corpus says sentences, or the file is named otherwise."""
     name = f"{clip.path.parent.name}/{clip.path.stem}"
     for pattern in NAMED.get(clip.corpus, ()):

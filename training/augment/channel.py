@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from training.augment.codecs import CODECS
-from training.augment.handset import equalise, handset
-from training.augment.levels import at_level, drift
+from training.augment.handset import equalize, handset
+from training.augment.levels import drift, set_level
 from training.augment.noise import add_noise, babble, cut
 from training.augment.packets import PACKET_S, conceal, lost_packets
-from training.augment.rooms import reverberate, room_bank, room_response
+from training.augment.rooms import make_rooms, reverberate, room_response
 from training.augment.telephone import a_law, mu_law, telephone
 from training.augment.waveform import Rng, Waveform
 from training.config import Augmentation, Range
@@ -33,7 +33,7 @@ class Stage:
         return self.probability is None or rng.random() < self.probability
 
 
-def log_uniform(span: Range, rng: Rng) -> float:
+def draw_log_uniform(span: Range, rng: Rng) -> float:
     """A draw from `span` on a logarithmic scale; none is made if it is a single value."""
     if span[0] == span[1]:
         return span[0]
@@ -62,7 +62,7 @@ class Channel:
         self._noises = noises
         self._voices = voices
         self._packet_samples = round(PACKET_S * sample_rate_hz)
-        self._rooms = room_bank(
+        self._rooms = make_rooms(
             settings.shoebox_rooms if settings.room and settings.shoebox else 0,
             settings.room_rt60_s_range,
             sample_rate_hz,
@@ -73,10 +73,10 @@ class Channel:
     def __call__(self, speech: Waveform, rng: Rng) -> Waveform:
         clean = self._settings.clean
         if clean and rng.random() < clean:
-            return self._at_a_level(speech, rng)
-        return self.sent(speech, rng)
+            return self._set_level(speech, rng)
+        return self.send(speech, rng)
 
-    def sent(self, speech: Waveform, rng: Rng) -> Waveform:
+    def send(self, speech: Waveform, rng: Rng) -> Waveform:
         """Through a channel, whatever share is clean."""
         for stage in self.stages:
             if stage.happens(rng):
@@ -86,18 +86,18 @@ class Channel:
     def _stages(self) -> tuple[Stage, ...]:
         chosen = self._settings
         return (
-            Stage("room", chosen.room, self._in_a_room),
-            Stage("noise", chosen.noise if self._noises else 0, self._with_noise),
-            Stage("babble", chosen.babble if self._voices else 0, self._among_voices),
-            Stage("equaliser", chosen.equaliser, self._through_a_handset),
-            Stage("level", None, self._at_a_level),
-            Stage("drift", chosen.drift, self._drifting),
-            Stage("telephone", chosen.telephone, self._over_the_telephone),
-            Stage("codec", chosen.codec, self._coded),
-            Stage("packet_loss", chosen.packet_loss, self._with_packets_lost),
+            Stage("room", chosen.room, self._reverberate),
+            Stage("noise", chosen.noise if self._noises else 0, self._add_noise),
+            Stage("babble", chosen.babble if self._voices else 0, self._add_voices),
+            Stage("equaliser", chosen.equaliser, self._color),
+            Stage("level", None, self._set_level),
+            Stage("drift", chosen.drift, self._drift),
+            Stage("telephone", chosen.telephone, self._send_by_telephone),
+            Stage("codec", chosen.codec, self._encode),
+            Stage("packet_loss", chosen.packet_loss, self._lose_packets),
         )
 
-    def _in_a_room(self, speech: Waveform, rng: Rng) -> Waveform:
+    def _reverberate(self, speech: Waveform, rng: Rng) -> Waveform:
         chosen = self._settings
         if self._rooms and rng.random() < chosen.shoebox:
             return reverberate(speech, self._rooms[int(rng.integers(len(self._rooms)))])
@@ -105,41 +105,41 @@ class Channel:
         direct_db = rng.uniform(*chosen.room_direct_db_range)
         return reverberate(speech, room_response(rt60_s, direct_db, self._rate_hz, rng))
 
-    def _with_noise(self, speech: Waveform, rng: Rng) -> Waveform:
+    def _add_noise(self, speech: Waveform, rng: Rng) -> Waveform:
         noise = cut(self._noises, speech.size, rng)
         return add_noise(speech, noise, rng.uniform(*self._settings.noise_snr_db_range))
 
-    def _among_voices(self, speech: Waveform, rng: Rng) -> Waveform:
+    def _add_voices(self, speech: Waveform, rng: Rng) -> Waveform:
         voices = babble(self._voices, self._settings.babble_voices, speech.size, rng)
         return add_noise(speech, voices, rng.uniform(*self._settings.babble_snr_db_range))
 
-    def _through_a_handset(self, speech: Waveform, rng: Rng) -> Waveform:
+    def _color(self, speech: Waveform, rng: Rng) -> Waveform:
         centres_hz, gains_db = handset(rng, self._settings.equaliser_deviation_db, self._rate_hz)
-        return equalise(speech, centres_hz, gains_db, self._rate_hz)
+        return equalize(speech, centres_hz, gains_db, self._rate_hz)
 
-    def _at_a_level(self, speech: Waveform, rng: Rng) -> Waveform:
-        return at_level(speech, self._settings.level_dbfs_range, rng)
+    def _set_level(self, speech: Waveform, rng: Rng) -> Waveform:
+        return set_level(speech, self._settings.level_dbfs_range, rng)
 
-    def _drifting(self, speech: Waveform, rng: Rng) -> Waveform:
+    def _drift(self, speech: Waveform, rng: Rng) -> Waveform:
         furthest_db = self._settings.drift_db
         return drift(speech, rng.uniform(-furthest_db, furthest_db, DRIFT_POINTS))
 
-    def _over_the_telephone(self, speech: Waveform, rng: Rng) -> Waveform:
+    def _send_by_telephone(self, speech: Waveform, rng: Rng) -> Waveform:
         return telephone(
             speech,
             self._rate_hz,
             low_hz=rng.uniform(80.0, 350.0),
             high_hz=rng.uniform(3000.0, 3800.0),
             companding=mu_law if rng.random() < 0.5 else a_law,
-            low_order=log_uniform(self._settings.telephone_low_order_range, rng),
-            high_order=log_uniform(self._settings.telephone_high_order_range, rng),
+            low_order=draw_log_uniform(self._settings.telephone_low_order_range, rng),
+            high_order=draw_log_uniform(self._settings.telephone_high_order_range, rng),
         )
 
-    def _coded(self, speech: Waveform, rng: Rng) -> Waveform:
+    def _encode(self, speech: Waveform, rng: Rng) -> Waveform:
         names = self._settings.codecs
         return CODECS[names[int(rng.integers(len(names)))]](speech, self._rate_hz, rng)
 
-    def _with_packets_lost(self, speech: Waveform, rng: Rng) -> Waveform:
+    def _lose_packets(self, speech: Waveform, rng: Rng) -> Waveform:
         share = rng.uniform(*self._settings.packet_loss_share_range)
         burst = rng.uniform(*self._settings.packet_burst_range)
         lost = lost_packets(speech.size // self._packet_samples, share, burst, rng)

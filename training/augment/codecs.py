@@ -10,7 +10,7 @@ import soundfile
 import soxr
 
 from training.augment.telephone import TELEPHONE_HZ
-from training.augment.waveform import Rng, Waveform, as_long_as
+from training.augment.waveform import Rng, Waveform, fit_length
 from training.config import CodecName, Range
 
 
@@ -38,7 +38,7 @@ class Codec:
         )
         coded.seek(0)
         heard, rate_hz = soundfile.read(coded, dtype="float32")
-        return as_long_as(speech, soxr.resample(heard, rate_hz, sample_rate_hz))
+        return fit_length(speech, soxr.resample(heard, rate_hz, sample_rate_hz))
 
 
 CODECS: dict[CodecName, Codec] = {

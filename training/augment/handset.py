@@ -9,7 +9,7 @@ from scipy import fft
 from training.augment.waveform import Rng, Waveform
 
 
-def equalise(
+def equalize(
     speech: Waveform,
     centres_hz: npt.NDArray[np.float64],
     gains_db: npt.NDArray[np.float64],

@@ -9,7 +9,7 @@ from training.augment.waveform import SILENCE, Rng, Waveform, rms
 from training.config import Range
 
 
-def at_level(speech: Waveform, dbfs_range: Range, rng: Rng) -> Waveform:
+def set_level(speech: Waveform, dbfs_range: Range, rng: Rng) -> Waveform:
     """At a drawn RMS level, clipped at full scale."""
     gain = 10 ** (rng.uniform(*dbfs_range) / 20) / max(rms(speech), SILENCE)
     return np.asarray(np.clip(speech * gain, -1.0, 1.0), np.float32)

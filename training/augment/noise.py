@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from training.augment.waveform import SILENCE, Rng, Waveform, rms, wrapped
+from training.augment.waveform import SILENCE, Rng, Waveform, rms, wrap
 from training.data.library import Pcm
 
 
@@ -27,4 +27,4 @@ def babble(voices: Sequence[Pcm], count: int, samples: int, rng: Rng) -> Wavefor
 
 def cut(recordings: Sequence[Pcm], samples: int, rng: Rng) -> Waveform:
     """A drawn crop of a drawn recording."""
-    return wrapped(recordings[int(rng.integers(len(recordings)))], samples, rng.random())
+    return wrap(recordings[int(rng.integers(len(recordings)))], samples, rng.random())

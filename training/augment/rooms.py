@@ -51,7 +51,7 @@ class Shoebox:
     rt60_s: float
 
     @classmethod
-    def drawn(cls, rt60_s_range: Range, rng: Rng) -> Shoebox:
+    def draw(cls, rt60_s_range: Range, rng: Rng) -> Shoebox:
         """A small office up to a meeting room, and from a handset to a telephone on the table."""
         size_m = rng.uniform(SMALLEST_M, LARGEST_M)
         walls_m = (np.full(3, WALL_MARGIN_M), size_m - WALL_MARGIN_M)
@@ -130,10 +130,10 @@ def _tail(
     return rng.standard_normal(time_s.size) * rms(last) * 10 ** (-3 * since_s / rt60_s)
 
 
-def room_bank(
+def make_rooms(
     rooms: int, rt60_s_range: Range, sample_rate_hz: int, rng: Rng
 ) -> tuple[npt.NDArray[np.float32], ...]:
     """Responses of drawn shoebox rooms, computed once, to draw from."""
     return tuple(
-        image_response(Shoebox.drawn(rt60_s_range, rng), sample_rate_hz, rng) for _ in range(rooms)
+        image_response(Shoebox.draw(rt60_s_range, rng), sample_rate_hz, rng) for _ in range(rooms)
     )

@@ -18,7 +18,7 @@ def rms(waveform: npt.NDArray[np.floating]) -> float:
     return float(np.sqrt(np.mean(np.square(waveform, dtype=np.float64))))
 
 
-def wrapped(audio: Pcm | Waveform, samples: int, position: float) -> Waveform:
+def wrap(audio: Pcm | Waveform, samples: int, position: float) -> Waveform:
     """A crop at full scale 1; shorter audio is repeated, as the server does, not zero-padded.
 
     `position` from 0 to 1 places it between the audio's start and its end.
@@ -28,7 +28,7 @@ def wrapped(audio: Pcm | Waveform, samples: int, position: float) -> Waveform:
     return np.resize(audio[start : start + samples] / np.float32(full_scale), samples)
 
 
-def as_long_as(speech: Waveform, heard: npt.NDArray[np.floating]) -> Waveform:
+def fit_length(speech: Waveform, heard: npt.NDArray[np.floating]) -> Waveform:
     """`heard` cut, or filled with silence, to the length of `speech`."""
     missing = max(speech.size - heard.size, 0)
     return np.pad(heard[: speech.size], (0, missing)).astype(np.float32)

@@ -18,7 +18,7 @@ from training.data import inspection, packing, readers, shards
 from training.data import manifest as manifests
 from training.data.inspection import Inspection
 from training.data.library import Clip, Library, load_clips, read_manifest
-from training.data.readers.files import unread
+from training.data.readers.files import count_unread
 from training.errors import ManifestError
 
 LISTED = 10
@@ -31,7 +31,7 @@ Manifest = Annotated[
 Threads = Annotated[int, typer.Option(min=1, help="Files decoded at once.")]
 
 
-def library_of(
+def load_library(
     path: Path,
     split: str,
     rate_hz: int,
@@ -71,7 +71,7 @@ def manifest(
         manifests.write(output, rows)
     speakers = len({(row.corpus, row.speaker) for row in rows})
     say(f"{len(rows)} clips of {speakers} speakers")
-    for suffix, count in sorted(unread(root, rows).items()):
+    for suffix, count in sorted(count_unread(root, rows).items()):
         say(f"left out: {count} {suffix} files, which are not read; convert them, to .flac say")
     sys.stdout.write(f"{output}\n")
 
@@ -111,11 +111,11 @@ def _table(found: Inspection) -> Table:
         ("sessions", f"{found.sessions} ({found.clips_without_session} clips name none)"),
         ("clips a speaker", " ".join(f"{count:g}" for count in found.clips_per_speaker)),
         ("", "least, quartiles, most"),
-        ("by split", _counted(found.clips_by_split)),
-        ("by corpus", _counted(found.clips_by_corpus)),
-        ("by rate", _counted({f"{hz} Hz": n for hz, n in found.clips_by_rate_hz.items()})),
-        ("files stored twice", str(_extra(found.same_bytes))),
-        ("audio stored twice", str(_extra(found.same_audio))),
+        ("by split", _format_counts(found.clips_by_split)),
+        ("by corpus", _format_counts(found.clips_by_corpus)),
+        ("by rate", _format_counts({f"{hz} Hz": n for hz, n in found.clips_by_rate_hz.items()})),
+        ("files stored twice", str(_count_extra(found.same_bytes))),
+        ("audio stored twice", str(_count_extra(found.same_audio))),
         ("audio of several speakers", str(len(found.audio_of_several))),
         ("unreadable", str(len(found.unreadable))),
         ("silent", str(len(found.silent))),
@@ -128,11 +128,11 @@ def _table(found: Inspection) -> Table:
     return table
 
 
-def _counted(counts: Mapping[str, int]) -> str:
+def _format_counts(counts: Mapping[str, int]) -> str:
     return "\n".join(f"{name}: {count}" for name, count in counts.items())
 
 
-def _extra(groups: list[list[str]]) -> int:
+def _count_extra(groups: list[list[str]]) -> int:
     return sum(len(group) - 1 for group in groups)
 
 

@@ -13,7 +13,7 @@ import typer
 
 from training import config, encoders
 from training.analysis import hearing
-from training.augment import Channel, Waveform, wrapped
+from training.augment import Channel, Waveform, wrap
 from training.commands.terminal import one_line_errors, say
 from training.config import Recipe
 from training.data.library import Pcm, decode, load_clips, load_noises, read_manifest
@@ -78,7 +78,7 @@ def hear(
 
 def _speech(clip: Path, rate_hz: int) -> Waveform:
     pcm = decode(clip, rate_hz)
-    return wrapped(pcm, pcm.size, 0.0)
+    return wrap(pcm, pcm.size, 0.0)
 
 
 def _write_stages(
@@ -92,7 +92,7 @@ def _write_stages(
     ):
         for name, after in made:
             if only is None or name.partition("-")[0] == only:
-                hearing.write_heard(output, name, speech, after, rate_hz)
+                hearing.write_audio(output, name, speech, after, rate_hz)
                 written.append(name)
     return written
 
@@ -101,5 +101,7 @@ def _write_masks(recipe: Recipe, speech: Waveform, output: Path, seed: int) -> l
     chosen = recipe.augmentation
     if not chosen.band_masks and not chosen.stretch_masks:
         return []
-    hearing.write_seen(output, MASKS, *hearing.features(encoders.build(recipe), speech, seed))
+    hearing.write_spectrograms(
+        output, MASKS, *hearing.features(encoders.build(recipe), speech, seed)
+    )
     return [MASKS]

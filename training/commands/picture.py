@@ -33,6 +33,8 @@ def picture(
     output = output or checkpoint.parent / PICTURE
     with one_line_errors():
         shown = Shown.load(checkpoint, manifest, split)
-        hung = Gallery.hung(shown.kept, shown.library, shown.device, speakers=speakers, clips=clips)
+        hung = Gallery.measure(
+            shown.kept, shown.library, shown.device, speakers=speakers, clips=clips
+        )
         hung.draw(output, seed=seed)
     sys.stdout.write(f"{output}\n")

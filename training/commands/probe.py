@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from training.analysis import probe as probes
-from training.analysis.probe import Probed, Told
+from training.analysis.probe import Accuracy, TaskResult
 from training.commands.terminal import one_line_errors, print_table
 from training.commands.trained import CheckpointFile, Clips, Seed, Shown, Split
 
@@ -38,11 +38,11 @@ def probe(
         print_table(HEADINGS, map(_row, found))
 
 
-def _row(one: Probed) -> list[str]:
+def _row(one: TaskResult) -> list[str]:
     counts = (one.classes, one.speakers, one.clips)
     shares = map(_share, (one.log_mel, one.encoder))
     return [one.task, *map(str, counts), f"{one.chance:.1%}", *shares]
 
 
-def _share(told: Told) -> str:
+def _share(told: Accuracy) -> str:
     return f"{told.share:.1%} ({told.low:.1%} to {told.high:.1%})"

@@ -9,7 +9,7 @@ from typing import Annotated
 import torch
 import typer
 
-from training.commands.data import library_of
+from training.commands.data import load_library
 from training.data.library import Library
 from training.runs import checkpoint
 from training.runs.checkpoint import Checkpoint
@@ -30,5 +30,5 @@ class Shown:
     def load(cls, path: Path, manifest: Path, split: str) -> Shown:
         """On CUDA where there is one; CheckpointError or ManifestError when one cannot be read."""
         kept = checkpoint.load(path)
-        library = library_of(manifest, split, kept.recipe.front_end.sample_rate_hz)
+        library = load_library(manifest, split, kept.recipe.front_end.sample_rate_hz)
         return cls(kept, library, torch.device("cuda" if torch.cuda.is_available() else "cpu"))

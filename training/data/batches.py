@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from training.augment import Channel, Waveform, wrapped
+from training.augment import Channel, Waveform, wrap
 from training.data.library import Library
 from training.data.sampler import Draw, View
 from training.data.teacher import Targets
@@ -38,11 +38,11 @@ class Batch:
         return len(self.labels)
 
     def to(self, device: torch.device) -> Batch:
-        def moved(part: Tensor) -> Tensor:
+        def move(part: Tensor) -> Tensor:
             return part.to(device, non_blocking=True)
 
-        targets = None if self.targets is None else moved(self.targets)
-        return Batch(moved(self.waveforms), moved(self.labels), moved(self.clips), targets)
+        targets = None if self.targets is None else move(self.targets)
+        return Batch(move(self.waveforms), move(self.labels), move(self.clips), targets)
 
 
 class Sampler(Protocol):
@@ -97,11 +97,11 @@ class Batches(Dataset[Batch]):
     def _cut(self, view: View, samples: int) -> Waveform:
         audio = self._library.audio[view.clip]
         if view.speed == 1.0:
-            return wrapped(audio, samples, view.position)
+            return wrap(audio, samples, view.position)
         wanted = round(samples * view.speed)
-        span = wrapped(audio, min(wanted, audio.size), view.position)
+        span = wrap(audio, min(wanted, audio.size), view.position)
         sped: Waveform = soxr.resample(span, self._rate_hz * view.speed, self._rate_hz)
-        return wrapped(sped, samples, 0.0)
+        return wrap(sped, samples, 0.0)
 
 
 class Arrays(Dataset[tuple[Array | None, ...]]):

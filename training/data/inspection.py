@@ -117,10 +117,10 @@ def inspect(
             else:
                 found.append((row, heard))
             advance()
-    return _summed(found, left_out, short_s)
+    return _summarize(found, left_out, short_s)
 
 
-def _summed(
+def _summarize(
     found: Sequence[tuple[Row, Heard]], left_out: Sequence[AudioError], short_s: float
 ) -> Inspection:
     speakers = Counter(_speaker(row) for row, _ in found)

@@ -104,7 +104,7 @@ def decode(path: Path, sample_rate_hz: int) -> Pcm:
     return np.ascontiguousarray(mono)
 
 
-def decoded(
+def decode_all(
     clips: Sequence[Clip], sample_rate_hz: int, threads: int
 ) -> Iterator[tuple[Clip, Pcm | AudioError]]:
     """Each clip in turn with its audio, or with what is wrong with it."""
@@ -135,7 +135,7 @@ def load_clips(
     kept: list[Clip] = []
     audio: list[Pcm] = []
     unreadable: list[AudioError] = []
-    for clip, pcm in decoded(clips, sample_rate_hz, threads):
+    for clip, pcm in decode_all(clips, sample_rate_hz, threads):
         if isinstance(pcm, AudioError):
             unreadable.append(pcm)
         else:
@@ -167,23 +167,23 @@ def hold_out(clips: Sequence[Clip], share: float) -> tuple[list[int], list[int]]
     """
     sides: tuple[list[int], list[int]] = ([], [])
     for index, clip in enumerate(clips):
-        sides[_drawn(clip.speaker, share)].append(index)
+        sides[_is_drawn(clip.speaker, share)].append(index)
     for side, name in zip(sides, ("training", "validation"), strict=True):
         require_speakers([clips[i] for i in side], f"{name} with {share:.0%} held out")
     return sides
 
 
-def labelled(clips: Sequence[Clip], share: float) -> list[int]:
+def choose_labeled(clips: Sequence[Clip], share: float) -> list[int]:
     """Indices of the clips of a share of the speakers, by a hash that `hold_out` has no part in.
 
     A larger share has all of a smaller one; ManifestError when it has under two speakers.
     """
-    chosen = [i for i, clip in enumerate(clips) if _drawn(f"label {clip.speaker}", share)]
+    chosen = [i for i, clip in enumerate(clips) if _is_drawn(f"label {clip.speaker}", share)]
     require_speakers([clips[i] for i in chosen], f"{share:.0%} of the labels")
     return chosen
 
 
-def _drawn(name: str, share: float) -> bool:
+def _is_drawn(name: str, share: float) -> bool:
     first_bytes = hashlib.sha256(name.encode()).digest()[:8]
     return int.from_bytes(first_bytes, "big") < share * 2**64
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from training.data.library import Clip, Digest, Pcm, decoded, require_speakers
+from training.data.library import Clip, Digest, Pcm, decode_all, require_speakers
 from training.data.shards import CLIPS, COLUMNS, INDEX, STORED, VERSION, Index, Shard
 from training.errors import AudioError, ManifestError
 
@@ -84,7 +84,7 @@ def _pack(
     with (folder / CLIPS).open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
         table.writerow(COLUMNS)
-        for clip, pcm in decoded(clips, sample_rate_hz, threads):
+        for clip, pcm in decode_all(clips, sample_rate_hz, threads):
             if isinstance(pcm, AudioError):
                 unreadable.append(pcm)
             else:

@@ -74,11 +74,11 @@ def read(folder: Path, sample_rate_hz: int) -> Library:
         raise ManifestError(
             f"{folder} is packed at {index.sample_rate_hz} Hz, the recipe wants {sample_rate_hz}"
         )
-    shards = [_mapped(folder, shard) for shard in index.shards]
+    shards = [_map(folder, shard) for shard in index.shards]
     clips: list[Clip] = []
     audio: list[Pcm] = []
     try:
-        for clip, shard, first, samples in _listed(folder / CLIPS):
+        for clip, shard, first, samples in _read_clips(folder / CLIPS):
             clips.append(clip)
             audio.append(shards[shard][first : first + samples])
             if audio[-1].size != samples:
@@ -93,7 +93,7 @@ def read(folder: Path, sample_rate_hz: int) -> Library:
     return Library(tuple(clips), tuple(audio), known_digest=index.digest)
 
 
-def _mapped(folder: Path, shard: Shard) -> Pcm:
+def _map(folder: Path, shard: Shard) -> Pcm:
     path = folder / shard.name
     try:
         found = path.stat().st_size
@@ -107,7 +107,7 @@ def _mapped(folder: Path, shard: Shard) -> Pcm:
         raise ManifestError(f"cannot read the shard {path}: {error}") from error
 
 
-def _listed(path: Path) -> Iterator[tuple[Clip, int, int, int]]:
+def _read_clips(path: Path) -> Iterator[tuple[Clip, int, int, int]]:
     with path.open(newline="", encoding="utf-8") as lines:
         for row in csv.DictReader(lines):
             clip = Clip(

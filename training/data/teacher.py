@@ -18,7 +18,7 @@ import numpy.typing as npt
 import onnxruntime
 import soxr
 
-from training.augment import Waveform, wrapped
+from training.augment import Waveform, wrap
 from training.data.library import Library
 from training.errors import TeacherError
 
@@ -137,13 +137,13 @@ def teach(
     """
     session = open_teacher(model, cuda=cuda)
 
-    def heard(index: int) -> npt.NDArray[np.float32]:
+    def embed(index: int) -> npt.NDArray[np.float32]:
         views = (_middle(library, index, speed, sample_rate_hz) for speed in speeds)
         return np.stack([session.run(None, {"waveform": view[None]})[0][0] for view in views])
 
     with ThreadPoolExecutor(threads) as pool:
         rows = []
-        for row in pool.map(heard, range(len(library.clips))):
+        for row in pool.map(embed, range(len(library.clips))):
             rows.append(row)
             advance()
     embeddings = np.stack(rows).astype(np.float32)
@@ -155,7 +155,7 @@ def teach(
 def _middle(library: Library, index: int, speed: float, rate_hz: int) -> Waveform:
     audio = library.audio[index]
     span = min(audio.size, round(MOST_S * rate_hz * speed))
-    heard = wrapped(audio, span, MIDDLE)
+    heard = wrap(audio, span, MIDDLE)
     if speed != 1.0:
         heard = soxr.resample(heard, rate_hz * speed, rate_hz)
-    return wrapped(heard, max(heard.size, round(LEAST_S * rate_hz)), 0.0)
+    return wrap(heard, max(heard.size, round(LEAST_S * rate_hz)), 0.0)

@@ -12,7 +12,7 @@ from training.encoders import SpeakerEncoder
 from training.errors import first_line
 
 
-def compiled(
+def compile_encoder(
     encoder: SpeakerEncoder, device: torch.device, warn: Callable[[str], object]
 ) -> SpeakerEncoder:
     """The encoder as it is, after a warning, if the machine lacks what compiling takes.

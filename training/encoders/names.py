@@ -78,11 +78,11 @@ class OtherNames:
         groups = 1 + sum(re.fullmatch(self.groups, name) is not None for name in state)
         translated = {}
         for name, tensor in state.items():
-            new, change = self._renamed(name)
+            new, change = self._rename(name)
             translated[new] = change(tensor, groups)
         return translated
 
-    def _renamed(self, name: str) -> tuple[str, Change]:
+    def _rename(self, name: str) -> tuple[str, Change]:
         for rule in self.rules:
             new = rule.rename(name)
             if new is not None:

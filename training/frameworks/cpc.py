@@ -87,7 +87,7 @@ class Cpc(Framework):
         loss = torch.stack(list(losses.values())).mean()
         return Outcome(loss, {name: part.detach() for name, part in losses.items()})
 
-    def measured(self, encoder: SpeakerEncoder) -> nn.Module:
+    def for_validation(self, encoder: SpeakerEncoder) -> nn.Module:
         return FrameMean(encoder)
 
     def _latents(self, encoder: SpeakerEncoder, waveforms: Tensor) -> Tensor:

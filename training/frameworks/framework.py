@@ -36,7 +36,7 @@ class Framework(nn.Module):
     def after_step(self, encoder: SpeakerEncoder) -> None:
         """Once the optimiser has changed the encoder."""
 
-    def measured(self, encoder: SpeakerEncoder) -> nn.Module:
+    def for_validation(self, encoder: SpeakerEncoder) -> nn.Module:
         """Waveform (batch, samples) to embedding: what validation measures."""
         return encoder
 

@@ -36,7 +36,7 @@ class LatentAugmentation(nn.Module):
         alone = ~pairs.any(dim=1)
 
         # 2. a difference for each that is alone
-        lent = self._drawn(int(alone.sum()))
+        lent = self._draw(int(alone.sum()))
         made = functional.normalize(embeddings[alone][: len(lent)] + lent, dim=1)
 
         # 3. the differences of this batch, for those to come
@@ -44,7 +44,7 @@ class LatentAugmentation(nn.Module):
         self._remember((embeddings[one] - embeddings[other]).detach())
         return torch.cat([embeddings, made]), torch.cat([labels, labels[alone][: len(lent)]])
 
-    def _drawn(self, count: int) -> Tensor:
+    def _draw(self, count: int) -> Tensor:
         """(count, dim), or (0, dim) from an empty memory; from the seed and what was met alone."""
         met = int(self.met)
         held = min(met, len(self.differences))

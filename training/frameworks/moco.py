@@ -59,7 +59,7 @@ class MoCo(Framework):
         # 1. the two views of each clip: queries (clips, dim) learn, keys (clips, dim) do not
         with mixed_precision(batch.waveforms.device):
             queries = encoder(batch.waveforms[0::2])
-            self._keys = self._encoded(batch.waveforms[1::2])
+            self._keys = self._encode_keys(batch.waveforms[1::2])
         own_keys = self._keys[self.ranks.share(len(self._keys))]
 
         # 2. similarity to the own key, and to every key of the queue
@@ -85,17 +85,17 @@ class MoCo(Framework):
         self.enqueued += len(newest)
 
     @torch.no_grad()
-    def _encoded(self, waveforms: Tensor) -> Tensor:
+    def _encode_keys(self, waveforms: Tensor) -> Tensor:
         """(clips, samples) of this rank -> keys of all ranks, (world * clips, dim), in order."""
         if self.ranks.world == 1:
             keys: Tensor = self.key_encoder(waveforms)
             return keys
         everyone = self.ranks.join(waveforms)
-        order = self._shuffled(len(everyone)).to(everyone.device)
+        order = self._draw_order(len(everyone)).to(everyone.device)
         shuffled = self.key_encoder(everyone[order[self.ranks.share(len(everyone))]])
         return self.ranks.join(shuffled)[order.argsort()]
 
-    def _shuffled(self, total: int) -> Tensor:
+    def _draw_order(self, total: int) -> Tensor:
         """The same permutation on every rank, from the seed and the keys so far alone."""
         generator = torch.Generator().manual_seed(hash((self.seed, int(self.enqueued))))
         return torch.randperm(total, generator=generator)

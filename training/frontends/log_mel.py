@@ -66,10 +66,10 @@ class LogMel(nn.Module):
         self.register_buffer("filters", torch.from_numpy(filters).float(), persistent=False)
 
     def forward(self, waveform: Tensor) -> Tensor:
-        log_mel = self.uncentred(waveform)
+        log_mel = self.without_mean_removal(waveform)
         return log_mel - log_mel.mean(dim=2, keepdim=True)
 
-    def uncentred(self, waveform: Tensor) -> Tensor:
+    def without_mean_removal(self, waveform: Tensor) -> Tensor:
         """The same before its mean over time is removed."""
         with torch.autocast(waveform.device.type, enabled=False):
             level = waveform.square().mean(dim=1, keepdim=True).sqrt()

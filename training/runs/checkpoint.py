@@ -75,7 +75,7 @@ class Progress:
             conditions=conditions,
         )
 
-    def resumed(self, conditions: dict[str, str]) -> Progress:
+    def resume(self, conditions: dict[str, str]) -> Progress:
         """As the run goes on under these conditions."""
         before = self.conditions or {"code": self.code}
         changed = {*self.changed, *reproduction.changes(before, conditions)}

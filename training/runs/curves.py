@@ -22,16 +22,16 @@ class Curves:
         self._folder = folder
         self._told = told
 
-    def began(self, step: int, material: str) -> None:
+    def on_start(self, step: int, material: str) -> None:
         pass
 
-    def step(self, step: int, scalars: Mapping[str, float]) -> None:
+    def on_step(self, step: int, scalars: Mapping[str, float]) -> None:
         for name, value in scalars.items():
             self._told.setdefault(name, {})[step] = value
 
-    def validated(self, step: int, errors: Errors, *, best: bool) -> None:
-        self.step(step, {RECORDED: errors.recorded, CROSSED: errors.crossed})
+    def on_validation(self, step: int, errors: Errors, *, best: bool) -> None:
+        self.on_step(step, {RECORDED: errors.recorded, CROSSED: errors.crossed})
         pictures.curves(self._told).savefig(self._folder / PICTURE, dpi=100)
 
-    def warned(self, step: int, warning: str) -> None:
+    def on_warning(self, step: int, warning: str) -> None:
         pass

@@ -14,9 +14,9 @@ from training.data.library import (
     Clip,
     Library,
     Pcm,
+    choose_labeled,
     clips_by_speaker,
     hold_out,
-    labelled,
     require_speakers,
 )
 from training.data.sampler import VoiceSampler
@@ -58,7 +58,7 @@ def sides(recipe: Recipe, clips: Sequence[Clip]) -> tuple[list[int], list[int]]:
     chosen, held_out = hold_out(clips, sampling.held_out_speakers)
     require_trials([clips[i] for i in held_out])
     if sampling.label_share < 1:
-        known = labelled([clips[i] for i in chosen], sampling.label_share)
+        known = choose_labeled([clips[i] for i in chosen], sampling.label_share)
         chosen = [chosen[i] for i in known]
     return chosen, held_out
 
@@ -76,7 +76,7 @@ def prepare(
     chosen, kept_back = sides(recipe, library.clips)
     known = len(chosen)
     if sampling.least_agreement is not None:
-        chosen = _agreeing(library, chosen, targets, sampling.least_agreement)
+        chosen = _choose_agreeing(library, chosen, targets, sampling.least_agreement)
     learned, held_out = library.of(chosen), library.of(kept_back)
     sampler = _sampler(recipe, learned)
     if targets is not None:
@@ -96,11 +96,11 @@ def prepare(
             targets=targets,
             ranks=ranks,
         ),
-        Validation(held_out, channel.sent, samples=round(VALIDATION_S * rate_hz), seed=recipe.seed),
+        Validation(held_out, channel.send, samples=round(VALIDATION_S * rate_hz), seed=recipe.seed),
     )
 
 
-def _agreeing(
+def _choose_agreeing(
     library: Library, chosen: list[int], targets: Targets | None, least: float
 ) -> list[int]:
     """Without the clips that the teacher finds unlike the others of their speaker."""

@@ -16,15 +16,15 @@ T = TypeVar("T")
 
 
 class Reporter(Protocol):
-    def began(self, step: int, material: str) -> None:
+    def on_start(self, step: int, material: str) -> None:
         """`material` says what the run learns from."""
 
-    def step(self, step: int, scalars: Mapping[str, float]) -> None:
+    def on_step(self, step: int, scalars: Mapping[str, float]) -> None:
         """Among the scalars are `loss/total`, `learning_rate`, `clips_per_s` and `loader_wait`."""
 
-    def validated(self, step: int, errors: Errors, *, best: bool) -> None: ...
+    def on_validation(self, step: int, errors: Errors, *, best: bool) -> None: ...
 
-    def warned(self, step: int, warning: str) -> None:
+    def on_warning(self, step: int, warning: str) -> None:
         """Of what the user should know about while the run goes on."""
 
 
@@ -46,42 +46,42 @@ class Board:
     ) -> None:
         self._writer.close()
 
-    def began(self, step: int, material: str) -> None:
+    def on_start(self, step: int, material: str) -> None:
         self._writer.add_text("material", material, step)
 
-    def step(self, step: int, scalars: Mapping[str, float]) -> None:
+    def on_step(self, step: int, scalars: Mapping[str, float]) -> None:
         for name, value in scalars.items():
             self._writer.add_scalar(name, value, step)
 
-    def validated(self, step: int, errors: Errors, *, best: bool) -> None:
+    def on_validation(self, step: int, errors: Errors, *, best: bool) -> None:
         self._writer.add_scalar("eer/recorded", errors.recorded, step)
         self._writer.add_scalar("eer/crossed", errors.crossed, step)
 
-    def warned(self, step: int, warning: str) -> None:
+    def on_warning(self, step: int, warning: str) -> None:
         self._writer.add_text("warnings", warning, step)
 
 
-class Everyone:
+class Reporters:
     """Tells several reporters, or none."""
 
     def __init__(self, *reporters: Reporter) -> None:
         self._reporters = reporters
 
-    def began(self, step: int, material: str) -> None:
+    def on_start(self, step: int, material: str) -> None:
         for reporter in self._reporters:
-            reporter.began(step, material)
+            reporter.on_start(step, material)
 
-    def step(self, step: int, scalars: Mapping[str, float]) -> None:
+    def on_step(self, step: int, scalars: Mapping[str, float]) -> None:
         for reporter in self._reporters:
-            reporter.step(step, scalars)
+            reporter.on_step(step, scalars)
 
-    def validated(self, step: int, errors: Errors, *, best: bool) -> None:
+    def on_validation(self, step: int, errors: Errors, *, best: bool) -> None:
         for reporter in self._reporters:
-            reporter.validated(step, errors, best=best)
+            reporter.on_validation(step, errors, best=best)
 
-    def warned(self, step: int, warning: str) -> None:
+    def on_warning(self, step: int, warning: str) -> None:
         for reporter in self._reporters:
-            reporter.warned(step, warning)
+            reporter.on_warning(step, warning)
 
 
 class Lap:
@@ -95,7 +95,7 @@ class Lap:
         self._clips = 0
         self._waited_s = 0.0
 
-    def timed(self, batches: Iterator[T]) -> Iterator[T]:
+    def time(self, batches: Iterator[T]) -> Iterator[T]:
         """The batches themselves; the time each takes to arrive is counted as waiting."""
         while True:
             asked_s = time.monotonic()

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from evaluation.metrics import Sweep, eer
-from training.augment import Rng, Waveform, wrapped
+from training.augment import Rng, Waveform, wrap
 from training.data.library import Clip, Library, clips_by_speaker
 from training.errors import ManifestError
 
@@ -35,9 +35,7 @@ class Errors:
         return (self.recorded + self.crossed) / 2
 
 
-def embedded(
-    encoder: nn.Module, waveforms: Tensor, device: torch.device
-) -> npt.NDArray[np.float64]:
+def embed(encoder: nn.Module, waveforms: Tensor, device: torch.device) -> npt.NDArray[np.float64]:
     """Of waveforms (clips, samples), (clips, dim)."""
     with torch.inference_mode():
         rows = [encoder(part.to(device)).cpu() for part in torch.split(waveforms, BATCH_CLIPS)]
@@ -81,7 +79,7 @@ class Validation:
         groups = clips_by_speaker(library.clips)
         chosen = [index for group in groups.values() for index in group[:CLIPS_PER_SPEAKER]]
         digests = [sha256(library.audio[index].tobytes()).digest() for index in chosen]
-        recorded = [wrapped(library.audio[index], samples, 0.0) for index in chosen]
+        recorded = [wrap(library.audio[index], samples, 0.0) for index in chosen]
         self._sides = [torch.from_numpy(np.stack(recorded))]
         for side in range(2):
             sent = [
@@ -89,7 +87,7 @@ class Validation:
                 for place, waveform in enumerate(recorded)
             ]
             self._sides.append(torch.from_numpy(np.stack(sent)))
-        self._target, self._other = pairs([library.clips[i] for i in chosen], digests)
+        self._target, self._other = trial_masks([library.clips[i] for i in chosen], digests)
 
     def through(self, front_end: Callable[[Tensor], Tensor]) -> Validation:
         """The same trials in features, to measure many encoders without their front end."""
@@ -102,14 +100,14 @@ class Validation:
         return heard
 
     def measure(self, encoder: nn.Module, device: torch.device) -> Errors:
-        recorded, left, right = (embedded(encoder, side, device) for side in self._sides)
+        recorded, left, right = (embed(encoder, side, device) for side in self._sides)
         return Errors(self._eer(recorded @ recorded.T), self._eer(left @ right.T))
 
     def _eer(self, scores: npt.NDArray[np.float64]) -> float:
         return eer(Sweep.of(scores[self._target], scores[self._other]))
 
 
-def pairs(
+def trial_masks(
     clips: Sequence[Clip], digests: Sequence[bytes]
 ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
     """Which pairs are of one speaker, and which of two speakers of a corpus: (clips, clips)."""

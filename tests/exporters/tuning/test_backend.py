@@ -52,7 +52,7 @@ def request_for(
 def test_the_graph_gives_what_the_projection_gives(kind: Kind, candidate: Candidate) -> None:
     plain = parity.graph_embed(candidate.graph)(waveforms(40))
     projection = backend.FITS[kind](plain, np.arange(40) // 2, 7)
-    whole = parity.graph_embed(backend.appended(candidate.graph, projection))
+    whole = parity.graph_embed(backend.append(candidate.graph, projection))
     heard = whole(waveforms())
     assert heard.shape == (6, 7 if kind is Kind.LDA else 24)
     assert parity.least_cosine(projection(plain[:6]), heard) > parity.FLOOR

@@ -51,8 +51,8 @@ def test_half_precision_halves_the_file_and_keeps_the_calibration(
 ) -> None:
     contract, small = quantize.publish(model, "fp16", tmp_path / "half.onnx")
     assert (tmp_path / "half.onnx").stat().st_size < model.stat().st_size
-    whole, halved = _elements(model), _elements(tmp_path / "half.onnx")
-    assert halved[np.dtype(np.float16)] > 0.8 * (whole[np.dtype(np.float32)] - FRONT_END)
+    whole, halve = _elements(model), _elements(tmp_path / "half.onnx")
+    assert halve[np.dtype(np.float16)] > 0.8 * (whole[np.dtype(np.float32)] - FRONT_END)
     assert parity.least_cosine(_embeddings(model), _embeddings(tmp_path / "half.onnx")) > 0.9999
     assert contract.calibration is not None
     assert contract.model_id.startswith("tiny-fp16-")
@@ -78,9 +78,9 @@ def test_eight_bits_leave_the_front_end_alone_and_drop_the_calibration(
     assert quantised[:2] == [False, False]
     assert sum(quantised) > 10
     weights = [onnx.numpy_helper.to_array(each) for each in graph.initializer]
-    eight_bit = [each for each in weights if each.dtype == np.int8 and each.size > 1]
-    assert len(eight_bit) > 10
-    assert max(np.abs(each.astype(int)).max() for each in eight_bit) <= 64
+    quantize_to_int8 = [each for each in weights if each.dtype == np.int8 and each.size > 1]
+    assert len(quantize_to_int8) > 10
+    assert max(np.abs(each.astype(int)).max() for each in quantize_to_int8) <= 64
     assert small.least < 0.9999
     assert contract.calibration is None
     assert contract.operating_point is None
@@ -110,7 +110,7 @@ def test_weights_beyond_half_precision_stay_single(candidate: Candidate) -> None
     )
     huge = onnx.numpy_helper.to_array(tensor) * np.float32(1e9)
     tensor.CopyFrom(onnx.numpy_helper.from_array(huge, tensor.name))
-    kept = {weights.name: weights for weights in quantize.halved(model).graph.initializer}
+    kept = {weights.name: weights for weights in quantize.halve(model).graph.initializer}
     assert kept[tensor.name].data_type == onnx.TensorProto.FLOAT
     assert any(weights.data_type == onnx.TensorProto.FLOAT16 for weights in kept.values())
 
@@ -118,4 +118,4 @@ def test_weights_beyond_half_precision_stay_single(candidate: Candidate) -> None
 def test_what_the_quantiser_cannot_do_is_one_clear_error(candidate: Candidate) -> None:
     no_speech = np.zeros((0, 16000), np.float32)
     with pytest.raises(GraphError, match="cannot be quantised"):
-        quantize.eight_bit(candidate.graph, no_speech)
+        quantize.quantize_to_int8(candidate.graph, no_speech)

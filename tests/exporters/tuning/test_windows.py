@@ -37,7 +37,7 @@ def test_other_windows_drop_a_calibration_and_keep_the_model(
     candidate: Candidate, tmp_path: Path
 ) -> None:
     contract = publish(candidate, tmp_path / "tiny.onnx")
-    other = windows.applied(contract, Windows(2.0, 1.0, 0.5, (1.0,)))
+    other = windows.apply(contract, Windows(2.0, 1.0, 0.5, (1.0,)))
     assert (other.window_samples, other.hop_samples) == (32000, 16000)
     assert (other.min_speech_samples, other.short_windows) == (8000, (16000,))
     assert other.model_id == contract.model_id

@@ -36,21 +36,21 @@ def test_corpora_take_turns() -> None:
 def test_alike_embeddings_lie_together() -> None:
     rng = np.random.default_rng(0)
     centres = np.eye(8)[:3].repeat(20, axis=0)
-    points = gallery.flattened(centres + rng.normal(0, 0.05, centres.shape), seed=0)
+    points = gallery.project_to_plane(centres + rng.normal(0, 0.05, centres.shape), seed=0)
     within = points.reshape(3, 20, 2).std(axis=1).max()
     apart = np.linalg.norm(np.diff(points.reshape(3, 20, 2).mean(axis=1), axis=0), axis=1).min()
     assert apart > 3 * within
-    assert gallery.flattened(np.eye(4), seed=0).shape == (4, 2)
+    assert gallery.project_to_plane(np.eye(4), seed=0).shape == (4, 2)
 
 
 def test_the_held_out_speakers_of_a_run_are_hung(
     sittings: Library, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    gallery.hang(tmp_path, sittings, CPU)
+    gallery.write(tmp_path, sittings, CPU)
     assert not list(tmp_path.iterdir())
     run_training(recipe_of('[[losses]]\nname = "info_nce"\n', steps="2"), sittings, tmp_path)
     for _ in range(2):
-        gallery.hang(tmp_path, sittings, CPU)
+        gallery.write(tmp_path, sittings, CPU)
     assert imread(tmp_path / "embeddings.png").shape[:2] == (700, 800)
     (labels,) = tmp_path.rglob("metadata.tsv")
     header, *rows = labels.read_text(encoding="utf-8").splitlines()

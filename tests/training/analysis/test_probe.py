@@ -52,7 +52,7 @@ def test_words_are_asked_of_corpora_that_tell_them(words: Library) -> None:
         Clip(Path("s/high-0.wav"), "librispeech", f"librispeech/{place}") for place in range(3)
     ]
     rare = [Clip(Path("s/odd-0.wav"), "fsdd", f"fsdd/s{place}") for place in (0, 2, 4)]
-    asked = {task.name: task for task in probe.tasks([*words.clips, *rare, *extra])}
+    asked = {task.name: task for task in probe.find_tasks([*words.clips, *rare, *extra])}
     assert list(asked) == ["word in fsdd", "word in speech_commands", "corpus"]
     assert set(asked["word in fsdd"].answers) == {"low", "high"}
     assert set(asked["corpus"].answers) == {"fsdd", "speech_commands"}
@@ -66,7 +66,7 @@ def test_a_word_is_told_by_its_spectrum_and_no_corpus_that_is_not_there(
     found = {one.task: one for one in probe.probe(trained, words, CPU, seed=0)}
     word, corpus = found["word in fsdd"], found["corpus"]
     assert (word.classes, word.speakers, word.clips, word.chance) == (2, 6, 24, 0.5)
-    assert word.log_mel == probe.Told(1.0, 1.0, 1.0)
+    assert word.log_mel == probe.Accuracy(1.0, 1.0, 1.0)
     assert word.encoder.share > 0.75
     assert (corpus.speakers, corpus.clips) == (12, 48)
     assert 0.2 < corpus.log_mel.share < 0.8
@@ -77,7 +77,7 @@ def test_a_probe_does_not_tell_an_answer_by_its_speakers() -> None:
     speakers = [f"s{place}" for place in range(16) for _ in range(4)]
     answers = [("a", "b")[place % 2] for place in range(16) for _ in range(4)]
     features = np.repeat(np.eye(16), 4, axis=0)
-    assert probe.told_apart(features, answers, speakers, seed=0).share <= 0.75
+    assert probe.tell_apart(features, answers, speakers, seed=0).share <= 0.75
 
 
 def test_the_interval_is_that_of_speakers_rather_than_of_clips() -> None:
@@ -86,9 +86,9 @@ def test_the_interval_is_that_of_speakers_rather_than_of_clips() -> None:
     answers = [("a", "b")[place % 2] for place in range(20) for _ in range(20)]
     rng = np.random.default_rng(1)
     guesses = np.repeat(rng.normal(size=(20, 1)), 20, axis=0)
-    of_clips = rng.normal(size=(400, 1))
+    embed_clips = rng.normal(size=(400, 1))
     told, spread = (
-        probe.told_apart(features, answers, speakers, seed=0) for features in (guesses, of_clips)
+        probe.tell_apart(features, answers, speakers, seed=0) for features in (guesses, embed_clips)
     )
     assert told.low <= told.share <= told.high
     assert told.high - told.low > 2 * (spread.high - spread.low)
@@ -100,8 +100,8 @@ def test_the_share_is_the_balanced_accuracy() -> None:
     answers = ["a" if rng.random() < 0.8 else "b" for _ in speakers]
     right = rng.random(len(answers)) < 0.6
     told = np.where(right, answers, np.where(np.array(answers) == "a", "b", "a"))
-    counted = probe._counted(right, answers, speakers)
-    [share] = probe._balanced(*counted, np.ones((1, 12)))
+    counted = probe._count_right(right, answers, speakers)
+    [share] = probe._balance_accuracy(*counted, np.ones((1, 12)))
     assert share == pytest.approx(balanced_accuracy_score(answers, told))
 
 
@@ -111,7 +111,7 @@ def test_the_yardstick_is_the_features_before_their_mean_is_removed(words: Libra
     mean, deviation = probe.LogMelStatistics(front_end)(waveforms).chunk(2, dim=1)
     centred = front_end(waveforms)
     assert mean.abs().min() > 0.1
-    torch.testing.assert_close(front_end.uncentred(waveforms) - mean[..., None], centred)
+    torch.testing.assert_close(front_end.without_mean_removal(waveforms) - mean[..., None], centred)
     torch.testing.assert_close(deviation, centred.square().mean(dim=2).sqrt(), rtol=1e-3, atol=1e-3)
 
 
@@ -123,7 +123,7 @@ def test_nothing_to_probe_is_an_error(words: Library, trained: Checkpoint) -> No
 
 def test_after_predictive_coding_the_frames_are_measured(trained: Checkpoint) -> None:
     cpc = '[framework]\nname = "cpc"\nchunk_frames = 10\nahead = 1\n'
-    module = embedding.measured(replace(trained, recipe=recipe_of(cpc)))
+    module = embedding.for_validation(replace(trained, recipe=recipe_of(cpc)))
     with torch.inference_mode():
         assert module(torch.randn(2, RATE_HZ)).shape == (2, 96)
-        assert embedding.measured(trained)(torch.randn(2, RATE_HZ)).shape == (2, 32)
+        assert embedding.for_validation(trained)(torch.randn(2, RATE_HZ)).shape == (2, 32)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from training.analysis.words import word_of
+from training.analysis.words import read_word
 from training.data.library import Clip
 
 
@@ -26,4 +26,4 @@ from training.data.library import Clip
 def test_the_word_is_told_by_the_name_in_corpora_of_words(
     corpus: str, path: str, word: str | None
 ) -> None:
-    assert word_of(Clip(Path("audio") / path, corpus, "somebody")) == word
+    assert read_word(Clip(Path("audio") / path, corpus, "somebody")) == word

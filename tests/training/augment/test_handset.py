@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from tests.support.waveforms import RATE_HZ, noise, power_db
-from training.augment.handset import equalise
+from training.augment.handset import equalize
 
 
 def test_equaliser_follows_its_curve() -> None:
-    shaped = equalise(noise(0), np.array([100.0, 8000.0]), np.array([0.0, -30.0]), RATE_HZ)
+    shaped = equalize(noise(0), np.array([100.0, 8000.0]), np.array([0.0, -30.0]), RATE_HZ)
     for low_hz, high_hz in ((150, 200), (880, 920), (6000, 6100)):
         centre_hz = np.sqrt(low_hz * high_hz)
         expected = -30 * np.log(centre_hz / 100) / np.log(80)

@@ -5,13 +5,13 @@ import pytest
 
 from tests.support.waveforms import noise
 from training.augment import rms
-from training.augment.levels import at_level, drift
+from training.augment.levels import drift, set_level
 
 
 def test_level_is_within_the_range() -> None:
     for seed in range(10):
         level_db = 20 * np.log10(
-            rms(at_level(noise(0), (-30.0, -20.0), np.random.default_rng(seed)))
+            rms(set_level(noise(0), (-30.0, -20.0), np.random.default_rng(seed)))
         )
         assert -30.01 <= level_db <= -19.99
 

@@ -11,8 +11,8 @@ from training.augment.rooms import (
     SOUND_M_PER_S,
     Shoebox,
     image_response,
+    make_rooms,
     reverberate,
-    room_bank,
     room_response,
 )
 
@@ -82,7 +82,7 @@ def test_a_closer_mouth_is_drier() -> None:
 
 
 def test_a_bank_is_seeded_and_its_rooms_differ() -> None:
-    once, again = (room_bank(12, (0.1, 0.7), RATE_HZ, np.random.default_rng(4)) for _ in range(2))
+    once, again = (make_rooms(12, (0.1, 0.7), RATE_HZ, np.random.default_rng(4)) for _ in range(2))
     assert all(np.array_equal(a, b) for a, b in zip(once, again, strict=True))
     assert len({response.tobytes() for response in once}) == 12
     for response in once:
@@ -93,7 +93,7 @@ def test_a_bank_is_seeded_and_its_rooms_differ() -> None:
 def test_drawn_rooms_hold_mouth_and_microphone() -> None:
     rng = np.random.default_rng(0)
     for _ in range(200):
-        room = Shoebox.drawn((0.1, 0.7), rng)
+        room = Shoebox.draw((0.1, 0.7), rng)
         for place_m in (room.mouth_m, room.microphone_m):
             assert (place_m > 0.1).all()
             assert (place_m < room.size_m - 0.1).all()

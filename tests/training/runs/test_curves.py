@@ -13,11 +13,11 @@ def test_a_picture_at_every_validation_with_what_went_before(tmp_path: Path) -> 
     drawn: list[np.ndarray] = []
     for told in ({}, {"loss/total": {20: 5.0, 40: 4.0}}):
         curves = Curves(tmp_path, told)
-        curves.step(60, {"loss/total": 3.0, "learning_rate": 1e-3})
-        curves.warned(60, "nothing to draw")
+        curves.on_step(60, {"loss/total": 3.0, "learning_rate": 1e-3})
+        curves.on_warning(60, "nothing to draw")
         assert (tmp_path / PICTURE).exists() == bool(drawn)
         for step in (60, 80):
-            curves.validated(step, Errors(0.3, 0.4), best=True)
+            curves.on_validation(step, Errors(0.3, 0.4), best=True)
             drawn.append(imread(tmp_path / PICTURE))
     assert {picture.shape for picture in drawn} == {(800, 700, 4)}
     first, later, resumed, _ = drawn

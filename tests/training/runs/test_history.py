@@ -12,9 +12,9 @@ from training.runs.validation import Errors
 def test_what_the_board_was_told_is_read_back(tmp_path: Path) -> None:
     with Board(tmp_path) as board:
         for step in (20, 40):
-            board.step(step, {"loss/total": 1 / step, "learning_rate": 0.5})
-        board.validated(40, Errors(0.25, 0.5), best=True)
-        board.warned(40, "text is no scalar")
+            board.on_step(step, {"loss/total": 1 / step, "learning_rate": 0.5})
+        board.on_validation(40, Errors(0.25, 0.5), best=True)
+        board.on_warning(40, "text is no scalar")
     told = history.read(tmp_path)
     assert set(told) == {"loss/total", "learning_rate", "eer/recorded", "eer/crossed"}
     assert told["loss/total"] == pytest.approx({20: 0.05, 40: 0.025})
@@ -26,7 +26,7 @@ def test_of_a_step_told_twice_the_later_stands(tmp_path: Path) -> None:
     for value, steps in ((1.0, (20, 40, 60)), (2.0, (40,))):
         with Board(tmp_path) as board:
             for step in steps:
-                board.step(step, {"loss/total": value})
+                board.on_step(step, {"loss/total": value})
     assert history.read(tmp_path) == {"loss/total": {20: 1.0, 40: 2.0, 60: 1.0}}
     assert history.read(tmp_path, until=40) == {"loss/total": {20: 1.0, 40: 2.0}}
 
@@ -34,7 +34,7 @@ def test_of_a_step_told_twice_the_later_stands(tmp_path: Path) -> None:
 def test_a_file_cut_short_by_a_kill_is_read_up_to_there(tmp_path: Path) -> None:
     with Board(tmp_path) as board:
         for step in (20, 40):
-            board.step(step, {"loss/total": 1.0})
+            board.on_step(step, {"loss/total": 1.0})
     (file,) = tmp_path.glob(history.EVENTS)
     file.write_bytes(file.read_bytes()[:-5])
     assert history.read(tmp_path) == {"loss/total": {20: 1.0}}

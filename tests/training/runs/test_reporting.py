@@ -29,7 +29,7 @@ def test_a_lap_tells_clips_a_second_and_the_share_of_waiting(clock: Clock) -> No
             yield batch
 
     lap, seen = Lap(), []
-    batches = lap.timed(slow())
+    batches = lap.time(slow())
     for _ in range(2):
         seen.append(next(batches))
         clock.now_s += 0.25

@@ -13,7 +13,7 @@ from training.data.library import load_clips, read_manifest
 from training.encoders import published
 from training.errors import CheckpointError
 from training.runs import checkpoint, starting_weights
-from training.runs.reporting import Everyone
+from training.runs.reporting import Reporters
 from training.runs.validation import Errors
 from training.train import Limits, train
 
@@ -60,7 +60,7 @@ def test_a_run_begins_with_a_published_model(model: Path, corpus: Path, tmp_path
         library,
         (),
         tmp_path / "run",
-        reporter=Everyone(),
+        reporter=Reporters(),
         device=torch.device("cpu"),
         limits=Limits(stop_at_step=1),
         start_from=model,
@@ -106,14 +106,14 @@ def test_a_run_fine_tunes_a_published_checkpoint(corpus: Path, tmp_path: Path) -
     assert isinstance(resumed, checkpoint.Checkpoint)
 
 
-class Heard(Everyone):
+class Heard(Reporters):
     """Notes the steps that were validated."""
 
     def __init__(self) -> None:
         super().__init__()
         self.validated_at: list[int] = []
 
-    def validated(self, step: int, errors: Errors, *, best: bool) -> None:
+    def on_validation(self, step: int, errors: Errors, *, best: bool) -> None:
         self.validated_at.append(step)
 
 

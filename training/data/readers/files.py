@@ -28,10 +28,10 @@ def audio_files(root: Path, depth: int) -> Iterator[Path]:
         for name in sorted(names):
             path = Path(folder, name)
             if path.suffix.lower() in SUFFIXES and len(path.parents) > depth:
-                yield _nameable(path)
+                yield _require_utf8(path)
 
 
-def _nameable(path: Path) -> Path:
+def _require_utf8(path: Path) -> Path:
     try:
         str(path).encode()
     except UnicodeEncodeError as error:
@@ -41,7 +41,7 @@ def _nameable(path: Path) -> Path:
     return path
 
 
-def unread(root: Path, rows: Iterable[Row]) -> Counter[str]:
+def count_unread(root: Path, rows: Iterable[Row]) -> Counter[str]:
     """How many recordings below the root no reader opens, by suffix, other than those that were
     converted beside themselves."""
     converted = {row.path.absolute().with_suffix("") for row in rows}

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from training.__main__ import app
 from training.data import manifest, readers
 from training.data.manifest import Row
-from training.data.readers.files import unread
+from training.data.readers.files import count_unread
 from training.errors import ManifestError
 
 
@@ -67,7 +67,7 @@ def test_recordings_that_no_reader_opens_are_counted(tmp_path: Path) -> None:
         "wav/id10001/v/notes.txt",
     )
     rows = readers.read("voxceleb", tmp_path)
-    assert dict(unread(tmp_path, rows)) == {".m4a": 2, ".amr": 1}
+    assert dict(count_unread(tmp_path, rows)) == {".m4a": 2, ".amr": 1}
     output = tmp_path / "manifest.csv"
     arguments = ["manifest", str(tmp_path), "--layout", "voxceleb", "--output", str(output)]
     result = CliRunner().invoke(app, arguments)
