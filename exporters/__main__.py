@@ -298,12 +298,12 @@ def backend(
     )
     with _print_errors():
         fitting = backends.Fitting(kind, fit_split, fit_clips, lda_dim)
-        contract, judged = asyncio.run(
+        contract, judgements = asyncio.run(
             backends.publish(request, fitting, output, clips=clips, force=force)
         )
         console = Console()
-        for one in judged:
-            console.print(str(one), soft_wrap=True, highlight=False)
+        for row in judgements:
+            console.print(str(row), soft_wrap=True, highlight=False)
         console.print(f"{output}: {contract.model_id}, calibration none", highlight=False)
 
 
@@ -350,11 +350,11 @@ def windows(
         measured = asyncio.run(windowing.measure(request, choices))
         chosen = windowing.best(measured)
         console = Console()
-        for one in measured:
-            mark = "*" if one is chosen else " "
+        for row in measured:
+            mark = "*" if row is chosen else " "
             console.print(
-                f"{mark} window {one.windows.window_s:4.2f} s, hop {one.windows.hop_s:4.2f} s: "
-                f"EER {one.eer:7.3%}, {one.load:.2f} s of audio for one of speech",
+                f"{mark} window {row.windows.window_s:4.2f} s, hop {row.windows.hop_s:4.2f} s: "
+                f"EER {row.eer:7.3%}, {row.load:.2f} s of audio for one of speech",
                 highlight=False,
             )
         if output is not None:

@@ -79,9 +79,9 @@ def _lift_constants(model: onnx.ModelProto) -> onnx.ModelProto:
     same = {
         tensor.name: first.setdefault(_value(tensor), tensor.name) for tensor in graph.initializer
     }
-    kept = [tensor for tensor in graph.initializer if same[tensor.name] == tensor.name]
+    unique = [tensor for tensor in graph.initializer if same[tensor.name] == tensor.name]
     del graph.initializer[:]
-    graph.initializer.extend(kept)
+    graph.initializer.extend(unique)
     for node in graph.node:
         node.input[:] = [same.get(name, name) for name in node.input]
     return model

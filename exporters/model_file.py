@@ -35,10 +35,10 @@ def write(path: Path, model: onnx.ModelProto, contract: Contract) -> None:
     """Writes `model` with `contract` in its metadata, replacing `path` in one step, and then its
     digest beside it."""
     document = contract.to_metadata()
-    kept = {entry.key: entry.value for entry in model.metadata_props} | document
+    metadata = {entry.key: entry.value for entry in model.metadata_props} | document
     signed = onnx.ModelProto()
     signed.CopyFrom(model)
-    onnx.helper.set_model_props(signed, kept)
+    onnx.helper.set_model_props(signed, metadata)
     data = require_valid(signed).SerializeToString(deterministic=True)
     beside = digest_file(path)
     beside.unlink(missing_ok=True)  # a model with no digest loads, one with an older digest not

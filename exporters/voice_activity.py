@@ -32,15 +32,15 @@ Floats = NDArray[np.float32]
 
 def graph(weights: Mapping[str, Floats]) -> onnx.ModelProto:
     """Inputs and outputs are those of Silero's; `weights` are named, and left to be given."""
-    made = _Graph(weights)
-    _probabilities(made, _encode(made, _magnitudes(made)))
+    net = _Graph(weights)
+    _probabilities(net, _encode(net, _magnitudes(net)))
     state = [(name, _STATE) for name in ("h", "c")]
     whole = helper.make_graph(
-        made.nodes,
+        net.nodes,
         "voice activity",
         _floats([("input", ["n", CONTEXT_SAMPLES + FRAME_SAMPLES]), *state]),
         _floats([("speech_probs", ["n"]), *((f"{name}n", _STATE) for name in ("h", "c"))]),
-        made.constants,
+        net.constants,
     )
     opsets = [helper.make_opsetid("", _OPSET)]
     return helper.make_model(
@@ -66,7 +66,7 @@ class _Graph:
         return name
 
     def slice_axis(self, x: str, axis: int, start: int, end: int, step: int = 1) -> str:
-        return self("Slice", x, *(self.constant([each]) for each in (start, end, axis, step)))
+        return self("Slice", x, *(self.constant([value]) for value in (start, end, axis, step)))
 
     def join_slices(self, x: str, *parts: tuple[int, int, int]) -> str:
         """Slices (start, end, step) of the columns, joined along the last axis."""
@@ -76,40 +76,40 @@ class _Graph:
         return self("Add", self("MatMul", x, weight), bias)
 
 
-def _magnitudes(made: _Graph) -> str:
+def _magnitudes(net: _Graph) -> str:
     """(n, 576) to (n, 4, 129): a frame's end is mirrored to fill the last of four hops."""
-    mirrored = made("Pad", "input", made.constant([0, 0, 0, CONTEXT_SAMPLES]), mode="reflect")
-    hops = made("Reshape", mirrored, made.constant([-1, 5, _HOP]))
-    spectrum = made("MatMul", made.join_slices(hops, (0, 4, 1), (1, 5, 1)), "dft")
-    parts = [made.slice_axis(spectrum, 2, start, start + _BINS) for start in (0, _BINS)]
-    return made("Sqrt", made("Add", *(made("Mul", part, part) for part in parts)))
+    mirrored = net("Pad", "input", net.constant([0, 0, 0, CONTEXT_SAMPLES]), mode="reflect")
+    hops = net("Reshape", mirrored, net.constant([-1, 5, _HOP]))
+    spectrum = net("MatMul", net.join_slices(hops, (0, 4, 1), (1, 5, 1)), "dft")
+    parts = [net.slice_axis(spectrum, 2, start, start + _BINS) for start in (0, _BINS)]
+    return net("Sqrt", net("Add", *(net("Mul", part, part) for part in parts)))
 
 
-def _encode(made: _Graph, x: str) -> str:
+def _encode(net: _Graph, x: str) -> str:
     """(n, 4, 129) to (n, 128): 4 columns, then 2, then 1."""
 
     def layer(x: str, number: int) -> str:
-        return made("Relu", made.dense(x, f"layer{number}", f"bias{number}"))
+        return net("Relu", net.dense(x, f"layer{number}", f"bias{number}"))
 
-    padded = made("Pad", x, made.constant([0, 1, 0, 0, 1, 0]))
-    x = layer(made.join_slices(padded, (0, 4, 1), (1, 5, 1), (2, 6, 1)), 0)
-    padded = made("Pad", x, made.constant([0, 1, 0, 0, 0, 0]))
-    x = layer(made.join_slices(padded, (0, 3, 2), (1, 4, 2), (2, 5, 2)), 1)
-    return layer(layer(made("Reshape", x, made.constant([-1, _WIDTH])), 2), 3)
+    padded = net("Pad", x, net.constant([0, 1, 0, 0, 1, 0]))
+    x = layer(net.join_slices(padded, (0, 4, 1), (1, 5, 1), (2, 6, 1)), 0)
+    padded = net("Pad", x, net.constant([0, 1, 0, 0, 0, 0]))
+    x = layer(net.join_slices(padded, (0, 3, 2), (1, 4, 2), (2, 5, 2)), 1)
+    return layer(layer(net("Reshape", x, net.constant([-1, _WIDTH])), 2), 3)
 
 
-def _probabilities(made: _Graph, features: str) -> None:
+def _probabilities(net: _Graph, features: str) -> None:
     """(n, 128) to the outputs of the model."""
-    sequence = made("Unsqueeze", features, made.constant([1]))
-    held = ("lstm_input", "lstm_hidden", "lstm_bias")
-    made.nodes.append(
+    sequence = net("Unsqueeze", features, net.constant([1]))
+    tensors = ("lstm_input", "lstm_hidden", "lstm_bias")
+    net.nodes.append(
         helper.make_node(
-            "LSTM", [sequence, *held, "", "h", "c"], ["y", "hn", "cn"], hidden_size=_WIDTH
+            "LSTM", [sequence, *tensors, "", "h", "c"], ["y", "hn", "cn"], hidden_size=_WIDTH
         )
     )
-    heard = made("Relu", made("Squeeze", "y", made.constant([1, 2])))
-    score = made("Sigmoid", made.dense(heard, "score", "score_bias"))
-    made("Reshape", score, made.constant([-1]), out="speech_probs")
+    rectified = net("Relu", net("Squeeze", "y", net.constant([1, 2])))
+    score = net("Sigmoid", net.dense(rectified, "score", "score_bias"))
+    net("Reshape", score, net.constant([-1]), out="speech_probs")
 
 
 def _omit_values(name: str, values: Floats) -> onnx.TensorProto:

@@ -30,8 +30,8 @@ def voices(folder: Path | None, *, rate: int, samples: int, count: int) -> tuple
     checkout when there are some; else made.
     """
     if folder is None and not SHARED_DATA.is_dir():
-        made = [made_voice(seed, rate=rate, samples=samples) for seed in range(count)]
-        return np.stack(made), "made voices"
+        rows = [made_voice(seed, rate=rate, samples=samples) for seed in range(count)]
+        return np.stack(rows), "made voices"
     source = folder or SHARED_DATA
     return recordings(source, rate=rate, samples=samples, count=count), "real speech"
 

@@ -162,8 +162,8 @@ def run(
         chosen = config.load(recipe)
         resume_from = checkpoint.previous(output, chosen, resume=resume)
         other = starting_weights.read(start_from) if start_from is not None else None
-        taught = teacher.Targets.load(targets) if targets is not None else None
-        preconditions.require(chosen, output, other, taught)
+        teacher_targets = teacher.Targets.load(targets) if targets is not None else None
+        preconditions.require(chosen, output, other, teacher_targets)
         target = settle(device, threads)
         rate_hz = chosen.front_end.sample_rate_hz
         library = load_library(
@@ -184,19 +184,19 @@ def run(
                 limits=Limits(max_s=60 * max_minutes),
                 resume_from=resume_from,
                 start_from=other,
-                targets=taught,
+                targets=teacher_targets,
                 workers=workers,
                 ranks=ranks,
             )
         if ranks.first:
             gallery.write(output, library, target)
-            made = checkpoint.load(output / checkpoint.LAST).progress
+            ended = checkpoint.load(output / checkpoint.LAST).progress
             line = reproduction.line(
                 list_arguments(context, "resume", "max_minutes"),
                 seed=chosen.seed,
-                data_digest=made.data_digest,
-                conditions=made.conditions,
-                changed=made.changed,
+                data_digest=ended.data_digest,
+                conditions=ended.conditions,
+                changed=ended.changed,
             )
             say(line)
             if best.name == checkpoint.LAST:
@@ -222,7 +222,7 @@ def teach(
         library = load_library(manifest, split, rate_hz)
         with progress_bars() as progress:
             hearing = progress.add_task("hearing", total=len(library.clips), note="")
-            made = teacher.teach(
+            written = teacher.teach(
                 model,
                 library,
                 sample_rate_hz=rate_hz,
@@ -231,7 +231,7 @@ def teach(
                 cuda=torch.cuda.is_available(),
                 advance=lambda: progress.advance(hearing),
             )
-        made.save(output)
+        written.save(output)
     sys.stdout.write(f"{output}\n")
 
 

@@ -39,12 +39,12 @@ class Learner:
             random=checkpoint.random_state(),
         )
 
-    def restore(self, kept: Checkpoint) -> None:
-        self.encoder.load_state_dict(kept.encoder)
-        self.average.load_state_dict(kept.average)
-        self.framework.load_state_dict(kept.framework)
-        self.optimiser.load_state_dict(kept.optimiser)
-        checkpoint.restore_random_state(kept.random)
+    def restore(self, state: Checkpoint) -> None:
+        self.encoder.load_state_dict(state.encoder)
+        self.average.load_state_dict(state.average)
+        self.framework.load_state_dict(state.framework)
+        self.optimiser.load_state_dict(state.optimiser)
+        checkpoint.restore_random_state(state.random)
 
     def begin_at(self, published: Path) -> None:
         """Take over the encoder of a model file or of a published checkpoint; raises
@@ -122,8 +122,8 @@ def new_learner(
 @torch.no_grad()
 def follow(average: nn.Module, module: nn.Module, decay: float) -> None:
     """Move the average towards the module: weights and running statistics, counters copied."""
-    for kept, new in zip(average.state_dict().values(), module.state_dict().values(), strict=True):
-        if kept.is_floating_point():
-            kept.lerp_(new, 1 - decay)
+    for mean, new in zip(average.state_dict().values(), module.state_dict().values(), strict=True):
+        if mean.is_floating_point():
+            mean.lerp_(new, 1 - decay)
         else:
-            kept.copy_(new)
+            mean.copy_(new)

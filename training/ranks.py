@@ -84,10 +84,10 @@ class Ranks:
 
     def from_first(self, make: Callable[[], Made]) -> Made:
         """What `make` gives on rank 0, where alone it is called, on every rank."""
-        made = [make() if self.first else None]
+        box = [make() if self.first else None]
         if self.world > 1:
-            distributed.broadcast_object_list(made)
-        return cast("Made", made[0])
+            distributed.broadcast_object_list(box)
+        return cast("Made", box[0])
 
 
 ALONE = Ranks()

@@ -147,7 +147,7 @@ def train(  # noqa: PLR0912, PLR0915 - the loop is told from top to bottom
                 checkpoint.save(best, learner.snapshot(recipe, progress))
         if schedule.patience and progress.waited >= schedule.patience:
             stop = progress.step
-        for drawn in lap.time(stream(material.batches, progress.step, stop, workers)):
+        for batch in lap.time(stream(material.batches, progress.step, stop, workers)):
             # the schedule counts from 0, progress counts the steps done
             rate = learning_rate(schedule, progress.step)
             for group in learner.optimiser.param_groups:
@@ -155,7 +155,7 @@ def train(  # noqa: PLR0912, PLR0915 - the loop is told from top to bottom
             decay = min(schedule.average_decay, (1 + progress.step) / (10 + progress.step))
 
             encoder.train()
-            outcome = framework.step(embed, drawn.to(device))
+            outcome = framework.step(embed, batch.to(device))
             learner.optimiser.zero_grad(set_to_none=True)
             torch.autograd.backward(outcome.loss)
             ranks.average_gradients(parameters)
@@ -164,7 +164,7 @@ def train(  # noqa: PLR0912, PLR0915 - the loop is told from top to bottom
             framework.after_step(encoder)
             follow(learner.average, encoder, decay)
             progress = replace(progress, step=progress.step + 1)
-            lap.count(len(drawn) * ranks.world)
+            lap.count(len(batch) * ranks.world)
 
             if progress.step % REPORT_EVERY == 0:
                 scalars = {

@@ -84,15 +84,15 @@ def _of_file(path: Path, request: Request, facts: Mapping[str, str]) -> Candidat
     return _describe(ARCHITECTURES[request.architecture](path), request, facts)
 
 
-def _describe(found: Candidate, request: Request, facts: Mapping[str, str]) -> Candidate:
-    told = {"licence": request.licence, "source": request.origin}
-    provenance = {**found.provenance, **facts, **{k: v for k, v in told.items() if v}}
+def _describe(candidate: Candidate, request: Request, facts: Mapping[str, str]) -> Candidate:
+    given = {"licence": request.licence, "source": request.origin}
+    provenance = {**candidate.provenance, **facts, **{k: v for k, v in given.items() if v}}
     if not provenance.get("licence"):
         raise ExportError("say under which licence the weights are: --licence")
     return dataclasses.replace(
-        found,
-        name=request.name or found.name,
-        windows=request.windows or found.windows,
+        candidate,
+        name=request.name or candidate.name,
+        windows=request.windows or candidate.windows,
         provenance=provenance,
     )
 
@@ -125,6 +125,6 @@ def _copy(reply: IO[bytes], file: IO[bytes]) -> None:
 def _require_digest(path: Path, wanted: str | None, source: str) -> None:
     if wanted is None:
         return
-    found = model_file.digest(path)
-    if found.removeprefix("sha256:") != wanted.lower().removeprefix("sha256:"):
-        raise ExportError(f"{source} has {found}, not {wanted}")
+    actual = model_file.digest(path)
+    if actual.removeprefix("sha256:") != wanted.lower().removeprefix("sha256:"):
+        raise ExportError(f"{source} has {actual}, not {wanted}")

@@ -110,9 +110,9 @@ def inspect(model: onnx.ModelProto, features: Features | None = None) -> Peer:
     inputs = [value for value in model.graph.input if value.name not in weights]
     matrices = [value for value in inputs if _is(value, onnx.TensorProto.FLOAT, rank=3)]
     lengths = [value for value in inputs if _is(value, onnx.TensorProto.INT64, rank=1)]
-    told = ", ".join(f"{value.name} {_dims(value)}" for value in inputs)
+    description = ", ".join(f"{value.name} {_dims(value)}" for value in inputs)
     if len(matrices) != 1 or len(matrices) + len(lengths) != len(inputs) or len(lengths) > 1:
-        raise GraphError(f"the model takes {told}, not features (batch, frames, mels)")
+        raise GraphError(f"the model takes {description}, not features (batch, frames, mels)")
     mels, mels_first = _layout(matrices[0])
     kind = features or _kind(metadata, matrices[0].name)
     rate = _number(metadata, "sample_rate", _DEFAULT_RATE)
@@ -256,8 +256,8 @@ def _original(model: onnx.ModelProto, peer: Peer) -> Embed:
 
     def embed(waveforms: Floats) -> Floats:
         with torch.inference_mode():
-            made = front(torch.from_numpy(np.ascontiguousarray(waveforms)))
-        arrays = made if isinstance(made, tuple) else (made,)
+            features = front(torch.from_numpy(np.ascontiguousarray(waveforms)))
+        arrays = features if isinstance(features, tuple) else (features,)
         names = [peer.input, *([peer.lengths] if peer.lengths else [])]
         feed = {name: array.numpy() for name, array in zip(names, arrays, strict=True)}
         raw: Floats = session.run([peer.output], feed)[0]

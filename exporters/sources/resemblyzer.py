@@ -74,8 +74,8 @@ class VoiceEncoder(nn.Module):
         starts = torch.arange(further + 1)[:, None] * STEP_FRAMES
         partials = frames[:, starts + torch.arange(PARTIAL_FRAMES)]  # (batch, count, 160, mels)
         _, (hidden, _) = self.lstm(partials.flatten(0, 1))
-        each = functional.normalize(self.linear(hidden[-1]).relu(), dim=1)
-        return functional.normalize(each.reshape([-1, further + 1, WIDTH]).mean(dim=1), dim=1)
+        units = functional.normalize(self.linear(hidden[-1]).relu(), dim=1)
+        return functional.normalize(units.reshape([-1, further + 1, WIDTH]).mean(dim=1), dim=1)
 
 
 def candidate(
@@ -112,8 +112,8 @@ def candidate(
 
 def installed_weights() -> Path:
     """The file in the installed package, which is not imported for it; else `CheckpointError`."""
-    found = importlib.util.find_spec("resemblyzer")
-    for folder in (found.submodule_search_locations or ()) if found else ():
+    package = importlib.util.find_spec("resemblyzer")
+    for folder in (package.submodule_search_locations or ()) if package else ():
         if (path := Path(folder) / "pretrained.pt").is_file():
             return path
     raise CheckpointError(

@@ -93,9 +93,9 @@ class Judged:
         )
 
 
-def helps(judged: Sequence[Judged]) -> bool:
+def helps(judgements: Sequence[Judged]) -> bool:
     """Whether it is shown to be better on some of the trials and worse on none."""
-    verdicts = {one.difference.verdict for one in judged}
+    verdicts = {judgement.difference.verdict for judgement in judgements}
     return "B is better" in verdicts and "A is better" not in verdicts
 
 
@@ -112,40 +112,42 @@ async def publish(
     model_file.require_writable(output)
     graph, contract = model_file.read(request.model)
     chosen, others = _clips(request, fitting, clips)
-    asked = make_pairs(chosen, limit=request.max_trials, seed=request.seed)
+    trials = make_pairs(chosen, limit=request.max_trials, seed=request.seed)
     with Cache.open(request.cache) as cache, tempfile.TemporaryDirectory() as folder:
         projection = await fit(request, fitting, others, cache)
         whole = append(graph, projection)
         renamed = _rename(contract, whole, fitting, others, request.cross_channel)
         candidate = Path(folder) / "model.onnx"
         model_file.write(candidate, whole, renamed)
-        judged = await _judge(request, candidate, asked, cache)
-    if not (helps(judged) or force):
-        told = "; ".join(map(str, judged))
-        raise ExportError(f"{fitting.kind} does not help: {told}; nothing was written")
-    evidence = {"backend": {**renamed.provenance["backend"], "judged": [str(j) for j in judged]}}
-    told_of = dataclasses.replace(renamed, provenance={**renamed.provenance, **evidence})
-    model_file.write(output, whole, told_of)
-    return told_of, judged
+        judgements = await _judge(request, candidate, trials, cache)
+    if not (helps(judgements) or force):
+        differences = "; ".join(map(str, judgements))
+        raise ExportError(f"{fitting.kind} does not help: {differences}; nothing was written")
+    evidence = {
+        "backend": {**renamed.provenance["backend"], "judged": [str(j) for j in judgements]}
+    }
+    contract = dataclasses.replace(renamed, provenance={**renamed.provenance, **evidence})
+    model_file.write(output, whole, contract)
+    return contract, judgements
 
 
 async def fit(
     request: Request, fitting: Fitting, clips: Sequence[Clip], cache: Cache
 ) -> Projection:
-    """The projection of `clips`, as recorded and, where asked for, through a channel each."""
+    """The projection of `clips`, as recorded and, where trials for, through a channel each."""
     treatments: list[Treatment | None] = [None]
     if request.cross_channel:
         treatments.append(CrossChannel(request.seed, "fit", channels.ANY))
     async with SaysoModel.open(request.model, device=request.device) as model:
-        heard = [
+        embedded = [
             await embeddings.embed(model, clips, cache, treatment=treatment, label="fit")
             for treatment in treatments
         ]
     owner = speaker_numbers(clips)
-    vectors = np.concatenate([voices.vectors[voices.acquired] for voices in heard])
-    speakers = np.concatenate([owner[voices.acquired] for voices in heard])
-    kept = min(fitting.dimension, vectors.shape[1], len(np.unique(speakers)) - 1)
-    return FITS[fitting.kind](vectors, speakers, kept)
+    vectors = np.concatenate([voices.vectors[voices.acquired] for voices in embedded])
+    speakers = np.concatenate([owner[voices.acquired] for voices in embedded])
+    dimension = min(fitting.dimension, vectors.shape[1], len(np.unique(speakers)) - 1)
+    return FITS[fitting.kind](vectors, speakers, dimension)
 
 
 def append(model: onnx.ModelProto, projection: Projection) -> onnx.ModelProto:
@@ -193,7 +195,7 @@ def _clips(
     return judged, others
 
 
-async def _judge(request: Request, candidate: Path, asked: Trials, cache: Cache) -> list[Judged]:
+async def _judge(request: Request, candidate: Path, trials: Trials, cache: Cache) -> list[Judged]:
     modes: dict[str, list[Treatment | None]] = {"as recorded": [None]}
     if request.cross_channel:
         modes["cross-channel"] = [
@@ -207,12 +209,12 @@ async def _judge(request: Request, candidate: Path, asked: Trials, cache: Cache)
         for name, treatments in modes.items():
             sides = [
                 await embeddings.embed_each(
-                    [without, with_it], asked.clips, cache, treatment=treatment, label=name
+                    [without, with_it], trials.clips, cache, treatment=treatment, label=name
                 )
                 for treatment in treatments
             ]
             plain, mapped = (
-                scores.score(asked, one, other)
+                scores.score(trials, one, other)
                 for one, other in zip(sides[0], sides[-1], strict=True)
             )
             difference = comparison.compare(

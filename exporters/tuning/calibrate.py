@@ -84,20 +84,20 @@ async def fit(
     `kind` is the score to fit on; for one that is normalised there must be a cohort, here or in the
     model already.
     """
-    asked = read_trials(request)
+    trial_list = read_trials(request)
     with Cache.open(request.cache) as cache:
         async with SaysoModel.open(request.model, device=request.device) as model:
             cohort = None
             if cohort_split is not None:
                 clips = _cohort_clips(request, cohort_split, cohort_speakers)
-                _refuse_shared(asked.clips, clips, cohort_split)
+                _refuse_shared(trial_list.clips, clips, cohort_split)
                 cohort = await _cohort(
                     request, model, clips, cache, cohort_split, cohort_conditions
                 )
             normaliser = _normalizer(kind, cohort or model.contract.cohort)
             measured = await calibration_set.build_calibration_set(
                 model,
-                asked,
+                trial_list,
                 cache,
                 lengths_s=lengths_s,
                 conditions=conditions,
@@ -106,8 +106,8 @@ async def fit(
                 seed=request.seed,
             )
     speakers = int(measured.sides.speaker.max()) + 1
-    digest = hash_data(asked, measured.whole)[:12]
-    corpora = sorted({clip.corpus for clip in asked.clips if clip.corpus})
+    digest = hash_data(trial_list, measured.whole)[:12]
+    corpora = sorted({clip.corpus for clip in trial_list.clips if clip.corpus})
     trials, targets = len(measured.target), int(measured.target.sum())
     fitted = calibration.fit_for_contract(
         measured.measures,
@@ -126,7 +126,9 @@ async def fit(
 
 
 def _format_lengths(length_s: NDArray[np.float64]) -> str:
-    return ", ".join("all" if np.isinf(one) else f"{one:g} s" for one in np.unique(length_s))
+    return ", ".join(
+        "all" if np.isinf(length) else f"{length:g} s" for length in np.unique(length_s)
+    )
 
 
 def _format_conditions(conditions: Sequence[str]) -> str:
@@ -158,8 +160,8 @@ def _cohort_clips(request: Request, split: str, speakers: int) -> tuple[Clip, ..
     return tuple(clip for i in sorted(chosen) for clip in by_speaker[names[i]][:_COHORT_CLIPS])
 
 
-def _refuse_shared(asked: Sequence[Clip], cohort: Sequence[Clip], split: str) -> None:
-    if shared := manifest.shared_speaker(asked, cohort):
+def _refuse_shared(clips: Sequence[Clip], cohort: Sequence[Clip], split: str) -> None:
+    if shared := manifest.shared_speaker(clips, cohort):
         raise TrialError(f"split {split!r} shares speakers with the trials: {shared}")
 
 
@@ -173,11 +175,11 @@ async def _cohort(
 ) -> Cohort:
     """Every speaker as recorded and in each condition: a voice's nearest are then those on its own
     kind of line, and what a line does to all voices alike is normalised away."""
-    heard = [await embeddings.embed(model, clips, cache, label="cohort")]
+    parts = [await embeddings.embed(model, clips, cache, label="cohort")]
     for treatment in (Impaired(name, request.seed) for name in _impairing(conditions)):
         label = f"cohort, {treatment.name}"
-        heard.append(await embeddings.embed(model, clips, cache, treatment=treatment, label=label))
-    vectors = np.concatenate([normalization.build_cohort(clips, voices) for voices in heard])
+        parts.append(await embeddings.embed(model, clips, cache, treatment=treatment, label=label))
+    vectors = np.concatenate([normalization.build_cohort(clips, voices) for voices in parts])
     speakers = len({clip.speaker for clip in clips})
     source = f"{speakers} speakers of the {split} split{_format_conditions(conditions)}"
     return normalization.make_contract_cohort(vectors, top_n=_COHORT_TOP, source=source)

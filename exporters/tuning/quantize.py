@@ -49,7 +49,7 @@ class Variant:
 
 def variant(graph: onnx.ModelProto, contract: Contract, kind: Kind, speech: Path | None) -> Variant:
     """`graph` as `kind`, compared on windows of speech; `ParityError` below the kind's floor."""
-    waveforms, told = voices(
+    waveforms, speech_kind = voices(
         speech,
         rate=contract.sample_rate,
         samples=contract.window_samples,
@@ -60,10 +60,10 @@ def variant(graph: onnx.ModelProto, contract: Contract, kind: Kind, speech: Path
     cosines = _cosines(graph, small, compared)
     if cosines.min() < FLOORS[kind]:
         raise ParityError(
-            f"as {kind} the model drifts: cosine {cosines.min():.4f} with itself on {told}, at "
-            f"least {FLOORS[kind]} is needed; nothing was written"
+            f"as {kind} the model drifts: cosine {cosines.min():.4f} with itself on {speech_kind}, "
+            f"at least {FLOORS[kind]} is needed; nothing was written"
         )
-    return Variant(kind, small, float(cosines.min()), float(cosines.mean()), told)
+    return Variant(kind, small, float(cosines.min()), float(cosines.mean()), speech_kind)
 
 
 def _cosines(

@@ -17,14 +17,14 @@ def write(model: Path, report: Path, output: Path | None = None) -> Contract:
 
     Raises `ExportError` when it is no such report, or of another model.
     """
-    told = summary(report)
+    figures = summary(report)
 
     def add_summary(contract: Contract) -> Contract:
-        if told["model_id"] != contract.model_id:
+        if figures["model_id"] != contract.model_id:
             raise ExportError(
-                f"{report} is of {told['model_id']}, and {model} holds {contract.model_id}"
+                f"{report} is of {figures['model_id']}, and {model} holds {contract.model_id}"
             )
-        return dataclasses.replace(contract, evaluation=told)
+        return dataclasses.replace(contract, evaluation=figures)
 
     return model_file.rewrite_contract(model, add_summary, output=output)
 

@@ -22,7 +22,7 @@ NEAR_BEST = 1.03
 
 
 @dataclass(frozen=True, slots=True)
-class CalibrationSet:
+class MeasuredWindows:
     """EER of `windows` as a share, over all trials; `unscored` had too little speech."""
 
     windows: Windows
@@ -35,28 +35,28 @@ class CalibrationSet:
         return self.windows.window_s / self.windows.hop_s
 
 
-async def measure(request: Request, choices: Sequence[Windows]) -> list[CalibrationSet]:
+async def measure(request: Request, choices: Sequence[Windows]) -> list[MeasuredWindows]:
     """Every choice on the trials that `request` asks for, `request.model` being a model file."""
-    asked = read_trials(request)
+    trials = read_trials(request)
     with Cache.open(request.cache) as cache, tempfile.TemporaryDirectory() as folder:
         return [
-            await _measure(request, asked, cache, choice, Path(folder) / "model.onnx")
+            await _measure(request, trials, cache, choice, Path(folder) / "model.onnx")
             for choice in choices
         ]
 
 
 async def _measure(
-    request: Request, asked: Trials, cache: Cache, choice: Windows, path: Path
-) -> CalibrationSet:
+    request: Request, trials: Trials, cache: Cache, choice: Windows, path: Path
+) -> MeasuredWindows:
     graph, contract = model_file.read(request.model)
     model_file.write(path, graph, apply(contract, choice))
     label = f"window {choice.window_s:g} s, hop {choice.hop_s:g} s"
     async with SaysoModel.open(path, device=request.device) as model:
-        voices = await embeddings.embed(model, asked.clips, cache, label=label)
-    scored = scores.score(asked, voices)
+        voices = await embeddings.embed(model, trials.clips, cache, label=label)
+    scored = scores.score(trials, voices)
     cosine, target = scored.measures.cosine, scored.trials.target
     sweep = metrics.Sweep.of(cosine[target], cosine[~target])
-    return CalibrationSet(choice, metrics.eer(sweep), scored.unscored)
+    return MeasuredWindows(choice, metrics.eer(sweep), scored.unscored)
 
 
 def apply(contract: Contract, windows: Windows) -> Contract:
@@ -73,7 +73,7 @@ def apply(contract: Contract, windows: Windows) -> Contract:
     )
 
 
-def best(measured: Sequence[CalibrationSet]) -> CalibrationSet:
+def best(measured: Sequence[MeasuredWindows]) -> MeasuredWindows:
     """The cheapest choice whose EER is within 3% of the least, the shorter window where equal."""
     least = min(choice.eer for choice in measured)
     near = [choice for choice in measured if choice.eer <= NEAR_BEST * least]

@@ -18,13 +18,13 @@ from training.runs.material import VALIDATION_S
 from training.runs.validation import BATCH_CLIPS, embed
 
 
-def for_validation(kept: Checkpoint) -> nn.Module:
+def for_validation(state: Checkpoint) -> nn.Module:
     """Waveform (batch, samples) to embedding (batch, dim), as the run's validation hears it: the
     averaged encoder, or after predictive coding the mean of its frames."""
-    encoder = encoders.build(kept.recipe)
-    encoder.load_state_dict(kept.average)
-    if isinstance(kept.recipe.framework, config.Cpc):
-        framework = frameworks.build(kept.recipe, encoder, voices=0, ranks=ALONE)
+    encoder = encoders.build(state.recipe)
+    encoder.load_state_dict(state.average)
+    if isinstance(state.recipe.framework, config.Cpc):
+        framework = frameworks.build(state.recipe, encoder, voices=0, ranks=ALONE)
         return framework.for_validation(encoder).eval()
     return encoder.eval()
 
@@ -37,6 +37,6 @@ def embed_clips(
     module = module.to(device)
     rows = []
     for start in range(0, len(audio), BATCH_CLIPS):
-        heard = [wrap(pcm, samples, 0.0) for pcm in audio[start : start + BATCH_CLIPS]]
-        rows.append(embed(module, torch.from_numpy(np.stack(heard)), device))
+        crops = [wrap(pcm, samples, 0.0) for pcm in audio[start : start + BATCH_CLIPS]]
+        rows.append(embed(module, torch.from_numpy(np.stack(crops)), device))
     return np.concatenate(rows)

@@ -34,7 +34,7 @@ class Gallery:
     @classmethod
     def measure(
         cls,
-        kept: Checkpoint,
+        state: Checkpoint,
         library: Library,
         device: torch.device,
         *,
@@ -42,11 +42,11 @@ class Gallery:
         clips: int = CLIPS,
     ) -> Gallery:
         """By the checkpoint's encoder, of at most so many speakers and clips of each."""
-        shown = sample(library, speakers=speakers, clips=clips)
-        rate_hz = kept.recipe.front_end.sample_rate_hz
-        module = embedding.for_validation(kept)
-        rows = embedding.embed_clips(module, shown.audio, sample_rate_hz=rate_hz, device=device)
-        return cls(shown.clips, rows)
+        subset = sample(library, speakers=speakers, clips=clips)
+        rate_hz = state.recipe.front_end.sample_rate_hz
+        module = embedding.for_validation(state)
+        rows = embedding.embed_clips(module, subset.audio, sample_rate_hz=rate_hz, device=device)
+        return cls(subset.clips, rows)
 
     def draw(self, path: Path, *, seed: int) -> None:
         """A PNG: colours are speakers, markers corpora; what is near is alike, far tells little."""
@@ -72,11 +72,11 @@ def write(run: Path, library: Library, device: torch.device) -> None:
     best = run / checkpoint.BEST
     if not best.exists():
         return
-    kept = checkpoint.load(best)
-    _, held_out = hold_out(library.clips, kept.recipe.sampling.held_out_speakers)
-    hung = Gallery.measure(kept, library.of(held_out), device)
-    hung.draw(run / PICTURE, seed=kept.recipe.seed)
-    hung.project(run, kept.progress.step)
+    state = checkpoint.load(best)
+    _, held_out = hold_out(library.clips, state.recipe.sampling.held_out_speakers)
+    gallery = Gallery.measure(state, library.of(held_out), device)
+    gallery.draw(run / PICTURE, seed=state.recipe.seed)
+    gallery.project(run, state.progress.step)
 
 
 def sample(library: Library, *, speakers: int, clips: int) -> Library:
@@ -99,6 +99,6 @@ def project_to_plane(embeddings: npt.NDArray[np.float64], *, seed: int) -> npt.N
     The perplexity is 30, or a third of the clips where there are fewer than 90.
     """
     perplexity = min(PERPLEXITY, len(embeddings) / 3)
-    made = TSNE(metric="cosine", init="pca", perplexity=perplexity, random_state=seed)
-    points: npt.NDArray[np.float64] = made.fit_transform(embeddings)
+    projection = TSNE(metric="cosine", init="pca", perplexity=perplexity, random_state=seed)
+    points: npt.NDArray[np.float64] = projection.fit_transform(embeddings)
     return points

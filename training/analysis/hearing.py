@@ -45,8 +45,8 @@ def voices(
     """The other speakers that speeds make of this one."""
     for speed in speeds:
         if speed != 1.0:
-            sped = soxr.resample(speech, sample_rate_hz * speed, sample_rate_hz)
-            yield f"speed-{speed:g}", sped
+            resampled = soxr.resample(speech, sample_rate_hz * speed, sample_rate_hz)
+            yield f"speed-{speed:g}", resampled
 
 
 @torch.no_grad()

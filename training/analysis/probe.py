@@ -83,8 +83,8 @@ class LogMelStatistics(nn.Module):
         self.statistics = Statistics()
 
     def forward(self, waveform: Tensor) -> Tensor:
-        made: Tensor = self.statistics(self.front_end.without_mean_removal(waveform))
-        return made
+        statistics: Tensor = self.statistics(self.front_end.without_mean_removal(waveform))
+        return statistics
 
 
 def find_tasks(clips: Sequence[Clip]) -> list[Task]:
@@ -92,23 +92,23 @@ def find_tasks(clips: Sequence[Clip]) -> list[Task]:
 
     An answer that under four speakers give is left out, and so is a task with a single answer.
     """
-    asked: defaultdict[str, list[tuple[int, str]]] = defaultdict(list)
+    answers_by_task: defaultdict[str, list[tuple[int, str]]] = defaultdict(list)
     for number, clip in enumerate(clips):
         word = read_word(clip)
         if word is not None:
-            asked[f"word in {clip.corpus}"].append((number, word))
+            answers_by_task[f"word in {clip.corpus}"].append((number, word))
     everything = [(number, clip.corpus) for number, clip in enumerate(clips)]
-    found = [*sorted(asked.items()), (CORPUS, everything)]
-    made = (_task(name, answers, clips) for name, answers in found)
-    return [task for task in made if task.chance < 1]
+    all_tasks = [*sorted(answers_by_task.items()), (CORPUS, everything)]
+    candidates = (_task(name, answers, clips) for name, answers in all_tasks)
+    return [task for task in candidates if task.chance < 1]
 
 
-def _task(name: str, asked: Sequence[tuple[int, str]], clips: Sequence[Clip]) -> Task:
+def _task(name: str, numbered: Sequence[tuple[int, str]], clips: Sequence[Clip]) -> Task:
     givers: defaultdict[str, set[str]] = defaultdict(set)
-    for number, answer in asked:
+    for number, answer in numbered:
         givers[answer].add(clips[number].speaker)
-    kept = [(number, answer) for number, answer in asked if len(givers[answer]) >= FOLDS]
-    return Task(name, tuple(number for number, _ in kept), tuple(answer for _, answer in kept))
+    common = [(number, answer) for number, answer in numbered if len(givers[answer]) >= FOLDS]
+    return Task(name, tuple(number for number, _ in common), tuple(answer for _, answer in common))
 
 
 def tell_apart(
@@ -120,8 +120,8 @@ def tell_apart(
     probe = make_pipeline(
         StandardScaler(), LogisticRegression(class_weight="balanced", max_iter=ROUNDS)
     )
-    told = cross_val_predict(probe, features, answers, groups=speakers, cv=folds)
-    right = told == np.asarray(answers)
+    predicted = cross_val_predict(probe, features, answers, groups=speakers, cv=folds)
+    right = predicted == np.asarray(answers)
     low, high = np.quantile(_draw_replicates(right, answers, speakers, seed), INTERVAL)
     whole = _balance_accuracy(
         *_count_right(right, answers, speakers), np.ones((1, len(set(speakers))))
@@ -134,8 +134,8 @@ def _draw_replicates(
 ) -> npt.NDArray[np.float64]:
     """Balanced accuracies (replicates,), each of as many speakers, drawn with replacement."""
     count = len(set(speakers))
-    drawn = np.random.default_rng(seed).multinomial(count, [1 / count] * count, size=REPLICATES)
-    return _balance_accuracy(*_count_right(right, answers, speakers), drawn)
+    draws = np.random.default_rng(seed).multinomial(count, [1 / count] * count, size=REPLICATES)
+    return _balance_accuracy(*_count_right(right, answers, speakers), draws)
 
 
 def _count_right(
@@ -163,25 +163,25 @@ def _balance_accuracy(
 
 
 def probe(
-    kept: Checkpoint, library: Library, device: torch.device, *, seed: int
+    state: Checkpoint, library: Library, device: torch.device, *, seed: int
 ) -> list[TaskResult]:
     """Every task that the clips allow; ManifestError when they allow none."""
-    asked = find_tasks(library.clips)
-    if not asked:
+    probed = find_tasks(library.clips)
+    if not probed:
         raise ManifestError(
             "nothing to probe: it takes two corpora, or two words that file names tell "
             f"(training/analysis/words.py), with at least {FOLDS} speakers each"
         )
-    rate_hz = kept.recipe.front_end.sample_rate_hz
-    heard = (
-        LogMelStatistics(frontends.log_mel(kept.recipe.front_end)),
-        embedding.for_validation(kept),
+    rate_hz = state.recipe.front_end.sample_rate_hz
+    modules = (
+        LogMelStatistics(frontends.log_mel(state.recipe.front_end)),
+        embedding.for_validation(state),
     )
     log_mel, encoder = (
         embedding.embed_clips(module, library.audio, sample_rate_hz=rate_hz, device=device)
-        for module in heard
+        for module in modules
     )
-    return [_probe_task(task, library.clips, log_mel, encoder, seed) for task in asked]
+    return [_probe_task(task, library.clips, log_mel, encoder, seed) for task in probed]
 
 
 def _probe_task(

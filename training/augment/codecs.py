@@ -37,8 +37,8 @@ class Codec:
             compression_level=level,
         )
         coded.seek(0)
-        heard, rate_hz = soundfile.read(coded, dtype="float32")
-        return fit_length(speech, soxr.resample(heard, rate_hz, sample_rate_hz))
+        decoded, rate_hz = soundfile.read(coded, dtype="float32")
+        return fit_length(speech, soxr.resample(decoded, rate_hz, sample_rate_hz))
 
 
 CODECS: dict[CodecName, Codec] = {

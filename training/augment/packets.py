@@ -32,14 +32,14 @@ def conceal(speech: Waveform, lost: npt.NDArray[np.bool_], packet_samples: int) 
 
     `lost` is (packets,); what follows the last whole packet arrives.
     """
-    heard = speech.copy()
+    output = speech.copy()
     run = 0
-    for packet, gone in enumerate(lost):
-        run = run + 1 if gone else 0
-        if not gone:
+    for packet, is_lost in enumerate(lost):
+        run = run + 1 if is_lost else 0
+        if not is_lost:
             continue
         start = packet * packet_samples
-        before = heard[start - packet_samples : start]
+        before = output[start - packet_samples : start]
         repeats = packet > 0 and run <= LONGEST_CONCEALED
-        heard[start : start + packet_samples] = FADE * before if repeats else 0.0
-    return heard
+        output[start : start + packet_samples] = FADE * before if repeats else 0.0
+    return output

@@ -96,9 +96,9 @@ def image_response(room: Shoebox, sample_rate_hz: int, rng: Rng) -> npt.NDArray[
     gains = room.reflection**walls * direct_m / np.maximum(distance_m, direct_m)
     places = np.rint(later_m / SOUND_M_PER_S * sample_rate_hz).astype(np.int64)
     early_samples = max(3, round(room.mixing_s * sample_rate_hz))
-    heard = places < early_samples
+    is_early = places < early_samples
     early = np.zeros(early_samples)
-    np.add.at(early, places[heard], gains[heard])
+    np.add.at(early, places[is_early], gains[is_early])
     tail = _tail(early, room.rt60_s, sample_rate_hz, rng)
     return np.concatenate([early, tail]).astype(np.float32)
 

@@ -28,7 +28,7 @@ def wrap(audio: Pcm | Waveform, samples: int, position: float) -> Waveform:
     return np.resize(audio[start : start + samples] / np.float32(full_scale), samples)
 
 
-def fit_length(speech: Waveform, heard: npt.NDArray[np.floating]) -> Waveform:
+def fit_length(speech: Waveform, signal: npt.NDArray[np.floating]) -> Waveform:
     """`heard` cut, or filled with silence, to the length of `speech`."""
-    missing = max(speech.size - heard.size, 0)
-    return np.pad(heard[: speech.size], (0, missing)).astype(np.float32)
+    missing = max(speech.size - signal.size, 0)
+    return np.pad(signal[: speech.size], (0, missing)).astype(np.float32)

@@ -27,12 +27,12 @@ def compare(
 ) -> None:
     """A table of runs: what was trained, how fast, and the best EERs of held-out speakers."""
     with one_line_errors():
-        found = [comparison.read(folder) for folder in runs]
+        compared = [comparison.read(folder) for folder in runs]
     if as_json:
-        sys.stdout.write(json.dumps([asdict(run) for run in found], indent=1) + "\n")
+        sys.stdout.write(json.dumps([asdict(run) for run in compared], indent=1) + "\n")
     else:
-        print_table(HEADINGS, map(_row, found))
-    if len({run.trials for run in found}) > 1:
+        print_table(HEADINGS, map(_row, compared))
+    if len({run.trials for run in compared}) > 1:
         say(
             "held-out trials or their channels differ between these runs, by data, sampling, "
             "augmentation or seed: compare EERs with `sayso-evaluate`, on the same trials"

@@ -90,39 +90,41 @@ def inspect(
         rows = manifests.read(manifest)
         with progress_bars() as progress:
             task = progress.add_task("decoding", total=len(rows), note="")
-            found = inspection.inspect(
+            report = inspection.inspect(
                 rows, short_s=short_s, threads=threads, advance=lambda: progress.advance(task)
             )
         if as_json:
-            sys.stdout.write(json.dumps(asdict(found) | {"faults": found.faults}, indent=1) + "\n")
+            sys.stdout.write(
+                json.dumps(asdict(report) | {"faults": report.faults}, indent=1) + "\n"
+            )
         else:
-            Console(file=sys.stdout).print(_table(found))
-            _list_what_is_wrong(found)
-        if found.faults:
-            raise ManifestError("; ".join(found.faults))
+            Console(file=sys.stdout).print(_table(report))
+            _list_what_is_wrong(report)
+        if report.faults:
+            raise ManifestError("; ".join(report.faults))
 
 
-def _table(found: Inspection) -> Table:
+def _table(report: Inspection) -> Table:
     table = Table(show_header=False)
     for name, value in (
-        ("clips", str(found.clips)),
-        ("hours", f"{found.hours:.2f}"),
-        ("speakers", str(found.speakers)),
-        ("sessions", f"{found.sessions} ({found.clips_without_session} clips name none)"),
-        ("clips a speaker", " ".join(f"{count:g}" for count in found.clips_per_speaker)),
+        ("clips", str(report.clips)),
+        ("hours", f"{report.hours:.2f}"),
+        ("speakers", str(report.speakers)),
+        ("sessions", f"{report.sessions} ({report.clips_without_session} clips name none)"),
+        ("clips a speaker", " ".join(f"{count:g}" for count in report.clips_per_speaker)),
         ("", "least, quartiles, most"),
-        ("by split", _format_counts(found.clips_by_split)),
-        ("by corpus", _format_counts(found.clips_by_corpus)),
-        ("by rate", _format_counts({f"{hz} Hz": n for hz, n in found.clips_by_rate_hz.items()})),
-        ("files stored twice", str(_count_extra(found.same_bytes))),
-        ("audio stored twice", str(_count_extra(found.same_audio))),
-        ("audio of several speakers", str(len(found.audio_of_several))),
-        ("unreadable", str(len(found.unreadable))),
-        ("silent", str(len(found.silent))),
-        ("not finite", str(len(found.not_finite))),
-        ("cut short", str(len(found.cut_short))),
-        ("too short", str(len(found.too_short))),
-        ("in several splits", f"{len(found.speakers_across_splits)} speakers"),
+        ("by split", _format_counts(report.clips_by_split)),
+        ("by corpus", _format_counts(report.clips_by_corpus)),
+        ("by rate", _format_counts({f"{hz} Hz": n for hz, n in report.clips_by_rate_hz.items()})),
+        ("files stored twice", str(_count_extra(report.same_bytes))),
+        ("audio stored twice", str(_count_extra(report.same_audio))),
+        ("audio of several speakers", str(len(report.audio_of_several))),
+        ("unreadable", str(len(report.unreadable))),
+        ("silent", str(len(report.silent))),
+        ("not finite", str(len(report.not_finite))),
+        ("cut short", str(len(report.cut_short))),
+        ("too short", str(len(report.too_short))),
+        ("in several splits", f"{len(report.speakers_across_splits)} speakers"),
     ):
         table.add_row(name, value)
     return table
@@ -136,17 +138,17 @@ def _count_extra(groups: list[list[str]]) -> int:
     return sum(len(group) - 1 for group in groups)
 
 
-def _list_what_is_wrong(found: Inspection) -> None:
-    splits = found.speakers_across_splits
+def _list_what_is_wrong(report: Inspection) -> None:
+    splits = report.speakers_across_splits
     for name, lines in (
-        ("unreadable", found.unreadable),
-        ("silent", found.silent),
-        ("not finite", found.not_finite),
-        ("cut short", found.cut_short),
-        ("one recording of", [" and ".join(group) for group in found.audio_of_several]),
-        ("too short", found.too_short),
-        ("the same file", [" = ".join(group) for group in found.same_bytes]),
-        ("the same audio", [" = ".join(group) for group in found.same_audio]),
+        ("unreadable", report.unreadable),
+        ("silent", report.silent),
+        ("not finite", report.not_finite),
+        ("cut short", report.cut_short),
+        ("one recording of", [" and ".join(group) for group in report.audio_of_several]),
+        ("too short", report.too_short),
+        ("the same file", [" = ".join(group) for group in report.same_bytes]),
+        ("the same audio", [" = ".join(group) for group in report.same_audio]),
         ("in several splits", [f"{who}: {', '.join(where)}" for who, where in splits.items()]),
     ):
         for line in lines[:LISTED]:

@@ -86,11 +86,11 @@ def _write_stages(
 ) -> list[str]:
     rate_hz = recipe.front_end.sample_rate_hz
     written = []
-    for made in (
+    for results in (
         hearing.stages(channel, speech, seed),
         hearing.voices(speech, recipe.sampling.speeds, rate_hz),
     ):
-        for name, after in made:
+        for name, after in results:
             if only is None or name.partition("-")[0] == only:
                 hearing.write_audio(output, name, speech, after, rate_hz)
                 written.append(name)

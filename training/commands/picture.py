@@ -10,7 +10,7 @@ import typer
 
 from training.analysis.gallery import CLIPS, PICTURE, SPEAKERS, Gallery
 from training.commands.terminal import one_line_errors
-from training.commands.trained import CheckpointFile, Clips, Seed, Shown, Split
+from training.commands.trained import CheckpointFile, Clips, Seed, Split, TrainedEncoder
 
 
 def picture(
@@ -32,9 +32,9 @@ def picture(
     """Draw a checkpoint's embeddings of a split's clips by t-SNE, coloured by speaker."""
     output = output or checkpoint.parent / PICTURE
     with one_line_errors():
-        shown = Shown.load(checkpoint, manifest, split)
-        hung = Gallery.measure(
-            shown.kept, shown.library, shown.device, speakers=speakers, clips=clips
+        trained = TrainedEncoder.load(checkpoint, manifest, split)
+        gallery = Gallery.measure(
+            trained.checkpoint, trained.library, trained.device, speakers=speakers, clips=clips
         )
-        hung.draw(output, seed=seed)
+        gallery.draw(output, seed=seed)
     sys.stdout.write(f"{output}\n")

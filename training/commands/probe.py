@@ -12,7 +12,7 @@ import typer
 from training.analysis import probe as probes
 from training.analysis.probe import Accuracy, TaskResult
 from training.commands.terminal import one_line_errors, print_table
-from training.commands.trained import CheckpointFile, Clips, Seed, Shown, Split
+from training.commands.trained import CheckpointFile, Clips, Seed, Split, TrainedEncoder
 
 HEADINGS = ("told", "classes", "speakers", "clips", "chance", "log-mel", "encoder")
 
@@ -30,19 +30,19 @@ def probe(
     beside the mean and deviation of the log-mel features.
     """
     with one_line_errors():
-        shown = Shown.load(checkpoint, manifest, split)
-        found = probes.probe(shown.kept, shown.library, shown.device, seed=seed)
+        trained = TrainedEncoder.load(checkpoint, manifest, split)
+        results = probes.probe(trained.checkpoint, trained.library, trained.device, seed=seed)
     if as_json:
-        sys.stdout.write(json.dumps([asdict(one) for one in found], indent=1) + "\n")
+        sys.stdout.write(json.dumps([asdict(result) for result in results], indent=1) + "\n")
     else:
-        print_table(HEADINGS, map(_row, found))
+        print_table(HEADINGS, map(_row, results))
 
 
-def _row(one: TaskResult) -> list[str]:
-    counts = (one.classes, one.speakers, one.clips)
-    shares = map(_share, (one.log_mel, one.encoder))
-    return [one.task, *map(str, counts), f"{one.chance:.1%}", *shares]
+def _row(result: TaskResult) -> list[str]:
+    counts = (result.classes, result.speakers, result.clips)
+    shares = map(_share, (result.log_mel, result.encoder))
+    return [result.task, *map(str, counts), f"{result.chance:.1%}", *shares]
 
 
-def _share(told: Accuracy) -> str:
-    return f"{told.share:.1%} ({told.low:.1%} to {told.high:.1%})"
+def _share(accuracy: Accuracy) -> str:
+    return f"{accuracy.share:.1%} ({accuracy.low:.1%} to {accuracy.high:.1%})"

@@ -21,14 +21,14 @@ Seed = Annotated[int, typer.Option(min=0, help="The same draws the same.")]
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
-    kept: Checkpoint
+class TrainedEncoder:
+    checkpoint: Checkpoint
     library: Library
     device: torch.device
 
     @classmethod
-    def load(cls, path: Path, manifest: Path, split: str) -> Shown:
+    def load(cls, path: Path, manifest: Path, split: str) -> TrainedEncoder:
         """On CUDA where there is one; CheckpointError or ManifestError when one cannot be read."""
-        kept = checkpoint.load(path)
-        library = load_library(manifest, split, kept.recipe.front_end.sample_rate_hz)
-        return cls(kept, library, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+        state = checkpoint.load(path)
+        library = load_library(manifest, split, state.recipe.front_end.sample_rate_hz)
+        return cls(state, library, torch.device("cuda" if torch.cuda.is_available() else "cpu"))

@@ -100,8 +100,8 @@ class Batches(Dataset[Batch]):
             return wrap(audio, samples, view.position)
         wanted = round(samples * view.speed)
         span = wrap(audio, min(wanted, audio.size), view.position)
-        sped: Waveform = soxr.resample(span, self._rate_hz * view.speed, self._rate_hz)
-        return wrap(sped, samples, 0.0)
+        resampled: Waveform = soxr.resample(span, self._rate_hz * view.speed, self._rate_hz)
+        return wrap(resampled, samples, 0.0)
 
 
 class Arrays(Dataset[tuple[Array | None, ...]]):
@@ -113,9 +113,9 @@ class Arrays(Dataset[tuple[Array | None, ...]]):
         self._batches = batches
 
     def __getitem__(self, step: int) -> tuple[Array | None, ...]:
-        made = self._batches[step]
-        targets = None if made.targets is None else made.targets.numpy()
-        return made.waveforms.numpy(), made.labels.numpy(), made.clips.numpy(), targets
+        batch = self._batches[step]
+        targets = None if batch.targets is None else batch.targets.numpy()
+        return batch.waveforms.numpy(), batch.labels.numpy(), batch.clips.numpy(), targets
 
 
 def _as_is(arrays: Any) -> Any:

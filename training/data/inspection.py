@@ -19,7 +19,7 @@ UNUSABLE = (recording.SILENT, recording.NOT_FINITE)
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
+class DecodedFile:
     """A readable file: its length, its rate, and digests of its bytes and of its samples."""
 
     seconds: float
@@ -29,18 +29,18 @@ class Heard:
     cut_short: bool
 
 
-def hear(path: Path) -> Heard | AudioError:
+def decode(path: Path) -> DecodedFile | AudioError:
     """What is wrong with a file that training would leave out is the answer, not raised."""
     try:
-        heard = recording.read(path)
+        file = recording.read(path)
         content = hashlib.sha256(path.read_bytes()).digest()
     except AudioError as error:
         return error
     except OSError as error:
         return AudioError(path, f"{recording.UNREADABLE}: {error}")
-    samples, rate_hz = heard.samples, heard.rate_hz
+    samples, rate_hz = file.samples, file.rate_hz
     decoded = hashlib.sha256(f"{rate_hz} {samples.shape}".encode() + samples.tobytes()).digest()
-    return Heard(len(samples) / rate_hz, rate_hz, content, decoded, heard.cut_short)
+    return DecodedFile(len(samples) / rate_hz, rate_hz, content, decoded, file.cut_short)
 
 
 def _count(what: Sized | int) -> int:
@@ -108,52 +108,52 @@ def inspect(
     """Decode every clip, calling `advance` after each; ManifestError when there is none."""
     if not rows:
         raise ManifestError("the manifest is empty")
-    found: list[tuple[Row, Heard]] = []
-    left_out: list[AudioError] = []
+    readable: list[tuple[Row, DecodedFile]] = []
+    unusable: list[AudioError] = []
     with ThreadPoolExecutor(threads) as pool:
-        for row, heard in zip(rows, pool.map(hear, [row.path for row in rows]), strict=True):
-            if isinstance(heard, AudioError):
-                left_out.append(heard)
+        for row, file in zip(rows, pool.map(decode, [row.path for row in rows]), strict=True):
+            if isinstance(file, AudioError):
+                unusable.append(file)
             else:
-                found.append((row, heard))
+                readable.append((row, file))
             advance()
-    return _summarize(found, left_out, short_s)
+    return _summarize(readable, unusable, short_s)
 
 
 def _summarize(
-    found: Sequence[tuple[Row, Heard]], left_out: Sequence[AudioError], short_s: float
+    readable: Sequence[tuple[Row, DecodedFile]], unusable: Sequence[AudioError], short_s: float
 ) -> Inspection:
-    speakers = Counter(_speaker(row) for row, _ in found)
+    speakers = Counter(_speaker(row) for row, _ in readable)
     counts = list(speakers.values()) or [0]
     splits: defaultdict[str, set[str]] = defaultdict(set)
-    for row, _ in found:
+    for row, _ in readable:
         splits[_speaker(row)].add(row.split)
     quartiles = np.percentile(counts, [0, 25, 50, 75, 100]).tolist()
-    same_bytes = _groups((str(row.path), heard.bytes_digest) for row, heard in found)
+    same_bytes = _groups((str(row.path), file.bytes_digest) for row, file in readable)
     copies = {path for group in same_bytes for path in group[1:]}
-    owners = _groups((_speaker(row), heard.samples_digest) for row, heard in found)
+    owners = _groups((_speaker(row), file.samples_digest) for row, file in readable)
     return Inspection(
-        clips=len(found),
-        hours=sum(heard.seconds for _, heard in found) / 3600,
+        clips=len(readable),
+        hours=sum(file.seconds for _, file in readable) / 3600,
         speakers=len(speakers),
-        sessions=len({(_speaker(row), row.session) for row, _ in found if row.session}),
-        clips_without_session=sum(not row.session for row, _ in found),
+        sessions=len({(_speaker(row), row.session) for row, _ in readable if row.session}),
+        clips_without_session=sum(not row.session for row, _ in readable),
         clips_per_speaker=tuple(quartiles),
-        clips_by_split=dict(sorted(Counter(row.split for row, _ in found).items())),
-        clips_by_corpus=dict(sorted(Counter(row.corpus for row, _ in found).items())),
-        clips_by_rate_hz=dict(sorted(Counter(heard.rate_hz for _, heard in found).items())),
+        clips_by_split=dict(sorted(Counter(row.split for row, _ in readable).items())),
+        clips_by_corpus=dict(sorted(Counter(row.corpus for row, _ in readable).items())),
+        clips_by_rate_hz=dict(sorted(Counter(file.rate_hz for _, file in readable).items())),
         same_bytes=same_bytes,
         same_audio=_groups(
-            (str(row.path), heard.samples_digest)
-            for row, heard in found
+            (str(row.path), file.samples_digest)
+            for row, file in readable
             if str(row.path) not in copies
         ),
         audio_of_several=[sorted(set(group)) for group in owners if len(set(group)) > 1],
-        silent=[str(one.path) for one in left_out if one.reason == recording.SILENT],
-        not_finite=[str(one.path) for one in left_out if one.reason == recording.NOT_FINITE],
-        unreadable=[str(one.path) for one in left_out if one.reason not in UNUSABLE],
-        cut_short=[str(row.path) for row, heard in found if heard.cut_short],
-        too_short=[str(row.path) for row, heard in found if heard.seconds < short_s],
+        silent=[str(error.path) for error in unusable if error.reason == recording.SILENT],
+        not_finite=[str(error.path) for error in unusable if error.reason == recording.NOT_FINITE],
+        unreadable=[str(error.path) for error in unusable if error.reason not in UNUSABLE],
+        cut_short=[str(row.path) for row, file in readable if file.cut_short],
+        too_short=[str(row.path) for row, file in readable if file.seconds < short_s],
         speakers_across_splits={
             speaker: sorted(names) for speaker, names in sorted(splits.items()) if len(names) > 1
         },

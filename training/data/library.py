@@ -96,8 +96,8 @@ def require_speakers(clips: Sequence[Clip], source: str) -> None:
 
 def decode(path: Path, sample_rate_hz: int) -> Pcm:
     """Mono (samples,) at the rate asked for; AudioError for what `recording.read` refuses."""
-    heard = recording.read(path)
-    samples, rate_hz = heard.samples, heard.rate_hz
+    recorded = recording.read(path)
+    samples, rate_hz = recorded.samples, recorded.rate_hz
     mono = samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1).astype(np.int16)
     if rate_hz != sample_rate_hz:
         mono = soxr.resample(mono, rate_hz, sample_rate_hz)
@@ -132,18 +132,18 @@ def load_clips(
 
     Files that are missing, broken, empty or silent are listed in `unreadable` and left out.
     """
-    kept: list[Clip] = []
+    readable: list[Clip] = []
     audio: list[Pcm] = []
     unreadable: list[AudioError] = []
     for clip, pcm in decode_all(clips, sample_rate_hz, threads):
         if isinstance(pcm, AudioError):
             unreadable.append(pcm)
         else:
-            kept.append(clip)
+            readable.append(clip)
             audio.append(pcm)
         advance()
-    require_speakers(kept, "readable audio")
-    return Library(tuple(kept), tuple(audio), tuple(unreadable))
+    require_speakers(readable, "readable audio")
+    return Library(tuple(readable), tuple(audio), tuple(unreadable))
 
 
 def load_noises(folder: Path, sample_rate_hz: int) -> tuple[Pcm, ...]:

@@ -96,11 +96,11 @@ def read(folder: Path, sample_rate_hz: int) -> Library:
 def _map(folder: Path, shard: Shard) -> Pcm:
     path = folder / shard.name
     try:
-        found = path.stat().st_size
-        if found != shard.samples * STORED.itemsize:
+        size_bytes = path.stat().st_size
+        if size_bytes != shard.samples * STORED.itemsize:
             raise ManifestError(
-                f"{path} has {found} of {shard.samples * STORED.itemsize} bytes: it was truncated "
-                "or changed; copy it again, or pack again"
+                f"{path} has {size_bytes} of {shard.samples * STORED.itemsize} bytes: it was "
+                "truncated or changed; copy it again, or pack again"
             )
         return np.asarray(np.memmap(path, STORED, "r"))
     except OSError as error:

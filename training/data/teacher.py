@@ -41,8 +41,8 @@ class Targets:
 
     def digest(self) -> str:
         """SHA-256 of what was heard; the clips have one of their own."""
-        heard = np.ascontiguousarray(self.embeddings)
-        return hashlib.sha256(f"{self.speeds}".encode() + heard.tobytes()).hexdigest()
+        vectors = np.ascontiguousarray(self.embeddings)
+        return hashlib.sha256(f"{self.speeds}".encode() + vectors.tobytes()).hexdigest()
 
     def of(self, clip: int, speed: float) -> npt.NDArray[np.float32]:
         target: npt.NDArray[np.float32] = self.embeddings[clip, self.speeds.index(speed)]
@@ -64,12 +64,12 @@ class Targets:
         """(clips,): the cosine of each clip with the sum of its speaker's others; 1 if it is the
         only one."""
         _, numbers = np.unique(np.asarray(speakers), return_inverse=True)
-        heard = self.embeddings[:, 0]
+        vectors = self.embeddings[:, 0]
         sums = np.zeros((int(numbers.max()) + 1, self.dim), np.float32)
-        np.add.at(sums, numbers, heard)
-        others = sums[numbers] - heard
+        np.add.at(sums, numbers, vectors)
+        others = sums[numbers] - vectors
         lengths = np.linalg.norm(others, axis=1)
-        cosines = (others * heard).sum(axis=1) / np.maximum(lengths, 1e-6)
+        cosines = (others * vectors).sum(axis=1) / np.maximum(lengths, 1e-6)
         alone = np.bincount(numbers)[numbers] == 1
         return np.where(alone, np.float32(1), cosines)
 
@@ -90,12 +90,12 @@ class Targets:
     def load(cls, path: Path) -> Self:
         """Raises TeacherError on anything that `save` did not write."""
         try:
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as kept:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
                 return cls(
-                    kept["embeddings"],
-                    tuple(float(speed) for speed in kept["speeds"]),
-                    str(kept["data_digest"]),
-                    str(kept["teacher"]),
+                    archive["embeddings"],
+                    tuple(float(speed) for speed in archive["speeds"]),
+                    str(archive["data_digest"]),
+                    str(archive["teacher"]),
                 )
         except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
             raise TeacherError(
@@ -155,7 +155,7 @@ def teach(
 def _middle(library: Library, index: int, speed: float, rate_hz: int) -> Waveform:
     audio = library.audio[index]
     span = min(audio.size, round(MOST_S * rate_hz * speed))
-    heard = wrap(audio, span, MIDDLE)
+    excerpt = wrap(audio, span, MIDDLE)
     if speed != 1.0:
-        heard = soxr.resample(heard, rate_hz * speed, rate_hz)
-    return wrap(heard, max(heard.size, round(LEAST_S * rate_hz)), 0.0)
+        excerpt = soxr.resample(excerpt, rate_hz * speed, rate_hz)
+    return wrap(excerpt, max(excerpt.size, round(LEAST_S * rate_hz)), 0.0)

@@ -73,7 +73,7 @@ class Cpc(Framework):
     def step(self, encoder: SpeakerEncoder, batch: Batch) -> Outcome:
         # 1. chunks to latents (batch, chunks, frame_dim); all that was heard up to each of them
         latents = self._latents(encoder, batch.waveforms)
-        heard, _ = self.context(latents)  # (batch, chunks, context_dim)
+        context, _ = self.context(latents)  # (batch, chunks, context_dim)
 
         # 2. everyone's latents, and which of them are of the same clip: (batch, all)
         everyone = self.ranks.join(latents)
@@ -81,7 +81,9 @@ class Cpc(Framework):
 
         # 3. each step ahead has a prediction of its own, and tells the right latent from the others
         losses = {
-            f"ahead_{ahead}": self._info_nce(predict(heard[:, :-ahead]), everyone[:, ahead:], same)
+            f"ahead_{ahead}": self._info_nce(
+                predict(context[:, :-ahead]), everyone[:, ahead:], same
+            )
             for ahead, predict in enumerate(self.predict, start=1)
         }
         loss = torch.stack(list(losses.values())).mean()

@@ -37,21 +37,21 @@ class LatentAugmentation(nn.Module):
 
         # 2. a difference for each that is alone
         lent = self._draw(int(alone.sum()))
-        made = functional.normalize(embeddings[alone][: len(lent)] + lent, dim=1)
+        combined = functional.normalize(embeddings[alone][: len(lent)] + lent, dim=1)
 
         # 3. the differences of this batch, for those to come
-        one, other = pairs.nonzero(as_tuple=True)
-        self._remember((embeddings[one] - embeddings[other]).detach())
-        return torch.cat([embeddings, made]), torch.cat([labels, labels[alone][: len(lent)]])
+        first, second = pairs.nonzero(as_tuple=True)
+        self._remember((embeddings[first] - embeddings[second]).detach())
+        return torch.cat([embeddings, combined]), torch.cat([labels, labels[alone][: len(lent)]])
 
     def _draw(self, count: int) -> Tensor:
         """(count, dim), or (0, dim) from an empty memory; from the seed and what was met alone."""
         met = int(self.met)
-        held = min(met, len(self.differences))
-        if held == 0:
+        filled = min(met, len(self.differences))
+        if filled == 0:
             return self.differences[:0]
         generator = torch.Generator().manual_seed(hash((self.seed, met)))
-        chosen = torch.randint(held, (count,), generator=generator)
+        chosen = torch.randint(filled, (count,), generator=generator)
         return self.differences[chosen.to(self.differences.device)].clone()
 
     @torch.no_grad()

@@ -75,8 +75,8 @@ class MoCo(Framework):
     @torch.no_grad()
     def after_step(self, encoder: SpeakerEncoder) -> None:
         # 4. the momentum encoder follows
-        for kept, new in zip(self.key_encoder.parameters(), encoder.parameters(), strict=True):
-            kept.lerp_(new, 1 - self.momentum)
+        for key, query in zip(self.key_encoder.parameters(), encoder.parameters(), strict=True):
+            key.lerp_(query, 1 - self.momentum)
 
         # 5. the keys of this batch take the places of the oldest
         newest = self._keys[-len(self.queue) :]

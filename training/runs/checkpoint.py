@@ -186,10 +186,10 @@ def previous(output: Path, recipe: Recipe, *, resume: bool) -> Checkpoint | None
         return None
     if not resume:
         raise CheckpointError(f"{output} already holds a run; continue it with --resume")
-    kept = load(last)
-    if kept.recipe != recipe:
+    loaded = load(last)
+    if loaded.recipe != recipe:
         raise CheckpointError(f"{last} was made by another recipe")
-    return kept
+    return loaded
 
 
 def load_encoder(path: Path) -> SpeakerEncoder:

@@ -40,33 +40,33 @@ class Run:
 
 def read(folder: Path) -> Run:
     """Raises CheckpointError where there is no run."""
-    kept = checkpoint.load(folder / checkpoint.LAST)
-    recipe = kept.recipe
-    told = history.read(folder, until=kept.progress.step)
-    speeds = told.get(CLIPS_PER_S, {}).values()
-    best_step, recorded, crossed = history.best_validation(told) or (None, None, None)
+    state = checkpoint.load(folder / checkpoint.LAST)
+    recipe = state.recipe
+    scalars = history.read(folder, until=state.progress.step)
+    speeds = scalars.get(CLIPS_PER_S, {}).values()
+    best_step, recorded, crossed = history.best_validation(scalars) or (None, None, None)
     return Run(
         folder=str(folder),
         encoder=encoder(recipe),
         parameters=parameters(encoders.build(recipe)),
         losses=losses(recipe),
         framework=recipe.framework.name,
-        steps=kept.progress.step,
+        steps=state.progress.step,
         planned_steps=recipe.schedule.steps,
         clips_per_s=statistics.median(speeds) if speeds else None,
         best_step=best_step,
         eer_recorded=recorded,
         eer_crossed=crossed,
-        data_digest=kept.progress.data_digest,
-        trials=trials(kept),
+        data_digest=state.progress.data_digest,
+        trials=trials(state),
         seed=recipe.seed,
     )
 
 
 def encoder(recipe: Recipe) -> str:
     """Its name and what of it is not the default: ecapa width=256 stride=2."""
-    told = recipe.encoder.model_dump(exclude_defaults=True, exclude={"name"})
-    return " ".join([recipe.encoder.name, *(f"{key}={value}" for key, value in told.items())])
+    settings = recipe.encoder.model_dump(exclude_defaults=True, exclude={"name"})
+    return " ".join([recipe.encoder.name, *(f"{key}={value}" for key, value in settings.items())])
 
 
 def losses(recipe: Recipe) -> str:
@@ -77,11 +77,11 @@ def losses(recipe: Recipe) -> str:
     return " + ".join(weighed) or "its own"
 
 
-def trials(kept: Checkpoint) -> str:
+def trials(state: Checkpoint) -> str:
     """Of the data, who is held out, and the channels drawn for them."""
-    recipe = kept.recipe
+    recipe = state.recipe
     decisive = (
-        kept.progress.data_digest,
+        state.progress.data_digest,
         recipe.sampling.held_out_speakers,
         recipe.sampling.label_share,
         recipe.front_end.sample_rate_hz,

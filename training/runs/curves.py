@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from training.runs import pictures
-from training.runs.history import CROSSED, RECORDED, Told
+from training.runs.history import CROSSED, RECORDED, Scalars
 from training.runs.validation import Errors
 
 PICTURE = "curves.png"
@@ -18,20 +18,20 @@ class Curves:
     `told` is what the run told before it was resumed, which is drawn as well.
     """
 
-    def __init__(self, folder: Path, told: Told) -> None:
+    def __init__(self, folder: Path, scalars: Scalars) -> None:
         self._folder = folder
-        self._told = told
+        self._scalars = scalars
 
     def on_start(self, step: int, material: str) -> None:
         pass
 
     def on_step(self, step: int, scalars: Mapping[str, float]) -> None:
         for name, value in scalars.items():
-            self._told.setdefault(name, {})[step] = value
+            self._scalars.setdefault(name, {})[step] = value
 
     def on_validation(self, step: int, errors: Errors, *, best: bool) -> None:
         self.on_step(step, {RECORDED: errors.recorded, CROSSED: errors.crossed})
-        pictures.curves(self._told).savefig(self._folder / PICTURE, dpi=100)
+        pictures.curves(self._scalars).savefig(self._folder / PICTURE, dpi=100)
 
     def on_warning(self, step: int, warning: str) -> None:
         pass

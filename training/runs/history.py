@@ -11,10 +11,10 @@ from tensorboard.backend.event_processing.event_file_loader import LegacyEventFi
 EVENTS = "events.out.tfevents.*"
 RECORDED, CROSSED = "eer/recorded", "eer/crossed"
 
-Told = dict[str, dict[int, float]]
+Scalars = dict[str, dict[int, float]]
 
 
-def read(folder: Path, *, until: float = math.inf) -> Told:
+def read(folder: Path, *, until: float = math.inf) -> Scalars:
     """Scalars by name and step, up to the step `until`; of a step told twice, before a kill and
     after it, the later value. Empty for a folder without any."""
     events = [
@@ -23,19 +23,19 @@ def read(folder: Path, *, until: float = math.inf) -> Told:
         for event in LegacyEventFileLoader(str(path)).Load()
         if event.step <= until
     ]
-    told: Told = {}
+    scalars: Scalars = {}
     for event in sorted(events, key=lambda event: float(event.wall_time)):
         for value in event.summary.value:
             if value.HasField("simple_value"):
-                told.setdefault(value.tag, {})[event.step] = value.simple_value
-    return {name: dict(sorted(values.items())) for name, values in told.items()}
+                scalars.setdefault(value.tag, {})[event.step] = value.simple_value
+    return {name: dict(sorted(values.items())) for name, values in scalars.items()}
 
 
-def best_validation(told: Mapping[str, Mapping[int, float]]) -> tuple[int, float, float] | None:
+def best_validation(scalars: Mapping[str, Mapping[int, float]]) -> tuple[int, float, float] | None:
     """The step with the lowest mean of the two EERs, and both, as shares; None before the first."""
-    recorded, crossed = told.get(RECORDED, {}), told.get(CROSSED, {})
+    recorded, crossed = scalars.get(RECORDED, {}), scalars.get(CROSSED, {})
     both = [(recorded[step], crossed[step], step) for step in recorded if step in crossed]
     if not both:
         return None
-    *errors, step = min(both, key=lambda one: (one[0] + one[1], one[2]))
+    *errors, step = min(both, key=lambda point: (point[0] + point[1], point[2]))
     return step, errors[0], errors[1]

@@ -42,11 +42,11 @@ class Material:
 
     def __str__(self) -> str:
         clips = self.learned.clips
-        told = (
+        parts = (
             f"{len(clips):,} clips of {len({clip.speaker for clip in clips}):,} speakers; "
             f"{self.held_out:,} speakers are held out"
         )
-        return f"{told}; {self.odd:,} clips unlike their speaker's others are left out"
+        return f"{parts}; {self.odd:,} clips unlike their speaker's others are left out"
 
 
 def sides(recipe: Recipe, clips: Sequence[Clip]) -> tuple[list[int], list[int]]:
@@ -108,9 +108,9 @@ def _choose_agreeing(
         raise ConfigError("least_agreement needs the targets of `sayso-train teach`")
     speakers = [library.clips[i].speaker for i in chosen]
     agreement = targets.for_run(library, (), chosen).agreement(speakers)
-    kept = [i for i, cosine in zip(chosen, agreement, strict=True) if cosine >= least]
-    require_speakers([library.clips[i] for i in kept], f"agreement of at least {least}")
-    return kept
+    agreeing = [i for i, cosine in zip(chosen, agreement, strict=True) if cosine >= least]
+    require_speakers([library.clips[i] for i in agreeing], f"agreement of at least {least}")
+    return agreeing
 
 
 def _sampler(recipe: Recipe, learned: Library) -> VoiceSampler | ClipSampler:

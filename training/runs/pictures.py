@@ -21,22 +21,22 @@ Series = Mapping[int, float]
 Points = npt.NDArray[np.floating]
 
 
-def curves(told: Mapping[str, Series]) -> Figure:
+def curves(scalars: Mapping[str, Series]) -> Figure:
     """Losses, held-out EERs with the best marked, and learning rate over steps."""
     figure = Figure(figsize=(7, 8), layout="constrained")
     losses, errors, rates = figure.subplots(3, 1, sharex=True, height_ratios=(3, 3, 1.2))
-    for name in sorted(told):
+    for name in sorted(scalars):
         if name.startswith(LOSS):
-            _line(losses, told[name], name.removeprefix(LOSS))
+            _line(losses, scalars[name], name.removeprefix(LOSS))
     for name, label in NAMES.items():
-        percent = {step: 100 * share for step, share in told.get(name, {}).items()}
+        percent = {step: 100 * share for step, share in scalars.get(name, {}).items()}
         _line(errors, percent, label, marker="o")
-    best = best_validation(told)
+    best = best_validation(scalars)
     if best is not None:
         step, recorded, crossed = best
         label = f"best, step {step}: {recorded:.2%}, {crossed:.2%}"
         errors.axvline(step, color="0.6", linewidth=0.9, linestyle="--", label=label)
-    _line(rates, told.get(RATE, {}), "")
+    _line(rates, scalars.get(RATE, {}), "")
     losses.set(ylabel="loss")
     errors.set(ylabel="held-out EER (%)", ylim=(0, None))
     rates.set(ylabel="learning rate", xlabel="step", ylim=(0, None))

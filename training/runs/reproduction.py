@@ -79,8 +79,8 @@ def line(
     if processes > 1:
         program = ["torchrun", "--nproc-per-node", str(processes), "-m", "training"]
     command = shlex.join((*program, "run", *arguments))
-    told = {"seed": str(seed), "data": data_digest[:SHOWN], **conditions}
-    depends = ", ".join(f"{name} {value}" for name, value in told.items())
+    facts = {"seed": str(seed), "data": data_digest[:SHOWN], **conditions}
+    depends = ", ".join(f"{name} {value}" for name, value in facts.items())
     if changed:
         return (
             f"no command makes this run again, for {', '.join(changed)} changed when it was "

@@ -91,13 +91,13 @@ class Validation:
 
     def through(self, front_end: Callable[[Tensor], Tensor]) -> Validation:
         """The same trials in features, to measure many encoders without their front end."""
-        heard = copy.copy(self)
+        other = copy.copy(self)
         with torch.inference_mode():
-            heard._sides = [
+            other._sides = [
                 torch.cat([front_end(part) for part in torch.split(side, BATCH_CLIPS)])
                 for side in self._sides
             ]
-        return heard
+        return other
 
     def measure(self, encoder: nn.Module, device: torch.device) -> Errors:
         recorded, left, right = (embed(encoder, side, device) for side in self._sides)

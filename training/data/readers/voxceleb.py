@@ -21,16 +21,16 @@ def voxceleb(root: Path) -> Iterator[Row]:
     on; the speakers of its trial list VoxCeleb1-O are of the test split in any folder. Raises
     ManifestError where the audio is still AAC, which is not read.
     """
-    found = False
+    has_clips = False
     for path in audio_files(root, 2):
         speaker, video = path.parts[-3:-1]
         match = SPEAKER.fullmatch(speaker)
         if match is None:
             continue
-        found = True
+        has_clips = True
         corpus = "voxceleb1" if match[1] == "1" else "voxceleb2"
         tested = "test" in path.parts[-5:-3] or speaker in TEST_SPEAKERS
         split = "test" if tested else "train"
         yield Row(path, corpus, speaker, split, video)
-    if not found and next(root.rglob("id*/*/*.m4a"), None) is not None:
+    if not has_clips and next(root.rglob("id*/*/*.m4a"), None) is not None:
         raise ManifestError(f"{root} holds .m4a files; convert them, to .flac say, where they are")
