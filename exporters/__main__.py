@@ -298,11 +298,11 @@ def backend(
     )
     with _print_errors():
         fitting = backends.Fitting(kind, fit_split, fit_clips, lda_dim)
-        contract, judgements = asyncio.run(
+        contract, judgments = asyncio.run(
             backends.publish(request, fitting, output, clips=clips, force=force)
         )
         console = Console()
-        for row in judgements:
+        for row in judgments:
             console.print(str(row), soft_wrap=True, highlight=False)
         console.print(f"{output}: {contract.model_id}, calibration none", highlight=False)
 
@@ -372,7 +372,7 @@ def quantise(
     output: Output,
     speech: Speech = None,
 ) -> None:
-    """Write a smaller variant, its drift from the original measured and kept in its contract.
+    """Write a smaller variant and record in its contract how far its embeddings drift.
 
     Nothing is written when a recording's cosine with the original is below 0.9999 (fp16) or 0.95
     (int8). The variant has a model id of its own, so voices have to be enrolled with it.
@@ -396,7 +396,7 @@ def record_evaluation(
     report: Annotated[Path, typer.Argument(help="evaluation.json, as sayso-evaluate writes it.")],
     output: Annotated[Path | None, typer.Option(help="Write here. [MODEL itself]")] = None,
 ) -> None:
-    """Keep what a model measured in its contract: EER by corpus, and the report's digest."""
+    """Store what a model measured in its contract: EER by corpus, and the report's digest."""
     with _print_errors():
         contract = record.write(model, report, output)
         Console().print(f"{contract.model_id}: {contract.evaluation['report']}", soft_wrap=True)
@@ -416,7 +416,7 @@ def _publish(candidate: Candidate, output: Path, speech: Path | None) -> Contrac
 
 @contextmanager
 def _print_errors() -> Iterator[None]:
-    """One clear line and exit status 2 for what the user can correct."""
+    """End with one clear line and exit status 2 for what the user can correct."""
     try:
         yield
     except* (EvaluationError, SaysoError) as group:

@@ -29,7 +29,7 @@ def trace(model: nn.Module, example: Tensor) -> onnx.ModelProto:
     (batch, dim)`, constants folded, equal weights stored once.
 
     The TorchScript exporter is used because it takes half a second where the newer one takes
-    sixteen, keeps an LSTM one node, and its graphs run faster; that it generalised from `example`
+    sixteen, keeps an LSTM one node, and its graphs run faster; that it generalized from `example`
     is for the parity gate to show. Raises `GraphError` when the model cannot be expressed.
     """
     axes = {INPUT: {0: "batch", 1: "samples"}, OUTPUT: {0: "batch"}}
@@ -66,7 +66,7 @@ def trace_part(
 
 
 def _lift_constants(model: onnx.ModelProto) -> onnx.ModelProto:
-    """`model` with its constants among its weights, where equal ones are stored once."""
+    """Move the constants of `model` among its weights, and store equal weights once."""
     graph = model.graph
     constants = [node for node in graph.node if node.op_type == "Constant"]
     for node in constants:
@@ -88,13 +88,13 @@ def _lift_constants(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _value(tensor: onnx.TensorProto) -> bytes:
-    """What makes two tensors one: type, shape and bytes."""
+    """The type, shape and bytes of a tensor: two tensors that agree in these are stored once."""
     shape = str((tensor.data_type, tuple(tensor.dims))).encode()
     return shape + onnx.numpy_helper.to_array(tensor).tobytes()
 
 
 def require_valid(model: onnx.ModelProto) -> onnx.ModelProto:
-    """`model` itself, when it is valid ONNX that holds all of its weights; else `GraphError`."""
+    """Return `model` if it is valid ONNX that holds all of its weights; raises `GraphError`."""
     for tensor in model.graph.initializer:
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
             raise GraphError(
@@ -108,7 +108,7 @@ def require_valid(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def opset(model: onnx.ModelProto) -> int:
-    """The version of ONNX that `model` is written in; `GraphError` when it uses other operators."""
+    """The version of ONNX that `model` is written in; raises `GraphError` for other operators."""
     versions = {entry.domain: entry.version for entry in model.opset_import}
     others = sorted(domain for domain in versions if domain not in {"", "ai.onnx"})
     if others:
@@ -117,8 +117,10 @@ def opset(model: onnx.ModelProto) -> int:
 
 
 def fingerprint(model: onnx.ModelProto) -> str:
-    """Hex sha256 over the weights (names and bytes, in the order of their names) and the nodes, so
-    that two files share it only if they compute the same thing from the same waveform."""
+    """Hex SHA-256 over the weights (names and bytes, sorted by name) and the nodes.
+
+    Two files share it only if they compute the same embedding from the same waveform.
+    """
     digest = hashlib.sha256()
     for part in _essence(model.graph):
         digest.update(len(part).to_bytes(8, "little"))

@@ -15,14 +15,16 @@ _COUNTED = ("Conv", "MatMul", "Gemm", "LSTM")
 
 
 def macs(model: onnx.ModelProto, samples: int) -> int:
-    """Of one waveform of `samples` through convolutions, products and LSTMs, which are all but a
-    sliver of the work; the front end is among them."""
+    """Count the multiply-accumulates for one waveform of `samples`.
+
+    Convolutions, matrix products and LSTMs are counted, front end included; the rest is negligible.
+    """
     shapes = _shapes(model, samples)
     return sum(_of(node, shapes) for node in model.graph.node if node.op_type in _COUNTED)
 
 
 def _shapes(model: onnx.ModelProto, samples: int) -> dict[str, tuple[int, ...]]:
-    """Of the weights and of everything that the counted nodes take and give, by name."""
+    """The shapes, by name, of the weights and of every input and output of the counted nodes."""
     shapes = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
     shapes[INPUT] = (1, samples)
     seen = onnx.ModelProto()

@@ -22,7 +22,7 @@ _ID_DIGITS = 12
 
 
 def model_id(name: str, model: onnx.ModelProto) -> str:
-    """`name-0123456789ab`: the name for people, the digits for the weights and the graph."""
+    """`name-0123456789ab`: a name for people, and digits from the weights and the graph."""
     if not _NAME.fullmatch(name):
         raise ExportError(
             f"{name!r} cannot name a model: up to 64 of a-z, 0-9, '.', '_' and '-', "
@@ -88,7 +88,7 @@ def _sync_folder(folder: Path) -> None:
 
 
 def read_graph(path: Path) -> onnx.ModelProto:
-    """Any ONNX file, its weights included; raises `GraphError` when it is not a whole one."""
+    """Read any ONNX file with its weights; raises `GraphError` if it is incomplete."""
     try:
         return require_valid(onnx.load_model(path))
     except DecodeError as error:

@@ -34,7 +34,7 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Parity:
-    """What the gate saw: one case a shape, and the speech it was measured on."""
+    """What the gate measured: one case for each shape, and on which speech."""
 
     cases: tuple[Case, ...]
     speech: str
@@ -44,7 +44,7 @@ class Parity:
         return min(case.cosine for case in self.cases)
 
     def record(self) -> dict[str, object]:
-        """For the contract's provenance."""
+        """The figures as the contract's provenance stores them."""
         shapes = [[case.batch, case.samples] for case in self.cases]
         return {"cosine": round(self.cosine, 7), "shapes": shapes, "speech": self.speech}
 
@@ -59,9 +59,12 @@ def check(
     speech: str = "real speech",
     floor: float = FLOOR,
 ) -> Parity:
-    """Compares `graph` with `original` on `waveforms (n, samples)`, cut to each of `lengths` and
-    stacked by each of `batches`, the original always alone: raises `ParityError` with the figures
-    when a cosine is below `floor` or an embedding is not finite and of unit length."""
+    """Compare `graph` with `original` on `waveforms (n, samples)`.
+
+    The waveforms are cut to each of `lengths` and stacked by each of `batches`; the original runs
+    them one by one. Raises `ParityError` with the figures if a cosine is below `floor`, or an
+    embedding is not finite or not of unit length.
+    """
     cases = []
     for samples in lengths:
         alone = np.concatenate([original(row[None, :samples]) for row in waveforms])
@@ -92,7 +95,8 @@ def _require_unit_length(embeddings: Floats) -> None:
 
 
 def least_cosine(left: Floats, right: Floats) -> float:
-    """The smallest cosine between rows of two `(n, dim)`; -1 where shapes or numbers fail."""
+    """The smallest cosine between rows of two `(n, dim)`; -1 if shapes differ or a number is not
+    finite."""
     if left.shape != right.shape:
         return -1.0
     a, b = left.astype(np.float64), right.astype(np.float64)

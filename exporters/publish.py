@@ -22,7 +22,10 @@ _VOICES = 5
 
 @dataclass(frozen=True, slots=True)
 class Windows:
-    """How the service cuts speech for a model, in seconds; `short_s` are shapes of their own."""
+    """How the service cuts speech for a model, in seconds.
+
+    `short_s` are lengths of speech that run as they are, without being repeated to a whole window.
+    """
 
     window_s: float = 3.0
     hop_s: float = 1.5
@@ -38,7 +41,7 @@ class Windows:
             raise ExportError(f"short windows must be above 0 and below {self.window_s} s")
 
     def lengths(self, rate: int) -> tuple[int, ...]:
-        """What the gate tries, in samples: the windows, a length above them and one below."""
+        """Lengths for the gate, in samples: the windows, one above them and one below."""
         window_s = self.window_s
         seconds = {*self.short_s, window_s, window_s + self.hop_s + 0.007, window_s * 0.43}
         return tuple(sorted(round(length * rate) for length in seconds))
@@ -61,7 +64,7 @@ class Candidate:
 
 
 def gate(candidate: Candidate, speech: Path | None = None) -> Parity:
-    """Raises `ParityError` unless the candidate's graph gives its original's embeddings."""
+    """Measure the candidate's graph against its original; raises `ParityError` if they differ."""
     lengths = candidate.windows.lengths(candidate.rate)
     waveforms, kind = voices(speech, rate=candidate.rate, samples=max(lengths), count=_VOICES)
     return parity.check(
@@ -75,7 +78,7 @@ def gate(candidate: Candidate, speech: Path | None = None) -> Parity:
 
 
 def publish(candidate: Candidate, output: Path, *, speech: Path | None = None) -> Contract:
-    """Writes `candidate` to `output` once it has passed the gate; returns the contract."""
+    """Write `candidate` to `output` if it passes the gate, and return its contract."""
     passed = gate(candidate, speech)
     rate, windows = candidate.rate, candidate.windows
     probe = np.zeros((1, round(windows.window_s * rate)), dtype=np.float32)

@@ -31,7 +31,8 @@ Floats = NDArray[np.float32]
 
 
 def graph(weights: Mapping[str, Floats]) -> onnx.ModelProto:
-    """Inputs and outputs are those of Silero's; `weights` are named, and left to be given."""
+    """The graph, with the inputs and outputs of Silero's; `weights` are named, and given on
+    loading."""
     net = _Graph(weights)
     _probabilities(net, _encode(net, _magnitudes(net)))
     state = [(name, _STATE) for name in ("h", "c")]
@@ -49,7 +50,7 @@ def graph(weights: Mapping[str, Floats]) -> onnx.ModelProto:
 
 
 class _Graph:
-    """Nodes in order, each with one output that is named by its number."""
+    """Collects nodes in order; each has one output, named by its number."""
 
     def __init__(self, weights: Mapping[str, Floats]) -> None:
         self.nodes: list[onnx.NodeProto] = []

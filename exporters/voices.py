@@ -26,8 +26,8 @@ Waveforms = NDArray[np.float32]
 def voices(folder: Path | None, *, rate: int, samples: int, count: int) -> tuple[Waveforms, str]:
     """`(count, samples)` of speech at `rate` hertz, and what it is.
 
-    From recordings spread over `folder` when given; else over the shared corpora beside the
-    checkout when there are some; else made.
+    Taken from recordings in `folder` if given; else from the shared corpora beside the checkout if
+    there are any; else synthesized.
     """
     if folder is None and not SHARED_DATA.is_dir():
         rows = [made_voice(seed, rate=rate, samples=samples) for seed in range(count)]
@@ -37,7 +37,7 @@ def voices(folder: Path | None, *, rate: int, samples: int, count: int) -> tuple
 
 
 def recordings(folder: Path, *, rate: int, samples: int, count: int) -> Waveforms:
-    """`(count, samples)`: recordings evenly spread over `folder`, each row as many as it takes."""
+    """Recordings evenly spread over `folder`, `(count, samples)`; short ones are joined."""
     files = _files(folder)
     if not files:
         raise ExportError(f"{folder} holds no {', '.join(sorted(_SUFFIXES))} files")
@@ -74,7 +74,7 @@ def _read(path: Path, rate: int) -> NDArray[np.float32]:
 
 
 def made_voice(seed: int, *, rate: int, samples: int) -> NDArray[np.float32]:
-    """A gliding harmonic source through vowel formants, in syllables, over faint noise."""
+    """Synthesize a voice: a gliding harmonic source through vowel formants, in syllables."""
     random = np.random.default_rng(seed)
     time = np.arange(samples) / rate
     pitch_hz = random.uniform(90, 240) * (1 + 0.1 * np.sin(2 * np.pi * 0.7 * time + seed))

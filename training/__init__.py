@@ -1,4 +1,4 @@
-"""Trains a speaker embedding on labelled clips.
+"""Trains a speaker embedding on labeled clips.
 
 manifest.csv ─> data         clips, drawn in P x K batches; augment sends each through a channel
 recipes/*.toml ─> config ─> Recipe

@@ -51,7 +51,7 @@ RecipeName = Annotated[
 
 
 class ConsoleReporter:
-    """A bar with time left, and a line for every validation (plain lines when piped)."""
+    """Shows a bar with the time left, and a line for every validation (plain lines when piped)."""
 
     def __init__(self, progress: Progress, total: int) -> None:
         self._progress = progress
@@ -95,7 +95,7 @@ class Device(StrEnum):
 
 
 def settle(device: Device, threads: int) -> torch.device:
-    """Pick the device, and its reproducible kernels, so that a resumed run repeats itself."""
+    """Pick the device and make its kernels deterministic, so that a resumed run repeats itself."""
     torch.set_flush_denormal(True)
     if threads:
         torch.set_num_threads(threads)
@@ -110,7 +110,7 @@ def settle(device: Device, threads: int) -> torch.device:
 
 
 def list_arguments(context: typer.Context, *left_out: str) -> Iterator[str]:
-    """The command's arguments, other than its defaults."""
+    """The command's arguments that differ from its defaults."""
     for parameter in context.command.params:
         value = context.params.get(parameter.name or "")
         if parameter.name not in left_out and value != parameter.default:

@@ -21,12 +21,13 @@ from training.runs.checkpoint import Checkpoint, Progress
 
 @dataclass(frozen=True, slots=True)
 class Learner:
-    """`average` is the encoder's moving average; the framework's weights are learned with it."""
+    """What a step changes; `average` is the moving average of `encoder`, and the framework's
+    weights are trained with it."""
 
     encoder: SpeakerEncoder
     average: SpeakerEncoder
     framework: Framework
-    optimiser: torch.optim.AdamW
+    optimizer: torch.optim.AdamW
 
     def snapshot(self, recipe: Recipe, progress: Progress) -> Checkpoint:
         return Checkpoint(
@@ -35,7 +36,7 @@ class Learner:
             encoder=self.encoder.state_dict(),
             average=self.average.state_dict(),
             framework=self.framework.state_dict(),
-            optimiser=self.optimiser.state_dict(),
+            optimizer=self.optimizer.state_dict(),
             random=checkpoint.random_state(),
         )
 
@@ -43,7 +44,7 @@ class Learner:
         self.encoder.load_state_dict(state.encoder)
         self.average.load_state_dict(state.average)
         self.framework.load_state_dict(state.framework)
-        self.optimiser.load_state_dict(state.optimiser)
+        self.optimizer.load_state_dict(state.optimizer)
         checkpoint.restore_random_state(state.random)
 
     def begin_at(self, published: Path) -> None:
@@ -69,7 +70,7 @@ class Learner:
 
 
 def require_fit(recipe: Recipe, start_from: Checkpoint | Path) -> None:
-    """Raises CheckpointError when the recipe has another encoder than what a run starts from."""
+    """Raise CheckpointError if the recipe has another encoder than the weights to start from."""
     encoder = encoders.build(recipe)
     if isinstance(start_from, Path):
         starting_weights.load_into(encoder, start_from)
@@ -84,7 +85,7 @@ def require_fit(recipe: Recipe, start_from: Checkpoint | Path) -> None:
 
 
 def same_voices(other: Checkpoint, recipe: Recipe, progress: Progress) -> bool:
-    """Whether its losses, with their class for each voice, fit this run as they are."""
+    """Whether the losses of `other`, with a class for each voice, fit this run unchanged."""
     sampling = other.recipe.sampling
     return (
         other.progress.data_digest == progress.data_digest
@@ -107,7 +108,7 @@ def new_learner(
     target_dim: int | None = None,
     ranks: Ranks = ALONE,
 ) -> Learner:
-    """Weights are drawn from the recipe's seed, by torch's global generator."""
+    """Build encoder, framework and optimizer, with weights drawn from the recipe's seed."""
     torch.manual_seed(recipe.seed)
     encoder = encoders.build(recipe)
     framework = frameworks.build(
@@ -115,8 +116,8 @@ def new_learner(
     ).to(device)
     encoder.to(device)
     parameters = trainable(encoder, framework)
-    optimiser = torch.optim.AdamW(parameters, weight_decay=recipe.schedule.weight_decay)
-    return Learner(encoder, copy.deepcopy(encoder).eval(), framework, optimiser)
+    optimizer = torch.optim.AdamW(parameters, weight_decay=recipe.schedule.weight_decay)
+    return Learner(encoder, copy.deepcopy(encoder).eval(), framework, optimizer)
 
 
 @torch.no_grad()

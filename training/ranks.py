@@ -55,7 +55,7 @@ class Ranks:
         return self.rank == 0
 
     def share(self, total: int) -> slice:
-        """This rank's part of so many rows, in order of rank; ConfigError when they do not divide
+        """This rank's part of so many rows, in order of rank; ConfigError if they do not divide
         evenly."""
         if total % self.world:
             raise ConfigError(
@@ -72,7 +72,7 @@ class Ranks:
         return cast("Tensor", _Join.apply(rows.contiguous(), self.rank, self.world))  # type: ignore[no-untyped-call]
 
     def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """In place; a parameter has a gradient on every rank or on none."""
+        """Average in place; a parameter has a gradient on every rank or on none."""
         if self.world == 1:
             return
         gradients = [p.grad for p in parameters if p.grad is not None]
@@ -83,7 +83,7 @@ class Ranks:
             gradient.copy_(part.view_as(gradient))
 
     def from_first(self, make: Callable[[], Made]) -> Made:
-        """What `make` gives on rank 0, where alone it is called, on every rank."""
+        """Call `make` on rank 0 alone and return its result on every rank."""
         box = [make() if self.first else None]
         if self.world > 1:
             distributed.broadcast_object_list(box)
@@ -95,7 +95,8 @@ ALONE = Ranks()
 
 @contextmanager
 def join_torchrun(environ: Mapping[str, str]) -> Iterator[Ranks]:
-    """The ranks that torchrun has started, joined while in this context; without it, one alone."""
+    """The ranks that torchrun started, connected while in this context; without torchrun, one
+    alone."""
     if int(environ.get("WORLD_SIZE", "1")) == 1:
         yield ALONE
         return
@@ -112,9 +113,11 @@ def join_torchrun(environ: Mapping[str, str]) -> Iterator[Ranks]:
 
 @contextmanager
 def end_at_once(environ: Mapping[str, str]) -> Iterator[None]:
-    """Of several ranks, the process ends as soon as the body has, without taking the interpreter
-    down: a thread of torch that still wants it then aborts a rank that has done its work
-    (pytorch/pytorch issue 190489)."""
+    """End the process as soon as the body has, if there are several ranks.
+
+    Shutting the interpreter down instead lets a thread of torch that still needs it abort a rank
+    that has done its work (pytorch/pytorch issue 190489).
+    """
     try:
         yield
     except SystemExit as ended:

@@ -32,7 +32,7 @@ REPORT_EVERY = 20
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Stop early, to be resumed: before a step, or once training has taken so many seconds.
+    """When to stop early, to be resumed: before a step, or after so many seconds of training.
 
     A process that is killed loses at most `save_every_s` of work.
     """
@@ -46,7 +46,7 @@ NO_LIMITS = Limits()
 
 
 def learning_rate(schedule: Schedule, step: int) -> float:
-    """Of a 0-based step: linear warm-up, then cosine decay; a function of the step alone."""
+    """Linear warm-up, then cosine decay; a function of the 0-based step alone."""
     if step < schedule.warmup_steps:
         return schedule.learning_rate * (step + 1) / schedule.warmup_steps
     share = (step - schedule.warmup_steps) / max(1, schedule.steps - schedule.warmup_steps)
@@ -55,7 +55,7 @@ def learning_rate(schedule: Schedule, step: int) -> float:
 
 
 def require_finite(loss: Tensor, step: int) -> None:
-    """Raises DivergenceError, so that no checkpoint is replaced by one of no numbers."""
+    """Raise DivergenceError, so that no checkpoint is replaced by one that is not finite."""
     if not math.isfinite(loss.item()):
         raise DivergenceError(
             f"the loss is not finite at step {step}; lower schedule.learning_rate and go on from "
@@ -150,17 +150,17 @@ def train(  # noqa: PLR0912, PLR0915 - the loop is told from top to bottom
         for batch in lap.time(stream(material.batches, progress.step, stop, workers)):
             # the schedule counts from 0, progress counts the steps done
             rate = learning_rate(schedule, progress.step)
-            for group in learner.optimiser.param_groups:
+            for group in learner.optimizer.param_groups:
                 group["lr"] = rate
             decay = min(schedule.average_decay, (1 + progress.step) / (10 + progress.step))
 
             encoder.train()
             outcome = framework.step(embed, batch.to(device))
-            learner.optimiser.zero_grad(set_to_none=True)
+            learner.optimizer.zero_grad(set_to_none=True)
             torch.autograd.backward(outcome.loss)
             ranks.average_gradients(parameters)
             norm = nn.utils.clip_grad_norm_(parameters, schedule.gradient_norm)
-            learner.optimiser.step()
+            learner.optimizer.step()
             framework.after_step(encoder)
             follow(learner.average, encoder, decay)
             progress = replace(progress, step=progress.step + 1)

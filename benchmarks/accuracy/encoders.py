@@ -97,25 +97,25 @@ def windows_s(graphs: list[parity.Embed], repeats: int) -> list[float]:
 
 
 def clips_per_s(choice: Choice, clips: int, steps: int, *, compiled: bool) -> float:
-    """Of a whole step, loss and optimiser included, the quickest of `steps` after a first one."""
+    """Of a whole step, loss and optimizer included, the quickest of `steps` after a first one."""
     torch.compiler.reset()
     model = choice.build().train()
     embed = torch.compile(model, dynamic=False) if compiled else model
-    optimiser = torch.optim.AdamW(model.parameters())
+    optimizer = torch.optim.AdamW(model.parameters())
     waveforms = 0.1 * torch.randn(clips, round(CROP_S * RATE))
     first = waveforms if compiled else waveforms[:4]  # a step of another shape compiles again
-    learn(embed, optimiser, first)
-    return clips / min(spent_s(lambda: learn(embed, optimiser, waveforms)) for _ in range(steps))
+    learn(embed, optimizer, first)
+    return clips / min(spent_s(lambda: learn(embed, optimizer, waveforms)) for _ in range(steps))
 
 
 def learn(
-    embed: Callable[[Tensor], Tensor], optimiser: torch.optim.Optimizer, waveforms: Tensor
+    embed: Callable[[Tensor], Tensor], optimizer: torch.optim.Optimizer, waveforms: Tensor
 ) -> None:
     embeddings = embed(waveforms)
-    optimiser.zero_grad(set_to_none=True)
+    optimizer.zero_grad(set_to_none=True)
     loss = functional.cross_entropy(10 * embeddings @ embeddings.T, torch.arange(len(waveforms)))
     loss.backward()  # type: ignore[no-untyped-call]
-    optimiser.step()
+    optimizer.step()
 
 
 def table(repeats: int, clips: int, steps: int, ways: Mapping[str, bool]) -> str:

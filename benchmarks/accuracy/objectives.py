@@ -222,16 +222,16 @@ class Trainer:
         recipe = study.recipe
         objective = losses.build(recipe, len(self.bank.clips) * len(SPEEDS))
         parameters = trainable(self.encoder, objective)
-        optimiser = torch.optim.AdamW(parameters, weight_decay=recipe.schedule.weight_decay)
+        optimizer = torch.optim.AdamW(parameters, weight_decay=recipe.schedule.weight_decay)
         for step, (features, labels) in enumerate(self.bank.batches(study, seed)):
-            for group in optimiser.param_groups:
+            for group in optimizer.param_groups:
                 group["lr"] = learning_rate(recipe.schedule, step)
             embeddings = functional.normalize(self.embed(features), dim=1)
             loss, _ = objective(embeddings, labels)
-            optimiser.zero_grad(set_to_none=True)
+            optimizer.zero_grad(set_to_none=True)
             loss.backward()
             nn.utils.clip_grad_norm_(parameters, recipe.schedule.gradient_norm)
-            optimiser.step()
+            optimizer.step()
 
 
 class Unit(nn.Module):

@@ -120,11 +120,11 @@ def has_speechbrain() -> bool:
 
 
 def with_speechbrain(own: Learner, width: int, device: torch.device) -> Learner:
-    """The same losses and optimiser around its encoder."""
+    """The same losses and optimizer around its encoder."""
     theirs = SpeechBrainEcapa(width).to(device)
     encoder, framework = cast("SpeakerEncoder", theirs), copy.deepcopy(own.framework)
-    optimiser = torch.optim.AdamW(trainable(encoder, framework))
-    return Learner(encoder, copy.deepcopy(encoder).eval(), framework, optimiser)
+    optimizer = torch.optim.AdamW(trainable(encoder, framework))
+    return Learner(encoder, copy.deepcopy(encoder).eval(), framework, optimizer)
 
 
 def step_of(learner: Learner, recipe: Recipe, *, compiled: bool) -> Callable[[Batch], None]:
@@ -137,10 +137,10 @@ def step_of(learner: Learner, recipe: Recipe, *, compiled: bool) -> Callable[[Ba
     def learn(batch: Batch) -> None:
         learner.encoder.train()
         outcome = learner.framework.step(embed, batch)
-        learner.optimiser.zero_grad(set_to_none=True)
+        learner.optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(outcome.loss)
         nn.utils.clip_grad_norm_(parameters, recipe.schedule.gradient_norm)
-        learner.optimiser.step()
+        learner.optimizer.step()
         learner.framework.after_step(learner.encoder)
         follow(learner.average, learner.encoder, DECAY)
 

@@ -32,10 +32,10 @@ _TIMEOUT_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What to adopt and what to say of it; None leaves it to the model.
+    """What to adopt and how to describe it; None leaves a field to the model.
 
-    `architecture` is a key of `ARCHITECTURES`, needed for a checkpoint; `features` replaces what
-    an ONNX file's metadata says of the features it starts at, `sha256` is of the file.
+    `architecture` is a key of `ARCHITECTURES`, needed for a checkpoint. `features` replaces what an
+    ONNX file's metadata says about its input. `sha256` is that of the file.
     """
 
     source: str
@@ -50,9 +50,9 @@ class Request:
 
 @contextmanager
 def candidate(request: Request) -> Iterator[Candidate]:
-    """The candidate that `request` describes; a download file lasts as long as the context.
+    """The candidate that `request` describes; a downloaded file lasts as long as the context.
 
-    Raises `ExportError` naming what is wrong, or what must be said.
+    Raises `ExportError` naming what is wrong, or which option is missing.
     """
     if request.source in NAMES:
         yield _describe(NAMES[request.source](None), request, {})
@@ -99,7 +99,7 @@ def _describe(candidate: Candidate, request: Request, facts: Mapping[str, str]) 
 
 @contextmanager
 def download(url: str, sha256: str | None) -> Iterator[Path]:
-    """The file at `url`, in a folder of its own, once its digest has been found right."""
+    """Download `url` into a temporary folder and check its digest."""
     if sha256 is None:
         raise ExportError("a download needs --sha256, the digest that its publisher states")
     with tempfile.TemporaryDirectory() as folder:

@@ -43,7 +43,7 @@ _KINDS: tuple[Features, ...] = get_args(Features)
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """A feature-in graph as found: names, and where its `mels` lie."""
+    """Inputs and outputs of a graph that starts at features, and which axis holds its `mels`."""
 
     features: Features
     rate: int
@@ -83,8 +83,8 @@ class _Unit(nn.Module):
 def candidate(path: Path, features: Features | None = None) -> Candidate:
     """The ONNX file at `path` with its front end; `features` replaces what its metadata says.
 
-    Raises `GraphError` when it is not a feature-in graph, when what its features are cannot be
-    told, or when it only runs at the shape that it was exported at.
+    Raises `GraphError` if it does not start at features, if its features are unknown, or if it runs
+    only at the shape that it was exported at.
     """
     graph = model_file.read_graph(path)
     peer = inspect(graph, features)
@@ -104,7 +104,7 @@ def candidate(path: Path, features: Features | None = None) -> Candidate:
 
 
 def inspect(model: onnx.ModelProto, features: Features | None = None) -> Peer:
-    """What `model` takes and gives, by its metadata, names and shapes; else `GraphError`."""
+    """Read from metadata, names and shapes what `model` takes and gives; raises `GraphError`."""
     metadata = {entry.key: entry.value for entry in model.metadata_props}
     weights = {tensor.name for tensor in model.graph.initializer}
     inputs = [value for value in model.graph.input if value.name not in weights]
@@ -145,7 +145,7 @@ def _kind(metadata: Mapping[str, str], input_name: str) -> Features:
 
 
 def _check_metadata(kind: Features, metadata: Mapping[str, str]) -> None:
-    """Refuses features that the front ends here do not make."""
+    """Raise `GraphError` for features that no front end here computes."""
     wanted: Mapping[Features, Mapping[str, str]] = {
         "wespeaker": {"normalize_samples": "0"},
         "3d-speaker": {"normalize_samples": "1", "feature_normalize_type": "global-mean"},
@@ -162,7 +162,7 @@ def _check_metadata(kind: Features, metadata: Mapping[str, str]) -> None:
 
 
 def _layout(value: onnx.ValueInfoProto) -> tuple[int, bool]:
-    """How many mels, and whether they come before the frames."""
+    """The number of mels, and whether they come before the frames."""
     _, first, second = _dims(value)
     plausible = [size in _PLAUSIBLE_MELS for size in (first, second)]
     if plausible == [False, True]:
@@ -186,7 +186,7 @@ def _output(graph: onnx.GraphProto) -> str:
 
 
 def graft(model: onnx.ModelProto, peer: Peer) -> onnx.ModelProto:
-    """Front end, `model` and normalisation as one graph, batch and samples dynamic."""
+    """Join front end, `model` and normalization into one graph with dynamic batch and samples."""
     version = _supported_opset(model)
     frames = {0: "batch", 1: "a", 2: "b"}
     axes = {INPUT: {0: "batch", 1: "samples"}, _FEATURES: frames}
@@ -212,7 +212,7 @@ def graft(model: onnx.ModelProto, peer: Peer) -> onnx.ModelProto:
 
 
 def _clear_sizes(model: onnx.ModelProto) -> onnx.ModelProto:
-    """`model` without the sizes it was exported at, so that shapes follow from its inputs."""
+    """Remove the sizes that `model` was exported at, so that shapes follow from its inputs."""
     del model.graph.value_info[:]
     for value in (*model.graph.input, *model.graph.output):
         for axis in value.type.tensor_type.shape.dim:
@@ -221,7 +221,7 @@ def _clear_sizes(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _probe_dimension(model: onnx.ModelProto, peer: Peer) -> onnx.ModelProto:
-    """`model` with its dimension filled in, once it has run on several shapes."""
+    """Run `model` on several shapes and fill in its dimension; raises `GraphError`."""
     session = _session(model)
     dimensions = set()
     for batch, seconds in ((1, 1.0), (2, 1.0), (3, 1.73)):
@@ -251,7 +251,7 @@ def _probe_dimension(model: onnx.ModelProto, peer: Peer) -> onnx.ModelProto:
 
 
 def _original(model: onnx.ModelProto, peer: Peer) -> Embed:
-    """The file itself, run on features from PyTorch."""
+    """Run the file itself on features computed by PyTorch."""
     front, session = FrontEnd(peer).eval(), _session(model)
 
     def embed(waveforms: Floats) -> Floats:

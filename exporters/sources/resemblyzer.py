@@ -47,7 +47,7 @@ _TRAINING_ONLY = ("similarity_weight", "similarity_bias")
 
 
 def amplify(waveform: Tensor) -> Tensor:
-    """`waveform` (batch, samples), brought up to -30 dB where its RMS is below that."""
+    """Raise `waveform` (batch, samples) to -30 dB RMS if it is quieter."""
     rms = waveform.square().mean(dim=1, keepdim=True).sqrt()
     return waveform * (LEAST_RMS / rms.clamp(min=1e-9)).clamp(min=1.0)
 
@@ -65,12 +65,12 @@ class VoiceEncoder(nn.Module):
         self.linear = nn.Linear(WIDTH, WIDTH)
 
     def forward(self, waveform: Tensor) -> Tensor:
-        levelled = amplify(waveform) if self.amplify else waveform
+        leveled = amplify(waveform) if self.amplify else waveform
         samples: Any = torch.as_tensor(waveform.shape[1])  # a tensor, so that tracing follows it
         further = (samples - LEAST_COVERED_SAMPLES).clamp(min=0) // STEP_SAMPLES
         missing = (further * STEP_SAMPLES + PARTIAL_SAMPLES - samples).clamp(min=0)
         silence = waveform.new_zeros([waveform.shape[0], missing])
-        frames = self.mel(torch.cat([levelled, silence], dim=1)).transpose(1, 2)
+        frames = self.mel(torch.cat([leveled, silence], dim=1)).transpose(1, 2)
         starts = torch.arange(further + 1)[:, None] * STEP_FRAMES
         partials = frames[:, starts + torch.arange(PARTIAL_FRAMES)]  # (batch, count, 160, mels)
         _, (hidden, _) = self.lstm(partials.flatten(0, 1))
@@ -111,7 +111,7 @@ def candidate(
 
 
 def installed_weights() -> Path:
-    """The file in the installed package, which is not imported for it; else `CheckpointError`."""
+    """Find the installed weights without importing the package; raises `CheckpointError`."""
     package = importlib.util.find_spec("resemblyzer")
     for folder in (package.submodule_search_locations or ()) if package else ():
         if (path := Path(folder) / "pretrained.pt").is_file():

@@ -31,7 +31,7 @@ class ImageExcitation(nn.Module):
 
 
 class PreActivated(nn.Module):
-    """Three convolutions, each after batch norm and ReLU, with gains where asked."""
+    """Three convolutions, each after batch norm and ReLU; `excited` adds channel gains."""
 
     def __init__(self, inputs: int, outputs: int, stride: int, *, excited: bool) -> None:
         super().__init__()

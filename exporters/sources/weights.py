@@ -14,7 +14,7 @@ from training import errors
 
 @contextmanager
 def export_errors() -> Iterator[None]:
-    """Raises what is wrong with a checkpoint as this package's `CheckpointError`."""
+    """Re-raise training's `CheckpointError` as this package's."""
     try:
         yield
     except errors.CheckpointError as error:

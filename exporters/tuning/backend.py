@@ -46,7 +46,7 @@ Fit = Callable[[Vectors, Speakers, int], Projection]
 
 
 class Kind(StrEnum):
-    """Which projection."""
+    """Which projection to fit."""
 
     MEAN = "mean"
     WHITENING = "whitening"
@@ -93,9 +93,9 @@ class Judged:
         )
 
 
-def helps(judgements: Sequence[Judged]) -> bool:
-    """Whether it is shown to be better on some of the trials and worse on none."""
-    verdicts = {judgement.difference.verdict for judgement in judgements}
+def helps(judgments: Sequence[Judged]) -> bool:
+    """Whether the back-end is shown to be better on some trials and worse on none."""
+    verdicts = {judgment.difference.verdict for judgment in judgments}
     return "B is better" in verdicts and "A is better" not in verdicts
 
 
@@ -119,22 +119,20 @@ async def publish(
         renamed = _rename(contract, whole, fitting, others, request.cross_channel)
         candidate = Path(folder) / "model.onnx"
         model_file.write(candidate, whole, renamed)
-        judgements = await _judge(request, candidate, trials, cache)
-    if not (helps(judgements) or force):
-        differences = "; ".join(map(str, judgements))
+        judgments = await _judge(request, candidate, trials, cache)
+    if not (helps(judgments) or force):
+        differences = "; ".join(map(str, judgments))
         raise ExportError(f"{fitting.kind} does not help: {differences}; nothing was written")
-    evidence = {
-        "backend": {**renamed.provenance["backend"], "judged": [str(j) for j in judgements]}
-    }
+    evidence = {"backend": {**renamed.provenance["backend"], "judged": [str(j) for j in judgments]}}
     contract = dataclasses.replace(renamed, provenance={**renamed.provenance, **evidence})
     model_file.write(output, whole, contract)
-    return contract, judgements
+    return contract, judgments
 
 
 async def fit(
     request: Request, fitting: Fitting, clips: Sequence[Clip], cache: Cache
 ) -> Projection:
-    """The projection of `clips`, as recorded and, where trials for, through a channel each."""
+    """Fit the projection on `clips`, as recorded and, if asked, each through a channel too."""
     treatments: list[Treatment | None] = [None]
     if request.cross_channel:
         treatments.append(CrossChannel(request.seed, "fit", channels.ANY))
@@ -151,7 +149,7 @@ async def fit(
 
 
 def append(model: onnx.ModelProto, projection: Projection) -> onnx.ModelProto:
-    """`model` with `projection` between what was its embedding and the new one."""
+    """Put `projection` between the embedding of `model` and the new output."""
     whole = onnx.ModelProto()
     whole.CopyFrom(model)
     graph, plain = whole.graph, f"{AFFINE}plain"
@@ -181,7 +179,7 @@ def append(model: onnx.ModelProto, projection: Projection) -> onnx.ModelProto:
 def _clips(
     request: Request, fitting: Fitting, count: int
 ) -> tuple[tuple[Clip, ...], tuple[Clip, ...]]:
-    """Those to judge on and those to fit on, of different speakers."""
+    """The clips to judge on and those to fit on, of different speakers."""
     if request.manifest is None:
         raise EvaluationError("a back-end needs --manifest")
     judged, others = (

@@ -31,7 +31,7 @@ from service.contract import Calibration, Cohort, Contract, OperatingPoint, Scor
 DEFAULT_FALSE_MATCH_RATE = 0.01
 # Trials in these tell what a line costs. Those on a steep line or in MP3 are hopeless for many
 # models: they would flatten every ratio. The cohort speaks in all of these, so that what a line
-# does to every voice alike, which a cosine takes for likeness, is normalised away.
+# does to every voice alike, which a cosine takes for likeness, is normalized away.
 CONDITIONS = ("gentle line", "GSM")
 COHORT_CONDITIONS = (
     *("steep line", "gentle line", "G.711 mu-law", "MP3 16 kb/s", "GSM"),
@@ -53,7 +53,7 @@ class Fitted:
     speakers: int
 
     def into(self, contract: Contract) -> Contract:
-        """`contract` with this in place of what it had."""
+        """`contract` with these values in place of its own."""
         return dataclasses.replace(
             contract,
             calibration=self.calibration,
@@ -73,16 +73,16 @@ async def fit(
     conditions: Sequence[str] = (),
     cohort_conditions: Sequence[str] = (),
 ) -> Fitted:
-    """Calibration and operating point of `request.model` on the trials that `request` asks for,
-    with the heard side's first seconds of net speech at each of `lengths_s` (None: all of it), so
-    that it knows a call's first second and its whole, and in each of `conditions`, on the heard
-    side and on both alike, so that it knows impostors on the owner's kind of line. A cohort speaks
-    as recorded and in each of `cohort_conditions`.
+    """Fit calibration and operating point of `request.model` on the trials that `request` asks for.
 
-    Without a target rate the operating point is 1%, or the lowest rate that the trials can
-    measure when that is higher. Raises `TrialError` when there are too few trials to measure any.
-    `kind` is the score to fit on; for one that is normalised there must be a cohort, here or in the
-    model already.
+    The probe side is cut to its first seconds of net speech at each of `lengths_s` (None: all of
+    it), so that the calibration holds for a call's first second and for all of it. It also passes
+    through each of `conditions`, alone and together with the enrolled side, so that impostors on
+    the same kind of line are known. The cohort is heard as recorded and in each of
+    `cohort_conditions`. Without a target rate the operating point is 1%, or the lowest rate that
+    the trials can measure if that is higher. `kind` is the score to fit on; a normalized one needs
+    a cohort, here or in the model already. Raises `TrialError` if there are too few trials to
+    measure any rate.
     """
     trial_list = read_trials(request)
     with Cache.open(request.cache) as cache:
@@ -173,8 +173,11 @@ async def _cohort(
     split: str,
     conditions: Sequence[str],
 ) -> Cohort:
-    """Every speaker as recorded and in each condition: a voice's nearest are then those on its own
-    kind of line, and what a line does to all voices alike is normalised away."""
+    """Embed every cohort speaker as recorded and in each condition.
+
+    A voice's nearest cohort members are then on its own kind of line, so that what a line does to
+    all voices alike is normalized away.
+    """
     parts = [await embeddings.embed(model, clips, cache, label="cohort")]
     for treatment in (Impaired(name, request.seed) for name in _impairing(conditions)):
         label = f"cohort, {treatment.name}"
@@ -190,7 +193,7 @@ def _impairing(conditions: Sequence[str]) -> list[str]:
 
 
 def _normalizer(kind: ScoreKind, cohort: Cohort | None) -> Cohort | None:
-    """What scores are to be normalised by."""
+    """The cohort that scores are normalized by, if any."""
     if kind is ScoreKind.COSINE:
         return None
     if cohort is None:
@@ -199,5 +202,5 @@ def _normalizer(kind: ScoreKind, cohort: Cohort | None) -> Cohort | None:
 
 
 def write(model: Path, fitted: Fitted, output: Path | None = None) -> Contract:
-    """Puts `fitted` into the contract of `model`, or of a copy of it at `output`."""
+    """Write `fitted` into the contract of `model`, or of a copy of it at `output`."""
     return model_file.rewrite_contract(model, fitted.into, output=output)

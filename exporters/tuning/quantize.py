@@ -38,7 +38,7 @@ _QUANTISED = ("Conv", "Gemm", "MatMul")
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """A quantised graph and its cosine with the original: least and mean over recordings."""
+    """A quantized graph and its cosine with the original: least and mean over recordings."""
 
     kind: Kind
     graph: onnx.ModelProto
@@ -48,7 +48,8 @@ class Variant:
 
 
 def variant(graph: onnx.ModelProto, contract: Contract, kind: Kind, speech: Path | None) -> Variant:
-    """`graph` as `kind`, compared on windows of speech; `ParityError` below the kind's floor."""
+    """Quantize `graph` to `kind` and compare it on windows of speech; raises `ParityError` below
+    the kind's floor."""
     waveforms, speech_kind = voices(
         speech,
         rate=contract.sample_rate,
@@ -78,7 +79,7 @@ def _cosines(
 
 
 def halve(model: onnx.ModelProto) -> onnx.ModelProto:
-    """`model` with the encoder's large weights stored as float16 and cast where they are used."""
+    """Store the encoder's large weights as float16 and cast them where they are used."""
     small = onnx.ModelProto()
     small.CopyFrom(model)
     casts = []
@@ -102,9 +103,10 @@ def halve(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def quantize_to_int8(model: onnx.ModelProto, waveforms: parity.Floats) -> onnx.ModelProto:
-    """`model` with its encoder in 8 bits, the ranges of activations measured on `waveforms`.
+    """Compute the encoder in 8 bits, activations scaled by their ranges on `waveforms`.
 
-    Weights have 7 of them: processors without VNNI add two products in 16 bits, which overflow.
+    Weights use 7 of the 8 bits: processors without VNNI add two products in 16 bits, which
+    overflow.
     """
     with tempfile.TemporaryDirectory() as folder:
         source, prepared, output = (Path(folder) / f"{i}.onnx" for i in range(3))
@@ -124,8 +126,8 @@ def quantize_to_int8(model: onnx.ModelProto, waveforms: parity.Floats) -> onnx.M
                 nodes_to_exclude=front_end_nodes(onnx.load_model(prepared)),
                 extra_options={"ActivationSymmetric": False, "CalibTensorRangeSymmetric": False},
             )
-        except Exception as error:  # the quantiser's errors share no narrower base
-            raise GraphError(f"the model cannot be quantised: {first_line(error)}") from error
+        except Exception as error:  # the quantizer's errors share no narrower base
+            raise GraphError(f"the model cannot be quantized: {first_line(error)}") from error
         return require_valid(onnx.load_model(output))
 
 
@@ -139,8 +141,10 @@ class _Rows(quantization.CalibrationDataReader):  # type: ignore[misc]
 
 
 def front_end_nodes(model: onnx.ModelProto) -> list[str]:
-    """The names of the Fourier convolution and the mel product, which come before any other
-    product and which 8 bits would spoil."""
+    """The names of the Fourier convolution and the mel product.
+
+    They come before any other product, and 8 bits would spoil them.
+    """
     return [node.name for node in model.graph.node if node.op_type in _QUANTISED][:2]
 
 

@@ -30,7 +30,7 @@ def write(model: Path, report: Path, output: Path | None = None) -> Contract:
 
 
 def summary(report: Path) -> dict[str, Any]:
-    """Of the report's first system: EER as a share by group, the trials, and two digests."""
+    """EER as a share by group, trials and two digests, of the report's first system."""
     try:
         system = json.loads(report.read_text(encoding="utf-8"))["systems"][0]
         groups = {

@@ -36,7 +36,7 @@ class MeasuredWindows:
 
 
 async def measure(request: Request, choices: Sequence[Windows]) -> list[MeasuredWindows]:
-    """Every choice on the trials that `request` asks for, `request.model` being a model file."""
+    """Measure every choice on the trials of `request`, whose model is a model file."""
     trials = read_trials(request)
     with Cache.open(request.cache) as cache, tempfile.TemporaryDirectory() as folder:
         return [
@@ -60,7 +60,7 @@ async def _measure(
 
 
 def apply(contract: Contract, windows: Windows) -> Contract:
-    """`contract` with other windows; its calibration goes, having been fitted on the old ones."""
+    """`contract` with other windows, and without the calibration fitted on the old ones."""
     rate = contract.sample_rate
     return dataclasses.replace(
         contract,
@@ -83,7 +83,7 @@ def best(measured: Sequence[MeasuredWindows]) -> MeasuredWindows:
 def grid(
     windows_s: Sequence[float], *, overlaps: Sequence[float], min_speech_s: float
 ) -> list[Windows]:
-    """Every window with every overlap (0 to below 1), the shorter windows as shapes too."""
+    """Every window with every overlap (0 to below 1); the shorter windows become short windows."""
     ordered = sorted(windows_s)
     return [
         Windows(

@@ -58,13 +58,13 @@ def test_voices_never_met_are_told_apart(objective: str) -> None:
     voices = MadeVoices(seed=4)
     encoder = nn.Sequential(nn.Linear(FEATURES, 64), nn.ReLU(), nn.Linear(64, 16))
     loss = build_objective(objective, dim=16, classes=LEARNED)
-    optimiser = torch.optim.AdamW([*encoder.parameters(), *loss.parameters()], lr=5e-3)
+    optimizer = torch.optim.AdamW([*encoder.parameters(), *loss.parameters()], lr=5e-3)
     assert held_out_eer(encoder, voices) > 0.3
     for _ in range(STEPS):
         clips, labels = voices.batch()
         embeddings = functional.normalize(encoder(clips), dim=1)
         total, _ = loss(embeddings, labels)
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         total.backward()
-        optimiser.step()
+        optimizer.step()
     assert held_out_eer(encoder, voices) < 0.25 * CHANCE

@@ -19,8 +19,10 @@ from training.runs.validation import BATCH_CLIPS, embed
 
 
 def for_validation(state: Checkpoint) -> nn.Module:
-    """Waveform (batch, samples) to embedding (batch, dim), as the run's validation hears it: the
-    averaged encoder, or after predictive coding the mean of its frames."""
+    """The module that the run's validation measured: waveform (batch, samples) to (batch, dim).
+
+    That is the averaged encoder, or after predictive coding the mean of its frames.
+    """
     encoder = encoders.build(state.recipe)
     encoder.load_state_dict(state.average)
     if isinstance(state.recipe.framework, config.Cpc):
@@ -32,7 +34,7 @@ def for_validation(state: Checkpoint) -> nn.Module:
 def embed_clips(
     module: nn.Module, audio: Sequence[Pcm], *, sample_rate_hz: int, device: torch.device
 ) -> npt.NDArray[np.float64]:
-    """Of each clip's first 3 s, of shorter ones repeated to that length: (clips, dim)."""
+    """Embed the first 3 s of each clip, shorter clips repeated to that length: (clips, dim)."""
     samples = round(VALIDATION_S * sample_rate_hz)
     module = module.to(device)
     rows = []

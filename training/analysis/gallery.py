@@ -41,7 +41,7 @@ class Gallery:
         speakers: int = SPEAKERS,
         clips: int = CLIPS,
     ) -> Gallery:
-        """By the checkpoint's encoder, of at most so many speakers and clips of each."""
+        """Embed at most so many speakers, and clips of each, by the checkpoint's encoder."""
         subset = sample(library, speakers=speakers, clips=clips)
         rate_hz = state.recipe.front_end.sample_rate_hz
         module = embedding.for_validation(state)
@@ -49,14 +49,15 @@ class Gallery:
         return cls(subset.clips, rows)
 
     def draw(self, path: Path, *, seed: int) -> None:
-        """A PNG: colours are speakers, markers corpora; what is near is alike, far tells little."""
+        """Write a PNG: colors are speakers, markers are corpora. Near points are alike; large
+        distances mean little."""
         names = [clip.speaker for clip in self.clips]
         corpora = [clip.corpus for clip in self.clips]
         points = project_to_plane(self.embeddings, seed=seed)
         pictures.speakers(points, names, corpora).savefig(path, dpi=100)
 
     def project(self, folder: Path, step: int) -> None:
-        """For TensorBoard's projector, with speaker and corpus of every point."""
+        """Write points for TensorBoard's projector, with speaker and corpus of each."""
         rows = torch.from_numpy(self.embeddings).float()
         labels = [[clip.speaker, clip.corpus] for clip in self.clips]
         # told on stdout, where a command's result belongs: that an earlier one is overwritten
@@ -67,8 +68,8 @@ class Gallery:
 
 
 def write(run: Path, library: Library, device: torch.device) -> None:
-    """Of the run's best checkpoint and the speakers held out of it, into its folder; nothing where
-    the run was stopped before it had one."""
+    """Draw the run's held-out speakers by its best checkpoint into its folder; does nothing if the
+    run was stopped before it had one."""
     best = run / checkpoint.BEST
     if not best.exists():
         return
@@ -80,7 +81,8 @@ def write(run: Path, library: Library, device: torch.device) -> None:
 
 
 def sample(library: Library, *, speakers: int, clips: int) -> Library:
-    """Speakers of the corpora in turn, so that a large corpus does not crowd out a small one."""
+    """Choose speakers from the corpora in turn, so that a large corpus does not crowd out a small
+    one."""
     groups = clips_by_speaker(library.clips)
     seen: Counter[str] = Counter()
     ranked = []
@@ -96,7 +98,7 @@ def sample(library: Library, *, speakers: int, clips: int) -> Library:
 def project_to_plane(embeddings: npt.NDArray[np.float64], *, seed: int) -> npt.NDArray[np.float64]:
     """(clips, dim) to (clips, 2) by t-SNE on cosine distances: van der Maaten and Hinton 2008.
 
-    The perplexity is 30, or a third of the clips where there are fewer than 90.
+    The perplexity is 30, or a third of the clips if there are fewer than 90.
     """
     perplexity = min(PERPLEXITY, len(embeddings) / 3)
     projection = TSNE(metric="cosine", init="pca", perplexity=perplexity, random_state=seed)

@@ -26,14 +26,14 @@ Picture = npt.NDArray[np.floating]
 
 
 def with_stage(settings: Augmentation, stage: str) -> Augmentation:
-    """The same, with that stage on, if it is one that has a probability."""
+    """`settings` with one stage always on, if that stage has a probability."""
     if stage not in Augmentation.model_fields:
         return settings
     return settings.model_copy(update={stage: 1.0})
 
 
 def stages(channel: Channel, speech: Waveform, seed: int) -> Iterator[tuple[str, Waveform]]:
-    """Each stage alone, then the chain as training would draw it; each from the seed."""
+    """Each stage alone, then the whole chain as training draws it; each from the seed."""
     for stage in channel.stages:
         yield stage.name, stage.apply(speech, np.random.default_rng(seed))
     yield "chain", channel(speech, np.random.default_rng(seed))
@@ -42,7 +42,7 @@ def stages(channel: Channel, speech: Waveform, seed: int) -> Iterator[tuple[str,
 def voices(
     speech: Waveform, speeds: tuple[float, ...], sample_rate_hz: int
 ) -> Iterator[tuple[str, Waveform]]:
-    """The other speakers that speeds make of this one."""
+    """The voices that the recipe's speeds make of this one."""
     for speed in speeds:
         if speed != 1.0:
             resampled = soxr.resample(speech, sample_rate_hz * speed, sample_rate_hz)
@@ -51,7 +51,7 @@ def voices(
 
 @torch.no_grad()
 def features(encoder: SpeakerEncoder, speech: Waveform, seed: int) -> tuple[Picture, Picture]:
-    """Log-mel, (mels, frames), as it is and as the encoder is shown it in training."""
+    """Log-mel features (mels, frames), plain and as the encoder is given them in training."""
     torch.manual_seed(seed)
     log_mel = encoder.front_end(torch.from_numpy(speech)[None])
     return log_mel[0].numpy(), encoder.masks.train()(log_mel)[0].numpy()
@@ -73,7 +73,7 @@ def spectrogram(speech: Waveform, sample_rate_hz: int) -> Picture:
 def write_audio(
     folder: Path, name: str, before: Waveform, after: Waveform, sample_rate_hz: int
 ) -> None:
-    """NAME.wav, and NAME.png with the spectrograms of before and after in the same colours."""
+    """Write NAME.wav, and NAME.png with the spectrograms of before and after on one color scale."""
     soundfile.write(folder / f"{name}.wav", np.clip(after, -1.0, 1.0), sample_rate_hz, "PCM_16")
     figure = Figure(figsize=(9, 6), layout="constrained")
     pair = [spectrogram(waveform, sample_rate_hz) for waveform in (before, after)]
@@ -87,7 +87,7 @@ def write_audio(
 
 
 def write_spectrograms(folder: Path, name: str, before: Picture, after: Picture) -> None:
-    """NAME.png with the features of before and after."""
+    """Write NAME.png with the features before and after."""
     figure = Figure(figsize=(9, 6), layout="constrained")
     for axes, title, log_mel in zip(
         figure.subplots(2, 1), ("before", name), (before, after), strict=True

@@ -38,7 +38,7 @@ INTERVAL = (0.025, 0.975)
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What is to be told of which clips (by number), and the answers."""
+    """A question about clips (by number), with the right answers."""
 
     name: str
     clips: tuple[int, ...]
@@ -46,14 +46,16 @@ class Task:
 
     @property
     def chance(self) -> float:
-        """The balanced accuracy of any guess that does not hear the clip."""
+        """The balanced accuracy of guessing."""
         return 1 / len(set(self.answers))
 
 
 @dataclass(frozen=True, slots=True)
 class Accuracy:
-    """A balanced accuracy, the mean over classes of the share told right, and its 95% interval
-    from a bootstrap over speakers, without learning the probe again."""
+    """A balanced accuracy (the mean over classes of the share answered right) and its 95% interval.
+
+    The interval is a bootstrap over speakers; the probe is not fitted again.
+    """
 
     share: float
     low: float
@@ -62,8 +64,8 @@ class Accuracy:
 
 @dataclass(frozen=True, slots=True)
 class TaskResult:
-    """What was told of a task; `log_mel` is told from the mean and deviation of the log-mel
-    features over time."""
+    """How well a task is solved; `log_mel` from the mean and deviation of the log-mel features
+    alone."""
 
     task: str
     classes: int
@@ -88,9 +90,9 @@ class LogMelStatistics(nn.Module):
 
 
 def find_tasks(clips: Sequence[Clip]) -> list[Task]:
-    """The word within each corpus that tells it, then the corpus of all clips.
+    """The spoken word within each corpus that names its files by it, then the corpus of every clip.
 
-    An answer that under four speakers give is left out, and so is a task with a single answer.
+    An answer given by under four speakers is left out, and so is a task with a single answer.
     """
     answers_by_task: defaultdict[str, list[tuple[int, str]]] = defaultdict(list)
     for number, clip in enumerate(clips):
@@ -114,8 +116,9 @@ def _task(name: str, numbered: Sequence[tuple[int, str]], clips: Sequence[Clip])
 def tell_apart(
     features: npt.NDArray[np.float64], answers: Sequence[str], speakers: Sequence[str], *, seed: int
 ) -> Accuracy:
-    """By multinomial logistic regression on standardised (clips, dim), each clip by a probe that
-    never heard its speaker: four folds of speakers, drawn from the seed."""
+    """Multinomial logistic regression on standardized features (clips, dim), cross-validated over
+    four folds of speakers drawn from the seed, so that no probe is asked about a speaker it was
+    fitted on."""
     folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed)
     probe = make_pipeline(
         StandardScaler(), LogisticRegression(class_weight="balanced", max_iter=ROUNDS)
@@ -132,7 +135,7 @@ def tell_apart(
 def _draw_replicates(
     right: npt.NDArray[np.bool_], answers: Sequence[str], speakers: Sequence[str], seed: int
 ) -> npt.NDArray[np.float64]:
-    """Balanced accuracies (replicates,), each of as many speakers, drawn with replacement."""
+    """Balanced accuracies (replicates,), each over as many speakers, drawn with replacement."""
     count = len(set(speakers))
     draws = np.random.default_rng(seed).multinomial(count, [1 / count] * count, size=REPLICATES)
     return _balance_accuracy(*_count_right(right, answers, speakers), draws)
@@ -141,7 +144,7 @@ def _draw_replicates(
 def _count_right(
     right: npt.NDArray[np.bool_], answers: Sequence[str], speakers: Sequence[str]
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Clips told right, and all clips, each (speakers, classes)."""
+    """Clips answered right, and all clips, each (speakers, classes)."""
     rows = np.unique(speakers, return_inverse=True)[1]
     columns = np.unique(answers, return_inverse=True)[1]
     hits, clips = np.zeros((2, rows.max() + 1, columns.max() + 1))
@@ -165,7 +168,7 @@ def _balance_accuracy(
 def probe(
     state: Checkpoint, library: Library, device: torch.device, *, seed: int
 ) -> list[TaskResult]:
-    """Every task that the clips allow; ManifestError when they allow none."""
+    """Solve every task that the clips allow; ManifestError if they allow none."""
     probed = find_tasks(library.clips)
     if not probed:
         raise ManifestError(

@@ -26,7 +26,7 @@ NAMED = {  # the first pattern that fits a clip's folder and stem has its word
 
 
 def read_word(clip: Clip) -> str | None:
-    """None where the corpus says sentences, or the file is named otherwise."""
+    """The word in a clip's file name; None if its corpus has sentences or names files otherwise."""
     name = f"{clip.path.parent.name}/{clip.path.stem}"
     for pattern in NAMED.get(clip.corpus, ()):
         if match := re.fullmatch(pattern, name):

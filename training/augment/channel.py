@@ -23,7 +23,7 @@ DRIFT_POINTS = 5
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """One thing that happens to a voice with a `probability`; None is always, without a draw."""
+    """One effect, applied with a `probability`; None means always, without a draw."""
 
     name: str
     probability: float | None
@@ -34,7 +34,7 @@ class Stage:
 
 
 def draw_log_uniform(span: Range, rng: Rng) -> float:
-    """A draw from `span` on a logarithmic scale; none is made if it is a single value."""
+    """Draw from `span` on a logarithmic scale; no draw is made if it is a single value."""
     if span[0] == span[1]:
         return span[0]
     return float(np.exp(rng.uniform(*np.log(span))))
@@ -77,7 +77,7 @@ class Channel:
         return self.send(speech, rng)
 
     def send(self, speech: Waveform, rng: Rng) -> Waveform:
-        """Through a channel, whatever share is clean."""
+        """Send a clip through a channel, whatever share of clips is left clean."""
         for stage in self.stages:
             if stage.happens(rng):
                 speech = stage.apply(speech, rng)
@@ -114,8 +114,8 @@ class Channel:
         return add_noise(speech, voices, rng.uniform(*self._settings.babble_snr_db_range))
 
     def _color(self, speech: Waveform, rng: Rng) -> Waveform:
-        centres_hz, gains_db = handset(rng, self._settings.equaliser_deviation_db, self._rate_hz)
-        return equalize(speech, centres_hz, gains_db, self._rate_hz)
+        centers_hz, gains_db = handset(rng, self._settings.equaliser_deviation_db, self._rate_hz)
+        return equalize(speech, centers_hz, gains_db, self._rate_hz)
 
     def _set_level(self, speech: Waveform, rng: Rng) -> Waveform:
         return set_level(speech, self._settings.level_dbfs_range, rng)

@@ -16,14 +16,15 @@ from training.config import CodecName, Range
 
 @dataclass(frozen=True, slots=True)
 class Codec:
-    """`compression_range`, 0 to 1, is libsndfile's scale; None where the bit rate is fixed."""
+    """A lossy codec of libsndfile; `compression_range` is its scale from 0 to 1, None if its bit
+    rate is fixed."""
 
     container: str
     subtype: str
     compression_range: Range | None = None
 
     def __call__(self, speech: Waveform, sample_rate_hz: int, rng: Rng) -> Waveform:
-        """Through 8 kHz and the codec, at a drawn bit rate."""
+        """Send speech through 8 kHz and the codec, at a drawn bit rate."""
         narrow = soxr.resample(speech, sample_rate_hz, TELEPHONE_HZ)
         span = self.compression_range
         level = None if span is None else rng.uniform(*span)

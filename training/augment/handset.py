@@ -11,21 +11,21 @@ from training.augment.waveform import Rng, Waveform
 
 def equalize(
     speech: Waveform,
-    centres_hz: npt.NDArray[np.float64],
+    centers_hz: npt.NDArray[np.float64],
     gains_db: npt.NDArray[np.float64],
     sample_rate_hz: int,
 ) -> Waveform:
-    """Zero-phase filter whose gain in dB runs straight over log-frequency between the centres."""
+    """A zero-phase filter whose gain in dB is linear in log-frequency between the centers."""
     spectrum = fft.rfft(speech)
     bins_hz = np.linspace(0.0, sample_rate_hz / 2, spectrum.size)
-    curve_db = np.interp(np.log(np.maximum(bins_hz, 1.0)), np.log(centres_hz), gains_db)
+    curve_db = np.interp(np.log(np.maximum(bins_hz, 1.0)), np.log(centers_hz), gains_db)
     return np.asarray(fft.irfft(spectrum * 10 ** (curve_db / 20), speech.size), np.float32)
 
 
 def handset(
     rng: Rng, deviation_db: float, sample_rate_hz: int
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Centres and gains of a drawn microphone: a random walk of six steps above 100 Hz."""
-    centres_hz = np.geomspace(100.0, sample_rate_hz / 2, 7)
-    gains_db = np.cumsum(rng.normal(0.0, deviation_db, centres_hz.size))
-    return centres_hz, gains_db - gains_db.mean()
+    """Draw a microphone: a random walk of six steps above 100 Hz, as centers and gains."""
+    centers_hz = np.geomspace(100.0, sample_rate_hz / 2, 7)
+    gains_db = np.cumsum(rng.normal(0.0, deviation_db, centers_hz.size))
+    return centers_hz, gains_db - gains_db.mean()

@@ -36,14 +36,15 @@ def room_response(
 
 
 def reverberate(speech: Waveform, response: Response) -> Waveform:
-    """Convolution, cut to the length of the speech and brought back to its level."""
+    """Convolve, cut to the length of the speech and restore its level."""
     wet = signal.oaconvolve(speech, response)[: speech.size]
     return np.asarray(wet * (rms(speech) / max(rms(wet), SILENCE)), np.float32)
 
 
 @dataclass(frozen=True, slots=True)
 class Shoebox:
-    """A room with walls alike: its size, where the mouth and the microphone are (3,), in metres."""
+    """A room whose walls reflect alike: its size, and where mouth and microphone are (3,), in
+    meters."""
 
     size_m: npt.NDArray[np.float64]
     mouth_m: npt.NDArray[np.float64]
@@ -52,7 +53,7 @@ class Shoebox:
 
     @classmethod
     def draw(cls, rt60_s_range: Range, rng: Rng) -> Shoebox:
-        """A small office up to a meeting room, and from a handset to a telephone on the table."""
+        """Draw a small office to a meeting room, and a telephone from handset to table."""
         size_m = rng.uniform(SMALLEST_M, LARGEST_M)
         walls_m = (np.full(3, WALL_MARGIN_M), size_m - WALL_MARGIN_M)
         mouth_m = rng.uniform(*walls_m)
@@ -65,7 +66,7 @@ class Shoebox:
 
     @property
     def reflection(self) -> float:
-        """Of the walls' amplitude, by Eyring's formula for the reverberation time."""
+        """The walls' amplitude reflection, by Eyring's formula for the reverberation time."""
         length, width, height = self.size_m
         surface_m2 = 2 * (length * width + width * height + height * length)
         exponent = SABINE_S_PER_M * self.size_m.prod() / (surface_m2 * self.rt60_s)
@@ -104,7 +105,7 @@ def image_response(room: Shoebox, sample_rate_hz: int, rng: Rng) -> npt.NDArray[
 
 
 def _images(room: Shoebox, reach_m: float) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
-    """Distance of each image within reach, and the number of walls on its way."""
+    """The distance of each image within reach, and the number of walls on its way."""
     offsets, orders = [], []
     for size_m, mouth_m, ear_m in zip(room.size_m, room.mouth_m, room.microphone_m, strict=True):
         furthest = int(reach_m / size_m) + 1
@@ -133,7 +134,7 @@ def _tail(
 def make_rooms(
     rooms: int, rt60_s_range: Range, sample_rate_hz: int, rng: Rng
 ) -> tuple[npt.NDArray[np.float32], ...]:
-    """Responses of drawn shoebox rooms, computed once, to draw from."""
+    """Compute the responses of drawn shoebox rooms once, to draw from."""
     return tuple(
         image_response(Shoebox.draw(rt60_s_range, rng), sample_rate_hz, rng) for _ in range(rooms)
     )

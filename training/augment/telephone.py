@@ -15,7 +15,7 @@ A = 87.6
 
 
 def mu_law(speech: Waveform) -> Waveform:
-    """Through 8 bits of the continuous mu-law that ITU-T G.711 approximates by segments."""
+    """Quantize to 8 bits of the continuous mu-law that ITU-T G.711 approximates by segments."""
     squeezed = np.sign(speech) * np.log1p(MU * np.minimum(np.abs(speech), 1.0)) / np.log1p(MU)
     code = np.round(squeezed * 127.0) / 127.0
     restored = np.sign(code) * np.expm1(np.abs(code) * np.log1p(MU)) / MU
@@ -23,7 +23,7 @@ def mu_law(speech: Waveform) -> Waveform:
 
 
 def a_law(speech: Waveform) -> Waveform:
-    """Through 8 bits of the continuous A-law that ITU-T G.711 approximates by segments."""
+    """Quantize to 8 bits of the continuous A-law that ITU-T G.711 approximates by segments."""
     size, slope = np.minimum(np.abs(speech), 1.0), 1.0 + np.log(A)
     linear = size < 1 / A
     squeezed = np.where(linear, A * size, 1.0 + np.log(np.maximum(A * size, 1.0))) / slope
@@ -42,9 +42,9 @@ def telephone(
     low_order: float = 4.0,
     high_order: float = 12.0,
 ) -> Waveform:
-    """Band-limited, taken down to 8 kHz, companded, and back at the rate it came in.
+    """Limit the band, resample to 8 kHz, compand, and resample to the rate it came in.
 
-    The edges are those of Butterworth filters, 6 dB an octave for each order.
+    The band edges are those of Butterworth filters, 6 dB an octave for each order.
     """
     spectrum = fft.rfft(speech)
     bins_hz = np.linspace(0.0, sample_rate_hz / 2, spectrum.size)

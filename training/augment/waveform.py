@@ -19,7 +19,7 @@ def rms(waveform: npt.NDArray[np.floating]) -> float:
 
 
 def wrap(audio: Pcm | Waveform, samples: int, position: float) -> Waveform:
-    """A crop at full scale 1; shorter audio is repeated, as the server does, not zero-padded.
+    """Cut a crop at full scale 1; shorter audio is repeated, as the server does, not zero-padded.
 
     `position` from 0 to 1 places it between the audio's start and its end.
     """
@@ -29,6 +29,6 @@ def wrap(audio: Pcm | Waveform, samples: int, position: float) -> Waveform:
 
 
 def fit_length(speech: Waveform, signal: npt.NDArray[np.floating]) -> Waveform:
-    """`heard` cut, or filled with silence, to the length of `speech`."""
+    """Cut `signal`, or pad it with silence, to the length of `speech`."""
     missing = max(speech.size - signal.size, 0)
     return np.pad(signal[: speech.size], (0, missing)).astype(np.float32)

@@ -25,7 +25,7 @@ def compare(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders.")],
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
 ) -> None:
-    """A table of runs: what was trained, how fast, and the best EERs of held-out speakers."""
+    """Print a table of runs: what was trained, how fast, and the best EERs of held-out speakers."""
     with one_line_errors():
         compared = [comparison.read(folder) for folder in runs]
     if as_json:

@@ -39,7 +39,7 @@ def load_library(
     shown: bool = True,
     check: Callable[[Sequence[Clip]], object] = lambda _: None,
 ) -> Library:
-    """The clips of a split, decoded, or of a pack, mapped; what is unreadable is said.
+    """Decode the clips of a split, or map those of a pack, and print what cannot be read.
 
     `check` may raise what is wrong with the list before the clips are decoded.
     """
@@ -82,9 +82,9 @@ def inspect(
     threads: Threads = 2,
     as_json: Annotated[bool, typer.Option("--json", help="All of it, as JSON.")] = False,
 ) -> None:
-    """Decode every clip and tell hours, speakers, sessions, duplicates and faults.
+    """Decode every clip and print hours, speakers, sessions, duplicates and faults.
 
-    Ends with exit code 2 when the data has a fault that spoils a measurement.
+    Ends with exit code 2 if the data has a fault that spoils a measurement.
     """
     with one_line_errors():
         rows = manifests.read(manifest)

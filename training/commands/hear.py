@@ -25,7 +25,7 @@ MASKS = "masks"
 
 @dataclass(frozen=True, slots=True)
 class Material:
-    """What is mixed into a clip: nothing without a manifest."""
+    """Noises and voices to mix into a clip; none without a manifest."""
 
     noises: Sequence[Pcm]
     voices: Sequence[Pcm]
@@ -53,7 +53,7 @@ def hear(
     ] = None,
     noise: Annotated[Path | None, typer.Option(help="Folder of noise recordings.")] = None,
 ) -> None:
-    """Write a clip before and after each stage of a recipe, to hear and to see."""
+    """Write a clip before and after each stage of a recipe, as audio and spectrogram."""
     with one_line_errors():
         chosen = config.load(recipe)
         if only is not None:

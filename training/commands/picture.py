@@ -29,7 +29,7 @@ def picture(
     clips: Annotated[int, typer.Option(min=1, help="Of each speaker, at most.")] = CLIPS,
     seed: Seed = 0,
 ) -> None:
-    """Draw a checkpoint's embeddings of a split's clips by t-SNE, coloured by speaker."""
+    """Draw a checkpoint's embeddings of a split's clips by t-SNE, colored by speaker."""
     output = output or checkpoint.parent / PICTURE
     with one_line_errors():
         trained = TrainedEncoder.load(checkpoint, manifest, split)

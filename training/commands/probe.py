@@ -24,10 +24,10 @@ def probe(
     seed: Seed = 0,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
 ) -> None:
-    """Tell the spoken word and the corpus from frozen embeddings, of speakers unheard by the probe.
+    """Probe frozen embeddings for the spoken word and the corpus, on speakers new to the probe.
 
-    The share told right, mean over classes, with its 95% interval over speakers, beside chance and
-    beside the mean and deviation of the log-mel features.
+    Prints the share answered right (mean over classes) with its 95% interval over speakers, beside
+    chance and beside the mean and deviation of the log-mel features.
     """
     with one_line_errors():
         trained = TrainedEncoder.load(checkpoint, manifest, split)

@@ -24,7 +24,7 @@ def say(line: str) -> None:
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """What the user can put right ends in one line and exit code 2."""
+    """End with one line and exit code 2 for what the user can correct."""
     try:
         yield
     except (TrainingError, OSError) as error:  # the latter is a full disk, or a folder not ours
@@ -45,7 +45,7 @@ def progress_bars(*, shown: bool = True) -> Progress:
 
 
 def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """On stdout, what follows the first column to the right; piped, as wide as it takes."""
+    """Print to stdout, all columns but the first aligned right; as wide as needed when piped."""
     table = Table()
     for place, heading in enumerate(headings):
         table.add_column(heading, justify="right" if place else "left", overflow="fold")

@@ -28,7 +28,7 @@ class TrainedEncoder:
 
     @classmethod
     def load(cls, path: Path, manifest: Path, split: str) -> TrainedEncoder:
-        """On CUDA where there is one; CheckpointError or ManifestError when one cannot be read."""
+        """Read both, to run on CUDA if there is one; raises CheckpointError or ManifestError."""
         state = checkpoint.load(path)
         library = load_library(manifest, split, state.recipe.front_end.sample_rate_hz)
         return cls(state, library, torch.device("cuda" if torch.cuda.is_available() else "cpu"))

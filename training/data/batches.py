@@ -50,7 +50,7 @@ class Sampler(Protocol):
 
 
 class Batches(Dataset[Batch]):
-    """Step t's batch, from (seed, t) alone; of several ranks each makes its share of it."""
+    """Makes the batch of step t from (seed, t) alone; of several ranks, each makes its share."""
 
     def __init__(
         self,

@@ -30,7 +30,7 @@ class DecodedFile:
 
 
 def decode(path: Path) -> DecodedFile | AudioError:
-    """What is wrong with a file that training would leave out is the answer, not raised."""
+    """Decode one file; an AudioError that training would skip is returned, not raised."""
     try:
         file = recording.read(path)
         content = hashlib.sha256(path.read_bytes()).digest()
@@ -77,7 +77,7 @@ class Inspection:
 
     @property
     def faults(self) -> list[str]:
-        """What makes a measurement on this data wrong, each in a line."""
+        """What would spoil a measurement on this data, a line each."""
         copies = sum(len(group) - 1 for group in (*self.same_bytes, *self.same_audio))
         counted = (
             (self.speakers_across_splits, "speakers are in more than one split: give each one"),
@@ -105,7 +105,7 @@ def inspect(
     threads: int = 2,
     advance: Callable[[], object] = lambda: None,
 ) -> Inspection:
-    """Decode every clip, calling `advance` after each; ManifestError when there is none."""
+    """Decode every clip, calling `advance` after each; ManifestError if there is none."""
     if not rows:
         raise ManifestError("the manifest is empty")
     readable: list[tuple[Row, DecodedFile]] = []
@@ -165,7 +165,7 @@ def _speaker(row: Row) -> str:
 
 
 def _groups(digests: Iterable[tuple[str, bytes]]) -> list[list[str]]:
-    """Names with equal digests, where there are two or more."""
+    """Names with equal digests, in groups of two or more."""
     alike: defaultdict[bytes, list[str]] = defaultdict(list)
     for name, digest in digests:
         alike[digest].append(name)

@@ -47,9 +47,9 @@ class Digest:
 
 @dataclass(frozen=True, slots=True)
 class Library:
-    """Clips with their audio in the same order; what could not be read is in `unreadable`.
+    """Clips with their audio in the same order; files that could not be read are in `unreadable`.
 
-    `known_digest` spares reading the audio of a pack, whose index has it.
+    `known_digest` saves reading the audio of a pack, whose index has it.
     """
 
     clips: tuple[Clip, ...]
@@ -73,7 +73,7 @@ class Library:
 def read_manifest(path: Path, split: str = "train") -> list[Clip]:
     """Clips of one split; paths are relative to the manifest's folder.
 
-    Raises ManifestError when it cannot be read, lacks a column, or has under two speakers.
+    Raises ManifestError if it cannot be read, lacks a column, or has under two speakers.
     """
     clips = [
         Clip(row.path, row.corpus, f"{row.corpus}/{row.speaker}", row.session)
@@ -85,7 +85,7 @@ def read_manifest(path: Path, split: str = "train") -> list[Clip]:
 
 
 def require_speakers(clips: Sequence[Clip], source: str) -> None:
-    """Raises ManifestError when there are under two; `source` says of what."""
+    """Raise ManifestError if there are under two speakers; `source` says of what."""
     speakers = {clip.speaker for clip in clips}
     if len(speakers) < 2:
         raise ManifestError(
@@ -107,7 +107,7 @@ def decode(path: Path, sample_rate_hz: int) -> Pcm:
 def decode_all(
     clips: Sequence[Clip], sample_rate_hz: int, threads: int
 ) -> Iterator[tuple[Clip, Pcm | AudioError]]:
-    """Each clip in turn with its audio, or with what is wrong with it."""
+    """Decode each clip in turn: its audio, or what is wrong with it."""
 
     def attempt(clip: Clip) -> Pcm | AudioError:
         try:
@@ -128,7 +128,7 @@ def load_clips(
     threads: int = 2,
     advance: Callable[[], object] = lambda: None,
 ) -> Library:
-    """Decode all clips, calling `advance` after each; ManifestError when under two speakers remain.
+    """Decode all clips, calling `advance` after each; ManifestError if under two speakers remain.
 
     Files that are missing, broken, empty or silent are listed in `unreadable` and left out.
     """
@@ -147,9 +147,9 @@ def load_clips(
 
 
 def load_noises(folder: Path, sample_rate_hz: int) -> tuple[Pcm, ...]:
-    """Every audio file below the folder, in order of path.
+    """Decode every audio file below the folder, in order of path.
 
-    Raises ManifestError when there is none, or one cannot be read.
+    Raises ManifestError if there is none, or one cannot be read.
     """
     paths = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in NOISE_SUFFIXES]
     if not paths:
@@ -163,7 +163,7 @@ def load_noises(folder: Path, sample_rate_hz: int) -> tuple[Pcm, ...]:
 def hold_out(clips: Sequence[Clip], share: float) -> tuple[list[int], list[int]]:
     """Indices to train on and to validate on, split by a hash of the speaker.
 
-    A speaker keeps its side when others come or go; ManifestError when a side has under two.
+    A speaker keeps its side if others are added or removed; ManifestError if a side has under two.
     """
     sides: tuple[list[int], list[int]] = ([], [])
     for index, clip in enumerate(clips):
@@ -174,9 +174,9 @@ def hold_out(clips: Sequence[Clip], share: float) -> tuple[list[int], list[int]]
 
 
 def choose_labeled(clips: Sequence[Clip], share: float) -> list[int]:
-    """Indices of the clips of a share of the speakers, by a hash that `hold_out` has no part in.
+    """Indices of the clips of a share of the speakers, by a hash other than that of `hold_out`.
 
-    A larger share has all of a smaller one; ManifestError when it has under two speakers.
+    A larger share contains every smaller one; ManifestError if it has under two speakers.
     """
     chosen = [i for i, clip in enumerate(clips) if _is_drawn(f"label {clip.speaker}", share)]
     require_speakers([clips[i] for i in chosen], f"{share:.0%} of the labels")

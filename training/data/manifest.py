@@ -19,7 +19,7 @@ SESSION = "session"
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A recording as its list has it; `session` is "" where that is not known."""
+    """A recording as its manifest lists it; `session` is "" if unknown."""
 
     path: Path
     corpus: str
@@ -29,10 +29,10 @@ class Row:
 
 
 def read(path: Path) -> list[Row]:
-    """Paths are relative to the manifest's folder; the column `session` may be missing.
+    """Read a manifest; paths are relative to its folder, and the column `session` may be missing.
 
-    Raises ManifestError when it cannot be read, lacks another column, or leaves a path or a
-    speaker blank.
+    Raises ManifestError if it cannot be read, lacks another column, or leaves a path or a speaker
+    blank.
     """
     try:
         return _rows(csv.DictReader(io.StringIO(read_text(path), newline="")), path)
@@ -57,7 +57,8 @@ def _rows(reader: csv.DictReader[str], path: Path) -> list[Row]:
 
 
 def write(path: Path, rows: Iterable[Row]) -> None:
-    """With paths relative to its own folder; ManifestError when it cannot be written."""
+    """Write rows with paths relative to the manifest's folder; ManifestError if it cannot be
+    written."""
     folder = path.parent.resolve()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

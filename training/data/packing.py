@@ -13,7 +13,7 @@ from training.errors import AudioError, ManifestError
 
 
 class ShardWriter:
-    """Appends clips; begins another shard before one grows beyond `shard_samples`."""
+    """Appends clips, and begins another shard before one would exceed `shard_samples`."""
 
     def __init__(self, folder: Path, shard_samples: int) -> None:
         self._folder = folder
@@ -56,10 +56,10 @@ def pack(
     threads: int = 2,
     advance: Callable[[], object] = lambda: None,
 ) -> list[AudioError]:
-    """Decode every clip into the folder, calling `advance` after each; what could not be read.
+    """Decode every clip into the folder, calling `advance` after each; returns what cannot be read.
 
-    Holds a few clips in memory at a time. Raises ManifestError when the folder holds a pack, when
-    it cannot be written, or when under two speakers are readable.
+    Holds a few clips in memory at a time. Raises ManifestError if the folder holds a pack, if it
+    cannot be written, or if under two speakers are readable.
     """
     if (folder / INDEX).exists():
         raise ManifestError(f"{folder} already holds a pack")

@@ -31,7 +31,7 @@ class Recording:
 
 
 def read(path: Path) -> Recording:
-    """Raises AudioError for what is missing, broken or empty, has no sound in it, or NaN."""
+    """Decode a file; raises AudioError if it is missing, broken, empty, silent or not finite."""
     try:
         with soundfile.SoundFile(path) as file:
             samples, rate_hz = _samples(file, path), int(file.samplerate)
@@ -47,7 +47,11 @@ def read(path: Path) -> Recording:
 
 
 def _samples(file: soundfile.SoundFile, path: Path) -> npt.NDArray[np.int16]:
-    """libsndfile casts real samples to integers without scaling them, so that speech is silence."""
+    """Read int16 samples, scaling real ones.
+
+    libsndfile would cast real samples to integers without scaling them, turning speech into
+    silence.
+    """
     if file.subtype not in REAL:
         whole: npt.NDArray[np.int16] = file.read(dtype="int16", always_2d=True)
         return whole
@@ -59,7 +63,7 @@ def _samples(file: soundfile.SoundFile, path: Path) -> npt.NDArray[np.int16]:
 
 
 def wav_is_cut_short(path: Path) -> bool:
-    """Whether a WAV file ends before its data do; libsndfile reads what there is and says nothing.
+    """Whether a WAV file ends before its data do; libsndfile reads such a file without complaint.
 
     False for other formats, and for headers that leave the length open.
     """
@@ -74,7 +78,8 @@ def wav_is_cut_short(path: Path) -> bool:
 
 
 def _data_size(file: BinaryIO) -> int | None:
-    """What the header says of the data, which begin where the file is left; None if none do."""
+    """The size that the header gives its data, leaving the file at their start; None if it has
+    none."""
     while len(header := file.read(CHUNK_HEADER.size)) == CHUNK_HEADER.size:
         name, size = CHUNK_HEADER.unpack(header)
         if name == b"data":

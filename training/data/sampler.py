@@ -96,7 +96,7 @@ class VoiceSampler:
         return np.concatenate(shuffled)[: self._clips_per_speaker]
 
     def _alternating(self, clips: npt.NDArray[np.int_]) -> npt.NDArray[np.int_]:
-        """In the order given, but for the n-th clips of all sessions before any n+1-th."""
+        """Reorder so that the n-th clips of all sessions come before any n+1-th."""
         if not self._sessions:
             return clips
         met: Counter[str] = Counter()

@@ -40,7 +40,7 @@ class Targets:
         return int(self.embeddings.shape[2])
 
     def digest(self) -> str:
-        """SHA-256 of what was heard; the clips have one of their own."""
+        """SHA-256 of the embeddings and speeds; the clips have a digest of their own."""
         vectors = np.ascontiguousarray(self.embeddings)
         return hashlib.sha256(f"{self.speeds}".encode() + vectors.tobytes()).hexdigest()
 
@@ -49,8 +49,8 @@ class Targets:
         return target
 
     def for_run(self, library: Library, speeds: Sequence[float], chosen: Sequence[int]) -> Targets:
-        """Those of the chosen clips; TeacherError when they were made from other data or lack a
-        speed."""
+        """The targets of the chosen clips; TeacherError if made from other data, or if a speed is
+        missing."""
         if self.data_digest != library.digest():
             raise TeacherError("the targets were made from other data; run `sayso-train teach`")
         if lacking := set(speeds) - set(self.speeds):
@@ -61,8 +61,8 @@ class Targets:
         return Targets(self.embeddings[chosen], self.speeds, self.data_digest, self.teacher)
 
     def agreement(self, speakers: Sequence[str]) -> npt.NDArray[np.float32]:
-        """(clips,): the cosine of each clip with the sum of its speaker's others; 1 if it is the
-        only one."""
+        """The cosine of each clip with the sum of its speaker's others, (clips,); 1 for a lone
+        clip."""
         _, numbers = np.unique(np.asarray(speakers), return_inverse=True)
         vectors = self.embeddings[:, 0]
         sums = np.zeros((int(numbers.max()) + 1, self.dim), np.float32)
@@ -88,7 +88,7 @@ class Targets:
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """Raises TeacherError on anything that `save` did not write."""
+        """Read what `save` wrote; raises TeacherError on anything else."""
         try:
             with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
                 return cls(
@@ -104,7 +104,7 @@ class Targets:
 
 
 def open_teacher(model: Path, *, cuda: bool = False) -> onnxruntime.InferenceSession:
-    """Raises TeacherError when it is no graph from `waveform` to embeddings."""
+    """Open a teacher; raises TeacherError if it is no graph from `waveform` to embeddings."""
     providers = ["CUDAExecutionProvider"] if cuda else []
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
@@ -130,10 +130,10 @@ def teach(
     cuda: bool = False,
     advance: Callable[[], object] = lambda: None,
 ) -> Targets:
-    """What `model`, waveform (1, samples) to embedding (1, dim), makes of all clips at all speeds.
+    """Embed all clips at all speeds by `model`, waveform (1, samples) to embedding (1, dim).
 
-    At most the middle 4 s of a clip are heard, and at least 1 s, short clips being repeated.
-    Raises TeacherError when the model is no such graph. `advance` is called after each clip.
+    The teacher is given the middle 4 s of a clip at most, and 1 s at least, short clips repeated.
+    Raises TeacherError if the model is no such graph. `advance` is called after each clip.
     """
     session = open_teacher(model, cuda=cuda)
 

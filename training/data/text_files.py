@@ -11,7 +11,7 @@ MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM
 
 
 def read_text(path: Path) -> str:
-    """The text with its line ends as they are; ManifestError when it cannot be read."""
+    """The text with its line ends as they are; ManifestError if it cannot be read."""
     try:
         content = path.read_bytes()
         encoding = next((name for mark, name in MARKS.items() if content.startswith(mark)), "utf-8")

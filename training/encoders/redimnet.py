@@ -112,8 +112,8 @@ class ChannelNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels))
 
     def forward(self, hidden: Tensor) -> Tensor:
-        centred = hidden - hidden.mean(dim=1, keepdim=True)
-        unit = centred / (centred.square().mean(dim=1, keepdim=True) + 1e-6).sqrt()
+        centered = hidden - hidden.mean(dim=1, keepdim=True)
+        unit = centered / (centered.square().mean(dim=1, keepdim=True) + 1e-6).sqrt()
         shape = (-1,) + (1,) * (hidden.ndim - 2)
         return self.weight.view(shape) * unit + self.bias.view(shape)
 
@@ -130,8 +130,8 @@ class ConvNext(nn.Module):
         self.pwconv1 = conv(channels, channels, 1)
 
     def forward(self, hidden: Tensor) -> Tensor:
-        normalised = self.norm(self.dwconvs[0](hidden))
-        total: Tensor = hidden + self.pwconv1(nn.functional.gelu(normalised))
+        normalized = self.norm(self.dwconvs[0](hidden))
+        total: Tensor = hidden + self.pwconv1(nn.functional.gelu(normalized))
         return total
 
 

@@ -1,7 +1,7 @@
 """What is compared with what, each told step by step; `[framework]` in a recipe picks one.
 
               who belongs together                      learned with
-supervised    clips of a speaker, as labelled           the recipe's losses
+supervised    clips of a speaker, as labeled           the recipe's losses
 simclr        views of a clip                           the recipe's losses
 moco          views of a clip, against a queue          InfoNCE
 cpc           what was heard and what follows           InfoNCE, frame by frame

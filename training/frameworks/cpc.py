@@ -33,7 +33,7 @@ class Trunk(Protocol):
 
 
 def trunk_of(encoder: SpeakerEncoder) -> Trunk:
-    """ConfigError when the encoder has no output for every frame."""
+    """The part of the encoder before pooling; ConfigError if it has no output for every frame."""
     if not hasattr(encoder.encoder, "frames"):
         raise ConfigError("cpc needs an encoder with an output for every frame (ecapa has one)")
     return cast("Trunk", encoder.encoder)

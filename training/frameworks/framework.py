@@ -13,8 +13,11 @@ from training.encoders import SpeakerEncoder
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """A step's scalar loss; detached, its parts by name and, if embeddings were compared, these,
-    (count, dim), with their labels (count,)."""
+    """A step's scalar loss and its detached parts by name.
+
+    `compared` are the embeddings that were compared, (count, dim), and their labels (count,), if
+    any.
+    """
 
     loss: Tensor
     parts: dict[str, Tensor]
@@ -28,16 +31,16 @@ class Framework(nn.Module):
     """
 
     def begin(self, encoder: SpeakerEncoder) -> None:
-        """Once, when the encoder has the weights that training begins with."""
+        """Called once the encoder has the weights that training begins with."""
 
     def step(self, encoder: SpeakerEncoder, batch: Batch) -> Outcome:
         raise NotImplementedError
 
     def after_step(self, encoder: SpeakerEncoder) -> None:
-        """Once the optimiser has changed the encoder."""
+        """Called once the optimizer has changed the encoder."""
 
     def for_validation(self, encoder: SpeakerEncoder) -> nn.Module:
-        """Waveform (batch, samples) to embedding: what validation measures."""
+        """The module that validation measures: waveform (batch, samples) to embedding."""
         return encoder
 
 

@@ -22,7 +22,7 @@ class MoCo(Framework):
     encoder are buffers of the checkpoint.
 
     Across ranks the keys are shuffled before they are encoded: query and key would else share
-    their batch norm's statistics with the same neighbours, and could find each other by them. On
+    their batch norm's statistics with the same neighbors, and could find each other by them. On
     one process there is nothing to shuffle to, since the order within a batch changes no statistic;
     that way to cheat then stays open, and several ranks close it.
     """

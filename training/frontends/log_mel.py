@@ -37,7 +37,7 @@ def fourier_bases(window_samples: int) -> npt.NDArray[np.float64]:
 
 
 class LogMel(nn.Module):
-    """Log-mel of a level-normalised waveform, its mean over time removed.
+    """Log-mel of a level-normalized waveform, its mean over time removed.
 
     (batch, samples) float32 -> (batch, mels, frames); frame t covers the 25 ms that start at
     t * 10 ms, as in `torch.stft(center=False)` with a window of 25 ms and no padding, so there are
@@ -70,7 +70,7 @@ class LogMel(nn.Module):
         return log_mel - log_mel.mean(dim=2, keepdim=True)
 
     def without_mean_removal(self, waveform: Tensor) -> Tensor:
-        """The same before its mean over time is removed."""
+        """The features before their mean over time is removed."""
         with torch.autocast(waveform.device.type, enabled=False):
             level = waveform.square().mean(dim=1, keepdim=True).sqrt()
             signal = (waveform / (level + LEVEL_FLOOR)).unsqueeze(1)  # (batch, 1, samples)

@@ -37,11 +37,11 @@ State = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Where a run stands after `step` steps; `best` is the lowest mean validation EER so far.
+    """How far a run is after `step` steps; `best` is the lowest mean validation EER so far.
 
     `teacher` is the model file that targets came from, by name and digest; `waited` counts the
-    validations since the best one; `conditions` are those of the last process to go on with the
-    run, `changed` names what of them was other before.
+    validations since the best one; `conditions` are those of the latest process, and `changed`
+    names those that differed in an earlier one.
     """
 
     step: int
@@ -76,7 +76,7 @@ class Progress:
         )
 
     def resume(self, conditions: dict[str, str]) -> Progress:
-        """As the run goes on under these conditions."""
+        """The progress of the run under these conditions, with a note of what changed."""
         before = self.conditions or {"code": self.code}
         changed = {*self.changed, *reproduction.changes(before, conditions)}
         return replace(
@@ -93,14 +93,15 @@ class Checkpoint:
     encoder: dict[str, Tensor]
     average: dict[str, Tensor]
     framework: dict[str, Tensor]
-    optimiser: State
+    optimizer: State
     random: dict[str, Tensor]
 
 
 def save(path: Path, checkpoint: Checkpoint) -> None:
-    """Write beside, flush to disk, then replace: readers see the old file or the whole new one.
+    """Write a temporary file, flush it to disk, then replace: readers see the old file or all of
+    the new.
 
-    CheckpointError when it cannot be written, the disk being full say; the old one stays.
+    Raises CheckpointError if it cannot be written, for example on a full disk; the old file stays.
     """
     content = {
         "version": VERSION,
@@ -109,7 +110,7 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
         "encoder": checkpoint.encoder,
         "average": checkpoint.average,
         "framework": checkpoint.framework,
-        "optimiser": checkpoint.optimiser,
+        "optimiser": checkpoint.optimizer,
         "random": checkpoint.random,
     }
     beside = path.with_name(f".{path.name}.partial")
@@ -132,7 +133,7 @@ def is_ours(content: object) -> bool:
 
 
 def load(path: Path) -> Checkpoint:
-    """Read on the CPU without running code from the file; CheckpointError when it is not ours."""
+    """Read on the CPU without running code from the file; CheckpointError if it is not ours."""
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
         if content["version"] == 1:
@@ -147,7 +148,7 @@ def load(path: Path) -> Checkpoint:
             encoder=content["encoder"],
             average=content["average"],
             framework=content["framework"],
-            optimiser=content["optimiser"],
+            optimizer=content["optimiser"],
             random=content["random"],
         )
     except UNREADABLE as error:
@@ -159,7 +160,7 @@ def _framework_of_version_1(losses: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _weights_of_version_2(content: State) -> State:
-    """Encoders by the names that they have had since."""
+    """Translate encoders, and the optimizer's moments, to the names of version 3."""
     encoder, average = (
         names.translate_below(content[k], "encoder.") for k in ("encoder", "average")
     )
@@ -177,9 +178,9 @@ def _weights_of_version_2(content: State) -> State:
 
 
 def previous(output: Path, recipe: Recipe, *, resume: bool) -> Checkpoint | None:
-    """The last checkpoint in a run folder, None when it holds no run.
+    """The last checkpoint in a run folder, None if it holds no run.
 
-    Raises CheckpointError when there is one and `resume` is off, or one of another recipe.
+    Raises CheckpointError if there is one and `resume` is off, or one of another recipe.
     """
     last = output / LAST
     if not last.exists():
@@ -201,7 +202,7 @@ def load_encoder(path: Path) -> SpeakerEncoder:
 
 
 def random_state() -> dict[str, Tensor]:
-    """Torch's generators; nothing else draws from global state."""
+    """The state of torch's generators; nothing else draws from global state."""
     states = {"cpu": torch.get_rng_state()}
     if torch.cuda.is_available():
         states["cuda"] = torch.cuda.get_rng_state()

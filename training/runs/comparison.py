@@ -18,9 +18,12 @@ CLIPS_PER_S = "clips_per_s"
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """EERs as shares, both of the step with the lowest mean, None before the first validation;
-    `trials` is a digest of what decides the held-out trials and their channels: EERs of runs
-    that differ in it are not of the same audio. `clips_per_s` is a median."""
+    """A run as its folder describes it.
+
+    The EERs are shares, both of the step with the lowest mean, None before the first validation.
+    `trials` is a digest of what decides the held-out trials and their channels: EERs of runs that
+    differ in it are not of the same audio. `clips_per_s` is a median.
+    """
 
     folder: str
     encoder: str
@@ -39,7 +42,7 @@ class Run:
 
 
 def read(folder: Path) -> Run:
-    """Raises CheckpointError where there is no run."""
+    """Read a run folder; raises CheckpointError if there is no run."""
     state = checkpoint.load(folder / checkpoint.LAST)
     recipe = state.recipe
     scalars = history.read(folder, until=state.progress.step)
@@ -64,13 +67,13 @@ def read(folder: Path) -> Run:
 
 
 def encoder(recipe: Recipe) -> str:
-    """Its name and what of it is not the default: ecapa width=256 stride=2."""
+    """Its name and the settings that are not the defaults: ecapa width=256 stride=2."""
     settings = recipe.encoder.model_dump(exclude_defaults=True, exclude={"name"})
     return " ".join([recipe.encoder.name, *(f"{key}={value}" for key, value in settings.items())])
 
 
 def losses(recipe: Recipe) -> str:
-    """By name, with the weights that are not 1: info_nce + 0.3 triplet."""
+    """Their names, with the weights that are not 1: info_nce + 0.3 triplet."""
     weighed = (
         loss.name if loss.weight == 1 else f"{loss.weight:g} {loss.name}" for loss in recipe.losses
     )
@@ -78,7 +81,7 @@ def losses(recipe: Recipe) -> str:
 
 
 def trials(state: Checkpoint) -> str:
-    """Of the data, who is held out, and the channels drawn for them."""
+    """A digest of the data, of who is held out, and of the channels drawn for them."""
     recipe = state.recipe
     decisive = (
         state.progress.data_digest,

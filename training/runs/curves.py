@@ -15,7 +15,7 @@ PICTURE = "curves.png"
 class Curves:
     """A reporter that draws curves.png anew at every validation.
 
-    `told` is what the run told before it was resumed, which is drawn as well.
+    `scalars` are those from before the run was resumed, which are drawn as well.
     """
 
     def __init__(self, folder: Path, scalars: Scalars) -> None:

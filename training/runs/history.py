@@ -15,8 +15,10 @@ Scalars = dict[str, dict[int, float]]
 
 
 def read(folder: Path, *, until: float = math.inf) -> Scalars:
-    """Scalars by name and step, up to the step `until`; of a step told twice, before a kill and
-    after it, the later value. Empty for a folder without any."""
+    """Scalars by name and step, up to the step `until`; empty for a folder without any.
+
+    Of a step written twice, before a kill and after it, the later value counts.
+    """
     events = [
         event
         for path in folder.glob(EVENTS)
@@ -32,7 +34,8 @@ def read(folder: Path, *, until: float = math.inf) -> Scalars:
 
 
 def best_validation(scalars: Mapping[str, Mapping[int, float]]) -> tuple[int, float, float] | None:
-    """The step with the lowest mean of the two EERs, and both, as shares; None before the first."""
+    """The step with the lowest mean of the two EERs, and both EERs as shares; None before the
+    first."""
     recorded, crossed = scalars.get(RECORDED, {}), scalars.get(CROSSED, {})
     both = [(recorded[step], crossed[step], step) for step in recorded if step in crossed]
     if not both:

@@ -30,8 +30,10 @@ VALIDATION_S = 3.0
 
 @dataclass(frozen=True, slots=True)
 class Material:
-    """What is learned from, and the held-out speakers it is measured on; `odd` clips are left out
-    by `least_agreement`."""
+    """What a run trains on, and the held-out speakers that it validates on.
+
+    `odd` counts the clips left out by `least_agreement`.
+    """
 
     learned: Library
     held_out: int
@@ -50,9 +52,9 @@ class Material:
 
 
 def sides(recipe: Recipe, clips: Sequence[Clip]) -> tuple[list[int], list[int]]:
-    """Indices to learn from, of the speakers whose labels are known, and to validate on.
+    """Indices to train on, of the speakers whose labels are known, and to validate on.
 
-    Raises ManifestError when too few speakers are left, or no trials of the held-out ones.
+    Raises ManifestError if too few speakers are left, or if the held-out ones make no trials.
     """
     sampling = recipe.sampling
     chosen, held_out = hold_out(clips, sampling.held_out_speakers)
@@ -70,8 +72,11 @@ def prepare(
     targets: Targets | None = None,
     ranks: Ranks = ALONE,
 ) -> Material:
-    """Raises ManifestError when too few speakers are left, ConfigError when a batch cannot be
-    shared among the ranks."""
+    """Split a library into batches and validation.
+
+    Raises ManifestError if too few speakers are left, ConfigError if a batch cannot be shared among
+    the ranks.
+    """
     sampling, rate_hz = recipe.sampling, recipe.front_end.sample_rate_hz
     chosen, kept_back = sides(recipe, library.clips)
     known = len(chosen)
@@ -103,7 +108,7 @@ def prepare(
 def _choose_agreeing(
     library: Library, chosen: list[int], targets: Targets | None, least: float
 ) -> list[int]:
-    """Without the clips that the teacher finds unlike the others of their speaker."""
+    """Leave out the clips that the teacher finds unlike the others of their speaker."""
     if targets is None:
         raise ConfigError("least_agreement needs the targets of `sayso-train teach`")
     speakers = [library.clips[i].speaker for i in chosen]

@@ -15,14 +15,14 @@ from training.runs.history import CROSSED, RECORDED, best_validation
 LOSS, RATE = "loss/", "learning_rate"
 NAMES = {RECORDED: "as recorded", CROSSED: "across channels"}
 MARKERS = ("o", "^", "s", "D", "v", "P", "X", "*", "<", ">")
-GOLDEN_SHARE = 0.618034  # of the circle of hues: neighbours get colours that differ
+GOLDEN_SHARE = 0.618034  # of the circle of hues: neighbors get colors that differ
 
 Series = Mapping[int, float]
 Points = npt.NDArray[np.floating]
 
 
 def curves(scalars: Mapping[str, Series]) -> Figure:
-    """Losses, held-out EERs with the best marked, and learning rate over steps."""
+    """Draw losses, held-out EERs with the best marked, and the learning rate over steps."""
     figure = Figure(figsize=(7, 8), layout="constrained")
     losses, errors, rates = figure.subplots(3, 1, sharex=True, height_ratios=(3, 3, 1.2))
     for name in sorted(scalars):
@@ -47,16 +47,16 @@ def curves(scalars: Mapping[str, Series]) -> Figure:
 
 
 def speakers(points: Points, names: Sequence[str], corpora: Sequence[str]) -> Figure:
-    """Points (clips, 2): a colour for each speaker, a marker for each corpus."""
+    """Draw points (clips, 2), a color for each speaker and a marker for each corpus."""
     figure = Figure(figsize=(8, 7), layout="constrained")
     axes = figure.add_subplot()
     places = {name: place for place, name in enumerate(sorted(set(names)))}
-    colours = colormaps["hsv"](np.array([places[name] for name in names]) * GOLDEN_SHARE % 1.0)
+    colors = colormaps["hsv"](np.array([places[name] for name in names]) * GOLDEN_SHARE % 1.0)
     for place, corpus in enumerate(sorted(set(corpora))):
         here = np.array([name == corpus for name in corpora])
         marker = MARKERS[place % len(MARKERS)]
         axes.scatter(
-            points[here, 0], points[here, 1], c=colours[here], marker=marker, s=22, linewidths=0
+            points[here, 0], points[here, 1], c=colors[here], marker=marker, s=22, linewidths=0
         )
         axes.scatter([], [], c="0.4", marker=marker, s=22, label=corpus)
     axes.set(xticks=[], yticks=[], title=f"{len(places)} speakers, {len(names)} clips, t-SNE")

@@ -15,7 +15,7 @@ from training.runs.checkpoint import Checkpoint
 def require(
     recipe: Recipe, output: Path, start_from: Checkpoint | Path | None, targets: Targets | None
 ) -> None:
-    """Raises the error that the run would end in, were it begun."""
+    """Raise the error that the run would end in, before it begins."""
     if targets is None and needs_targets(recipe):
         raise ConfigError("distillation needs the targets of `sayso-train teach`: --targets")
     if start_from is not None:
@@ -28,7 +28,7 @@ def needs_targets(recipe: Recipe) -> bool:
 
 
 def require_writable(folder: Path) -> None:
-    """CheckpointError when no file can be written there, or where the folder is to be."""
+    """Raise CheckpointError if no file can be written into the folder or its nearest parent."""
     try:
         existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
         with tempfile.TemporaryFile(dir=existing) as file:

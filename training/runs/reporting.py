@@ -17,19 +17,19 @@ T = TypeVar("T")
 
 class Reporter(Protocol):
     def on_start(self, step: int, material: str) -> None:
-        """`material` says what the run learns from."""
+        """`material` describes the data that the run trains on."""
 
     def on_step(self, step: int, scalars: Mapping[str, float]) -> None:
-        """Among the scalars are `loss/total`, `learning_rate`, `clips_per_s` and `loader_wait`."""
+        """`scalars` include `loss/total`, `learning_rate`, `clips_per_s` and `loader_wait`."""
 
     def on_validation(self, step: int, errors: Errors, *, best: bool) -> None: ...
 
     def on_warning(self, step: int, warning: str) -> None:
-        """Of what the user should know about while the run goes on."""
+        """Something the user should know about while the run goes on."""
 
 
 class Board:
-    """TensorBoard scalars in the run folder."""
+    """Writes TensorBoard scalars into the run folder."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -62,7 +62,7 @@ class Board:
 
 
 class Reporters:
-    """Tells several reporters, or none."""
+    """Passes everything on to several reporters, or to none."""
 
     def __init__(self, *reporters: Reporter) -> None:
         self._reporters = reporters
@@ -85,7 +85,8 @@ class Reporters:
 
 
 class Lap:
-    """Clips per second, and the share of the time spent waiting for them, since the last look.
+    """Measures clips per second, and the share of the time spent waiting for them, since last
+    asked.
 
     On CUDA the share is an upper bound: the device may be busy while the host waits.
     """
@@ -96,7 +97,7 @@ class Lap:
         self._waited_s = 0.0
 
     def time(self, batches: Iterator[T]) -> Iterator[T]:
-        """The batches themselves; the time each takes to arrive is counted as waiting."""
+        """The batches themselves; the time until each arrives counts as waiting."""
         while True:
             asked_s = time.monotonic()
             batch = next(batches, None)

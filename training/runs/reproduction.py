@@ -30,7 +30,7 @@ def code_version() -> str:
 def conditions(
     *, noises: Sequence[Pcm], targets: Targets | None, device: torch.device, processes: int
 ) -> dict[str, str]:
-    """Beside recipe and data, everything that decides a run's bits, by the words of its line."""
+    """Everything beside recipe and data that decides a run's bits, as its command line names it."""
     return {
         "code": code_version(),
         "noise": _noise_digest(noises),
@@ -52,15 +52,14 @@ def _noise_digest(noises: Sequence[Pcm]) -> str:
 
 
 def _device(device: torch.device) -> str:
-    """Other instruction sets and other GPUs add in another order."""
+    """The processor or GPU: others add in another order."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"{device.type} {torch.backends.cpu.get_cpu_capability()}"
 
 
 def changes(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
-    """What of the conditions is other than it was when the run was stopped; nothing of a run that
-    noted none."""
+    """The conditions that differ from those recorded before the run was stopped, if any were."""
     return [name for name, value in now.items() if before.get(name, value) != value]
 
 
@@ -72,8 +71,10 @@ def line(
     conditions: Mapping[str, str],
     changed: Sequence[str] = (),
 ) -> str:
-    """What to type to make a `run` again, with what else its result depends on as a comment; or
-    that nothing does, if some of that changed while the run went on."""
+    """The command that repeats a `run`, with its other conditions as a comment.
+
+    Says that nothing repeats it if some of them changed while the run went on.
+    """
     processes = int(conditions.get("processes", "1"))
     program = ["sayso-train"]
     if processes > 1:

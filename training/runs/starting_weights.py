@@ -25,8 +25,8 @@ MODEL_FILE = ".onnx"
 
 
 def read(path: Path) -> Checkpoint | Path:
-    """A checkpoint of this project; the path itself of anything else, whose weights depend on the
-    recipe's encoder. CheckpointError when it cannot be read."""
+    """Read a checkpoint of this project; of anything else, return the path itself, because its
+    weights depend on the recipe's encoder. Raises CheckpointError if it cannot be read."""
     if path.suffix == MODEL_FILE:
         return path
     content = published.read(path)

@@ -36,14 +36,14 @@ class Errors:
 
 
 def embed(encoder: nn.Module, waveforms: Tensor, device: torch.device) -> npt.NDArray[np.float64]:
-    """Of waveforms (clips, samples), (clips, dim)."""
+    """Embed waveforms (clips, samples): (clips, dim)."""
     with torch.inference_mode():
         rows = [encoder(part.to(device)).cpu() for part in torch.split(waveforms, BATCH_CLIPS)]
     return torch.cat(rows).double().numpy()
 
 
 def require_trials(clips: Sequence[Clip]) -> None:
-    """Raises ManifestError when no two of the clips are of one speaker, or of two of a corpus."""
+    """Raise ManifestError if no two of the clips are of one speaker, or of two of a corpus."""
     groups = clips_by_speaker(clips)
     if all(len(group) < 2 for group in groups.values()):
         raise ManifestError(
@@ -60,11 +60,10 @@ def require_trials(clips: Sequence[Clip]) -> None:
 
 
 class Validation:
-    """All pairs of different clips within a corpus, up to eight clips a speaker, equal lengths.
+    """All pairs of different clips within a corpus, up to eight clips a speaker, at equal lengths.
 
-    Clips with the same audio are not compared: they would be told apart from all others by that.
-
-    Channels are drawn once from the seed, so every step is measured on the same audio.
+    Clips with the same audio are not compared: the copy alone would give them away. Channels are
+    drawn once from the seed, so that every step is measured on the same audio.
     """
 
     def __init__(
@@ -90,7 +89,7 @@ class Validation:
         self._target, self._other = trial_masks([library.clips[i] for i in chosen], digests)
 
     def through(self, front_end: Callable[[Tensor], Tensor]) -> Validation:
-        """The same trials in features, to measure many encoders without their front end."""
+        """The same trials as features, to measure many encoders without their front end."""
         other = copy.copy(self)
         with torch.inference_mode():
             other._sides = [
@@ -110,7 +109,7 @@ class Validation:
 def trial_masks(
     clips: Sequence[Clip], digests: Sequence[bytes]
 ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-    """Which pairs are of one speaker, and which of two speakers of a corpus: (clips, clips)."""
+    """Which pairs of clips are of one speaker, and which of two of a corpus: (clips, clips)."""
     speaker, corpus, audio = (
         np.unique(values, return_inverse=True)[1]
         for values in ([c.speaker for c in clips], [c.corpus for c in clips], digests)

@@ -28,7 +28,7 @@ def run(tiny_recipe: config.Recipe, tmp_path: Path) -> Path:
             encoder=last.state_dict(),
             average=average.state_dict(),
             framework={},
-            optimiser={},
+            optimizer={},
             random={},
         ),
     )

@@ -139,8 +139,8 @@ def kaldi_features(row: Floats, *, window: str, scale: float) -> Floats:
     features = kaldi.fbank(
         torch.from_numpy(row[None]) * scale, num_mel_bins=80, window_type=window, dither=0.0
     )
-    centred: Floats = (features - features.mean(dim=0)).numpy()[None]
-    return centred
+    centered: Floats = (features - features.mean(dim=0)).numpy()[None]
+    return centered
 
 
 def nemo_features(row: Floats) -> Floats:
@@ -159,8 +159,8 @@ def nemo_features(row: Floats) -> Floats:
     filters = librosa.filters.mel(sr=16000, n_fft=512, n_mels=80, fmin=0, fmax=8000)
     features = torch.log(torch.from_numpy(filters) @ spectrum.abs() ** 2 + 2**-24)
     deviation = features.std(dim=1, keepdim=True) + 1e-5
-    normalised: Floats = ((features - features.mean(dim=1, keepdim=True)) / deviation).numpy()[None]
-    return normalised
+    normalized: Floats = ((features - features.mean(dim=1, keepdim=True)) / deviation).numpy()[None]
+    return normalized
 
 
 def run_alone(path: Path, output: str, feed: dict[str, Any]) -> Floats:

@@ -70,13 +70,13 @@ def test_eight_bits_leave_the_front_end_alone_and_drop_the_calibration(
     graph = model_file.read(tmp_path / "small.onnx")[0].graph
     sources = {output: node for node in graph.node for output in node.output}
     products = [node for node in graph.node if node.op_type in {"Conv", "MatMul"}]
-    quantised = [
+    quantized = [
         sources.get(product.input[0]) is not None
         and sources[product.input[0]].op_type == "DequantizeLinear"
         for product in products
     ]
-    assert quantised[:2] == [False, False]
-    assert sum(quantised) > 10
+    assert quantized[:2] == [False, False]
+    assert sum(quantized) > 10
     weights = [onnx.numpy_helper.to_array(each) for each in graph.initializer]
     quantize_to_int8 = [each for each in weights if each.dtype == np.int8 and each.size > 1]
     assert len(quantize_to_int8) > 10

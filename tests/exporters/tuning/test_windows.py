@@ -8,11 +8,11 @@ from evaluation.experiments.request import Request
 from exporters import model_file
 from exporters.publish import Candidate, Windows, publish
 from exporters.tuning import windows
-from exporters.tuning.windows import CalibrationSet
+from exporters.tuning.windows import MeasuredWindows
 
 
-def _measured(window_s: float, hop_s: float, eer: float) -> CalibrationSet:
-    return CalibrationSet(Windows(window_s, hop_s), eer, 0)
+def _measured(window_s: float, hop_s: float, eer: float) -> MeasuredWindows:
+    return MeasuredWindows(Windows(window_s, hop_s), eer, 0)
 
 
 def test_the_cheapest_of_the_nearly_best_is_chosen() -> None:

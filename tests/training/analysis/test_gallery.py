@@ -35,8 +35,8 @@ def test_corpora_take_turns() -> None:
 
 def test_alike_embeddings_lie_together() -> None:
     rng = np.random.default_rng(0)
-    centres = np.eye(8)[:3].repeat(20, axis=0)
-    points = gallery.project_to_plane(centres + rng.normal(0, 0.05, centres.shape), seed=0)
+    centers = np.eye(8)[:3].repeat(20, axis=0)
+    points = gallery.project_to_plane(centers + rng.normal(0, 0.05, centers.shape), seed=0)
     within = points.reshape(3, 20, 2).std(axis=1).max()
     apart = np.linalg.norm(np.diff(points.reshape(3, 20, 2).mean(axis=1), axis=0), axis=1).min()
     assert apart > 3 * within

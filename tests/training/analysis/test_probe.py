@@ -109,10 +109,14 @@ def test_the_yardstick_is_the_features_before_their_mean_is_removed(words: Libra
     front_end = encoders.build(recipe_of(LOSS)).front_end
     waveforms = torch.randn(2, RATE_HZ) * torch.tensor([[0.1], [0.2]])
     mean, deviation = probe.LogMelStatistics(front_end)(waveforms).chunk(2, dim=1)
-    centred = front_end(waveforms)
+    centered = front_end(waveforms)
     assert mean.abs().min() > 0.1
-    torch.testing.assert_close(front_end.without_mean_removal(waveforms) - mean[..., None], centred)
-    torch.testing.assert_close(deviation, centred.square().mean(dim=2).sqrt(), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(
+        front_end.without_mean_removal(waveforms) - mean[..., None], centered
+    )
+    torch.testing.assert_close(
+        deviation, centered.square().mean(dim=2).sqrt(), rtol=1e-3, atol=1e-3
+    )
 
 
 def test_nothing_to_probe_is_an_error(words: Library, trained: Checkpoint) -> None:

@@ -101,7 +101,7 @@ def test_an_older_run_goes_on_with_its_moments(kind: str, tmp_path: Path) -> Non
     encoder.load_state_dict(
         {name.removeprefix("key_encoder."): t for name, t in loaded.framework.items()}
     )
-    moments = loaded.optimiser["state"]
+    moments = loaded.optimizer["state"]
     parameters = list(encoder.parameters())
     for place, parameter in enumerate(parameters):
         assert torch.equal(moments[place]["exp_avg"], parameter)

@@ -21,7 +21,7 @@ def test_matches_librosa(samples: int, rate_hz: int, mels: int, high_hz: float) 
     for waveform, features in zip(batch.numpy(), front_end(batch).numpy(), strict=True):
         level = np.sqrt(np.mean(waveform.astype(np.float64) ** 2)) + LEVEL_FLOOR
         mel = librosa.feature.melspectrogram(
-            y=np.pad(waveform / level, margin),  # librosa centres the window in its 512 samples
+            y=np.pad(waveform / level, margin),  # librosa centers the window in its 512 samples
             sr=rate_hz,
             n_fft=512,
             win_length=window,

@@ -94,7 +94,7 @@ def test_losses_of_chosen_negatives_match_double_loops(choice: Choice) -> None:
 
 
 def test_suspects_are_the_voice_that_has_two_labels() -> None:
-    """A clip-choose_labeled batch in which labels 0 and 1 are one speaker."""
+    """A clip-labelled batch in which labels 0 and 1 are one speaker."""
     eye = torch.eye(4)
     cosines = (eye[[0, 0, 0, 0, 1, 1, 2, 2]] @ eye[[0, 0, 0, 0, 1, 1, 2, 2]].T).mul(0.9)
     labels = torch.tensor([0, 0, 1, 1, 2, 2, 3, 3])

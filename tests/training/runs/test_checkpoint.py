@@ -28,16 +28,16 @@ RECIPE = config.parse(
 def made(step: int = 3) -> Checkpoint:
     torch.manual_seed(step)
     encoder, average = encoders.build(RECIPE), encoders.build(RECIPE)
-    optimiser = torch.optim.AdamW(encoder.parameters())
+    optimizer = torch.optim.AdamW(encoder.parameters())
     encoder(torch.randn(2, 4000)).sum().backward()
-    optimiser.step()
+    optimizer.step()
     return Checkpoint(
         recipe=RECIPE,
         progress=Progress(step, 0.25, "digest", 10, 100),
         encoder=encoder.state_dict(),
         average=average.state_dict(),
         framework={},
-        optimiser=optimiser.state_dict(),
+        optimizer=optimizer.state_dict(),
         random=checkpoint.random_state(),
     )
 
@@ -51,10 +51,10 @@ def test_comes_back_whole(tmp_path: Path) -> None:
         before, after = getattr(saved, name), getattr(loaded, name)
         assert before.keys() == after.keys()
         assert all(torch.equal(before[key], after[key]) for key in before)
-    moments, moments_again = saved.optimiser["state"], loaded.optimiser["state"]
+    moments, moments_again = saved.optimizer["state"], loaded.optimizer["state"]
     assert moments.keys() == moments_again.keys()
     assert all(torch.equal(moments[i]["exp_avg"], moments_again[i]["exp_avg"]) for i in moments)
-    assert loaded.optimiser["param_groups"] == saved.optimiser["param_groups"]
+    assert loaded.optimizer["param_groups"] == saved.optimizer["param_groups"]
 
 
 def test_infinite_best_survives(tmp_path: Path) -> None:

@@ -85,14 +85,14 @@ def test_a_training_that_collapses_is_found_out() -> None:
     torch.manual_seed(1)
     encoder = nn.Linear(16, 8)
     loss = build_objective('{ name = "triplet" }', dim=8, classes=8)
-    optimiser = torch.optim.Adam(encoder.parameters(), lr=0.03)
+    optimizer = torch.optim.Adam(encoder.parameters(), lr=0.03)
     messages = []
     for _ in range(150):
         points = functional.normalize(encoder(torch.randn(len(LABELS), 16)), dim=1)
         total, parts = loss(points, LABELS)
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         total.backward()
-        optimiser.step()
+        optimizer.step()
         messages.append(diagnosis(points, LABELS, parts, triplet_margin=MARGIN))
     assert messages[0] is None
     assert messages[-1] is not None

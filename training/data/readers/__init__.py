@@ -32,7 +32,7 @@ LAYOUTS: dict[str, Callable[[Path], Iterable[Row]]] = {
 
 
 def read(layout: str, root: Path) -> list[Row]:
-    """Every clip below the root; ManifestError when there is no such layout, or no clip in it."""
+    """List every clip below the root; ManifestError if there is none, or no such layout."""
     if layout not in LAYOUTS:
         raise ManifestError(f"no layout {layout!r}; there are {', '.join(LAYOUTS)}")
     rows = list(LAYOUTS[layout](root))

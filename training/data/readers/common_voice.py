@@ -31,7 +31,7 @@ def common_voice(root: Path) -> Iterator[Row]:
 
 
 def _clients(path: Path) -> dict[str, str]:
-    """The client of each clip of a list; none when there is no such list."""
+    """The client of each clip of a list; empty if there is no such list."""
     if not path.exists():
         return {}
     try:

@@ -42,8 +42,10 @@ def _require_utf8(path: Path) -> Path:
 
 
 def count_unread(root: Path, rows: Iterable[Row]) -> Counter[str]:
-    """How many recordings below the root no reader opens, by suffix, other than those that were
-    converted beside themselves."""
+    """Count the recordings below the root that no reader opens, by suffix.
+
+    Those converted beside themselves are not counted.
+    """
     converted = {row.path.absolute().with_suffix("") for row in rows}
     return Counter(
         suffix
