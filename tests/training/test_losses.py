@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from tests.support.loss_comparison import MIXED, UNEVEN, unit_vectors, unlike
 from tests.support.objectives import OBJECTIVES, build_objective
-from training import config
 from training.errors import BatchError
 from training.losses.info_nce import InfoNce
+from training.losses.settings import Loss
 from training.losses.triplet import BatchSemiHardTriplet
 
 NEED_TWO_VIEWS = {"n_pair", "symmetric_info_nce", "angular_prototypical", "ge2e"}
@@ -39,7 +39,7 @@ def value_and_gradient(loss: nn.Module, points: Tensor, labels: list[int]) -> tu
 
 
 def test_every_loss_of_a_recipe_is_tested_here() -> None:
-    sections = typing.get_args(typing.get_args(config.Loss)[0])
+    sections = typing.get_args(typing.get_args(Loss)[0])
     names = {typing.get_args(section.model_fields["name"].annotation)[0] for section in sections}
     tested = {name for text in OBJECTIVES.values() for name in names if f'"{name}"' in text}
     assert tested == names - {"distillation", "relational"}  # which learn from targets, not labels

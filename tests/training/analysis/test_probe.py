@@ -9,7 +9,7 @@ import torch
 from sklearn.metrics import balanced_accuracy_score
 
 from tests.support.small_runs import recipe_of, run_training
-from training import encoders
+from training import frontends
 from training.analysis import embedding, probe
 from training.data.library import Clip, Library
 from training.errors import ManifestError
@@ -106,7 +106,7 @@ def test_the_share_is_the_balanced_accuracy() -> None:
 
 
 def test_the_yardstick_is_the_features_before_their_mean_is_removed(words: Library) -> None:
-    front_end = encoders.build(recipe_of(LOSS)).front_end
+    front_end = frontends.log_mel(recipe_of(LOSS).front_end)
     waveforms = torch.randn(2, RATE_HZ) * torch.tensor([[0.1], [0.2]])
     mean, deviation = probe.LogMelStatistics(front_end)(waveforms).chunk(2, dim=1)
     centered = front_end(waveforms)
