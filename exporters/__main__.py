@@ -363,7 +363,7 @@ def windows(
 
 
 @app.command()
-def quantise(
+def quantize(
     model: Annotated[Path, typer.Argument(help="A model file with its contract.")],
     kind: Annotated[
         Kind,
@@ -388,6 +388,9 @@ def quantise(
             soft_wrap=True,
             highlight=False,
         )
+
+
+app.command("quantise", hidden=True)(quantize)  # for scripts that know the older spelling
 
 
 @app.command("record")

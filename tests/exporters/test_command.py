@@ -28,7 +28,7 @@ def model(candidate: Candidate, tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    "command", ["checkpoint", "adopt", "calibrate", "windows", "quantise", "record"]
+    "command", ["checkpoint", "adopt", "calibrate", "windows", "quantize", "record"]
 )
 def test_every_command_explains_itself(command: str) -> None:
     result = _run(command, "--help")
@@ -69,7 +69,7 @@ def test_what_cannot_be_calibrated(model: Path, tmp_path: Path) -> None:
 
 
 def test_a_variant_is_written(model: Path, tmp_path: Path) -> None:
-    result = _run("quantise", model, "--to", "fp16", "--output", tmp_path / "half.onnx")
+    result = _run("quantize", model, "--to", "fp16", "--output", tmp_path / "half.onnx")
     assert result.exit_code == 0, result.output
     assert "tiny-fp16-" in result.output
     contract = model_file.read(tmp_path / "half.onnx")[1]

@@ -78,9 +78,9 @@ def test_eight_bits_leave_the_front_end_alone_and_drop_the_calibration(
     assert quantized[:2] == [False, False]
     assert sum(quantized) > 10
     weights = [onnx.numpy_helper.to_array(each) for each in graph.initializer]
-    quantize_to_int8 = [each for each in weights if each.dtype == np.int8 and each.size > 1]
-    assert len(quantize_to_int8) > 10
-    assert max(np.abs(each.astype(int)).max() for each in quantize_to_int8) <= 64
+    int8_weights = [one for one in weights if one.dtype == np.int8 and one.size > 1]
+    assert len(int8_weights) > 10
+    assert max(np.abs(one.astype(int)).max() for one in int8_weights) <= 64
     assert small.least < 0.9999
     assert contract.calibration is None
     assert contract.operating_point is None
@@ -115,7 +115,7 @@ def test_weights_beyond_half_precision_stay_single(candidate: Candidate) -> None
     assert any(weights.data_type == onnx.TensorProto.FLOAT16 for weights in kept.values())
 
 
-def test_what_the_quantiser_cannot_do_is_one_clear_error(candidate: Candidate) -> None:
+def test_what_the_quantizer_cannot_do_is_one_clear_error(candidate: Candidate) -> None:
     no_speech = np.zeros((0, 16000), np.float32)
-    with pytest.raises(GraphError, match="cannot be quantised"):
+    with pytest.raises(GraphError, match="cannot be quantized"):
         quantize.quantize_to_int8(candidate.graph, no_speech)
