@@ -30,7 +30,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.figures import Figure, above, figure, merge
 from training import config
-from training.__main__ import Device, settle
+from training.commands.options import Device, settle
 from training.config import Recipe
 from training.data.batches import Batch, stream
 from training.data.library import Clip, Library, Pcm

@@ -1,9 +1,11 @@
-"""Commands of `sayso-train` beside training itself; `training.__main__` puts them together.
+"""The commands of `sayso-train`; `training.__main__` puts them together.
 
-material                                manifest, inspect, pack: what is learned from
-hear                                    what augmentation does to a clip
-picture, probe                          where an encoder puts speakers, what else it tells apart
-compare                                 runs beside each other
-trained                                 a checkpoint and the clips that it is shown
-terminal                                what every command prints to
+data              manifest, inspect, pack: a corpus before it is trained on
+run, teach        training, and the targets of distillation
+describe          what a recipe's encoder costs
+hear              what augmentation does to a clip
+picture, probe    where an encoder puts speakers, and what else it tells apart
+compare           a table of runs
+trained           a checkpoint and the clips that it is given
+options, terminal arguments that commands share, and how they print
 """

@@ -1,0 +1,1 @@
+"""The commands of `sayso-export`, one module each."""

@@ -1,0 +1,27 @@
+"""`describe`: what a recipe's encoder costs."""
+
+from __future__ import annotations
+
+import sys
+
+import torch
+
+from training import config, encoders
+from training.commands.options import RecipeName
+from training.commands.terminal import one_line_errors
+from training.encoders.size import multiply_accumulates, parameters
+
+
+def describe(recipe: RecipeName) -> None:
+    """Print a recipe's encoder: parameters, and multiply-accumulates for one second of audio."""
+    with one_line_errors():
+        chosen = config.load(recipe)
+    encoder = encoders.build(chosen).eval()
+    second = torch.zeros(1, chosen.front_end.sample_rate_hz)
+    sys.stdout.write(
+        f"encoder              {chosen.encoder.name}\n"
+        f"embedding dimension  {chosen.encoder.embedding_dim}\n"
+        f"parameters           {parameters(encoder) / 1e6:.2f} M\n"
+        f"MACs                 {multiply_accumulates(encoder, second) / 1e6:.0f} M "
+        "for a second of audio, front end included\n"
+    )
