@@ -130,7 +130,7 @@ def test_pretrains_a_trunk_that_a_supervised_run_starts_from(
     assert len(listener.errors) == 3
 
     pretrained = checkpoint.load(tmp_path / "cpc" / "last.pt")
-    head = "encoder.head.1.weight"
+    head = "encoder.linear.weight"
     assert torch.equal(pretrained.encoder[head], begun.encoder.state_dict()[head])
     supervised = recipe_of(LOSSES, steps="1", warmup_steps="0", learning_rate="1e-9")
     run_training(supervised, library, tmp_path / "tuned", start_from=pretrained)
