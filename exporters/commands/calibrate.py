@@ -58,7 +58,8 @@ def calibrate(
         list[str] | None,
         typer.Option(
             help="Let the cohort speak in this condition too; may be given more than once, `clean`"
-            " alone: as recorded only. [steep and gentle line, MP3, GSM, hum, keypad tones]",
+            " alone: as recorded only. [steep and gentle line, mu-law, MP3, GSM, hum, keypad"
+            " tones]",
             show_default=False,
         ),
     ] = None,
@@ -78,7 +79,7 @@ def calibrate(
         manifest=manifest,
         split=split,
         listed=trials,
-        enrolments=enrolments,
+        enrollments=enrolments,
         audio=None,
         cache=cache_file or cache.default_path(),
         device=device,
