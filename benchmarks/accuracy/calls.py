@@ -1,6 +1,6 @@
-"""Calls: clips of a speaker joined until they are long enough, and heard as the service hears them.
+"""Calls: clips of a speaker joined to recordings, and decided on as the service does.
 
-clips ─> one joined recording that enrols, and calls ─> running decision ─> a step for each decision
+clips ─> one recording that enrolls, and calls ─> service.calls.call ─> a step for each decision
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ AT_ONCE = 8
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Seconds of audio that enrol a speaker and that make a call, and the most calls of one."""
+    """Seconds of audio of an enrollment and of a call, and the most calls of one speaker."""
 
     enrol_s: float = 8.0
     call_s: float = 13.0
@@ -36,8 +36,10 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What was heard of a call when the service would have decided: the embedding (dim,) of all
-    speech so far, its seconds, and its signal-to-noise ratio in decibels."""
+    """A call at a moment at which the service would decide.
+
+    The embedding (dim,) is of all speech so far, `speech_s` its seconds.
+    """
 
     embedding: NDArray[np.float32]
     speech_s: float
@@ -46,7 +48,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """A speaker's enrolment and calls, each call a list of steps, the last at its end."""
+    """A speaker's enrollment and calls; the last step of a call is at its end."""
 
     speaker: Speaker
     enrolled: Step
@@ -56,13 +58,15 @@ class Caller:
 async def hear_callers(
     embedder: Embedder, clips: Sequence[Clip], policy: Policy, plan: Plan, *, seed: int = 0
 ) -> tuple[Caller, ...]:
-    """The speakers of `clips` who have enough for an enrolment and a call; `policy` says when the
-    service decides."""
+    """Feed the service the calls of all speakers with enough audio for an enrollment and a call.
+
+    `policy` says when the service decides.
+    """
     gate = asyncio.Semaphore(AT_ONCE)
-    found = await asyncio.gather(
+    callers = await asyncio.gather(
         *(_caller(embedder, own, policy, plan, seed, gate) for own in _by_speaker(clips))
     )
-    return tuple(caller for caller in found if caller is not None)
+    return tuple(caller for caller in callers if caller is not None)
 
 
 async def _caller(
@@ -81,10 +85,10 @@ async def _caller(
             return None
         enrolled = _step(await embedder.embed(joined[0]))
         calls = [await _steps(embedder, samples, policy) for samples in joined[1:]]
-    held = tuple(steps for steps in calls if steps)
-    if enrolled is None or not held:
+    complete = tuple(steps for steps in calls if steps)
+    if enrolled is None or not complete:
         return None
-    return Caller(clips[0].speaker, enrolled, held)
+    return Caller(clips[0].speaker, enrolled, complete)
 
 
 async def _steps(embedder: Embedder, samples: Samples, policy: Policy) -> tuple[Step, ...]:
@@ -115,9 +119,9 @@ def _by_speaker(clips: Sequence[Clip]) -> Iterator[tuple[Clip, ...]]:
 
 
 def join_recordings(clips: Sequence[Clip], plan: Plan, rate: int, seed: int) -> list[Samples]:
-    """An enrolment and calls, as many as the clips, in a seeded order, are long enough for."""
+    """Join the clips, in a seeded order, to an enrollment and as many calls as they last for."""
     order = np.random.default_rng(seed).permutation(len(clips))
-    pieces = (_decoded(clips[index], rate) for index in order)
+    pieces = (_decode(clips[index], rate) for index in order)
     lengths = [plan.enrol_s, *[plan.call_s] * plan.calls]
     joined: list[Samples] = []
     for length_s in lengths:
@@ -130,5 +134,5 @@ def join_recordings(clips: Sequence[Clip], plan: Plan, rate: int, seed: int) -> 
     return joined
 
 
-def _decoded(clip: Clip, rate: int) -> Samples:
+def _decode(clip: Clip, rate: int) -> Samples:
     return decoding.decode(clip.file.read_bytes(), decoding.AudioFormat(), rate=rate, max_s=MAX_S)

@@ -4,7 +4,7 @@
 
 The first model is the one that the target is for; Resemblyzer's own pipeline and mean-and-deviation
 MFCC are always beside it. Writes FOLDER/systems.json and FOLDER/systems.md, both again after every
-cell, so that a run that is stopped has told what it knew. What was embedded once is not embedded
+row, so that a run that is stopped has told what it knew. What was embedded once is not embedded
 again.
 """
 
@@ -18,7 +18,7 @@ from pathlib import Path
 
 from benchmarks.accuracy import systems, systems_page
 from benchmarks.accuracy.resemblyzer_pipeline import ResemblyzerPipeline
-from benchmarks.accuracy.systems import Cell, Contestant
+from benchmarks.accuracy.systems import Contestant, SettingRow
 from benchmarks.accuracy.systems_page import REFERENCE
 from evaluation.experiments import condition_grid
 from evaluation.scoring import baseline, cache, embeddings
@@ -29,7 +29,7 @@ from evaluation.trials.manifest import Clip
 from service.audio.speech import VoiceActivity
 
 ROOT = Path(__file__).resolve().parents[2]
-YARDSTICK = "MFCC"
+BASELINE = "MFCC"
 RATE, LEAST_SPEECH_S = 16000, 0.5
 
 
@@ -44,13 +44,13 @@ async def compare(options: argparse.Namespace) -> None:
                 for model in [await stack.enter_async_context(SaysoModel.open(path))]
             ]
             contestants.append(Contestant(REFERENCE, ResemblyzerPipeline()))
-            contestants.append(Contestant(YARDSTICK, mfcc, baseline.standardize))
+            contestants.append(Contestant(BASELINE, mfcc, baseline.standardize))
             recorded = await embeddings.embed(mfcc, clips, kept, label="net speech")
             rows = systems.sample_clips(
                 clips, recorded.speech_s, long=options.long, short=options.short, seed=options.seed
             )
             chosen = [clips[row] for row in rows]
-            written = Written(options, contestants, chosen)
+            results = Results(options, contestants, chosen)
             await systems.measure(
                 contestants,
                 chosen,
@@ -60,12 +60,12 @@ async def compare(options: argparse.Namespace) -> None:
                 lengths_s=condition_grid.parse_lengths(options.speech),
                 replicates=options.replicates,
                 seed=options.seed,
-                told=written.add,
+                on_row=results.add,
             )
 
 
-class Written:
-    """The cells so far, in both files."""
+class Results:
+    """The rows so far, in both files."""
 
     def __init__(
         self, options: argparse.Namespace, contestants: Sequence[Contestant], clips: Sequence[Clip]
@@ -79,14 +79,14 @@ class Written:
             f" speakers in all (seed {options.seed}); every pair within a corpus, both ways; a"
             " heard side with less net speech than a length is left out of it."
         )
-        self._cells: list[Cell] = []
+        self._cells: list[SettingRow] = []
         self._folder.mkdir(parents=True, exist_ok=True)
 
-    def add(self, cell: Cell) -> None:
-        self._cells.append(cell)
-        told = systems_page.document(self._cells, self._names, self._sample)
-        (self._folder / "systems.json").write_text(json.dumps(told, indent=1) + "\n")
-        page = systems_page.page(self._cells, self._names, self._sample)
+    def add(self, row: SettingRow) -> None:
+        self._cells.append(row)
+        document = systems_page.make_document(self._cells, self._names, self._sample)
+        (self._folder / "systems.json").write_text(json.dumps(document, indent=1) + "\n")
+        page = systems_page.render_page(self._cells, self._names, self._sample)
         (self._folder / "systems.md").write_text(page)
 
 

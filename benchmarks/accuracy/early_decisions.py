@@ -59,40 +59,42 @@ async def callers(model: Path, clips: tuple[manifest.Clip, ...], plan: Plan) -> 
         return await calls.hear_callers(embedder, clips, policy(), plan)
 
 
-def judged(model: Path, found: tuple[Caller, ...]) -> JudgedTrials:
+def judge(model: Path, found: tuple[Caller, ...]) -> JudgedTrials:
     contract = Session.open(model, device="cpu").contract
     return sequential.judge_trials(encounters.pair_calls(found, Scorer(contract)))
 
 
-def ways(given: JudgedTrials) -> list[Row]:
+def ways(judged: JudgedTrials) -> list[Row]:
     rows = []
     for match, non_match in TARGETS:
         test = SequentialTest(match, non_match, CAP_S)
         name = f"sequential, {match:.0%} and {non_match:.0%}"
-        rows.append(Row(name, sequential.decide_sequentially(given, test), (match, non_match)))
+        rows.append(Row(name, sequential.decide_sequentially(judged, test), (match, non_match)))
     for rate in sorted({match for match, _ in TARGETS}):
         for speech_s in FIXED_S:
             name = f"fixed, {rate:.0%}, at {speech_s:g} s"
-            rows.append(Row(name, sequential.decide_at_length(given, rate, speech_s), (rate, None)))
+            rows.append(
+                Row(name, sequential.decide_at_length(judged, rate, speech_s), (rate, None))
+            )
     return rows
 
 
-def line(given: JudgedTrials, row: Row) -> str:
-    target, made = given.encounters.target, row.verdicts
-    match, non_match = sequential.measure_errors(given, made.accepted != target)
-    heard_s = made.speech_s[target]
+def line(judged: JudgedTrials, row: Row) -> str:
+    target, verdicts = judged.encounters.target, row.verdicts
+    match, non_match = sequential.measure_errors(judged, verdicts.accepted != target)
+    heard_s = verdicts.speech_s[target]
     cells = [
         row.name,
-        told(match, row.promised[0]),
-        told(non_match, row.promised[1]),
+        format_rate(match, row.promised[0]),
+        format_rate(non_match, row.promised[1]),
         f"{np.median(heard_s):.1f} s",
         f"{np.quantile(heard_s, 0.9):.1f} s",
-        f"{np.mean(made.early[target]):.0%}" if made.early.any() else "",
+        f"{np.mean(verdicts.early[target]):.0%}" if verdicts.early.any() else "",
     ]
     return f"| {' | '.join(cells)} |"
 
 
-def told(rate: Rate, promised: float | None) -> str:
+def format_rate(rate: Rate, promised: float | None) -> str:
     """A rate with its interval, and a mark where it is surely above what was promised."""
     assert rate.interval is not None, "measure_errors() refuses rates without"
     missed = promised is not None and rate.interval.low > promised
@@ -100,14 +102,14 @@ def told(rate: Rate, promised: float | None) -> str:
     return f"{text}, missed" if missed else text
 
 
-def corpus_line(given: JudgedTrials, corpus: str, made: Verdicts) -> str:
+def corpus_line(judged: JudgedTrials, corpus: str, verdicts: Verdicts) -> str:
     """Of one corpus at the first of the targets: the equal error rate at the end of the calls, and
     what the test does there."""
-    met = given.encounters
+    met = judged.encounters
     own, target = met.corpus == corpus, met.target
-    ends = given.llr[met.last]
+    ends = judged.llr[met.last]
     eer = metrics.eer(metrics.Sweep.of(ends[own & target], ends[own & ~target]))
-    accepted, heard_s = made.accepted, made.speech_s[own & target]
+    accepted, heard_s = verdicts.accepted, verdicts.speech_s[own & target]
     cells = [
         corpus,
         f"{len(np.unique(met.sides.speaker[met.sides.enrol[own]]))}",
@@ -116,7 +118,7 @@ def corpus_line(given: JudgedTrials, corpus: str, made: Verdicts) -> str:
         share(accepted[own & ~target]),
         share(~accepted[own & target]),
         f"{np.median(heard_s):.1f} s",
-        f"{np.mean(made.early[own & target]):.0%}",
+        f"{np.mean(verdicts.early[own & target]):.0%}",
     ]
     return f"| {' | '.join(cells)} |"
 
@@ -125,9 +127,9 @@ def share(flags: NDArray[np.bool_]) -> str:
     return f"{np.mean(flags):.1%}"
 
 
-def page(given: JudgedTrials, model_id: str, split: str) -> str:
-    met = given.encounters
-    rows = ways(given)
+def page(judged: JudgedTrials, model_id: str, split: str) -> str:
+    met = judged.encounters
+    rows = ways(judged)
     strictest = rows[0].verdicts
     corpora = sorted(set(met.corpus))
     targets = int(met.target.sum())
@@ -138,23 +140,23 @@ def page(given: JudgedTrials, model_id: str, split: str) -> str:
         "| decision | false matches | false non-matches | median | 9 of 10 within "
         "| before the cap |",
         "|---|---|---|---|---|---|",
-        *(line(given, row) for row in rows),
+        *(line(judged, row) for row in rows),
         "",
         "| corpus | speakers | own calls | EER at the end | false matches | false non-matches "
         "| median | before the cap |",
         "|---|---|---|---|---|---|---|---|",
-        *(corpus_line(given, corpus, strictest) for corpus in corpora),
+        *(corpus_line(judged, corpus, strictest) for corpus in corpora),
         "",
-        verdict(given, strictest),
+        verdict(judged, strictest),
     ]
     return "\n".join(lines) + "\n"
 
 
-def verdict(given: JudgedTrials, made: Verdicts) -> str:
+def verdict(judged: JudgedTrials, verdicts: Verdicts) -> str:
     """Whether the median is as short as it should be, corpus by corpus."""
-    met = given.encounters
+    met = judged.encounters
     medians = {
-        corpus: float(np.median(made.speech_s[met.target & (met.corpus == corpus)]))
+        corpus: float(np.median(verdicts.speech_s[met.target & (met.corpus == corpus)]))
         for corpus in sorted(set(met.corpus))
     }
     short = [corpus for corpus, heard_s in medians.items() if heard_s <= MEDIAN_S]
@@ -177,7 +179,7 @@ def main() -> None:
     clips = manifest.read(asked.manifest, asked.split)
     found = asyncio.run(callers(asked.model, clips, Plan(calls=asked.calls)))
     measured = page(
-        judged(asked.model, found), Session.open(asked.model).contract.model_id, asked.split
+        judge(asked.model, found), Session.open(asked.model).contract.model_id, asked.split
     )
     print(measured)
     if not asked.print:

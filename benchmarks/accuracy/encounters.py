@@ -1,4 +1,4 @@
-"""Encounters: calls against enrolments, scored at every step as the service scores them."""
+"""Encounters: calls against enrollments, scored at every step as the service scores them."""
 
 from __future__ import annotations
 
@@ -20,8 +20,10 @@ Integers = NDArray[np.intp]
 
 @dataclass(frozen=True, slots=True)
 class Encounters:
-    """Trials (trials,) of a call against an enrolment, each of them the steps `first`..`last` among
-    the rows of `measures` (rows,)."""
+    """Trials (trials,) of a call against an enrollment.
+
+    Each trial is the steps `first`..`last` among the rows of `measures` (rows,).
+    """
 
     measures: Measures
     first: Integers
@@ -32,12 +34,12 @@ class Encounters:
 
     @property
     def trial(self) -> Integers:
-        """The trial of each row (rows,)."""
+        """The trial of each row, (rows,)."""
         return np.repeat(np.arange(len(self.first)), self.last + 1 - self.first)
 
 
 def pair_calls(callers: Sequence[Caller], scorer: Scorer) -> Encounters:
-    """Every call against every enrolment of its corpus."""
+    """Pair every call with every enrollment of its corpus, and score each step."""
     calls = [(own, steps) for own, caller in enumerate(callers) for steps in caller.calls]
     pairs = [
         (enrol, test)

@@ -1,9 +1,9 @@
 """The sequential test on calls: how often it errs, and how soon it decides.
 
-encounters ─> score at every step ─> calibration of other speakers ─> service.decisions.decision
+encounters ─> score at every step ─> calibration on other speakers ─> service.decisions.decision
 
-Every speaker's calls are judged by calibrations that heard neither of the two, fitted on the scores
-of all speech so far at every step, as the service makes them.
+Every trial is judged by a calibration that saw neither of its speakers, fitted on the scores of all
+speech so far at every step, as the service makes them.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ Flags = NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True)
 class JudgedTrials:
-    """Natural-log likelihood ratios (rows,), and the calibration (trials,) that gave them."""
+    """The LLR (rows,) of every step, and the calibration (trials,) that gave it."""
 
     encounters: Encounters
     llr: Floats
@@ -44,8 +44,10 @@ class JudgedTrials:
 
 @dataclass(frozen=True, slots=True)
 class Verdicts:
-    """Of each trial (trials,): whether it was accepted, after how much net speech, and whether
-    a bound of the test decided it."""
+    """For each trial (trials,): whether it was accepted, and after how much net speech.
+
+    `early` marks those that a bound of the test decided.
+    """
 
     accepted: Flags
     speech_s: Floats
@@ -55,9 +57,9 @@ class Verdicts:
 def judge_trials(
     encounters: Encounters, *, terms: Sequence[str] = TERMS, folds: int = 5
 ) -> JudgedTrials:
-    """Each trial by a calibration as a contract holds it, of speakers in other folds than its own.
+    """Judge each trial by a contract's calibration, fitted on speakers of other folds.
 
-    Raises `EvaluationError` where there are too few speakers to leave some out.
+    Raises EvaluationError if there are too few speakers to leave some out.
     """
     sides, of_row = encounters.sides, encounters.trial
     fold = np.random.default_rng(0).permutation(1 + int(sides.speaker.max())) % folds
@@ -86,54 +88,60 @@ def judge_trials(
     return JudgedTrials(encounters, llr, tuple(one for one in by if one is not None))
 
 
-def decide_sequentially(given: JudgedTrials, test: SequentialTest) -> Verdicts:
-    """By Wald's bounds, and undecided at the cap, or at the end of the call, by the fixed decision
-    for the same false-match rate."""
-    return _verdicts(_decided(given, trial, test) for trial in range(len(given.by)))
+def decide_sequentially(judged: JudgedTrials, test: SequentialTest) -> Verdicts:
+    """Decide by Wald's bounds.
+
+    A trial undecided at the cap, or at the end of the call, gets the fixed decision for the same
+    false-match rate.
+    """
+    return _verdicts(_decide(judged, trial, test) for trial in range(len(judged.by)))
 
 
-def decide_at_length(given: JudgedTrials, false_match_rate: float, speech_s: float) -> Verdicts:
-    """At so much net speech, or at the end of the call."""
+def decide_at_length(judged: JudgedTrials, false_match_rate: float, speech_s: float) -> Verdicts:
+    """Decide at `speech_s` of net speech, or at the end of the call."""
     return _verdicts(
-        (*_at(given, trial, false_match_rate, speech_s), False) for trial in range(len(given.by))
+        (*_decide_at(judged, trial, false_match_rate, speech_s), False)
+        for trial in range(len(judged.by))
     )
 
 
 def measure_errors(
-    given: JudgedTrials, wrong: Flags, *, replicates: int = 400, seed: int = 0
+    judged: JudgedTrials, wrong: Flags, *, replicates: int = 400, seed: int = 0
 ) -> tuple[Rate, Rate]:
     """The share of non-target and of target trials that went `wrong` (trials,).
 
     Raises EvaluationError when there are too few speakers for an interval.
     """
-    target = given.encounters.target
+    target = judged.encounters.target
     accepted = np.where(target, ~wrong, wrong).astype(float)
     rates = measure_error_rates(
-        accepted, target, given.encounters.sides, 0.5, replicates=replicates, seed=seed
+        accepted, target, judged.encounters.sides, 0.5, replicates=replicates, seed=seed
     )
     if any(rate.interval is None for rate in rates):
         raise EvaluationError("no interval: too few speakers")
     return rates
 
 
-def _decided(given: JudgedTrials, trial: int, test: SequentialTest) -> tuple[bool, float, bool]:
-    speech_s = given.encounters.measures.test_speech_s
-    for row in range(given.encounters.first[trial], given.encounters.last[trial]):
+def _decide(judged: JudgedTrials, trial: int, test: SequentialTest) -> tuple[bool, float, bool]:
+    speech_s = judged.encounters.measures.test_speech_s
+    for row in range(judged.encounters.first[trial], judged.encounters.last[trial]):
         if speech_s[row] >= test.max_speech_s:
             break
-        made = decide_early(Score(0.0, float(given.llr[row])), test, NOTHING_HEARD, "")
-        if made.conclusive:
-            return made.outcome.name == "ACCEPTED", float(speech_s[row]), True
-    return (*_at(given, trial, test.false_match_rate, test.max_speech_s), False)
+        verdicts = decide_early(Score(0.0, float(judged.llr[row])), test, NOTHING_HEARD, "")
+        if verdicts.conclusive:
+            return verdicts.outcome.name == "ACCEPTED", float(speech_s[row]), True
+    return (*_decide_at(judged, trial, test.false_match_rate, test.max_speech_s), False)
 
 
-def _at(given: JudgedTrials, trial: int, rate: float, speech_s: float) -> tuple[bool, float]:
-    encounters = given.encounters
+def _decide_at(
+    judged: JudgedTrials, trial: int, rate: float, speech_s: float
+) -> tuple[bool, float]:
+    encounters = judged.encounters
     rows = np.arange(encounters.first[trial], encounters.last[trial] + 1)
     heard_s = encounters.measures.test_speech_s[rows]
     row = rows[min(int(np.searchsorted(heard_s, speech_s)), len(rows) - 1)]
-    threshold = false_match_threshold(given.by[trial], rate)
-    return bool(given.llr[row] >= threshold), float(encounters.measures.test_speech_s[row])
+    threshold = false_match_threshold(judged.by[trial], rate)
+    return bool(judged.llr[row] >= threshold), float(encounters.measures.test_speech_s[row])
 
 
 def _verdicts(found: Iterator[tuple[bool, float, bool]]) -> Verdicts:

@@ -1,9 +1,9 @@
 """Several systems on the same trials: clean, telephone and noisy, at several lengths of speech.
 
-Every condition is measured twice. As recorded, the enrolled side is as it was recorded and the
-heard side alone is degraded. Cross-channel, each side comes through a channel of its own of that
-kind. Only clips that every system acquires on both sides are tried, and a heard side that holds no
-more speech than a length is left out of it.
+Every condition is measured in two forms. As recorded, the test side alone is degraded.
+Cross-channel, each side comes through a channel of its own of that kind. Only clips that every
+system acquires on both sides are used, and a test side with no more speech than a length is left
+out of it.
 """
 
 from __future__ import annotations
@@ -37,22 +37,22 @@ LONG_S = 3.0
 POOLED = "pooled"
 
 
-def _as_they_are(enrolled: Voices, heard: Voices) -> Sequence[Voices]:
+def _keep_both(enrolled: Voices, heard: Voices) -> Sequence[Voices]:
     return enrolled, heard
 
 
 @dataclass(frozen=True, slots=True)
 class Contestant:
-    """A system, its name in the tables, and what is done to both sides' voices before scoring."""
+    """A system, its name in the tables, and what prepares both sides' voices for scoring."""
 
     name: str
     system: System
-    prepared: Prepared = _as_they_are
+    prepared: Prepared = _keep_both
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """A condition in one of its two forms, and what it does to either side."""
+    """A condition in one of its two forms, and the treatment of each side."""
 
     condition: str
     cross_channel: bool
@@ -61,9 +61,12 @@ class Setting:
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
-    """One setting at one length of the heard side's net speech (None: all of it): figures by
-    system and group of trials, and every other system less the reference, by its name."""
+class SettingRow:
+    """A row of the comparison: one setting at one length of the test side's net speech.
+
+    `speech_s` None is all of it. `figures` are by system and group of trials, `differences` of
+    every other system less the reference by its name.
+    """
 
     setting: Setting
     speech_s: float | None
@@ -132,49 +135,56 @@ async def measure(
     lengths_s: Sequence[float | None] = LENGTHS_S,
     replicates: int = 200,
     seed: int = 0,
-    told: Callable[[Cell], None] = lambda _: None,
-) -> list[Cell]:
-    """Every setting and length for all `contestants` on the pairs of `clips`, whose net speech as
-    recorded is `speech_s` (clips,); `told` hears of each cell as it is done."""
+    on_row: Callable[[SettingRow], None] = lambda _: None,
+) -> list[SettingRow]:
+    """Measure all `contestants` in every setting at every length, on the pairs of `clips`.
+
+    `speech_s` (clips,) is the net speech as recorded. `on_row` is called with each row as soon as
+    it is measured.
+    """
     vad = VoiceActivity.open()
-    asked = pair_both_ways(clips)
+    pairs = pair_both_ways(clips)
     systems = [contestant.system for contestant in contestants]
-    cells = []
+    rows = []
     for setting in list_settings(vad, seed):
-        kept = TreatmentCache(setting.heard, vad)
+        treatments = TreatmentCache(setting.heard, vad)
         enrolled = await embeddings.embed_each(
-            systems, clips, cache, treatment=setting.enrolled, label=f"{_told(setting)}, enrolled"
+            systems,
+            clips,
+            cache,
+            treatment=setting.enrolled,
+            label=f"{_name_setting(setting)}, enrolled",
         )
         for length_s in lengths_s:
             heard = await embeddings.embed_each(
                 systems,
                 clips,
                 cache,
-                treatment=kept.shorten_to(length_s),
+                treatment=treatments.shorten_to(length_s),
                 wanted=speech_s > (0.0 if length_s is None else length_s),
-                label=f"{_told(setting)}, {Condition(length_s).length}",
+                label=f"{_name_setting(setting)}, {Condition(length_s).length}",
             )
-            cell = _cell(
-                setting, length_s, contestants, asked, enrolled, heard, reference, replicates, seed
+            row = _measure_row(
+                setting, length_s, contestants, pairs, enrolled, heard, reference, replicates, seed
             )
-            told(cell)
-            cells.append(cell)
-    return cells
+            on_row(row)
+            rows.append(row)
+    return rows
 
 
-def _cell(
+def _measure_row(
     setting: Setting,
     length_s: float | None,
     contestants: Sequence[Contestant],
-    asked: Trials,
+    pairs: Trials,
     enrolled: Sequence[Voices],
     heard: Sequence[Voices],
     reference: str,
     replicates: int,
     seed: int,
-) -> Cell:
+) -> SettingRow:
     both = [np.all([voices.acquired for voices in side], axis=0) for side in (enrolled, heard)]
-    common = asked.select(both[0][asked.enrol] & both[1][asked.test])
+    common = pairs.select(both[0][pairs.enrol] & both[1][pairs.test])
     sides = common.sides()
     scored = {
         contestant.name: scores.score(common, *contestant.prepared(one, other))
@@ -209,8 +219,8 @@ def _cell(
         for name, system in scored.items()
         if name != reference
     }
-    return Cell(setting, length_s, measured, differences)
+    return SettingRow(setting, length_s, measured, differences)
 
 
-def _told(setting: Setting) -> str:
+def _name_setting(setting: Setting) -> str:
     return f"{setting.condition}, {'cross-channel' if setting.cross_channel else 'as recorded'}"

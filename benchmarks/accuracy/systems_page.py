@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.accuracy.systems import POOLED, Cell
+from benchmarks.accuracy.systems import POOLED, SettingRow
 from evaluation.metrics.comparison import Difference
 from evaluation.metrics.figures import Figure, Figures
 
@@ -24,31 +24,33 @@ class Verdict:
     shown: str
 
 
-def verdicts(cells: list[Cell], judged: str) -> list[Verdict]:
+def judge_target(rows: list[SettingRow], judged: str) -> list[Verdict]:
     """Better than the reference cross-channel on telephone and noise, and at most 1.5 times its
     EER on clean trials, at 3 s of the heard side's net speech."""
     return [
-        _verdict(cell, judged)
-        for cell in cells
-        if cell.speech_s == TARGET_S
-        and (cell.setting.cross_channel or cell.setting.condition == "clean")
+        _verdict(row, judged)
+        for row in rows
+        if row.speech_s == TARGET_S
+        and (row.setting.cross_channel or row.setting.condition == "clean")
     ]
 
 
-def _verdict(cell: Cell, judged: str) -> Verdict:
-    ours, theirs = (cell.figures[name][POOLED].eer.value for name in (judged, REFERENCE))
-    ratio = WORST_RATIO if cell.setting.condition == "clean" else 1.0
+def _verdict(row: SettingRow, judged: str) -> Verdict:
+    ours, theirs = (row.figures[name][POOLED].eer.value for name in (judged, REFERENCE))
+    ratio = WORST_RATIO if row.setting.condition == "clean" else 1.0
     holds = ours <= ratio * theirs if ratio > 1 else ours < theirs
     asked = f"at most {ratio:g} times" if ratio > 1 else "below"
-    return Verdict(told(cell), asked, ours, theirs, holds, less_reference(cell.differences[judged]))
+    return Verdict(
+        name_setting(row), asked, ours, theirs, holds, describe_difference(row.differences[judged])
+    )
 
 
-def told(cell: Cell) -> str:
-    return f"{cell.setting.condition}, {mode(cell)}"
+def name_setting(row: SettingRow) -> str:
+    return f"{row.setting.condition}, {name_mode(row)}"
 
 
-def mode(cell: Cell) -> str:
-    return "cross-channel" if cell.setting.cross_channel else "as recorded"
+def name_mode(row: SettingRow) -> str:
+    return "cross-channel" if row.setting.cross_channel else "as recorded"
 
 
 VERDICTS = {
@@ -58,7 +60,7 @@ VERDICTS = {
 }
 
 
-def less_reference(difference: Difference) -> str:
+def describe_difference(difference: Difference) -> str:
     """EER less the reference's, in points, with its interval, and what that allows to say."""
     low, high = difference.interval.low, difference.interval.high
     points = 100 * (difference.second - difference.first)
@@ -66,23 +68,23 @@ def less_reference(difference: Difference) -> str:
     return f"{points:+.1f} ({100 * low:+.1f} to {100 * high:+.1f}): {said}"
 
 
-def percent(figure: Figure) -> str:
+def format_percent(figure: Figure) -> str:
     value = f"{100 * figure.value:.1f}%"
     if figure.interval is None:
         return value
     return f"{value} ({100 * figure.interval.low:.1f} to {100 * figure.interval.high:.1f})"
 
 
-def table(header: list[str], rows: list[list[str]]) -> str:
+def format_table(header: list[str], rows: list[list[str]]) -> str:
     lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines) + "\n"
+    return "\n".join("| " + " | ".join(rows) + " |" for rows in lines) + "\n"
 
 
-def page(cells: list[Cell], names: list[str], sample: str) -> str:
+def render_page(rows: list[SettingRow], names: list[str], sample: str) -> str:
     """The whole comparison as Markdown."""
     parts = [f"EER, with 95% intervals from a bootstrap over speakers and clips. {sample}\n"]
-    found = verdicts(cells, names[0])
-    rows = [
+    found = judge_target(rows, names[0])
+    lines = [
         [
             one.trials,
             f"{one.asked} {REFERENCE}'s",
@@ -94,57 +96,57 @@ def page(cells: list[Cell], names: list[str], sample: str) -> str:
         for one in found
     ]
     header = [f"at {TARGET_S:g} s", "target", names[0], REFERENCE, "", "difference in EER, points"]
-    parts.append(f"## Target\n\n{table(header, rows)}")
-    for name in dict.fromkeys(mode(cell) for cell in cells):
-        own = [cell for cell in cells if mode(cell) == name]
+    parts.append(f"## Target\n\n{format_table(header, lines)}")
+    for name in dict.fromkeys(name_mode(row) for row in rows):
+        own = [row for row in rows if name_mode(row) == name]
         parts.append(f"## EER, {name}\n\n{_by_condition(own, names)}")
         parts.append(f"### Less {REFERENCE}, points\n\n{_differences(own, names)}")
         parts.append(f"### By corpus, all speech heard\n\n{_by_corpus(own, names)}")
     return "\n".join(parts)
 
 
-def _by_condition(cells: list[Cell], names: list[str]) -> str:
+def _by_condition(rows: list[SettingRow], names: list[str]) -> str:
     header = ["condition", "net speech heard", "targets, others", *names]
-    return table(header, [_row(cell, POOLED, names, cell.length) for cell in cells])
+    return format_table(header, [_row(row, POOLED, names, row.length) for row in rows])
 
 
-def _by_corpus(cells: list[Cell], names: list[str]) -> str:
-    rows = [
-        _row(cell, group, names, group)
-        for cell in cells
-        if cell.speech_s is None
-        for group in cell.figures[names[0]]
+def _by_corpus(rows: list[SettingRow], names: list[str]) -> str:
+    lines = [
+        _row(row, group, names, group)
+        for row in rows
+        if row.speech_s is None
+        for group in row.figures[names[0]]
         if group != POOLED
     ]
-    return table(["condition", "corpus", "targets, others", *names], rows)
+    return format_table(["condition", "corpus", "targets, others", *names], lines)
 
 
-def _row(cell: Cell, group: str, names: list[str], label: str) -> list[str]:
-    figures: dict[str, Figures] = {name: cell.figures[name][group] for name in names}
+def _row(row: SettingRow, group: str, names: list[str], label: str) -> list[str]:
+    figures: dict[str, Figures] = {name: row.figures[name][group] for name in names}
     some = figures[names[0]]
     count = f"{some.targets:,}, {some.nontargets:,}"
     return [
-        cell.setting.condition,
+        row.setting.condition,
         label,
         count,
-        *(percent(figures[name].eer) for name in names),
+        *(format_percent(figures[name].eer) for name in names),
     ]
 
 
-def _differences(cells: list[Cell], names: list[str]) -> str:
+def _differences(rows: list[SettingRow], names: list[str]) -> str:
     others = [name for name in names if name != REFERENCE]
-    rows = [
+    lines = [
         [
-            cell.setting.condition,
-            cell.length,
-            *(less_reference(cell.differences[name]) for name in others),
+            row.setting.condition,
+            row.length,
+            *(describe_difference(row.differences[name]) for name in others),
         ]
-        for cell in cells
+        for row in rows
     ]
-    return table(["condition", "net speech heard", *others], rows)
+    return format_table(["condition", "net speech heard", *others], lines)
 
 
-def document(cells: list[Cell], names: list[str], sample: str) -> dict[str, Any]:
+def make_document(rows: list[SettingRow], names: list[str], sample: str) -> dict[str, Any]:
     return {
         "sample": sample,
         "systems": names,
@@ -158,28 +160,28 @@ def document(cells: list[Cell], names: list[str], sample: str) -> dict[str, Any]
                 "holds": one.holds,
                 "how": one.shown,
             }
-            for one in verdicts(cells, names[0])
+            for one in judge_target(rows, names[0])
         ],
         "cells": [
             {
-                "condition": cell.setting.condition,
-                "mode": mode(cell),
-                "speech_s": cell.speech_s,
+                "condition": row.setting.condition,
+                "mode": name_mode(row),
+                "speech_s": row.speech_s,
                 "figures": {
                     name: {group: _figure(figures) for group, figures in groups.items()}
-                    for name, groups in cell.figures.items()
+                    for name, groups in row.figures.items()
                 },
                 "less_reference": {
                     name: {
                         "points": difference.second - difference.first,
                         "low": difference.interval.low,
                         "high": difference.interval.high,
-                        "verdict": less_reference(difference),
+                        "verdict": describe_difference(difference),
                     }
-                    for name, difference in cell.differences.items()
+                    for name, difference in row.differences.items()
                 },
             }
-            for cell in cells
+            for row in rows
         ],
     }
 

@@ -80,8 +80,8 @@ def test_a_verdict_is_what_the_service_decides(targets: tuple[float, float]) -> 
         for other in callers
         for steps in other.calls
     ]
-    assert found.accepted.tolist() == [made.outcome is Outcome.ACCEPTED for made in served]
-    assert found.speech_s.tolist() == [made.quality.net_speech_s for made in served]
+    assert found.accepted.tolist() == [decision.outcome is Outcome.ACCEPTED for decision in served]
+    assert found.speech_s.tolist() == [decision.quality.net_speech_s for decision in served]
     assert len(set(found.speech_s)) > 2
     assert met.target.tolist() == [
         caller is other for caller in callers for other in callers for _ in other.calls
@@ -135,18 +135,18 @@ def walks(chance: np.random.Generator, *, overconfidence: float = 1.0) -> Judged
     return JudgedTrials(met, overconfidence * llr.ravel(), (CALIBRATION,) * len(target))
 
 
-def by_bounds(given: JudgedTrials, found: Verdicts) -> np.ndarray:
+def by_bounds(judged: JudgedTrials, found: Verdicts) -> np.ndarray:
     """The trials that a bound of the test decided wrongly."""
-    wrong: np.ndarray = found.early & (found.accepted != given.encounters.target)
+    wrong: np.ndarray = found.early & (found.accepted != judged.encounters.target)
     return wrong
 
 
 def test_exact_ratios_keep_the_promise_and_overconfident_ones_do_not() -> None:
     test = SequentialTest(0.05, 0.05, 1000.0)
     for overconfidence, kept in ((1.0, True), (3.0, False)):
-        given = walks(np.random.default_rng(0), overconfidence=overconfidence)
-        wrong = by_bounds(given, sequential.decide_sequentially(given, test))
-        match, _ = sequential.measure_errors(given, wrong)
+        judged = walks(np.random.default_rng(0), overconfidence=overconfidence)
+        wrong = by_bounds(judged, sequential.decide_sequentially(judged, test))
+        match, _ = sequential.measure_errors(judged, wrong)
         assert (match.interval.low <= test.false_match_rate) is kept
 
 

@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from benchmarks.accuracy import systems
-from benchmarks.accuracy.systems import POOLED, Cell, Contestant, Setting
+from benchmarks.accuracy.systems import POOLED, Contestant, Setting, SettingRow
 from evaluation.degrade import channels
 from evaluation.degrade.channels import CrossChannel
 from evaluation.scoring.cache import Cache, Voice
@@ -67,15 +67,15 @@ def test_a_sample_is_of_long_clips_and_of_speakers_without_any() -> None:
 class Run:
     """What was measured, and how often each side of each clip went through a channel."""
 
-    cells: list[Cell]
+    rows: list[SettingRow]
     heard: Counter[str]
 
-    def recorded(self, length: str) -> Cell:
-        """The clean cell as recorded at `length`."""
+    def recorded(self, length: str) -> SettingRow:
+        """The clean row as recorded at `length`."""
         [found] = [
-            cell
-            for cell in self.cells
-            if cell.setting == Setting("clean", False, None, None) and cell.length == length
+            row
+            for row in self.rows
+            if row.setting == Setting("clean", False, None, None) and row.length == length
         ]
         return found
 
@@ -104,8 +104,8 @@ def run(spoken: Path) -> Iterator[Run]:
             plain = replace(getattr(channels, name), codecs=("mulaw",), rooms=0.0)
             patch.setattr(channels, name, plain)
         patch.setattr(CrossChannel, "__call__", counting)
-        cells = measured(contestants, clips, speech_s, 1.0, None)
-    yield Run(cells, counted)
+        rows = measured(contestants, clips, speech_s, 1.0, None)
+    yield Run(rows, counted)
 
 
 def measured(
@@ -113,7 +113,7 @@ def measured(
     clips: Sequence[Clip],
     speech_s: NDArray[np.float64],
     *lengths_s: float | None,
-) -> list[Cell]:
+) -> list[SettingRow]:
     with Cache.open(None) as cache:
         return asyncio.run(
             systems.measure(
@@ -129,15 +129,15 @@ def measured(
 
 
 def test_every_condition_is_measured_twice_at_every_length(run: Run) -> None:
-    assert [(c.setting.condition, c.setting.cross_channel) for c in run.cells[::2]] == [
+    assert [(c.setting.condition, c.setting.cross_channel) for c in run.rows[::2]] == [
         *((name, True) for name in ("telephone", "noisy", "clean")),
         *((name, False) for name in ("clean", "noisy", "telephone")),
     ]
-    assert [cell.length for cell in run.cells[:2]] == ["1 s", "full"]
-    for cell in run.cells:
-        assert set(cell.figures) == {"many", "few", "mute"}
-        assert set(cell.differences) == {"few", "mute"}
-        assert set(cell.figures["few"]) == {POOLED, "demo"}
+    assert [row.length for row in run.rows[:2]] == ["1 s", "full"]
+    for row in run.rows:
+        assert set(row.figures) == {"many", "few", "mute"}
+        assert set(row.differences) == {"few", "mute"}
+        assert set(row.figures["few"]) == {POOLED, "demo"}
 
 
 def test_a_clip_goes_through_its_channel_once_for_all_systems_and_lengths(run: Run) -> None:
@@ -163,7 +163,7 @@ def test_every_system_has_the_same_trials(spoken: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(systems, "settings", lambda *_: (Setting("clean", False, None, None),))
     clips = [one for one in manifest.read(spoken) if one.name.startswith(("awb1-", "kal1-"))]
     many, few = Contestant("many", Bands(24)), Contestant("few", Bands(3, least_s=1.5))
-    [cell] = measured((many, few), clips, np.full(len(clips), 2.0), None)
+    [row] = measured((many, few), clips, np.full(len(clips), 2.0), None)
     for name in ("many", "few"):
-        found = cell.figures[name][POOLED]
+        found = row.figures[name][POOLED]
         assert (found.targets, found.nontargets) == (2 * 2, 2 * 2 * 2)

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from benchmarks.accuracy import systems_page
-from benchmarks.accuracy.systems import POOLED, Cell, Setting
+from benchmarks.accuracy.systems import POOLED, Setting, SettingRow
 from benchmarks.accuracy.systems_page import REFERENCE
 from evaluation.metrics.bootstrap import Interval
 from evaluation.metrics.comparison import Difference
@@ -19,11 +19,11 @@ def figures(eer: float) -> Figures:
     return Figures(10, 90, 5, Figure(eer, Interval(eer / 2, eer * 2)), eer, costs, {}, None)
 
 
-def cell(
+def row(
     condition: str, ours: float, theirs: float, *, cross: bool, speech_s: float | None
-) -> Cell:
+) -> SettingRow:
     less = ours - theirs
-    return Cell(
+    return SettingRow(
         Setting(condition, cross, None, None),
         speech_s,
         {
@@ -35,19 +35,19 @@ def cell(
 
 
 @pytest.fixture
-def cells() -> list[Cell]:
+def rows() -> list[SettingRow]:
     return [
-        cell("telephone", 0.20, 0.25, cross=True, speech_s=3.0),
-        cell("noisy", 0.25, 0.25, cross=True, speech_s=3.0),
-        cell("clean", 0.14, 0.10, cross=True, speech_s=3.0),
-        cell("clean", 0.16, 0.10, cross=False, speech_s=3.0),
-        cell("noisy", 0.30, 0.10, cross=False, speech_s=3.0),
-        cell("clean", 0.30, 0.10, cross=False, speech_s=None),
+        row("telephone", 0.20, 0.25, cross=True, speech_s=3.0),
+        row("noisy", 0.25, 0.25, cross=True, speech_s=3.0),
+        row("clean", 0.14, 0.10, cross=True, speech_s=3.0),
+        row("clean", 0.16, 0.10, cross=False, speech_s=3.0),
+        row("noisy", 0.30, 0.10, cross=False, speech_s=3.0),
+        row("clean", 0.30, 0.10, cross=False, speech_s=None),
     ]
 
 
-def test_the_target_is_judged_where_it_is_asked(cells: list[Cell]) -> None:
-    found = {one.trials: one.holds for one in systems_page.verdicts(cells, OURS)}
+def test_the_target_is_judged_where_it_is_asked(rows: list[SettingRow]) -> None:
+    found = {one.trials: one.holds for one in systems_page.judge_target(rows, OURS)}
     assert found == {
         "telephone, cross-channel": True,
         "noisy, cross-channel": False,
@@ -56,8 +56,8 @@ def test_the_target_is_judged_where_it_is_asked(cells: list[Cell]) -> None:
     }
 
 
-def test_the_page_says_it_in_words(cells: list[Cell]) -> None:
-    page = systems_page.page(cells, [OURS, REFERENCE], "A sample.")
+def test_the_page_says_it_in_words(rows: list[SettingRow]) -> None:
+    page = systems_page.render_page(rows, [OURS, REFERENCE], "A sample.")
     assert (
         "| telephone, cross-channel | below Resemblyzer's | 20.0% | 25.0% | held "
         "| -5.0 (-6.0 to -4.0): better than Resemblyzer |"
@@ -68,11 +68,11 @@ def test_the_page_says_it_in_words(cells: list[Cell]) -> None:
     assert page.count("## EER, ") == 2
 
 
-def test_the_document_holds_every_cell_and_the_target(cells: list[Cell]) -> None:
-    told = systems_page.document(cells, [OURS, REFERENCE], "A sample.")
+def test_the_document_holds_every_cell_and_the_target(rows: list[SettingRow]) -> None:
+    told = systems_page.make_document(rows, [OURS, REFERENCE], "A sample.")
     assert json.loads(json.dumps(told)) == told
     assert [one["holds"] for one in told["target"]] == [True, False, True, False]
-    assert len(told["cells"]) == len(cells)
+    assert len(told["cells"]) == len(rows)
     held = told["cells"][0]
     assert (held["condition"], held["mode"], held["speech_s"]) == (
         "telephone",
