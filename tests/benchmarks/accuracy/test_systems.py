@@ -160,7 +160,7 @@ def test_voices_are_prepared_before_they_are_scored(run: Run) -> None:
 
 def test_every_system_has_the_same_trials(spoken: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One system fails on clips of a second, so that nobody is tried on them."""
-    monkeypatch.setattr(systems, "settings", lambda *_: (Setting("clean", False, None, None),))
+    monkeypatch.setattr(systems, "list_settings", lambda *_: (Setting("clean", False, None, None),))
     clips = [one for one in manifest.read(spoken) if one.name.startswith(("awb1-", "kal1-"))]
     many, few = Contestant("many", Bands(24)), Contestant("few", Bands(3, least_s=1.5))
     [row] = measured((many, few), clips, np.full(len(clips), 2.0), None)

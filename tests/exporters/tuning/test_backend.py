@@ -36,7 +36,7 @@ def request_for(
     direct: type,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Request:
-    monkeypatch.setattr(backend, "Served", direct)
+    monkeypatch.setattr(backend, "SaysoModel", direct)
     publish(candidate, trial_request.model)
     calibrated = Calibration(0.0, {"cosine": 1.0}, ((0.1, 0.0),), "")
     model_file.rewrite_contract(
@@ -139,7 +139,7 @@ def test_speakers_of_two_corpora_with_one_name_are_two_people(
 def test_an_output_that_cannot_be_written_is_told_before_the_work(
     request_for: Request, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(backend, "Served", None)
+    monkeypatch.setattr(backend, "SaysoModel", None)
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(ExportError, match="cannot write"):
         output = tmp_path / "file" / "with.onnx"

@@ -21,7 +21,7 @@ def model(candidate: Candidate, trial_request: Request) -> Path:
 
 @pytest.fixture
 def request_for(trial_request: Request, direct: type, monkeypatch: pytest.MonkeyPatch) -> Request:
-    monkeypatch.setattr(calibrate, "Served", direct)
+    monkeypatch.setattr(calibrate, "SaysoModel", direct)
     return trial_request
 
 

@@ -55,7 +55,7 @@ def test_every_choice_is_measured_on_its_own_windows(
                 seen.append(self.cut)
             return await super().embed(samples)
 
-    monkeypatch.setattr(windows, "Served", Seen)
+    monkeypatch.setattr(windows, "SaysoModel", Seen)
     before = trial_request.model.read_bytes()
     choices = windows.grid([0.5, 1.0], overlaps=[0.5], min_speech_s=0.3)
     request = dataclasses.replace(trial_request, cache=trial_request.model.with_suffix(".sqlite"))
