@@ -15,7 +15,7 @@ _State = tuple[tuple[int, ...] | None, ...]
 
 
 class Reloaded(Generic[T]):
-    """The value that `read` makes of `paths`, read again after they change.
+    """The value that `read` returns, read again when one of the files at `paths` changes.
 
     The first access of `value` raises the `SettingsError` of `read`. Later ones check the files at
     most every `look_every_s` seconds; if `read` then fails, the last value stays and the error is
@@ -34,24 +34,27 @@ class Reloaded(Generic[T]):
         self._read = read
         self._clock = clock
         self._look_every_s = look_every_s
-        self._looked_s = 0.0
-        self._held: tuple[_State, T] | None = None
+        self._checked_at_s = 0.0
+        self._latest: tuple[_State, T] | None = None
 
     @property
     def value(self) -> T:
-        held, now_s = self._held, self._clock()
-        if held is None:
+        latest, now_s = self._latest, self._clock()
+        if latest is None:
             state = self._state()
-            held = (state, self._read())
-        elif now_s - self._looked_s < self._look_every_s:
-            return held[1]
+            latest = (state, self._read())
+        elif now_s - self._checked_at_s < self._look_every_s:
+            return latest[1]
         else:
-            held = self._followed(*held)
-        self._held, self._looked_s = held, now_s
-        return held[1]
+            latest = self._refresh(*latest)
+        self._latest, self._checked_at_s = latest, now_s
+        return latest[1]
 
-    def _followed(self, known: _State, value: T) -> tuple[_State, T]:
-        """The state is taken before the files are read, so a change in between is seen later."""
+    def _refresh(self, known: _State, value: T) -> tuple[_State, T]:
+        """Read again if the files changed.
+
+        The state is taken before the files are read, so a change in between is noticed next time.
+        """
         state = self._state()
         if state == known:
             return known, value
@@ -62,12 +65,12 @@ class Reloaded(Generic[T]):
             return state, value
 
     def _state(self) -> _State:
-        return tuple(map(_stamp, self._paths))
+        return tuple(map(_read_stamp, self._paths))
 
 
-def _stamp(path: Path) -> tuple[int, ...] | None:
+def _read_stamp(path: Path) -> tuple[int, ...] | None:
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError:
         return None
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns

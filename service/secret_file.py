@@ -15,27 +15,27 @@ _OF_OTHERS = stat.S_IRWXG | stat.S_IRWXO
 _WRITTEN_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 
 
-def secret_text(path: Path) -> str:
-    """Raises SettingsError for a file that is missing, or that others may read."""
+def read_secret(path: Path) -> str:
+    """Read a secret as text; raises SettingsError if it is missing, or others may read it."""
     try:
-        return secret_bytes(path).decode()
+        return read_secret_bytes(path).decode()
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"the secret file {path} cannot be read: {error}") from error
 
 
-def secret_bytes(path: Path) -> bytes:
-    """Raises SettingsError for a file that others may read or write, and OSError."""
-    found = path.stat()
-    others = _OF_OTHERS & ~stat.S_IRGRP if found.st_uid == 0 else _OF_OTHERS
-    if found.st_mode & others:
+def read_secret_bytes(path: Path) -> bytes:
+    """Read a secret; raises SettingsError if others may read or write the file, and OSError."""
+    status = path.stat()
+    others = _OF_OTHERS & ~stat.S_IRGRP if status.st_uid == 0 else _OF_OTHERS
+    if status.st_mode & others:
         raise SettingsError(
             f"{path} can be read or written by others than its owner: chmod 600 {path}"
         )
     return path.read_bytes()
 
 
-def public_bytes(path: Path) -> bytes:
-    """Raises SettingsError for a file that others than its owner may write, and OSError."""
+def read_public_bytes(path: Path) -> bytes:
+    """Read a public file; raises SettingsError if others may write it, and OSError."""
     if path.stat().st_mode & _WRITTEN_BY_OTHERS:
         raise SettingsError(
             f"{path} can be written by others than its owner, who would decide whom this server "

@@ -58,7 +58,7 @@ async def serving(settings: Settings, *, share_port: bool = False) -> AsyncItera
     """
     async with AsyncExitStack() as stack:
         authenticator = listener.authenticator(settings)
-        allowed = wiring.limits(settings, one_tenant=authenticator is None)
+        allowed = wiring.make_limits(settings, one_tenant=authenticator is None)
         guards = GuardInterceptor(
             watching=(count_calls, log_calls),
             admitting=(identify_caller(authenticator), enforce_limits(allowed)),
@@ -69,20 +69,21 @@ async def serving(settings: Settings, *, share_port: bool = False) -> AsyncItera
             settings, guards, outer=(strangers, *traced), share_port=share_port
         )
         services = listener.by_name(server)
-        sessions = await asyncio.to_thread(wiring.sessions, settings)
-        store = await stack.enter_async_context(wiring.store(settings))
-        if (trail := wiring.trail(settings)) is not None:
+        sessions = await asyncio.to_thread(wiring.open_sessions, settings)
+        store = await stack.enter_async_context(wiring.make_store(settings))
+        if (trail := wiring.make_trail(settings)) is not None:
             await stack.enter_async_context(trail)
         auditor = Auditor(trail, origin=_origin, strict=settings.trail.strict)
         embedders = [
-            await stack.enter_async_context(wiring.embedder(settings, each)) for each in sessions
+            await stack.enter_async_context(wiring.make_embedder(settings, each))
+            for each in sessions
         ]
-        enroller = wiring.enroller(settings, store, *(each.contract for each in sessions))
-        lockout = wiring.lockout(settings, store)
-        attempts = wiring.attempts(lockout, auditor)
+        enroller = wiring.make_enroller(settings, store, *(each.contract for each in sessions))
+        lockout = wiring.make_lockout(settings, store)
+        attempts = wiring.make_attempts(lockout, auditor)
         identifier = None
         for each in reversed(sessions):
-            searching = wiring.identifier(
+            searching = wiring.make_identifier(
                 settings, store, each.contract, enroller, lockout, identifier
             )
             identifier = await stack.enter_async_context(searching)
@@ -102,8 +103,8 @@ async def serving(settings: Settings, *, share_port: bool = False) -> AsyncItera
         readiness = Readiness(
             store,
             SERVICES,
-            wiring.needs(settings, trail),
-            () if wiring.calibrated(sessions) else (VERIFICATION,),
+            wiring.list_readiness_checks(settings, trail),
+            () if wiring.are_calibrated(sessions) else (VERIFICATION,),
         )
         health_pb2_grpc.add_HealthServicer_to_server(readiness.servicer, services)
         if settings.reflection:
@@ -116,7 +117,7 @@ async def serving(settings: Settings, *, share_port: bool = False) -> AsyncItera
         stack.callback(attempts.drain)
         watch = asyncio.create_task(readiness.watch(lambda: _glance(embedders)))
         stack.callback(watch.cancel)
-        expiry = asyncio.create_task(wiring.expiry(settings, store, auditor).run())
+        expiry = asyncio.create_task(wiring.make_expiry(settings, store, auditor).run())
         stack.callback(expiry.cancel)
         yield Running(address, sessions[0])
 

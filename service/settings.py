@@ -1,7 +1,7 @@
 """Settings: `SAYSO_*` environment variables, read once by `service.__main__`, then passed down.
 
-What a part takes as a whole is a section: a value object that names the variable of each of its
-fields. To add a setting to it is one line here. The rest are fields of `Settings` itself.
+A section is a value object that one part of the server takes whole; each of its fields names its
+variable, so a new setting is one line here. All other settings are fields of `Settings` itself.
 """
 
 import logging
@@ -24,7 +24,7 @@ from service.errors import SettingsError
 log = logging.getLogger(__name__)
 
 DEFAULT_FALSE_MATCH_RATE = 0.01
-"""Where neither the request, nor the operator, nor the model's contract names one."""
+"""The target when neither the request, nor the operator, nor the model's contract sets one."""
 
 SHIPPED_MODEL = Path(__file__).resolve().parent.parent / "models" / "sayso.onnx"
 
@@ -33,8 +33,8 @@ RETIRED: Mapping[str, str] = {
     "SAYSO_LOCK_WINDOW_S": "failures count until the speaker is accepted, whenever they come",
     "SAYSO_MAX_HELD_BYTES": "requests hold 4 MiB each at most, and are counted for each tenant",
 }
-"""Variables that earlier versions read, and why they have no effect. They are no error: an upgrade
-does not fail for them."""
+"""Variables that earlier versions read, and why they have no effect now. The server warns about
+them but starts, so that an upgrade does not fail."""
 
 
 OF_CLIENTS = frozenset(
@@ -49,17 +49,17 @@ OF_CLIENTS = frozenset(
         "SAYSO_DEMO_AUDIO",
     }
 )
-"""Variables of the client commands and of the demo, which the server's environment may hold."""
+"""Variables of the client commands and the demo; the server's environment may contain them."""
 
-# What Kubernetes and Docker put into the environment for a service of this name.
+# Kubernetes and Docker add these to the environment for a service named sayso.
 _OF_SERVICE_LINKS = re.compile(r"SAYSO_(SERVICE_(HOST|PORT\w*)|PORT(_\d+_(TCP|UDP)\w*)?)")
 
 
 _CONFIG = ConfigDict(extra="forbid", allow_inf_nan=False, populate_by_name=True)
 
 
-def _named(variable: str, default: object, description: str, **limits: Any) -> Any:
-    """A field of a section, and its variable without `SAYSO_` and in small letters."""
+def _setting(variable: str, default: object, description: str, **limits: Any) -> Any:
+    """Declare a field of a section; `variable` is its name without `SAYSO_`, in lower case."""
     return Field(default, validation_alias=variable, description=description, **limits)
 
 
@@ -67,86 +67,88 @@ def _named(variable: str, default: object, description: str, **limits: Any) -> A
 class TlsFiles:
     """PEM files, as the operator names them."""
 
-    certificate: Path | None = _named(
+    certificate: Path | None = _setting(
         "tls_certificate", None, "PEM file of the server's certificate"
     )
-    key: Path | None = _named("tls_key", None, "PEM file of its key, without a passphrase")
-    client_ca: Path | None = _named(
+    key: Path | None = _setting("tls_key", None, "PEM file of its key, without a passphrase")
+    client_ca: Path | None = _setting(
         "tls_client_ca", None, "PEM file of roots; every client then shows a certificate of them"
     )
 
 
 @dataclass(frozen=True, slots=True, config=_CONFIG)
 class TokenRules:
-    """What a token has to say, and where it says who calls and what they may do."""
+    """Which tokens are accepted, and which of their claims name the tenant and the roles."""
 
-    issuer: str = _named("jwt_issuer", "", "`iss` of tokens")
-    audience: str = _named("jwt_audience", "", "`aud` of tokens")
-    leeway_s: float = _named("jwt_leeway_s", 30.0, "how far the clocks may differ", ge=0, le=600)
-    tenant_claim: str = _named("jwt_tenant_claim", "tenant", "claim of tokens with the tenant")
-    roles_claim: str = _named("jwt_roles_claim", "roles", "claim of tokens with the roles")
+    issuer: str = _setting("jwt_issuer", "", "`iss` of tokens")
+    audience: str = _setting("jwt_audience", "", "`aud` of tokens")
+    leeway_s: float = _setting("jwt_leeway_s", 30.0, "how far the clocks may differ", ge=0, le=600)
+    tenant_claim: str = _setting("jwt_tenant_claim", "tenant", "claim of tokens with the tenant")
+    roles_claim: str = _setting("jwt_roles_claim", "roles", "claim of tokens with the roles")
 
 
 @dataclass(frozen=True, slots=True, config=_CONFIG)
 class MasterKeyOptions:
     """Where the master key is: in a file, in the environment, or in Vault."""
 
-    file: Path | None = _named(
+    file: Path | None = _setting(
         "master_key_file",
         None,
-        "file of master keys, the newest last, that voices are sealed under",
+        "file of the master keys that encrypt voices, newest last",
     )
-    keys: SecretStr = _named("master_keys", SecretStr(""), "the master keys themselves")
-    vault_address: str = _named(
-        "vault_address", "", "https address of a Vault whose transit key it is"
+    keys: SecretStr = _setting("master_keys", SecretStr(""), "the master keys themselves")
+    vault_address: str = _setting(
+        "vault_address", "", "https address of the Vault that holds the master key"
     )
-    vault_key: str = _named("vault_key", "sayso", "name of that key")
-    vault_mount: str = _named("vault_mount", "transit", "where Vault's transit engine is mounted")
-    vault_token_file: Path | None = _named("vault_token_file", None, "file of the token for Vault")
-    vault_ca_file: Path | None = _named(
+    vault_key: str = _setting("vault_key", "sayso", "name of the key in Vault's transit engine")
+    vault_mount: str = _setting("vault_mount", "transit", "where Vault's transit engine is mounted")
+    vault_token_file: Path | None = _setting(
+        "vault_token_file", None, "file of the token for Vault"
+    )
+    vault_ca_file: Path | None = _setting(
         "vault_ca_file", None, "PEM file of the roots of Vault's TLS"
     )
 
 
 @dataclass(frozen=True, slots=True, config=_CONFIG)
 class TenantQuota:
-    """What every tenant may use of a process; 0 is no limit. `burst_s` seconds' worth may come at
-    once."""
+    """What each tenant may use of one process; 0 is no limit. A burst may use `burst_s` seconds'
+    worth at once."""
 
-    requests_per_s: float = _named(
+    requests_per_s: float = _setting(
         "tenant_requests_per_s", 0.0, "calls that a tenant may begin a second; 0: no limit", ge=0
     )
-    audio_s_per_s: float = _named(
+    audio_s_per_s: float = _setting(
         "tenant_audio_s_per_s",
         0.0,
         "seconds of audio that a tenant may send a second; 0: no limit",
         ge=0,
     )
-    streams: int = _named("tenant_streams", 0, "a tenant's calls in progress; 0: no limit", ge=0)
-    speakers: int = _named("tenant_speakers", 0, "speakers of a tenant; 0: no limit", ge=0)
-    burst_s: float = _named(
+    streams: int = _setting("tenant_streams", 0, "a tenant's calls in progress; 0: no limit", ge=0)
+    speakers: int = _setting("tenant_speakers", 0, "speakers of a tenant; 0: no limit", ge=0)
+    burst_s: float = _setting(
         "tenant_burst_s", 10.0, "seconds for which a tenant may be ahead of its rates", gt=0
     )
 
 
 @dataclass(frozen=True, slots=True, config=_CONFIG)
 class ComparisonRates:
-    """Windows of speech that may be compared a second; 0 is no limit. `burst_s` seconds' worth may
-    come at once."""
+    """How many windows of speech may be compared a second; 0 is no limit. A burst may use
+    `burst_s` seconds' worth at once."""
 
-    per_speaker: float = _named(
+    per_speaker: float = _setting(
         "speaker_comparisons_per_s",
         2.0,
         "windows of speech compared with a speaker a second; 0: no limit",
         ge=0,
     )
-    per_credential: float = _named(
+    per_credential: float = _setting(
         "credential_comparisons_per_s",
         1000.0,
         "windows of speech compared for a credential a second; 0: no limit",
         ge=0,
     )
-    burst_s: float = _named(
+    burst_s: float = _setting(
         "comparison_burst_s",
         300.0,
         "seconds for which comparisons may be ahead of their rates",
@@ -156,59 +158,70 @@ class ComparisonRates:
 
 @dataclass(frozen=True, slots=True, config=_CONFIG)
 class LockRule:
-    """After `failures` in a row (0: never) a speaker is locked for `lock_s`; every failure after
-    that locks it for twice as long as the last, at most for `longest_s`. `disable_after` failures
-    in all (0: never) since an operator last unlocked it lock it until an operator does."""
+    """When failed verifications lock a speaker.
 
-    failures: int = _named(
+    After `failures` in a row (0: never) a speaker is locked for `lock_s` seconds. Each further
+    failure doubles that, up to `longest_s`. After `disable_after` failures in total (0: never)
+    since an operator last unlocked it, it stays locked until an operator unlocks it again.
+    """
+
+    failures: int = _setting(
         "lock_after_failures", 5, "failures in a row that lock a speaker; 0: never", ge=0, le=1000
     )
-    lock_s: float = _named(
+    lock_s: float = _setting(
         "lock_s", 60.0, "seconds of the first lock; each further one lasts twice as long", gt=0
     )
-    longest_s: float = _named("lock_longest_s", 86_400.0, "seconds that a lock lasts at most", gt=0)
-    disable_after: int = _named(
+    longest_s: float = _setting(
+        "lock_longest_s", 86_400.0, "seconds that a lock lasts at most", gt=0
+    )
+    disable_after: int = _setting(
         "lock_disable_after",
         50,
-        "failures in all that lock it until an operator unlocks it; 0: never",
+        "failures in total that lock it until an operator unlocks it; 0: never",
         ge=0,
     )
 
 
 @dataclass(frozen=True, slots=True, config=_CONFIG)
 class AuditOptions:
-    """Whether and how decisions and changes are entered in a trail."""
+    """Whether and how decisions and changes are recorded in the audit trail."""
 
-    folder: Path | None = _named("audit", None, "folder of the audit trail; unset: none is kept")
-    key: Path | None = _named(
+    folder: Path | None = _setting("audit", None, "folder of the audit trail; unset: no trail")
+    key: Path | None = _setting(
         "audit_key", None, "key of its pseudonyms and entries; unset: beside the folder, .key"
     )
-    heads: str = _named(
-        "audit_heads", "", "file or syslog://host:port told the last entry; unset: the log alone"
+    heads: str = _setting(
+        "audit_heads",
+        "",
+        "file or syslog://host:port that gets the trail's head; unset: only the log",
     )
-    heads_every_s: float = _named(
-        "audit_heads_every_s", 60.0, "seconds from one head of the trail to the next", gt=0
+    heads_every_s: float = _setting(
+        "audit_heads_every_s", 60.0, "seconds between two heads of the trail", gt=0
     )
-    sync: Literal["all", "changes"] = _named(
-        "audit_sync", "all", "entries that wait for the disk; changes: decisions do not"
+    sync: Literal["all", "changes"] = _setting(
+        "audit_sync", "all", "which entries wait for the disk; changes: decisions do not wait"
     )
-    strict: bool = _named("audit_strict", True, "tell no decision that cannot be entered")
-    max_bytes: int = _named("audit_max_bytes", 64 * 2**20, "bytes of one file of the trail", ge=1)
-    daily: bool = _named("audit_daily", False, "begin a new file of the trail every day, UTC")
+    strict: bool = _setting(
+        "audit_strict", True, "answer with an error if a decision cannot be recorded"
+    )
+    max_bytes: int = _setting("audit_max_bytes", 64 * 2**20, "bytes in one file of the trail", ge=1)
+    daily: bool = _setting("audit_daily", False, "start a new file of the trail every day, UTC")
 
 
 @dataclass(frozen=True, slots=True, config=_CONFIG)
 class AudioBounds:
     """How much audio a recording and a call may have."""
 
-    max_s: float = _named("max_audio_s", 300.0, "seconds of audio in one request or stream", gt=0)
-    max_bytes: int = _named(
+    max_s: float = _setting("max_audio_s", 300.0, "seconds of audio in one request or stream", gt=0)
+    max_bytes: int = _setting(
         "max_audio_bytes",
         16 * 2**20,
         "bytes of one recording; over 4 MiB it has to be streamed",
         gt=0,
     )
-    max_call_s: float = _named("max_call_s", 3600.0, "seconds of audio in one verified call", gt=0)
+    max_call_s: float = _setting(
+        "max_call_s", 3600.0, "seconds of audio in one verified call", gt=0
+    )
 
 
 class Duplicates(StrEnum):
@@ -221,74 +234,74 @@ class Duplicates(StrEnum):
 
 @dataclass(frozen=True, slots=True, config=_CONFIG)
 class EnrollmentRules:
-    """What the operator asks of enrollments. An llr is a natural-log likelihood ratio.
+    """What the operator requires of enrollments. An llr is a natural-log likelihood ratio.
 
-    `match_llr` is the least of new speech against the voice so far, `coherence_llr` the least
-    between two windows of one recording, on average, `parts_llr` the least between the two parts of
-    it that are least alike. At most `duplicate_limit` speakers are
-    compared, so that enrolling a new voice raises a false alarm at `duplicate_alarm_rate`.
+    Three llrs have a minimum: `match_llr` of new speech against the voice enrolled so far,
+    `coherence_llr` between two windows of one recording, on average, and `parts_llr` between the
+    two parts of a recording that differ most. At most `duplicate_limit` speakers are searched for
+    a duplicate; enrolling a new voice raises a false alarm at `duplicate_alarm_rate`.
     """
 
-    consent_required: bool = _named(
-        "require_consent", False, "enrol and use no voice without a consent"
+    consent_required: bool = _setting(
+        "require_consent", False, "refuse to enroll or use a voice without consent"
     )
-    confirm: bool = _named(
+    confirm: bool = _setting(
         "confirm_enrollments", False, "an operator confirms each voice before its first use"
     )
-    match_llr: float = _named(
+    match_llr: float = _setting(
         "enroll_match_llr", -3.0, "log-likelihood ratio of new speech to the voice enrolled so far"
     )
-    coherence_llr: float = _named(
+    coherence_llr: float = _setting(
         "enroll_coherence_llr",
         1.0,
         "log-likelihood ratio between two windows of one recording, on average",
     )
-    parts_llr: float = _named(
+    parts_llr: float = _setting(
         "enroll_parts_llr",
         -1.0,
-        "log-likelihood ratio between the two parts of a recording least alike",
+        "log-likelihood ratio between the two parts of a recording that differ most",
     )
-    duplicates: Duplicates = _named(
+    duplicates: Duplicates = _setting(
         "duplicates",
         Duplicates.ALLOW,
-        "enrolling a voice that is already enrolled under another id",
+        "what to do with a voice that is already enrolled under another id",
     )
-    duplicate_alarm_rate: float = _named(
+    duplicate_alarm_rate: float = _setting(
         "duplicate_alarm_rate", 0.01, "share of new voices taken for a duplicate", gt=0, lt=1
     )
-    duplicate_limit: int = _named(
+    duplicate_limit: int = _setting(
         "duplicate_limit", 10_000, "speakers searched for a duplicate; more are an error", ge=1
     )
 
 
 @dataclass(frozen=True, slots=True, config=_CONFIG)
 class SequentialDefaults:
-    """The sequential test of a request that names no error rates of its own."""
+    """The sequential test of a request that sets no error rates of its own."""
 
-    false_match_rate: float = _named(
+    false_match_rate: float = _setting(
         "sequential_false_match_rate",
         0.01,
         "of a sequential test, where the request names none",
         gt=0,
         lt=0.5,
     )
-    false_non_match_rate: float = _named(
+    false_non_match_rate: float = _setting(
         "sequential_false_non_match_rate",
         0.01,
         "of a sequential test, where the request names none",
         gt=0,
         lt=0.5,
     )
-    max_speech_s: float = _named(
+    max_speech_s: float = _setting(
         "sequential_max_speech_s",
         10.0,
-        "net speech at which a sequential test decides all the same",
+        "net speech at which a sequential test must decide",
         gt=0,
     )
 
 
 class Settings(BaseSettings):
-    """Everything an operator can choose; each variable is `SAYSO_` and its name in capitals."""
+    """All that an operator can set; each variable is `SAYSO_` and the field's name in capitals."""
 
     model_config = SettingsConfigDict(
         env_prefix="SAYSO_", frozen=True, extra="forbid", allow_inf_nan=False
@@ -300,7 +313,7 @@ class Settings(BaseSettings):
         False, description="start with a model without calibration: no call can be verified"
     )
     previous_model: Path | None = Field(
-        None, description="the model before it, whose voiceprints count until callers have moved"
+        None, description="the previous model, used for callers who have not been migrated yet"
     )
     store: str = Field(
         "sqlite:///sayso.db", repr=False, description="sqlite:///file or redis://host:port/db"
@@ -308,32 +321,34 @@ class Settings(BaseSettings):
     device: Literal["auto", "cpu", "cuda", "tensorrt"] = Field(
         "auto", description="where inference runs"
     )
-    cuda_graphs: bool = Field(False, description="replay captured CUDA graphs, a batch at a time")
+    cuda_graphs: bool = Field(False, description="replay captured CUDA graphs, one batch at a time")
     threads: int = Field(
         0, ge=0, le=256, description="inference threads on a CPU; 0 uses every core"
     )
     workers: int = Field(1, ge=1, le=256, description="processes that share the port")
     metrics_listen: str | None = Field(None, description="host:port for Prometheus; unset: none")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="log level")
-    log_format: Literal["text", "json"] = Field("text", description="a line or an object an event")
-    tracing: bool = Field(False, description="send OpenTelemetry traces, as OTEL_* says")
+    log_format: Literal["text", "json"] = Field(
+        "text", description="one line of text or one JSON object for each event"
+    )
+    tracing: bool = Field(False, description="send OpenTelemetry traces, configured by OTEL_*")
 
     insecure: bool = Field(
-        False, description="plaintext for other machines, where something in front does TLS"
+        False, description="serve plaintext to other machines, behind a proxy that does TLS"
     )
     tls: TlsFiles = TlsFiles()
-    reflection: bool = Field(True, description="tell the API to whoever asks")
-    keys: Path | None = Field(None, description="key file: who may ask; see `sayso keys`")
+    reflection: bool = Field(True, description="describe the API to any client (gRPC reflection)")
+    keys: Path | None = Field(None, description="key file: which keys may call; see `sayso keys`")
     jwks: Path | None = Field(None, description="JWKS file of the issuer of tokens")
     tokens: TokenRules = TokenRules()
 
     master_key: MasterKeyOptions = MasterKeyOptions()
     protect_templates: bool = Field(
-        False, description="turn vectors by a secret rotation of the tenant before they are stored"
+        False, description="rotate vectors by a secret rotation of the tenant before storing them"
     )
     sealed_only: bool | None = Field(
         None,
-        description="refuse stored records that are not sealed; unset: of tenants that have none",
+        description="refuse unsealed records; unset: only for tenants whose records are all sealed",
     )
 
     tenant_quota: TenantQuota = TenantQuota()
@@ -344,14 +359,20 @@ class Settings(BaseSettings):
     audio: AudioBounds = AudioBounds()
     max_pause_s: float = Field(120.0, gt=0, description="seconds a stream may send no audio")
     batch_items: int = Field(
-        4, ge=1, le=256, description="recordings of one batch enrolment in work at once"
+        4, ge=1, le=256, description="recordings of one batch enrollment processed at once"
     )
     max_batch: int = Field(
         0, ge=0, le=1024, description="windows in one inference batch; 0: 4 on a CPU, 16 on a GPU"
     )
-    max_queue: int = Field(1024, ge=1, description="windows waiting before requests are refused")
-    max_batch_delay_s: float = Field(0.0, ge=0, le=1, description="seconds a batch may gather")
-    max_streams: int = Field(1000, ge=1, description="calls in progress before they are refused")
+    max_queue: int = Field(
+        1024, ge=1, description="windows that may wait before requests are refused"
+    )
+    max_batch_delay_s: float = Field(
+        0.0, ge=0, le=1, description="seconds that a batch may wait for more windows"
+    )
+    max_streams: int = Field(
+        1000, ge=1, description="calls that may be in progress before more are refused"
+    )
     speech_threads: int = Field(
         2, ge=1, le=64, description="threads for decoding and voice activity"
     )
@@ -359,35 +380,45 @@ class Settings(BaseSettings):
     target_false_match_rate: float | None = Field(
         None, gt=0, lt=1, description="default threshold of requests; unset: the model's own"
     )
-    min_verify_speech_s: float = Field(1.0, ge=0, le=60, description="net speech for a decision")
-    min_enroll_speech_s: float = Field(5.0, ge=0, le=300, description="net speech for an enrolment")
+    min_verify_speech_s: float = Field(
+        1.0, ge=0, le=60, description="seconds of net speech for a decision"
+    )
+    min_enroll_speech_s: float = Field(
+        5.0, ge=0, le=300, description="seconds of net speech for an enrollment"
+    )
     min_snr_db: float = Field(0.0, description="signal-to-noise ratio for a decision, decibels")
     max_clipping: float = Field(0.1, ge=0, le=1, description="share of clipped speech samples")
     max_vectors: int = Field(50, ge=1, le=1000, description="vectors kept in one voiceprint")
 
     enrollment: EnrollmentRules = EnrollmentRules()
     expire_after_days: float = Field(
-        1095.0, ge=0, description="days unused after which a voice is erased; 0: never"
+        1095.0, ge=0, description="days without use after which a voice is erased; 0: never"
     )
     expire_max_share: float = Field(
         0.1, gt=0, le=1, description="share of a tenant's voices that may expire in one day"
     )
-    adapt: bool = Field(False, description="add the speech of confident accepts to the voice")
+    adapt: bool = Field(
+        False, description="add the speech of confidently accepted calls to the voice"
+    )
     adapt_margin_llr: float = Field(
         3.0, ge=0, description="log-likelihood ratio above the threshold for adaptation"
     )
-    adapt_min_speech_s: float = Field(5.0, ge=0, description="net speech for adaptation")
+    adapt_min_speech_s: float = Field(5.0, ge=0, description="seconds of net speech for adaptation")
 
     move_margin_llr: float = Field(
-        3.0, ge=0, description="log-likelihood ratio above the threshold to move to the model"
+        3.0,
+        ge=0,
+        description="log-likelihood ratio above the threshold for migration to the new model",
     )
     move_min_speech_s: float = Field(
-        3.0, ge=0, description="net speech of a call that moves to the model"
+        3.0, ge=0, description="seconds of net speech for migration to the new model"
     )
 
     sequential: SequentialDefaults = SequentialDefaults()
 
-    drain_s: float = Field(10.0, ge=0, description="seconds in-flight calls may take at shutdown")
+    drain_s: float = Field(
+        10.0, ge=0, description="seconds that calls in progress may take at shutdown"
+    )
 
     @classmethod
     def settings_customise_sources(
@@ -402,28 +433,29 @@ class Settings(BaseSettings):
 
     @model_validator(mode="before")
     @classmethod
-    def _fill_sections(cls, given: dict[str, Any]) -> dict[str, Any]:
-        """Moves the value of each variable into every section that has a field of it."""
-        sections = {name: _fields_of(name) for name in _sections()}
-        moved = {variable for named in sections.values() for variable in named}
-        filled = {name: value for name, value in given.items() if name not in moved}
-        for section, named in sections.items():
-            if values := {variable: given[variable] for variable in named if variable in given}:
-                filled[section] = values
+    def _fill_sections(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """Move the value of each variable into every section with a field for it."""
+        sections = {name: _fields_of(name) for name in _list_sections()}
+        moved = {variable for fields in sections.values() for variable in fields}
+        filled = {name: value for name, value in values.items() if name not in moved}
+        for section, fields in sections.items():
+            if inner := {variable: values[variable] for variable in fields if variable in values}:
+                filled[section] = inner
         return filled
 
     @classmethod
     def read(cls, **overrides: object) -> Self:
-        """Environment, then overrides that are not None; `SettingsError` names the variable.
+        """Read the environment, then apply overrides that are not None.
 
-        Overrides are by the names of variables, without `SAYSO_` and in small letters.
+        Overrides are named like variables, without `SAYSO_` and in lower case. Raises
+        `SettingsError`, which names the variable.
         """
         _check_names()
-        given = {name: value for name, value in overrides.items() if value is not None}
+        values = {name: value for name, value in overrides.items() if value is not None}
         for variable in RETIRED.keys() & os.environ.keys():
             log.warning("%s has no effect: %s; unset it", variable, RETIRED[variable])
         try:
-            return cls(**given)  # type: ignore[arg-type]
+            return cls(**values)  # type: ignore[arg-type]
         except ValidationError as error:
             problems = (
                 f"{_to_variable(problem['loc'])}: {problem['msg']}"
@@ -433,14 +465,14 @@ class Settings(BaseSettings):
 
 
 class _Environment(PydanticBaseSettingsSource):
-    """The variables that are set, by name, whichever section their field is in."""
+    """Reads the variables that are set, by name, whichever section their field is in."""
 
     def __call__(self) -> dict[str, Any]:
-        found = {variable.upper(): value for variable, value in os.environ.items()}
+        environment = {variable.upper(): value for variable, value in os.environ.items()}
         return {
-            name: found[f"SAYSO_{name.upper()}"]
+            name: environment[f"SAYSO_{name.upper()}"]
             for name in list_settings()
-            if f"SAYSO_{name.upper()}" in found
+            if f"SAYSO_{name.upper()}" in environment
         }
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
@@ -449,7 +481,7 @@ class _Environment(PydanticBaseSettingsSource):
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What an operator may set: where its value is in `Settings`, its default and its meaning."""
+    """One setting: where its value is in `Settings`, its default and its description."""
 
     attribute: str
     default: Any
@@ -460,10 +492,10 @@ class Setting:
 
 
 def list_settings() -> Mapping[str, Setting]:
-    """All settings, by the names of their variables, without `SAYSO_` and in small letters."""
+    """List all settings by the names of their variables, without `SAYSO_` and in lower case."""
     listed: dict[str, Setting] = {}
     for name, field in Settings.model_fields.items():
-        if name not in _sections():
+        if name not in _list_sections():
             listed[name] = Setting(name, field.default, field.description or "")
             continue
         for variable, (attribute, inner) in _fields_of(name).items():
@@ -473,34 +505,34 @@ def list_settings() -> Mapping[str, Setting]:
     return listed
 
 
-def variables() -> set[str]:
-    """The environment variables that the server reads."""
+def list_variables() -> set[str]:
+    """List the environment variables that the server reads."""
     return {f"SAYSO_{name.upper()}" for name in list_settings()}
 
 
-def _sections() -> Mapping[str, Any]:
-    """The types of the sections, by their names in `Settings`."""
+def _list_sections() -> Mapping[str, Any]:
+    """Map each section's name in `Settings` to its type."""
     fields = Settings.model_fields.items()
     types = {name: field.annotation for name, field in fields}
     return {name: type_ for name, type_ in types.items() if hasattr(type_, "__pydantic_fields__")}
 
 
 def _fields_of(section: str) -> Mapping[str, tuple[str, FieldInfo]]:
-    """Name and field of each field of a section, by its variable."""
-    fields: Mapping[str, FieldInfo] = _sections()[section].__pydantic_fields__
+    """Map each variable of a section to the name and declaration of its field."""
+    fields: Mapping[str, FieldInfo] = _list_sections()[section].__pydantic_fields__
     return {str(field.validation_alias): (name, field) for name, field in fields.items()}
 
 
 def _to_variable(location: tuple[int | str, ...]) -> str:
-    """The variable at a location in `Settings`."""
-    inner = location[1:] if location[0] in _sections() and len(location) > 1 else location
+    """Return the variable at a location in `Settings`."""
+    inner = location[1:] if location[0] in _list_sections() and len(location) > 1 else location
     return f"SAYSO_{'.'.join(map(str, inner)).upper()}"
 
 
 def _check_names() -> None:
-    """Raises `SettingsError` for variables that nothing reads, or that hold nothing: a misspelt
-    `SAYSO_KEYS`, or one that a template left empty, would start a server that is open to all."""
-    read = variables()
+    """Raise `SettingsError` for unknown or empty variables: a misspelled `SAYSO_KEYS`, or one that
+    a template left empty, would start a server that is open to all."""
+    read = list_variables()
     problems = []
     for variable, value in sorted(os.environ.items()):
         name = variable.upper()

@@ -1,7 +1,9 @@
-"""Assembly: settings in, the parts of a server out.
+"""Build the parts of a server from settings.
 
 session, voice activity, store -> embedder -> enroller, verifier -> live verifications -> rpc
-once for each model: the current and, during an upgrade, the previous one
+
+Each model has a session, an embedder and a verifier: the current model and, during an upgrade, the
+previous one.
 """
 
 import logging
@@ -60,23 +62,23 @@ _DAY_S = 86_400.0
 log = logging.getLogger(__name__)
 
 
-def kms(settings: Settings) -> Kms | None:
-    """What holds the master key, where there is one; raises `SettingsError`."""
+def make_kms(settings: Settings) -> Kms | None:
+    """Return the KMS of the master key, or None without one; raises `SettingsError`."""
     return choose_kms(settings.master_key)
 
 
-def store(settings: Settings) -> Store:
-    """A store to be entered, sealed if there is a master key, and timed."""
+def make_store(settings: Settings) -> Store:
+    """Make the store, sealed if there is a master key, with metrics; the caller enters it."""
     sealing = None
-    if (holder := kms(settings)) is not None:
-        sealing = Sealing(holder, settings.protect_templates, settings.sealed_only)
-    opened = open_store(settings.store, sealing=sealing)
-    opened.records.observe_unreadable = metrics.count_unreadable
-    return time_operations(opened)
+    if (kms := make_kms(settings)) is not None:
+        sealing = Sealing(kms, settings.protect_templates, settings.sealed_only)
+    store = open_store(settings.store, sealing=sealing)
+    store.records.observe_unreadable = metrics.count_unreadable
+    return time_operations(store)
 
 
-def trail(settings: Settings) -> Trail | None:
-    """To be entered, where one is asked for."""
+def make_trail(settings: Settings) -> Trail | None:
+    """Make the audit trail, or None without a folder for it; the caller enters it."""
     options = settings.trail
     if options.folder is None:
         return None
@@ -91,13 +93,16 @@ def trail(settings: Settings) -> Trail | None:
     )
 
 
-def needs(settings: Settings, trail: Trail | None) -> list[Callable[[], Awaitable[None]]]:
-    """What the server is not ready without, beside the store."""
+def list_readiness_checks(
+    settings: Settings, trail: Trail | None
+) -> list[Callable[[], Awaitable[None]]]:
+    """List what must succeed, besides the store, for the server to be ready."""
     return [trail.ping] if trail is not None and settings.trail.strict else []
 
 
-def limits(settings: Settings, *, one_tenant: bool) -> TenantLimits:
-    """A fifth of the calls is kept for tenants that have few, unless there is only `one_tenant`."""
+def make_limits(settings: Settings, *, one_tenant: bool) -> TenantLimits:
+    """Make the limits; a fifth of the calls is reserved for tenants with few calls, unless there is
+    only `one_tenant`."""
     return TenantLimits(
         settings.tenant_quota,
         calls=settings.max_streams,
@@ -106,9 +111,9 @@ def limits(settings: Settings, *, one_tenant: bool) -> TenantLimits:
     )
 
 
-def sessions(settings: Settings) -> list[Session]:
-    """Of the current model and, during an upgrade, the previous one."""
-    opened = [
+def open_sessions(settings: Settings) -> list[Session]:
+    """Open the current model and, during an upgrade, the previous one; raises `StartupError`."""
+    sessions = [
         Session.open(
             path,
             device=settings.device,
@@ -119,41 +124,41 @@ def sessions(settings: Settings) -> list[Session]:
         for path in (settings.model, settings.previous_model)
         if path is not None
     ]
-    if len({each.contract.model_id for each in opened}) < len(opened):
+    if len({session.contract.model_id for session in sessions}) < len(sessions):
         raise SettingsError(
             "SAYSO_PREVIOUS_MODEL: is the same model as SAYSO_MODEL; unset it, or name the one "
             "that the enrolled voices were made with"
         )
-    for each in opened:
-        _check_thresholds(settings, each.contract)
-    return opened
+    for session in sessions:
+        _check_thresholds(settings, session.contract)
+    return sessions
 
 
-def calibrated(sessions: Sequence[Session]) -> bool:
-    """Whether calls can be verified."""
-    return all(each.contract.calibration is not None for each in sessions)
+def are_calibrated(sessions: Sequence[Session]) -> bool:
+    """Say whether every model is calibrated, so that calls can be verified."""
+    return all(session.contract.calibration is not None for session in sessions)
 
 
 def _check_thresholds(settings: Settings, contract: Contract) -> None:
-    """Raises `StartupError` for a model, or a setting, that every verification would fail for."""
+    """Raise `StartupError` for a model or a setting with which every verification would fail."""
     if contract.calibration is None:
         if not settings.allow_uncalibrated:
             raise ModelError(
                 f"the model {contract.model_id} has no calibration, so that no call could be "
                 "verified: calibrate it (`sayso-export calibrate`), or give --allow-uncalibrated "
-                "to enrol and embed alone"
+                "to enroll and embed alone"
             )
         log.warning("the model %s has no calibration: no call is verified", contract.model_id)
         return
     try:
-        threshold_for(_policy(settings, contract), contract.calibration)
+        threshold_for(_make_policy(settings, contract), contract.calibration)
     except InvalidArgument as error:
         if settings.target_false_match_rate is not None:
             raise SettingsError(f"SAYSO_TARGET_FALSE_MATCH_RATE: {error.message}") from error
         raise ModelError(f"the model {contract.model_id}: {error.message}") from error
 
 
-def embedder(settings: Settings, session: Session) -> Embedder:
+def make_embedder(settings: Settings, session: Session) -> Embedder:
     metrics.set_model(session.contract, session.provider)
     return Embedder(
         session,
@@ -161,23 +166,23 @@ def embedder(settings: Settings, session: Session) -> Embedder:
         max_batch=session.max_batch,
         queue_limit=settings.max_queue,
         max_delay_s=settings.max_batch_delay_s,
-        workers=_workers(settings, session),
+        workers=_count_workers(settings, session),
         speech_threads=settings.speech_threads,
         observe=metrics.make_batch_observer(session.contract.model_id),
         owner=lambda: current().tenant,
     )
 
 
-def _workers(settings: Settings, session: Session) -> int:
-    """One for a GPU; of the CPU's threads each has a batch of its own, which costs less than to
-    share one."""
+def _count_workers(settings: Settings, session: Session) -> int:
+    """Return 1 on a GPU. On a CPU each thread runs a batch of its own, which costs less than
+    sharing one."""
     return settings.threads or processors.available() if session.on_cpu else 1
 
 
-def enroller(
+def make_enroller(
     settings: Settings, store: Store, contract: Contract, previous: Contract | None = None
 ) -> Enroller:
-    floor_s = max(each.min_speech_s for each in (contract, previous) if each is not None)
+    floor_s = max(model.min_speech_s for model in (contract, previous) if model is not None)
     return Enroller(
         store,
         contract=contract,
@@ -185,12 +190,12 @@ def enroller(
         min_speech_s=settings.min_enroll_speech_s,
         max_vectors=settings.max_vectors,
         rules=settings.enrollment,
-        retention=retention(settings),
+        retention=make_retention(settings),
         previous=previous,
     )
 
 
-def identifier(
+def make_identifier(
     settings: Settings,
     store: Store,
     contract: Contract,
@@ -201,51 +206,54 @@ def identifier(
     return Identifier(
         store,
         contract,
-        policy=_policy(settings, contract),
-        retention=retention(settings),
+        policy=_make_policy(settings, contract),
+        retention=make_retention(settings),
         succession=enroller.succession,
         previous=previous,
         is_locked=lockout.is_locked,
     )
 
 
-def lockout(settings: Settings, store: Store) -> Lockout:
+def make_lockout(settings: Settings, store: Store) -> Lockout:
     return Lockout(store, settings.lockout)
 
 
-def attempts(lockout: Lockout, auditor: Auditor) -> VerificationAttempts:
+def make_attempts(lockout: Lockout, auditor: Auditor) -> VerificationAttempts:
     return VerificationAttempts(lockout, auditor, observe=metrics.count_lock)
 
 
-def models(settings: Settings, embedders: Sequence[Embedder], enroller: Enroller) -> LoadedModels:
-    """Of the current model's embedder and, during an upgrade, the previous one's."""
-    kept = retention(settings)
-    current, *earlier = (_loaded_model(settings, each, kept) for each in embedders)
-    if not earlier:
+def make_models(
+    settings: Settings, embedders: Sequence[Embedder], enroller: Enroller
+) -> LoadedModels:
+    """Make the models that calls are verified with: two of them during an upgrade."""
+    retention = make_retention(settings)
+    current, *previous = (_make_model(settings, embedder, retention) for embedder in embedders)
+    if not previous:
         return LoadedModels(current)
-    return MigratingModels(current, earlier[0], enroller.succession)
+    return MigratingModels(current, previous[0], enroller.succession)
 
 
-def _loaded_model(settings: Settings, embedder: Embedder, kept: Retention) -> LoadedModel:
+def _make_model(settings: Settings, embedder: Embedder, retention: Retention) -> LoadedModel:
     contract = embedder.contract
-    policy = _policy(settings, contract)
+    policy = _make_policy(settings, contract)
     sequential = SequentialTest(**asdict(settings.sequential))
     return LoadedModel(
         embedder,
-        Verifier(contract, kept, policy),
+        Verifier(contract, retention, policy),
         PolicyDefaults(policy, sequential, contract.min_speech_s),
     )
 
 
-def learner(
+def make_learner(
     settings: Settings,
     store: Store,
     enroller: Enroller,
     auditor: Auditor,
     embedders: Sequence[Embedder],
 ) -> CallLearner:
-    """What accepted calls change: nothing, unless voices are adapted or a model is migrated to."""
-    current, *earlier = (each.contract.model_id for each in embedders)
+    """Make what learns from accepted calls: it changes nothing unless voices are adapted or
+    migrated to a new model."""
+    current, *earlier = (embedder.contract.model_id for embedder in embedders)
     by_model: dict[str, Learning] = {}
     if settings.adapt:
         rule = LearningRule(settings.adapt_margin_llr, settings.adapt_min_speech_s)
@@ -257,7 +265,7 @@ def learner(
             settings.enrollment.consent_required,
         )
         by_model[previous] = migrate_with(enroller, rule)
-    return CallLearner(store, enroller, auditor, retention(settings), by_model)
+    return CallLearner(store, enroller, auditor, make_retention(settings), by_model)
 
 
 def add_services(
@@ -272,20 +280,21 @@ def add_services(
     lockout: Lockout,
     attempts: VerificationAttempts,
 ) -> None:
-    loaded = models(settings, embedders, enroller)
+    """Build the rpc services and add them to `server`."""
+    models = make_models(settings, embedders, enroller)
     budgets = ComparisonBudgets(settings.comparisons, count_refusal=metrics.count_refusal)
     live = LiveVerifications(
         store=store,
-        models=loaded,
+        models=models,
         attempts=attempts,
         identifier=identifier,
-        learner=learner(settings, store, enroller, auditor, embedders),
+        learner=make_learner(settings, store, enroller, auditor, embedders),
         budgets=budgets,
         auditor=auditor,
     )
-    voices = VerificationRpc(
+    verification = VerificationRpc(
         live=live,
-        models=loaded,
+        models=models,
         store=store,
         enroller=enroller,
         identifier=identifier,
@@ -301,29 +310,29 @@ def add_services(
     speakers = SpeakerRpc(
         store=store,
         enroller=enroller,
-        retention=retention(settings),
+        retention=make_retention(settings),
         lockout=lockout,
         auditor=auditor,
         allowed=allowed,
     )
     groups = WatchlistRpc(store=store, auditor=auditor)
-    verification_pb2_grpc.add_VerificationServiceServicer_to_server(voices, server)
+    verification_pb2_grpc.add_VerificationServiceServicer_to_server(verification, server)
     speaker_pb2_grpc.add_SpeakerServiceServicer_to_server(speakers, server)
     watchlist_pb2_grpc.add_WatchlistServiceServicer_to_server(groups, server)
 
 
-def _policy(settings: Settings, contract: Contract) -> Policy:
-    """The server's own, which is also what a request's policy leaves out."""
+def _make_policy(settings: Settings, contract: Contract) -> Policy:
+    """Make the server's own policy, which fills in what a request's policy leaves out."""
     gate = QualityGate(settings.min_verify_speech_s, settings.min_snr_db, settings.max_clipping)
     return server_policy(contract, gate=gate, target=settings.target_false_match_rate)
 
 
-def retention(settings: Settings) -> Retention:
+def make_retention(settings: Settings) -> Retention:
     return Retention(
         settings.expire_after_days * _DAY_S or math.inf,
         consent_required=settings.enrollment.consent_required,
     )
 
 
-def expiry(settings: Settings, store: Store, auditor: Auditor) -> Expiry:
-    return Expiry(store, retention(settings), auditor, max_share=settings.expire_max_share)
+def make_expiry(settings: Settings, store: Store, auditor: Auditor) -> Expiry:
+    return Expiry(store, make_retention(settings), auditor, max_share=settings.expire_max_share)

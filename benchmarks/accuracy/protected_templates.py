@@ -82,8 +82,8 @@ def tenant_key(number: int) -> DataKey:
 
 def table(found: Heard) -> str:
     keys = [tenant_key(number) for number in range(TENANTS + 1)]
-    turned = [key.turned(found.model_id, found.vectors) for key in keys]
-    read = keys[0].turned_back(found.model_id, turned[0])
+    turned = [key.rotate(found.model_id, found.vectors) for key in keys]
+    read = keys[0].rotate_back(found.model_id, turned[0])
     apart = np.abs(
         found.cosines(read, found.vectors) - found.cosines(found.vectors, found.vectors)
     ).max()

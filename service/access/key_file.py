@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from service.access.grants import Grants
 from service.errors import SettingsError
-from service.secret_file import secret_bytes
+from service.secret_file import read_secret_bytes
 
 T = TypeVar("T")
 
@@ -24,7 +24,7 @@ def read(path: Path) -> Grants:
     """Read the grants; raises `SettingsError` if the file is missing, malformed or readable by
     others."""
     try:
-        return Grants.model_validate_json(secret_bytes(path))
+        return Grants.model_validate_json(read_secret_bytes(path))
     except OSError as error:
         raise SettingsError(
             f"SAYSO_KEYS: cannot read {path}: {error.strerror}; `sayso keys create` makes one"

@@ -19,7 +19,7 @@ from cryptography.x509 import Certificate, load_pem_x509_certificates
 
 from service.errors import SettingsError
 from service.reload import Reloaded
-from service.secret_file import public_bytes, secret_bytes
+from service.secret_file import read_public_bytes, read_secret_bytes
 from service.settings import TlsFiles
 
 _DAY_S = 86_400.0
@@ -54,8 +54,11 @@ class Certificates:
     ) -> grpc.ServerCertificateConfiguration:
         """Read and check the files; raises `SettingsError` if they are missing or malformed, do not
         belong together, or hold a key that no client could complete a handshake with."""
-        chain, key = _read_file(self.chain, public_bytes), _read_file(self.key, secret_bytes)
-        roots = None if self.client_ca is None else _read_file(self.client_ca, public_bytes)
+        chain, key = (
+            _read_file(self.chain, read_public_bytes),
+            _read_file(self.key, read_secret_bytes),
+        )
+        roots = None if self.client_ca is None else _read_file(self.client_ca, read_public_bytes)
         try:
             leaf, *_ = load_pem_x509_certificates(chain)
             matches = load_pem_private_key(key, password=None).public_key() == leaf.public_key()
@@ -83,7 +86,7 @@ class Certificates:
 
     def expires_at(self) -> float:
         """When the server's current certificate expires, in seconds since the epoch."""
-        leaf, *_ = load_pem_x509_certificates(_read_file(self.chain, public_bytes))
+        leaf, *_ = load_pem_x509_certificates(_read_file(self.chain, read_public_bytes))
         return expires_at(leaf)
 
     @property

@@ -14,7 +14,7 @@ from service.access.caller import Caller, is_tenant
 from service.access.roles import Role
 from service.errors import SettingsError, Unauthenticated
 from service.reload import Reloaded
-from service.secret_file import public_bytes
+from service.secret_file import read_public_bytes
 from service.settings import TokenRules
 
 ALGORITHMS = (
@@ -85,7 +85,7 @@ class Tokens:
 def _read(path: Path) -> list[jwt.PyJWK]:
     """The keys of a JWKS that may verify a signature."""
     try:
-        published = jwt.PyJWKSet.from_dict(json.loads(public_bytes(path))).keys
+        published = jwt.PyJWKSet.from_dict(json.loads(read_public_bytes(path))).keys
     except SettingsError:
         raise
     except OSError as error:

@@ -119,9 +119,9 @@ def expire(
     Goes by this machine's clock, and by SAYSO_EXPIRE_AFTER_DAYS. There is no way back.
     """
     from service.speakers.expiry import erase, survey_voices  # noqa: PLC0415
-    from service.wiring import retention  # noqa: PLC0415 - other commands start without it
+    from service.wiring import make_retention  # noqa: PLC0415 - other commands start without it
 
-    rules = retention(Settings.read(store=context.obj))
+    rules = make_retention(Settings.read(store=context.obj))
     now = rules.clock()
     found = _run(context, lambda store: survey_voices(store, tenant, rules, since=now))
     today = f"{datetime.fromtimestamp(now, UTC):%Y-%m-%d %H:%M} UTC"
@@ -199,9 +199,9 @@ def _record(outcome: str, change: str, tenant: str) -> None:
 
 def _open(settings: Settings) -> SealedStore:
     """Open the store so that it also reads unsealed records, which servers may refuse."""
-    from service.wiring import kms  # noqa: PLC0415 - other commands start without it
+    from service.wiring import make_kms  # noqa: PLC0415 - other commands start without it
 
-    master = kms(settings)
+    master = make_kms(settings)
     sealing = (
         None if master is None else Sealing(master, settings.protect_templates, sealed_only=False)
     )

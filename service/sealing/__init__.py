@@ -1,10 +1,10 @@
-"""Encryption at rest: what a store writes is sealed with keys that it holds only wrapped.
+"""Encryption at rest: seals what a store writes, with keys that the store holds only wrapped.
 
     master key ──wraps──> data keys of a tenant ──HKDF──┬─> a key per speaker ──> AES-256-GCM
-    kms.py: local.py,     keyring.py: kept wrapped      └─> a rotation per model, if wanted
+    kms.py: local.py,     keyring.py: stored wrapped    └─> a rotation per model, if enabled
             vault.py      beside the records            envelope.py        templates.py
 
-docs/encryption.md says what this keeps from whom.
+docs/encryption.md says which attackers this stops.
 """
 
 from service.sealing.choice import choose_kms

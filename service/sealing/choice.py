@@ -1,4 +1,4 @@
-"""Which KMS an operator's settings choose."""
+"""Choose the KMS that an operator's settings name."""
 
 from service.errors import SettingsError
 from service.sealing.kms import Kms
@@ -8,7 +8,7 @@ from service.settings import MasterKeyOptions
 
 
 def choose_kms(options: MasterKeyOptions) -> Kms | None:
-    """None without any; raises SettingsError for more than one, or one that cannot be used."""
+    """Return the configured KMS, or None; raises SettingsError for several, or an unusable one."""
     keys = options.keys.get_secret_value()
     if sum(map(bool, (options.file, keys, options.vault_address))) > 1:
         raise SettingsError(

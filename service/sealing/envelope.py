@@ -2,8 +2,9 @@
 
     schema 0x81 | key version, uint32 | flags | nonce, 12 bytes | ciphertext | tag, 16 bytes
 
-Associated data are schema, key version and flags, then tenant, speaker id, kind and model id, each
-after its length: a record is of no use in any other place. No record from before begins with 0x81.
+The associated data are schema, key version and flags, then tenant, speaker id, kind and model id,
+each after its length, so that a record copied to another place does not open. No unsealed record
+begins with 0x81.
 
 NIST SP 800-38D 8.3 allows 2**32 messages for a key with random nonces of 96 bits. A key seals the
 records of one speaker under one version of the tenant's key, three or so in a write: at one write
@@ -21,11 +22,11 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 from numpy import float32
 from numpy.typing import NDArray
 
-from service.sealing.templates import Rotation, rotation, turned, turned_back
+from service.sealing.templates import Rotation, draw_rotation, rotate, rotate_back
 
 _SCHEMA = 0x81
 _HEAD = struct.Struct("<BIB")  # schema, key version, flags
-_TURNED = 1
+_ROTATED = 1
 _NONCE_BYTES = 12
 _KEY_BYTES = 32
 
@@ -38,79 +39,82 @@ class Kind(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Whose record it is, and which; `model_id` is of a voiceprint."""
+    """Where a record belongs; only a voiceprint has a `model_id`."""
 
     tenant: str
     speaker_id: str
     kind: Kind
     model_id: str = ""
 
-    def bound(self, head: bytes) -> bytes:
+    def associated_data(self, head: bytes) -> bytes:
+        """Return what ties a record that starts with `head` to this place."""
         names = (self.tenant, self.speaker_id, self.kind.value, self.model_id)
         encoded = [name.encode() for name in names]
         return head + b"".join(struct.pack("<I", len(name)) + name for name in encoded)
 
 
 class DataKey:
-    """One version of a tenant's key, 32 bytes, and what is derived from it."""
+    """One version of a tenant's key, 32 bytes; derives ciphers and rotations from it."""
 
     def __init__(self, version: int, material: bytes) -> None:
         self.version = version
         self._material = material
         self._rotations: dict[tuple[str, int], Rotation] = {}
 
-    def of(self, speaker_id: str) -> AESGCM:
-        """The cipher of one speaker's records."""
-        return AESGCM(self._derived("records", speaker_id))
+    def cipher_for(self, speaker_id: str) -> AESGCM:
+        """Derive the cipher of one speaker's records."""
+        return AESGCM(self._derive("records", speaker_id))
 
-    def turned(self, model_id: str, vectors: NDArray[float32]) -> NDArray[float32]:
-        """`vectors (n, dim)` of a model, as they are stored with templates protected."""
-        return turned(vectors, self._rotation(model_id, vectors.shape[1]))
+    def rotate(self, model_id: str, vectors: NDArray[float32]) -> NDArray[float32]:
+        """Rotate `vectors (n, dim)` of a model by the tenant's secret rotation for it."""
+        return rotate(vectors, self._rotation_for(model_id, vectors.shape[1]))
 
-    def turned_back(self, model_id: str, vectors: NDArray[float32]) -> NDArray[float32]:
-        return turned_back(vectors, self._rotation(model_id, vectors.shape[1]))
+    def rotate_back(self, model_id: str, vectors: NDArray[float32]) -> NDArray[float32]:
+        """Undo `rotate`."""
+        return rotate_back(vectors, self._rotation_for(model_id, vectors.shape[1]))
 
-    def _rotation(self, model_id: str, dimension: int) -> Rotation:
-        found = self._rotations.get((model_id, dimension))
-        if found is None:
-            found = rotation(self._derived("templates", model_id), dimension)
-            self._rotations[model_id, dimension] = found
-        return found
+    def _rotation_for(self, model_id: str, dimension: int) -> Rotation:
+        rotation = self._rotations.get((model_id, dimension))
+        if rotation is None:
+            rotation = draw_rotation(self._derive("templates", model_id), dimension)
+            self._rotations[model_id, dimension] = rotation
+        return rotation
 
-    def _derived(self, purpose: str, name: str) -> bytes:
+    def _derive(self, purpose: str, name: str) -> bytes:
         info = f"sayso {purpose}\0{name}".encode()
         return HKDFExpand(SHA256(), _KEY_BYTES, info).derive(self._material)
 
 
-def beginning(version: int, *, templates_turned: bool) -> bytes:
-    """The first bytes of every record that is sealed so."""
-    return _HEAD.pack(_SCHEMA, version, _TURNED if templates_turned else 0)
+def make_record_prefix(version: int, *, templates_rotated: bool) -> bytes:
+    """Return the first bytes of every record sealed by key `version`."""
+    return _HEAD.pack(_SCHEMA, version, _ROTATED if templates_rotated else 0)
 
 
-def sealed(
-    key: DataKey, cipher: AESGCM, place: Place, plain: bytes, *, templates_turned: bool
+def seal_record(
+    key: DataKey, cipher: AESGCM, place: Place, plain: bytes, *, templates_rotated: bool
 ) -> bytes:
-    """`cipher` is `key.of(place.speaker_id)`."""
-    head = beginning(key.version, templates_turned=templates_turned)
+    """Encrypt the record `plain` for `place`; `cipher` is `key.cipher_for(place.speaker_id)`."""
+    head = make_record_prefix(key.version, templates_rotated=templates_rotated)
     nonce = secrets.token_bytes(_NONCE_BYTES)
-    return head + nonce + cipher.encrypt(nonce, plain, place.bound(head))
+    return head + nonce + cipher.encrypt(nonce, plain, place.associated_data(head))
 
 
-def opened(cipher: AESGCM, place: Place, record: bytes) -> bytes:
-    """Inverse of `sealed`; raises InvalidTag for a record of another place or key, or changed."""
+def open_record(cipher: AESGCM, place: Place, record: bytes) -> bytes:
+    """Undo `seal_record`; raises InvalidTag if the record was changed, or is of another place or
+    key."""
     at = _HEAD.size + _NONCE_BYTES
-    bound = place.bound(record[: _HEAD.size])
-    return cipher.decrypt(record[_HEAD.size : at], record[at:], bound)
+    associated_data = place.associated_data(record[: _HEAD.size])
+    return cipher.decrypt(record[_HEAD.size : at], record[at:], associated_data)
 
 
 def is_sealed(record: bytes) -> bool:
     return record[:1] == bytes((_SCHEMA,)) and len(record) > _HEAD.size + _NONCE_BYTES
 
 
-def version_of(record: bytes) -> int:
+def read_key_version(record: bytes) -> int:
     version: int = _HEAD.unpack_from(record)[1]
     return version
 
 
-def is_turned(record: bytes) -> bool:
-    return is_sealed(record) and bool(_HEAD.unpack_from(record)[2] & _TURNED)
+def is_rotated(record: bytes) -> bool:
+    return is_sealed(record) and bool(_HEAD.unpack_from(record)[2] & _ROTATED)

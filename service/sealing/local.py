@@ -1,4 +1,4 @@
-"""Master keys that lie on this machine: in a file, or in an environment variable.
+"""Master keys on this machine: in a file, or in an environment variable.
 
 A wrapped key is `local:`, the id of the master key (8 bytes), a nonce (12), and AES-256-GCM's
 ciphertext and tag with the context as associated data.
@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
 from service.errors import SettingsError, Unavailable
 from service.reload import Reloaded
-from service.secret_file import secret_text
+from service.secret_file import read_secret
 
 _Keys = Mapping[bytes, bytes]  # master keys by id, the newest last
 
@@ -28,9 +28,9 @@ _NONCE_BYTES = 12
 
 
 class LocalMaster:
-    """`Kms` of keys of 32 bytes in base64, the last one wraps, each unwraps.
+    """`Kms` with one or more keys: the last one wraps, any of them unwraps.
 
-    `keys` is asked at every use, so that one added to a file counts without a restart.
+    `keys` is called at every use, so that a key added to a file counts without a restart.
     """
 
     def __init__(self, keys: Callable[[], _Keys]) -> None:
@@ -39,14 +39,14 @@ class LocalMaster:
     @classmethod
     def from_file(cls, path: Path, *, clock: Callable[[], float] = time.monotonic) -> Self:
         """Raises SettingsError unless the file holds keys and only its owner may read it."""
-        file = Reloaded([path], lambda: _parsed(secret_text(path)), clock=clock)
+        file = Reloaded([path], lambda: _parse(read_secret(path)), clock=clock)
         _ = file.value
         return cls(lambda: file.value)
 
     @classmethod
     def from_text(cls, text: str) -> Self:
         """Raises SettingsError unless there are keys in it."""
-        keys = _parsed(text)
+        keys = _parse(text)
         return cls(lambda: keys)
 
     async def wrap(self, key: bytes, context: bytes) -> bytes:
@@ -75,7 +75,7 @@ class LocalMaster:
         return await self.wrap(await self.unwrap(wrapped, context), context)
 
 
-def _parsed(text: str) -> _Keys:
+def _parse(text: str) -> _Keys:
     try:
         keys = [base64.b64decode(word, validate=True) for word in text.split()]
     except ValueError as error:
@@ -87,8 +87,8 @@ def _parsed(text: str) -> _Keys:
             "master keys are 32 bytes each in base64, one or more: make one with "
             "openssl rand -base64 32"
         )
-    return {_id(key): key for key in keys}
+    return {_derive_id(key): key for key in keys}
 
 
-def _id(master: bytes) -> bytes:
+def _derive_id(master: bytes) -> bytes:
     return HKDFExpand(SHA256(), _ID_BYTES, b"sayso master key id").derive(master)

@@ -1,8 +1,8 @@
-"""Renewable templates: a rotation, drawn from a key, that keeps every cosine and fits no other key.
+"""Renewable templates: rotate vectors by a secret rotation, which keeps every cosine between them.
 
-Vectors turned by one rotation compare as before; turned by two, they are as good as unrelated
-(ISO/IEC 24745 calls that unlinkability). One who knows as many vectors before and after as they
-have values can work the rotation out.
+Two vectors under one rotation compare as before; under two different rotations they compare like
+strangers (ISO/IEC 24745 calls this unlinkability). An attacker who knows as many vectors before
+and after rotation as a vector has values can compute the rotation.
 """
 
 import numpy as np
@@ -15,31 +15,34 @@ Rotation = NDArray[np.float64]
 _NONCE = bytes(16)
 
 
-def rotation(seed: bytes, dimension: int) -> Rotation:
-    """(dimension, dimension) orthonormal, drawn by Haar's measure, from 32 bytes.
+def draw_rotation(seed: bytes, dimension: int) -> Rotation:
+    """Draw an orthonormal matrix (dimension, dimension) by Haar's measure from a seed of 32 bytes.
 
-    The QR decomposition of a normal matrix with R's diagonal made positive (Mezzadri 2007); only
-    so is it unique, and the same on every machine to rounding.
+    Takes the QR decomposition of a normal matrix and makes R's diagonal positive (Mezzadri 2007).
+    Only then is it unique, and the same on every machine up to rounding.
     """
-    orthonormal, upper = np.linalg.qr(_normal(seed, dimension * dimension).reshape(dimension, -1))
-    turned: Rotation = orthonormal * np.sign(np.diagonal(upper))
-    return turned
+    orthonormal, upper = np.linalg.qr(
+        _draw_normal(seed, dimension * dimension).reshape(dimension, -1)
+    )
+    rotation: Rotation = orthonormal * np.sign(np.diagonal(upper))
+    return rotation
 
 
-def turned(vectors: NDArray[np.float32], by: Rotation) -> NDArray[np.float32]:
-    """`vectors (n, dimension)`, each turned."""
-    return (vectors.astype(np.float64) @ by).astype(np.float32)
+def rotate(vectors: NDArray[np.float32], rotation: Rotation) -> NDArray[np.float32]:
+    """Rotate each of `vectors (n, dimension)`."""
+    return (vectors.astype(np.float64) @ rotation).astype(np.float32)
 
 
-def turned_back(vectors: NDArray[np.float32], by: Rotation) -> NDArray[np.float32]:
-    """Inverse of `turned`, to the rounding of float32."""
-    return turned(vectors, by.T)
+def rotate_back(vectors: NDArray[np.float32], rotation: Rotation) -> NDArray[np.float32]:
+    """Undo `rotate`, up to the rounding of float32."""
+    return rotate(vectors, rotation.T)
 
 
-def _normal(seed: bytes, count: int) -> NDArray[np.float64]:
-    """Standard normal values (count,) from ChaCha20's keystream by Box and Muller (1958).
+def _draw_normal(seed: bytes, count: int) -> NDArray[np.float64]:
+    """Draw standard normal values (count,) from ChaCha20's keystream by Box and Muller (1958).
 
-    Spelt out, because no generator of NumPy's promises the same values in its next version.
+    NumPy's generators do not promise the same values in the next version, and stored vectors
+    depend on these.
     """
     pairs = (count + 1) // 2
     keystream = Cipher(ChaCha20(seed, _NONCE), mode=None).encryptor().update(bytes(16 * pairs))

@@ -1,6 +1,6 @@
-"""HashiCorp Vault's Transit engine, or OpenBao's, as the holder of the master key.
+"""The Transit engine of HashiCorp Vault or OpenBao as the KMS.
 
-Make the key with `derived=true`, which ties a wrapped key to its context in Vault itself.
+Create the key with `derived=true`, so that Vault itself ties a wrapped key to its context.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 from service.errors import SettingsError, Unavailable
 from service.network import is_loopback
 from service.reload import Reloaded
-from service.secret_file import secret_text
+from service.secret_file import read_secret
 
 log = logging.getLogger(__name__)
 
@@ -28,9 +28,9 @@ _MALFORMED_REPLY = (ValueError, KeyError, TypeError, AttributeError)
 
 
 class VaultTransit:
-    """`Kms` by way of the Transit key `key`; each connection and read waits up to `timeout_s`.
+    """`Kms` on the Transit key `key`; each connection and read waits up to `timeout_s`.
 
-    What is wrapped is the context's SHA-256 and the data key, since a Transit key that was made
+    Wraps the context's SHA-256 together with the data key, because a Transit key that was created
     without `derived` ignores the context.
     """
 
@@ -63,9 +63,9 @@ class VaultTransit:
         timeout_s: float = 2.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> Self:
-        """Raises SettingsError unless `address` is https://, or http:// on this machine, the token
-        can be read, and hvac is installed."""
-        token = Reloaded([token_file], lambda: secret_text(token_file).strip(), clock=clock)
+        """Check and build; raises SettingsError unless `address` is https://, or http:// on this
+        machine, the token can be read, and hvac is installed."""
+        token = Reloaded([token_file], lambda: read_secret(token_file).strip(), clock=clock)
         _check_address(address)
         roots = _find_roots(ca_file)
         _ = token.value
@@ -106,7 +106,7 @@ class VaultTransit:
         return answer.encode()
 
     async def _ask(self, what: str, field: str, context: bytes, **body: str) -> str:
-        """Asks Vault in a thread, as hvac blocks; returns `field` of its answer."""
+        """Ask Vault in a thread, as hvac blocks, and return `field` of its answer."""
         from hvac.exceptions import VaultError  # noqa: PLC0415 - an extra
 
         try:
@@ -123,8 +123,8 @@ class VaultTransit:
             ) from error
 
     def _post(self, what: str, context: bytes, body: dict[str, str]) -> Any:
-        """A client for each call: keys are asked for about once an hour, and no connection that
-        something in between has dropped is used again."""
+        """Call Vault with a new client: calls are about an hour apart, and a proxy or firewall may
+        have dropped an idle connection by then."""
         import hvac  # noqa: PLC0415 - an extra
         import requests  # noqa: PLC0415 - comes with hvac
 
@@ -161,8 +161,8 @@ def _check_address(address: str) -> None:
 
 
 def _find_roots(ca_file: Path | None) -> str | None:
-    """The file or folder of root certificates: the operator's, else the system's, as requests would
-    trust its own. Raises SettingsError if `ca_file` holds none."""
+    """Return the file or folder of root certificates: the operator's, else the system's, since
+    requests would trust its own bundle. Raises SettingsError if `ca_file` holds none."""
     paths = ssl.get_default_verify_paths()
     if ca_file is None:
         return paths.cafile or paths.capath

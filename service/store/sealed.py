@@ -22,11 +22,11 @@ from service.sealing.envelope import (
     DataKey,
     Kind,
     Place,
+    is_rotated,
     is_sealed,
-    is_turned,
-    opened,
-    sealed,
-    version_of,
+    open_record,
+    read_key_version,
+    seal_record,
 )
 from service.store.records import (
     RecordError,
@@ -62,12 +62,12 @@ class Stored:
     @property
     def versions(self) -> set[int]:
         """Of the keys that it takes to open the records."""
-        return {version_of(record) for record in self.records if is_sealed(record)}
+        return {read_key_version(record) for record in self.records if is_sealed(record)}
 
     @property
     def turned(self) -> bool:
         """Whether any of the records holds turned templates."""
-        return any(is_turned(record) for record in self.records)
+        return any(is_rotated(record) for record in self.records)
 
     def decode(self, tenant: str) -> Speaker:
         """Decodes records that are not sealed; raises RecordError."""
@@ -167,24 +167,24 @@ class Records:
         if not versions:
             return {}
         keyring, _ = self.sealed_with()
-        keys = await keyring.reading(tenant)
-        return keys if versions <= keys.keys() else await keyring.reading(tenant, fresh=True)
+        keys = await keyring.load_keys(tenant)
+        return keys if versions <= keys.keys() else await keyring.load_keys(tenant, fresh=True)
 
     async def _encoded(self, speaker: Speaker, *, fresh: bool) -> Written:
         if self.keyring is None:
             return _written(speaker)
         keyring, sealing = self.sealed_with()
-        key = await keyring.writing(speaker.tenant, fresh=fresh)
+        key = await keyring.load_sealing_key(speaker.tenant, fresh=fresh)
         if sealing.protect_templates:
-            return await asyncio.to_thread(_sealed, speaker, key, templates_turned=True)
-        return _sealed(speaker, key, templates_turned=False)
+            return await asyncio.to_thread(_sealed, speaker, key, templates_rotated=True)
+        return _sealed(speaker, key, templates_rotated=False)
 
     async def _refuses_plain(self, tenant: str, stored: Sequence[Stored]) -> bool:
         """Whether records that are not sealed are refused; asks only if there are such."""
         if self._sealing is None or self.keyring is None or all(map(_is_sealed, stored)):
             return False
         if self._sealing.sealed_only is None:
-            return await self.keyring.all_sealed(tenant)
+            return await self.keyring.knows_all_sealed(tenant)
         return self._sealing.sealed_only
 
 
@@ -231,15 +231,15 @@ def _written(speaker: Speaker) -> Written:
     )
 
 
-def _sealed(speaker: Speaker, key: DataKey, *, templates_turned: bool) -> Written:
-    if templates_turned:
+def _sealed(speaker: Speaker, key: DataKey, *, templates_rotated: bool) -> Written:
+    if templates_rotated:
         turn = partial(_turned, key)
         speaker = _with_vectors(speaker, turn, turn)
-    plain, cipher = _written(speaker), key.of(speaker.speaker_id)
+    plain, cipher = _written(speaker), key.cipher_for(speaker.speaker_id)
 
     def seal(kind: Kind, record: bytes, model_id: str = "") -> bytes:
         place = Place(speaker.tenant, speaker.speaker_id, kind, model_id)
-        return sealed(key, cipher, place, record, templates_turned=templates_turned)
+        return seal_record(key, cipher, place, record, templates_rotated=templates_rotated)
 
     return replace(
         plain,
@@ -254,7 +254,7 @@ def _sealed(speaker: Speaker, key: DataKey, *, templates_turned: bool) -> Writte
 
 
 def _opened(tenant: str, stored: Stored, keys: Mapping[int, DataKey]) -> Stored:
-    ciphers = {version: keys[version].of(stored.speaker_id) for version in stored.versions}
+    ciphers = {version: keys[version].cipher_for(stored.speaker_id) for version in stored.versions}
 
     def open_(kind: Kind, record: bytes, model_id: str = "") -> bytes:
         return _plain(ciphers, Place(tenant, stored.speaker_id, kind, model_id), record)
@@ -274,7 +274,7 @@ def _plain(ciphers: Mapping[int, AESGCM], place: Place, record: bytes) -> bytes:
     if not is_sealed(record):
         return record
     try:
-        return opened(ciphers[version_of(record)], place, record)
+        return open_record(ciphers[read_key_version(record)], place, record)
     except InvalidTag as error:
         raise RecordError(
             "a stored record does not open: it was changed, or is of another speaker, tenant or "
@@ -307,12 +307,12 @@ def _each(held: Mapping[str, Voiceprint], turn: _Turn) -> dict[str, Voiceprint]:
 
 
 def _turned(key: DataKey, held: Voiceprint) -> Voiceprint:
-    return replace(held, vectors=key.turned(held.model_id, held.vectors))
+    return replace(held, vectors=key.rotate(held.model_id, held.vectors))
 
 
 def _turned_back(keys: Mapping[int, DataKey], record: bytes, held: Voiceprint) -> Voiceprint:
     """As the record says of itself."""
-    if not is_turned(record):
+    if not is_rotated(record):
         return held
-    vectors = keys[version_of(record)].turned_back(held.model_id, held.vectors)
+    vectors = keys[read_key_version(record)].rotate_back(held.model_id, held.vectors)
     return replace(held, vectors=vectors)

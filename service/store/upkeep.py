@@ -13,7 +13,7 @@ import contextlib
 from collections.abc import AsyncIterator, Sequence
 
 from service.errors import Aborted
-from service.sealing.envelope import beginning
+from service.sealing.envelope import make_record_prefix
 from service.store import RecordError, SealedStore
 
 _PAGE = 200
@@ -31,8 +31,8 @@ async def seal(store: SealedStore, tenant: str) -> int:
     keyring, sealing = store.records.sealed_with()
     rewritten, stuck, left = 0, 0, True
     while left:
-        key = await keyring.writing(tenant, fresh=True)
-        found = beginning(key.version, templates_turned=sealing.protect_templates)
+        key = await keyring.load_sealing_key(tenant, fresh=True)
+        found = make_record_prefix(key.version, templates_rotated=sealing.protect_templates)
         before, left = rewritten, False
         async for speaker_ids in _lagging(store, tenant, found):
             left = True
@@ -44,7 +44,7 @@ async def seal(store: SealedStore, tenant: str) -> int:
                 "them; delete or restore them, and run this again"
             )
     await keyring.retire(tenant)
-    await keyring.note_all_sealed(tenant)
+    await keyring.mark_all_sealed(tenant)
     await store.settle()
     return rewritten
 

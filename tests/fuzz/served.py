@@ -87,11 +87,11 @@ async def handlers(folder: Path) -> AsyncIterator[Mapping[str, Any]]:
     vad = VoiceActivity(Loudness())
     embedder = Embedder(Powers(), vad, max_batch=4, queue_limit=64)  # type: ignore[arg-type]
     kept = Handlers()
-    async with wiring.store(settings) as store, embedder:
-        enroller = wiring.enroller(settings, store, CONTRACT)
-        lockout = wiring.lockout(settings, store)
+    async with wiring.make_store(settings) as store, embedder:
+        enroller = wiring.make_enroller(settings, store, CONTRACT)
+        lockout = wiring.make_lockout(settings, store)
         auditor = Auditor(None, origin=lambda: Origin(ANYONE.tenant, ANYONE.credential))
-        async with wiring.identifier(
+        async with wiring.make_identifier(
             settings, store, CONTRACT, enroller, lockout, None
         ) as identifier:
             wiring.add_services(
@@ -102,9 +102,9 @@ async def handlers(folder: Path) -> AsyncIterator[Mapping[str, Any]]:
                 enroller,
                 identifier,
                 auditor,
-                wiring.limits(settings, one_tenant=True),
+                wiring.make_limits(settings, one_tenant=True),
                 lockout,
-                wiring.attempts(lockout, auditor),
+                wiring.make_attempts(lockout, auditor),
             )
             yield kept.by_rpc
 

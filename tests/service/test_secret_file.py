@@ -12,7 +12,7 @@ from service.access.keys import Keys
 from service.access.tls import Certificates
 from service.errors import SettingsError
 from service.sealing import LocalMaster
-from service.secret_file import public_bytes, secret_bytes
+from service.secret_file import read_public_bytes, read_secret_bytes
 from tests.support.certificates import LOCAL, Authority
 
 OPEN_TO_OTHERS = [0o666, 0o640, 0o644, 0o620, 0o604, 0o601, 0o660]
@@ -33,28 +33,28 @@ pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="gives files to another
 def test_a_secret_is_for_its_owner(mode: int, path: Path) -> None:
     path.chmod(mode)
     with pytest.raises(SettingsError, match="chmod 600"):
-        secret_bytes(path)
+        read_secret_bytes(path)
     path.chmod(0o400)
-    assert secret_bytes(path)
+    assert read_secret_bytes(path)
 
 
 def test_roots_secret_may_be_read_by_one_group(path: Path) -> None:
     os.chown(path, 0, -1)
     path.chmod(0o440)
-    assert secret_bytes(path)
+    assert read_secret_bytes(path)
     for mode in (0o460, 0o444):
         path.chmod(mode)
         with pytest.raises(SettingsError, match="chmod 600"):
-            secret_bytes(path)
+            read_secret_bytes(path)
 
 
 def test_what_is_public_is_written_by_its_owner_only(path: Path) -> None:
     path.chmod(0o644)
-    assert public_bytes(path)
+    assert read_public_bytes(path)
     for mode in (0o664, 0o646, 0o666):
         path.chmod(mode)
         with pytest.raises(SettingsError, match="whom this server trusts: chmod 644"):
-            public_bytes(path)
+            read_public_bytes(path)
 
 
 @pytest.mark.parametrize("mode", [0o666, 0o644])

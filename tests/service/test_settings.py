@@ -1,7 +1,7 @@
 import pytest
 
 from service.errors import SettingsError
-from service.settings import RETIRED, Settings, list_settings, variables
+from service.settings import RETIRED, Settings, list_settings, list_variables
 
 NAMES = {
     "SAYSO_LISTEN",
@@ -133,8 +133,8 @@ def test_a_retired_setting_is_ignored_with_a_warning(
 
 
 def test_every_name_is_read_as_ever() -> None:
-    assert variables() == NAMES
+    assert list_variables() == NAMES
 
 
 def test_no_setting_is_retired_and_there() -> None:
-    assert not variables() & RETIRED.keys()
+    assert not list_variables() & RETIRED.keys()

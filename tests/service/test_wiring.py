@@ -29,9 +29,9 @@ async def test_on_a_cpu_each_thread_has_batches_of_its_own(
     save_model: SaveModel, clips: list[Samples]
 ) -> None:
     settings = Settings(model=save_model(), device="cpu", threads=THREADS, allow_uncalibrated=True)  # type: ignore[call-arg]
-    [opened] = wiring.sessions(settings)
+    [opened] = wiring.open_sessions(settings)
     meeting = Meeting(opened._inference, opened.contract, max_batch=opened.max_batch)
-    async with wiring.embedder(Settings(threads=THREADS), meeting) as embedder:  # type: ignore[call-arg]
+    async with wiring.make_embedder(Settings(threads=THREADS), meeting) as embedder:  # type: ignore[call-arg]
         windows = [np.resize(clip, opened.contract.window_samples) for clip in clips[:THREADS]]
         found = await asyncio.wait_for(embedder._infer("owner", windows), 10)
     for embedding, window in zip(found, windows, strict=True):

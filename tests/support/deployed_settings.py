@@ -2,7 +2,7 @@
 
 import re
 
-from service.settings import OF_CLIENTS, list_settings, variables
+from service.settings import OF_CLIENTS, list_settings, list_variables
 
 DEFAULTS = list_settings()
 
@@ -12,7 +12,7 @@ _NAME = re.compile(r"\bSAYSO_[A-Z0-9_]+")
 def find_unknown_names(text: str) -> set[str]:
     """Those in a text that neither the server nor the client commands read; `SAYSO_LOCK_*` is all
     that begin so."""
-    read = variables() | OF_CLIENTS
+    read = list_variables() | OF_CLIENTS
     return {
         name
         for name in set(_NAME.findall(text)) - read

@@ -11,12 +11,12 @@ from service.sealing.envelope import (
     DataKey,
     Kind,
     Place,
-    beginning,
+    is_rotated,
     is_sealed,
-    is_turned,
-    opened,
-    sealed,
-    version_of,
+    make_record_prefix,
+    open_record,
+    read_key_version,
+    seal_record,
 )
 
 KEY = DataKey(7, bytes(range(32)))
@@ -24,17 +24,19 @@ PLACE = Place("bank", "alice", Kind.VOICEPRINT, "model-a")
 
 
 def seal(plain: bytes, *, key: DataKey = KEY, place: Place = PLACE, turned: bool = False) -> bytes:
-    return sealed(key, key.of(place.speaker_id), place, plain, templates_turned=turned)
+    return seal_record(
+        key, key.cipher_for(place.speaker_id), place, plain, templates_rotated=turned
+    )
 
 
 @settings(deadline=None, max_examples=50)
 @given(st.binary(max_size=200), st.booleans())
 def test_round_trip(plain: bytes, turned: bool) -> None:
     record = seal(plain, turned=turned)
-    assert opened(KEY.of("alice"), PLACE, record) == plain
+    assert open_record(KEY.cipher_for("alice"), PLACE, record) == plain
     assert is_sealed(record)
-    assert (version_of(record), is_turned(record)) == (7, turned)
-    assert record.startswith(beginning(7, templates_turned=turned))
+    assert (read_key_version(record), is_rotated(record)) == (7, turned)
+    assert record.startswith(make_record_prefix(7, templates_rotated=turned))
 
 
 @pytest.mark.parametrize(
@@ -49,17 +51,17 @@ def test_round_trip(plain: bytes, turned: bool) -> None:
 )
 def test_another_place_does_not_open_it_even_with_its_key(place: Place) -> None:
     with pytest.raises(InvalidTag):
-        opened(KEY.of("alice"), place, seal(b"voice"))
+        open_record(KEY.cipher_for("alice"), place, seal(b"voice"))
 
 
 def test_another_speakers_key_does_not_open_it() -> None:
     with pytest.raises(InvalidTag):
-        opened(KEY.of("bob"), PLACE, seal(b"voice"))
+        open_record(KEY.cipher_for("bob"), PLACE, seal(b"voice"))
 
 
 def test_another_tenants_key_does_not_open_it() -> None:
     with pytest.raises(InvalidTag):
-        opened(DataKey(7, bytes(32)).of("alice"), PLACE, seal(b"voice"))
+        open_record(DataKey(7, bytes(32)).cipher_for("alice"), PLACE, seal(b"voice"))
 
 
 def test_every_byte_counts() -> None:
@@ -68,7 +70,7 @@ def test_every_byte_counts() -> None:
         changed = bytearray(record)
         changed[at] ^= 1
         with pytest.raises(InvalidTag):
-            opened(KEY.of("alice"), PLACE, bytes(changed))
+            open_record(KEY.cipher_for("alice"), PLACE, bytes(changed))
 
 
 def test_the_same_record_is_never_sealed_the_same() -> None:
@@ -81,7 +83,7 @@ def test_no_plain_record_looks_sealed() -> None:
         b"",
         b'{"schema":2}',
         b"\x01\x00" + bytes(40),
-        beginning(1, templates_turned=True),
+        make_record_prefix(1, templates_rotated=True),
     ):
         assert not is_sealed(plain)
-        assert not is_turned(plain)
+        assert not is_rotated(plain)

@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import ChaCha20
 
 from service.sealing.envelope import DataKey
-from service.sealing.templates import rotation
+from service.sealing.templates import draw_rotation
 
 SEED = bytes(range(32))
 OTHER = bytes(reversed(range(32)))
@@ -22,7 +22,7 @@ def voices(count: int, dimension: int) -> np.ndarray:
 
 @pytest.mark.parametrize("dimension", [1, 2, 3, 192, 256])
 def test_orthonormal(dimension: int) -> None:
-    turn = rotation(SEED, dimension)
+    turn = draw_rotation(SEED, dimension)
     np.testing.assert_allclose(turn @ turn.T, np.eye(dimension), atol=1e-12)
 
 
@@ -45,19 +45,19 @@ def test_gram_and_schmidt_agree(dimension: int) -> None:
     for column in columns:
         rest = column - sum((column @ each) * each for each in kept)
         kept.append(rest / np.linalg.norm(rest))
-    np.testing.assert_allclose(rotation(SEED, dimension), np.array(kept).T, atol=1e-9)
+    np.testing.assert_allclose(draw_rotation(SEED, dimension), np.array(kept).T, atol=1e-9)
 
 
 def test_a_key_gives_the_same_rotation_for_ever() -> None:
     """Stored voices depend on these values."""
     expected = [-0.5705609954734605, 0.7154727310128017, -0.4031859640679685]
-    np.testing.assert_allclose(rotation(SEED, 3)[0], expected, atol=1e-12)
+    np.testing.assert_allclose(draw_rotation(SEED, 3)[0], expected, atol=1e-12)
 
 
 def test_uniform_by_haars_measure() -> None:
     """The trace of a Haar orthogonal matrix has mean 0 and variance 1, and determinants of either
     sign are equally likely; QR without the sign fix gives neither."""
-    turns = [rotation(number.to_bytes(32, "big"), 4) for number in range(4000)]
+    turns = [draw_rotation(number.to_bytes(32, "big"), 4) for number in range(4000)]
     traces = np.array([np.trace(turn) for turn in turns])
     assert abs(traces.mean()) < 4 / np.sqrt(len(traces))
     assert abs(traces.var() - 1) < 0.15
@@ -67,7 +67,7 @@ def test_uniform_by_haars_measure() -> None:
 def test_cosines_stay_within_a_key_and_vanish_across() -> None:
     vectors = voices(200, 192)
     mine, theirs = DataKey(1, SEED), DataKey(1, OTHER)
-    turned, across = mine.turned("m", vectors), theirs.turned("m", vectors)
+    turned, across = mine.rotate("m", vectors), theirs.rotate("m", vectors)
     np.testing.assert_allclose(turned @ turned.T, vectors @ vectors.T, atol=1e-6)
     of_same_voice = np.sum(turned * across, axis=1)
     assert abs(of_same_voice.mean()) < 0.02
@@ -77,13 +77,13 @@ def test_cosines_stay_within_a_key_and_vanish_across() -> None:
 def test_another_version_or_model_is_another_rotation() -> None:
     vectors = voices(50, 192)
     key = DataKey(1, SEED)
-    for other in (key.turned("n", vectors), DataKey(2, OTHER).turned("m", vectors)):
-        assert np.abs(np.sum(key.turned("m", vectors) * other, axis=1)).max() < 0.4
+    for other in (key.rotate("n", vectors), DataKey(2, OTHER).rotate("m", vectors)):
+        assert np.abs(np.sum(key.rotate("m", vectors) * other, axis=1)).max() < 0.4
 
 
 def test_turning_there_and_back_a_thousand_times_changes_nothing_to_speak_of() -> None:
     key, vectors = DataKey(1, SEED), voices(3, 192)
     kept = vectors
     for _ in range(1000):
-        kept = key.turned_back("m", key.turned("m", kept))
+        kept = key.rotate_back("m", key.rotate("m", kept))
     np.testing.assert_allclose(kept, vectors, atol=1e-5)
