@@ -1,7 +1,7 @@
 """Between speakers and the bytes that a store keeps: sealed where there is a master key.
 
-    Speaker > templates turned > encoded > sealed by the tenant's current key > Written > store
-    Speaker < turned back < decoded < opened by the key that the record names < Stored < store
+    Speaker > vectors rotated > encoded > sealed by the tenant's current key > Written > store
+    Speaker < rotated back < decoded < opened by the key that the record names < Stored < store
 
 Records from before there was a master key are read as they are, and sealed when next written, until
 all of the tenant's are known to be sealed.
@@ -65,8 +65,8 @@ class Stored:
         return {read_key_version(record) for record in self.records if is_sealed(record)}
 
     @property
-    def turned(self) -> bool:
-        """Whether any of the records holds turned templates."""
+    def has_rotated_vectors(self) -> bool:
+        """Whether any of the records holds rotated vectors."""
         return any(is_rotated(record) for record in self.records)
 
     def decode(self, tenant: str) -> Speaker:
@@ -98,7 +98,7 @@ class Records:
         self.observe_unreadable: Callable[[], None] = lambda: None
         self.keyring = Keyring(table, sealing.kms, clock=sealing.clock) if sealing else None
 
-    def sealed_with(self) -> tuple[Keyring, Sealing]:
+    def require_keys(self) -> tuple[Keyring, Sealing]:
         """Raises Unavailable where there is no master key."""
         if self.keyring is None or self._sealing is None:
             raise Unavailable(
@@ -112,30 +112,30 @@ class Records:
         for number in range(_ATTEMPTS):
             if await attempt(await self._encoded(speaker, fresh=number > 0)):
                 return
-            self.sealed_with()
+            self.require_keys()
         raise Aborted("the keys of the tenant change too fast: read the speaker again and retry")
 
-    async def decoded(self, tenant: str, stored: Stored) -> Speaker:
+    async def decode(self, tenant: str, stored: Stored) -> Speaker:
         """Raises RecordError for a record of another tenant or speaker, torn or changed, or whose
         key was destroyed; FailedPrecondition once the tenant's key is erased."""
         if self.keyring is None:
             return self._decode_plain(tenant, stored)
         keys = await self._keys(tenant, stored.versions)
         strict = await self._refuses_plain(tenant, [stored])
-        if stored.turned:
-            return await asyncio.to_thread(_decoded, tenant, stored, keys, strict=strict)
-        return _decoded(tenant, stored, keys, strict=strict)
+        if stored.has_rotated_vectors:
+            return await asyncio.to_thread(_decode_sealed, tenant, stored, keys, strict=strict)
+        return _decode_sealed(tenant, stored, keys, strict=strict)
 
-    async def readable(self, tenant: str, stored: Sequence[Stored]) -> list[Speaker]:
+    async def decode_readable(self, tenant: str, stored: Sequence[Stored]) -> list[Speaker]:
         """Those of them whose records can be read: one that cannot is no reason to lose sight of
-        the others. Raises FailedPrecondition as `decoded` does."""
+        the others. Raises FailedPrecondition as `decode` does."""
         if self.keyring is None:
             decode = partial(self._decode_plain, tenant)
         else:
             versions = set[int]().union(*(each.versions for each in stored))
             keys = await self._keys(tenant, versions)
             strict = await self._refuses_plain(tenant, stored)
-            decode = partial(_decoded, tenant, keys=keys, strict=strict)
+            decode = partial(_decode_sealed, tenant, keys=keys, strict=strict)
 
         def decode_all() -> list[Speaker | RecordError]:
             return [_attempt(decode, each) for each in stored]
@@ -143,10 +143,10 @@ class Records:
         found = await asyncio.to_thread(decode_all) if len(stored) > 1 else decode_all()
         for each in found:
             if isinstance(each, RecordError):
-                self.skip(tenant, each)
+                self.report_unreadable(tenant, each)
         return [each for each in found if isinstance(each, Speaker)]
 
-    def skip(self, tenant: str, error: RecordError) -> None:
+    def report_unreadable(self, tenant: str, error: RecordError) -> None:
         """Counts a record that is left out, and says so."""
         self.observe_unreadable()
         log.error(
@@ -159,21 +159,21 @@ class Records:
             return stored.decode(tenant)
         except RecordError:
             if stored.versions:  # no sealed record can be decoded as a plain one
-                self.sealed_with()
+                self.require_keys()
             raise
 
     async def _keys(self, tenant: str, versions: set[int]) -> Mapping[int, DataKey]:
         """Those that there are."""
         if not versions:
             return {}
-        keyring, _ = self.sealed_with()
+        keyring, _ = self.require_keys()
         keys = await keyring.load_keys(tenant)
         return keys if versions <= keys.keys() else await keyring.load_keys(tenant, fresh=True)
 
     async def _encoded(self, speaker: Speaker, *, fresh: bool) -> Written:
         if self.keyring is None:
-            return _written(speaker)
-        keyring, sealing = self.sealed_with()
+            return _encode_speaker(speaker)
+        keyring, sealing = self.require_keys()
         key = await keyring.load_sealing_key(speaker.tenant, fresh=fresh)
         if sealing.protect_templates:
             return await asyncio.to_thread(_sealed, speaker, key, templates_rotated=True)
@@ -195,7 +195,9 @@ def _attempt(decode: Callable[[Stored], Speaker], stored: Stored) -> Speaker | R
         return error
 
 
-def _decoded(tenant: str, stored: Stored, keys: Mapping[int, DataKey], *, strict: bool) -> Speaker:
+def _decode_sealed(
+    tenant: str, stored: Stored, keys: Mapping[int, DataKey], *, strict: bool
+) -> Speaker:
     if strict:
         _require_sealed(stored)
     if not stored.versions <= keys.keys():
@@ -215,7 +217,7 @@ def _require_sealed(stored: Stored) -> None:
         )
 
 
-def _written(speaker: Speaker) -> Written:
+def _encode_speaker(speaker: Speaker) -> Written:
     return Written(
         speaker.speaker_id,
         speaker.etag,
@@ -233,9 +235,9 @@ def _written(speaker: Speaker) -> Written:
 
 def _sealed(speaker: Speaker, key: DataKey, *, templates_rotated: bool) -> Written:
     if templates_rotated:
-        turn = partial(_turned, key)
+        turn = partial(_rotate, key)
         speaker = _with_vectors(speaker, turn, turn)
-    plain, cipher = _written(speaker), key.cipher_for(speaker.speaker_id)
+    plain, cipher = _encode_speaker(speaker), key.cipher_for(speaker.speaker_id)
 
     def seal(kind: Kind, record: bytes, model_id: str = "") -> bytes:
         place = Place(speaker.tenant, speaker.speaker_id, kind, model_id)
@@ -253,7 +255,7 @@ def _sealed(speaker: Speaker, key: DataKey, *, templates_rotated: bool) -> Writt
     )
 
 
-def _opened(tenant: str, stored: Stored, keys: Mapping[int, DataKey]) -> Stored:
+def _open_records(tenant: str, stored: Stored, keys: Mapping[int, DataKey]) -> Stored:
     ciphers = {version: keys[version].cipher_for(stored.speaker_id) for version in stored.versions}
 
     def open_(kind: Kind, record: bytes, model_id: str = "") -> bytes:
@@ -283,14 +285,14 @@ def _plain(ciphers: Mapping[int, AESGCM], place: Place, record: bytes) -> bytes:
 
 
 def _speaker(tenant: str, stored: Stored, keys: Mapping[int, DataKey]) -> Speaker:
-    speaker = _opened(tenant, stored, keys).decode(tenant)
-    if not stored.turned:
+    speaker = _open_records(tenant, stored, keys).decode(tenant)
+    if not stored.has_rotated_vectors:
         return speaker
     records = {model_id: record for model_id, record, _ in stored.voiceprints}
     return _with_vectors(
         speaker,
-        lambda held: _turned_back(keys, records[held.model_id], held),
-        lambda held: _turned_back(keys, stored.history, held),
+        lambda held: _rotate_back(keys, records[held.model_id], held),
+        lambda held: _rotate_back(keys, stored.history, held),
     )
 
 
@@ -306,11 +308,11 @@ def _each(held: Mapping[str, Voiceprint], turn: _Turn) -> dict[str, Voiceprint]:
     return {model_id: turn(voiceprint) for model_id, voiceprint in held.items()}
 
 
-def _turned(key: DataKey, held: Voiceprint) -> Voiceprint:
+def _rotate(key: DataKey, held: Voiceprint) -> Voiceprint:
     return replace(held, vectors=key.rotate(held.model_id, held.vectors))
 
 
-def _turned_back(keys: Mapping[int, DataKey], record: bytes, held: Voiceprint) -> Voiceprint:
+def _rotate_back(keys: Mapping[int, DataKey], record: bytes, held: Voiceprint) -> Voiceprint:
     """As the record says of itself."""
     if not is_rotated(record):
         return held

@@ -28,7 +28,7 @@ async def seal(store: SealedStore, tenant: str) -> int:
     some records cannot be read; StillReadable when all is
     sealed, and a copy of the earlier records is left beside the store.
     """
-    keyring, sealing = store.records.sealed_with()
+    keyring, sealing = store.records.require_keys()
     rewritten, stuck, left = 0, 0, True
     while left:
         key = await keyring.load_sealing_key(tenant, fresh=True)
@@ -51,14 +51,14 @@ async def seal(store: SealedStore, tenant: str) -> int:
 
 async def rotate(store: SealedStore, tenant: str) -> int:
     """As `seal`, by a key that is new. After an erasure it lets the tenant enrol again."""
-    keyring, _ = store.records.sealed_with()
+    keyring, _ = store.records.require_keys()
     await keyring.rotate(tenant)
     return await seal(store, tenant)
 
 
 async def rewrap(store: SealedStore) -> int:
     """How many keys there are, of all tenants."""
-    keyring, _ = store.records.sealed_with()
+    keyring, _ = store.records.require_keys()
     return sum([await keyring.rewrap(tenant) for tenant in await store.tenants()])
 
 

@@ -157,7 +157,7 @@ def _opening_sealed() -> Iterator[Check]:
             profile, history, voiceprint = _unpacked(data)
             prints = [("m", voiceprint, None)] if voiceprint else []
             stored = Stored("alice", "1", profile, history, prints)
-            for coroutine in (records.decoded("t", stored), master.unwrap(data, b"context")):
+            for coroutine in (records.decode("t", stored), master.unwrap(data, b"context")):
                 try:
                     runner.run(coroutine)
                 except SaysoError as refused:

@@ -224,7 +224,7 @@ class RedisStore:
 
     async def get(self, tenant: str, speaker_id: str) -> Speaker | None:
         fields = await self._call(lambda: self._read(speaker_key(tenant, speaker_id)))
-        return await self.records.decoded(tenant, _stored(speaker_id, fields)) if fields else None
+        return await self.records.decode(tenant, _stored(speaker_id, fields)) if fields else None
 
     async def get_with_failures(
         self, tenant: str, speaker_id: str
@@ -232,14 +232,16 @@ class RedisStore:
         key, failures = speaker_key(tenant, speaker_id), self.failures.key(tenant, speaker_id)
         fields, record = await self._call(lambda: self._read_with(key, failures))
         stored = _stored(speaker_id, fields) if fields else None
-        speaker = await self.records.decoded(tenant, stored) if stored else None
+        speaker = await self.records.decode(tenant, stored) if stored else None
         return speaker, parse_count(record or b"")
 
     async def get_many(self, tenant: str, speaker_ids: Sequence[str]) -> Sequence[Speaker]:
         speakers: list[Speaker] = []
         for at in range(0, len(speaker_ids), _READ_AT_ONCE):
             asked = speaker_ids[at : at + _READ_AT_ONCE]
-            speakers += await self.records.readable(tenant, await self._stored(tenant, asked))
+            speakers += await self.records.decode_readable(
+                tenant, await self._stored(tenant, asked)
+            )
         return speakers
 
     async def list(self, tenant: str, *, limit: int, after: str | None = None) -> Page:
@@ -338,7 +340,7 @@ class RedisStore:
                 if fields:
                     stored.append(_stored(speaker_id, fields))
             except RecordError as error:
-                self.records.skip(tenant, error)
+                self.records.report_unreadable(tenant, error)
         return stored
 
     async def _put(self, speaker: Written, expected_etag: str | None) -> bool:

@@ -127,7 +127,7 @@ class SqliteStore:
         rows = await self._reader.run(
             lambda db: db.execute(_SELECT_ONE, (tenant, speaker_id)).fetchall()
         )
-        return await self.records.decoded(tenant, _stored(rows)[0]) if rows else None
+        return await self.records.decode(tenant, _stored(rows)[0]) if rows else None
 
     async def get_with_failures(
         self, tenant: str, speaker_id: str
@@ -137,7 +137,7 @@ class SqliteStore:
             return rows, sqlite_failures.get(db, tenant, speaker_id)
 
         rows, failures = await self._reader.run(read)
-        speaker = await self.records.decoded(tenant, _stored(rows)[0]) if rows else None
+        speaker = await self.records.decode(tenant, _stored(rows)[0]) if rows else None
         return speaker, failures
 
     async def get_many(self, tenant: str, speaker_ids: Sequence[str]) -> Sequence[Speaker]:
@@ -145,14 +145,14 @@ class SqliteStore:
         rows = await self._reader.run(
             lambda db: db.execute(_SELECT_MANY, (tenant, asked)).fetchall()
         )
-        return await self.records.readable(tenant, _stored(rows))
+        return await self.records.decode_readable(tenant, _stored(rows))
 
     async def list(self, tenant: str, *, limit: int, after: str | None = None) -> Page:
         rows = await self._reader.run(
             lambda db: db.execute(_SELECT_PAGE, (tenant, after or "", limit)).fetchall()
         )
         stored = _stored(rows)
-        speakers = tuple(await self.records.readable(tenant, stored))
+        speakers = tuple(await self.records.decode_readable(tenant, stored))
         return Page(speakers, stored[-1].speaker_id if len(stored) == limit else None)
 
     async def count(self, tenant: str) -> int:

@@ -207,7 +207,7 @@ async def test_concurrent_appends_lose_nothing_while_keys_rotate(
 
     tenant = make_speaker().tenant
     async with open_store(address, timeout_s=10.0, sealing=sealing) as other:
-        keyring, _ = other.records.sealed_with()
+        keyring, _ = other.records.require_keys()
         await asyncio.gather(
             *(update((store, other)[n % 2], tenant, "alice", append(n)) for n in range(20)),
             *(keyring.rotate(tenant) for _ in range(3)),
@@ -347,7 +347,7 @@ async def test_an_erased_key_ends_all_voices_here_at_once_and_elsewhere_in_time(
     tenant = written.tenant
     async with open_store(address, timeout_s=10.0, sealing=sealing) as other:
         assert await other.get(tenant, "alice") is not None
-        keyring, _ = store.records.sealed_with()
+        keyring, _ = store.records.require_keys()
         wrapped = (await store.keys.read(tenant)).wrapped[1]
         await keyring.erase(tenant)
         await store.settle()
@@ -371,7 +371,7 @@ async def test_a_server_that_only_reads_stops_within_the_time(
     written = await store.put(full(make_speaker), expected_etag=None)
     async with open_store(address, timeout_s=10.0, sealing=sealing) as other:
         assert await other.get(written.tenant, "alice") is not None
-        keyring, _ = store.records.sealed_with()
+        keyring, _ = store.records.require_keys()
         await keyring.erase(written.tenant)
         clock.now_s += REREAD_S
         with pytest.raises(FailedPrecondition, match="erased"):
@@ -380,7 +380,7 @@ async def test_a_server_that_only_reads_stops_within_the_time(
 
 async def test_a_key_that_was_destroyed(store: SealedStore, make_speaker: MakeSpeaker) -> None:
     written = await store.put(full(make_speaker), expected_etag=None)
-    keyring, _ = store.records.sealed_with()
+    keyring, _ = store.records.require_keys()
     await keyring.rotate(written.tenant)
     await keyring.retire(written.tenant)
     with pytest.raises(RecordError, match="destroyed"):
@@ -462,7 +462,7 @@ def test_any_bytes(profile: bytes, history: bytes, voiceprint: bytes) -> None:
     records = Records(one, Sealing(one))
     stored = Stored("alice", "e", profile, history, [("m", voiceprint, None)])
     with pytest.raises(RecordError):
-        asyncio.run(records.decoded("t", stored))
+        asyncio.run(records.decode("t", stored))
 
 
 async def test_without_a_master_key_a_read_runs_no_sealing_code(

@@ -158,7 +158,7 @@ async def test_rewrap_under_a_new_master_key(address: str, make_speaker: MakeSpe
         before = await enrol(store, make_speaker, 2)
     async with open_store(address, sealing=Sealing(LocalMaster.from_text(f"{old} {new}"))) as store:
         assert await everyone(store, tenant) == before
-        keyring, _ = store.records.sealed_with()
+        keyring, _ = store.records.require_keys()
         assert await keyring.rewrap(tenant) == 1
     async with open_store(address, sealing=Sealing(LocalMaster.from_text(new))) as store:
         assert await everyone(store, tenant) == before
