@@ -1,9 +1,11 @@
 """protobuf <-> domain: each rpc parses, calls, replies.
 
-messages.py      one function a message, both ways
-requests.py      reading requests: streams of config then audio, tenant, limits
+reading.py       reads requests inside the guards, with time and memory budgets
+requests.py      streams of config then audio, tenant, limits
+messages.py      parses and builds messages, one function for each
 verification.py  VerificationService
 speakers.py      SpeakerService
+watchlists.py    WatchlistService
 health.py        grpc.health.v1
 reflection.py    grpc.reflection.v1 and v1alpha
 """

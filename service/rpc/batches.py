@@ -1,9 +1,10 @@
-"""Enrolling many recordings on one stream: side by side, in bounded memory.
+"""Enrolls many recordings of one stream concurrently, in bounded memory.
 
     request ─> a free slot? ─> decode, embed ─> its speaker's turn? ─> add ─> answer
                      ^──────────────── once the answer is taken ─────────────────┘
 
-The items of one speaker are added in the order of the requests; answers come as they are ready.
+The items of one speaker are added in the order of the requests; answers are sent as soon as
+they are ready.
 """
 
 import asyncio
@@ -24,19 +25,20 @@ log = logging.getLogger(__name__)
 
 
 class Batch:
-    """The items of one stream: those in work, at most `at_once`, hold a slot each until their
-    answer is taken. `enroll` waits for the turn that it is given before it adds."""
+    """The items of one stream. At most `at_once` are in progress; each occupies a slot until the
+    client has taken its answer. `enroll` must await its `Turn` before it adds to the speaker."""
 
     def __init__(self, enroll: Enroll, *, at_once: int) -> None:
-        self._enrol = enroll
+        self._enroll = enroll
         self._slots = asyncio.Semaphore(at_once)
         self._ready = asyncio.Queue[pb.BatchEnrollResponse | None]()
         self._at_work: dict[str, list[asyncio.Event]] = {}
 
-    async def answers(
+    async def enroll_all(
         self, requests: AsyncIterator[pb.BatchEnrollRequest]
     ) -> AsyncIterator[pb.BatchEnrollResponse]:
-        """One answer an item, also for one that failed; closing it cancels what is in work."""
+        """Yields one answer for each item, failed ones included; closing it cancels items in
+        progress."""
         reader = asyncio.create_task(self._read(requests))
         try:
             while (answer := await self._ready.get()) is not None:
@@ -48,9 +50,10 @@ class Batch:
             await asyncio.gather(reader, return_exceptions=True)
 
     async def _read(self, requests: AsyncIterator[pb.BatchEnrollRequest]) -> None:
-        """Starts each item once there is a slot for it; None follows the last answer.
+        """Starts each item when a slot is free, and queues None after the last answer.
 
-        Raises, after that, the `SaysoError` that a request could not be read for.
+        Raises the `SaysoError` of an unreadable request once the items before it have been
+        answered.
         """
         unread: SaysoError | None = None
         try:
@@ -77,8 +80,8 @@ class Batch:
     async def _answer(self, index: int, request: pb.BatchEnrollRequest) -> None:
         answer = pb.BatchEnrollResponse(speaker_id=request.config.speaker_id, index=index)
         try:
-            async with self._in_turn(request.config.speaker_id) as turn:
-                answer.result.CopyFrom(await self._enrol(request, turn))
+            async with self._queue_turn(request.config.speaker_id) as turn:
+                answer.result.CopyFrom(await self._enroll(request, turn))
         except SaysoError as error:
             answer.error_code, answer.error_message = error.code.value[0], error.status_message
         except Exception:
@@ -88,18 +91,18 @@ class Batch:
         self._ready.put_nowait(answer)
 
     @asynccontextmanager
-    async def _in_turn(self, speaker_id: str) -> AsyncIterator[Turn]:
-        """Gives what waits for all earlier items of the speaker, of which any may end first."""
+    async def _queue_turn(self, speaker_id: str) -> AsyncIterator[Turn]:
+        """Yields a function that waits until all earlier items of the speaker have ended."""
         at_work = self._at_work.setdefault(speaker_id, [])
         before, done = tuple(at_work), asyncio.Event()
         at_work.append(done)
 
-        async def turn() -> None:
+        async def wait_for_turn() -> None:
             for earlier in before:
                 await earlier.wait()
 
         try:
-            yield turn
+            yield wait_for_turn
         finally:
             done.set()
             at_work.remove(done)

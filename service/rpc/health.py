@@ -1,4 +1,4 @@
-"""`grpc.health.v1`: what the server says of itself, to probes and to those who watch."""
+"""`grpc.health.v1`: reports to probes and watchers whether the server takes calls."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable
@@ -18,12 +18,12 @@ REASON = "sayso-reason"
 
 
 class HealthRpc(health_pb2_grpc.HealthServicer):
-    """All `services` have one state, NOT_SERVING at first, but those `disabled`, which stay so.
+    """Keeps one state for all `services`, NOT_SERVING at first; `disabled` ones never serve.
 
-    A check of one that is not serving is told why in its trailing metadata.
+    `Check` of a service that is not serving says why in its trailing metadata.
 
-    The servicer that comes with gRPC holds a lock while it writes to a watcher; one who does not
-    read would keep the state from changing.
+    gRPC's own servicer holds a lock while it writes to a watcher, so that a watcher who does not
+    read would block every change of state.
     """
 
     def __init__(self, services: Iterable[str], disabled: Iterable[str] = ()) -> None:
@@ -34,22 +34,22 @@ class HealthRpc(health_pb2_grpc.HealthServicer):
         self.reason = "the server is starting"
 
     def set(self, *, serving: bool) -> None:
-        """Tells everybody who watches, unless the server is stopping."""
+        """Sets the state and notifies all watchers; a stopping server stays NOT_SERVING."""
         self._serving = serving and not self._stopping
-        self._tell()
+        self._wake_watchers()
 
     def stop(self) -> None:
-        """NOT_SERVING for good; those who watch are told, and their calls end."""
+        """Sets NOT_SERVING for good, notifies all watchers and ends their calls."""
         self._serving, self._stopping = False, True
         self.reason = "the server is stopping"
-        self._tell()
+        self._wake_watchers()
 
     async def Check(
         self, request: health_pb2.HealthCheckRequest, context: Context
     ) -> health_pb2.HealthCheckResponse:
         if request.service not in self._services:
             raise NotFound("there is no such service")
-        state = self._state(request.service)
+        state = self._get_state(request.service)
         if state.status != _States.SERVING:
             reason = self.reason or "the model has no calibration"
             ascii_only = reason.encode("ascii", "replace").decode()
@@ -62,7 +62,7 @@ class HealthRpc(health_pb2_grpc.HealthServicer):
         last = None
         while True:
             changed = self._changed
-            if (state := self._state(request.service)) != last:
+            if (state := self._get_state(request.service)) != last:
                 yield state
                 last = state
             elif self._stopping:
@@ -70,13 +70,13 @@ class HealthRpc(health_pb2_grpc.HealthServicer):
             else:
                 await changed.wait()
 
-    def _state(self, service: str) -> health_pb2.HealthCheckResponse:
+    def _get_state(self, service: str) -> health_pb2.HealthCheckResponse:
         if service not in self._services:
             return _States(status=_States.SERVICE_UNKNOWN)
         serving = self._serving and service not in self._disabled
         return _States(status=_States.SERVING if serving else _States.NOT_SERVING)
 
-    def _tell(self) -> None:
-        """Wakes who waits; who begins to wait from now on waits for the next change."""
+    def _wake_watchers(self) -> None:
+        """Wakes all watchers. The new event is for the next change."""
         self._changed.set()
         self._changed = asyncio.Event()

@@ -1,4 +1,4 @@
-"""What happens around every call.
+"""Interceptors: what runs around every call.
 
 call ─> watched: count_calls, log_calls ─> errors become statuses ─> admitted ─> rpc
                  metrics      logs         here                      identify_caller, enforce_limits
@@ -29,10 +29,11 @@ Guard = Callable[[str, Context], AbstractContextManager[None]]
 
 
 class GuardInterceptor(grpc.aio.ServerInterceptor):
-    """Runs guards around every method of this project's services, the outermost first; those of
-    health and reflection are limited by `service.rpc.unauthenticated`. Belongs to one server.
+    """Runs guards around every method of this project's services, the outermost first.
 
-    Those that watch see the status that a call ends with; those that admit refuse it by an error.
+    `watching` guards see the status that a call ends with; `admitting` guards raise an error to
+    refuse it. Health and reflection are limited by `service.rpc.unauthenticated`. Use one instance
+    for each server.
     """
 
     def __init__(self, *, watching: Sequence[Guard], admitting: Sequence[Guard]) -> None:
@@ -42,8 +43,8 @@ class GuardInterceptor(grpc.aio.ServerInterceptor):
 
     async def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
         name = handler_call_details.method
-        if (wrapped := self._handlers.get(name)) is not None:
-            return wrapped
+        if (guarded := self._handlers.get(name)) is not None:
+            return guarded
         handler = await continuation(handler_call_details)
         if handler is None or not name.startswith(OURS):
             return handler
@@ -52,38 +53,39 @@ class GuardInterceptor(grpc.aio.ServerInterceptor):
             field, wrap = f"{requests}_stream", self._streaming
         else:
             field, wrap = f"{requests}_unary", self._unary
-        wrapped = handler._replace(**{field: wrap(name, getattr(handler, field))})
-        self._handlers[name] = wrapped
-        return wrapped
+        guarded = handler._replace(**{field: wrap(name, getattr(handler, field))})
+        self._handlers[name] = guarded
+        return guarded
 
     def _unary(self, name: str, call: Any) -> Any:
         @functools.wraps(call)
-        async def wrapped(request: Any, context: Context) -> Any:
-            with _entered(self._watching, name, context):
+        async def guarded(request: Any, context: Context) -> Any:
+            with _enter_guards(self._watching, name, context):
                 try:
-                    with _entered(self._admitting, name, context):
+                    with _enter_guards(self._admitting, name, context):
                         return await call(request, context)
                 except Exception as error:
-                    await to_status(error, name, context)
+                    await abort_with_status(error, name, context)
 
-        return wrapped
+        return guarded
 
     def _streaming(self, name: str, call: Any) -> Any:
         @functools.wraps(call)
-        async def wrapped(request: Any, context: Context) -> AsyncIterator[Any]:
-            with _entered(self._watching, name, context):
+        async def guarded(request: Any, context: Context) -> AsyncIterator[Any]:
+            with _enter_guards(self._watching, name, context):
                 try:
-                    with _entered(self._admitting, name, context):
+                    with _enter_guards(self._admitting, name, context):
                         async for response in call(request, context):
                             yield response
                 except Exception as error:
-                    await to_status(error, name, context)
+                    await abort_with_status(error, name, context)
 
-        return wrapped
+        return guarded
 
 
 def enforce_limits(limits: TenantLimits) -> Guard:
-    """Refuses a call beyond what its tenant may use; inside the guard that says who calls."""
+    """Makes a guard that refuses calls above the tenant's limits; must run inside
+    `identify_caller`."""
 
     def guard(name: str, context: Context) -> AbstractContextManager[None]:
         return limits.call(current().tenant)
@@ -92,19 +94,19 @@ def enforce_limits(limits: TenantLimits) -> Guard:
 
 
 @contextmanager
-def _entered(guards: Sequence[Guard], name: str, context: Context) -> Iterator[None]:
+def _enter_guards(guards: Sequence[Guard], name: str, context: Context) -> Iterator[None]:
     with ExitStack() as stack:
         for guard in guards:
             stack.enter_context(guard(name, context))
         yield
 
 
-async def to_status(error: Exception, name: str, context: Context) -> None:
-    """The one place where an exception becomes a gRPC status with details; raises `AbortError`.
+async def abort_with_status(error: Exception, name: str, context: Context) -> None:
+    """Ends the call with the gRPC status and details of an exception; raises `AbortError`.
 
-    What it leaves behind holds nothing of the call: gRPC ties it into a cycle, which would keep
-    megabytes of audio until a full collection. So an exception belongs to one call alone: to clear
-    a frame of another would end that call in its middle.
+    Clears the frames of the traceback: gRPC ties the exception into a reference cycle, which would
+    keep megabytes of audio alive until a full collection. An exception must therefore belong to
+    one call only (`errors.copy_for_caller`), since clearing a frame of another call would end it.
     """
     if isinstance(error, grpc.aio.AbortError):
         raise error
@@ -119,8 +121,8 @@ async def to_status(error: Exception, name: str, context: Context) -> None:
         await context.abort(grpc.StatusCode.INTERNAL, "internal error; see the server's log")
 
 
-def details(error: SaysoError) -> list[message.Message]:
-    """The google.rpc details that tell a program what the message tells a person."""
+def build_details(error: SaysoError) -> list[message.Message]:
+    """Builds the google.rpc details: the content of the message in a form for programs."""
     packed: list[message.Message] = []
     if error.reason:
         packed.append(error_details_pb2.ErrorInfo(reason=error.reason, domain=ERROR_DOMAIN))
@@ -138,7 +140,7 @@ def details(error: SaysoError) -> list[message.Message]:
 
 async def _abort(error: SaysoError, context: Context) -> None:
     status = status_pb2.Status(code=error.code.value[0], message=error.status_message)
-    for detail in details(error):
+    for detail in build_details(error):
         packed = any_pb2.Any()
         packed.Pack(detail)
         status.details.append(packed)

@@ -1,6 +1,6 @@
-"""Messages to domain values and back, one short function each.
+"""Parses protobuf messages into domain values and builds messages from them.
 
-What may hold a score takes `scores`: whether the caller may see any.
+A function whose message may contain scores takes `scores`: whether the caller may see them.
 """
 
 import math
@@ -60,12 +60,12 @@ _DUPLICATES = {
 }
 
 
-def speaker_id(value: str, *, field: str = "speaker_id") -> str:
-    return named(value, most=MAX_SPEAKER_ID_CHARACTERS, field=field)
+def parse_speaker_id(value: str, *, field: str = "speaker_id") -> str:
+    return parse_name(value, most=MAX_SPEAKER_ID_CHARACTERS, field=field)
 
 
-def named(value: str, *, most: int, field: str) -> str:
-    """1 to `most` characters, none of them a control character."""
+def parse_name(value: str, *, most: int, field: str) -> str:
+    """Returns a name of 1 to `most` characters, none of them a control character."""
     if not 1 <= len(value) <= most:
         raise InvalidArgument(f"must be 1 to {most} characters", field=field)
     if any(unicodedata.category(character) == "Cc" for character in value):
@@ -73,7 +73,7 @@ def named(value: str, *, most: int, field: str) -> str:
     return value
 
 
-def audio_format(config: audio_pb2.AudioConfig) -> AudioFormat:
+def parse_audio_format(config: audio_pb2.AudioConfig) -> AudioFormat:
     if config.encoding not in _CODECS:
         raise InvalidArgument("is not an encoding of this API", field="audio.encoding")
     return AudioFormat(
@@ -84,35 +84,34 @@ def audio_format(config: audio_pb2.AudioConfig) -> AudioFormat:
     )
 
 
-def requested_policy(message: decision_pb2.DecisionPolicy, *, looser: bool) -> RequestedPolicy:
-    """What a request asks of its decision, and whether it may be `looser` than the server."""
+def parse_policy(message: decision_pb2.DecisionPolicy, *, looser: bool) -> RequestedPolicy:
+    """Parses the policy of a request; `looser` says whether it may be looser than the server's."""
     criterion: float | Costs | None = None
     match message.WhichOneof("threshold"):
         case "target_false_match_rate":
             criterion = message.target_false_match_rate
         case "costs":
-            criterion = _costs(message.costs)
-    asked = message.HasField
+            criterion = _parse_costs(message.costs)
     return RequestedPolicy(
         criterion,
-        message.min_net_speech_s if asked("min_net_speech_s") else None,
-        message.min_snr_db if asked("min_snr_db") else None,
-        _sequential(message.sequential) if asked("sequential") else None,
+        message.min_net_speech_s if message.HasField("min_net_speech_s") else None,
+        message.min_snr_db if message.HasField("min_snr_db") else None,
+        _parse_sequential_test(message.sequential) if message.HasField("sequential") else None,
         looser=looser,
     )
 
 
-def enrollment_request(
+def parse_enrollment_request(
     config: verification_pb2.EnrollConfig, *, tenant: str, credential: str = ""
 ) -> EnrollmentRequest:
     if config.duplicates not in _DUPLICATES:
         raise InvalidArgument("is not a policy of this API", field="config.duplicates")
     return EnrollmentRequest(
         tenant=tenant,
-        speaker_id=speaker_id(config.speaker_id, field="config.speaker_id"),
+        speaker_id=parse_speaker_id(config.speaker_id, field="config.speaker_id"),
         replacing=config.replace,
-        metadata=metadata(config.metadata),
-        consent=consent(config.consent) if config.HasField("consent") else None,
+        metadata=parse_metadata(config.metadata),
+        consent=parse_consent(config.consent) if config.HasField("consent") else None,
         etag=config.etag,
         confirm=config.require_confirmation,
         duplicates=_DUPLICATES[config.duplicates],
@@ -120,31 +119,33 @@ def enrollment_request(
     )
 
 
-def metadata(entries: Mapping[str, str]) -> dict[str, str]:
-    given = dict(entries)
-    if len(given) > MAX_METADATA_ENTRIES:
+def parse_metadata(entries: Mapping[str, str]) -> dict[str, str]:
+    metadata = dict(entries)
+    if len(metadata) > MAX_METADATA_ENTRIES:
         raise InvalidArgument(f"holds more than {MAX_METADATA_ENTRIES} entries", field="metadata")
-    for key, value in given.items():
+    for key, value in metadata.items():
         if not 1 <= len(key) <= MAX_METADATA_KEY_CHARACTERS or len(value) > MAX_TEXT_CHARACTERS:
             raise InvalidArgument(
                 f"keys are 1 to {MAX_METADATA_KEY_CHARACTERS} characters, values at most "
                 f"{MAX_TEXT_CHARACTERS}",
                 field="metadata",
             )
-    return given
+    return metadata
 
 
-def consent(message: speaker_pb2.Consent, *, clock: Callable[[], float] = time.time) -> Consent:
-    """A consent whose time is left out was given now."""
+def parse_consent(
+    message: speaker_pb2.Consent, *, clock: Callable[[], float] = time.time
+) -> Consent:
+    """Parses a consent; without a time it was given now."""
     if not 1 <= len(message.reference) <= MAX_TEXT_CHARACTERS:
         raise InvalidArgument(
             f"must be 1 to {MAX_TEXT_CHARACTERS} characters", field="consent.reference"
         )
-    at = _seconds(message.time, field="consent.time") if message.HasField("time") else clock()
+    at = _parse_time(message.time, field="consent.time") if message.HasField("time") else clock()
     return Consent(message.reference, at)
 
 
-def quality_message(quality: Quality) -> audio_pb2.Quality:
+def build_quality(quality: Quality) -> audio_pb2.Quality:
     return audio_pb2.Quality(
         net_speech_s=quality.net_speech_s,
         audio_s=quality.total_s,
@@ -154,16 +155,16 @@ def quality_message(quality: Quality) -> audio_pb2.Quality:
     )
 
 
-def decision_message(
+def build_decision(
     decision: Decision, matches: Sequence[Match] = (), *, scores: bool
 ) -> decision_pb2.Decision:
-    """`matches` are those on watchlists."""
+    """Builds a decision; `matches` are those on watchlists."""
     score, threshold = decision.score if scores else None, decision.threshold
-    also = _watchlist_reasons(matches)
+    also = _get_watchlist_reasons(matches)
     return decision_pb2.Decision(
         outcome=_OUTCOMES[decision.outcome],
-        reasons=_reasons((*decision.reasons, *also)),
-        explanation=_explain(decision.explanation, also),
+        reasons=_build_reasons((*decision.reasons, *also)),
+        explanation=_add_reasons(decision.explanation, also),
         cosine=score.cosine if score else None,
         llr=score.llr if score else None,
         threshold=(
@@ -171,86 +172,90 @@ def decision_message(
             if threshold
             else None
         ),
-        quality=quality_message(decision.quality),
+        quality=build_quality(decision.quality),
         speech_needed_s=decision.speech_needed_s,
         model_id=decision.model_id,
         band=_BANDS[decision.band] if decision.band else decision_pb2.BAND_UNSPECIFIED,
     )
 
 
-def progress_message(progress: Progress) -> speaker_pb2.EnrollmentProgress:
+def build_progress(progress: Progress) -> speaker_pb2.EnrollmentProgress:
     return speaker_pb2.EnrollmentProgress(
         net_speech_s=progress.speech_s, speech_needed_s=progress.needed_s
     )
 
 
-def speaker_message(
+def build_speaker(
     speaker: Speaker, progress: Progress, *, expires_at: float = math.inf
 ) -> speaker_pb2.Speaker:
     consent = speaker.consent
     return speaker_pb2.Speaker(
         speaker_id=speaker.speaker_id,
         state=_STATES[speaker.state],
-        progress=progress_message(progress),
+        progress=build_progress(progress),
         voiceprints=map(_summarize, speaker.voiceprints.values()),
         metadata=speaker.metadata,
         consent=(
-            speaker_pb2.Consent(reference=consent.reference, time=_timestamp(consent.at))
+            speaker_pb2.Consent(reference=consent.reference, time=_build_timestamp(consent.at))
             if consent
             else None
         ),
-        create_time=_timestamp(speaker.created_at),
-        update_time=_timestamp(speaker.updated_at),
+        create_time=_build_timestamp(speaker.created_at),
+        update_time=_build_timestamp(speaker.updated_at),
         etag=speaker.etag,
-        opt_out_time=None if speaker.opted_out_at is None else _timestamp(speaker.opted_out_at),
-        expire_time=None if math.isinf(expires_at) else _timestamp(expires_at),
+        opt_out_time=None
+        if speaker.opted_out_at is None
+        else _build_timestamp(speaker.opted_out_at),
+        expire_time=None if math.isinf(expires_at) else _build_timestamp(expires_at),
         undo_levels=len(speaker.history),
     )
 
 
-def receipt_message(receipt: Receipt) -> speaker_pb2.DeletionReceipt:
+def build_receipt(receipt: Receipt) -> speaker_pb2.DeletionReceipt:
     return speaker_pb2.DeletionReceipt(
-        time=_timestamp(receipt.at), subject=receipt.subject, audit_digest=receipt.digest
+        time=_build_timestamp(receipt.at), subject=receipt.subject, audit_digest=receipt.digest
     )
 
 
-def export_response(
+def build_export_response(
     message: speaker_pb2.Speaker, speaker: Speaker, groups: Sequence[str], failures: FailureCount
 ) -> speaker_pb2.ExportSpeakerResponse:
-    """Everything that is stored of a speaker, as a subject may ask for; the audit trail, whose key
-    only the operator has, is read by `sayso audit find`."""
+    """Builds the export of everything stored about a speaker, for a data subject's request.
+
+    The audit trail is not part of it: only the operator has its key, see `sayso audit find`.
+    """
     return speaker_pb2.ExportSpeakerResponse(
         speaker=message,
         voiceprints=map(_export_voiceprint, speaker.voiceprints.values()),
         history=map(_export_version, speaker.history),
         groups=groups,
-        failed_verifications=failures_message(failures),
+        failed_verifications=build_failures(failures),
     )
 
 
-def enroll_response(
+def build_enroll_response(
     enrollment: Enrollment, matches: Sequence[Match] = (), *, scores: bool
 ) -> verification_pb2.EnrollResponse:
-    """The last response of an enrollment; `matches` are those on watchlists."""
-    speaker, also = enrollment.speaker, _watchlist_reasons(matches)
+    """Builds the last response of an enrollment; `matches` are those on watchlists."""
+    speaker, also = enrollment.speaker, _get_watchlist_reasons(matches)
     return verification_pb2.EnrollResponse(
         done=True,
-        progress=progress_message(enrollment.progress),
-        quality=quality_message(enrollment.quality),
+        progress=build_progress(enrollment.progress),
+        quality=build_quality(enrollment.quality),
         stored=speaker is not None,
-        reasons=_reasons((*enrollment.reasons, *also)),
-        explanation=_explain(enrollment.explanation, also),
+        reasons=_build_reasons((*enrollment.reasons, *also)),
+        explanation=_add_reasons(enrollment.explanation, also),
         speaker=(
-            speaker_message(speaker, enrollment.progress, expires_at=enrollment.expires_at)
+            build_speaker(speaker, enrollment.progress, expires_at=enrollment.expires_at)
             if speaker
             else None
         ),
         duplicate_speaker_ids=enrollment.duplicates,
-        watchlist_matches=match_messages(matches, scores=scores),
+        watchlist_matches=build_matches(matches, scores=scores),
     )
 
 
-def embed_response(
+def build_embed_response(
     utterance: Utterance, *, model_id: str, min_speech_s: float
 ) -> verification_pb2.EmbedResponse:
     quality = utterance.quality
@@ -265,40 +270,42 @@ def embed_response(
                 snr_db=quality.snr_db,
             )
         ),
-        quality=quality_message(quality),
+        quality=build_quality(quality),
         speech_needed_s=max(0.0, min_speech_s - quality.net_speech_s),
     )
 
 
-def verify_response(answer: Answer, *, scores: bool) -> verification_pb2.VerifyResponse:
+def build_verify_response(answer: Answer, *, scores: bool) -> verification_pb2.VerifyResponse:
     matches = answer.findings.matches
     return verification_pb2.VerifyResponse(
-        decision=decision_message(answer.decision, matches, scores=scores),
-        watchlist_matches=match_messages(matches, scores=scores),
+        decision=build_decision(answer.decision, matches, scores=scores),
+        watchlist_matches=build_matches(matches, scores=scores),
     )
 
 
-def identify_response(
+def build_identify_response(
     identification: Identification, *, scores: bool
 ) -> verification_pb2.IdentifyResponse:
     return verification_pb2.IdentifyResponse(
-        decision=decision_message(identification.decision, scores=scores),
-        candidates=_candidates(identification, scores=scores),
+        decision=build_decision(identification.decision, scores=scores),
+        candidates=_build_candidates(identification, scores=scores),
     )
 
 
-def call_response(answer: Answer, *, scores: bool) -> verification_pb2.StreamingVerifyResponse:
+def build_call_response(
+    answer: Answer, *, scores: bool
+) -> verification_pb2.StreamingVerifyResponse:
     matches, search = answer.findings.matches, answer.findings.identification
     return verification_pb2.StreamingVerifyResponse(
         done=answer.done,
-        decision=decision_message(answer.decision, matches, scores=scores),
-        watchlist_matches=match_messages(matches, scores=scores),
-        candidates=_candidates(search, scores=scores) if search else (),
-        identification=decision_message(search.decision, scores=scores) if search else None,
+        decision=build_decision(answer.decision, matches, scores=scores),
+        watchlist_matches=build_matches(matches, scores=scores),
+        candidates=_build_candidates(search, scores=scores) if search else (),
+        identification=build_decision(search.decision, scores=scores) if search else None,
     )
 
 
-def match_messages(matches: Iterable[Match], *, scores: bool) -> list[watchlist_pb2.GroupMatch]:
+def build_matches(matches: Iterable[Match], *, scores: bool) -> list[watchlist_pb2.GroupMatch]:
     return [
         watchlist_pb2.GroupMatch(
             group=match.group,
@@ -311,37 +318,39 @@ def match_messages(matches: Iterable[Match], *, scores: bool) -> list[watchlist_
     ]
 
 
-def comparison_message(comparison: Comparison) -> verification_pb2.Comparison:
+def build_comparison(comparison: Comparison) -> verification_pb2.Comparison:
     return verification_pb2.Comparison(cosine=comparison.cosine, llr=comparison.llr)
 
 
-def _candidates(identification: Identification, *, scores: bool) -> list[watchlist_pb2.GroupMatch]:
-    """Without `scores` only the accepted one: the nearest members, asked for again and again, would
-    list the group."""
+def _build_candidates(
+    identification: Identification, *, scores: bool
+) -> list[watchlist_pb2.GroupMatch]:
+    """Builds the candidates; without `scores` only the accepted one, since a caller could list a
+    group by repeatedly asking for its nearest members."""
     candidates = identification.candidates
     if scores:
-        return match_messages(candidates, scores=True)
+        return build_matches(candidates, scores=True)
     accepted = identification.decision.outcome is Outcome.ACCEPTED
-    return match_messages(candidates[:1] if accepted else (), scores=False)
+    return build_matches(candidates[:1] if accepted else (), scores=False)
 
 
-def _watchlist_reasons(matches: Sequence[Match]) -> tuple[Reason, ...]:
+def _get_watchlist_reasons(matches: Sequence[Match]) -> tuple[Reason, ...]:
     return (Reason.WATCHLISTED,) if matches else ()
 
 
-def _explain(explanation: str, also: tuple[Reason, ...]) -> str:
+def _add_reasons(explanation: str, also: tuple[Reason, ...]) -> str:
     return f"{explanation}; {explain(also, 0.0)}" if also else explanation
 
 
-def _reasons(reasons: Iterable[Reason]) -> list[decision_pb2.Reason.ValueType]:
+def _build_reasons(reasons: Iterable[Reason]) -> list[decision_pb2.Reason.ValueType]:
     return [_REASONS[reason] for reason in reasons]
 
 
-def _costs(message: decision_pb2.CostModel) -> Costs:
+def _parse_costs(message: decision_pb2.CostModel) -> Costs:
     return Costs(message.target_prior, message.miss_cost, message.false_accept_cost)
 
 
-def _sequential(message: decision_pb2.SequentialTest) -> RequestedTest:
+def _parse_sequential_test(message: decision_pb2.SequentialTest) -> RequestedTest:
     return RequestedTest(
         message.false_match_rate, message.false_non_match_rate, message.max_net_speech_s
     )
@@ -352,8 +361,8 @@ def _summarize(voiceprint: Voiceprint) -> speaker_pb2.VoiceprintSummary:
         model_id=voiceprint.model_id,
         vectors=len(voiceprint.speech_s),
         net_speech_s=float(voiceprint.speech_s.sum()),
-        create_time=_timestamp(voiceprint.created_at),
-        use_time=None if voiceprint.used_at is None else _timestamp(voiceprint.used_at),
+        create_time=_build_timestamp(voiceprint.created_at),
+        use_time=None if voiceprint.used_at is None else _build_timestamp(voiceprint.used_at),
     )
 
 
@@ -365,15 +374,15 @@ def _export_voiceprint(voiceprint: Voiceprint) -> speaker_pb2.ExportedVoiceprint
             speaker_pb2.ExportedVector(values=values, net_speech_s=speech_s)
             for values, speech_s in vectors
         ],
-        create_time=_timestamp(voiceprint.created_at),
-        use_time=None if voiceprint.used_at is None else _timestamp(voiceprint.used_at),
+        create_time=_build_timestamp(voiceprint.created_at),
+        use_time=None if voiceprint.used_at is None else _build_timestamp(voiceprint.used_at),
     )
 
 
-def failures_message(count: FailureCount) -> speaker_pb2.FailedVerifications:
+def build_failures(count: FailureCount) -> speaker_pb2.FailedVerifications:
     return speaker_pb2.FailedVerifications(
-        times=[_timestamp(count.failed_at)] if count.failed_at else [],
-        locked_until=_timestamp(count.locked_until) if count.locked_until else None,
+        times=[_build_timestamp(count.failed_at)] if count.failed_at else [],
+        locked_until=_build_timestamp(count.locked_until) if count.locked_until else None,
         consecutive=count.consecutive,
         total=count.total,
         disabled=count.disabled,
@@ -384,19 +393,20 @@ def _export_version(version: Version) -> speaker_pb2.ExportedVersion:
     return speaker_pb2.ExportedVersion(
         state=_STATES[version.state],
         voiceprints=map(_export_voiceprint, version.voiceprints.values()),
-        enroll_time=None if version.enrolled_at is None else _timestamp(version.enrolled_at),
+        enroll_time=None if version.enrolled_at is None else _build_timestamp(version.enrolled_at),
     )
 
 
-def _seconds(stamp: Timestamp, *, field: str) -> float:
-    """Since the epoch; the last second of the year 9999 may round to one that is no timestamp."""
+def _parse_time(stamp: Timestamp, *, field: str) -> float:
+    """Returns seconds since the epoch."""
     at = stamp.seconds + stamp.nanos / 1e9
+    # Checked after rounding: the last nanoseconds of the year 9999 round up to the year 10000.
     if not (0 <= stamp.nanos < 10**9 and _FIRST_S <= at <= _LAST_S):
         raise InvalidArgument("is no time of the years 1 to 9999", field=field)
     return at
 
 
-def _timestamp(seconds: float) -> Timestamp:
+def _build_timestamp(seconds: float) -> Timestamp:
     stamp = Timestamp()
     stamp.FromNanoseconds(int(seconds * 1e9))
     return stamp

@@ -1,4 +1,4 @@
-"""Readiness: health follows what the server needs; one that cannot reach it takes no calls."""
+"""Readiness: the server is healthy while everything that it depends on can be reached."""
 
 import asyncio
 import logging
@@ -18,12 +18,12 @@ log = logging.getLogger(__name__)
 _PING_S = 1.0
 
 Need: TypeAlias = Callable[[], Awaitable[None]]
-"""Raises `Unavailable` while something that the server depends on is away."""
+"""Checks a dependency; raises `Unavailable` while it cannot be reached."""
 
 
 class Readiness:
-    """What `grpc.health.v1` says of each of `services`, and of the server as a whole: SERVING while
-    the store and all `needs` are there. Those `disabled` are NOT_SERVING for good."""
+    """Sets the health of `services` and of the whole server: SERVING while the store and all
+    `needs` can be reached. `disabled` services are NOT_SERVING for good."""
 
     def __init__(
         self,
@@ -35,40 +35,40 @@ class Readiness:
         self.servicer = HealthRpc((health.OVERALL_HEALTH, *services), disabled)
         self._needs = (store.ping, *needs)
         self._disabled = disabled
-        self._told: str | None = None
+        self._last_reason: str | None = None
 
     async def check(self) -> None:
-        """Asks for what is needed; tells health, the metrics and the log what is new."""
-        reason = await self._reason()
-        if reason == self._told:
+        """Checks all dependencies; updates health, metrics and the log if the state changed."""
+        reason = await self._find_missing()
+        if reason == self._last_reason:
             return
         if reason:
             log.warning("not ready: %s", reason)
-        self._told = self.servicer.reason = reason
+        self._last_reason = self.servicer.reason = reason
         metrics.set_ready(not reason and not self._disabled)
         self.servicer.set(serving=not reason)
 
-    async def _reason(self) -> str:
-        """What is away; empty while the server is ready."""
+    async def _find_missing(self) -> str:
+        """Returns why the server is not ready, or an empty string."""
         for need in self._needs:
             try:
                 await need()
             except Unavailable as error:
                 return error.message
-            except Exception:  # whatever it is, nobody would hear of it once this task has ended
+            except Exception:  # an error that ended this task would go unnoticed
                 log.exception("not ready")
                 return "the store failed"
         return ""
 
     async def watch(self, glance: Callable[[], None]) -> None:
-        """Checks again and again, and takes a `glance` each time."""
+        """Checks every second until cancelled, and calls `glance` each time."""
         while True:
             await asyncio.sleep(_PING_S)
             glance()
             await self.check()
 
     async def drain(self, server: grpc.aio.Server, grace_s: float) -> None:
-        """Turns unhealthy first, then lets the calls in flight finish."""
+        """Turns unhealthy, then waits up to `grace_s` seconds for the calls in flight."""
         metrics.set_ready(False)
         self.servicer.stop()
         await server.stop(grace_s)

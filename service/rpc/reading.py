@@ -1,16 +1,16 @@
-"""What comes of a call's requests: bytes that are no message of its type, no audio for too long.
+"""Reads requests inside the guards, and refuses malformed, slow and too many messages.
 
-Both are refused inside the guards, as what they are. gRPC would refuse the first before any guard,
-as UNKNOWN and with a traceback in the log, and wait for the second for ever.
+gRPC would refuse bytes that are not a message of the rpc's type before any guard, as UNKNOWN and
+with a traceback in the log, and would wait for a slow client for ever.
 
-A request that is one message is read inside the guards, too, by serving it as a stream of one: a
-caller without a credential or a role is refused before it, and until then the message stays with
-the client but for what the connection's window lets through. How many of them a tenant may have in
-memory is limited, so slow or large ones make only calls of their own tenant wait.
+A unary request is also read inside the guards, by serving it as a stream of one message: a caller
+without a credential or role is refused before its message is read. Until then the client keeps
+the message, except for what fits in the connection's window. The number of messages in memory is
+limited per tenant, so that slow or large ones delay only calls of the same tenant.
 
-Each stream has a time budget, `max_pause_s` at the most. Waiting for a message spends it; every
-byte of audio received restores a hundredth of a second. A second of telephone speech earns more
-than a minute, the sparest Opus seven times what it takes, and a byte a second next to nothing.
+Each stream has a time budget of at most `max_pause_s`. Waiting for a message spends it; every byte
+of audio received restores 10 ms. A second of telephone speech restores more than a minute, the
+lowest rate of Opus seven times what it spends, and one byte a second almost nothing.
 """
 
 import asyncio
@@ -27,24 +27,27 @@ from google.protobuf.message import DecodeError
 from service.errors import InvalidArgument, OverLimit, TimedOut
 
 MAX_MESSAGE_BYTES = 4 * 2**20
-"""What gRPC servers take unless they are told otherwise. It refuses a message by its header."""
+"""gRPC's default limit. A larger message is refused by its header."""
 
 _OURS = "/sayso."
 _ILLEGIBLE = object()
 _LEAST_BYTES_PER_S = 100
-_MESSAGES = 64  # of one tenant that arrive at once, or are large and in work
+_MAX_MESSAGES = 64  # of one tenant that arrive at once, or are large and in work
 _LARGE_BYTES = 128 * 1024  # as much as an unread message may take of the connection's window
 _PATIENCE_S = 10.0
 _RETRY_AFTER_S = 1.0
 
 Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
-_Opened: TypeAlias = Callable[[Context], AbstractAsyncContextManager[Any]]
+_OpenRequests: TypeAlias = Callable[[Context], AbstractAsyncContextManager[Any]]
 
 
 class Reading(grpc.aio.ServerInterceptor):
-    """Belongs innermost; raises there `InvalidArgument`, `TimedOut` for a caller that sends too
-    slowly, and `OverLimit`, which `count_refusal` is told of, when too many messages of the tenant
-    of the call, which `tenant` gives, are in memory."""
+    """Reads the requests of this project's methods; must be the innermost interceptor.
+
+    Raises `InvalidArgument` for bytes that are not a request, `TimedOut` for a caller that sends
+    too slowly, and `OverLimit` if the caller's `tenant` has too many messages in memory, which
+    `count_refusal` counts.
+    """
 
     def __init__(
         self,
@@ -52,47 +55,51 @@ class Reading(grpc.aio.ServerInterceptor):
         max_pause_s: float,
         tenant: Callable[[], str],
         count_refusal: Callable[[str], None] = lambda limit: None,
-        messages: int = _MESSAGES,
+        max_messages: int = _MAX_MESSAGES,
         patience_s: float = _PATIENCE_S,
     ) -> None:
         self._max_pause_s = max_pause_s
         self._tenant = tenant
         self._count_refusal = count_refusal
         self._patience_s = patience_s
-        self._places = defaultdict[str, asyncio.Semaphore](lambda: asyncio.Semaphore(messages))
+        self._places = defaultdict[str, asyncio.Semaphore](lambda: asyncio.Semaphore(max_messages))
 
     async def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
         handler = await continuation(handler_call_details)
         if handler is None or not handler_call_details.method.startswith(_OURS):
             return handler
-        asked, opened = (
-            ("stream", self._stream) if handler.request_streaming else ("unary", self._whole)
+        requests, open_requests = (
+            ("stream", self._open_stream)
+            if handler.request_streaming
+            else ("unary", self._read_message)
         )
-        told, around = ("stream", _streaming) if handler.response_streaming else ("unary", _unary)
-        call = getattr(handler, f"{asked}_{told}")
+        responses, wrap = (
+            ("stream", _wrap_streaming) if handler.response_streaming else ("unary", _wrap_unary)
+        )
+        call = getattr(handler, f"{requests}_{responses}")
         return handler._replace(
             request_streaming=True,
-            request_deserializer=or_illegible(handler.request_deserializer),
-            **{f"stream_{told}": around(call, opened)},
+            request_deserializer=tolerate_illegible(handler.request_deserializer),
+            **{f"stream_{responses}": wrap(call, open_requests)},
         )
 
     @asynccontextmanager
-    async def _stream(self, context: Context) -> "AsyncIterator[_Stream]":
+    async def _open_stream(self, context: Context) -> "AsyncIterator[_Stream]":
         yield _Stream(context, self._max_pause_s)
 
     @asynccontextmanager
-    async def _whole(self, context: Context) -> AsyncIterator[Any]:
-        """The request. A small one gives its place back once it has arrived."""
+    async def _read_message(self, context: Context) -> AsyncIterator[Any]:
+        """Yields the request; a small one frees its place as soon as it has arrived."""
         refusal = f"the request was not sent within {self._max_pause_s:g} s; send it at once"
         async with AsyncExitStack() as place:
-            await place.enter_async_context(self._place())
-            request = legible(await _read(context, self._max_pause_s, refusal))
+            await place.enter_async_context(self._take_place())
+            request = require_legible(await _read(context, self._max_pause_s, refusal))
             if request.ByteSize() <= _LARGE_BYTES:
                 await place.aclose()
             yield request
 
     @asynccontextmanager
-    async def _place(self) -> AsyncIterator[None]:
+    async def _take_place(self) -> AsyncIterator[None]:
         places = self._places[self._tenant()]
         try:
             async with asyncio.timeout(self._patience_s):
@@ -111,7 +118,7 @@ class Reading(grpc.aio.ServerInterceptor):
 
 
 class _Stream:
-    """Requests as they come; time in which nobody waits for them costs no patience."""
+    """Iterates over the requests; only time spent waiting for them counts against the budget."""
 
     def __init__(self, context: Context, max_pause_s: float) -> None:
         self._context = context
@@ -133,14 +140,15 @@ class _Stream:
             raise TimedOut(self._refusal) from error
         if request is grpc.aio.EOF:
             raise StopAsyncIteration
-        audio_s = len(legible(request).audio) / _LEAST_BYTES_PER_S
+        audio_s = len(require_legible(request).audio) / _LEAST_BYTES_PER_S
         left_s = self._patience_s - (time.monotonic() - began_s)
         self._patience_s = min(self._max_pause_s, left_s + audio_s)
         return request
 
 
 async def _read(context: Context, patience_s: float, refusal: str) -> Any:
-    """The next request, or `grpc.aio.EOF`; gRPC's own iterator would keep hold of the last one."""
+    """Reads the next request or `grpc.aio.EOF`. gRPC's own iterator would keep the last request
+    in memory."""
     try:
         async with asyncio.timeout(patience_s):
             return await context.read()
@@ -148,35 +156,38 @@ async def _read(context: Context, patience_s: float, refusal: str) -> Any:
         raise TimedOut(refusal) from error
 
 
-def or_illegible(deserialize: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
-    def deserialized(data: bytes) -> Any:
+def tolerate_illegible(deserialize: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
+    """Makes a deserializer return a marker, which `require_legible` refuses, instead of raising."""
+
+    def deserialize_or_mark(data: bytes) -> Any:
         try:
             return deserialize(data)
         except DecodeError:
             return _ILLEGIBLE
 
-    return deserialized
+    return deserialize_or_mark
 
 
-def legible(request: Any) -> Any:
+def require_legible(request: Any) -> Any:
+    """Returns the request; raises `InvalidArgument` if there is none or it was not deserialized."""
     if request is _ILLEGIBLE or request is grpc.aio.EOF:
         raise InvalidArgument("is not of this rpc's type", field="request")
     return request
 
 
-def _unary(call: Any, opened: _Opened) -> Any:
+def _wrap_unary(call: Any, open_requests: _OpenRequests) -> Any:
     @functools.wraps(call)
     async def wrapped(unread: Any, context: Context) -> Any:
-        async with opened(context) as request:
+        async with open_requests(context) as request:
             return await call(request, context)
 
     return wrapped
 
 
-def _streaming(call: Any, opened: _Opened) -> Any:
+def _wrap_streaming(call: Any, open_requests: _OpenRequests) -> Any:
     @functools.wraps(call)
     async def wrapped(unread: Any, context: Context) -> AsyncIterator[Any]:
-        async with opened(context) as request:
+        async with open_requests(context) as request:
             async for response in call(request, context):
                 yield response
 

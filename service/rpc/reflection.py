@@ -1,4 +1,4 @@
-"""Server reflection, which tells the API: `grpc.reflection.v1`, and `v1alpha` for older clients.
+"""Server reflection, which describes the API: `grpc.reflection.v1`, and `v1alpha` for old clients.
 
 The messages of both are the same; gRPC for Python has only those of `v1alpha`.
 """
@@ -17,8 +17,8 @@ _NEWER, _OLDER = "grpc.reflection.v1", "grpc.reflection.v1alpha"
 
 
 def add_reflection(server: grpc.aio.Server, services: Sequence[str]) -> None:
-    """Tells of `services` and of itself."""
-    descriptor_pool.Default().AddSerializedFile(_newer_file().SerializeToString())
+    """Adds reflection of `services` and of itself to a server."""
+    descriptor_pool.Default().AddSerializedFile(_build_v1_file().SerializeToString())
     servicer = reflection.aio.ReflectionServicer((*services, SERVICE_NAME, reflection.SERVICE_NAME))
     older: Any = reflection_pb2_grpc.add_ServerReflectionServicer_to_server
     older(servicer, server)
@@ -31,8 +31,8 @@ def add_reflection(server: grpc.aio.Server, services: Sequence[str]) -> None:
     server.add_generic_rpc_handlers((newer,))
 
 
-def _newer_file() -> descriptor_pb2.FileDescriptorProto:
-    """reflection.proto of v1: that of v1alpha under another name."""
+def _build_v1_file() -> descriptor_pb2.FileDescriptorProto:
+    """Builds reflection.proto of v1 from that of v1alpha: only the package name differs."""
     file = descriptor_pb2.FileDescriptorProto()
     reflection_pb2.DESCRIPTOR.CopyToProto(file)
     text = text_format.MessageToString(file).replace(_OLDER, _NEWER)

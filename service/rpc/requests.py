@@ -1,4 +1,4 @@
-"""Reading requests: a recording in one message, or a stream of config and then audio."""
+"""Reads audio requests: one message, or a stream of a config followed by audio."""
 
 import math
 from collections.abc import AsyncIterator, Callable
@@ -18,49 +18,50 @@ MAX_CHUNK_BYTES = 15 * 1024
 """The most audio in one stream message."""
 
 
-def tenant() -> str:
-    """Whose speakers this call is about: the credential says so, never the message."""
+def get_tenant() -> str:
+    """Returns the tenant of this call, which the credential determines, never the message."""
     return current().tenant
 
 
 def sees_scores() -> bool:
-    """Whether the caller of this call may be told scores."""
+    """Returns whether the caller may see scores."""
     return Role.ANALYZE in current().roles
 
 
 @dataclass(frozen=True, slots=True)
 class AudioLimits:
-    """`max_s` and `max_bytes` bound a recording, `max_call_s` a call that is verified as it comes.
-    `charge` is what `AudioSource` explains."""
+    """Limits of a recording (`max_s`, `max_bytes`) and of a live call (`max_call_s`). `charge`: see
+    `AudioSource`."""
 
     max_s: float
     max_bytes: int
     max_call_s: float
     charge: Callable[[float], None]
 
-    def recording(self, fmt: AudioFormat) -> AudioSource:
-        """Raises `AudioError` for a format that no audio has."""
+    def open_recording(self, fmt: AudioFormat) -> AudioSource:
+        """Opens a source for a recording; raises `AudioError` for an invalid format."""
         fmt.check()
         return AudioSource(fmt, self.max_s, self.charge)
 
-    def call(self, fmt: AudioFormat) -> AudioSource:
-        """As `recording`; a file is a recording, however it is sent."""
+    def open_call(self, fmt: AudioFormat) -> AudioSource:
+        """Opens a source for a live call; a streamed file has the limits of a recording."""
         fmt.check()
         return AudioSource(fmt, self.max_s if fmt.is_file else self.max_call_s, self.charge)
 
     def check_size(self, audio: bytes) -> bytes:
-        """The audio of a whole recording; raises `AudioError` if there is too much of it."""
+        """Returns the audio of a whole recording; raises `AudioError` if it is too large."""
         if len(audio) > self.max_bytes:
             raise AudioError(f"the audio exceeds {self.max_bytes} bytes; send less of it")
         return audio
 
-    def call_bytes(self, fmt: AudioFormat) -> float:
-        """What a call may send: a file is held whole, raw samples are only counted in seconds."""
+    def max_call_bytes(self, fmt: AudioFormat) -> float:
+        """Returns the limit of a call in bytes: a file is kept in memory as a whole, whereas raw
+        samples are limited in seconds only."""
         return self.max_bytes if fmt.is_file else math.inf
 
 
-async def opening(requests: AsyncIterator[Any]) -> Any:
-    """The config that a stream of `oneof payload {config, audio}` begins with."""
+async def read_config(requests: AsyncIterator[Any]) -> Any:
+    """Reads the config that a stream of `oneof payload {config, audio}` must begin with."""
     async for request in requests:
         if request.WhichOneof("payload") != "config":
             raise InvalidArgument("must be the first message of the stream", field="config")
@@ -68,12 +69,12 @@ async def opening(requests: AsyncIterator[Any]) -> Any:
     raise InvalidArgument("the stream ended without one; send it first", field="config")
 
 
-async def blocks(
+async def read_blocks(
     requests: AsyncIterator[Any], stream: Stream, *, max_bytes: float
 ) -> AsyncIterator[bytes]:
-    """The audio of the messages after the config, at most `max_bytes` in all, in blocks that are
-    worth a push into `stream`: what smaller messages bring is collected."""
-    room, block, enough = max_bytes, bytearray(), stream.block_bytes
+    """Yields the audio after the config, at most `max_bytes` in all, in blocks of at least
+    `stream.block_bytes`: small messages are collected until a push completes a block of samples."""
+    left_bytes, block, block_bytes = max_bytes, bytearray(), stream.block_bytes
     async for request in requests:
         match request.WhichOneof("payload"):
             case "config":
@@ -83,13 +84,13 @@ async def blocks(
         audio = request.audio
         if len(audio) > MAX_CHUNK_BYTES:
             raise AudioError(f"a message held over {MAX_CHUNK_BYTES} bytes; send smaller ones")
-        room -= len(audio)
-        if room < 0:
+        left_bytes -= len(audio)
+        if left_bytes < 0:
             raise AudioError(f"the stream exceeds {max_bytes:.0f} bytes; send less audio")
         block += audio
-        if len(block) >= enough:
+        if len(block) >= block_bytes:
             yield bytes(block)
             block.clear()
-            enough = stream.block_bytes
+            block_bytes = stream.block_bytes
     if block:
         yield bytes(block)

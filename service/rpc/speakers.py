@@ -1,4 +1,4 @@
-"""`SpeakerService`: read, list, update, delete, undo, confirm, and count who has moved."""
+"""`SpeakerService`: get, list, update, delete, undo, confirm, export, unlock, count migrated."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -13,7 +13,7 @@ from service.audit import Action, Auditor
 from service.calls.migration import count_migrated
 from service.errors import InvalidArgument, PermissionDenied
 from service.rpc import messages, pages
-from service.rpc.requests import Context, tenant
+from service.rpc.requests import Context, get_tenant
 from service.speakers.enrollment import Enroller
 from service.speakers.lockout import Lockout
 from service.store import FailureCount, Speaker, SpeakerState, Store
@@ -29,7 +29,7 @@ from service.store.lifecycle import (
 )
 
 Step = Callable[[Speaker, float], Speaker]
-"""From one record to the next at a time, in seconds since the epoch."""
+"""Returns the next version of a speaker, given the time in seconds since the epoch."""
 
 _SHOWN_CHARACTERS = 40
 
@@ -55,57 +55,58 @@ class SpeakerRpc(speaker_pb2_grpc.SpeakerServiceServicer):
     async def GetSpeaker(
         self, request: pb.GetSpeakerRequest, context: Context
     ) -> pb.GetSpeakerResponse:
-        speaker, failures = await self._find(messages.speaker_id(request.speaker_id))
+        speaker, failures = await self._find(messages.parse_speaker_id(request.speaker_id))
         return pb.GetSpeakerResponse(
-            speaker=self._message(speaker), failed_verifications=messages.failures_message(failures)
+            speaker=self._build_speaker(speaker),
+            failed_verifications=messages.build_failures(failures),
         )
 
     async def ListSpeakers(
         self, request: pb.ListSpeakersRequest, context: Context
     ) -> pb.ListSpeakersResponse:
         page = await self._store.list(
-            tenant(),
-            limit=pages.limit(request.page_size),
-            after=pages.after(request.page_token),
+            get_tenant(),
+            limit=pages.parse_page_size(request.page_size),
+            after=pages.decode_token(request.page_token),
         )
         return pb.ListSpeakersResponse(
-            speakers=map(self._message, page.speakers),
-            next_page_token=pages.token(page.next_after),
+            speakers=map(self._build_speaker, page.speakers),
+            next_page_token=pages.encode_token(page.next_after),
         )
 
     async def UpdateSpeaker(
         self, request: pb.UpdateSpeakerRequest, context: Context
     ) -> pb.UpdateSpeakerResponse:
         message = request.speaker
-        steps = [_UPDATES[path](message) for path in _paths(request.update_mask)]
-        speaker_id = messages.speaker_id(message.speaker_id, field="speaker.speaker_id")
-        revived = await self._opts_in_again(request, speaker_id)
-        if request.allow_missing or revived:
-            await self._allowed.check_enrollment(self._store, tenant(), speaker_id)
-        fields = ",".join(_paths(request.update_mask))
-        async with self._auditor.changing(_update_action(request), speaker_id, fields=fields):
+        steps = [_UPDATES[path](message) for path in _parse_paths(request.update_mask)]
+        speaker_id = messages.parse_speaker_id(message.speaker_id, field="speaker.speaker_id")
+        opts_in_again = await self._opts_in_again(request, speaker_id)
+        if request.allow_missing or opts_in_again:
+            await self._allowed.check_enrollment(self._store, get_tenant(), speaker_id)
+        fields = ",".join(_parse_paths(request.update_mask))
+        async with self._auditor.changing(_choose_action(request), speaker_id, fields=fields):
             speaker = await self._change(
                 speaker_id,
                 *steps,
                 etag=message.etag,
-                allow_missing=request.allow_missing or revived,
+                allow_missing=request.allow_missing or opts_in_again,
             )
         return pb.UpdateSpeakerResponse(speaker=speaker)
 
     async def DeleteSpeaker(
         self, request: pb.DeleteSpeakerRequest, context: Context
     ) -> pb.DeleteSpeakerResponse:
-        speaker_id = messages.speaker_id(request.speaker_id)
+        speaker_id = messages.parse_speaker_id(request.speaker_id)
         etag = request.etag or None
         async with self._auditor.changing(Action.DELETE, speaker_id) as change:
-            if not await self._store.delete(tenant(), speaker_id, expected_etag=etag):
+            if not await self._store.delete(get_tenant(), speaker_id, expected_etag=etag):
                 raise no_such_speaker()
-        return pb.DeleteSpeakerResponse(receipt=messages.receipt_message(change.receipt))
+        return pb.DeleteSpeakerResponse(receipt=messages.build_receipt(change.receipt))
 
     async def UndoEnrollment(
         self, request: pb.UndoEnrollmentRequest, context: Context
     ) -> pb.UndoEnrollmentResponse:
-        speaker_id = messages.speaker_id(request.speaker_id)
+        speaker_id = messages.parse_speaker_id(request.speaker_id)
         async with self._auditor.changing(Action.UNDO, speaker_id):
             speaker = await self._change(
                 speaker_id, lambda speaker, now: undone(speaker, now=now), etag=request.etag
@@ -115,7 +116,7 @@ class SpeakerRpc(speaker_pb2_grpc.SpeakerServiceServicer):
     async def ConfirmEnrollment(
         self, request: pb.ConfirmEnrollmentRequest, context: Context
     ) -> pb.ConfirmEnrollmentResponse:
-        speaker_id = messages.speaker_id(request.speaker_id)
+        speaker_id = messages.parse_speaker_id(request.speaker_id)
 
         def step(speaker: Speaker, now: float) -> Speaker:
             _refuse_own(speaker)
@@ -128,18 +129,20 @@ class SpeakerRpc(speaker_pb2_grpc.SpeakerServiceServicer):
     async def ExportSpeaker(
         self, request: pb.ExportSpeakerRequest, context: Context
     ) -> pb.ExportSpeakerResponse:
-        speaker_id = messages.speaker_id(request.speaker_id)
+        speaker_id = messages.parse_speaker_id(request.speaker_id)
         async with self._auditor.changing(Action.EXPORT, speaker_id):
             speaker, failures = await self._find(speaker_id)
-            groups = await self._store.groups.of(tenant(), speaker_id)
-        return messages.export_response(self._message(speaker), speaker, groups, failures)
+            groups = await self._store.groups.of(get_tenant(), speaker_id)
+        return messages.build_export_response(
+            self._build_speaker(speaker), speaker, groups, failures
+        )
 
     async def UnlockSpeaker(
         self, request: pb.UnlockSpeakerRequest, context: Context
     ) -> pb.UnlockSpeakerResponse:
-        speaker_id = messages.speaker_id(request.speaker_id)
+        speaker_id = messages.parse_speaker_id(request.speaker_id)
         async with self._auditor.changing(Action.UNLOCK, speaker_id):
-            await self._lockout.unlock(tenant(), speaker_id)
+            await self._lockout.unlock(get_tenant(), speaker_id)
         return pb.UnlockSpeakerResponse()
 
     async def GetMigration(
@@ -147,7 +150,7 @@ class SpeakerRpc(speaker_pb2_grpc.SpeakerServiceServicer):
     ) -> pb.GetMigrationResponse:
         succession = self._enroller.succession
         current, *previous = succession.model_ids
-        counts = await count_migrated(self._store, tenant(), succession, self._retention)
+        counts = await count_migrated(self._store, get_tenant(), succession, self._retention)
         return pb.GetMigrationResponse(
             model_id=current,
             previous_model_id=previous[0] if previous else "",
@@ -158,19 +161,19 @@ class SpeakerRpc(speaker_pb2_grpc.SpeakerServiceServicer):
         )
 
     async def _find(self, speaker_id: str) -> tuple[Speaker, FailureCount]:
-        """The speaker and its failures; raises `NotFound`."""
-        speaker, failures = await self._store.get_with_failures(tenant(), speaker_id)
+        """Reads a speaker and its failure count; raises `NotFound`."""
+        speaker, failures = await self._store.get_with_failures(get_tenant(), speaker_id)
         if speaker is None:
             raise no_such_speaker()
         return speaker, failures
 
     async def _opts_in_again(self, request: pb.UpdateSpeakerRequest, speaker_id: str) -> bool:
-        """Whether one who opted out and was deleted opts in: the opt-out outlives the speaker."""
+        """Returns whether a deleted speaker opts in again: opt-outs survive deletion."""
         return (
             "state" in request.update_mask.paths
             and request.speaker.state == pb.SPEAKER_STATE_PENDING
-            and await self._store.get(tenant(), speaker_id) is None
-            and await self._store.opted_out(tenant(), speaker_id) is not None
+            and await self._store.get(get_tenant(), speaker_id) is None
+            and await self._store.opted_out(get_tenant(), speaker_id) is not None
         )
 
     async def _change(
@@ -183,14 +186,21 @@ class SpeakerRpc(speaker_pb2_grpc.SpeakerServiceServicer):
                 speaker = apply(speaker, now)
             return speaker
 
-        new = Speaker(tenant(), speaker_id, SpeakerState.PENDING, created_at=now, updated_at=now)
-        changed = await change(
-            self._store, tenant(), speaker_id, step, etag=etag, new=new if allow_missing else None
+        new = Speaker(
+            get_tenant(), speaker_id, SpeakerState.PENDING, created_at=now, updated_at=now
         )
-        return self._message(changed)
+        changed = await change(
+            self._store,
+            get_tenant(),
+            speaker_id,
+            step,
+            etag=etag,
+            new=new if allow_missing else None,
+        )
+        return self._build_speaker(changed)
 
-    def _message(self, speaker: Speaker) -> pb.Speaker:
-        return messages.speaker_message(
+    def _build_speaker(self, speaker: Speaker) -> pb.Speaker:
+        return messages.build_speaker(
             replace(speaker, state=self._retention.state(speaker)),
             self._enroller.overall_progress(speaker),
             expires_at=self._retention.expires_at(speaker),
@@ -198,8 +208,8 @@ class SpeakerRpc(speaker_pb2_grpc.SpeakerServiceServicer):
 
 
 def _refuse_own(speaker: Speaker) -> None:
-    """Raises `PermissionDenied` for a caller that took part in what it would confirm. On a server
-    that asks for no credential nobody can be told apart."""
+    """Raises `PermissionDenied` if the caller enrolled this voice itself. A server without
+    credentials cannot distinguish callers, so it allows it."""
     caller = current()
     if caller is not ANYONE and caller.credential in speaker.enrolled_by:
         raise PermissionDenied(
@@ -207,9 +217,9 @@ def _refuse_own(speaker: Speaker) -> None:
         )
 
 
-def _paths(mask: FieldMask) -> Iterable[str]:
-    """The paths of a mask, each once and in the order to apply them in: one who opts in again
-    may bring a consent."""
+def _parse_paths(mask: FieldMask) -> Iterable[str]:
+    """Returns the distinct paths of a mask in the order to apply them: the state before the
+    consent, so that a speaker can opt in and give a new consent in one request."""
     if not mask.paths:
         raise InvalidArgument(
             f"names nothing; choose of {', '.join(_UPDATES)}", field="update_mask"
@@ -223,24 +233,24 @@ def _paths(mask: FieldMask) -> Iterable[str]:
     return [path for path in _UPDATES if path in mask.paths]
 
 
-def _update_action(request: pb.UpdateSpeakerRequest) -> Action:
+def _choose_action(request: pb.UpdateSpeakerRequest) -> Action:
     if "state" not in request.update_mask.paths:
         return Action.UPDATE
     opting_out = request.speaker.state == pb.SPEAKER_STATE_OPTED_OUT
     return Action.OPT_OUT if opting_out else Action.OPT_IN
 
 
-def _metadata_update(message: pb.Speaker) -> Step:
-    metadata = messages.metadata(message.metadata)
+def _update_metadata(message: pb.Speaker) -> Step:
+    metadata = messages.parse_metadata(message.metadata)
     return lambda speaker, now: replace(speaker, metadata=metadata, updated_at=now)
 
 
-def _consent_update(message: pb.Speaker) -> Step:
-    consent = messages.consent(message.consent) if message.HasField("consent") else None
+def _update_consent(message: pb.Speaker) -> Step:
+    consent = messages.parse_consent(message.consent) if message.HasField("consent") else None
     return lambda speaker, now: consented(speaker, consent, now=now)
 
 
-def _state_update(message: pb.Speaker) -> Step:
+def _update_state(message: pb.Speaker) -> Step:
     match message.state:
         case pb.SPEAKER_STATE_OPTED_OUT:
             return lambda speaker, now: opted_out(speaker, now=now)
@@ -250,7 +260,7 @@ def _state_update(message: pb.Speaker) -> Step:
 
 
 _UPDATES: dict[str, Callable[[pb.Speaker], Step]] = {
-    "metadata": _metadata_update,
-    "state": _state_update,
-    "consent": _consent_update,
+    "metadata": _update_metadata,
+    "state": _update_state,
+    "consent": _update_consent,
 }

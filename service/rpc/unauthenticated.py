@@ -1,4 +1,4 @@
-"""Methods that ask for no credential, health and reflection: what callers of them may take.
+"""Limits on methods without a credential: health and reflection.
 
 They share nothing with the calls of tenants. Each kind of call has a few places and a deadline of
 its own. When all places are taken, a newer call gets that of the oldest one on the connection that
@@ -17,8 +17,8 @@ from typing import Any
 import grpc
 
 from service.errors import InvalidArgument, Overloaded, TimedOut
-from service.rpc.interceptors import OURS, Context, to_status
-from service.rpc.reading import legible, or_illegible
+from service.rpc.interceptors import OURS, Context, abort_with_status
+from service.rpc.reading import require_legible, tolerate_illegible
 
 MAX_MESSAGE_BYTES = 4 * 1024
 
@@ -37,8 +37,8 @@ class Places:
 
     @asynccontextmanager
     async def take(self, connection: str) -> AsyncIterator[None]:
-        """A place while inside; raises `TimedOut` at the deadline, and `Overloaded` when a newer
-        call got the place."""
+        """Occupies a place inside the context; raises `TimedOut` at the deadline, and `Overloaded`
+        if a newer call takes the place over."""
         if len(self._calls) >= self._count:
             self._end_one()
         timer = asyncio.timeout(self._deadline_s)
@@ -67,42 +67,45 @@ class Places:
 
 
 class UnauthenticatedMethods(grpc.aio.ServerInterceptor):
-    """Limits every method that is not of this project's services; belongs to one server.
+    """Limits every method outside this project's services. Use one instance for each server.
 
-    `count_refusal` is told `health`, `watch` or `reflection` for each call that lost its place.
+    `count_refusal` is called with `health`, `watch` or `reflection` for each call that is ended to
+    make room for another.
     """
 
     def __init__(self, *, count_refusal: Callable[[str], None]) -> None:
-        def places(limit: str, count: int, deadline_s: float) -> Places:
+        def make_places(limit: str, count: int, deadline_s: float) -> Places:
             return Places(count, deadline_s, count_refusal=lambda: count_refusal(limit))
 
-        self._arriving = places("health", 8, 5.0)
-        self._watching = places("watch", 256, 3600.0)
-        self._streaming = places("reflection", 8, 60.0)
+        self._arriving = make_places("health", 8, 5.0)
+        self._watching = make_places("watch", 256, 3600.0)
+        self._streaming = make_places("reflection", 8, 60.0)
 
     async def intercept_service(self, continuation: Any, handler_call_details: Any) -> Any:
         handler = await continuation(handler_call_details)
         if handler is None or handler_call_details.method.startswith(OURS):
             return handler
-        return self._limited(handler_call_details.method, handler)
+        return self._limit(handler_call_details.method, handler)
 
-    def _limited(self, name: str, handler: Any) -> Any:
-        """The handler as one of streams, whose messages are read only when asked for."""
+    def _limit(self, name: str, handler: Any) -> Any:
+        """Wraps a handler as a stream handler, whose messages are read only on demand."""
         serve = self._serve_stream if handler.request_streaming else self._serve_one
 
-        async def served(unread: Any, context: Context) -> None:
+        async def serve_limited(unread: Any, context: Context) -> None:
             try:
                 await serve(handler, context)
             except Exception as error:
-                await to_status(error, name, context)
+                await abort_with_status(error, name, context)
 
         return grpc.stream_stream_rpc_method_handler(
-            served, _small(or_illegible(handler.request_deserializer)), handler.response_serializer
+            serve_limited,
+            _limit_size(tolerate_illegible(handler.request_deserializer)),
+            handler.response_serializer,
         )
 
     async def _serve_one(self, handler: Any, context: Context) -> None:
         async with self._arriving.take(context.peer()):
-            request = _checked(await context.read())
+            request = _check(await context.read())
             if not handler.response_streaming:
                 await context.write(await handler.unary_unary(request, context))
                 return
@@ -112,23 +115,23 @@ class UnauthenticatedMethods(grpc.aio.ServerInterceptor):
 
     async def _serve_stream(self, handler: Any, context: Context) -> None:
         async with self._streaming.take(context.peer()):
-            async for response in handler.stream_stream(_requests(context), context):
+            async for response in handler.stream_stream(_read_requests(context), context):
                 await context.write(response)
 
 
-async def _requests(context: Context) -> AsyncIterator[Any]:
+async def _read_requests(context: Context) -> AsyncIterator[Any]:
     while (request := await context.read()) is not grpc.aio.EOF:
-        yield _checked(request)
+        yield _check(request)
 
 
-def _small(deserialize: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
-    def deserialized(data: bytes) -> Any:
+def _limit_size(deserialize: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
+    def deserialize_small(data: bytes) -> Any:
         return _TOO_LARGE if len(data) > MAX_MESSAGE_BYTES else deserialize(data)
 
-    return deserialized
+    return deserialize_small
 
 
-def _checked(request: Any) -> Any:
+def _check(request: Any) -> Any:
     if request is _TOO_LARGE:
         raise InvalidArgument(f"is over {MAX_MESSAGE_BYTES} bytes", field="request")
-    return legible(request)
+    return require_legible(request)

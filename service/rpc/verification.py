@@ -19,7 +19,14 @@ from service.inference.embedder import Utterance
 from service.observability import metrics
 from service.rpc import messages, watchlists
 from service.rpc.batches import Batch, Turn
-from service.rpc.requests import AudioLimits, Context, blocks, opening, sees_scores, tenant
+from service.rpc.requests import (
+    AudioLimits,
+    Context,
+    get_tenant,
+    read_blocks,
+    read_config,
+    sees_scores,
+)
 from service.speakers.enrollment import Enroller, EnrollmentRequest, Progress
 from service.store import Store
 
@@ -56,14 +63,14 @@ class VerificationRpc(verification_pb2_grpc.VerificationServiceServicer):
     async def Enroll(
         self, request_iterator: AsyncIterator[pb.EnrollRequest], context: Context
     ) -> AsyncIterator[pb.EnrollResponse]:
-        config: pb.EnrollConfig = await opening(request_iterator)
-        request = _enrollment_request(config)
-        source = self._limits.recording(messages.audio_format(config.audio))
-        groups = watchlists.watchlists(config.watchlists, field="config.watchlists")
+        config: pb.EnrollConfig = await read_config(request_iterator)
+        request = _parse_enrollment_request(config)
+        source = self._limits.open_recording(messages.parse_audio_format(config.audio))
+        groups = watchlists.parse_watchlists(config.watchlists, field="config.watchlists")
         before = await self._open(request, groups)
         stream = self._models.stream(self._models.current, source, searching=True, enrolling=True)
         reported_s = 0.0
-        async for block in blocks(request_iterator, stream, max_bytes=self._limits.max_bytes):
+        async for block in read_blocks(request_iterator, stream, max_bytes=self._limits.max_bytes):
             await stream.push(block)
             if config.stop_when_complete and self._enroller.enough(before, stream.quality):
                 break
@@ -71,8 +78,8 @@ class VerificationRpc(verification_pb2_grpc.VerificationServiceServicer):
                 reported_s = stream.quality.net_speech_s
                 progress = self._enroller.progress_at(before.speech_s + reported_s)
                 yield pb.EnrollResponse(
-                    progress=messages.progress_message(progress),
-                    quality=messages.quality_message(stream.quality),
+                    progress=messages.build_progress(progress),
+                    quality=messages.build_quality(stream.quality),
                 )
         utterance = await stream.finish()
         yield await self._add(request, groups, utterance)
@@ -81,52 +88,52 @@ class VerificationRpc(verification_pb2_grpc.VerificationServiceServicer):
         self, request_iterator: AsyncIterator[pb.BatchEnrollRequest], context: Context
     ) -> AsyncIterator[pb.BatchEnrollResponse]:
         batch = Batch(self._enroll_item, at_once=self._batch_items)
-        async for answer in batch.answers(request_iterator):
+        async for answer in batch.enroll_all(request_iterator):
             yield answer
 
     async def Verify(self, request: pb.VerifyRequest, context: Context) -> pb.VerifyResponse:
-        source = self._limits.recording(messages.audio_format(request.config))
-        async with self._live.begin(_recording_request(request), source) as call:
+        source = self._limits.open_recording(messages.parse_audio_format(request.config))
+        async with self._live.begin(_parse_recording_request(request), source) as call:
             answer = await call.finish(self._limits.check_size(request.audio))
-            return messages.verify_response(answer, scores=sees_scores())
+            return messages.build_verify_response(answer, scores=sees_scores())
 
     async def StreamingVerify(
         self, request_iterator: AsyncIterator[pb.StreamingVerifyRequest], context: Context
     ) -> AsyncIterator[pb.StreamingVerifyResponse]:
-        config: pb.StreamingVerifyConfig = await opening(request_iterator)
-        fmt = messages.audio_format(config.audio)
-        source, max_bytes = self._limits.call(fmt), self._limits.call_bytes(fmt)
-        async with self._live.begin(_call_request(config), source) as call:
+        config: pb.StreamingVerifyConfig = await read_config(request_iterator)
+        fmt = messages.parse_audio_format(config.audio)
+        source, max_bytes = self._limits.open_call(fmt), self._limits.max_call_bytes(fmt)
+        async with self._live.begin(_parse_call_request(config), source) as call:
             if call.needs_audio:
-                async for block in blocks(request_iterator, call.stream, max_bytes=max_bytes):
+                async for block in read_blocks(request_iterator, call.stream, max_bytes=max_bytes):
                     answer = await call.hear(block)
                     if not call.needs_audio:
                         break
                     if answer is not None:
-                        yield messages.call_response(answer, scores=sees_scores())
-            yield messages.call_response(await call.finish(), scores=sees_scores())
+                        yield messages.build_call_response(answer, scores=sees_scores())
+            yield messages.build_call_response(await call.finish(), scores=sees_scores())
 
     async def Identify(self, request: pb.IdentifyRequest, context: Context) -> pb.IdentifyResponse:
-        policy = messages.requested_policy(request.policy, looser=sees_scores())
-        group = watchlists.group_name(request.group)
-        fmt = messages.audio_format(request.config)
+        policy = messages.parse_policy(request.policy, looser=sees_scores())
+        group = watchlists.parse_group_name(request.group)
+        fmt = messages.parse_audio_format(request.config)
         self._spend(0)
-        await self._identifier.prepare(tenant(), [group])
+        await self._identifier.prepare(get_tenant(), [group])
         utterance = await self._embed(request.audio, fmt)
         self._spend(utterance.windows)
         identification = await self._identifier.identify(
-            *(tenant(), group, utterance, policy.over(self._models.current.defaults)),
+            *(get_tenant(), group, utterance, policy.over(self._models.current.defaults)),
             request.max_candidates or 1,
         )
         await audit_identification(self._auditor, identification, group)
-        return messages.identify_response(identification, scores=sees_scores())
+        return messages.build_identify_response(identification, scores=sees_scores())
 
     async def Embed(self, request: pb.EmbedRequest, context: Context) -> pb.EmbedResponse:
-        fmt = messages.audio_format(request.config)
+        fmt = messages.parse_audio_format(request.config)
         embedder = self._models.current.embedder
-        stream, contract = embedder.stream(self._limits.recording(fmt)), embedder.contract
+        stream, contract = embedder.stream(self._limits.open_recording(fmt)), embedder.contract
         utterance = await stream.finish(self._limits.check_size(request.audio))
-        return messages.embed_response(
+        return messages.build_embed_response(
             utterance, model_id=contract.model_id, min_speech_s=contract.min_speech_s
         )
 
@@ -139,13 +146,13 @@ class VerificationRpc(verification_pb2_grpc.VerificationServiceServicer):
             )
         self._spend(pairs)
         model = self._models.select(request.left[0].model_id)
-        return await asyncio.to_thread(_comparisons, model, request)
+        return await asyncio.to_thread(_compare_all, model, request)
 
     async def _enroll_item(self, item: pb.BatchEnrollRequest, turn: Turn) -> pb.EnrollResponse:
-        request = _enrollment_request(item.config)
-        groups = watchlists.watchlists(item.config.watchlists, field="config.watchlists")
-        fmt = messages.audio_format(item.config.audio)
-        self._allowed.request(tenant())
+        request = _parse_enrollment_request(item.config)
+        groups = watchlists.parse_watchlists(item.config.watchlists, field="config.watchlists")
+        fmt = messages.parse_audio_format(item.config.audio)
+        self._allowed.request(get_tenant())
         await self._open(request, groups)
         utterance = await self._embed(item.audio, fmt, enrolling=True)
         await turn()
@@ -154,10 +161,10 @@ class VerificationRpc(verification_pb2_grpc.VerificationServiceServicer):
     async def _add(
         self, request: EnrollmentRequest, groups: Sequence[str], utterance: Utterance
     ) -> pb.EnrollResponse:
-        """Screens before it enrolls, so that nothing is stored if the groups cannot be searched."""
+        """Screens, then enrolls, so that nothing is stored if the groups cannot be searched."""
         matches: tuple[Match, ...] = ()
         if groups:
-            matches = await self._identifier.screen(tenant(), groups, utterance)
+            matches = await self._identifier.screen(get_tenant(), groups, utterance)
         async with self._auditor.changing(Action.ENROL, request.speaker_id) as change:
             enrollment = await self._enroller.add(request, utterance)
             change.came_to(
@@ -166,69 +173,75 @@ class VerificationRpc(verification_pb2_grpc.VerificationServiceServicer):
                 model_id=self._models.current.model_id,
             )
         metrics.count_enrollment(enrollment.speaker, enrollment.reasons, enrollment.quality)
-        return messages.enroll_response(enrollment, matches, scores=sees_scores())
+        return messages.build_enroll_response(enrollment, matches, scores=sees_scores())
 
     async def _open(self, request: EnrollmentRequest, groups: Sequence[str]) -> Progress:
-        """What an enrollment starts from, if there is room for one more speaker."""
+        """Returns what an enrollment starts from; raises `OverLimit` if the tenant is full."""
         await self._allowed.check_enrollment(self._store, request.tenant, request.speaker_id)
         progress = await self._enroller.open(request)
-        await self._identifier.prepare(tenant(), groups)
+        await self._identifier.prepare(get_tenant(), groups)
         return progress
 
     async def _embed(self, audio: bytes, fmt: AudioFormat, *, enrolling: bool = False) -> Utterance:
-        """A whole recording, with every loaded model."""
-        models, source = self._models, self._limits.recording(fmt)
+        """Embeds a whole recording with every loaded model."""
+        models, source = self._models, self._limits.open_recording(fmt)
         stream = models.stream(models.current, source, searching=True, enrolling=enrolling)
         return await stream.finish(self._limits.check_size(audio))
 
     def _spend(self, windows: int) -> None:
-        """Of what the caller may compare, with no speaker in particular."""
+        """Spends the caller's comparison budget, for no speaker in particular."""
         self._budgets.spend(current(), "", windows)
 
 
-def _recording_request(request: pb.VerifyRequest) -> VerificationRequest:
+def _parse_recording_request(request: pb.VerifyRequest) -> VerificationRequest:
     return VerificationRequest(
-        messages.speaker_id(request.speaker_id),
-        messages.requested_policy(request.policy, looser=sees_scores()),
-        watchlists=watchlists.watchlists(request.watchlists),
+        messages.parse_speaker_id(request.speaker_id),
+        messages.parse_policy(request.policy, looser=sees_scores()),
+        watchlists=watchlists.parse_watchlists(request.watchlists),
     )
 
 
-def _call_request(config: pb.StreamingVerifyConfig) -> VerificationRequest:
-    """Of a call, which may claim nobody if it asks for groups to be searched."""
-    names = watchlists.watchlists(config.watchlists, field="config.watchlists")
+def _parse_call_request(config: pb.StreamingVerifyConfig) -> VerificationRequest:
+    """Parses the config of a call; without a claimed speaker it must name groups to search."""
+    names = watchlists.parse_watchlists(config.watchlists, field="config.watchlists")
     group, claimed = config.identify_group, config.speaker_id
     return VerificationRequest(
-        messages.speaker_id(claimed, field="config.speaker_id")
+        messages.parse_speaker_id(claimed, field="config.speaker_id")
         if claimed or not (names or group)
         else "",
-        messages.requested_policy(config.policy, looser=sees_scores()),
+        messages.parse_policy(config.policy, looser=sees_scores()),
         watchlists=names,
-        group=group and watchlists.group_name(group, field="config.identify_group"),
+        group=group and watchlists.parse_group_name(group, field="config.identify_group"),
         max_candidates=check_candidates(config.max_candidates or 1, field="config.max_candidates"),
         continuous=config.continuous,
         stop_at_decision=config.stop_at_decision,
     )
 
 
-def _enrollment_request(config: pb.EnrollConfig) -> EnrollmentRequest:
-    return messages.enrollment_request(config, tenant=tenant(), credential=current().credential)
-
-
-def _comparisons(model: LoadedModel, request: pb.CompareRequest) -> pb.CompareResponse:
-    left = [_probe(model, given, f"left[{i}]") for i, given in enumerate(request.left)]
-    right = [_probe(model, given, f"right[{i}]") for i, given in enumerate(request.right)]
-    compared = model.verifier.compare_all(left, right)
-    return pb.CompareResponse(
-        comparisons=map(messages.comparison_message, compared), model_id=model.model_id
+def _parse_enrollment_request(config: pb.EnrollConfig) -> EnrollmentRequest:
+    return messages.parse_enrollment_request(
+        config, tenant=get_tenant(), credential=current().credential
     )
 
 
-def _probe(model: LoadedModel, given: pb.Embedding, field: str) -> ProbeEmbedding:
+def _compare_all(model: LoadedModel, request: pb.CompareRequest) -> pb.CompareResponse:
+    left = [
+        _parse_probe(model, embedding, f"left[{i}]") for i, embedding in enumerate(request.left)
+    ]
+    right = [
+        _parse_probe(model, embedding, f"right[{i}]") for i, embedding in enumerate(request.right)
+    ]
+    compared = model.verifier.compare_all(left, right)
+    return pb.CompareResponse(
+        comparisons=map(messages.build_comparison, compared), model_id=model.model_id
+    )
+
+
+def _parse_probe(model: LoadedModel, embedding: pb.Embedding, field: str) -> ProbeEmbedding:
     return model.verifier.parse_probe(
-        given.values,
-        model_id=given.model_id,
-        speech_s=given.net_speech_s or None,
-        snr_db=given.snr_db if given.HasField("snr_db") else None,
+        embedding.values,
+        model_id=embedding.model_id,
+        speech_s=embedding.net_speech_s or None,
+        snr_db=embedding.snr_db if embedding.HasField("snr_db") else None,
         field=field,
     )

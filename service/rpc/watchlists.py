@@ -1,4 +1,4 @@
-"""`WatchlistService`: named groups of speakers, and who is in them."""
+"""`WatchlistService`: named groups of speakers and their members."""
 
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -11,7 +11,7 @@ from service.audit import Action, Auditor, Change
 from service.calls.identification import MAX_SCREENED_GROUPS
 from service.errors import InvalidArgument
 from service.rpc import messages, pages
-from service.rpc.requests import Context, tenant
+from service.rpc.requests import Context, get_tenant
 from service.store import Group, Store
 
 MAX_GROUP_NAME_CHARACTERS = 64
@@ -29,91 +29,95 @@ class WatchlistRpc(watchlist_pb2_grpc.WatchlistServiceServicer):
     async def CreateGroup(
         self, request: pb.CreateGroupRequest, context: Context
     ) -> pb.CreateGroupResponse:
-        name = group_name(request.group.name, field="group.name")
-        group = Group(name, _description(request.group.description), self._clock())
+        name = parse_group_name(request.group.name, field="group.name")
+        group = Group(name, _parse_description(request.group.description), self._clock())
         async with self._auditor.changing(Action.GROUP, group=name, change="create"):
-            await self._groups.create(tenant(), group)
-        return pb.CreateGroupResponse(group=_message(group))
+            await self._groups.create(get_tenant(), group)
+        return pb.CreateGroupResponse(group=_build_group(group))
 
     async def ListGroups(
         self, request: pb.ListGroupsRequest, context: Context
     ) -> pb.ListGroupsResponse:
         page = await self._groups.list(
-            tenant(), limit=pages.limit(request.page_size), after=pages.after(request.page_token)
+            get_tenant(),
+            limit=pages.parse_page_size(request.page_size),
+            after=pages.decode_token(request.page_token),
         )
         return pb.ListGroupsResponse(
-            groups=map(_message, page.groups), next_page_token=pages.token(page.next_after)
+            groups=map(_build_group, page.groups),
+            next_page_token=pages.encode_token(page.next_after),
         )
 
     async def DeleteGroup(
         self, request: pb.DeleteGroupRequest, context: Context
     ) -> pb.DeleteGroupResponse:
-        name = group_name(request.name, field="name")
+        name = parse_group_name(request.name, field="name")
         async with self._auditor.changing(Action.GROUP, group=name, change="delete"):
-            await self._groups.delete(tenant(), name)
+            await self._groups.delete(get_tenant(), name)
         return pb.DeleteGroupResponse()
 
     async def AddMembers(
         self, request: pb.AddMembersRequest, context: Context
     ) -> pb.AddMembersResponse:
-        speaker_ids, name = _speaker_ids(request.speaker_ids), group_name(request.group)
-        async with self._regrouping(name, "add", speaker_ids):
-            group = await self._groups.add(tenant(), name, speaker_ids)
-        return pb.AddMembersResponse(group=_message(group))
+        speaker_ids, name = _parse_speaker_ids(request.speaker_ids), parse_group_name(request.group)
+        async with self._audit_change(name, "add", speaker_ids):
+            group = await self._groups.add(get_tenant(), name, speaker_ids)
+        return pb.AddMembersResponse(group=_build_group(group))
 
     async def RemoveMembers(
         self, request: pb.RemoveMembersRequest, context: Context
     ) -> pb.RemoveMembersResponse:
-        speaker_ids, name = _speaker_ids(request.speaker_ids), group_name(request.group)
-        async with self._regrouping(name, "remove", speaker_ids):
-            group = await self._groups.remove(tenant(), name, speaker_ids)
-        return pb.RemoveMembersResponse(group=_message(group))
+        speaker_ids, name = _parse_speaker_ids(request.speaker_ids), parse_group_name(request.group)
+        async with self._audit_change(name, "remove", speaker_ids):
+            group = await self._groups.remove(get_tenant(), name, speaker_ids)
+        return pb.RemoveMembersResponse(group=_build_group(group))
 
     async def ListMembers(
         self, request: pb.ListMembersRequest, context: Context
     ) -> pb.ListMembersResponse:
         page = await self._groups.members(
-            tenant(),
-            group_name(request.group),
-            limit=pages.limit(request.page_size),
-            after=pages.after(request.page_token),
+            get_tenant(),
+            parse_group_name(request.group),
+            limit=pages.parse_page_size(request.page_size),
+            after=pages.decode_token(request.page_token),
         )
         return pb.ListMembersResponse(
-            speaker_ids=page.speaker_ids, next_page_token=pages.token(page.next_after)
+            speaker_ids=page.speaker_ids, next_page_token=pages.encode_token(page.next_after)
         )
 
-    def _regrouping(
+    def _audit_change(
         self, name: str, change: str, speaker_ids: Sequence[str]
     ) -> AbstractAsyncContextManager[Change]:
-        """The entry of the audit trail; of several speakers it says how many."""
+        """Audits a change of members; the entry names a single speaker, or else their number."""
         one = speaker_ids[0] if len(speaker_ids) == 1 else ""
         return self._auditor.changing(
             Action.GROUP, one, group=name, change=change, speakers=len(speaker_ids)
         )
 
 
-def group_name(value: str, *, field: str = "group") -> str:
-    return messages.named(value, most=MAX_GROUP_NAME_CHARACTERS, field=field)
+def parse_group_name(value: str, *, field: str = "group") -> str:
+    return messages.parse_name(value, most=MAX_GROUP_NAME_CHARACTERS, field=field)
 
 
-def watchlists(values: Iterable[str], *, field: str = "watchlists") -> tuple[str, ...]:
-    """The groups to screen against, each once."""
+def parse_watchlists(values: Iterable[str], *, field: str = "watchlists") -> tuple[str, ...]:
+    """Returns the distinct groups to screen against."""
     names = tuple(dict.fromkeys(values))
     if len(names) > MAX_SCREENED_GROUPS:
         raise InvalidArgument(f"holds more than {MAX_SCREENED_GROUPS} groups", field=field)
-    return tuple(group_name(name, field=f"{field}[{at}]") for at, name in enumerate(names))
+    return tuple(parse_group_name(name, field=f"{field}[{at}]") for at, name in enumerate(names))
 
 
-def _speaker_ids(values: Iterable[str]) -> list[str]:
-    given = list(values)
-    if not 1 <= len(given) <= MAX_SPEAKERS_AT_ONCE:
+def _parse_speaker_ids(values: Iterable[str]) -> list[str]:
+    speaker_ids = list(values)
+    if not 1 <= len(speaker_ids) <= MAX_SPEAKERS_AT_ONCE:
         raise InvalidArgument(f"must be 1 to {MAX_SPEAKERS_AT_ONCE} ids", field="speaker_ids")
     return [
-        messages.speaker_id(value, field=f"speaker_ids[{at}]") for at, value in enumerate(given)
+        messages.parse_speaker_id(value, field=f"speaker_ids[{at}]")
+        for at, value in enumerate(speaker_ids)
     ]
 
 
-def _description(value: str) -> str:
+def _parse_description(value: str) -> str:
     if len(value) > messages.MAX_TEXT_CHARACTERS:
         raise InvalidArgument(
             f"must be at most {messages.MAX_TEXT_CHARACTERS} characters", field="group.description"
@@ -121,5 +125,5 @@ def _description(value: str) -> str:
     return value
 
 
-def _message(group: Group) -> pb.Group:
+def _build_group(group: Group) -> pb.Group:
     return pb.Group(name=group.name, description=group.description, members=group.members)

@@ -65,7 +65,7 @@ def _pools() -> Pools:
         "model_id": (served.CONTRACT.model_id, "other"),
         "values": ([*unit[0]], [*unit[1]], [0.0] * served.DIMENSION, [float("nan")] * 8, [1.0]),
         "etag": ("1", "2", "0", "stale"),
-        "page_token": (pages.token("alice"), "é", "=", "YQ", "____", "gICA"),
+        "page_token": (pages.encode_token("alice"), "é", "=", "YQ", "____", "gICA"),
         "paths": (["metadata"], ["consent", "state"], ["state"], ["x" * 4_000], ["speaker_id"]),
         "audio": (speech, speech[:1_001], b"", b"\0" * 4_000, *map(bytes, sound.ogg_files())),
     }

@@ -29,7 +29,7 @@ FIRST_S, LAST_S = -62_135_596_800, 253_402_300_799
 @pytest.mark.parametrize("token", ["é", "gICA", "A"])
 def test_a_page_token_of_any_characters_is_refused(token: str) -> None:
     with pytest.raises(InvalidArgument) as refused:
-        pages.after(token)
+        pages.decode_token(token)
     assert refused.value.field == "page_token"
 
 
@@ -40,13 +40,13 @@ def test_a_page_token_of_any_characters_is_refused(token: str) -> None:
 def test_a_consent_at_no_time_is_refused(seconds: int, nanos: int) -> None:
     given = speaker_pb2.Consent(reference="form", time=Timestamp(seconds=seconds, nanos=nanos))
     with pytest.raises(InvalidArgument) as refused:
-        messages.consent(given)
+        messages.parse_consent(given)
     assert refused.value.field == "consent.time"
 
 
 @pytest.mark.parametrize("seconds", [FIRST_S, -1, 0, 1_700_000_000, LAST_S])
 def test_a_consent_at_any_time_is_told_again(seconds: int) -> None:
-    consent = messages.consent(
+    consent = messages.parse_consent(
         speaker_pb2.Consent(reference="form", time=Timestamp(seconds=seconds))
     )
     assert consent.at == seconds
@@ -55,7 +55,7 @@ def test_a_consent_at_any_time_is_told_again(seconds: int) -> None:
 
 def test_a_refused_mask_is_not_repeated_in_full() -> None:
     with pytest.raises(InvalidArgument, match="cannot be updated") as refused:
-        speakers._paths(FieldMask(paths=["x" * 100_000]))
+        speakers._parse_paths(FieldMask(paths=["x" * 100_000]))
     assert len(refused.value.status_message) < 500
 
 
@@ -99,7 +99,7 @@ async def test_a_later_item_of_a_speaker_may_end_before_an_earlier_one() -> None
         await turn()
         return pb.EnrollResponse(done=True, stored=True)
 
-    answers = {a.index: a async for a in Batch(enrol, at_once=2).answers(_of("alice", "alice"))}
+    answers = {a.index: a async for a in Batch(enrol, at_once=2).enroll_all(_of("alice", "alice"))}
     assert answers[0].error_code == 0
     assert answers[0].result.stored
     assert answers[1].error_code == 3
@@ -128,7 +128,7 @@ async def test_an_item_waits_for_all_earlier_ones_of_its_speaker() -> None:
             yield pb.BatchEnrollRequest(config=config)
             await asyncio.sleep(0)
 
-    assert len([a async for a in Batch(enrol, at_once=3).answers(requests())]) == 3
+    assert len([a async for a in Batch(enrol, at_once=3).enroll_all(requests())]) == 3
     assert order == [1, 3]
 
 

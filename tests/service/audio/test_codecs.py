@@ -8,7 +8,7 @@ from service.audio.codecs import CODECS, Codec
 from service.client import ENCODINGS, RawAudio
 from service.client.messages import audio_config
 from service.commands.options import raw_audio
-from service.rpc.messages import audio_format
+from service.rpc.messages import parse_audio_format
 
 FILE = "UNSPECIFIED"
 API = audio_pb2.AudioEncoding.items()
@@ -24,7 +24,7 @@ def test_every_encoding_of_the_api_has_a_codec_and_every_codec_a_name_in_it() ->
 def test_a_name_of_the_command_line_reaches_its_codec(name: str) -> None:
     raw = raw_audio(name, 8_000)
     assert raw == RawAudio(name, 8_000)
-    fmt = audio_format(audio_config(raw, None))
+    fmt = parse_audio_format(audio_config(raw, None))
     assert fmt.codec is CODECS[name]
     assert isinstance(fmt.open_codec(), CODECS[name])
 

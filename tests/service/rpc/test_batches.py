@@ -39,7 +39,7 @@ async def stored(request: pb.BatchEnrollRequest, turn: Turn) -> pb.EnrollRespons
 
 async def test_every_item_is_answered_under_its_index() -> None:
     requests = Requests(item(f"s{i}") for i in range(10))
-    answers = [a async for a in Batch(stored, at_once=3).answers(aiter(requests))]
+    answers = [a async for a in Batch(stored, at_once=3).enroll_all(aiter(requests))]
     assert sorted((a.index, a.speaker_id) for a in answers) == [(i, f"s{i}") for i in range(10)]
     assert all(a.result.stored for a in answers)
 
@@ -54,7 +54,7 @@ async def test_an_item_that_fails_does_not_end_the_others() -> None:
         return await stored(request, turn)
 
     requests = Requests(map(item, ("deaf", "fine", "unlucky", "fine")))
-    answers = {a.index: a async for a in Batch(picky, at_once=2).answers(aiter(requests))}
+    answers = {a.index: a async for a in Batch(picky, at_once=2).enroll_all(aiter(requests))}
     assert (answers[0].error_code, answers[0].error_message) == (3, "audio: cannot be decoded")
     assert answers[2].error_code == 13
     assert "secret" not in answers[2].error_message
@@ -65,7 +65,7 @@ async def test_an_item_that_fails_does_not_end_the_others() -> None:
 
 async def test_no_more_is_read_than_there_are_slots() -> None:
     requests = Requests(item(f"s{i}") for i in range(100))
-    answers = Batch(stored, at_once=4).answers(aiter(requests))
+    answers = Batch(stored, at_once=4).enroll_all(aiter(requests))
     await anext(answers)
     await settled()
     assert requests.taken == 4
@@ -84,7 +84,7 @@ async def test_items_run_side_by_side() -> None:
 
     requests = Requests(item(f"s{i}") for i in range(6))
     async with asyncio.timeout(10):
-        answers = [a async for a in Batch(enrol, at_once=3).answers(aiter(requests))]
+        answers = [a async for a in Batch(enrol, at_once=3).enroll_all(aiter(requests))]
     assert len(answers) == 6
 
 
@@ -101,7 +101,7 @@ async def test_one_speakers_items_are_added_in_their_order() -> None:
 
     requests = Requests(item("one", bytes([i])) for i in range(8))
     async with asyncio.timeout(10):
-        async for _ in Batch(enrol, at_once=4).answers(aiter(requests)):
+        async for _ in Batch(enrol, at_once=4).enroll_all(aiter(requests)):
             pass
     assert added == [bytes([i]) for i in range(8)]
 
@@ -114,7 +114,7 @@ async def test_after_one_that_failed_the_speakers_next_goes_on() -> None:
 
     requests = Requests(item("one", audio) for audio in (b"bad", b"good"))
     async with asyncio.timeout(10):
-        answers = {a.index: a async for a in Batch(enrol, at_once=2).answers(aiter(requests))}
+        answers = {a.index: a async for a in Batch(enrol, at_once=2).enroll_all(aiter(requests))}
     assert answers[1].result.stored
 
 
@@ -131,7 +131,7 @@ async def test_closing_cancels_what_is_in_work() -> None:
         raise AssertionError
 
     requests = Requests(map(item, ("quick", "slow")))
-    answers = Batch(enrol, at_once=2).answers(aiter(requests))
+    answers = Batch(enrol, at_once=2).enroll_all(aiter(requests))
     assert (await anext(answers)).speaker_id == "quick"
     await answers.aclose()  # type: ignore[attr-defined]
     assert cancelled.is_set()
@@ -143,5 +143,5 @@ async def test_what_ends_the_requests_ends_the_answers() -> None:
         raise ConnectionError("gone")
 
     with pytest.raises(ExceptionGroup):
-        async for _ in Batch(stored, at_once=2).answers(broken()):
+        async for _ in Batch(stored, at_once=2).enroll_all(broken()):
             pass

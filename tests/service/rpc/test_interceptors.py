@@ -4,7 +4,7 @@ import pytest
 from google.rpc import error_details_pb2
 
 from service.errors import InvalidArgument, NotFound, Overloaded, SaysoError, SpeakerLocked
-from service.rpc.interceptors import details
+from service.rpc.interceptors import build_details
 
 _INFO = error_details_pb2.ErrorInfo(reason="SPEAKER_LOCKED", domain="sayso")
 _RETRY = error_details_pb2.RetryInfo()
@@ -21,10 +21,10 @@ _RETRY.retry_delay.FromMilliseconds(1500)
     ],
 )
 def test_an_error_has_a_reason_and_a_time_to_retry(error: SaysoError, told: list[object]) -> None:
-    assert details(error) == told
+    assert build_details(error) == told
 
 
 def test_a_violation_names_its_field() -> None:
-    (request,) = details(InvalidArgument("is empty", field="audio"))
+    (request,) = build_details(InvalidArgument("is empty", field="audio"))
     assert isinstance(request, error_details_pb2.BadRequest)
     assert request.field_violations[0].field == "audio"

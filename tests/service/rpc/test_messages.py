@@ -37,7 +37,7 @@ SEQUENTIAL = SequentialTest(0.01, 0.02, max_speech_s=10.0)
 def asked(*, looser: bool = True, **fields: object) -> Policy:
     message = decision_pb2.DecisionPolicy(**fields)  # type: ignore[arg-type]
     defaults = PolicyDefaults(DEFAULT, SEQUENTIAL, floor_s=0.5)
-    return messages.requested_policy(message, looser=looser).over(defaults)
+    return messages.parse_policy(message, looser=looser).over(defaults)
 
 
 def test_an_empty_policy_is_the_servers() -> None:
@@ -62,16 +62,16 @@ def test_less_speech_than_the_model_needs_cannot_be_asked_for() -> None:
 
 
 def test_zero_means_as_the_header_says() -> None:
-    assert messages.audio_format(audio_pb2.AudioConfig()) == AudioFormat()
+    assert messages.parse_audio_format(audio_pb2.AudioConfig()) == AudioFormat()
     raw = audio_pb2.AudioConfig(encoding=2, sample_rate=8000, channels=2, channel=1)  # type: ignore[arg-type]
-    assert messages.audio_format(raw) == AudioFormat(Mulaw, 8000, 2, 1)
+    assert messages.parse_audio_format(raw) == AudioFormat(Mulaw, 8000, 2, 1)
 
 
 def test_every_domain_value_has_its_message() -> None:
     quality = Quality(1.0, 2.0, snr_db=None, clipping=0.0, peak_dbfs=-3.0)
     for outcome in Outcome:
         for reason in Reason:
-            made = messages.decision_message(
+            made = messages.build_decision(
                 Decision(outcome, "m", "why", reasons=(reason,), quality=quality), scores=True
             )
             assert decision_pb2.Outcome.Name(made.outcome) == f"OUTCOME_{outcome.name}"
@@ -89,8 +89,8 @@ MATCH = Match("fraud", "mallory", Score(0.5, 3.0))
 
 def test_a_watchlist_is_a_reason_and_changes_no_outcome() -> None:
     decision = Decision(Outcome.REJECTED, "m", "too far", reasons=(Reason.VOICE_CHANGED,))
-    plain = messages.verify_response(Answer(decision), scores=True)
-    made = messages.verify_response(Answer(decision, Findings((MATCH,))), scores=True)
+    plain = messages.build_verify_response(Answer(decision), scores=True)
+    made = messages.build_verify_response(Answer(decision, Findings((MATCH,))), scores=True)
     assert made.decision.outcome == plain.decision.outcome
     assert list(made.decision.reasons) == [
         decision_pb2.REASON_VOICE_CHANGED,
@@ -105,20 +105,22 @@ def test_a_watchlist_is_a_reason_and_changes_no_outcome() -> None:
 def test_a_call_tells_of_the_claim_of_watchlists_and_of_the_group() -> None:
     claim = Decision(Outcome.ACCEPTED, "m", "near enough")
     found = Identification(Decision(Outcome.REJECTED, "m", "nobody"), (MATCH,))
-    made = messages.call_response(Answer(claim, Findings((MATCH,), found), done=True), scores=True)
+    made = messages.build_call_response(
+        Answer(claim, Findings((MATCH,), found), done=True), scores=True
+    )
     assert made.decision.outcome == decision_pb2.OUTCOME_ACCEPTED
     assert list(made.decision.reasons) == [decision_pb2.REASON_WATCHLISTED]
     assert made.identification.outcome == decision_pb2.OUTCOME_REJECTED
     assert not made.identification.reasons
     assert [match.speaker_id for match in made.candidates] == ["mallory"]
-    nothing = messages.call_response(Answer(claim), scores=True)
+    nothing = messages.build_call_response(Answer(claim), scores=True)
     assert not nothing.HasField("identification")
     assert not nothing.candidates
     assert not nothing.decision.reasons
 
 
 def test_a_compared_decision_carries_its_scores() -> None:
-    made = messages.decision_message(
+    made = messages.build_decision(
         Decision(
             Outcome.ACCEPTED, "m", "why", score=Score(0.5, 3.0), threshold=Threshold(2.0, "costs")
         ),
@@ -147,7 +149,7 @@ def test_who_sees_no_scores_cannot_move_a_bound_below_the_servers() -> None:
 
 def test_every_band_has_its_value() -> None:
     for band in Band:
-        made = messages.decision_message(
+        made = messages.build_decision(
             Decision(Outcome.ACCEPTED, "m", "why", band=band), scores=False
         )
         assert decision_pb2.Band.Name(made.band) == f"BAND_{band.name}"
@@ -161,10 +163,10 @@ def every_answer(*, scores: bool) -> list[Message]:
     found, quality = Identification(decision, (MATCH, MATCH)), Quality(1.0, 2.0, None, 0.0, -3.0)
     enrolment = Enrollment(Progress(0, 5), quality, "why")
     return [
-        messages.verify_response(Answer(decision, Findings((MATCH,))), scores=scores),
-        messages.call_response(Answer(decision, Findings((MATCH,), found)), scores=scores),
-        messages.identify_response(found, scores=scores),
-        messages.enroll_response(enrolment, [MATCH], scores=scores),
+        messages.build_verify_response(Answer(decision, Findings((MATCH,))), scores=scores),
+        messages.build_call_response(Answer(decision, Findings((MATCH,), found)), scores=scores),
+        messages.build_identify_response(found, scores=scores),
+        messages.build_enroll_response(enrolment, [MATCH], scores=scores),
     ]
 
 
@@ -179,8 +181,8 @@ def test_without_scores_only_who_was_accepted_is_a_candidate(outcome: Outcome) -
         Decision(outcome, "m", "why"), (MATCH, Match("fraud", "eve", Score(0, 0)))
     )
     for made in (
-        messages.identify_response(found, scores=False),
-        messages.call_response(Answer(found.decision, Findings((), found)), scores=False),
+        messages.build_identify_response(found, scores=False),
+        messages.build_call_response(Answer(found.decision, Findings((), found)), scores=False),
     ):
         accepted = outcome is Outcome.ACCEPTED
         assert [at.speaker_id for at in made.candidates] == ["mallory"] * accepted
@@ -192,7 +194,7 @@ def test_without_scores_only_who_was_accepted_is_a_candidate(outcome: Outcome) -
 )
 def test_metadata_is_bounded(metadata: dict[str, str]) -> None:
     with pytest.raises(InvalidArgument):
-        messages.metadata(metadata)
+        messages.parse_metadata(metadata)
 
 
 @pytest.mark.parametrize("reference", ["", "x" * 257])
@@ -200,34 +202,34 @@ def test_a_consent_reference_is_bounded(reference: str) -> None:
     consent = speaker_pb2.Consent(reference=reference)
     config = verification_pb2.EnrollConfig(speaker_id="alice", consent=consent)
     with pytest.raises(InvalidArgument) as caught:
-        messages.enrollment_request(config, tenant="t")
+        messages.parse_enrollment_request(config, tenant="t")
     assert caught.value.field == "consent.reference"
 
 
 def test_a_consent_without_a_time_was_given_now() -> None:
     message = speaker_pb2.Consent(reference="form 27")
-    assert messages.consent(message, clock=lambda: 5.5) == Consent("form 27", 5.5)
+    assert messages.parse_consent(message, clock=lambda: 5.5) == Consent("form 27", 5.5)
     message.time.FromNanoseconds(1_500_000_000)
-    assert messages.consent(message, clock=lambda: 5.5) == Consent("form 27", 1.5)
+    assert messages.parse_consent(message, clock=lambda: 5.5) == Consent("form 27", 1.5)
 
 
 def test_an_enrolment_says_what_to_do_with_duplicates_and_confirmation() -> None:
     config = verification_pb2.EnrollConfig(speaker_id="alice")
-    made = messages.enrollment_request(config, tenant="t")
+    made = messages.parse_enrollment_request(config, tenant="t")
     assert (made.duplicates, made.confirm) == (None, False)
     config.duplicates = verification_pb2.DUPLICATE_POLICY_REFUSE
     config.require_confirmation = True
-    made = messages.enrollment_request(config, tenant="t")
+    made = messages.parse_enrollment_request(config, tenant="t")
     assert (made.duplicates, made.confirm) == (Duplicates.REFUSE, True)
     config.duplicates = 9  # type: ignore[assignment]
     with pytest.raises(InvalidArgument) as caught:
-        messages.enrollment_request(config, tenant="t")
+        messages.parse_enrollment_request(config, tenant="t")
     assert caught.value.field == "config.duplicates"
 
 
 def test_an_enrolment_carries_its_reasons_and_duplicates() -> None:
     quality = Quality(1.0, 2.0, snr_db=None, clipping=0.0, peak_dbfs=-3.0)
-    made = messages.enroll_response(
+    made = messages.build_enroll_response(
         Enrollment(
             Progress(0, 5), quality, "why", reasons=tuple(Reason), duplicates=("bob", "eve")
         ),
@@ -242,7 +244,7 @@ def test_an_enrolment_carries_its_reasons_and_duplicates() -> None:
 def test_a_speaker_without_an_end_has_no_expiry() -> None:
     speaker = Speaker("t", "alice", SpeakerState.OPTED_OUT, 1.0, 2.0, opted_out_at=3.0)
     for expires_at in (math.inf, 9.0):
-        made = messages.speaker_message(speaker, Progress(0, 5), expires_at=expires_at)
+        made = messages.build_speaker(speaker, Progress(0, 5), expires_at=expires_at)
         assert made.HasField("expire_time") == (expires_at == 9.0)
         assert made.opt_out_time.seconds == 3
         assert not made.HasField("consent")

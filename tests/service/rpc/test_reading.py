@@ -29,7 +29,7 @@ class Tenants:
             max_pause_s=60.0,
             tenant=lambda: self.calling,
             count_refusal=self.refused.append,
-            messages=2,
+            max_messages=2,
             patience_s=0.05,
         )
         around = GuardInterceptor(watching=(), admitting=())
