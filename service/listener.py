@@ -36,7 +36,7 @@ _CONNECTIONS = (
 )
 
 
-def authenticator(settings: Settings) -> Authenticator | None:
+def open_configured_authenticator(settings: Settings) -> Authenticator | None:
     """None where no credential is asked for; raises `SettingsError`."""
     return open_authenticator(
         keys=settings.keys,
@@ -82,12 +82,12 @@ class _ByName:
         """Registers none: on every call grpc.aio would look at each that is."""
 
 
-def by_name(server: grpc.aio.Server) -> grpc.aio.Server:
+def add_by_name(server: grpc.aio.Server) -> grpc.aio.Server:
     """What services are to be added to."""
     return cast(grpc.aio.Server, _ByName(server))
 
 
-def bound(server: grpc.aio.Server, settings: Settings, *, open_to_all: bool) -> str:
+def bind_port(server: grpc.aio.Server, settings: Settings, *, open_to_all: bool) -> str:
     """The address (host:port) that `server` will listen on; raises `SettingsError`."""
     listen = settings.listen
     host, _ = parse_host_and_port(listen, variable="SAYSO_LISTEN", example="127.0.0.1:50051")

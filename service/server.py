@@ -57,7 +57,7 @@ async def serving(settings: Settings, *, share_port: bool = False) -> AsyncItera
     Raises a `StartupError` that tells the operator what to correct.
     """
     async with AsyncExitStack() as stack:
-        authenticator = listener.authenticator(settings)
+        authenticator = listener.open_configured_authenticator(settings)
         allowed = wiring.make_limits(settings, one_tenant=authenticator is None)
         guards = GuardInterceptor(
             watching=(count_calls, log_calls),
@@ -68,7 +68,7 @@ async def serving(settings: Settings, *, share_port: bool = False) -> AsyncItera
         server = listener.grpc_server(
             settings, guards, outer=(strangers, *traced), share_port=share_port
         )
-        services = listener.by_name(server)
+        services = listener.add_by_name(server)
         sessions = await asyncio.to_thread(wiring.open_sessions, settings)
         store = await stack.enter_async_context(wiring.make_store(settings))
         if (trail := wiring.make_trail(settings)) is not None:
@@ -109,7 +109,7 @@ async def serving(settings: Settings, *, share_port: bool = False) -> AsyncItera
         health_pb2_grpc.add_HealthServicer_to_server(readiness.servicer, services)
         if settings.reflection:
             add_reflection(services, (*SERVICES, health.SERVICE_NAME))
-        address = listener.bound(server, settings, open_to_all=authenticator is None)
+        address = listener.bind_port(server, settings, open_to_all=authenticator is None)
         await readiness.check()
         await server.start()
         stack.push_async_callback(attempts.wait_until_concluded)

@@ -54,13 +54,13 @@ class WorkerFailed(SaysoError):
     """A worker did not come to serve, kept dying, or did not end as it was told to."""
 
 
-def threads_each(count: int) -> int:
+def count_worker_threads(count: int) -> int:
     """Inference threads of one of `count` workers, where all of them share the cores."""
     return max(1, processors.available() // count)
 
 
 @contextmanager
-def reserved(listen: str) -> Iterator[str]:
+def reserve_port(listen: str) -> Iterator[str]:
     """Holds a port that nobody else listens on, for this user's processes; gives host:port.
 
     Raises `SettingsError`.
@@ -116,7 +116,7 @@ async def _keep(command: Command, number: int, served: asyncio.Event) -> None:
     while True:
         began_s = time.monotonic()
         async with _worker(command) as worker:
-            if await _ready(worker):
+            if await _wait_until_ready(worker):
                 served.set()
             status = await worker.wait()
         if not served.is_set():
@@ -147,12 +147,12 @@ async def _worker(command: Command) -> AsyncIterator[asyncio.subprocess.Process]
         yield worker
     finally:
         try:
-            await _stopped(worker, command.patience_s)
+            await _stop_worker(worker, command.patience_s)
         finally:
             command.ended(worker.pid)
 
 
-async def _stopped(worker: asyncio.subprocess.Process, patience_s: float) -> None:
+async def _stop_worker(worker: asyncio.subprocess.Process, patience_s: float) -> None:
     """Raises `WorkerFailed` for one that is told to end and does not do so in order."""
     if worker.returncode is not None:
         return
@@ -167,7 +167,7 @@ async def _stopped(worker: asyncio.subprocess.Process, patience_s: float) -> Non
         raise WorkerFailed(f"process {worker.pid} did not end in order: status {status}")
 
 
-async def _ready(worker: asyncio.subprocess.Process) -> bool:
+async def _wait_until_ready(worker: asyncio.subprocess.Process) -> bool:
     """Whether it came to serve before it ended."""
     assert worker.stdout is not None
     async for line in worker.stdout:

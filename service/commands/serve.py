@@ -17,7 +17,15 @@ import typer
 from service.commands.terminal import one_line_errors, out
 from service.observability import logs
 from service.settings import Settings
-from service.workers import READY, Command, follow_parent, keep, reserved, stop_signal, threads_each
+from service.workers import (
+    READY,
+    Command,
+    count_worker_threads,
+    follow_parent,
+    keep,
+    reserve_port,
+    stop_signal,
+)
 
 _EXIT_S = 10.0  # that a worker may take beyond its calls in flight
 _M_ARENA_MAX = -8  # malloc.h
@@ -143,8 +151,8 @@ async def _serve_from(
     ended: Callable[[int], None],
 ) -> None:
     stop = asyncio.create_task(stop_signal().wait())
-    with reserved(settings.listen) as address:
-        threads = settings.threads or threads_each(settings.workers)
+    with reserve_port(settings.listen) as address:
+        threads = settings.threads or count_worker_threads(settings.workers)
         chosen = {**flags, "listen": address, "threads": threads}
         command = Command(
             # -P: no module of the working directory is taken for one of the server's.

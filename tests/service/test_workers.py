@@ -16,7 +16,7 @@ import pytest
 from service import workers
 from service.commands import serve
 from service.errors import SettingsError
-from service.workers import Command, WorkerFailed, keep, reserved
+from service.workers import Command, WorkerFailed, keep, reserve_port
 
 PATIENCE_S = 30.0
 SERVES = """
@@ -120,28 +120,28 @@ async def test_one_endpoint_tells_of_all_workers(
 
 
 def test_a_reserved_port_is_for_those_who_share_it() -> None:
-    with reserved("127.0.0.1:0") as address:
+    with reserve_port("127.0.0.1:0") as address:
         host, _, port = address.rpartition(":")
         with socket.socket() as alone, pytest.raises(OSError, match="in use"):
             alone.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             alone.bind((host, int(port)))
-        with pytest.raises(SettingsError, match="another server"), reserved(address):
+        with pytest.raises(SettingsError, match="another server"), reserve_port(address):
             pass
         with socket.socket() as sharing:
             sharing.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             sharing.bind((host, int(port)))
             sharing.listen()
-    with reserved(address) as again:
+    with reserve_port(address) as again:
         assert again == address
 
 
 @pytest.mark.parametrize("listen", ["no-port", ":1", "127.0.0.1:x", "127.0.0.1:99999", "[::1"])
 def test_no_address(listen: str) -> None:
-    with pytest.raises(SettingsError, match="SAYSO_LISTEN"), reserved(listen):
+    with pytest.raises(SettingsError, match="SAYSO_LISTEN"), reserve_port(listen):
         pass
 
 
 def test_elsewhere_than_on_linux(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "darwin")
-    with pytest.raises(SettingsError, match="on Linux only"), reserved("127.0.0.1:0"):
+    with pytest.raises(SettingsError, match="on Linux only"), reserve_port("127.0.0.1:0"):
         pass
