@@ -1,15 +1,17 @@
-"""Where voiceprints live: one small protocol, two stores.
+"""Store voiceprints: one small protocol, two stores.
 
 get -> change -> put(expected_etag) ── the etag still holds ──> written, a new etag
          ^                          └─ it does not: Aborted ─┐
          └────────────── update() reads again <──────────────┘
 
-sqlite:///path          sqlite.py   one file, the embedded default
-redis[s][+mode]://...   redis.py    shared by several servers; mode: sentinel, cluster
+sqlite:///path          sqlite/   one file, the embedded default
+redis[s][+mode]://...   redis/    shared by several servers; mode: sentinel, cluster
 
-Groups of speakers are in groups.py, and beside each store in sqlite_groups.py, redis_groups.py;
-failed verifications in failures.py likewise. sealed.py stands between a speaker and its bytes, and
-upkeep.py seals what is there already, and changes keys.
+groups.py defines groups of speakers and failures.py counts failed verifications; each store
+implements both in modules of the same names. sealed.py encodes and seals a speaker's records, and
+upkeep.py seals records that already exist and changes keys.
+
+The names of a store's methods are label values of `sayso_store_seconds`, so they do not change.
 """
 
 import contextlib
@@ -99,11 +101,11 @@ class Store(Protocol):
         ...
 
     async def get_many(self, tenant: str, speaker_ids: Sequence[str]) -> Sequence[Speaker]:
-        """Those of them that there are, in no particular order."""
+        """Return the speakers that exist, in no particular order."""
         ...
 
     async def count(self, tenant: str) -> int:
-        """How many speakers there are, without reading them."""
+        """Count the tenant's speakers without reading them."""
         ...
 
     async def put(self, speaker: Speaker, *, expected_etag: str | None) -> Speaker:
@@ -152,7 +154,7 @@ class Store(Protocol):
 
 
 class SealedStore(Store, Protocol):
-    """What it takes, beyond a store, to look after its keys."""
+    """A store whose records can be sealed, and whose keys can be changed."""
 
     @property
     def keys(self) -> KeyTable: ...
@@ -161,8 +163,8 @@ class SealedStore(Store, Protocol):
     def records(self) -> Records: ...
 
     async def settle(self) -> None:
-        """Leave nothing of what was deleted beside the records; raises StillReadable while another
-        process keeps that from being done."""
+        """Remove every copy of deleted records; raises StillReadable while another process prevents
+        it."""
         ...
 
     async def lagging(

@@ -108,7 +108,7 @@ class Records:
         return self.keyring, self._sealing
 
     async def write(self, speaker: Speaker, attempt: Callable[[Written], Awaitable[bool]]) -> None:
-        """Does `attempt`, which gives False if the key it is sealed by is not the current one."""
+        """Seal and call `attempt`, again if it returns False because the key is not current."""
         for number in range(_ATTEMPTS):
             if await attempt(await self._encoded(speaker, fresh=number > 0)):
                 return
@@ -127,8 +127,8 @@ class Records:
         return _decode_sealed(tenant, stored, keys, strict=strict)
 
     async def decode_readable(self, tenant: str, stored: Sequence[Stored]) -> list[Speaker]:
-        """Those of them whose records can be read: one that cannot is no reason to lose sight of
-        the others. Raises FailedPrecondition as `decode` does."""
+        """Decode the speakers whose records can be read and report the others, so that one damaged
+        record does not hide the rest. Raises FailedPrecondition as `decode` does."""
         if self.keyring is None:
             decode = partial(self._decode_plain, tenant)
         else:
@@ -147,7 +147,7 @@ class Records:
         return [each for each in found if isinstance(each, Speaker)]
 
     def report_unreadable(self, tenant: str, error: RecordError) -> None:
-        """Counts a record that is left out, and says so."""
+        """Count and log a record that is left out."""
         self.observe_unreadable()
         log.error(
             "a record of tenant %s is left out: %s; `sayso tenants check` names it", tenant, error

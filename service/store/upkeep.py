@@ -22,11 +22,12 @@ _NOTHING = b"nothing begins like this"
 
 
 async def seal(store: SealedStore, tenant: str) -> int:
-    """How many speakers were written anew; may be broken off, and run again.
+    """Seal every record by the current key and return how many speakers were rewritten.
 
-    Raises Unavailable without a master key, as do `rotate` and `rewrap`; RecordError when
-    some records cannot be read; StillReadable when all is
-    sealed, and a copy of the earlier records is left beside the store.
+    It may be interrupted and run again.
+
+    Raises Unavailable without a master key, as do `rotate` and `rewrap`; RecordError when some
+    records cannot be read; StillReadable when all is sealed but a copy of earlier records remains.
     """
     keyring, sealing = store.records.require_keys()
     rewritten, stuck, left = 0, 0, True
@@ -50,21 +51,23 @@ async def seal(store: SealedStore, tenant: str) -> int:
 
 
 async def rotate(store: SealedStore, tenant: str) -> int:
-    """As `seal`, by a key that is new. After an erasure it lets the tenant enrol again."""
+    """Seal by a new key. After an erasure this lets the tenant enroll again."""
     keyring, _ = store.records.require_keys()
     await keyring.rotate(tenant)
     return await seal(store, tenant)
 
 
 async def rewrap(store: SealedStore) -> int:
-    """How many keys there are, of all tenants."""
+    """Wrap all tenants' keys under the newest master key and return how many there are."""
     keyring, _ = store.records.require_keys()
     return sum([await keyring.rewrap(tenant) for tenant in await store.tenants()])
 
 
 async def erase(store: SealedStore, tenant: str) -> int:
-    """How many speakers were deleted; needs no master key. Raises StillReadable when that is
-    done, and a copy is left beside the records."""
+    """Erase a tenant's keys, then its speakers, and return how many; needs no master key.
+
+    Raises StillReadable when that is done but a copy of the records remains.
+    """
     await (store.records.keyring or store.keys).erase(tenant)
     deleted = 0
     async for speaker_ids in _lagging(store, tenant, _NOTHING):
@@ -75,7 +78,7 @@ async def erase(store: SealedStore, tenant: str) -> int:
 
 
 async def damaged(store: SealedStore, tenant: str) -> AsyncIterator[tuple[str, RecordError]]:
-    """Each speaker of whom the store keeps what cannot be read."""
+    """Yield each speaker whose records cannot be read, and why."""
     async for speaker_ids in _lagging(store, tenant, _NOTHING):
         for speaker_id in speaker_ids:
             try:
@@ -98,7 +101,7 @@ async def _lagging(
 
 
 async def _rewritten(store: SealedStore, tenant: str, speaker_ids: Sequence[str]) -> int:
-    """One that changes meanwhile is sealed by whoever changes it."""
+    """Rewrite speakers; one that changes meanwhile is sealed by that other write."""
     count = 0
     for speaker in await store.get_many(tenant, speaker_ids):
         with contextlib.suppress(Aborted):
