@@ -175,7 +175,7 @@ lint: $(VENV)/.dev node_modules/.installed  ## style, types, import directions, 
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/mypy demo models benchmarks
+	$(BIN)/mypy demo benchmarks
 	$(BIN)/mypy tests
 	$(BIN)/pyright
 	$(BIN)/lint-imports

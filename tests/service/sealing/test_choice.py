@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 from service.errors import SettingsError
 from service.sealing import LocalMaster, VaultTransit, choose_kms
@@ -25,7 +26,7 @@ def test_none() -> None:
 
 def test_each(secret: Path) -> None:
     assert isinstance(choose_kms(MasterKeyOptions(file=secret)), LocalMaster)
-    assert isinstance(choose_kms(MasterKeyOptions(keys=new_key())), LocalMaster)
+    assert isinstance(choose_kms(MasterKeyOptions(keys=SecretStr(new_key()))), LocalMaster)
     vault = choose_kms(
         MasterKeyOptions(vault_address="https://vault:8200", vault_token_file=secret)
     )

@@ -1,1 +1,0 @@
-"""The models that ship, each one file; README.md is their card."""
