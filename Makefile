@@ -41,14 +41,14 @@ model-card: $(VENV)/.dev  ## measure the model that ships and write models/READM
 calibration: $(VENV)/.dev  ## calibrate a model that ships, on trials like a service's; MODEL=file.onnx, DATA=manifest.csv
 	$(BIN)/python -m benchmarks.accuracy.calibration_trials $(DATA) build/calibration
 	$(BIN)/sayso-export calibrate $(or $(MODEL),models/sayso.onnx) --manifest $(DATA) --split dev \
-		--trials build/calibration/trials.txt --enrolments build/calibration/enrolments.txt \
+		--trials build/calibration/trials.txt --enrollments build/calibration/enrollments.txt \
 		--score as_norm --cohort-split train --cohort-speakers 100
 
 .PHONY: promises
 promises: $(VENV)/.dev  ## does the promised false-match rate hold on lines, codecs, hum? MODEL=file.onnx, DATA=manifest.csv
 	$(BIN)/python -m benchmarks.accuracy.calibration_trials $(DATA) build/calibration
 	$(EVALUATE) promises --model $(or $(MODEL),models/sayso.onnx) --manifest $(DATA) --split dev \
-		--trials build/calibration/trials.txt --enrolments build/calibration/enrolments.txt \
+		--trials build/calibration/trials.txt --enrollments build/calibration/enrollments.txt \
 		--output build/promises
 
 .PHONY: compare-systems

@@ -5,8 +5,8 @@
 A service enrols from several recordings and verifies one, so each speaker of the dev split is
 enrolled from about 1, 3, 6 and 12 s of clips, three times each, and tried against clips that are
 in none of them: its own, and those of other speakers of its corpus. At most 640 clips are taken,
-evenly over the speakers. Writes `trials.txt` and `enrolments.txt`, for
-`sayso-export calibrate --trials --enrolments`.
+evenly over the speakers. Writes `trials.txt` and `enrollments.txt`, for
+`sayso-export calibrate --trials --enrollments`.
 """
 
 import random
@@ -31,7 +31,7 @@ def main(table: Path, folder: Path) -> None:
         clips[clip.speaker].append(clip)
     draw = random.Random(0)  # noqa: S311
     folder.mkdir(parents=True, exist_ok=True)
-    trials, enrolments = [], []
+    trials, enrollments = [], []
     for speaker, own in sorted(clips.items()):
         others = [
             clip
@@ -45,12 +45,12 @@ def main(table: Path, folder: Path) -> None:
                 if not rest:
                     continue
                 model = f"{speaker}/{length_s:g}s-{number}"
-                enrolments.append(" ".join([model, *(clip.name for clip in enrolled)]))
+                enrollments.append(" ".join([model, *(clip.name for clip in enrolled)]))
                 impostors = draw.sample(others, min(NONTARGETS_PER_MODEL, len(others)))
                 trials += [f"{model} {clip.name} target" for clip in rest[:TARGETS_PER_MODEL]]
                 trials += [f"{model} {clip.name} nontarget" for clip in impostors]
     (folder / "trials.txt").write_text("\n".join(trials) + "\n")
-    (folder / "enrolments.txt").write_text("\n".join(enrolments) + "\n")
+    (folder / "enrollments.txt").write_text("\n".join(enrollments) + "\n")
 
 
 def take(clips: Sequence[Clip], seconds: float) -> tuple[Sequence[Clip], Sequence[Clip]]:

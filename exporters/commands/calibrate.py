@@ -27,9 +27,13 @@ def calibrate(
         Path | None,
         typer.Option(help="Trial list: `1 a b`, or `a b target`. [pairs within a corpus]"),
     ] = None,
-    enrolments: Annotated[
+    enrollments: Annotated[
         Path | None,
-        typer.Option(help="What the list's models are made of: lines `model clip [clip ...]`."),
+        typer.Option(
+            "--enrollments",
+            "--enrolments",
+            help="Enrollment map of the list: lines `model clip [clip ...]`.",
+        ),
     ] = None,
     target_false_match_rate: Annotated[
         float | None,
@@ -79,7 +83,7 @@ def calibrate(
         manifest=manifest,
         split=split,
         listed=trials,
-        enrollments=enrolments,
+        enrollments=enrollments,
         audio=None,
         cache=cache_file or cache.default_path(),
         device=device,
