@@ -1,5 +1,6 @@
 """Print results of commands to standard output, and everything else to standard error."""
 
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +16,10 @@ from service.errors import InvalidArgument, SaysoError
 
 T = TypeVar("T")
 
-out = Console()
+_UNLIMITED = 10_000  # columns; tables take what they need
+
+# Off a terminal no line is wrapped or cut: programs read it.
+out = Console(width=None if sys.stdout.isatty() else _UNLIMITED)
 err = Console(stderr=True)
 
 
