@@ -115,6 +115,6 @@ def flat(state: object) -> list[torch.Tensor | float]:
 def assert_same(one: Checkpoint, other: Checkpoint) -> None:
     """Everything a run goes on from, bit for bit."""
     assert one.progress == other.progress
-    for name in ("encoder", "average", "framework", "optimiser", "random"):
+    for name in ("encoder", "average", "framework", "optimizer", "random"):
         pairs = zip(flat(getattr(one, name)), flat(getattr(other, name)), strict=True)
         assert all(torch.equal(torch.as_tensor(a), torch.as_tensor(b)) for a, b in pairs), name
