@@ -1,4 +1,4 @@
-"""How well models tell voices apart, and the pages that say so.
+"""Measure how well models tell voices apart, and write the pages that show it.
 
 compare_systems ─> systems ─> systems_page ─┐
 sayso-evaluate ─────────────────────────────┴─> model_card ─> models/README.md

@@ -97,7 +97,7 @@ def windows_s(graphs: list[parity.Embed], repeats: int) -> list[float]:
 
 
 def clips_per_s(choice: Choice, clips: int, steps: int, *, compiled: bool) -> float:
-    """Of a whole step, loss and optimizer included, the quickest of `steps` after a first one."""
+    """Time a whole step with loss and optimizer: the quickest of `steps` after a first one."""
     torch.compiler.reset()
     model = choice.build().train()
     embed = torch.compile(model, dynamic=False) if compiled else model

@@ -227,7 +227,7 @@ def spent_s(running: SaysoServer, load: Load) -> float:
 
 
 def bare_figures(running: SaysoServer, audio: bytes, model: Path, cores: int) -> list[Figure]:
-    """What the server takes for a call over what its audio takes without a server, in turn."""
+    """Measure what a call costs the server over what its audio costs without one, in turn."""
     loads = {
         message_s: Load(running.address, VOICE, audio, 8, 20.0, 0.0, pace=100, message_s=message_s)
         for message_s in OVER_BARE

@@ -80,8 +80,6 @@ def make_request(
         model=model,
         manifest=manifest,
         split=split,
-        listed=None,
-        audio=None,
         cache=cache_file or cache.default_path(),
         device=device,
         max_trials=max_trials,

@@ -30,7 +30,7 @@ ACTIVE_RANGE_DB = 35.0
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """What the channels of one `name` are drawn from.
+    """The distribution from which the channels of one `name` are drawn.
 
     The signal-to-noise ratio in decibels lies between two values, `rooms` and `narrow` are the
     shares of channels with a room and with a narrow band, and all `codecs` are equally likely. A

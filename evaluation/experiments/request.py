@@ -22,9 +22,9 @@ class Request:
     model: Path
     manifest: Path | None
     split: str | None
-    listed: Path | None
-    audio: Path | None
     cache: Path | None
+    listed: Path | None = None
+    audio: Path | None = None
     device: Device = "auto"
     max_trials: int = 2_000_000
     across_corpora: bool = False

@@ -53,8 +53,6 @@ def backend(
         model=model,
         manifest=manifest,
         split=split,
-        listed=None,
-        audio=None,
         cache=cache_file or cache.default_path(),
         device=device,
         cross_channel=cross_channel,

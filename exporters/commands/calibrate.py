@@ -84,7 +84,6 @@ def calibrate(
         split=split,
         listed=trials,
         enrollments=enrollments,
-        audio=None,
         cache=cache_file or cache.default_path(),
         device=device,
         max_trials=max_trials,

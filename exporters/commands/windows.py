@@ -48,8 +48,6 @@ def windows(
         model=model,
         manifest=manifest,
         split=split,
-        listed=None,
-        audio=None,
         cache=cache_file or cache.default_path(),
         device=device,
         max_trials=max_trials,
