@@ -114,7 +114,7 @@ class TenantLimits:
             self._refuse("audio", wait_s, f"{self._quota.audio_s_per_s:g} seconds of audio")
 
     async def check_enrollment(self, store: Store, tenant: str, speaker_id: str) -> None:
-        """Whether a speaker that may be new has room; as many more get in as enrol at once."""
+        """Whether a speaker that may be new has room; as many more get in as enroll at once."""
         most = self._quota.speakers
         if not most or await store.count(tenant) < most:
             return

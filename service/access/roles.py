@@ -8,16 +8,24 @@ Only `analyze` callers receive scores, because enough scores reveal the stored v
 
 from collections.abc import Mapping
 from enum import StrEnum
+from typing import Self
 
 
 class Role(StrEnum):
-    """What a credential may do; the value is how files, tokens and commands spell it."""
+    """What a credential may do; the value is how files, tokens and commands spell it.
+
+    `Role("enrol")`, the earlier spelling, is `ENROLL`.
+    """
 
     VERIFY = "verify"
-    ENROL = "enrol"
+    ENROLL = "enroll"
     ADMIN = "admin"
     ANALYZE = "analyze"
     CONFIRM = "confirm"
+
+    @classmethod
+    def _missing_(cls, value: object) -> Self | None:
+        return cls.ENROLL if value == "enrol" else None
 
 
 ROLES: Mapping[str, Role] = {
@@ -28,16 +36,16 @@ ROLES: Mapping[str, Role] = {
     "/sayso.v1.VerificationService/Compare": Role.ANALYZE,
     "/sayso.v1.SpeakerService/GetSpeaker": Role.VERIFY,
     "/sayso.v1.WatchlistService/ListGroups": Role.VERIFY,
-    "/sayso.v1.VerificationService/Enroll": Role.ENROL,
-    "/sayso.v1.VerificationService/BatchEnroll": Role.ENROL,
-    "/sayso.v1.SpeakerService/ListSpeakers": Role.ENROL,
-    "/sayso.v1.SpeakerService/UpdateSpeaker": Role.ENROL,
-    "/sayso.v1.SpeakerService/DeleteSpeaker": Role.ENROL,
-    "/sayso.v1.SpeakerService/UndoEnrollment": Role.ENROL,
+    "/sayso.v1.VerificationService/Enroll": Role.ENROLL,
+    "/sayso.v1.VerificationService/BatchEnroll": Role.ENROLL,
+    "/sayso.v1.SpeakerService/ListSpeakers": Role.ENROLL,
+    "/sayso.v1.SpeakerService/UpdateSpeaker": Role.ENROLL,
+    "/sayso.v1.SpeakerService/DeleteSpeaker": Role.ENROLL,
+    "/sayso.v1.SpeakerService/UndoEnrollment": Role.ENROLL,
     "/sayso.v1.SpeakerService/ConfirmEnrollment": Role.CONFIRM,
-    "/sayso.v1.WatchlistService/ListMembers": Role.ENROL,
-    "/sayso.v1.WatchlistService/AddMembers": Role.ENROL,
-    "/sayso.v1.WatchlistService/RemoveMembers": Role.ENROL,
+    "/sayso.v1.WatchlistService/ListMembers": Role.ENROLL,
+    "/sayso.v1.WatchlistService/AddMembers": Role.ENROLL,
+    "/sayso.v1.WatchlistService/RemoveMembers": Role.ENROLL,
     "/sayso.v1.WatchlistService/CreateGroup": Role.ADMIN,
     "/sayso.v1.WatchlistService/DeleteGroup": Role.ADMIN,
     "/sayso.v1.SpeakerService/GetMigration": Role.ADMIN,

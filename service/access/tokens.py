@@ -3,6 +3,7 @@
 As RFC 8725 recommends: asymmetric algorithms only, for this audience, and with an expiry.
 """
 
+import contextlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -57,7 +58,7 @@ class Tokens:
         tenant = claims.get(self._rules.tenant_claim)
         if not isinstance(tenant, str) or not is_tenant(tenant):
             raise Unauthenticated(f"the token's claim {self._rules.tenant_claim} is no tenant")
-        roles = _roles(claims.get(self._rules.roles_claim))
+        roles = _read_roles(claims.get(self._rules.roles_claim))
         return Caller(tenant, roles, f"token:{claims['sub']}")
 
     def _claims(self, token: str) -> dict[str, Any]:
@@ -104,9 +105,13 @@ def _read(path: Path) -> list[jwt.PyJWK]:
     return keys
 
 
-def _roles(claim: object) -> frozenset[Role]:
+def _read_roles(claim: object) -> frozenset[Role]:
     """The roles in a list or in a space-separated string; unknown names are ignored."""
     names = claim.split() if isinstance(claim, str) else claim
     if not isinstance(names, list):
         return frozenset()
-    return frozenset(role for role in Role if role.value in names)
+    roles = set()
+    for name in names:
+        with contextlib.suppress(ValueError):
+            roles.add(Role(name))
+    return frozenset(roles)

@@ -34,6 +34,13 @@ def _tenant(name: str) -> str:
     return name
 
 
+def _parse_role(name: str) -> Role:
+    try:
+        return Role(name)
+    except ValueError:
+        raise typer.BadParameter(f"one of {', '.join(Role)}") from None
+
+
 KeyFile = Annotated[
     Path, typer.Option("--keys", envvar="SAYSO_KEYS", help="The key file.", dir_okay=False)
 ]
@@ -46,7 +53,13 @@ Tenant = Annotated[
     str, typer.Option("--tenant", callback=_tenant, help="Whose speakers it may ask about.")
 ]
 Roles = Annotated[
-    list[Role], typer.Option("--role", help="What it may do; once for each role. None has another.")
+    list[Role],
+    typer.Option(
+        "--role",
+        parser=_parse_role,
+        metavar=f"[{'|'.join(Role)}]",
+        help="What it may do; once for each role. None has another.",
+    ),
 ]
 Days = Annotated[
     float | None, typer.Option("--expires-days", min=0, help="How long it holds. [for ever]")

@@ -44,7 +44,7 @@ def server(folder: Path, **settings: Any) -> LocalServer:
 
 
 def test_a_tenant_never_sees_another(tmp_path: Path, keys: Path) -> None:
-    bank, shop = (create(keys, tenant, "verify", "enrol", "admin") for tenant in ("bank", "shop"))
+    bank, shop = (create(keys, tenant, "verify", "enroll", "admin") for tenant in ("bank", "shop"))
     with (
         server(tmp_path, keys=keys) as running,
         Client(running.address, credential=bank) as ours,
@@ -79,14 +79,14 @@ def test_no_call_goes_without_a_credential_and_none_beyond_its_role(
                 list(nobody.verify_stream("alice", [b""]))
         with Client(running.address, credential=verifying) as sayso:
             assert sayso.verify("alice", CALL).outcome == "NOT_ENROLLED"
-            with pytest.raises(PermissionDenied, match="enrol"):
+            with pytest.raises(PermissionDenied, match="enroll"):
                 sayso.enroll("alice", VOICE)
         log = running.terminate()
     assert verifying.rpartition("_")[2] not in log
 
 
 def test_commands_over_tls_with_a_key(tmp_path: Path, keys: Path) -> None:
-    key, authority = create(keys, "bank", "enrol"), Authority(tmp_path)
+    key, authority = create(keys, "bank", "enroll"), Authority(tmp_path)
     pair = authority.issue("server", LOCAL)
     tls = {"tls_certificate": pair.certificate, "tls_key": pair.key}
     with server(tmp_path, keys=keys, **tls) as running:

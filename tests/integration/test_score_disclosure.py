@@ -92,7 +92,7 @@ def keyed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Keyed]:
     folder = tmp_path_factory.mktemp("oracle")
     keys = folder / "keys.json"
     verify, analyze = create(keys, "bank", "verify"), create(keys, "bank", "verify", "analyze")
-    operator = create(keys, "bank", "enrol", "admin")
+    operator = create(keys, "bank", "enroll", "admin")
     with LocalServer(
         store=f"sqlite:///{folder}/sayso.db", keys=keys, lock_after_failures=0
     ) as running:
@@ -256,7 +256,7 @@ def test_without_keys_everybody_sees_everything(tmp_path: Path) -> None:
 
 def test_comparisons_have_a_budget_by_speaker_and_by_credential(tmp_path: Path) -> None:
     keys = tmp_path / "keys.json"
-    mine, theirs = create(keys, "bank", "verify", "enrol"), create(keys, "bank", "verify", "admin")
+    mine, theirs = create(keys, "bank", "verify", "enroll"), create(keys, "bank", "verify", "admin")
     call = clips(OWNER, "verify")[0]
     with (
         LocalServer(
@@ -317,9 +317,9 @@ def messages(made: Iterable[Embedding | None]) -> list[verification_pb2.Embeddin
 
 def test_who_enrolled_confirms_nothing_of_it(tmp_path: Path) -> None:
     keys = tmp_path / "keys.json"
-    agent = create(keys, "bank", "enrol", "confirm")
+    agent = create(keys, "bank", "enroll", "confirm")
     office = create(keys, "bank", "confirm")
-    plain = create(keys, "bank", "enrol")
+    plain = create(keys, "bank", "enroll")
     with (
         LocalServer(
             store=f"sqlite:///{tmp_path}/sayso.db", keys=keys, confirm_enrollments=True

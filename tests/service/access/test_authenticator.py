@@ -98,7 +98,7 @@ def test_without_an_authenticator_everyone_may_do_everything() -> None:
     with WhoamiServer() as server, Client(server.address) as sayso:
         assert sayso.get("x").metadata == {
             "tenant": "default",
-            "roles": "verify enrol admin analyze confirm",
+            "roles": "verify enroll admin analyze confirm",
             "credential": "none",
         }
         sayso.delete("x")
@@ -151,7 +151,7 @@ def test_keys_come_and_go_while_the_server_runs(bank: Bank, server: WhoamiServer
 def test_a_role_that_is_missing_is_named(server: WhoamiServer, key: str) -> None:
     with (
         Client(server.address, credential=key) as sayso,
-        pytest.raises(PermissionDenied, match="the role enrol") as caught,
+        pytest.raises(PermissionDenied, match="the role enroll") as caught,
     ):
         sayso.delete("x")
     assert key not in str(caught.value)

@@ -24,7 +24,7 @@ def test_comes_back_as_written(tmp_path: Path) -> None:
     path = tmp_path / "keys.json"
     _, key = make_key("bank", [Role.ADMIN, Role.VERIFY], now=NOW, expires=NOW)
     certificate = ClientCertificate(
-        id="c", tenant="ivr", roles=frozenset({Role.ENROL}), created=NOW, name="spiffe://bank/ivr"
+        id="c", tenant="ivr", roles=frozenset({Role.ENROLL}), created=NOW, name="spiffe://bank/ivr"
     )
     key_file.change(path, lambda grants: (grants.replace(key, certificate), None))
     assert key_file.read(path) == Grants(keys=(key,), certificates=(certificate,))
@@ -66,6 +66,13 @@ def entry(**changed: object) -> dict[str, object]:
         "sha256": "0" * 64,
     }
     return {**whole, **changed}
+
+
+def test_the_earlier_name_of_a_role_counts(tmp_path: Path) -> None:
+    path = tmp_path / "keys.json"
+    path.write_text(json.dumps({"keys": [entry(roles=["enrol"])]}))
+    path.chmod(0o600)
+    assert key_file.read(path).find("1").roles == {Role.ENROLL}
 
 
 @pytest.mark.parametrize(

@@ -47,13 +47,13 @@ def certificate(name: str, tenant: str, **changed: Any) -> ClientCertificate:
 
 
 def test_a_tenant_has_several_keys_and_each_its_roles(tmp_path: Path) -> None:
-    (first, one), (second, two) = made("bank"), made("bank", Role.ENROL, Role.ADMIN)
+    (first, one), (second, two) = made("bank"), made("bank", Role.ENROLL, Role.ADMIN)
     (third, three) = made("shop")
     known = keys(tmp_path, one, two, three)
     assert known.authenticate_key(first) == Caller(
         "bank", frozenset({Role.VERIFY}), f"key:{one.id}"
     )
-    assert known.authenticate_key(second).roles == {Role.ENROL, Role.ADMIN}
+    assert known.authenticate_key(second).roles == {Role.ENROLL, Role.ADMIN}
     assert known.authenticate_key(third).tenant == "shop"
 
 
@@ -193,11 +193,11 @@ def test_an_ended_or_ambiguous_certificate_is_nobodys(tmp_path: Path) -> None:
 
 
 def test_rotation_keeps_the_old_key_for_the_grace_time(tmp_path: Path) -> None:
-    old, entry = made("bank", Role.ENROL, expires=NOW + 30 * DAY)
+    old, entry = made("bank", Role.ENROLL, expires=NOW + 30 * DAY)
     later = NOW + 10 * DAY
     new, *both = rotate_key(Grants(keys=(entry,)), entry.id, now=later, grace=DAY, expires=None)
     during = keys(tmp_path, *both, now=later)
-    assert during.authenticate_key(old).roles == during.authenticate_key(new).roles == {Role.ENROL}
+    assert during.authenticate_key(old).roles == during.authenticate_key(new).roles == {Role.ENROLL}
     after = keys(tmp_path, now=later + DAY)
     with pytest.raises(Unauthenticated, match="expired"):
         after.authenticate_key(old)

@@ -189,7 +189,8 @@ def test_a_token_without_a_key_id_is_of_the_only_key(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("claim", "roles"),
     [
-        (["verify", "enrol"], {Role.VERIFY, Role.ENROL}),
+        (["verify", "enroll"], {Role.VERIFY, Role.ENROLL}),
+        ("enrol", {Role.ENROLL}),
         ("openid admin", {Role.ADMIN}),
         (["openid", 7], set()),
         ("verifying", set()),
@@ -209,9 +210,9 @@ def test_claims_may_have_other_names(tmp_path: Path) -> None:
         roles_claim="scope",
     )
     tokens = Tokens(write(tmp_path / "jwks.json", public_keys()), expected)
-    said = claims(**{"https://bank.example/tenant": "shop", "scope": "verify enrol"})
+    said = claims(**{"https://bank.example/tenant": "shop", "scope": "verify enroll"})
     caller = tokens.authenticate(signed(said))
-    assert (caller.tenant, caller.roles) == ("shop", {Role.VERIFY, Role.ENROL})
+    assert (caller.tenant, caller.roles) == ("shop", {Role.VERIFY, Role.ENROLL})
 
 
 @pytest.mark.parametrize(

@@ -66,6 +66,11 @@ def test_a_list_shows_entries_and_no_secret(path: Path) -> None:
     assert trusted.stdout.split()[-1] in listed
 
 
+def test_the_earlier_name_of_a_role_is_taken(path: Path) -> None:
+    assert made(path, "create", "--tenant", "bank", "--role", "enrol")
+    assert "enroll" in run(path, "list").stdout
+
+
 def test_rotation_leaves_both_keys_valid_and_a_grace_time_of_none_only_the_new_one(
     path: Path,
 ) -> None:
