@@ -5,7 +5,7 @@
 # The service writes to /var/lib/sayso (a volume) and /tmp only. The root may be read-only:
 #   docker run --read-only --tmpfs /tmp -v voices:/var/lib/sayso -e SAYSO_INSECURE=true \
 #     -p 127.0.0.1:50051:50051 sayso
-# SAYSO_INSECURE allows plaintext on the container's network; docs/access.md sets up TLS.
+# SAYSO_INSECURE allows plaintext on the container's network; docs/security/access.md sets up TLS.
 #
 # constraints.txt pins every package; pin the base by its digest, too:
 #   make image ARGS='--build-arg PYTHON=python:3.11-slim-bookworm@sha256:...'

@@ -109,15 +109,15 @@ bench-report: $(VENV)/.base  ## write benchmarks/results into the README and doc
 	$(BIN)/python -m benchmarks.report
 
 .PHONY: streaming-figures
-streaming-figures: $(VENV)/.dev  ## how soon the sequential test decides, into docs/streaming.md; DATA=manifest.csv
+streaming-figures: $(VENV)/.dev  ## how soon the sequential test decides, into docs/integrate/streaming.md; DATA=manifest.csv
 	$(BIN)/python -m benchmarks.accuracy.early_decisions --manifest $(DATA) $(ARGS)
 
 .PHONY: template-figures
-template-figures: $(VENV)/.dev  ## what protected templates cost, into docs/encryption.md; DATA=manifest.csv
+template-figures: $(VENV)/.dev  ## what protected templates cost, into docs/security/encryption.md; DATA=manifest.csv
 	$(BIN)/python -m benchmarks.accuracy.protected_templates --manifest $(DATA) $(ARGS)
 
 .PHONY: voice-figures
-voice-figures: $(VENV)/.dev  ## how well the checks of an enrolment work, into docs/voices.md; DATA=manifest.csv
+voice-figures: $(VENV)/.dev  ## how well the checks of an enrolment work, into docs/integrate/enrollment.md; DATA=manifest.csv
 	$(BIN)/python -m benchmarks.accuracy.enrollment_checks --manifest $(DATA) $(ARGS)
 
 ##@ Develop

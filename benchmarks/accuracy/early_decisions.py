@@ -1,5 +1,5 @@
 """Measures the sequential test on real speech, and rewrites "How soon it decides" in
-docs/streaming.md.
+docs/integrate/streaming.md.
 
     python -m benchmarks.accuracy.early_decisions [MODEL] [--manifest ../shared/data/manifest.csv]
 
@@ -30,7 +30,7 @@ from service.inference.session import Session
 from service.settings import SHIPPED_MODEL, SequentialDefaults, Settings
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGE = ROOT / "docs" / "streaming.md"
+PAGE = ROOT / "docs" / "integrate" / "streaming.md"
 TARGETS = ((0.01, 0.01), (0.05, 0.05), (0.01, 0.05))
 CAP_S = SequentialDefaults().max_speech_s
 FIXED_S = (3.0, CAP_S)

@@ -1,4 +1,4 @@
-"""Measures what each encoder costs, and rewrites the table in docs/encoders.md.
+"""Measures what each encoder costs, and rewrites the table in docs/learn/encoders.md.
 
     python -m benchmarks.accuracy.encoders [--clips 64] [--steps 2] [--compile]
 
@@ -33,7 +33,7 @@ from training.encoders import SpeakerEncoder
 from training.encoders.size import parameters
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGE = ROOT / "docs" / "encoders.md"
+PAGE = ROOT / "docs" / "learn" / "encoders.md"
 RATE, WINDOW_S, CROP_S = 16000, 3.0, 2.0
 
 

@@ -1,4 +1,4 @@
-"""Trains one small encoder by each objective on the same audio, and rewrites docs/objectives.md.
+"""Trains one small encoder by each objective on the same audio: writes docs/learn/objectives.md.
 
     python -m benchmarks.accuracy.objectives [--manifest ../shared/data/manifest.csv]
 
@@ -46,7 +46,7 @@ from training.runs.validation import Validation
 from training.train import learning_rate
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGE, KEPT = ROOT / "docs" / "objectives.md", Path(__file__).with_suffix(".json")
+PAGE, KEPT = ROOT / "docs" / "learn" / "objectives.md", Path(__file__).with_suffix(".json")
 RATE_HZ, CROP_S, JUDGED_S = 16000, 1.5, 3.0
 SPEEDS, VIEWS = (1.0, 0.9, 1.1), 2
 SEEDS = (0, 1, 2)

@@ -1,4 +1,4 @@
-"""Measures what protected templates cost and hide, and rewrites the table in docs/encryption.md.
+"""Measures what protected templates cost and hide, for docs/security/encryption.md.
 
     python -m benchmarks.accuracy.protected_templates [MODEL]
         [--manifest ../shared/data/manifest.csv]
@@ -27,7 +27,7 @@ from service.sealing.envelope import DataKey
 from service.settings import SHIPPED_MODEL
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGE = ROOT / "docs" / "encryption.md"
+PAGE = ROOT / "docs" / "security" / "encryption.md"
 TENANTS = 20
 TRIALS = 200_000
 

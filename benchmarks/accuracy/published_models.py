@@ -1,10 +1,10 @@
-"""Measures every adopted architecture beside its peer's own pipeline, and rewrites docs/models.md.
+"""Measures every adopted architecture beside its peer's own pipeline: docs/learn/adopting.md.
 
     python -m benchmarks.accuracy.published_models [--manifest ../shared/data/manifest.csv]
 
 Needs the peers' packages: `pip install resemblyzer speechbrain` and, without their dependencies,
 `pip install --no-deps pyannote.audio funasr einops`. What lies between the markers in
-docs/models.md is replaced; the rest is prose.
+docs/learn/adopting.md is replaced; the rest is prose.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ from exporters.voices import voices
 ROOT = Path(__file__).resolve().parents[2]
 RATE, WINDOW_S = 16000, 3.0
 REPEATS = 5
-PAGE = ROOT / "docs" / "models.md"
+PAGE = ROOT / "docs" / "learn" / "adopting.md"
 SHIPPED = ROOT / "models" / "sayso.onnx"
 SECTIONS = ("architectures", "variants", "errors")
 Pipeline = Callable[[Tensor], Tensor]

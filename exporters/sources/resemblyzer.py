@@ -41,7 +41,7 @@ WINDOWS = Windows(
     short_s=(0.5, 0.7, 0.9, 1.1, 1.3, 1.45),
 )
 """Its own partials. Shorter speech is a shape of its own, which the graph follows by silence as the
-package does; repeating it instead is worse, as docs/models.md shows."""
+package does; repeating it instead is worse, as docs/learn/adopting.md shows."""
 
 _TRAINING_ONLY = ("similarity_weight", "similarity_bias")
 

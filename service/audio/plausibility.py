@@ -2,7 +2,7 @@
 
 Sound is smooth. Read in the right way, its bytes change least from sample to sample, relative to
 their power; with another law, byte order or alignment they are closer to noise. Rates of detection
-and of false alarms, measured on real speech, are in docs/streaming.md.
+and of false alarms, measured on real speech, are in docs/integrate/streaming.md.
 """
 
 from collections.abc import Callable, Mapping

@@ -4,7 +4,7 @@ rpc ─> auditor ─> trail ─> volumes ─> volume: audit-000001.jsonl ─> ch
                     ├─ subjects: pseudonyms of speakers, under the operator's key
                     └─ heads: latest digests, copied out of an attacker's reach
 
-It never holds audio, vectors or speaker ids. docs/audit.md describes the files.
+It never holds audio, vectors or speaker ids. docs/security/audit.md describes the files.
 """
 
 from service.audit.auditor import Auditor, Change, Origin, Receipt

@@ -35,7 +35,8 @@ def drift(
         str,
         typer.Option(
             help="Metrics in Prometheus' text format: a file, or the URL of a server's endpoint "
-            "(since its start) or of Prometheus' /federate (a week, see docs/operations.md)."
+            "(since its start) or of Prometheus' /federate (a week, see "
+            "docs/operate/monitoring.md)."
         ),
     ],
     model: Annotated[

@@ -4,7 +4,7 @@
     kms.py: local.py,     keyring.py: stored wrapped    └─> a rotation per model, if enabled
             vault.py      beside the records            envelope.py        templates.py
 
-docs/encryption.md says which attackers this stops.
+docs/security/encryption.md says which attackers this stops.
 """
 
 from service.sealing.choice import choose_kms

@@ -1,4 +1,4 @@
-"""What fuzzing found, each by an input made here; `docs/fuzzing.md` tells of them."""
+"""What fuzzing found, each by an input made here; `docs/security/fuzzing.md` tells of them."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""Short versions unless `--long` is given, which runs what docs/reliability.md tells of."""
+"""Short versions unless `--long` is given, which runs what docs/operate/failures.md tells of."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -2,7 +2,7 @@
 
     python -m tests.reliability.results
 
-writes what is between the marks of docs/reliability.md from results.json alone.
+writes what is between the marks of docs/operate/failures.md from results.json alone.
 """
 
 import json
@@ -15,7 +15,7 @@ from benchmarks import pages, report
 from benchmarks.figures import Aim, Figure, figure
 
 RESULTS = Path(__file__).with_name("results.json")
-PAGE = report.ROOT / "docs" / "reliability.md"
+PAGE = report.ROOT / "docs" / "operate" / "failures.md"
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ def test_commands_are_found_in_code_and_not_in_prose() -> None:
     assert find_commands("".join(CODE.findall(text))) == {"demo", "test", "lint"}
 
 
-@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_a_documented_command_is_a_target(path: Path) -> None:
     assert find_commands("".join(CODE.findall(path.read_text()))) <= TARGETS
 

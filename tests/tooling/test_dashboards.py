@@ -1,4 +1,4 @@
-"""The dashboard, the alerts and docs/operations.md name the metrics that the service exposes."""
+"""Dashboard, alerts and docs/operate/monitoring.md name the metrics that the service exposes."""
 
 import json
 import re
@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PROMETHEUS = ROOT / "deploy/prometheus"
 ALERTS = PROMETHEUS / "alerts.yml"
 DASHBOARD = ROOT / "deploy/grafana/dashboards/sayso.json"
-PAGE = ROOT / "docs/operations.md"
+PAGE = ROOT / "docs/operate/monitoring.md"
 
 FUNCTIONS = {"sum", "max", "rate", "increase", "histogram_quantile", "abs", "vector"}
 WORDS = {"and", "offset", "group_left"}

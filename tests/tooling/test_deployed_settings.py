@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PATHS = [
     *(ROOT / name for name in ("Dockerfile", "compose.yaml", "README.md", "SECURITY.md")),
     *sorted((ROOT / "deploy").rglob("*.yaml")),
-    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
 ]
 
 
