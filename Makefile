@@ -187,6 +187,10 @@ lint: $(VENV)/.dev node_modules/.installed  ## style, types, import directions, 
 protos: $(VENV)/.dev  ## regenerate the stubs beside the protos
 	@$(call stubs_into,protos)
 
+.PHONY: reference
+reference: $(VENV)/.base  ## write docs/settings.md from the code
+	$(BIN)/python -m benchmarks.reference
+
 .PHONY: constraints
 constraints: build/uv/bin/uv  ## remake constraints.txt from pyproject.toml; ARGS=--upgrade takes newer versions
 	printf '%s\n' $(SILERO_VAD) $(RESEMBLYZER) | $< pip compile --quiet --all-extras --no-annotate $(ARGS) \

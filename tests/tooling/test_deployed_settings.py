@@ -10,8 +10,9 @@ ROOT = Path(__file__).resolve().parents[2]
 PATHS = [
     *(ROOT / name for name in ("Dockerfile", "compose.yaml", "README.md", "SECURITY.md")),
     *sorted((ROOT / "deploy").rglob("*.yaml")),
-    *sorted((ROOT / "docs").rglob("*.md")),
+    *sorted({*(ROOT / "docs").rglob("*.md")} - {ROOT / "docs/settings.md"}),
 ]
+"""Without docs/settings.md, which is written from the code and names retired settings too."""
 
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: str(path.relative_to(ROOT)))
