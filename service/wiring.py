@@ -24,14 +24,14 @@ from service.calls.migration import MigratingModels
 from service.calls.models import LoadedModel, LoadedModels
 from service.calls.verification import Verifier
 from service.contract import Contract
-from service.decisions.decision import (
+from service.decisions.policy import (
     Policy,
+    PolicyDefaults,
     QualityGate,
     SequentialTest,
-    server_policy,
-    threshold_for,
+    make_server_policy,
 )
-from service.decisions.requests import PolicyDefaults
+from service.decisions.thresholds import choose_threshold
 from service.errors import InvalidArgument, ModelError, SettingsError
 from service.inference import processors
 from service.inference.embedder import Embedder
@@ -151,7 +151,7 @@ def _check_thresholds(settings: Settings, contract: Contract) -> None:
         log.warning("the model %s has no calibration: no call is verified", contract.model_id)
         return
     try:
-        threshold_for(_make_policy(settings, contract), contract.calibration)
+        choose_threshold(_make_policy(settings, contract), contract.calibration)
     except InvalidArgument as error:
         if settings.target_false_match_rate is not None:
             raise SettingsError(f"SAYSO_TARGET_FALSE_MATCH_RATE: {error.message}") from error
@@ -324,7 +324,7 @@ def add_services(
 def _make_policy(settings: Settings, contract: Contract) -> Policy:
     """Make the server's own policy, which fills in what a request's policy leaves out."""
     gate = QualityGate(settings.min_verify_speech_s, settings.min_snr_db, settings.max_clipping)
-    return server_policy(contract, gate=gate, target=settings.target_false_match_rate)
+    return make_server_policy(contract, gate=gate, target=settings.target_false_match_rate)
 
 
 def make_retention(settings: Settings) -> Retention:

@@ -17,7 +17,7 @@ from evaluation.trials.manifest import Clip, Speaker
 from service.audio import decoding
 from service.calls.running_decision import RunningDecision
 from service.calls.verification import Verifier
-from service.decisions.decision import Policy
+from service.decisions.policy import Policy
 from service.decisions.scoring import UNKNOWN_SNR_DB
 from service.inference.embedder import Embedder, Utterance
 

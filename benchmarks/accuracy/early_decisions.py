@@ -23,7 +23,7 @@ from evaluation import metrics
 from evaluation.metrics.error_rates import Rate
 from evaluation.trials import manifest
 from service.audio.speech import VoiceActivity
-from service.decisions.decision import Policy, QualityGate, SequentialTest
+from service.decisions.policy import Policy, QualityGate, SequentialTest
 from service.decisions.scoring import Scorer
 from service.inference.embedder import Embedder
 from service.inference.session import Session

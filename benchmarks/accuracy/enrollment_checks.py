@@ -23,7 +23,7 @@ from service.audio.quality import SAMPLE_RATE
 from service.audio.speech import VoiceActivity
 from service.calls.verification import ProbeEmbedding, Verifier
 from service.contract import Contract
-from service.decisions.decision import careful_threshold
+from service.decisions.thresholds import careful_threshold
 from service.inference.embedder import Embedder, Samples, Utterance
 from service.inference.session import Session
 from service.settings import SHIPPED_MODEL, EnrollmentRules

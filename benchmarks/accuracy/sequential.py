@@ -21,13 +21,9 @@ from evaluation.metrics.error_rates import Rate, measure_error_rates
 from evaluation.report.assessment import TERMS
 from evaluation.scoring import calibration
 from service.contract import Calibration
-from service.decisions.decision import (
-    NOTHING_HEARD,
-    Score,
-    SequentialTest,
-    decide_early,
-    false_match_threshold,
-)
+from service.decisions.decision import NOTHING_HEARD, Score, decide_early
+from service.decisions.policy import SequentialTest
+from service.decisions.thresholds import false_match_threshold
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]

@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 from benchmarks.figures import Figure, below, figure, write
 from service.audio.quality import Quality
 from service.calls.identification import Identifier
-from service.calls.search import Ranking, Voices
+from service.calls.ranking import Ranking
+from service.calls.search import Voices
 from service.contract import Calibration, Contract
-from service.decisions.decision import Policy, QualityGate
+from service.decisions.policy import Policy, QualityGate
 from service.decisions.scoring import l2_normalized
 from service.inference.embedder import Utterance
 from service.store import Group, Speaker, SpeakerState, Voiceprint, open_store
@@ -69,7 +70,7 @@ def speed(voices: Voices, searches: int, chance: np.random.Generator) -> list[Fi
     rounds = []
     for query in next(random_voices(searches + 1, chance)):
         began = time.perf_counter()
-        voices.best(query, RANKING, TOP)
+        voices.find_best(query, RANKING, TOP)
         searched = time.perf_counter()
         for block in voices._blocks:
             np.dot(block.voices, query)
@@ -125,7 +126,7 @@ def exactness(name: str, voices: Voices, parts: Iterator[Vectors], queries: Vect
     for query in queries:
         scores = matrix @ query
         least = np.sort(scores)[-TOP]
-        found = [int(hit.speaker_id) for hit in voices.best(query, cosine, TOP)]
+        found = [int(hit.speaker_id) for hit in voices.find_best(query, cosine, TOP)]
         same += len(set(found)) == TOP and bool((scores[found] >= least - 1e-6).all())
     how = f"of {len(queries)} searches of {len(matrix)} voices, the top {TOP} of brute force missed"
     return figure(f"search_inexact_{name}", [len(queries) - same], "searches", below(0), how)

@@ -24,7 +24,7 @@ from evaluation.scoring.embeddings import Voices
 from evaluation.scoring.sayso_model import SaysoModel
 from evaluation.trials.trials import Trials
 from service.contract import Contract, ScoreKind
-from service.decisions.decision import false_match_threshold
+from service.decisions.thresholds import false_match_threshold
 
 NAME = "promises.json"
 

@@ -1,8 +1,9 @@
 """Calls: live verification, identification and screening, and the models that embed them.
 
-live ─> running decision ─> verification            one claimed speaker
-     └> screening ────────> identification ─> group index, search     the members of groups
+live ─> running decision ─> verification                     one claimed speaker
+     └> screening ────────> identification ─> matching       the members of groups
+                                              └ group index ─> search, ranking
 
-`models` says which loaded model a call needs, `migration` what changes while one model takes over
-from another.
+`models` chooses the loaded model for a call; `migration` replaces it while speakers move from one
+model to the next.
 """

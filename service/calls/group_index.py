@@ -1,11 +1,11 @@
-"""Group indexes: the voices of a group in memory, as the store has them.
+"""Group indexes: the voices of a group in memory, brought up to date before each search.
 
-    a search begins -> what changed since the index's revision? -> read, patch -> search
+    changes since the index's revision -> read the speakers -> patch the index -> search
 
-A search sees every change to the group and to its members that was acknowledged, by any server on
-the same store, before the search began. Patches and searches run one after the other on one
-thread, away from the event loop, so that no search sees half a patch. If scores are normalized by
-the model's cohort, every voice is compared with the cohort once, as it is read.
+A search sees every change to the group and its members that any server on the same store had
+acknowledged before the search began. Patches and searches run one after the other on one thread,
+away from the event loop, so that no search sees half a patch. If scores are normalized by the
+model's cohort, every voice is compared with the cohort once, when it is read.
 """
 
 import asyncio
@@ -14,9 +14,10 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from service.calls.search import Hit, Ranking, Scale, Vector, Voices
+from service.calls.ranking import Ranking, Scale, Vector, log_enroll_speech, make_scale
+from service.calls.search import Hit, Voices
 from service.contract import Contract
-from service.decisions.scoring import TERMS, CohortStatistics, Measures, Scorer, voice
+from service.decisions.scoring import Scorer, voice
 from service.errors import NotFound
 from service.inference.threads import Threads
 from service.speakers.voiceprints import ModelSuccession
@@ -26,10 +27,9 @@ _PAGE = 200
 
 
 class GroupIndex:
-    """The enrolled voices of one group, of one model.
+    """The enrolled voices of one tenant's group, of one model.
 
-    Reading a group for the first time takes as long as the store does; a reading that is cancelled
-    continues from there the next time.
+    The first `refresh` reads the whole group; if it is cancelled, the next one continues there.
     """
 
     def __init__(
@@ -45,8 +45,8 @@ class GroupIndex:
     ) -> None:
         self._succession = succession
         self._store = store
-        self._tenant = tenant
-        self._group = group
+        self.tenant = tenant
+        self.group = group
         self._model_id = contract.model_id
         self._dimension = contract.dimension
         self._scorer = scorer
@@ -59,60 +59,62 @@ class GroupIndex:
         return len(self._voices)
 
     async def refresh(self) -> None:
-        """Applies what has changed in the store; raises NotFound when the group is gone."""
+        """Apply what has changed in the store; raises `NotFound` if the group is gone."""
         async with self._reading:
             more = True
             while more:
                 changes = await self._store.groups.changes(
-                    self._tenant, self._group, since=self._revision, limit=_PAGE
+                    self.tenant, self.group, since=self._revision, limit=_PAGE
                 )
                 if changes.members or changes.restart:
                     await self._apply(changes)
                 more = changes.more
 
-    async def best(self, query: Vector, ranking: Ranking, count: int) -> list[Hit]:
-        """As `Voices.best`."""
+    async def find_best(self, query: Vector, ranking: Ranking, count: int) -> list[Hit]:
+        """As `Voices.find_best`."""
         return await self._thread.run(self._search, query, ranking, count)
 
     def _search(self, query: Vector, ranking: Ranking, count: int) -> list[Hit]:
-        return self._voices.best(query, ranking, count)
+        # Read `_voices` on the thread: an earlier patch may replace it.
+        return self._voices.find_best(query, ranking, count)
 
     async def _apply(self, changes: Changes) -> None:
         changed = [member.speaker_id for member in changes.members if member.speaker_id is not None]
-        speakers = await self._store.get_many(self._tenant, changed)
+        speakers = await self._store.get_many(self.tenant, changed)
         await self._thread.run(self._patch, changes, speakers)
 
     def _patch(self, changes: Changes, speakers: Iterable[Speaker]) -> None:
         if changes.restart:
             self._voices = Voices(self._dimension)
-        enrolled = self._enrolled(speakers)
+        entries = self._make_entries(speakers)
         for member in changes.members:
-            entry = enrolled.get(member.speaker_id or "")
+            entry = entries.get(member.speaker_id or "")
             if member.speaker_id is None or entry is None:
                 self._voices.drop(member.slot)
             else:
                 self._voices.put(member.slot, member.speaker_id, *entry)
         self._revision = changes.revision
 
-    def _enrolled(self, speakers: Iterable[Speaker]) -> dict[str, tuple[Vector, float, Scale]]:
-        """By speaker id, of those who are enrolled: voice, log of net speech, and scale."""
+    def _make_entries(self, speakers: Iterable[Speaker]) -> dict[str, tuple[Vector, float, Scale]]:
+        """Return voice, log of net speech and scale of each enrolled speaker, by speaker id."""
         voiceprints = {
             speaker.speaker_id: voiceprint
             for speaker in speakers
-            if (voiceprint := self._searchable(speaker)) is not None
+            if (voiceprint := self._select_voiceprint(speaker)) is not None
         }
         if not voiceprints:
             return {}
         vectors = np.stack([voice(one.vectors, one.speech_s) for one in voiceprints.values()])
         return {
-            speaker_id: (vector, _log_speech(voiceprint), scale_of(statistics))
+            speaker_id: (vector, log_enroll_speech(voiceprint), make_scale(statistics))
             for (speaker_id, voiceprint), vector, statistics in zip(
                 voiceprints.items(), vectors, self._scorer.all_statistics(vectors), strict=True
             )
         }
 
-    def _searchable(self, speaker: Speaker) -> Voiceprint | None:
-        """The voiceprint to search; whether it has expired is for the clock to say, later."""
+    def _select_voiceprint(self, speaker: Speaker) -> Voiceprint | None:
+        """Select the voiceprint to search, if any; that it has expired is found out at the search,
+        as it depends on the time."""
         if speaker.state is not SpeakerState.ENROLLED:
             return None
         voiceprint = self._succession.select(speaker.voiceprints)
@@ -120,9 +122,8 @@ class GroupIndex:
 
 
 class GroupIndexes:
-    """Those of the groups that were searched last, up to `max_voices` in all, or else one.
-
-    A voice takes five bytes a dimension and about 300 more. Used under `async with`.
+    """The indexes of the groups that were searched last: `max_voices` in all, but at least one
+    group. A voice takes five bytes a dimension and about 300 more. Call `close` at the end.
     """
 
     def __init__(
@@ -139,10 +140,10 @@ class GroupIndexes:
     def close(self) -> None:
         self._thread.close()
 
-    async def current(self, tenant: str, group: str) -> GroupIndex:
-        """The index as the store has the group now; raises NotFound if there is no such group."""
+    async def open(self, tenant: str, group: str) -> GroupIndex:
+        """Return the group's index as the store has it now; raises `NotFound` for no such group."""
         key = (tenant, group)
-        index = self._recent.get(key) or self._new(tenant, group)
+        index = self._recent.get(key) or self._make_index(tenant, group)
         self._recent[key] = index
         self._recent.move_to_end(key)
         try:
@@ -154,7 +155,7 @@ class GroupIndexes:
             self._recent.popitem(last=False)
         return index
 
-    def _new(self, tenant: str, group: str) -> GroupIndex:
+    def _make_index(self, tenant: str, group: str) -> GroupIndex:
         return GroupIndex(
             self._store,
             tenant=tenant,
@@ -164,13 +165,3 @@ class GroupIndexes:
             succession=self._succession,
             thread=self._thread,
         )
-
-
-def scale_of(statistics: CohortStatistics) -> Scale:
-    """Half of what a voice's statistics make of a cosine, so that two of them add up to a mean."""
-    return Scale(0.5 / statistics.deviation, 0.5 * statistics.mean / statistics.deviation)
-
-
-def _log_speech(voiceprint: Voiceprint) -> float:
-    """As the calibration takes the net speech of an enrollment."""
-    return TERMS["log_enrol_speech"](Measures(0.0, float(voiceprint.speech_s.sum()), 0.0, 0.0))

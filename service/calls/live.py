@@ -22,7 +22,7 @@ from service.calls.models import LoadedModel, LoadedModels
 from service.calls.running_decision import RunningDecision
 from service.calls.screening import NO_FINDINGS, Findings, Screening
 from service.decisions.decision import Decision, Outcome
-from service.decisions.requests import AS_SERVER, RequestedPolicy
+from service.decisions.policy import AS_SERVER, RequestedPolicy
 from service.errors import Unavailable
 from service.inference.embedder import AudioSource, Stream
 from service.observability import metrics
@@ -104,7 +104,7 @@ class LiveVerifications:
         return Screening(
             self._identifier,
             current().tenant,
-            request.policy.over(self.models.current.defaults),
+            request.policy.fill_in(self.models.current.defaults),
             watchlists=request.watchlists,
             group=request.group,
             max_candidates=request.max_candidates,
@@ -149,7 +149,7 @@ class LiveVerification:
 
     async def prepare(self, source: AudioSource) -> None:
         """Reads the groups to search, unless the call is decided without audio."""
-        policy = self._request.policy.over(self._model.defaults)
+        policy = self._request.policy.fill_in(self._model.defaults)
         claim = self._claim
         if isinstance(claim, Decision) and (
             self._screening is None or claim.outcome is Outcome.OPTED_OUT

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from service.calls.verification import Verifier
 from service.decisions.decision import Decision
-from service.decisions.requests import PolicyDefaults
+from service.decisions.policy import PolicyDefaults
 from service.inference.embedder import AudioSource, Embedder, Stream
 from service.store import Speaker, Voiceprint
 

@@ -5,7 +5,8 @@ from dataclasses import replace
 from typing import TypeAlias
 
 from service.calls.verification import ProbeEmbedding, Verifier
-from service.decisions.decision import Decision, Outcome, Policy
+from service.decisions.decision import Decision, Outcome
+from service.decisions.policy import Policy
 from service.inference.embedder import Audio, Stream, Utterance
 from service.store import Voiceprint
 

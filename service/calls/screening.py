@@ -8,8 +8,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from service.calls.identification import Identification, Identifier, Match, check_candidates
-from service.decisions.decision import Policy
+from service.calls.identification import Identification, Identifier, check_candidates
+from service.calls.matching import Match
+from service.decisions.policy import Policy
 from service.inference.embedder import Utterance
 
 _Identify: TypeAlias = Callable[[str, str, Utterance, Policy, int], Awaitable[Identification]]

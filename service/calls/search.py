@@ -1,10 +1,11 @@
 """Search: many voices in blocks of one matrix, and the best of them for one embedding; exact.
 
-    query > products of 8-bit codes with every voice > who may be among the best > in float32
+    query -> products of 8-bit codes with every voice -> candidates -> products in float32
 
-A search costs the memory that it reads, so full blocks are compared by codes of a quarter of their
-size, whose error is bounded. Every voice that may be among the best within that bound is compared
-again in float32: the result is that of comparing all of them so. One call at a time.
+The time of a search is that of reading the voices from memory, so full blocks are compared by codes
+of a quarter of their size, whose error is bounded. Every voice that may be among the best within
+that bound is compared again in float32: the result is that of comparing all voices in float32.
+Not thread-safe: one call at a time.
 """
 
 import base64
@@ -17,7 +18,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-Vector = NDArray[np.float32]
+from service.calls.ranking import HALF, Ranking, Scale, Traits, Vector
 
 BLOCK_ROWS = 16_384
 PRODUCTS = base64.b64decode(
@@ -34,75 +35,6 @@ _STRIDE = 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Scale:
-    """What one side of a comparison makes of its cosine: `gain * cosine - shift`."""
-
-    gain: float
-    shift: float
-
-
-HALF = Scale(0.5, 0.0)
-"""Two of them leave a cosine as it is."""
-
-
-class Traits:
-    """What a ranking has to know of each of some voices, (n,) each: the log of its net speech in
-    seconds, and its scale."""
-
-    def __init__(self, values: Vector) -> None:
-        self.values = values  # (3, n)
-        self.log_speech, self.gain, self.shift = values
-
-    def __getitem__(self, rows: Any) -> Self:
-        return type(self)(self.values[:, rows])
-
-    def put(self, row: int, log_speech: float, scale: Scale) -> None:
-        self.values[:, row] = log_speech, scale.gain, scale.shift
-
-    def at(self, row: int) -> tuple[float, Scale]:
-        return float(self.log_speech[row]), Scale(float(self.gain[row]), float(self.shift[row]))
-
-
-@dataclass(frozen=True, slots=True)
-class Ranking:
-    """The log-likelihood ratio of a voice from its score and the log of its net speech in seconds:
-    `offset + offset_speech * speech + score * (slope + slope_speech * speech)`.
-
-    The score is the cosine or, where the query has a `scale`, what both sides make of it together.
-    """
-
-    offset: float
-    offset_speech: float
-    slope: float
-    slope_speech: float
-    scale: Scale | None = None
-
-    def llrs(self, cosines: Vector, traits: Traits) -> Vector:
-        """Of `cosines (n,)` with as many voices."""
-        scores = self._scores(cosines, traits)
-        by_speech: Vector = scores * np.float32(self.slope_speech)
-        by_speech += np.float32(self.offset_speech)
-        by_speech *= traits.log_speech
-        by_speech += np.float32(self.offset)
-        by_speech += scores * np.float32(self.slope)
-        return by_speech
-
-    def steepest(self, log_speech: tuple[float, float], most_gain: float) -> float:
-        """The most that a cosine weighs between two logs of net speech, up to a gain."""
-        by_score = max(abs(self.slope + self.slope_speech * end) for end in log_speech)
-        return by_score if self.scale is None else by_score * (most_gain + self.scale.gain)
-
-    def _scores(self, cosines: Vector, traits: Traits) -> Vector:
-        if self.scale is None:
-            return cosines
-        scores: Vector = traits.gain + np.float32(self.scale.gain)
-        scores *= cosines
-        scores -= traits.shift
-        scores -= np.float32(self.scale.shift)
-        return scores
-
-
-@dataclass(frozen=True, slots=True)
 class Hit:
     speaker_id: str
     cosine: float
@@ -110,7 +42,7 @@ class Hit:
 
 
 class Query:
-    """An embedding `(k,)` in whole steps of its largest value, and how far it is from itself."""
+    """An embedding `(k,)` quantized in whole steps of its largest value, and the error of that."""
 
     def __init__(self, vector: Vector) -> None:
         self.vector = vector
@@ -121,8 +53,8 @@ class Query:
 
 
 class Codes:
-    """Voices `(n, k)` of length one in whole steps of each one's largest value, and how far the
-    farthest is from itself; transposed."""
+    """Unit vectors of voices `(n, k)` quantized in whole steps of each one's largest value, stored
+    transposed, and the largest error of that."""
 
     def __init__(self, rows: int, dimension: int) -> None:
         self._codes = np.zeros((dimension, rows), np.int8)
@@ -137,7 +69,7 @@ class Codes:
         return codes
 
     def put(self, rows: slice, voices: Vector) -> None:
-        """The codes of `voices (n, k)` in these rows."""
+        """Store the codes of `voices (n, k)` in these rows."""
         steps = np.abs(voices).max(axis=1) / np.float32(_VOICE_STEPS)  # (n,)
         codes = np.rint(voices / np.maximum(steps, np.float32(1e-12))[:, None])  # (n, k)
         errors = np.linalg.norm(voices - codes * steps[:, None], axis=1)  # (n,)
@@ -146,22 +78,22 @@ class Codes:
         self._shifts[rows] = _QUERY_STEPS * codes.sum(axis=1)
         self._error = max(self._error, float(errors.max()))
 
-    def products(self, query: Query) -> Vector:
-        """Cosines `(n,)`, each within `error(query)` of the exact one."""
-        (products,) = _products().run(None, {"a": query.codes, "b": self._codes})
+    def compute_cosines(self, query: Query) -> Vector:
+        """Compute cosines `(n,)`, each within `bound_error(query)` of the exact one."""
+        (products,) = _open_products().run(None, {"a": query.codes, "b": self._codes})
         cosines: Vector = products[0].astype(np.float32)  # whole numbers below 2 ** 24
         cosines -= self._shifts
         cosines *= self._steps
         cosines *= np.float32(query.step)
         return cosines
 
-    def error(self, query: Query) -> float:
-        """|x·q - x'·q'| <= |x||q - q'| + |x - x'||q'|, and |x| and |q| are at most 1."""
+    def bound_error(self, query: Query) -> float:
+        """Bound |x·q - x'·q'| <= |x||q - q'| + |x - x'||q'|, where |x| and |q| are at most 1."""
         return query.error + self._error * (1 + query.error)
 
 
 class _Block:
-    """Voices `(rows, k)`, and their codes once all rows are taken."""
+    """Voices `(rows, k)`, and their codes once all rows are in use."""
 
     def __init__(self, rows: int, dimension: int) -> None:
         self.voices = np.zeros((rows, dimension), np.float32)
@@ -176,15 +108,15 @@ class _Block:
         elif row == len(self.voices) - 1:
             self.codes = Codes.of(self.voices)
 
-    def cosines(self, query: Query, used: int) -> Vector:
-        """Of the first `used` rows."""
+    def compute_cosines(self, query: Query, used: int) -> Vector:
+        """Compute the cosines of the first `used` rows, exact or by codes."""
         if self.codes is not None:
-            return self.codes.products(query)
+            return self.codes.compute_cosines(query)
         cosines: Vector = self.voices[:used] @ query.vector
         return cosines
 
     def clear_last(self, row: int) -> None:
-        """Overwrites the last row taken."""
+        """Overwrite the last row in use."""
         self.voices[row] = 0
         self.codes = None
 
@@ -200,7 +132,7 @@ class Voices:
         self._slots: list[int] = []
         self._speaker_ids: list[str] = []
         self._log_speech = (0.0, 0.0)  # the least and the most of any voice so far
-        self._most_gain = 0.0
+        self._max_gain = 0.0
 
     def __len__(self) -> int:
         return len(self._slots)
@@ -208,7 +140,7 @@ class Voices:
     def put(
         self, slot: int, speaker_id: str, voice: Vector, log_speech: float, scale: Scale = HALF
     ) -> None:
-        """Adds a voice `(dimension,)`, or changes the one in that slot."""
+        """Add a voice `(dimension,)`, or change the one in that slot."""
         row = self._rows.setdefault(slot, len(self))
         if row == len(self):
             self._slots.append(slot)
@@ -218,66 +150,65 @@ class Voices:
         self._speaker_ids[row] = speaker_id
         least, most = self._log_speech
         self._log_speech = (min(least, log_speech), max(most, log_speech))
-        self._most_gain = max(self._most_gain, scale.gain)
-        block, within = divmod(row, self._block_rows)
-        self._blocks[block].put(within, voice, log_speech, scale)
+        self._max_gain = max(self._max_gain, scale.gain)
+        block, row_in_block = divmod(row, self._block_rows)
+        self._blocks[block].put(row_in_block, voice, log_speech, scale)
 
     def drop(self, slot: int) -> None:
-        """Forgets the voice in that slot, if there is one; the last one takes its place."""
+        """Remove the voice in that slot, if there is one; the last voice moves to its row."""
         if slot not in self._rows:
             return
-        last, within = divmod(len(self) - 1, self._block_rows)
+        last, row = divmod(len(self) - 1, self._block_rows)
         block = self._blocks[last]
         if slot != self._slots[-1]:
             self._rows[self._slots[-1]] = self._rows[slot]
             self._slots[self._rows[slot]] = self._slots[-1]
-            traits = block.traits.at(within)
-            self.put(self._slots[-1], self._speaker_ids[-1], block.voices[within], *traits)
-        block.clear_last(within)
-        if within == 0:
+            traits = block.traits.get(row)
+            self.put(self._slots[-1], self._speaker_ids[-1], block.voices[row], *traits)
+        block.clear_last(row)
+        if row == 0:
             self._blocks.pop()
         del self._rows[slot], self._slots[-1], self._speaker_ids[-1]
 
-    def best(self, query: Vector, ranking: Ranking, count: int) -> list[Hit]:
-        """Up to `count` voices by falling log-likelihood ratio against `query (dimension,)`, of
-        length one."""
-        rows = self._possible(Query(query), ranking, count)
-        voices, traits = self._gathered(rows)
+    def find_best(self, query: Vector, ranking: Ranking, count: int) -> list[Hit]:
+        """Find up to `count` voices by falling llr against the unit vector `query (dimension,)`."""
+        rows = self._find_candidates(Query(query), ranking, count)
+        voices, traits = self._gather(rows)
         cosines = voices @ query
-        llrs = ranking.llrs(cosines, traits)
+        llrs = ranking.compute_llrs(cosines, traits)
         return [
-            Hit(self._speaker_ids[rows[at]], float(cosines[at]), float(llrs[at]))
-            for at in highest(llrs, count)
+            Hit(self._speaker_ids[rows[i]], float(cosines[i]), float(llrs[i]))
+            for i in find_highest(llrs, count)
         ]
 
-    def _possible(self, query: Query, ranking: Ranking, count: int) -> NDArray[np.intp]:
-        """The rows of all voices that may be among the best."""
+    def _find_candidates(self, query: Query, ranking: Ranking, count: int) -> NDArray[np.intp]:
+        """Find the rows of all voices that may be among the best `count`."""
         llrs = np.empty(len(self), np.float32)
         error = 0.0
         for number, block in enumerate(self._blocks):
-            here = llrs[number * self._block_rows : (number + 1) * self._block_rows]
-            cosines = block.cosines(query, here.size)
-            here[:] = ranking.llrs(cosines, block.traits[: here.size])
-            error = max(error, block.codes.error(query) if block.codes else 0.0)
-        margin = 2 * error * ranking.steepest(self._log_speech, self._most_gain) + _ROUNDING
+            block_llrs = llrs[number * self._block_rows : (number + 1) * self._block_rows]
+            cosines = block.compute_cosines(query, block_llrs.size)
+            block_llrs[:] = ranking.compute_llrs(cosines, block.traits[: block_llrs.size])
+            error = max(error, block.codes.bound_error(query) if block.codes else 0.0)
+        margin = 2 * error * ranking.find_steepest(self._log_speech, self._max_gain) + _ROUNDING
         peaks = np.maximum.reduceat(llrs, np.arange(0, llrs.size, _STRIDE))
-        rows = np.flatnonzero(llrs >= _least(peaks, count) - margin)
-        return rows[llrs[rows] >= _least(llrs[rows], count) - margin]
+        rows = np.flatnonzero(llrs >= _find_least(peaks, count) - margin)
+        return rows[llrs[rows] >= _find_least(llrs[rows], count) - margin]
 
-    def _gathered(self, rows: NDArray[np.intp]) -> tuple[Vector, Traits]:
-        """The voices `(n, dimension)` in these rows, and their traits."""
+    def _gather(self, rows: NDArray[np.intp]) -> tuple[Vector, Traits]:
+        """Copy the voices `(n, dimension)` in these rows, and their traits."""
         voices = np.empty((rows.size, self._dimension), np.float32)
         traits = Traits(np.empty((3, rows.size), np.float32))
         for number in np.unique(rows // self._block_rows):
-            at = rows // self._block_rows == number
-            block, within = self._blocks[number], rows[at] % self._block_rows
-            voices[at] = block.voices[within]
-            traits.values[:, at] = block.traits.values[:, within]
+            in_block = rows // self._block_rows == number
+            block, block_rows = self._blocks[number], rows[in_block] % self._block_rows
+            voices[in_block] = block.voices[block_rows]
+            traits.values[:, in_block] = block.traits.values[:, block_rows]
         return voices, traits
 
 
-def highest(scores: Vector, count: int) -> NDArray[np.intp]:
-    """The indices of the `count` highest of `scores (n,)`, the highest first."""
+def find_highest(scores: Vector, count: int) -> NDArray[np.intp]:
+    """Find the indices of the `count` highest of `scores (n,)`, the highest first."""
     if count < scores.size:
         top = np.argpartition(scores, scores.size - count)[scores.size - count :]
     else:
@@ -285,15 +216,15 @@ def highest(scores: Vector, count: int) -> NDArray[np.intp]:
     return top[np.argsort(-scores[top], kind="stable")]
 
 
-def _least(scores: Vector, count: int) -> float:
-    """The lowest of the `count` highest of `scores (n,)`."""
+def _find_least(scores: Vector, count: int) -> float:
+    """Find the lowest of the `count` highest of `scores (n,)`."""
     if count >= scores.size:
         return -math.inf
     return float(np.partition(scores, scores.size - count)[scores.size - count])
 
 
 @functools.cache
-def _products() -> Any:
+def _open_products() -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     return onnxruntime.InferenceSession(PRODUCTS, options, providers=["CPUExecutionProvider"])

@@ -12,22 +12,18 @@ from service.contract import Calibration, Contract
 from service.decisions.decision import (
     Decision,
     Outcome,
-    Policy,
     Score,
-    SequentialTest,
-    Threshold,
-    band_of,
+    choose_band,
     decide,
     decide_early,
-    inconclusive,
-    server_policy,
-    server_threshold,
-    shortcomings,
-    threshold_for,
-    unclaimed,
-    voice_changed,
+    decide_inconclusive,
+    decide_unclaimed,
+    list_shortcomings,
+    reject_changed_voice,
 )
+from service.decisions.policy import Policy, SequentialTest, make_server_policy
 from service.decisions.scoring import Scorer, cosine, l2_normalized, voice
+from service.decisions.thresholds import Threshold, choose_server_threshold, choose_threshold
 from service.errors import FailedPrecondition, InvalidArgument
 from service.inference.embedder import Utterance
 from service.store import Speaker, SpeakerState, Voiceprint
@@ -83,13 +79,13 @@ class Verifier:
         self.scorer = Scorer(contract)
         self._contract = contract
         self._retention = retention
-        self._policy = policy or server_policy(contract)
+        self._policy = policy or make_server_policy(contract)
 
     @cached_property
     def server_threshold(self) -> Threshold:
         """What the server itself asks of this model, which decides about all consequences of a
         call; raises `FailedPrecondition` when the model has no calibration."""
-        return server_threshold(self._policy, self._calibration())
+        return choose_server_threshold(self._policy, self._calibration())
 
     def resolve_claim(self, speaker: Speaker | None) -> Voiceprint | Decision:
         """The voiceprint to compare with, or the decision that needs no audio."""
@@ -125,7 +121,7 @@ class Verifier:
 
     def decide_unclaimed(self, utterance: Utterance, policy: Policy) -> Decision:
         """The decision on an utterance that is claimed to be nobody's."""
-        return unclaimed(utterance.quality, policy.gate, self._contract.model_id)
+        return decide_unclaimed(utterance.quality, policy.gate, self._contract.model_id)
 
     def detect_change(
         self, claim: Voiceprint, latest: ProbeEmbedding, quality: Quality, policy: Policy
@@ -133,17 +129,17 @@ class Verifier:
         """REJECTED if the `latest` speech is not of the enrolled voice, else None."""
         test = policy.sequential
         score = self.score(claim, latest)
-        threshold = threshold_for(policy, self._calibration())
+        threshold = choose_threshold(policy, self._calibration())
         if test is not None:
             threshold = Threshold(test.reject_llr, "sequential test, lower bound")
         if score.llr >= threshold.llr:
             return None
-        changed = voice_changed(score, threshold, quality, self._contract.model_id)
+        changed = reject_changed_voice(score, threshold, quality, self._contract.model_id)
         failed = score.llr < self.server_threshold.llr
         return replace(
             changed,
             meets_server_policy=False if failed else None,
-            band=band_of(score, self.server_threshold),
+            band=choose_band(score, self.server_threshold),
         )
 
     def _decide(
@@ -153,9 +149,11 @@ class Verifier:
         policy: Policy,
         test: SequentialTest | None,
     ) -> Decision:
-        threshold = threshold_for(policy, self._calibration())
-        if reasons := shortcomings(utterance.quality, policy.gate):
-            return inconclusive(reasons, utterance.quality, policy.gate, self._contract.model_id)
+        threshold = choose_threshold(policy, self._calibration())
+        if reasons := list_shortcomings(utterance.quality, policy.gate):
+            return decide_inconclusive(
+                reasons, utterance.quality, policy.gate, self._contract.model_id
+            )
         quality, model_id = utterance.quality, self._contract.model_id
         score = self._score(claim, utterance)
         if test is not None:
@@ -166,7 +164,7 @@ class Verifier:
         return replace(
             decision,
             meets_server_policy=self._meets(score, quality),
-            band=band_of(score, self.server_threshold),
+            band=choose_band(score, self.server_threshold),
         )
 
     def _score(self, claim: Voiceprint, utterance: Utterance) -> Score:
@@ -177,7 +175,7 @@ class Verifier:
     def _meets(self, score: Score, quality: Quality) -> bool | None:
         if score.llr < self.server_threshold.llr:
             return False
-        return None if shortcomings(quality, self._policy.gate) else True
+        return None if list_shortcomings(quality, self._policy.gate) else True
 
     def compare(self, left: ProbeEmbedding, right: ProbeEmbedding) -> Comparison:
         """Two embeddings; the llr needs a calibration and the net speech of both sides."""

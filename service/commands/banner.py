@@ -5,7 +5,8 @@ from datetime import UTC, datetime
 
 from service.access.tls import Certificates
 from service.contract import Contract
-from service.decisions.decision import server_policy, server_threshold
+from service.decisions.policy import make_server_policy
+from service.decisions.thresholds import choose_server_threshold
 from service.network import is_loopback
 from service.settings import Settings
 from service.store.redis.address import without_password
@@ -33,8 +34,8 @@ def describe(settings: Settings, contract: Contract, address: str) -> str:
 def _threshold(settings: Settings, contract: Contract) -> str:
     if contract.calibration is None:
         return "NONE: the model is not calibrated, no call is verified"
-    policy = server_policy(contract, target=settings.target_false_match_rate)
-    threshold = server_threshold(policy, contract.calibration)
+    policy = make_server_policy(contract, target=settings.target_false_match_rate)
+    threshold = choose_server_threshold(policy, contract.calibration)
     return f"LLR {threshold.llr:.2f}, {threshold.source}"
 
 

@@ -1,14 +1,11 @@
-"""Decisions: from a log-likelihood ratio and a policy to a typed outcome; pure functions."""
+"""Decisions: from a log-likelihood ratio and a threshold to an outcome that explains itself."""
 
 import enum
-import itertools
-import math
 from dataclasses import dataclass, replace
 
 from service.audio.quality import Quality
-from service.contract import Calibration, Contract
-from service.errors import InvalidArgument
-from service.settings import DEFAULT_FALSE_MATCH_RATE
+from service.decisions.policy import NO_GATE, QualityGate, SequentialTest
+from service.decisions.thresholds import Threshold, raise_to_least
 
 NOTHING_HEARD = Quality(net_speech_s=0, total_s=0, snr_db=None, clipping=0, peak_dbfs=-120)
 _SILENT_DBFS, _QUIET_DBFS = -90.0, -45.0
@@ -39,8 +36,8 @@ class Reason(enum.Enum):
 
 
 class Band(enum.Enum):
-    """A score in words, by the server's own threshold. None lies below it, so that no answer says
-    whether a guess came nearer."""
+    """A score in words, by the server's own threshold. All scores below it are WEAK, so that no
+    answer says whether a guess came nearer."""
 
     WEAK = enum.auto()
     MODERATE = enum.auto()
@@ -49,108 +46,6 @@ class Band(enum.Enum):
 
 STRONG_MARGIN_LLR = 3.0
 """How far above the server's threshold a score is STRONG."""
-
-
-@dataclass(frozen=True, slots=True)
-class Costs:
-    """Prior probability of a genuine caller and the costs of the two errors, in one unit."""
-
-    target_prior: float
-    miss_cost: float
-    false_accept_cost: float
-
-    def __post_init__(self) -> None:
-        if not 0 < self.target_prior < 1:
-            raise InvalidArgument("must be above 0 and below 1", field="policy.costs.target_prior")
-        for name in ("miss_cost", "false_accept_cost"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise InvalidArgument("must be above 0", field=f"policy.costs.{name}")
-
-
-@dataclass(frozen=True, slots=True)
-class QualityGate:
-    """What audio must offer: net speech in seconds, signal-to-noise ratio in decibels, and at
-    most this share of clipped speech samples."""
-
-    min_speech_s: float
-    min_snr_db: float
-    max_clipping: float
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.min_speech_s <= 60:
-            raise InvalidArgument("must be 0 to 60 seconds", field="policy.min_net_speech_s")
-        if math.isnan(self.min_snr_db):
-            raise InvalidArgument("must be a number of decibels", field="policy.min_snr_db")
-
-    def at_least(self, other: "QualityGate") -> "QualityGate":
-        """The stricter of both in each respect."""
-        return QualityGate(
-            max(self.min_speech_s, other.min_speech_s),
-            max(self.min_snr_db, other.min_snr_db),
-            min(self.max_clipping, other.max_clipping),
-        )
-
-
-NO_GATE = QualityGate(min_speech_s=0, min_snr_db=-math.inf, max_clipping=1)
-
-
-@dataclass(frozen=True, slots=True)
-class SequentialTest:
-    """Wald's sequential probability ratio test (Wald 1945) on the log-likelihood ratio of all
-    speech so far: decide as soon as it leaves the open interval between two bounds.
-
-    `max_speech_s` of net speech end it with the fixed decision.
-    """
-
-    false_match_rate: float
-    false_non_match_rate: float
-    max_speech_s: float
-
-    def __post_init__(self) -> None:
-        for name in ("false_match_rate", "false_non_match_rate"):
-            if not 0 < getattr(self, name) < 0.5:
-                raise InvalidArgument(
-                    "must be above 0 and below 0.5", field=f"policy.sequential.{name}"
-                )
-        if not 0 < self.max_speech_s < math.inf:
-            raise InvalidArgument("must be above 0", field="policy.sequential.max_net_speech_s")
-
-    @property
-    def accept_llr(self) -> float:
-        """Wald's upper bound: log of (1 - false-non-match rate) / false-match rate."""
-        return math.log((1 - self.false_non_match_rate) / self.false_match_rate)
-
-    @property
-    def reject_llr(self) -> float:
-        """Wald's lower bound: log of false-non-match rate / (1 - false-match rate)."""
-        return math.log(self.false_non_match_rate / (1 - self.false_match_rate))
-
-
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """How to decide. `criterion` is a target false-match rate or costs; `origin` says who chose
-    it and ends up in the threshold's source. `sequential` lets a stream decide early. The threshold
-    is never below that of the policy `at_least`."""
-
-    criterion: float | Costs
-    origin: str
-    gate: QualityGate
-    sequential: SequentialTest | None = None
-    at_least: "Policy | None" = None
-
-    def __post_init__(self) -> None:
-        if isinstance(self.criterion, float) and not 0 < self.criterion < 1:
-            raise InvalidArgument(
-                "must be above 0 and below 1", field="policy.target_false_match_rate"
-            )
-
-
-@dataclass(frozen=True, slots=True)
-class Threshold:
-    """A natural-log likelihood ratio to reach, and where it came from."""
-
-    llr: float
-    source: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,115 +82,16 @@ class Decision:
         return self.outcome in (Outcome.ACCEPTED, Outcome.REJECTED)
 
 
-def server_policy(
-    contract: Contract, *, gate: QualityGate | None = None, target: float | None = None
-) -> Policy:
-    """What the server itself asks of a model's decisions: the operator's `target` false-match rate
-    over the model's own. A request's policy changes what is told, never this."""
-    gate = gate or QualityGate(0.0, -math.inf, 1.0)
-    if gate.min_speech_s < contract.min_speech_s:
-        gate = replace(gate, min_speech_s=contract.min_speech_s)
-    if target is not None:
-        return Policy(target, "setting", gate)
-    if contract.operating_point is not None:
-        return Policy(contract.operating_point.target_false_match_rate, "model", gate)
-    return Policy(DEFAULT_FALSE_MATCH_RATE, "default", gate)
-
-
-def threshold_for(policy: Policy, calibration: Calibration) -> Threshold:
-    """The threshold that a policy asks for. Below the lowest measured rate it is an upper bound,
-    and its source says so; raises `InvalidArgument` above the highest, or where none was measured.
-    """
-    asked = _threshold(policy, calibration)
-    if policy.at_least is None:
-        return asked
-    return higher(asked, server_threshold(policy.at_least, calibration))
-
-
-def higher(asked: Threshold, least: Threshold) -> Threshold:
-    """The threshold that a request asks for, unless it is below the server's own."""
-    if asked.llr >= least.llr:
-        return asked
-    why = "the request's is lower, which needs the role analyze"
-    return Threshold(least.llr, f"{least.source}; {why}")
-
-
-def _threshold(policy: Policy, calibration: Calibration) -> Threshold:
-    if isinstance(policy.criterion, Costs):
-        return Threshold(bayes_threshold(policy.criterion), f"prior and costs ({policy.origin})")
-    points = calibration.false_match
-    below = bool(points) and policy.criterion < points[-1][0]
-    llr = (careful_threshold if below else false_match_threshold)(calibration, policy.criterion)
-    return Threshold(llr, _source(policy.criterion, policy.origin, calibration))
-
-
-def _source(rate: float, origin: str, calibration: Calibration) -> str:
-    source = f"target false-match rate {rate:.3g} ({origin})"
-    points = calibration.false_match
-    if points and rate >= points[-1][0]:
-        return source
-    lowest = f"below the lowest measured, {points[-1][0]:.3g}" if points else "none was measured"
-    return f"{source}: {lowest}, so by an upper bound, log(1/rate)"
-
-
-def server_threshold(policy: Policy, calibration: Calibration) -> Threshold:
-    """As `threshold_for` of the server's own policy; a rate beyond what was measured is taken
-    carefully, so that there always is a threshold for the consequences."""
-    if isinstance(policy.criterion, Costs):
-        return threshold_for(policy, calibration)
-    llr = careful_threshold(calibration, policy.criterion)
-    return Threshold(llr, _source(policy.criterion, policy.origin, calibration))
-
-
-def band_of(score: Score, server: Threshold) -> Band:
-    """The words for a score, by the server's own threshold."""
+def choose_band(score: Score, server: Threshold) -> Band:
+    """Return the word for a score, by the server's own threshold."""
     if score.llr < server.llr:
         return Band.WEAK
     strong = score.llr >= server.llr + STRONG_MARGIN_LLR
     return Band.STRONG if strong else Band.MODERATE
 
 
-def bayes_threshold(costs: Costs) -> float:
-    """The log-likelihood ratio above which accepting costs less than rejecting (Duda and Hart)."""
-    odds = costs.target_prior / (1 - costs.target_prior)
-    return math.log(costs.false_accept_cost) - math.log(costs.miss_cost) - math.log(odds)
-
-
-def false_match_threshold(calibration: Calibration, rate: float) -> float:
-    """The threshold that `rate` of the calibration's non-target trials reached, interpolated
-    between measured points on a logarithmic rate axis."""
-    points = calibration.false_match
-    if not points or not points[-1][0] <= rate <= points[0][0]:
-        span = f"from {points[-1][0]:.3g} to {points[0][0]:.3g}" if points else "not at all"
-        raise InvalidArgument(
-            f"the model's false-match rates were measured {span}; choose one, or give costs",
-            field="policy.target_false_match_rate",
-        )
-    for (upper, low_llr), (lower, high_llr) in itertools.pairwise(points):
-        if lower <= rate <= upper:
-            share = math.log(upper / rate) / math.log(upper / lower)
-            return low_llr + share * (high_llr - low_llr)
-    return points[0][1]
-
-
-def careful_threshold(calibration: Calibration, rate: float) -> float:
-    """A threshold that at most `rate` of non-target trials reach, whatever was measured.
-
-    Between measured rates it is interpolated, above the highest it is that one's. Below the lowest,
-    or where there are none, it is log(1/rate): over non-target trials the mean of a calibrated
-    likelihood ratio is 1, so that at most `rate` of them reach 1/rate (Markov's inequality). As far
-    as the lowest measured rate needed more than that, the calibration is overconfident, and rarer
-    rates need as much more.
-    """
-    points = calibration.false_match
-    if points and rate >= points[-1][0]:
-        return false_match_threshold(calibration, min(rate, points[0][0]))
-    excess = points[-1][1] + math.log(points[-1][0]) if points else 0.0
-    return -math.log(rate) + max(0.0, excess)
-
-
-def shortcomings(quality: Quality, gate: QualityGate) -> tuple[Reason, ...]:
-    """Why audio of this quality allows no decision; empty when it does."""
+def list_shortcomings(quality: Quality, gate: QualityGate) -> tuple[Reason, ...]:
+    """List why audio of this quality allows no decision; empty if it does."""
     if quality.suspicions.implausible:
         return (Reason.IMPLAUSIBLE_AUDIO,)
     if quality.net_speech_s == 0:
@@ -310,7 +106,7 @@ def shortcomings(quality: Quality, gate: QualityGate) -> tuple[Reason, ...]:
 
 
 def decide(score: Score, threshold: Threshold, quality: Quality, model_id: str) -> Decision:
-    """The fixed decision: accept when the log-likelihood ratio reaches the threshold."""
+    """Make the fixed decision: ACCEPTED if the log-likelihood ratio reaches the threshold."""
     accepted = score.llr >= threshold.llr
     return Decision(
         outcome=Outcome.ACCEPTED if accepted else Outcome.REJECTED,
@@ -334,16 +130,16 @@ def decide_early(
     least: Threshold | None = None,
     rejects: bool = True,
 ) -> Decision:
-    """The sequential decision: ACCEPTED or REJECTED beyond Wald's bounds, UNDECIDED between.
+    """Make the sequential decision: beyond Wald's bounds ACCEPTED or REJECTED, else INCONCLUSIVE.
 
-    The upper bound is never below `least`. Unless the test `rejects`, the lower one is not used.
+    The upper bound is never below `least`. Without `rejects` the lower bound is not used.
     """
     targets = f"{test.false_match_rate:.3g} / {test.false_non_match_rate:.3g}"
     accept, reject = (
         Threshold(llr, f"sequential test at error rates {targets}")
         for llr in (test.accept_llr, test.reject_llr)
     )
-    accept = accept if least is None else higher(accept, least)
+    accept = accept if least is None else raise_to_least(accept, least)
     if score.llr >= accept.llr:
         return decide(score, accept, quality, model_id)
     if rejects and score.llr <= reject.llr:
@@ -367,8 +163,10 @@ def decide_early(
     )
 
 
-def voice_changed(score: Score, threshold: Threshold, quality: Quality, model_id: str) -> Decision:
-    """The voice was accepted earlier in the call, and who speaks now is not it."""
+def reject_changed_voice(
+    score: Score, threshold: Threshold, quality: Quality, model_id: str
+) -> Decision:
+    """Make the decision on a call whose accepted speaker was followed by another one."""
     reasons = (Reason.VOICE_CHANGED,)
     return Decision(
         Outcome.REJECTED,
@@ -381,16 +179,16 @@ def voice_changed(score: Score, threshold: Threshold, quality: Quality, model_id
     )
 
 
-def unclaimed(quality: Quality, gate: QualityGate, model_id: str) -> Decision:
-    """On a voice that is claimed to be nobody's: never more than INCONCLUSIVE."""
-    reasons = (Reason.NO_CLAIM, *shortcomings(quality, gate))
-    return inconclusive(reasons, quality, gate, model_id)
+def decide_unclaimed(quality: Quality, gate: QualityGate, model_id: str) -> Decision:
+    """Make the decision on speech that nobody is claimed for, which is always INCONCLUSIVE."""
+    reasons = (Reason.NO_CLAIM, *list_shortcomings(quality, gate))
+    return decide_inconclusive(reasons, quality, gate, model_id)
 
 
-def inconclusive(
+def decide_inconclusive(
     reasons: tuple[Reason, ...], quality: Quality, gate: QualityGate, model_id: str
 ) -> Decision:
-    """No decision, and what would allow one."""
+    """Make an INCONCLUSIVE decision that says what would allow a conclusive one."""
     needed_s = max(0.0, gate.min_speech_s - quality.net_speech_s)
     return Decision(
         outcome=Outcome.INCONCLUSIVE,
@@ -408,9 +206,9 @@ def explain(
     quality: Quality = NOTHING_HEARD,
     gate: QualityGate = NO_GATE,
 ) -> str:
-    """One sentence for people on why audio was not enough: what was measured, and the limit."""
+    """Say in one sentence why audio was not enough: what was measured, and the limit."""
     clauses = {
-        Reason.NO_SPEECH: _no_speech(quality, needed_s),
+        Reason.NO_SPEECH: _explain_no_speech(quality, needed_s),
         Reason.NOT_ENOUGH_SPEECH: (
             f"{needed_s:.1f} s more of net speech are needed; {quality.net_speech_s:.1f} s were "
             f"heard in {quality.total_s:.1f} s of audio"
@@ -437,8 +235,8 @@ def explain(
     return "; ".join(clauses[reason] for reason in reasons)
 
 
-def _no_speech(quality: Quality, needed_s: float) -> str:
-    """What is likely to be wrong, by what was measured."""
+def _explain_no_speech(quality: Quality, needed_s: float) -> str:
+    """Say what is likely to be wrong, by what was measured."""
     nothing = (
         f"no speech was heard in {quality.total_s:.1f} s of audio, {needed_s:.1f} s are needed"
     )

@@ -55,12 +55,12 @@ class Utterance:
     also: "Utterance | None" = None
     parts: Parts | None = None
 
-    def within(self, model_id: str) -> "Utterance":
-        """The utterance in the space of that model."""
+    def for_model(self, model_id: str) -> "Utterance":
+        """Return the utterance as embedded with that model."""
         if self.model_id == model_id:
             return self
-        assert self.also is not None, "it was heard in every space that it is compared in"
-        return self.also.within(model_id)
+        assert self.also is not None, "a stream embeds with every model that it is compared by"
+        return self.also.for_model(model_id)
 
 
 def _free(audio_s: float) -> None:

@@ -15,18 +15,12 @@ from service.audio.codecs import CODECS, Codec
 from service.audio.formats import AudioFormat
 from service.audio.quality import Quality
 from service.audit import Receipt
-from service.calls.identification import Identification, Match
+from service.calls.identification import Identification
 from service.calls.live import Answer
+from service.calls.matching import Match
 from service.calls.verification import Comparison
-from service.decisions.decision import (
-    Band,
-    Costs,
-    Decision,
-    Outcome,
-    Reason,
-    explain,
-)
-from service.decisions.requests import RequestedPolicy, RequestedTest
+from service.decisions.decision import Band, Decision, Outcome, Reason, explain
+from service.decisions.policy import Costs, RequestedPolicy, RequestedTest
 from service.errors import InvalidArgument
 from service.inference.embedder import Utterance
 from service.settings import Duplicates

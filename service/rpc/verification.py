@@ -10,8 +10,9 @@ from service.access import current
 from service.access.limits import ComparisonBudgets, TenantLimits
 from service.audio.formats import AudioFormat
 from service.audit import Action, Auditor
-from service.calls.identification import Identifier, Match, check_candidates
+from service.calls.identification import Identifier, check_candidates
 from service.calls.live import LiveVerifications, VerificationRequest, audit_identification
+from service.calls.matching import Match
 from service.calls.models import LoadedModel, LoadedModels
 from service.calls.verification import ProbeEmbedding
 from service.errors import InvalidArgument
@@ -122,7 +123,7 @@ class VerificationRpc(verification_pb2_grpc.VerificationServiceServicer):
         utterance = await self._embed(request.audio, fmt)
         self._spend(utterance.windows)
         identification = await self._identifier.identify(
-            *(get_tenant(), group, utterance, policy.over(self._models.current.defaults)),
+            *(get_tenant(), group, utterance, policy.fill_in(self._models.current.defaults)),
             request.max_candidates or 1,
         )
         await audit_identification(self._auditor, identification, group)

@@ -74,7 +74,7 @@ def migrate_with(enroller: Enroller, rule: LearningRule) -> Learning:
     """Calls that the previous model accepts begin, and complete, a voice of the current one."""
 
     def grow(speaker: Speaker, call: AcceptedCall, now: float) -> Speaker:
-        return enroller.extend(speaker, call.utterance.within(enroller.model_id), now)
+        return enroller.extend(speaker, call.utterance.for_model(enroller.model_id), now)
 
     return Learning(Action.MOVE, rule, grow, unchanged_only=True)
 
@@ -120,7 +120,7 @@ class CallLearner:
             and decision.threshold is not None
             and decision.score.llr >= decision.threshold.llr + rule.margin_llr
             and utterance.quality.net_speech_s >= rule.min_speech_s
-            and self._enroller.good(utterance.within(self._enroller.model_id))
+            and self._enroller.good(utterance.for_model(self._enroller.model_id))
         )
 
     async def _store_grown(self, learning: Learning, call: AcceptedCall) -> Speaker | None:

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Callable, Mapping
 
 from service.contract import Calibration, Contract
-from service.decisions.decision import careful_threshold
+from service.decisions.thresholds import careful_threshold
 from service.errors import FailedPrecondition
 from service.inference.embedder import Utterance
 from service.store import Speaker, Store, Voiceprint

@@ -16,12 +16,8 @@ from numpy.typing import NDArray
 
 from service.audio.quality import Quality
 from service.contract import Contract
-from service.decisions.decision import (
-    QualityGate,
-    Reason,
-    explain,
-    shortcomings,
-)
+from service.decisions.decision import Reason, explain, list_shortcomings
+from service.decisions.policy import QualityGate
 from service.decisions.scoring import Scorer, voice
 from service.errors import FailedPrecondition
 from service.inference.embedder import Utterance
@@ -164,7 +160,7 @@ class Enroller:
 
         Raises `Aborted` when `request.etag` is stale. Concurrent enrollments lose nothing.
         """
-        if reasons := shortcomings(utterance.quality, self._gate):
+        if reasons := list_shortcomings(utterance.quality, self._gate):
             progress = await self.open(request)
             why = explain(reasons, progress.needed_s, utterance.quality, self._gate)
             return _refusal(progress, utterance, reasons, why)
@@ -186,7 +182,7 @@ class Enroller:
         """Whether the audio would be enrolled, whoever it is of."""
         return (
             utterance.embedding is not None
-            and not shortcomings(utterance.quality, self._gate)
+            and not list_shortcomings(utterance.quality, self._gate)
             and self._coherent(utterance)
         )
 
@@ -230,7 +226,7 @@ class Enroller:
     def enough(self, before: Progress, quality: Quality) -> bool:
         """Whether audio that is good enough completes an enrollment that had come so far."""
         speech_s = before.speech_s + quality.net_speech_s
-        return not (self.progress_at(speech_s).needed_s or shortcomings(quality, self._gate))
+        return not (self.progress_at(speech_s).needed_s or list_shortcomings(quality, self._gate))
 
     def _report(
         self, speaker: Speaker, utterance: Utterance, duplicates: tuple[str, ...]
@@ -341,7 +337,7 @@ class Enroller:
         """The llr of the utterance against a voiceprint of any calibrated model."""
         model_id, quality = voiceprint.model_id, utterance.quality
         own = model_id == self.model_id
-        embedding = (utterance if own else utterance.within(model_id)).embedding
+        embedding = (utterance if own else utterance.for_model(model_id)).embedding
         assert embedding is not None, "the demands are what every model needs"
         return self._llrs[model_id](voiceprint, embedding, quality.net_speech_s, quality.snr_db)
 

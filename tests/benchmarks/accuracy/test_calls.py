@@ -11,7 +11,7 @@ from evaluation.trials import manifest
 from evaluation.trials.manifest import Speaker
 from service.audio import decoding
 from service.audio.speech import VoiceActivity
-from service.decisions.decision import Policy, QualityGate
+from service.decisions.policy import Policy, QualityGate
 from service.decisions.scoring import Scorer
 from service.inference.embedder import Embedder
 from service.inference.session import Session

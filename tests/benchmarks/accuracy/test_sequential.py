@@ -19,7 +19,8 @@ from service.audio.quality import Quality
 from service.audio.speech import VoiceActivity
 from service.calls.verification import Verifier
 from service.contract import Calibration, Cohort, Contract, ScoreKind
-from service.decisions.decision import Decision, Outcome, Policy, QualityGate, SequentialTest
+from service.decisions.decision import Decision, Outcome
+from service.decisions.policy import Policy, QualityGate, SequentialTest
 from service.decisions.scoring import Scorer
 from service.inference.embedder import Embedder, Utterance
 from service.inference.session import Session

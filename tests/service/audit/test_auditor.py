@@ -12,7 +12,8 @@ import pytest
 from service.audit import Action, Auditor, Origin, Trail, chain
 from service.audit.entries import parse_line
 from service.audit.subjects import Subjects
-from service.decisions.decision import Decision, Outcome, Reason, Score, Threshold
+from service.decisions.decision import Decision, Outcome, Reason, Score
+from service.decisions.thresholds import Threshold
 from service.errors import NotFound, Unavailable
 
 ORIGIN = Origin("t", "key:k1", "r-1")

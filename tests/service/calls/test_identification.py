@@ -10,26 +10,14 @@ import pytest
 from numpy.typing import NDArray
 
 from service.audio.quality import Quality
-from service.calls.identification import (
-    MAX_SCREENED_GROUPS,
-    Identification,
-    Identifier,
-    ranking_for,
-    threshold_among,
-)
-from service.calls.search import HALF, Traits
+from service.calls.identification import MAX_SCREENED_GROUPS, Identification, Identifier
+from service.calls.ranking import HALF, Traits, make_ranking
 from service.calls.verification import Verifier
 from service.contract import Calibration, Cohort, Contract, ScoreKind
-from service.decisions.decision import (
-    Costs,
-    Outcome,
-    Policy,
-    QualityGate,
-    Reason,
-    SequentialTest,
-    bayes_threshold,
-)
+from service.decisions.decision import Outcome, Reason
+from service.decisions.policy import Costs, Policy, QualityGate, SequentialTest
 from service.decisions.scoring import TERMS, Measures, l2_normalized, log_likelihood_ratio
+from service.decisions.thresholds import bayes_threshold, choose_threshold_among
 from service.errors import FailedPrecondition, InvalidArgument, NotFound
 from service.inference.embedder import Utterance
 from service.store import Group, Speaker, SpeakerState, Store, Voiceprint, open_store, update
@@ -427,7 +415,7 @@ async def test_rosters_beyond_the_limit_are_read_again(store: Store) -> None:
         for group in ("first", "second", "third", "first"):
             found = await identifier.identify(T, group, heard(VOICES["bob"]), POLICY, 1)
             assert names(found) == [f"{group} bob"]
-        assert len(identifier._indexes._recent) == 2
+        assert len(identifier._matcher._indexes._recent) == 2
 
 
 async def test_screening_tells_who_reaches_the_threshold(
@@ -440,7 +428,7 @@ async def test_screening_tells_who_reaches_the_threshold(
         ("fraud", "f-alice"),
         ("staff", "s-alice"),
     ]
-    assert matches[0].score.llr >= threshold_among(2, POLICY, calibration()).llr
+    assert matches[0].score.llr >= choose_threshold_among(2, POLICY, calibration()).llr
     assert matches[0].score.cosine > 0.9
     assert await identifier.screen(T, ["fraud"], heard(VOICES["dave"])) == ()
     assert await identifier.screen(T, [], heard(VOICES["alice"])) == ()
@@ -475,7 +463,7 @@ async def test_a_growing_group_takes_no_more_strangers_for_members(tmp_path: Pat
         ]
     taken = [each.decision.outcome for each in found].count(Outcome.ACCEPTED)
     assert 0.1 * 400 - 4 * 6 < taken < 0.1 * 400 + 4 * 6  # 4 standard deviations of a binomial
-    alone = threshold_among(1, policy, contract.calibration or calibration()).llr
+    alone = choose_threshold_among(1, policy, contract.calibration or calibration()).llr
     naively = sum(each.candidates[0].score.llr >= alone for each in found)
     assert naively > 390
 
@@ -551,38 +539,38 @@ def calibration() -> Calibration:
 
 
 def test_one_candidate_has_the_threshold_of_verification() -> None:
-    assert threshold_among(1, POLICY, calibration()).llr == pytest.approx(3.0)
+    assert choose_threshold_among(1, POLICY, calibration()).llr == pytest.approx(3.0)
 
 
 def test_a_target_rate_is_shared_among_the_candidates() -> None:
-    made = threshold_among(10, POLICY, calibration())
+    made = choose_threshold_among(10, POLICY, calibration())
     assert made.llr == pytest.approx(5.0)
     assert "identification rate 0.01 (request), 0.001 for each of 10" in made.source
     assert "below" not in made.source
 
 
 def test_above_what_was_measured_the_highest_rate_holds_and_is_named() -> None:
-    made = threshold_among(1, replace(POLICY, criterion=0.5), calibration())
+    made = choose_threshold_among(1, replace(POLICY, criterion=0.5), calibration())
     assert made.llr == pytest.approx(0.0)
     assert "above the highest measured, 0.1, so by that" in made.source
 
 
 def test_costs_add_the_log_of_the_number() -> None:
     costs = Costs(0.01, 10.0, 1.0)
-    made = threshold_among(50, replace(POLICY, criterion=costs), calibration())
+    made = choose_threshold_among(50, replace(POLICY, criterion=costs), calibration())
     assert made.llr == pytest.approx(bayes_threshold(costs) + math.log(50))
     assert "log 50 added" in made.source
 
 
 def test_below_what_was_measured_the_log_rule_holds_and_is_named() -> None:
-    made = threshold_among(1000, POLICY, calibration())
+    made = choose_threshold_among(1000, POLICY, calibration())
     assert made.llr == pytest.approx(max(math.log(1e5), 5.0 + math.log(100)))
     assert "below the lowest measured, 0.001, so by log N" in made.source
     overconfident = replace(calibration(), false_match=((0.1, -9.0), (0.001, -8.0)))
-    assert threshold_among(1000, POLICY, overconfident).llr == pytest.approx(math.log(1e5))
+    assert choose_threshold_among(1000, POLICY, overconfident).llr == pytest.approx(math.log(1e5))
     unmeasured = replace(calibration(), false_match=())
-    assert threshold_among(1, POLICY, unmeasured).llr == pytest.approx(math.log(100))
-    assert "below any measured" in threshold_among(1, POLICY, unmeasured).source
+    assert choose_threshold_among(1, POLICY, unmeasured).llr == pytest.approx(math.log(100))
+    assert "below any measured" in choose_threshold_among(1, POLICY, unmeasured).source
 
 
 @pytest.mark.parametrize("points", [MEASURED, MEASURED[:1], ()])
@@ -590,7 +578,7 @@ def test_the_threshold_never_falls_as_a_group_grows(
     points: Sequence[tuple[float, float]],
 ) -> None:
     measured = replace(calibration(), false_match=tuple(points))
-    llrs = [threshold_among(n, POLICY, measured).llr for n in range(1, 3000)]
+    llrs = [choose_threshold_among(n, POLICY, measured).llr for n in range(1, 3000)]
     assert llrs == sorted(llrs)
 
 
@@ -599,11 +587,11 @@ def test_the_ranking_is_the_calibration(term: str) -> None:
     """Whatever a calibration weighs, or the roster would be searched by another score."""
     weighed = Calibration(-2.0, {"cosine": 3.0, term: 1.7}, (), "made")
     quality = Quality(2.5, 3.0, snr_db=7.0, clipping=0.0, peak_dbfs=-3.0)
-    ranking = ranking_for(weighed, quality)
+    ranking = make_ranking(weighed, quality)
     for cosine in (-0.5, 0.1, 0.9):
         for enrol_s in (0.1, 0.25, 3.0, 60.0, 500.0):
             measures = Measures(cosine, enrol_s, quality.net_speech_s, 7.0)
             log_speech = TERMS["log_enrol_speech"](measures)
             traits = Traits(np.array([[log_speech], [HALF.gain], [HALF.shift]], "f4"))
-            (llr,) = ranking.llrs(np.array([cosine], "f4"), traits)
+            (llr,) = ranking.compute_llrs(np.array([cosine], "f4"), traits)
             assert llr == pytest.approx(log_likelihood_ratio(weighed, measures), abs=1e-4)

@@ -20,15 +20,8 @@ from service.calls.migration import MigratingModels, MigrationCounts, count_migr
 from service.calls.models import LoadedModel, LoadedModels
 from service.calls.verification import Verifier
 from service.contract import Calibration, Contract
-from service.decisions.decision import (
-    Decision,
-    Outcome,
-    Policy,
-    QualityGate,
-    Reason,
-    SequentialTest,
-)
-from service.decisions.requests import PolicyDefaults
+from service.decisions.decision import Decision, Outcome, Reason
+from service.decisions.policy import Policy, PolicyDefaults, QualityGate, SequentialTest
 from service.inference.embedder import Embedder, Utterance
 from service.inference.session import Session
 from service.settings import Duplicates, EnrollmentRules
@@ -117,7 +110,7 @@ class Service:
     def decided(self, claimed: Speaker, utterance: Utterance) -> Decision:
         model, claim = self.models.resolve_claim(claimed)
         assert isinstance(claim, Voiceprint)
-        return model.verifier.verify(claim, utterance.within(model.model_id), POLICY)
+        return model.verifier.verify(claim, utterance.for_model(model.model_id), POLICY)
 
     async def learn(
         self, claimed: Speaker, utterance: Utterance, decision: Decision, digest: str = "digest"
@@ -201,9 +194,9 @@ async def test_a_call_is_heard_in_both_spaces_only_where_it_must_be(
             for start in range(0, len(clips[0]), 5000):
                 await stream.push(clips[0][start : start + 5000])
             part, whole = await stream.so_far(), await stream.finish()
-            assert part.within(other.model_id).embedding is not None
+            assert part.for_model(other.model_id).embedding is not None
             for name, expected in zip(names, alone, strict=True):
-                embedding = whole.within(name).embedding
+                embedding = whole.for_model(name).embedding
                 assert embedding is not None
                 assert expected.embedding is not None
                 assert embedding @ expected.embedding > 0.9999

@@ -10,14 +10,8 @@ from service.audio.speech import VoiceActivity
 from service.calls.running_decision import RunningDecision
 from service.calls.verification import Verifier
 from service.contract import Calibration, Contract
-from service.decisions.decision import (
-    Decision,
-    Outcome,
-    Policy,
-    QualityGate,
-    Reason,
-    SequentialTest,
-)
+from service.decisions.decision import Decision, Outcome, Reason
+from service.decisions.policy import Policy, QualityGate, SequentialTest
 from service.inference.embedder import Audio, Embedder, Stream, Utterance
 from service.inference.session import Session
 from service.store import Voiceprint

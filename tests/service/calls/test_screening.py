@@ -8,7 +8,8 @@ from service.audio.quality import Quality
 from service.calls.identification import Identifier
 from service.calls.screening import Findings, Screening
 from service.contract import Calibration, Contract
-from service.decisions.decision import Outcome, Policy, QualityGate, SequentialTest
+from service.decisions.decision import Outcome
+from service.decisions.policy import Policy, QualityGate, SequentialTest
 from service.errors import InvalidArgument, NotFound
 from service.inference.embedder import Utterance
 from service.store import Group, Speaker, SpeakerState, Voiceprint, open_store

@@ -5,7 +5,8 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from service.calls.search import HALF, PRODUCTS, Codes, Hit, Query, Ranking, Scale, Voices, highest
+from service.calls.ranking import HALF, Ranking, Scale
+from service.calls.search import PRODUCTS, Codes, Hit, Query, Voices, find_highest
 from service.decisions.scoring import l2_normalized
 
 DIMENSION = 12
@@ -56,7 +57,7 @@ def test_the_best_are_those_of_a_naive_search_after_any_changes(
             voices.put(slot, *held[slot])
         if step % 10 == 0:
             query, count = unit(chance), rng.choice([1, 3, 100])
-            found = [(hit.speaker_id, hit.llr) for hit in voices.best(query, ranking, count)]
+            found = [(hit.speaker_id, hit.llr) for hit in voices.find_best(query, ranking, count)]
             expected = naive(held, query, ranking, count)
             assert [name for name, _ in found] == [name for name, _ in expected]
             assert [llr for _, llr in found] == pytest.approx(
@@ -66,14 +67,14 @@ def test_the_best_are_those_of_a_naive_search_after_any_changes(
 
 
 def test_nobody_is_the_best_of_none() -> None:
-    assert Voices(DIMENSION).best(np.ones(DIMENSION, np.float32), COSINE, 3) == []
+    assert Voices(DIMENSION).find_best(np.ones(DIMENSION, np.float32), COSINE, 3) == []
 
 
 def test_a_hit_tells_the_cosine() -> None:
     voices = Voices(2)
     voices.put(5, "alice", np.array([0.6, 0.8], np.float32), 0.0)
     doubled = Ranking(offset=1.0, offset_speech=0.0, slope=2.0, slope_speech=0.0)
-    (hit,) = voices.best(np.array([1, 0], np.float32), doubled, 1)
+    (hit,) = voices.find_best(np.array([1, 0], np.float32), doubled, 1)
     assert hit == Hit("alice", pytest.approx(0.6), pytest.approx(2.2))  # type: ignore[arg-type]
 
 
@@ -82,7 +83,7 @@ def test_two_halves_are_a_cosine() -> None:
     voices.put(5, "alice", np.array([0.6, 0.8], np.float32), 0.0)
     halved = Ranking(offset=0.0, offset_speech=0.0, slope=1.0, slope_speech=0.0, scale=HALF)
     query = np.array([1, 0], np.float32)
-    assert voices.best(query, halved, 1) == voices.best(query, COSINE, 1)
+    assert voices.find_best(query, halved, 1) == voices.find_best(query, COSINE, 1)
 
 
 def test_memory_follows_the_number_of_voices() -> None:
@@ -122,7 +123,7 @@ def test_voices_too_close_for_their_codes_are_told_apart(ranking: Ranking) -> No
     for slot, one in held.items():
         voices.put(slot, *one)
     for query in crowded(chance, 5):
-        found = [(hit.speaker_id, hit.llr) for hit in voices.best(query, ranking, 5)]
+        found = [(hit.speaker_id, hit.llr) for hit in voices.find_best(query, ranking, 5)]
         expected = naive(held, query, ranking, 5)
         assert [llr for _, llr in found] == pytest.approx([llr for _, llr in expected], abs=2e-5)
 
@@ -141,9 +142,9 @@ def test_codes_are_as_far_off_as_they_say_at_most(kind: str) -> None:
         case "nothing":
             voices, query = np.zeros_like(voices), np.zeros_like(query)
     coded, codes = Query(query), Codes.of(voices)
-    off = np.abs(codes.products(coded) - voices @ query)
-    assert off.max() <= codes.error(coded) + 1e-6
-    assert codes.error(coded) < 0.02
+    off = np.abs(codes.compute_cosines(coded) - voices @ query)
+    assert off.max() <= codes.bound_error(coded) + 1e-6
+    assert codes.bound_error(coded) < 0.02
     assert kind in ("one value", "nothing") or off.max() > 1e-4, "or they would be no codes"
 
 
@@ -163,5 +164,5 @@ def test_the_graph_of_the_products_is_what_it_is_said_to_be() -> None:
 @pytest.mark.parametrize("count", [1, 5, 50])
 def test_highest_comes_first_and_ties_keep_their_order(count: int) -> None:
     scores = np.random.default_rng(1).integers(0, 100, 50).astype(np.float32)
-    found = scores[highest(scores, count)]
+    found = scores[find_highest(scores, count)]
     assert found.tolist() == sorted(scores.tolist(), reverse=True)[:count]

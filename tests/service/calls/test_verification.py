@@ -8,7 +8,8 @@ from evaluation.scoring.normalization import Norm
 from service.audio.quality import Quality
 from service.calls.verification import ProbeEmbedding, Verifier
 from service.contract import Calibration, Cohort, Contract, ScoreKind
-from service.decisions.decision import Costs, Decision, Outcome, Policy, QualityGate
+from service.decisions.decision import Decision, Outcome
+from service.decisions.policy import Costs, Policy, QualityGate
 from service.decisions.scoring import l2_normalized, voice
 from service.errors import FailedPrecondition, InvalidArgument
 from service.inference.embedder import Utterance

@@ -10,23 +10,22 @@ from hypothesis import strategies as st
 from service.audio.quality import Quality
 from service.contract import Calibration
 from service.decisions.decision import (
-    Costs,
     Outcome,
-    Policy,
-    QualityGate,
     Reason,
     Score,
-    SequentialTest,
+    decide,
+    decide_early,
+    decide_inconclusive,
+    decide_unclaimed,
+    list_shortcomings,
+)
+from service.decisions.policy import Costs, Policy, QualityGate, SequentialTest
+from service.decisions.thresholds import (
     Threshold,
     bayes_threshold,
     careful_threshold,
-    decide,
-    decide_early,
+    choose_threshold,
     false_match_threshold,
-    inconclusive,
-    shortcomings,
-    threshold_for,
-    unclaimed,
 )
 from service.errors import InvalidArgument
 
@@ -118,9 +117,9 @@ def test_calibrated_scores_reach_a_careful_threshold_no_more_often_than_asked(
 
 
 def test_a_threshold_says_where_it_came_from() -> None:
-    by_rate = threshold_for(Policy(0.01, "request", DEMANDS), CALIBRATION)
+    by_rate = choose_threshold(Policy(0.01, "request", DEMANDS), CALIBRATION)
     assert by_rate == Threshold(2.0, "target false-match rate 0.01 (request)")
-    by_costs = threshold_for(Policy(Costs(0.5, 1, 10), "setting", DEMANDS), CALIBRATION)
+    by_costs = choose_threshold(Policy(Costs(0.5, 1, 10), "setting", DEMANDS), CALIBRATION)
     assert by_costs == Threshold(pytest.approx(math.log(10)), "prior and costs (setting)")  # type: ignore[arg-type]
 
 
@@ -145,12 +144,12 @@ def test_a_decision_accepts_at_and_above_the_threshold(llr: float, threshold: fl
     ],
 )
 def test_shortcomings_name_every_reason(heard: Quality, reasons: tuple[Reason, ...]) -> None:
-    assert shortcomings(heard, DEMANDS) == reasons
+    assert list_shortcomings(heard, DEMANDS) == reasons
 
 
 def test_an_inconclusive_decision_says_what_is_missing() -> None:
     heard = quality(net_speech_s=0.5)
-    made = inconclusive(shortcomings(heard, DEMANDS), heard, DEMANDS, "m")
+    made = decide_inconclusive(list_shortcomings(heard, DEMANDS), heard, DEMANDS, "m")
     assert made.outcome is Outcome.INCONCLUSIVE
     assert made.speech_needed_s == pytest.approx(1.5)
     assert "1.5 s more" in made.explanation
@@ -159,14 +158,14 @@ def test_an_inconclusive_decision_says_what_is_missing() -> None:
 
 @pytest.mark.parametrize("reason", Reason)
 def test_every_reason_can_be_explained(reason: Reason) -> None:
-    assert inconclusive((reason,), GOOD, DEMANDS, "m").explanation
+    assert decide_inconclusive((reason,), GOOD, DEMANDS, "m").explanation
 
 
 @pytest.mark.parametrize("heard", [GOOD, quality(net_speech_s=0.5)])
 def test_nobody_claimed_is_nobody_accepted_or_rejected(heard: Quality) -> None:
-    made = unclaimed(heard, DEMANDS, "m")
+    made = decide_unclaimed(heard, DEMANDS, "m")
     assert made.outcome is Outcome.INCONCLUSIVE
-    assert made.reasons == (Reason.NO_CLAIM, *shortcomings(heard, DEMANDS))
+    assert made.reasons == (Reason.NO_CLAIM, *list_shortcomings(heard, DEMANDS))
     assert made.speech_needed_s == max(0.0, 2.0 - heard.net_speech_s)
     assert made.score is None
 

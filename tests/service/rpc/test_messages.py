@@ -7,22 +7,13 @@ from sayso.v1 import audio_pb2, decision_pb2, speaker_pb2, verification_pb2
 from service.audio.codecs import Mulaw
 from service.audio.decoding import AudioFormat
 from service.audio.quality import Quality
-from service.calls.identification import Identification, Match
+from service.calls.identification import Identification
 from service.calls.live import Answer
+from service.calls.matching import Match
 from service.calls.screening import Findings
-from service.decisions.decision import (
-    Band,
-    Costs,
-    Decision,
-    Outcome,
-    Policy,
-    QualityGate,
-    Reason,
-    Score,
-    SequentialTest,
-    Threshold,
-)
-from service.decisions.requests import PolicyDefaults
+from service.decisions.decision import Band, Decision, Outcome, Reason, Score
+from service.decisions.policy import Costs, Policy, PolicyDefaults, QualityGate, SequentialTest
+from service.decisions.thresholds import Threshold
 from service.errors import InvalidArgument
 from service.rpc import messages
 from service.settings import Duplicates
@@ -37,7 +28,7 @@ SEQUENTIAL = SequentialTest(0.01, 0.02, max_speech_s=10.0)
 def asked(*, looser: bool = True, **fields: object) -> Policy:
     message = decision_pb2.DecisionPolicy(**fields)  # type: ignore[arg-type]
     defaults = PolicyDefaults(DEFAULT, SEQUENTIAL, floor_s=0.5)
-    return messages.parse_policy(message, looser=looser).over(defaults)
+    return messages.parse_policy(message, looser=looser).fill_in(defaults)
 
 
 def test_an_empty_policy_is_the_servers() -> None:

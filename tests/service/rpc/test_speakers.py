@@ -15,7 +15,7 @@ from service.access.limits import TenantLimits
 from service.audio.quality import Quality
 from service.audit import Auditor, Origin
 from service.contract import Contract
-from service.decisions.decision import QualityGate
+from service.decisions.policy import QualityGate
 from service.errors import Aborted, FailedPrecondition, InvalidArgument, NotFound
 from service.inference.embedder import Utterance
 from service.rpc.speakers import SpeakerRpc

@@ -12,8 +12,10 @@ import pytest
 from service.audio.quality import Quality
 from service.audit import Auditor, Origin
 from service.contract import Calibration, Contract
-from service.decisions.decision import Decision, Outcome, QualityGate, Score, Threshold
+from service.decisions.decision import Decision, Outcome, Score
+from service.decisions.policy import QualityGate
 from service.decisions.scoring import l2_normalized
+from service.decisions.thresholds import Threshold
 from service.inference.embedder import Utterance
 from service.speakers.adaptation import AcceptedCall, CallLearner, LearningRule, adapt_with
 from service.speakers.enrollment import Enroller, EnrollmentRequest

@@ -9,12 +9,10 @@ import pytest
 
 from service.audio.quality import Quality
 from service.contract import Calibration, Cohort, Contract, ScoreKind
-from service.decisions.decision import (
-    QualityGate,
-    Reason,
-    careful_threshold,
-)
+from service.decisions.decision import Reason
+from service.decisions.policy import QualityGate
 from service.decisions.scoring import Scorer, l2_normalized
+from service.decisions.thresholds import careful_threshold
 from service.errors import Aborted, FailedPrecondition
 from service.inference.embedder import Utterance
 from service.settings import Duplicates, EnrollmentRules
