@@ -119,8 +119,8 @@ class Groups(Protocol):
         ...
 
 
-def restarts(since: Revision | None, now: Revision) -> bool:
-    """Whether a reader at `since` can no longer be told all that led to `now`."""
+def must_restart(since: Revision | None, now: Revision) -> bool:
+    """Whether not all changes after `since` are known, so that the reader starts again."""
     return (
         since is None
         or since.group_id != now.group_id

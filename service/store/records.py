@@ -159,8 +159,8 @@ class Page:
     next_after: str | None
 
 
-def subject(tenant: str, speaker_id: str) -> bytes:
-    """What an opt-out is remembered under once the speaker is deleted: SHA-256 of both names."""
+def hash_subject(tenant: str, speaker_id: str) -> bytes:
+    """SHA-256 of both names: the key of an opt-out, which outlives the speaker."""
     return hashlib.sha256(f"{tenant}\0{speaker_id}".encode()).digest()
 
 

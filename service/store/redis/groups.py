@@ -28,8 +28,8 @@ from service.store.groups import (
     MemberPage,
     Revision,
     group_exists,
+    must_restart,
     no_such_group,
-    restarts,
     too_many_groups,
     too_many_members,
     unknown_speakers,
@@ -277,7 +277,7 @@ class RedisGroups:
         more = len(page) == limit
         return Changes(
             Revision(now.group_id, page[-1][0]) if more else now,
-            restarts(since, now),
+            must_restart(since, now),
             tuple(Member(slot, speaker_id.decode() or None) for _, slot, speaker_id in page),
             more,
         )

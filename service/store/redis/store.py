@@ -43,8 +43,8 @@ from service.store.records import (
     Page,
     RecordError,
     Speaker,
+    hash_subject,
     opted_out_speaker,
-    subject,
 )
 from service.store.redis.address import Address, Mode
 from service.store.redis.failures import RedisFailures, parse_count
@@ -266,7 +266,7 @@ class RedisStore:
         return bool(outcome)
 
     async def opted_out(self, tenant: str, speaker_id: str) -> Speaker | None:
-        name = subject(tenant, speaker_id).hex()
+        name = hash_subject(tenant, speaker_id).hex()
         left = await self._call(lambda: self._client.hget(_opt_outs_key(tenant), name))
         if left is None:
             return None
@@ -353,7 +353,7 @@ class RedisStore:
             speaker.profile,
             speaker.history,
             str(speaker.key_version),
-            subject(speaker.tenant, speaker.speaker_id).hex(),
+            hash_subject(speaker.tenant, speaker.speaker_id).hex(),
             _seconds(speaker.opted_out_at),
         ]
         for model_id, record, used_at in speaker.voiceprints:

@@ -1,11 +1,13 @@
-"""One SQLite connection, on a thread of its own, that answers only while the file at its path is
-the one that it opened.
+"""One SQLite connection, on a thread of its own, that serves only while its path still names the
+file that it opened.
 
-A file that is deleted or replaced under a server would take every later write along with it. The
-connection is then closed for good. The write-ahead log is emptied into the old file first: SQLite
-leaves that of a file that was moved, and would read its pages into whatever has the old name.
+If the file is deleted or replaced while the server runs, every later write would go to the old
+file and be lost, so the connection is closed for good. The write-ahead log is emptied into the old
+file first: SQLite leaves the log of a moved file behind, and would replay its pages into any new
+file of the same name.
 """
 
+import asyncio
 import contextlib
 import logging
 import sqlite3
@@ -22,7 +24,7 @@ log = logging.getLogger(__name__)
 
 
 class Connection:
-    """Its errors are Unavailable."""
+    """Runs work on one database; failures of SQLite raise Unavailable."""
 
     def __init__(self, path: Path, name: str) -> None:
         self._path = path
@@ -32,25 +34,36 @@ class Connection:
         self._identity: tuple[int, int] | None = None
 
     async def open(self, connect: Callable[[], sqlite3.Connection]) -> None:
-        self._database = await self._thread.run(connect)
+        """Keep what `connect` returns. If this is cancelled, `close` still has to be called."""
         self._opened = True
-        self._identity = _identity(self._path)
+        await self._thread.run(self._connect, connect)
 
     async def run(self, work: Callable[[sqlite3.Connection], _Result]) -> _Result:
-        """Raises Unavailable also where the file is replaced while `work` is done: it is then not
-        known whether a write is in the new one."""
+        """Run `work` on the database.
+
+        Raises Unavailable also if the file is replaced meanwhile: it is then not known whether a
+        write is in the new one.
+        """
         assert self._opened, "a store is used inside `async with`"
         try:
-            return await self._thread.run(self._guarded, work)
+            return await self._thread.run(self._run_guarded, work)
         except sqlite3.DatabaseError as error:
             raise Unavailable(f"the store failed: {error}") from error
 
     async def close(self) -> None:
-        if self._database is not None:
-            await self._thread.run(self._close)
+        """Close the database, once the work in progress is done, even if this is cancelled."""
+        if not self._opened:
+            return
+        self._opened = False
+        closing = self._thread.run(self._close)  # also after an `open` that was cancelled
         self._thread.close()
+        await asyncio.shield(closing)
 
-    def _guarded(self, work: Callable[[sqlite3.Connection], _Result]) -> _Result:
+    def _connect(self, connect: Callable[[], sqlite3.Connection]) -> None:
+        self._database = connect()
+        self._identity = _identify(self._path)
+
+    def _run_guarded(self, work: Callable[[sqlite3.Connection], _Result]) -> _Result:
         self._require_same_file()
         assert self._database is not None, "the file is the one that was opened"
         result = work(self._database)
@@ -59,19 +72,19 @@ class Connection:
 
     def _require_same_file(self) -> None:
         try:
-            found = _identity(self._path)
+            identity = _identify(self._path)
         except OSError as error:
             raise Unavailable(f"the store's file cannot be looked at: {error.strerror}") from error
-        if self._database is not None and found == self._identity:
+        if self._database is not None and identity == self._identity:
             return
         if self._database is not None:
             log.error(
                 "%s is no longer the file that this server opened: it serves no more", self._path
             )
             with contextlib.suppress(sqlite3.Error):
-                emptied_log(self._database, wait_s=0.0)
+                empty_log(self._database, wait_s=0.0)
             self._close()
-        what = "deleted" if found is None else "replaced"
+        what = "deleted" if identity is None else "replaced"
         raise Unavailable(
             f"the store's file was {what} while the server ran, so nothing is read or written: "
             "put it back if it was moved, and restart the server"
@@ -83,18 +96,21 @@ class Connection:
             database.close()
 
 
-def emptied_log(database: sqlite3.Connection, *, wait_s: float) -> bool:
-    """Whether nothing is left in the write-ahead log: False while another process reads the file,
-    after `wait_s` of waiting for it."""
+def empty_log(database: sqlite3.Connection, *, wait_s: float) -> bool:
+    """Move the write-ahead log into the file.
+
+    Returns False if another process still reads the file after `wait_s`, so that some of the log
+    is left.
+    """
     database.execute(f"PRAGMA busy_timeout = {round(wait_s * 1000)}")
     busy, *_ = database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
     return not busy
 
 
-def _identity(path: Path) -> tuple[int, int] | None:
-    """Device and inode; None where there is no file."""
+def _identify(path: Path) -> tuple[int, int] | None:
+    """Device and inode of the file; None if there is none."""
     try:
-        found = path.stat()
+        status = path.stat()
     except FileNotFoundError:
         return None
-    return found.st_dev, found.st_ino
+    return status.st_dev, status.st_ino

@@ -1,4 +1,4 @@
-"""Failed verifications in SQLite: one row a speaker, changed in one transaction."""
+"""Failed verifications in SQLite: one row for each speaker, changed in one transaction."""
 
 import sqlite3
 
@@ -19,12 +19,12 @@ SCHEMA: tuple[str, ...] = (
     "CREATE INDEX failures_by_end ON failures (keep_until)",
 )
 
-KEPT: tuple[str, ...] = (
+UNBOUNDED_SCHEMA: tuple[str, ...] = (
     "DELETE FROM failures WHERE keep_until <= CAST(strftime('%s', 'now') AS REAL)",
     "DROP INDEX failures_by_end",
     "ALTER TABLE failures DROP COLUMN keep_until",
 )
-"""Of a later version: failures count until they are forgotten, however long ago they were."""
+"""The migration after which failures count for ever, instead of within a window of time."""
 
 _GET = "SELECT tally FROM failures WHERE tenant = ? AND speaker_id = ?"
 _DELETE = "DELETE FROM failures WHERE tenant = ? AND speaker_id = ?"
@@ -36,18 +36,18 @@ _PUT = """
 
 
 class SqliteFailures:
-    """`Failures` by way of `read`, and of `write`, which wraps its work in a transaction."""
+    """`Failures` on SQLite; `write` wraps its work in a transaction."""
 
     def __init__(self, *, read: Run, write: Run) -> None:
         self._read = read
         self._write = write
 
     async def get(self, tenant: str, speaker_id: str) -> FailureCount:
-        return await self._read(lambda db: get(db, tenant, speaker_id))
+        return await self._read(lambda db: read_count(db, tenant, speaker_id))
 
     async def change(self, tenant: str, speaker_id: str, step: Step) -> FailureCount:
         def change(db: sqlite3.Connection) -> FailureCount:
-            count = step(get(db, tenant, speaker_id))
+            count = step(read_count(db, tenant, speaker_id))
             if count == NO_FAILURES:
                 db.execute(_DELETE, (tenant, speaker_id))
             else:
@@ -57,6 +57,6 @@ class SqliteFailures:
         return await self._write(change)
 
 
-def get(db: sqlite3.Connection, tenant: str, speaker_id: str) -> FailureCount:
+def read_count(db: sqlite3.Connection, tenant: str, speaker_id: str) -> FailureCount:
     row = db.execute(_GET, (tenant, speaker_id)).fetchone()
     return FailureCount.decode(row and row[0])

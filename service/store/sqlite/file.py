@@ -1,9 +1,9 @@
-"""The file behind the embedded store: its schema, and how one from an earlier server gets it.
+"""The file of the embedded store: checks it, and migrates one of an earlier server.
 
-    opened > sound, ours, not newer? > older: copied beside itself, then migrated
+    open ─> undamaged, ours, not of a newer server? ─> if older: copy it beside itself, then migrate
 
-A copy is called voices.db.schema-3.20261122T235959Z.backup and holds what the file held then,
-voices since erased among it: delete it once the new server has proved itself.
+A copy is called voices.db.schema-3.20261122T235959Z.backup. It keeps voices that are erased later:
+delete it once the new server has proved itself.
 """
 
 import contextlib
@@ -17,7 +17,6 @@ from typing import Any
 from urllib.parse import quote
 
 from service.errors import StoreError
-from service.store.sqlite import counts as sqlite_counts
 from service.store.sqlite import failures as sqlite_failures
 from service.store.sqlite import groups as sqlite_groups
 from service.store.sqlite import keys as sqlite_keys
@@ -53,9 +52,9 @@ _MIGRATIONS: tuple[tuple[str, ...], ...] = (
     ),
     ("ALTER TABLE speaker ADD COLUMN history BLOB NOT NULL DEFAULT x''",),
     sqlite_groups.SCHEMA,
-    (*sqlite_counts.SCHEMA, *sqlite_failures.SCHEMA),
+    (*sqlite_tenants.COUNT_SCHEMA, *sqlite_failures.SCHEMA),
     sqlite_keys.SCHEMA,
-    sqlite_failures.KEPT,
+    sqlite_failures.UNBOUNDED_SCHEMA,
     sqlite_tenants.SCHEMA,
 )
 
@@ -73,13 +72,14 @@ def transaction(database: sqlite3.Connection) -> Iterator[None]:
 
 
 def open_writer(path: Path, timeout_s: float, clock: Callable[[], float]) -> sqlite3.Connection:
+    """Open the file, creating or migrating it if need be; raises StoreError."""
     if not path.parent.is_dir():
         raise StoreError(f"the store's folder {path.parent} does not exist: create it")
     try:
         if not path.exists():
             path.touch(mode=0o600)
         _inspect(path, timeout_s)
-        return _configured(path, timeout_s, clock)
+        return _connect(path, timeout_s, clock)
     except (OSError, sqlite3.Error) as error:
         raise StoreError(f"{path} cannot be opened as a store: {error}") from error
 
@@ -91,7 +91,7 @@ def open_reader(path: Path, timeout_s: float) -> sqlite3.Connection:
 
 
 def _inspect(path: Path, timeout_s: float) -> None:
-    """Refuse what is not a sound store of a known schema, without writing to it."""
+    """Raises StoreError unless the file is an undamaged store of a known schema; writes nothing."""
     address = f"file:{quote(str(path))}?mode=ro"
     with contextlib.closing(sqlite3.connect(address, timeout=timeout_s, uri=True)) as database:
         if not database.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]:
@@ -108,7 +108,7 @@ def _inspect(path: Path, timeout_s: float) -> None:
             raise StoreError(f"{path} is damaged ({damage}): restore it from a backup")
 
 
-def _configured(path: Path, timeout_s: float, clock: Callable[[], float]) -> sqlite3.Connection:
+def _connect(path: Path, timeout_s: float, clock: Callable[[], float]) -> sqlite3.Connection:
     database = sqlite3.connect(path, timeout=timeout_s, isolation_level=None)
     try:
         if _pragma(database, "journal_mode = WAL") != "wal":
@@ -124,7 +124,7 @@ def _configured(path: Path, timeout_s: float, clock: Callable[[], float]) -> sql
 
 
 def _migrate(database: sqlite3.Connection, path: Path, clock: Callable[[], float]) -> None:
-    """While other servers' writes wait: no write is in the file and not in its copy."""
+    """Other servers' writes wait meanwhile, so that none is in the file but not in its copy."""
     with transaction(database):
         version = _pragma(database, "user_version")
         if 0 < version < len(_MIGRATIONS):
@@ -137,13 +137,13 @@ def _migrate(database: sqlite3.Connection, path: Path, clock: Callable[[], float
 
 
 def _back_up(path: Path, version: int, at: float) -> None:
-    """Raises StoreError where there is no room for a copy, or no right to write one."""
+    """Raises StoreError if there is no room for a copy, or no right to write one."""
     moment = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(at))
     copy = path.with_name(f"{path.name}.schema-{version}.{moment}.backup")
     try:
         os.close(os.open(copy, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
         try:
-            _copied(path, copy)
+            _copy(path, copy)
         except BaseException:
             copy.unlink()
             raise
@@ -155,10 +155,10 @@ def _back_up(path: Path, version: int, at: float) -> None:
     log.warning("schema %d was copied to %s before migration: delete it in time", version, copy)
 
 
-def _copied(path: Path, copy: Path) -> None:
+def _copy(path: Path, target_path: Path) -> None:
     with (
         contextlib.closing(sqlite3.connect(path)) as source,
-        contextlib.closing(sqlite3.connect(copy)) as target,
+        contextlib.closing(sqlite3.connect(target_path)) as target,
     ):
         source.backup(target)
 

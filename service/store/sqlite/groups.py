@@ -1,4 +1,4 @@
-"""Groups in SQLite: triggers keep versions, so that no write to a speaker can forget them."""
+"""Groups in SQLite. Triggers count versions, so that every write to a speaker does."""
 
 import json
 import sqlite3
@@ -16,8 +16,8 @@ from service.store.groups import (
     MemberPage,
     Revision,
     group_exists,
+    must_restart,
     no_such_group,
-    restarts,
     too_many_groups,
     too_many_members,
     unknown_speakers,
@@ -108,13 +108,13 @@ _UNKNOWN = """
 
 
 class Run(Protocol):
-    """Does work on a connection, away from the event loop."""
+    """Runs work on a connection, off the event loop."""
 
     def __call__(self, work: Callable[[sqlite3.Connection], _Result]) -> Awaitable[_Result]: ...
 
 
 class SqliteGroups:
-    """`Groups` by way of `read`, and of `write`, which wraps its work in a transaction."""
+    """`Groups` on SQLite; `write` wraps its work in a transaction."""
 
     def __init__(self, *, read: Run, write: Run) -> None:
         self._read = read
@@ -136,7 +136,7 @@ class SqliteGroups:
 
     async def delete(self, tenant: str, name: str) -> None:
         def delete(db: sqlite3.Connection) -> None:
-            group_id, _ = _revision(db, tenant, name)
+            group_id, _ = _read_revision(db, tenant, name)
             db.execute("DELETE FROM speaker_group WHERE group_id = ?", (group_id,))
 
         await self._write(delete)
@@ -146,7 +146,7 @@ class SqliteGroups:
 
     async def remove(self, tenant: str, name: str, speaker_ids: Sequence[str]) -> Group:
         def remove(db: sqlite3.Connection) -> Group:
-            group_id, _ = _revision(db, tenant, name)
+            group_id, _ = _read_revision(db, tenant, name)
             db.execute(
                 "DELETE FROM member WHERE group_id = ?"
                 " AND speaker_id IN (SELECT value FROM json_each(?))",
@@ -160,7 +160,7 @@ class SqliteGroups:
         self, tenant: str, name: str, *, limit: int, after: str | None = None
     ) -> MemberPage:
         def members(db: sqlite3.Connection) -> MemberPage:
-            group_id, _ = _revision(db, tenant, name)
+            group_id, _ = _read_revision(db, tenant, name)
             rows = db.execute(
                 "SELECT speaker_id FROM member WHERE group_id = ? AND speaker_id > ?"
                 " ORDER BY speaker_id LIMIT ?",
@@ -182,7 +182,7 @@ class SqliteGroups:
 
 
 def _create(db: sqlite3.Connection, tenant: str, group: Group) -> None:
-    """Raises before it writes."""
+    """Raises AlreadyExists or FailedPrecondition before it writes anything."""
     names = db.execute(
         "SELECT count(*), count(*) FILTER (WHERE name = ?) FROM speaker_group WHERE tenant = ?",
         (group.name, tenant),
@@ -204,8 +204,8 @@ def _get(db: sqlite3.Connection, tenant: str, name: str) -> Group:
     return Group(*row)
 
 
-def _revision(db: sqlite3.Connection, tenant: str, name: str) -> tuple[int, int]:
-    """The id and version of the group there is."""
+def _read_revision(db: sqlite3.Connection, tenant: str, name: str) -> tuple[int, int]:
+    """The id and version of a group; raises NotFound."""
     row = db.execute(
         "SELECT group_id, version FROM speaker_group WHERE tenant = ? AND name = ?",
         (tenant, name),
@@ -216,14 +216,14 @@ def _revision(db: sqlite3.Connection, tenant: str, name: str) -> tuple[int, int]
 
 
 def _add(db: sqlite3.Connection, tenant: str, name: str, speaker_ids: Sequence[str]) -> Group:
-    group_id, _ = _revision(db, tenant, name)
-    asked = json.dumps(list(speaker_ids))
-    if unknown := db.execute(_UNKNOWN, (asked, tenant)).fetchone()[0]:
+    group_id, _ = _read_revision(db, tenant, name)
+    ids = json.dumps(list(speaker_ids))
+    if unknown := db.execute(_UNKNOWN, (ids, tenant)).fetchone()[0]:
         raise unknown_speakers(unknown, len(set(speaker_ids)))
     db.execute(
         "INSERT INTO member (group_id, tenant, speaker_id)"
         " SELECT ?, ?, value FROM json_each(?) WHERE true ON CONFLICT DO NOTHING",
-        (group_id, tenant, asked),
+        (group_id, tenant, ids),
     )
     group = _get(db, tenant, name)
     if group.members > MAX_MEMBERS:
@@ -234,9 +234,9 @@ def _add(db: sqlite3.Connection, tenant: str, name: str, speaker_ids: Sequence[s
 def _changes(
     db: sqlite3.Connection, tenant: str, name: str, since: Revision | None, limit: int
 ) -> Changes:
-    """The changes are read after the version, so that they hold all that led to it."""
-    group_id, version = _revision(db, tenant, name)
-    restart = restarts(since, Revision(str(group_id), version))
+    """Read the version first and the changes after it, so that they include all that led to it."""
+    group_id, version = _read_revision(db, tenant, name)
+    restart = must_restart(since, Revision(str(group_id), version))
     start = 0 if restart or since is None else since.version
     rows = db.execute(_CHANGES, (group_id, start, limit)).fetchall()
     more = len(rows) == limit

@@ -1,10 +1,10 @@
-"""Wrapped keys of tenants in SQLite: an erased tenant keeps the number of its last one, empty."""
+"""Wrapped keys of tenants in SQLite. Of an erased tenant the last version stays, empty."""
 
 import sqlite3
 
 from service.sealing import KeySet
-from service.store.sqlite import counts as sqlite_counts
 from service.store.sqlite.groups import Run
+from service.store.sqlite.tenants import count_speakers
 
 SCHEMA: tuple[str, ...] = (
     """
@@ -21,7 +21,7 @@ _LAST = "SELECT version, wrapped FROM tenant_key WHERE tenant = ? ORDER BY versi
 
 
 class SqliteKeys:
-    """`KeyTable` by way of `read`, and of `write`, which wraps its work in a transaction."""
+    """`KeyTable` on SQLite; `write` wraps its work in a transaction."""
 
     def __init__(self, *, read: Run, write: Run) -> None:
         self._read = read
@@ -40,7 +40,7 @@ class SqliteKeys:
         self, tenant: str, version: int, wrapped: bytes, *, if_empty: bool = False
     ) -> bool:
         def add(db: sqlite3.Connection) -> bool:
-            if if_empty and sqlite_counts.count(db, tenant):
+            if if_empty and count_speakers(db, tenant):
                 return False
             last = db.execute(_LAST, (tenant,)).fetchone()
             if version != (last[0] if last else 0) + 1:
@@ -53,12 +53,12 @@ class SqliteKeys:
 
     async def replace(self, tenant: str, version: int, wrapped: bytes, *, expected: bytes) -> bool:
         def replace(db: sqlite3.Connection) -> bool:
-            done = db.execute(
+            updated = db.execute(
                 "UPDATE tenant_key SET wrapped = ? WHERE tenant = ? AND version = ?"
                 " AND wrapped = ?",
                 (wrapped, tenant, version, expected),
             )
-            return done.rowcount == 1
+            return updated.rowcount == 1
 
         return await self._write(replace)
 
@@ -79,9 +79,10 @@ class SqliteKeys:
         await self._write(erase)
 
 
-def current(database: sqlite3.Connection, tenant: str) -> int | None:
-    """The version that seals the tenant's records: 0 before there is one, None once erased."""
-    last = database.execute(_LAST, (tenant,)).fetchone()
+def read_current_version(db: sqlite3.Connection, tenant: str) -> int | None:
+    """The version of the key that seals the tenant's records; 0 before there is one, None once it
+    is erased."""
+    last = db.execute(_LAST, (tenant,)).fetchone()
     if last is None:
         return 0
     return int(last[0]) if last[1] else None

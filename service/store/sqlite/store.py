@@ -27,12 +27,11 @@ from service.store.failures import FailureCount
 from service.store.groups import MemberPage
 from service.store.records import USE_RESOLUTION_S, Page, Speaker, opted_out_speaker
 from service.store.sealed import Records, Stored, Written
-from service.store.sqlite import counts as sqlite_counts
 from service.store.sqlite import failures as sqlite_failures
 from service.store.sqlite import groups as sqlite_groups
 from service.store.sqlite import keys as sqlite_keys
 from service.store.sqlite import tenants as sqlite_tenants
-from service.store.sqlite.connection import Connection, emptied_log
+from service.store.sqlite.connection import Connection, empty_log
 from service.store.sqlite.file import open_reader, open_writer, transaction
 
 _Result = TypeVar("_Result")
@@ -110,15 +109,17 @@ class SqliteStore:
         await self.aclose()
 
     async def aclose(self) -> None:
-        await self._reader.close()
-        await self._writer.close()
+        try:
+            await self._reader.close()
+        finally:
+            await self._writer.close()
 
     async def ping(self) -> None:
         try:
             await self._reader.run(lambda db: db.execute("SELECT 1 FROM speaker").fetchone())
         except Unavailable:
             with contextlib.suppress(Unavailable):
-                await self._writer.run(lambda _: None)  # it closes, too, if the file is gone
+                await self._writer.run(lambda _: None)  # closes it, too, if the file is gone
             raise
         if self._owes_erasure:
             await self._writer.run(partial(self._empty_log, wait_s=0.0))
@@ -127,36 +128,34 @@ class SqliteStore:
         rows = await self._reader.run(
             lambda db: db.execute(_SELECT_ONE, (tenant, speaker_id)).fetchall()
         )
-        return await self.records.decode(tenant, _stored(rows)[0]) if rows else None
+        return await self.records.decode(tenant, _parse_rows(rows)[0]) if rows else None
 
     async def get_with_failures(
         self, tenant: str, speaker_id: str
     ) -> tuple[Speaker | None, FailureCount]:
         def read(db: sqlite3.Connection) -> tuple[list[Any], FailureCount]:
             rows = db.execute(_SELECT_ONE, (tenant, speaker_id)).fetchall()
-            return rows, sqlite_failures.get(db, tenant, speaker_id)
+            return rows, sqlite_failures.read_count(db, tenant, speaker_id)
 
         rows, failures = await self._reader.run(read)
-        speaker = await self.records.decode(tenant, _stored(rows)[0]) if rows else None
+        speaker = await self.records.decode(tenant, _parse_rows(rows)[0]) if rows else None
         return speaker, failures
 
     async def get_many(self, tenant: str, speaker_ids: Sequence[str]) -> Sequence[Speaker]:
-        asked = json.dumps(list(speaker_ids))
-        rows = await self._reader.run(
-            lambda db: db.execute(_SELECT_MANY, (tenant, asked)).fetchall()
-        )
-        return await self.records.decode_readable(tenant, _stored(rows))
+        ids = json.dumps(list(speaker_ids))
+        rows = await self._reader.run(lambda db: db.execute(_SELECT_MANY, (tenant, ids)).fetchall())
+        return await self.records.decode_readable(tenant, _parse_rows(rows))
 
     async def list(self, tenant: str, *, limit: int, after: str | None = None) -> Page:
         rows = await self._reader.run(
             lambda db: db.execute(_SELECT_PAGE, (tenant, after or "", limit)).fetchall()
         )
-        stored = _stored(rows)
+        stored = _parse_rows(rows)
         speakers = tuple(await self.records.decode_readable(tenant, stored))
         return Page(speakers, stored[-1].speaker_id if len(stored) == limit else None)
 
     async def count(self, tenant: str) -> int:
-        return await self._reader.run(lambda db: sqlite_counts.count(db, tenant))
+        return await self._reader.run(lambda db: sqlite_tenants.count_speakers(db, tenant))
 
     async def put(self, speaker: Speaker, *, expected_etag: str | None) -> Speaker:
         stored = replace(speaker, etag=secrets.token_hex(8))
@@ -178,11 +177,13 @@ class SqliteStore:
         return await self._writer.run(delete)
 
     async def opted_out(self, tenant: str, speaker_id: str) -> Speaker | None:
-        left = await self._reader.run(lambda db: sqlite_tenants.opt_out(db, tenant, speaker_id))
-        return left and opted_out_speaker(tenant, speaker_id, etag=left[0], at=left[1])
+        opt_out = await self._reader.run(
+            lambda db: sqlite_tenants.read_opt_out(db, tenant, speaker_id)
+        )
+        return opt_out and opted_out_speaker(tenant, speaker_id, etag=opt_out[0], at=opt_out[1])
 
     async def swept_at(self, tenant: str) -> float | None:
-        return await self._reader.run(lambda db: sqlite_tenants.swept_at(db, tenant))
+        return await self._reader.run(lambda db: sqlite_tenants.read_sweep(db, tenant))
 
     async def note_sweep(self, tenant: str, *, at: float) -> None:
         await self._write(lambda db: sqlite_tenants.note_sweep(db, tenant, at))
@@ -204,7 +205,7 @@ class SqliteStore:
                 _BEGINNINGS, (len(beginning), tenant, after or "", limit)
             ).fetchall()
         )
-        others = tuple(speaker_id for speaker_id, found in rows if found != beginning)
+        others = tuple(speaker_id for speaker_id, prefix in rows if prefix != beginning)
         return MemberPage(others, rows[-1][0] if len(rows) == limit else None)
 
     async def tenants(self) -> Sequence[str]:
@@ -225,8 +226,7 @@ class SqliteStore:
         return outcome is not _Outcome.REFUSED
 
     def _forget(self, database: sqlite3.Connection) -> None:
-        """Empties the log after an erasure, which has already been made: one that cannot be
-        forgotten yet is so at a later `ping`."""
+        """Empty the log after an erasure; if that is not possible yet, a later `ping` does it."""
         if not self._owes_erasure and not self._empty_log(database, wait_s=_ERASURE_WAIT_S):
             log.warning(
                 "a voice was erased, and can be read in the write-ahead log until no other "
@@ -235,7 +235,7 @@ class SqliteStore:
 
     def _empty_log(self, database: sqlite3.Connection, *, wait_s: float) -> bool:
         try:
-            emptied = emptied_log(database, wait_s=wait_s)
+            emptied = empty_log(database, wait_s=wait_s)
         finally:
             database.execute(f"PRAGMA busy_timeout = {round(self._timeout_s * 1000)}")
         self._owes_erasure = not emptied
@@ -250,8 +250,11 @@ class SqliteStore:
 
 
 class _Outcome(enum.Enum):
-    """What came of a write: REFUSED, and nothing written, unless the tenant's current key is the
-    one that sealed it; ERASED where some of the voice, or of what can be undone, is gone."""
+    """The result of a write.
+
+    REFUSED: nothing was written, as the tenant's current key is not the one that sealed the record.
+    ERASED: written, and some of the voice, or of what can be undone, is gone.
+    """
 
     REFUSED = enum.auto()
     WRITTEN = enum.auto()
@@ -261,21 +264,21 @@ class _Outcome(enum.Enum):
 def _put(database: sqlite3.Connection, speaker: Written, expected_etag: str | None) -> _Outcome:
     key = (speaker.tenant, speaker.speaker_id)
     with transaction(database):
-        if sqlite_keys.current(database, speaker.tenant) != speaker.key_version:
+        if sqlite_keys.read_current_version(database, speaker.tenant) != speaker.key_version:
             return _Outcome.REFUSED
-        if _expected_etag(database, *key) != expected_etag:
+        if _read_expected_etag(database, *key) != expected_etag:
             raise Aborted("the speaker changed since it was read: read it again and retry")
-        shortened = _history_bytes(database, *key) > len(speaker.history)
+        shortened = _count_history_bytes(database, *key) > len(speaker.history)
         database.execute(
             "INSERT INTO speaker VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE"
             " SET etag = excluded.etag, profile = excluded.profile, history = excluded.history",
             (*key, speaker.etag, speaker.profile, speaker.history),
         )
-        held = [model_id for model_id, _, _ in speaker.voiceprints]
+        model_ids = [model_id for model_id, _, _ in speaker.voiceprints]
         removed = database.execute(
             "DELETE FROM voiceprint WHERE tenant = ? AND speaker_id = ?"
             " AND model_id NOT IN (SELECT value FROM json_each(?))",
-            (*key, json.dumps(held)),
+            (*key, json.dumps(model_ids)),
         )
         database.executemany(
             "INSERT INTO voiceprint VALUES (?, ?, ?, ?, ?) ON CONFLICT"
@@ -293,7 +296,7 @@ def _delete(
     database: sqlite3.Connection, tenant: str, speaker_id: str, expected_etag: str | None
 ) -> bool:
     with transaction(database):
-        etag = _etag(database, tenant, speaker_id)
+        etag = _read_etag(database, tenant, speaker_id)
         if etag is None:
             return False
         if expected_etag not in (None, etag):
@@ -304,22 +307,22 @@ def _delete(
         return True
 
 
-def _etag(database: sqlite3.Connection, tenant: str, speaker_id: str) -> str | None:
+def _read_etag(database: sqlite3.Connection, tenant: str, speaker_id: str) -> str | None:
     row = database.execute(
         "SELECT etag FROM speaker WHERE tenant = ? AND speaker_id = ?", (tenant, speaker_id)
     ).fetchone()
     return row and str(row[0])
 
 
-def _expected_etag(database: sqlite3.Connection, tenant: str, speaker_id: str) -> str | None:
-    """Of the record, or of the opt-out of one that was deleted."""
-    etag = _etag(database, tenant, speaker_id)
-    if etag is None and (left := sqlite_tenants.opt_out(database, tenant, speaker_id)):
-        return left[0]
+def _read_expected_etag(database: sqlite3.Connection, tenant: str, speaker_id: str) -> str | None:
+    """The etag of the record or, after its deletion, of the opt-out that outlives it."""
+    etag = _read_etag(database, tenant, speaker_id)
+    if etag is None and (opt_out := sqlite_tenants.read_opt_out(database, tenant, speaker_id)):
+        return opt_out[0]
     return etag
 
 
-def _history_bytes(database: sqlite3.Connection, tenant: str, speaker_id: str) -> int:
+def _count_history_bytes(database: sqlite3.Connection, tenant: str, speaker_id: str) -> int:
     row = database.execute(
         "SELECT length(history) FROM speaker WHERE tenant = ? AND speaker_id = ?",
         (tenant, speaker_id),
@@ -327,7 +330,7 @@ def _history_bytes(database: sqlite3.Connection, tenant: str, speaker_id: str) -
     return int(row[0]) if row else 0
 
 
-def _stored(rows: Iterable[tuple[Any, ...]]) -> list[Stored]:
+def _parse_rows(rows: Iterable[tuple[Any, ...]]) -> list[Stored]:
     return [
         Stored(*(name, etag, profile, history), [row[4:] for row in group if row[4] is not None])
         for (name, etag, profile, history), group in itertools.groupby(

@@ -208,7 +208,7 @@ async def test_redis_is_not_free_to_evict_a_parse_count(
 async def test_failures_of_an_earlier_file_are_kept(tmp_path: Path) -> None:
     """Its records ended by themselves; those that had not are counted for ever now."""
     path = tmp_path / "voices.db"
-    before = sqlite_file._MIGRATIONS.index(sqlite_failures.KEPT)
+    before = sqlite_file._MIGRATIONS.index(sqlite_failures.UNBOUNDED_SCHEMA)
     with contextlib.closing(sqlite3.connect(path)) as database:
         for statements in sqlite_file._MIGRATIONS[:before]:
             for statement in statements:

@@ -268,12 +268,12 @@ async def test_a_new_group_of_an_old_name_starts_again(
 
 async def test_who_is_far_behind_starts_again() -> None:
     now = Revision("g", 2 * groups.DEPARTURES)
-    assert groups.restarts(Revision("g", groups.DEPARTURES - 1), now)
-    assert not groups.restarts(Revision("g", groups.DEPARTURES), now)
-    assert not groups.restarts(now, now)
-    assert groups.restarts(Revision("g", now.version + 1), now), "an older copy was restored"
-    assert groups.restarts(Revision("h", now.version), now)
-    assert groups.restarts(None, now)
+    assert groups.must_restart(Revision("g", groups.DEPARTURES - 1), now)
+    assert not groups.must_restart(Revision("g", groups.DEPARTURES), now)
+    assert not groups.must_restart(now, now)
+    assert groups.must_restart(Revision("g", now.version + 1), now), "an older copy was restored"
+    assert groups.must_restart(Revision("h", now.version), now)
+    assert groups.must_restart(None, now)
 
 
 @pytest.mark.parametrize("limit", [1, 3, 100])

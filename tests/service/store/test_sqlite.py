@@ -8,6 +8,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ import pytest
 
 from service.errors import StoreError, Unavailable
 from service.store import Speaker, open_store
+from service.store.sqlite import store as sqlite_store
 
 MakeSpeaker = Callable[..., Speaker]
 
@@ -28,6 +30,12 @@ def path(tmp_path: Path) -> Path:
 async def _open_and_close(path: Path) -> None:
     async with open_store(f"sqlite:///{path}") as store:
         await store.ping()
+
+
+def _list_open_files(folder: Path) -> list[Path]:
+    """The files in the folder that this process has open."""
+    links = [file.readlink() for file in Path("/proc/self/fd").iterdir() if file.is_symlink()]
+    return [link for link in links if link.parent == folder]
 
 
 async def _put_all(path: Path, speakers: Iterable[Speaker]) -> None:
@@ -54,6 +62,29 @@ async def test_only_the_owner_may_read(path: Path, make_speaker: MakeSpeaker) ->
 def test_malformed_address(url: str) -> None:
     with pytest.raises(StoreError, match=r"sqlite:///relative\.db"):
         open_store(url)
+
+
+@pytest.mark.parametrize("slow", ["open_writer", "open_reader"])
+async def test_a_store_whose_opening_is_cancelled_keeps_no_file_open(
+    path: Path, slow: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connecting, go_on = threading.Event(), threading.Event()
+    connect = getattr(sqlite_store, slow)
+
+    def connect_slowly(*given: object) -> sqlite3.Connection:
+        database: sqlite3.Connection = connect(*given)
+        connecting.set()
+        go_on.wait()
+        return database
+
+    monkeypatch.setattr(sqlite_store, slow, connect_slowly)
+    opening = asyncio.create_task(_open_and_close(path))
+    await asyncio.to_thread(connecting.wait)
+    opening.cancel()
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await opening
+    assert _list_open_files(path.parent) == []
 
 
 async def test_missing_folder(tmp_path: Path) -> None:
