@@ -1,4 +1,4 @@
-"""What each figure that is held to a target says, in the words of the README."""
+"""A sentence for each figure with a target, as the README prints it."""
 
 from collections.abc import Mapping
 

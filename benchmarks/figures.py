@@ -1,4 +1,4 @@
-"""Figures: what a benchmark writes, and what it is held to."""
+"""What a benchmark writes: figures, and the targets that they are compared with."""
 
 import json
 import statistics
@@ -14,7 +14,7 @@ Figure = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Aim:
-    """A target and on which side of it to be; on the target itself it is met."""
+    """A target, and on which side of it a figure should be; the target itself meets it."""
 
     value: float
     under: bool
@@ -32,7 +32,7 @@ def above(value: float) -> Aim:
 
 
 def figure(name: str, values: Sequence[float], unit: str, aim: Aim | None, how: str) -> Figure:
-    """The median of `values`, whether it meets the aim, and how far they spread."""
+    """Make a figure of `values`: their median, whether it meets the aim, and their spread."""
     value = round(statistics.median(values), 3)
     spread = [round(min(values), 3), round(max(values), 3)] if len(values) > 1 else None
     return {
@@ -47,14 +47,14 @@ def figure(name: str, values: Sequence[float], unit: str, aim: Aim | None, how: 
 
 
 def merge(name: str, prefix: str, figures: Sequence[Figure]) -> None:
-    """Writes them, and keeps what is there already under names that begin otherwise."""
+    """Write figures, and keep those of the file whose names begin otherwise."""
     path = RESULTS / f"{name}.json"
     held = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
     write(name, [*(one for one in held if not one["name"].startswith(prefix)), *figures])
 
 
 def write(name: str, figures: Sequence[Figure]) -> None:
-    """Into `results/<name>.json`, and on the screen."""
+    """Write figures to `results/<name>.json`, and print them."""
     RESULTS.mkdir(exist_ok=True)
     text = json.dumps(list(figures), indent=2) + "\n"
     (RESULTS / f"{name}.json").write_text(text, encoding="utf-8")

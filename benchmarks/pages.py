@@ -6,14 +6,14 @@ from pathlib import Path
 
 
 def read_section(text: str, begin: str, end: str) -> str:
-    """The text between two marks; ValueError unless each mark is there exactly once."""
+    """Return the text between two marks; ValueError unless each mark is there exactly once."""
     _, rest = text.split(begin)
     section, _ = rest.split(end)
     return section
 
 
 def replace_section(text: str, begin: str, end: str, section: str) -> str:
-    """`text` with `section` between the marks; ValueError unless each is there exactly once."""
+    """Put `section` between the marks of `text`; ValueError unless each is there exactly once."""
     return text.replace(begin + read_section(text, begin, end) + end, begin + section + end)
 
 

@@ -18,20 +18,20 @@ def resident_mb(pid: int) -> float:
 
 
 def processor_s(pid: int) -> float:
-    """Seconds on a core, in user and kernel mode, of all threads."""
+    """Read how many seconds all threads of a process have run, in user and kernel mode."""
     fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) * _TICK_S
 
 
 def machine_s() -> float:
-    """Seconds on a core of everything on this machine."""
+    """Read how many seconds the cores of this machine have been busy, summed."""
     line = Path("/proc/stat").read_text(encoding="ascii").partition("\n")[0]
     counts = [int(count) for count in line.split()[1:9]]
     return (sum(counts) - sum(counts[_IDLE])) * _TICK_S
 
 
 class Usage:
-    """The cores that a process and the whole machine use from here on, on average."""
+    """The cores that a process and the whole machine use on average since this was made."""
 
     def __init__(self, pid: int) -> None:
         self._pid = pid
@@ -44,8 +44,8 @@ class Usage:
 
 
 @contextmanager
-def confined(cores: Set[int]) -> Iterator[None]:
-    """What is started within runs on these cores only."""
+def confine_to_cores(cores: Set[int]) -> Iterator[None]:
+    """Run processes that are started within this context on these cores only."""
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, cores)
     try:
@@ -55,8 +55,8 @@ def confined(cores: Set[int]) -> Iterator[None]:
 
 
 @contextmanager
-def environment(**values: str) -> Iterator[None]:
-    """What is started within has these variables."""
+def set_environment(**values: str) -> Iterator[None]:
+    """Set environment variables for processes that are started within this context."""
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)
     try:

@@ -1,4 +1,4 @@
-"""Writes what the benchmarks measured into the README and docs/benchmarks.md.
+"""Write what the benchmarks measured into the README and docs/benchmarks.md.
 
     python -m benchmarks.report
 
@@ -24,14 +24,14 @@ COMMANDS = {"attack": "attack", "gpu": "gpu-check", "soak": "soak"}  # others: b
 Results = Mapping[str, Sequence[Figure]]  # by the name of the benchmark
 
 
-def results(folder: Path = RESULTS) -> Results:
+def read_results(folder: Path = RESULTS) -> Results:
     return {
         path.stem: json.loads(path.read_text(encoding="utf-8"))
         for path in sorted(folder.glob("*.json"))
     }
 
 
-def summary(found: Results) -> str:
+def render_summary(found: Results) -> str:
     """Every figure that is held to a target, under the command that measures it again."""
     lines = ["| measured | value | target | |", "|---|---|---|---|"]
     for name, figures in found.items():
@@ -40,54 +40,62 @@ def summary(found: Results) -> str:
             lines.append(f"| **`make {COMMANDS.get(name, f'bench-{name}')}`** | | | |")
         for one in held:
             verdict = "holds" if one["holds"] else "**missed**"
-            said = SAID.get(one["name"], title(one))
-            cells = (said, value(one), told(one["target"], one["unit"]), verdict)
+            said = SAID.get(one["name"], format_title(one))
+            cells = (said, format_value(one), format_number(one["target"], one["unit"]), verdict)
             lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
-def whole(found: Results) -> str:
-    """Every figure, how it was measured and how far it spread."""
+def render_all(found: Results) -> str:
+    """Tabulate every figure, how it was measured and its spread."""
     lines = []
     for name, figures in found.items():
         lines += [f"## {name.capitalize().replace('_', ' ')}", ""]
         lines += ["| figure | value | spread | target | how |", "|---|---|---|---|---|"]
         for one in figures:
-            cells = (title(one), value(one), spread(one), target(one), one["how"].replace("|", "/"))
+            cells = (
+                format_title(one),
+                format_value(one),
+                format_spread(one),
+                format_target(one),
+                one["how"].replace("|", "/"),
+            )
             lines.append(f"| {' | '.join(cells)} |")
         lines.append("")
     return "\n".join(lines).rstrip() + "\n"
 
 
-def title(one: Figure) -> str:
+def format_title(one: Figure) -> str:
     return str(one["name"]).replace("_", " ")
 
 
-def value(one: Figure) -> str:
-    return told(one["value"], one["unit"])
+def format_value(one: Figure) -> str:
+    return format_number(one["value"], one["unit"])
 
 
-def told(number: float, unit: str) -> str:
+def format_number(number: float, unit: str) -> str:
     text = f"{number:.{PLACES}g}" if abs(number) < 10**PLACES else f"{number:,.0f}"
     return f"{text} {unit}"
 
 
-def spread(one: Figure) -> str:
+def format_spread(one: Figure) -> str:
     if one["spread"] is None:
         return ""
     low, high = one["spread"]
     return f"{low:.{PLACES}g} to {high:.{PLACES}g}"
 
 
-def target(one: Figure) -> str:
+def format_target(one: Figure) -> str:
     if one["target"] is None:
         return ""
-    return f"{told(one['target'], one['unit'])}: {'holds' if one['holds'] else '**missed**'}"
+    return (
+        f"{format_number(one['target'], one['unit'])}: {'holds' if one['holds'] else '**missed**'}"
+    )
 
 
 def main() -> None:
-    found = results()
-    for page, inner in ((README, summary(found)), (PAGE, whole(found))):
+    found = read_results()
+    for page, inner in ((README, render_summary(found)), (PAGE, render_all(found))):
         pages.write_section(page, BEGIN, END, inner)
         print(f"{page.relative_to(ROOT)}: {inner.count(chr(10))} lines")
 

@@ -107,7 +107,7 @@ def require_valid(model: onnx.ModelProto) -> onnx.ModelProto:
     return model
 
 
-def opset(model: onnx.ModelProto) -> int:
+def read_opset(model: onnx.ModelProto) -> int:
     """The version of ONNX that `model` is written in; raises `GraphError` for other operators."""
     versions = {entry.domain: entry.version for entry in model.opset_import}
     others = sorted(domain for domain in versions if domain not in {"", "ai.onnx"})

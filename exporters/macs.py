@@ -14,7 +14,7 @@ from exporters.graph import INPUT
 _COUNTED = ("Conv", "MatMul", "Gemm", "LSTM")
 
 
-def macs(model: onnx.ModelProto, samples: int) -> int:
+def count_macs(model: onnx.ModelProto, samples: int) -> int:
     """Count the multiply-accumulates for one waveform of `samples`.
 
     Convolutions, matrix products and LSTMs are counted, front end included; the rest is negligible.

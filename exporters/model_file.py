@@ -21,7 +21,7 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _ID_DIGITS = 12
 
 
-def model_id(name: str, model: onnx.ModelProto) -> str:
+def make_model_id(name: str, model: onnx.ModelProto) -> str:
     """`name-0123456789ab`: a name for people, and digits from the weights and the graph."""
     if not _NAME.fullmatch(name):
         raise ExportError(

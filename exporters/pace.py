@@ -72,7 +72,7 @@ class Heard:
         )
 
 
-def recordings(table: Path) -> list[tuple[str, Sequence[Clip]]]:
+def read_recordings(table: Path) -> list[tuple[str, Sequence[Clip]]]:
     """The split and clips of one speaker that last 7 s together, at most 12 times of a speaker, in
     random order."""
     chance, made = random.Random(5), list[tuple[str, Sequence[Clip]]]()  # noqa: S311
@@ -82,7 +82,7 @@ def recordings(table: Path) -> list[tuple[str, Sequence[Clip]]]:
             by_speaker.setdefault(clip.speaker, []).append(clip)
         for _, own in sorted(by_speaker.items()):
             chance.shuffle(own)
-            made += [(split, together) for together in joined(own)]
+            made += [(split, together) for together in join_clips(own)]
     chance.shuffle(made)
     taken = Counter[manifest.Speaker]()
     kept = list[tuple[str, Sequence[Clip]]]()
@@ -93,7 +93,7 @@ def recordings(table: Path) -> list[tuple[str, Sequence[Clip]]]:
     return kept
 
 
-def joined(clips: Sequence[Clip]) -> Iterator[Sequence[Clip]]:
+def join_clips(clips: Sequence[Clip]) -> Iterator[Sequence[Clip]]:
     together, seconds = list[Clip](), 0.0
     for clip in clips:
         together.append(clip)
@@ -109,7 +109,7 @@ def listen(table: Path, output: Path, split: str | None, shard: Shard, count: in
     """Hears recordings at their right rates and at wrong ones."""
     vad = VoiceActivity.open()
     rows = list[tuple[Samples, str, str, str, str]]()
-    asked = [each for each in recordings(table) if split in (None, each[0])]
+    asked = [each for each in read_recordings(table) if split in (None, each[0])]
     for number, (own_split, clips) in enumerate(asked[shard.index :: shard.count][:count]):
         rng = np.random.default_rng([number, shard.index])
         pieces = [
@@ -118,8 +118,8 @@ def listen(table: Path, output: Path, split: str | None, shard: Shard, count: in
         ]
         samples = np.concatenate(pieces)[: MOST_S * SAMPLE_RATE]
         samples = channels.set_peak(samples, rng.uniform(-24, -2))
-        line, samples = through(samples, rng)
-        for reading, wrong in readings(samples):
+        line, samples = pass_through_line(samples, rng)
+        for reading, wrong in misread(samples):
             speech = extract(vad, wrong).samples
             if speech.size >= pace.SPEECH_SAMPLES:
                 own = (own_split, str(clips[0].speaker), line, reading)
@@ -128,7 +128,7 @@ def listen(table: Path, output: Path, split: str | None, shard: Shard, count: in
     Heard(np.array(features), *map(np.array, labels)).save(output)
 
 
-def through(samples: Samples, rng: np.random.Generator) -> tuple[str, Samples]:
+def pass_through_line(samples: Samples, rng: np.random.Generator) -> tuple[str, Samples]:
     """As recorded, or in noise or over a line, as often; and its name."""
     if rng.random() < 0.5:
         return "as recorded", samples
@@ -147,7 +147,7 @@ def through(samples: Samples, rng: np.random.Generator) -> tuple[str, Samples]:
     return line, heard
 
 
-def readings(samples: Samples) -> Iterator[tuple[str, Samples]]:
+def misread(samples: Samples) -> Iterator[tuple[str, Samples]]:
     """What a server would hear, at 16 kHz, of `samples` (n,) at that rate."""
     narrow = soxr.resample(samples, SAMPLE_RATE, HALF_RATE)
     yield RIGHT[0], samples
@@ -157,7 +157,7 @@ def readings(samples: Samples) -> Iterator[tuple[str, Samples]]:
     yield pace.FAST, narrow
 
 
-def discriminant(features: Doubles, wrong: Bools) -> Doubles:
+def fit_discriminant(features: Doubles, wrong: Bools) -> Doubles:
     """Fisher's linear discriminant (1 + 471,): a threshold half way, and the weights."""
     centre, scale = features.mean(axis=0), features.std(axis=0) + 1e-6
     scaled = (features - centre) / scale
@@ -170,7 +170,7 @@ def discriminant(features: Doubles, wrong: Bools) -> Doubles:
     return fitted
 
 
-def above(features: Doubles, fitted: Doubles) -> Doubles:
+def measure_excess(features: Doubles, fitted: Doubles) -> Doubles:
     """How far (n,) features are above the threshold."""
     distance: Doubles = features @ fitted[1:] - fitted[0]
     return distance
@@ -188,19 +188,23 @@ def fit(heard: Heard) -> dict[str, Samples]:
         unseen = np.zeros(len(wrong))
         for one in range(FOLDS):
             seen, judged = train & (fold != one), fold == one
-            unseen[judged] = above(features[judged], discriminant(features[seen], wrong[seen]))
-        weights = discriminant(features[train], wrong[train])
+            unseen[judged] = measure_excess(
+                features[judged], fit_discriminant(features[seen], wrong[seen])
+            )
+        weights = fit_discriminant(features[train], wrong[train])
         spread = unseen[train & wrong].mean() - unseen[train & ~wrong].mean()
         weights[0] += unseen[train & ~wrong].max() + MARGIN * spread
         fitted[name] = weights.astype(np.float32)
-        found = above(features, weights) > 0
+        found = measure_excess(features, weights) > 0
         for split in SPLITS:
             own = heard.split[asked] == split
-            tell(name, split, found[own], wrong[own], heard.line[asked][own])
+            print_verdicts(name, split, found[own], wrong[own], heard.line[asked][own])
     return fitted
 
 
-def tell(name: str, split: str, found: Bools, wrong: Bools, line: NDArray[np.str_]) -> None:
+def print_verdicts(
+    name: str, split: str, found: Bools, wrong: Bools, line: NDArray[np.str_]
+) -> None:
     for one in ("any", *np.unique(line)):
         own = np.ones(len(line), bool) if one == "any" else line == one
         right, missed = own & ~wrong, own & wrong

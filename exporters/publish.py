@@ -12,9 +12,9 @@ import onnx
 
 from exporters import model_file, parity
 from exporters.errors import ExportError
-from exporters.graph import TOOLS, opset
+from exporters.graph import TOOLS, read_opset
 from exporters.parity import Embed, Parity
-from exporters.voices import voices
+from exporters.voices import load_voices
 from service.contract import Contract
 
 _VOICES = 5
@@ -66,7 +66,7 @@ class Candidate:
 def gate(candidate: Candidate, speech: Path | None = None) -> Parity:
     """Measure the candidate's graph against its original; raises `ParityError` if they differ."""
     lengths = candidate.windows.lengths(candidate.rate)
-    waveforms, kind = voices(speech, rate=candidate.rate, samples=max(lengths), count=_VOICES)
+    waveforms, kind = load_voices(speech, rate=candidate.rate, samples=max(lengths), count=_VOICES)
     return parity.check(
         parity.graph_embed(candidate.graph),
         candidate.original,
@@ -83,7 +83,7 @@ def publish(candidate: Candidate, output: Path, *, speech: Path | None = None) -
     rate, windows = candidate.rate, candidate.windows
     probe = np.zeros((1, round(windows.window_s * rate)), dtype=np.float32)
     contract = Contract(
-        model_id=model_file.model_id(candidate.name, candidate.graph),
+        model_id=model_file.make_model_id(candidate.name, candidate.graph),
         sample_rate=rate,
         window_samples=round(windows.window_s * rate),
         hop_samples=round(windows.hop_s * rate),
@@ -92,7 +92,7 @@ def publish(candidate: Candidate, output: Path, *, speech: Path | None = None) -
         short_windows=tuple(sorted(round(short * rate) for short in windows.short_s)),
         provenance={
             **candidate.provenance,
-            "tools": {"opset": opset(candidate.graph), **TOOLS},
+            "tools": {"opset": read_opset(candidate.graph), **TOOLS},
             "parity": passed.record(),
         },
     )

@@ -30,7 +30,7 @@ _STATE = [1, 1, _WIDTH]
 Floats = NDArray[np.float32]
 
 
-def graph(weights: Mapping[str, Floats]) -> onnx.ModelProto:
+def make_graph(weights: Mapping[str, Floats]) -> onnx.ModelProto:
     """The graph, with the inputs and outputs of Silero's; `weights` are named, and given on
     loading."""
     net = _Graph(weights)
@@ -129,7 +129,7 @@ def main() -> None:
     arranged = voice_activity.arrange(
         voice_activity.read_weights(voice_activity.find_package_model())
     )
-    voice_activity.GRAPH.write_bytes(graph(arranged).SerializeToString())
+    voice_activity.GRAPH.write_bytes(make_graph(arranged).SerializeToString())
 
 
 if __name__ == "__main__":

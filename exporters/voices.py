@@ -23,20 +23,22 @@ _SYLLABLES_HZ = 3.5
 Waveforms = NDArray[np.float32]
 
 
-def voices(folder: Path | None, *, rate: int, samples: int, count: int) -> tuple[Waveforms, str]:
+def load_voices(
+    folder: Path | None, *, rate: int, samples: int, count: int
+) -> tuple[Waveforms, str]:
     """`(count, samples)` of speech at `rate` hertz, and what it is.
 
     Taken from recordings in `folder` if given; else from the shared corpora beside the checkout if
     there are any; else synthesized.
     """
     if folder is None and not SHARED_DATA.is_dir():
-        rows = [made_voice(seed, rate=rate, samples=samples) for seed in range(count)]
+        rows = [synthesize_voice(seed, rate=rate, samples=samples) for seed in range(count)]
         return np.stack(rows), "made voices"
     source = folder or SHARED_DATA
-    return recordings(source, rate=rate, samples=samples, count=count), "real speech"
+    return read_recordings(source, rate=rate, samples=samples, count=count), "real speech"
 
 
-def recordings(folder: Path, *, rate: int, samples: int, count: int) -> Waveforms:
+def read_recordings(folder: Path, *, rate: int, samples: int, count: int) -> Waveforms:
     """Recordings evenly spread over `folder`, `(count, samples)`; short ones are joined."""
     files = _files(folder)
     if not files:
@@ -73,7 +75,7 @@ def _read(path: Path, rate: int) -> NDArray[np.float32]:
     return mono
 
 
-def made_voice(seed: int, *, rate: int, samples: int) -> NDArray[np.float32]:
+def synthesize_voice(seed: int, *, rate: int, samples: int) -> NDArray[np.float32]:
     """Synthesize a voice: a gliding harmonic source through vowel formants, in syllables."""
     random = np.random.default_rng(seed)
     time = np.arange(samples) / rate

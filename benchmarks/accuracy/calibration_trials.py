@@ -1,4 +1,4 @@
-"""Makes the trials that a shipped model's calibration is fitted on, and its promise checked on.
+"""Make the trials that a shipped model's calibration is fitted on, and its promise checked on.
 
     python -m benchmarks.accuracy.calibration_trials MANIFEST FOLDER
 
@@ -54,7 +54,8 @@ def main(table: Path, folder: Path) -> None:
 
 
 def take(clips: Sequence[Clip], seconds: float) -> tuple[Sequence[Clip], Sequence[Clip]]:
-    """The first clips that last `seconds` together, at least one, and the rest."""
+    """Split off the first clips that last `seconds` together, at least one; return them and the
+    rest."""
     total_s = 0.0
     for count, clip in enumerate(clips, 1):
         total_s += float(clip.labels["seconds"])

@@ -1,11 +1,10 @@
-"""Measures systems on the same trials, clean, telephone and noisy, beside Resemblyzer.
+"""Measure systems on the same trials, clean, telephone and noisy, beside Resemblyzer.
 
     python -m benchmarks.accuracy.compare_systems FOLDER models/sayso.onnx [MODEL.onnx ...]
 
 The first model is the one that the target is for; Resemblyzer's own pipeline and mean-and-deviation
 MFCC are always beside it. Writes FOLDER/systems.json and FOLDER/systems.md, both again after every
-row, so that a run that is stopped has told what it knew. What was embedded once is not embedded
-again.
+row, so that a run that is stopped leaves the rows that it finished. Embeddings are cached.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Measures the sequential test on real speech, and rewrites "How soon it decides" in
+"""Measure the sequential test on real speech, and rewrite "How soon it decides" in
 docs/integrate/streaming.md.
 
     python -m benchmarks.accuracy.early_decisions [MODEL] [--manifest ../shared/data/manifest.csv]
@@ -47,16 +47,18 @@ class Row:
     promised: tuple[float, float | None]
 
 
-def policy() -> Policy:
-    """When the service decides by default; the audio is taken as it is."""
+def make_policy() -> Policy:
+    """Make the service's default policy, except that audio of any quality is decided on."""
     least_s = Settings.model_fields["min_verify_speech_s"].default
     return Policy(0.01, "measured", QualityGate(least_s, -100.0, 1.0))
 
 
-async def callers(model: Path, clips: tuple[manifest.Clip, ...], plan: Plan) -> tuple[Caller, ...]:
+async def hear_all_callers(
+    model: Path, clips: tuple[manifest.Clip, ...], plan: Plan
+) -> tuple[Caller, ...]:
     session = Session.open(model, device="auto")
     async with Embedder(session, VoiceActivity.open(), max_batch=16, queue_limit=QUEUE) as embedder:
-        return await calls.hear_callers(embedder, clips, policy(), plan)
+        return await calls.hear_callers(embedder, clips, make_policy(), plan)
 
 
 def judge(model: Path, found: tuple[Caller, ...]) -> JudgedTrials:
@@ -64,7 +66,7 @@ def judge(model: Path, found: tuple[Caller, ...]) -> JudgedTrials:
     return sequential.judge_trials(encounters.pair_calls(found, Scorer(contract)))
 
 
-def ways(judged: JudgedTrials) -> list[Row]:
+def list_rows(judged: JudgedTrials) -> list[Row]:
     rows = []
     for match, non_match in TARGETS:
         test = SequentialTest(match, non_match, CAP_S)
@@ -79,7 +81,7 @@ def ways(judged: JudgedTrials) -> list[Row]:
     return rows
 
 
-def line(judged: JudgedTrials, row: Row) -> str:
+def format_row(judged: JudgedTrials, row: Row) -> str:
     target, verdicts = judged.encounters.target, row.verdicts
     match, non_match = sequential.measure_errors(judged, verdicts.accepted != target)
     heard_s = verdicts.speech_s[target]
@@ -95,16 +97,16 @@ def line(judged: JudgedTrials, row: Row) -> str:
 
 
 def format_rate(rate: Rate, promised: float | None) -> str:
-    """A rate with its interval, and a mark where it is surely above what was promised."""
+    """Format a rate with its interval, marked if the whole interval is above the promised rate."""
     assert rate.interval is not None, "measure_errors() refuses rates without"
     missed = promised is not None and rate.interval.low > promised
     text = f"{rate.value:.1%} ({rate.interval.low:.1%} to {rate.interval.high:.1%})"
     return f"{text}, missed" if missed else text
 
 
-def corpus_line(judged: JudgedTrials, corpus: str, verdicts: Verdicts) -> str:
-    """Of one corpus at the first of the targets: the equal error rate at the end of the calls, and
-    what the test does there."""
+def format_corpus(judged: JudgedTrials, corpus: str, verdicts: Verdicts) -> str:
+    """Format one corpus's row at the first of the targets: the equal error rate at the end of the
+    calls, and how soon the test decides and how often it errs."""
     met = judged.encounters
     own, target = met.corpus == corpus, met.target
     ends = judged.llr[met.last]
@@ -115,21 +117,21 @@ def corpus_line(judged: JudgedTrials, corpus: str, verdicts: Verdicts) -> str:
         f"{len(np.unique(met.sides.speaker[met.sides.enrol[own]]))}",
         f"{int((own & target).sum())}",
         f"{eer:.1%}",
-        share(accepted[own & ~target]),
-        share(~accepted[own & target]),
+        format_share(accepted[own & ~target]),
+        format_share(~accepted[own & target]),
         f"{np.median(heard_s):.1f} s",
         f"{np.mean(verdicts.early[own & target]):.0%}",
     ]
     return f"| {' | '.join(cells)} |"
 
 
-def share(flags: NDArray[np.bool_]) -> str:
+def format_share(flags: NDArray[np.bool_]) -> str:
     return f"{np.mean(flags):.1%}"
 
 
-def page(judged: JudgedTrials, model_id: str, split: str) -> str:
+def render_page(judged: JudgedTrials, model_id: str, split: str) -> str:
     met = judged.encounters
-    rows = ways(judged)
+    rows = list_rows(judged)
     strictest = rows[0].verdicts
     corpora = sorted(set(met.corpus))
     targets = int(met.target.sum())
@@ -140,20 +142,20 @@ def page(judged: JudgedTrials, model_id: str, split: str) -> str:
         "| decision | false matches | false non-matches | median | 9 of 10 within "
         "| before the cap |",
         "|---|---|---|---|---|---|",
-        *(line(judged, row) for row in rows),
+        *(format_row(judged, row) for row in rows),
         "",
         "| corpus | speakers | own calls | EER at the end | false matches | false non-matches "
         "| median | before the cap |",
         "|---|---|---|---|---|---|---|---|",
-        *(corpus_line(judged, corpus, strictest) for corpus in corpora),
+        *(format_corpus(judged, corpus, strictest) for corpus in corpora),
         "",
-        verdict(judged, strictest),
+        describe_medians(judged, strictest),
     ]
     return "\n".join(lines) + "\n"
 
 
-def verdict(judged: JudgedTrials, verdicts: Verdicts) -> str:
-    """Whether the median is as short as it should be, corpus by corpus."""
+def describe_medians(judged: JudgedTrials, verdicts: Verdicts) -> str:
+    """Say for each corpus whether the median time to a decision is as short as the target."""
     met = judged.encounters
     medians = {
         corpus: float(np.median(verdicts.speech_s[met.target & (met.corpus == corpus)]))
@@ -177,8 +179,8 @@ def main() -> None:
     parser.add_argument("--print", action="store_true", help="leave the page as it is")
     asked = parser.parse_args()
     clips = manifest.read(asked.manifest, asked.split)
-    found = asyncio.run(callers(asked.model, clips, Plan(calls=asked.calls)))
-    measured = page(
+    found = asyncio.run(hear_all_callers(asked.model, clips, Plan(calls=asked.calls)))
+    measured = render_page(
         judge(asked.model, found), Session.open(asked.model).contract.model_id, asked.split
     )
     print(measured)

@@ -1,4 +1,4 @@
-"""Measures what each encoder costs, and rewrites the table in docs/learn/encoders.md.
+"""Measure what each encoder costs, and rewrite the table in docs/learn/encoders.md.
 
     python -m benchmarks.accuracy.encoders [--clips 64] [--steps 2] [--compile]
 
@@ -27,7 +27,7 @@ from benchmarks import pages
 from benchmarks.accuracy.published_models import processor
 from exporters import parity
 from exporters.graph import trace
-from exporters.macs import macs
+from exporters.macs import count_macs
 from training import config, encoders
 from training.encoders import SpeakerEncoder
 from training.encoders.size import parameters
@@ -90,14 +90,14 @@ def spent_s(run: Callable[[], object]) -> float:
 
 
 def windows_s(graphs: list[parity.Embed], repeats: int) -> list[float]:
-    """The median for a window of each graph, in turn."""
+    """Time a window of each graph, in turn; return the median of each."""
     window = (0.1 * torch.randn(1, round(WINDOW_S * RATE))).numpy()
     rounds = [[spent_s(partial(graph, window)) for graph in graphs] for _ in range(repeats + 1)]
     return [median(times) for times in zip(*rounds[1:], strict=True)]
 
 
 def clips_per_s(choice: Choice, clips: int, steps: int, *, compiled: bool) -> float:
-    """Time a whole step with loss and optimizer: the quickest of `steps` after a first one."""
+    """Time a whole step with loss and optimizer: the quickest of `steps` after one warm-up step."""
     torch.compiler.reset()
     model = choice.build().train()
     embed = torch.compile(model, dynamic=False) if compiled else model
@@ -132,7 +132,7 @@ def table(repeats: int, clips: int, steps: int, ways: Mapping[str, bool]) -> str
         cells = [
             choice.title(),
             f"{parameters(model) / 1e6:.2f}",
-            f"{macs(graph, samples) / 1e6:.0f}",
+            f"{count_macs(graph, samples) / 1e6:.0f}",
             f"{1e3 * time_s:.1f}",
             *(f"{clips_per_s(choice, clips, steps, compiled=way):.1f}" for way in ways.values()),
         ]

@@ -1,9 +1,10 @@
-"""Measures the checks of an enrolment on real speech: table of docs/integrate/enrollment.md.
+"""Measure the checks of an enrolment on real speech, for the table of docs/integrate/enrollment.md.
 
     python -m benchmarks.accuracy.enrollment_checks [MODEL] [--manifest ../shared/data/manifest.csv]
 
-Recordings of one person, and of two from the same corpus, are joined: does the whole cohere, does
-its second half match its first, and would the second be found among so many other voices?
+Recordings of one person, and of two people of the same corpus, are joined. Measured is whether the
+whole coheres, whether its second half matches its first, and whether the second half would be found
+among many other voices.
 """
 
 import argparse
@@ -56,7 +57,7 @@ class Ratios:
     one_person: NDArray[np.bool_]
 
 
-def corpora(manifest: Path, split: str) -> dict[str, Clips]:
+def group_by_corpus(manifest: Path, split: str) -> dict[str, Clips]:
     found: dict[str, Clips] = defaultdict(lambda: defaultdict(list))
     with manifest.open() as rows:
         for row in csv.DictReader(rows):
@@ -65,8 +66,8 @@ def corpora(manifest: Path, split: str) -> dict[str, Clips]:
     return found
 
 
-def half(paths: list[Path], half_s: float) -> Samples | None:
-    """So much of the recordings, at one level; None when there is less."""
+def cut_half(paths: list[Path], half_s: float) -> Samples | None:
+    """Join recordings to `half_s` seconds at a fixed level; None if they are shorter."""
     pieces: list[Samples] = []
     samples = int(half_s * SAMPLE_RATE)
     for path in paths:
@@ -78,7 +79,7 @@ def half(paths: list[Path], half_s: float) -> Samples | None:
     return (LEVEL / float(np.sqrt(np.mean(whole**2))) * whole).astype(np.float32)
 
 
-def drawn(clips: Clips, chance: random.Random, *, one_person: bool) -> Joined | None:
+def draw_joined(clips: Clips, chance: random.Random, *, one_person: bool) -> Joined | None:
     mine, theirs = chance.sample(sorted(clips), 2)
     half_s = chance.choice(HALVES_S)
     paths = chance.sample(clips[mine], len(clips[mine]))
@@ -86,28 +87,28 @@ def drawn(clips: Clips, chance: random.Random, *, one_person: bool) -> Joined | 
     ending = paths[middle:] if one_person else clips[theirs]
     if not middle:
         return None
-    first, second = half(paths[:middle], half_s), half(ending, half_s)
+    first, second = cut_half(paths[:middle], half_s), cut_half(ending, half_s)
     return None if first is None or second is None else Joined(one_person, (first, second))
 
 
-def recordings(clips: Clips, count: int, chance: random.Random) -> list[Joined]:
-    """So many of one person and so many of two, or as many as a corpus allows."""
+def draw_recordings(clips: Clips, count: int, chance: random.Random) -> list[Joined]:
+    """Draw `count` recordings of one person and `count` of two, or as many as the corpus allows."""
     made: dict[bool, list[Joined]] = {True: [], False: []}
     for attempt in range(20 * count):
         one_person = attempt % 2 == 0
-        joined = drawn(clips, chance, one_person=one_person)
+        joined = draw_joined(clips, chance, one_person=one_person)
         if joined is not None and len(made[one_person]) < count:
             made[one_person].append(joined)
     return made[True] + made[False]
 
 
-async def measured(session: Session, joined: list[Joined]) -> Ratios:
+async def measure_ratios(session: Session, joined: list[Joined]) -> Ratios:
     verifier = Verifier(session.contract)
     parts, coherence, match, one_person = [], [], [], []
     async with Embedder(session, VoiceActivity.open(), max_batch=8, queue_limit=512) as embedder:
         for each in joined:
             whole = await embedder.stream(enrolling=True).finish(np.concatenate(each.halves))
-            first, second = [known(await embedder.embed(samples)) for samples in each.halves]
+            first, second = [make_probe(await embedder.embed(samples)) for samples in each.halves]
             if whole.coherence is None or first is None or second is None or whole.parts is None:
                 continue
             assert whole.embedding is not None, "there is one of each half"
@@ -119,13 +120,13 @@ async def measured(session: Session, joined: list[Joined]) -> Ratios:
     return Ratios(np.array(parts), np.array(coherence), np.array(match), np.array(one_person))
 
 
-def known(heard: Utterance) -> ProbeEmbedding | None:
+def make_probe(heard: Utterance) -> ProbeEmbedding | None:
     if heard.embedding is None:
         return None
     return ProbeEmbedding(heard.embedding, heard.quality.net_speech_s, heard.quality.snr_db)
 
 
-def table(ratios: Ratios, contract: Contract, described: str) -> str:
+def format_table(ratios: Ratios, contract: Contract, described: str) -> str:
     one = ratios.one_person
     lines = [
         f"Measured with {contract.model_id} on {described}:",
@@ -165,13 +166,13 @@ def main() -> None:
         parser.error(f"{arguments.model} has no calibration; run `sayso-export calibrate` on it")
     chance = random.Random(0)  # noqa: S311 - a repeatable draw
     joined, corpora_used = [], []
-    for corpus, clips in sorted(corpora(arguments.manifest, arguments.split).items()):
-        if found := recordings(clips, arguments.count, chance) if len(clips) > 1 else []:
+    for corpus, clips in sorted(group_by_corpus(arguments.manifest, arguments.split).items()):
+        if found := draw_recordings(clips, arguments.count, chance) if len(clips) > 1 else []:
             joined += found
             corpora_used.append(corpus)
-    ratios = asyncio.run(measured(session, joined))
+    ratios = asyncio.run(measure_ratios(session, joined))
     described = f"the {arguments.split} speakers of {', '.join(corpora_used)}"
-    measurement = table(ratios, session.contract, described)
+    measurement = format_table(ratios, session.contract, described)
     print(measurement)
     if not arguments.print:
         pages.write_measured(PAGE, measurement)

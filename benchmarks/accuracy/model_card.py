@@ -1,9 +1,9 @@
-"""Writes models/README.md, the card of the model that ships, from what was measured.
+"""Write models/README.md, the card of the model that ships, from what was measured.
 
 python -m benchmarks.accuracy.model_card FOLDER [SYSTEMS]
 
-FOLDER/recorded and FOLDER/cross are folders of sayso-evaluate; SYSTEMS/systems.md, where there is
-one and this model is in it, is what compare_systems.py wrote.
+FOLDER/recorded and FOLDER/cross are report folders of sayso-evaluate. SYSTEMS/systems.md, written
+by compare_systems.py, is included if it exists and compares this model.
 """
 
 import json
@@ -21,19 +21,19 @@ def read(path: Path) -> dict[str, Any]:
     return document
 
 
-def percent(rate: float) -> str:
+def format_percent(rate: float) -> str:
     return f"{100 * rate:.1f}%"
 
 
-def eer(figures: dict[str, Any]) -> str:
-    """EER with its interval, in percent."""
+def format_eer(figures: dict[str, Any]) -> str:
+    """Format an EER with its interval, in percent."""
     value, interval = figures["eer"]["value"], figures["eer"]["interval"]
     if interval is None:
-        return percent(value)
+        return format_percent(value)
     low, high = (
         (interval[key] for key in ("low", "high")) if isinstance(interval, dict) else interval
     )
-    return f"{percent(value)} ({100 * low:.1f} to {100 * high:.1f})"
+    return f"{format_percent(value)} ({100 * low:.1f} to {100 * high:.1f})"
 
 
 def table(header: list[str], rows: list[list[str]]) -> str:
@@ -41,8 +41,9 @@ def table(header: list[str], rows: list[list[str]]) -> str:
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines) + "\n"
 
 
-def by_group(recorded: dict[str, Any], cross: dict[str, Any]) -> str:
-    """EER by corpus and pooled: this model and the yardstick, as recorded and cross-channel."""
+def tabulate_groups(recorded: dict[str, Any], cross: dict[str, Any]) -> str:
+    """Tabulate EER by corpus and pooled: this model and the baseline, as recorded and
+    cross-channel."""
     systems = [
         (document, system) for document in (recorded, cross) for system in document["systems"]
     ]
@@ -51,11 +52,13 @@ def by_group(recorded: dict[str, Any], cross: dict[str, Any]) -> str:
         for document, system in systems
     ]
     groups = list(recorded["systems"][0]["groups"])
-    rows = [[group, *(eer(system["groups"][group]) for _, system in systems)] for group in groups]
+    rows = [
+        [group, *(format_eer(system["groups"][group]) for _, system in systems)] for group in groups
+    ]
     return table(["corpus", *names], rows)
 
 
-def costs(recorded: dict[str, Any], cross: dict[str, Any]) -> str:
+def tabulate_costs(recorded: dict[str, Any], cross: dict[str, Any]) -> str:
     rows = []
     for name, document in (("as recorded", recorded), ("cross-channel", cross)):
         for system in document["systems"]:
@@ -65,9 +68,9 @@ def costs(recorded: dict[str, Any], cross: dict[str, Any]) -> str:
                     f"{system['system']}, {name}",
                     f"{pooled['min_dcf']['0.01']['value']:.3f}",
                     f"{pooled['min_dcf']['0.05']['value']:.3f}",
-                    percent(pooled["fnmr_at_fmr"]["0.01"]),
+                    format_percent(pooled["fnmr_at_fmr"]["0.01"]),
                     f"{pooled['calibrated']['cllr']:.3f}",
-                    percent(system["failure_to_acquire"]),
+                    format_percent(system["failure_to_acquire"]),
                 ]
             )
     header = [
@@ -81,37 +84,41 @@ def costs(recorded: dict[str, Any], cross: dict[str, Any]) -> str:
     return table(header, rows)
 
 
-def by_speech(recorded: dict[str, Any], cross: dict[str, Any]) -> str:
+def tabulate_speech(recorded: dict[str, Any], cross: dict[str, Any]) -> str:
     key = "net speech, heard"
     rows = [
         [
             band,
             f"{figures['targets']:,}",
-            eer(figures),
-            eer(cross["breakdowns"][key][band]) if band in cross["breakdowns"][key] else "",
+            format_eer(figures),
+            format_eer(cross["breakdowns"][key][band]) if band in cross["breakdowns"][key] else "",
         ]
         for band, figures in recorded["breakdowns"][key].items()
     ]
     return table(["net speech heard", "target trials", "as recorded", "cross-channel"], rows)
 
 
-def grid(conditions: dict[str, Any]) -> str:
-    """EER by channel and net speech of the heard side."""
+def tabulate_channels(conditions: dict[str, Any]) -> str:
+    """Tabulate EER by channel and net speech of the test side."""
     cells = {(cell["channel"], cell["length"]): cell for cell in conditions["cells"]}
     channels = dict.fromkeys(channel for channel, _ in cells)
     lengths = dict.fromkeys(length for _, length in cells)
     rows = [
         [
             channel,
-            *(percent(cells[channel, length]["figures"]["eer"]["value"]) for length in lengths),
+            *(
+                format_percent(cells[channel, length]["figures"]["eer"]["value"])
+                for length in lengths
+            ),
         ]
         for channel in channels
     ]
     return table(["heard", *lengths], rows)
 
 
-def promises(recorded: dict[str, Any], cross: dict[str, Any]) -> str:
-    """Thresholds for a false-match rate, on speakers whom their calibration did not see."""
+def tabulate_promises(recorded: dict[str, Any], cross: dict[str, Any]) -> str:
+    """Tabulate thresholds for a false-match rate, on speakers that their calibration did not
+    see."""
     rows = []
     for name, document in (("as recorded", recorded), ("cross-channel", cross)):
         for check in document["held_out"]:
@@ -127,16 +134,16 @@ def promises(recorded: dict[str, Any], cross: dict[str, Any]) -> str:
     return table(["trials", "promised", "realised", ""], rows)
 
 
-def beside(folder: Path, model_id: str) -> str:
-    """The comparison with other systems, its headings a level lower; empty when it is not of
-    this model."""
+def read_comparison(folder: Path, model_id: str) -> str:
+    """Read the comparison with other systems, its headings a level lower; empty if this model is
+    not in it."""
     page = folder / "systems.md"
     text = page.read_text() if page.is_file() else ""
     return text.replace("\n#", "\n##") if model_id in text else ""
 
 
-def normalised(contract: dict[str, Any]) -> str:
-    """By whom scores are normalised, where they are."""
+def describe_normalization(contract: dict[str, Any]) -> str:
+    """Say by which cohort scores are normalized; empty if they are not."""
     if contract["calibration"]["score"] != "as_norm":
         return ""
     return f"; scores after adaptive S-norm by {contract['cohort']['source']}"
@@ -167,17 +174,17 @@ def main(folder: Path, systems: Path) -> None:
         data=provenance["data"]["digest"][:12],
         steps=provenance["source"],
         fitted_on=contract["calibration"]["fitted_on"],
-        cohort=normalised(contract),
+        cohort=describe_normalization(contract),
         operating_point=contract["operating_point"]["target_false_match_rate"],
         licence=provenance["licence"],
         trials=f"{recorded['source'].split('/')[-1]}, {recorded['trials_made']}",
-        by_group=by_group(recorded, cross),
-        costs=costs(recorded, cross),
-        by_speech=by_speech(recorded, cross),
-        promises=promises(recorded, cross),
+        by_group=tabulate_groups(recorded, cross),
+        costs=tabulate_costs(recorded, cross),
+        by_speech=tabulate_speech(recorded, cross),
+        promises=tabulate_promises(recorded, cross),
         told=conditions["told"],
-        grid=grid(conditions),
-        beside=beside(systems, contract["model_id"]),
+        grid=tabulate_channels(conditions),
+        beside=read_comparison(systems, contract["model_id"]),
     )
     (MODELS / "README.md").write_text(card)
 

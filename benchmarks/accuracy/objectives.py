@@ -1,4 +1,4 @@
-"""Trains one small encoder by each objective on the same audio: writes docs/learn/objectives.md.
+"""Train one small encoder by each objective on the same audio, and write docs/learn/objectives.md.
 
     python -m benchmarks.accuracy.objectives [--manifest ../shared/data/manifest.csv]
 
@@ -87,39 +87,39 @@ class Study:
         )
 
 
-def one(name: str, **settings: Any) -> list[dict[str, Any]]:
+def declare_loss(name: str, **settings: Any) -> list[dict[str, Any]]:
     return [{"name": name, **settings}]
 
 
-INFO_NCE = one("info_nce")
+INFO_NCE = declare_loss("info_nce")
 OBJECTIVES = [
-    Study("contrastive, margin 1", one("contrastive")),
-    Study("triplet, hard, margin 0.3", one("triplet")),
-    Study("triplet, semi-hard, margin 0.3", one("triplet", mining="semi_hard")),
-    Study("triplet, all, margin 0.3", one("triplet", mining="all")),
-    Study("N-pair", one("n_pair")),
+    Study("contrastive, margin 1", declare_loss("contrastive")),
+    Study("triplet, hard, margin 0.3", declare_loss("triplet")),
+    Study("triplet, semi-hard, margin 0.3", declare_loss("triplet", mining="semi_hard")),
+    Study("triplet, all, margin 0.3", declare_loss("triplet", mining="all")),
+    Study("N-pair", declare_loss("n_pair")),
     Study("InfoNCE, learned temperature", INFO_NCE),
-    Study("symmetric InfoNCE", one("symmetric_info_nce")),
-    Study("supervised contrastive", one("supervised_contrastive")),
-    Study("pairwise logistic", one("logistic")),
-    Study("angular prototypical", one("angular_prototypical")),
-    Study("GE2E", one("ge2e")),
-    Study("AAM softmax", one("aam_softmax")),
-    Study("AAM softmax, 3 sub-centres", one("aam_softmax", subcentres=3)),
-    Study("AAM softmax + InfoNCE", one("aam_softmax") + INFO_NCE),
+    Study("symmetric InfoNCE", declare_loss("symmetric_info_nce")),
+    Study("supervised contrastive", declare_loss("supervised_contrastive")),
+    Study("pairwise logistic", declare_loss("logistic")),
+    Study("angular prototypical", declare_loss("angular_prototypical")),
+    Study("GE2E", declare_loss("ge2e")),
+    Study("AAM softmax", declare_loss("aam_softmax")),
+    Study("AAM softmax, 3 sub-centres", declare_loss("aam_softmax", subcentres=3)),
+    Study("AAM softmax + InfoNCE", declare_loss("aam_softmax") + INFO_NCE),
 ]
 CHOICES = [
-    Study("temperature 0.03, fixed", one("info_nce", temperature=0.03, learned=False)),
-    Study("temperature 0.07, fixed", one("info_nce", temperature=0.07, learned=False)),
-    Study("temperature 0.2, fixed", one("info_nce", temperature=0.2, learned=False)),
+    Study("temperature 0.03, fixed", declare_loss("info_nce", temperature=0.03, learned=False)),
+    Study("temperature 0.07, fixed", declare_loss("info_nce", temperature=0.07, learned=False)),
+    Study("temperature 0.2, fixed", declare_loss("info_nce", temperature=0.2, learned=False)),
     Study("16 voices a batch", INFO_NCE, voices=16),
     Study("64 voices a batch", INFO_NCE, voices=64),
     Study("16 voices, 4 clips each", INFO_NCE, voices=16, clips_per_voice=4),
     Study("positives of the same clip", INFO_NCE, positives="the same clip"),
-    Study("8 hardest negatives", one("info_nce", negatives={"hardest": 8})),
-    Study("memory of centroids", one("info_nce", negatives={"memory_momentum": 0.9})),
-    Study("triplet, hard, margin 0.1", one("triplet", margin=0.1)),
-    Study("triplet, hard, margin 0.6", one("triplet", margin=0.6)),
+    Study("8 hardest negatives", declare_loss("info_nce", negatives={"hardest": 8})),
+    Study("memory of centroids", declare_loss("info_nce", negatives={"memory_momentum": 0.9})),
+    Study("triplet, hard, margin 0.1", declare_loss("triplet", margin=0.1)),
+    Study("triplet, hard, margin 0.6", declare_loss("triplet", margin=0.6)),
 ]
 PRETRAINING = next(study for study in CHOICES if study.positives == "the same clip")
 SHARES = (0.01, 0.1, 1.0)
@@ -143,7 +143,7 @@ class Bank:
     clips: list[npt.NDArray[np.int_]]
 
     def batches(self, study: Study, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
-        learned = self._learned(study.labelled, seed)
+        learned = self._draw_speakers(study.labelled, seed)
         chances = np.array([len(self.clips[speaker]) for speaker in learned], float) ** BALANCE
         chances /= chances.sum()
         voices = min(study.voices, len(learned))
@@ -158,8 +158,8 @@ class Bank:
                     labels.append(speaker * len(SPEEDS) + speed)
             yield torch.from_numpy(np.stack(rows).astype(np.float32)), torch.tensor(labels)
 
-    def _learned(self, share: float, seed: int) -> npt.NDArray[np.int_]:
-        """So many of the speakers, at least two, the same ones of a seed."""
+    def _draw_speakers(self, share: float, seed: int) -> npt.NDArray[np.int_]:
+        """Draw a share of the speakers, at least two; a seed always draws the same ones."""
         count = max(2, round(share * len(self.clips)))
         return np.random.default_rng(seed).permutation(len(self.clips))[:count]
 
@@ -201,15 +201,15 @@ class Trainer:
         started_s = time.monotonic()
         torch.manual_seed(seed)
         fresh = EcapaTdnn(mels=80, width=WIDTH, groups=4, stride=2, embedding_dim=DIM)
-        start = self._pretrained(seed) if study.pretrained else fresh.state_dict()
+        start = self._load_pretrained(seed) if study.pretrained else fresh.state_dict()
         self.encoder.load_state_dict(start)
         self._learn(study, seed)
         errors = self.judged.measure(Unit(self.encoder).eval(), torch.device("cpu"))
         took_s = time.monotonic() - started_s
         return {"recorded": errors.recorded, "crossed": errors.crossed, "took_s": took_s}
 
-    def _pretrained(self, seed: int) -> dict[str, Tensor]:
-        """The encoder after PRETRAINING from a seed, trained when first asked for."""
+    def _load_pretrained(self, seed: int) -> dict[str, Tensor]:
+        """Load the encoder after PRETRAINING from a seed; train it if no earlier run did."""
         kept = self.folder / f"pretrained-{seed}.pt"
         if not kept.exists():
             self.run(PRETRAINING, seed)
@@ -249,7 +249,7 @@ def read(manifest: Path, split: str) -> Library:
     return load_clips(read_manifest(manifest, split), RATE_HZ)
 
 
-def prepared(manifest: Path, cache: Path) -> tuple[Bank, Validation]:
+def prepare(manifest: Path, cache: Path) -> tuple[Bank, Validation]:
     learned, dev = read(manifest, "train"), read(manifest, "dev")
     noises = load_noises(manifest.parent / "noise", RATE_HZ)
     channel = Channel(config.Augmentation(), RATE_HZ, noises, learned.audio)
@@ -258,11 +258,11 @@ def prepared(manifest: Path, cache: Path) -> tuple[Bank, Validation]:
     groups = [np.asarray(group) for group in clips_by_speaker(learned.clips).values()]
     cache.parent.mkdir(parents=True, exist_ok=True)
     if not cache.exists():
-        np.save(cache, views_of(learned, channel, front_end))
+        np.save(cache, make_views(learned, channel, front_end))
     return Bank(np.load(cache, mmap_mode="r"), groups), judged.through(front_end)
 
 
-def views_of(library: Library, channel: Channel, front_end: LogMel) -> npt.NDArray[np.float16]:
+def make_views(library: Library, channel: Channel, front_end: LogMel) -> npt.NDArray[np.float16]:
     batches = Batches(library, Every(), channel, sample_rate_hz=RATE_HZ, seed=99)
     made = []
     with torch.inference_mode():
@@ -279,7 +279,7 @@ def say(line: str) -> None:
     sys.stderr.flush()
 
 
-def row(name: str, runs: dict[str, dict[str, float]]) -> str:
+def format_row(name: str, runs: dict[str, dict[str, float]]) -> str:
     cells = []
     for kind in ("recorded", "crossed"):
         values = np.array([run[kind] for run in runs.values()])
@@ -287,11 +287,11 @@ def row(name: str, runs: dict[str, dict[str, float]]) -> str:
     return f"| {name} | {' | '.join(cells)} |"
 
 
-def page(kept: dict[str, dict[str, dict[str, float]]]) -> str:
+def render_page(kept: dict[str, dict[str, dict[str, float]]]) -> str:
     head = "| {} | as recorded | cross-channel |\n|---|---|---|"
     tables = []
     for title, studies in (("objective", OBJECTIVES), ("choice", CHOICES), ("labels", LABELS)):
-        rows = [row(s.name, kept[s.name]) for s in studies if len(kept.get(s.name, {})) > 1]
+        rows = [format_row(s.name, kept[s.name]) for s in studies if len(kept.get(s.name, {})) > 1]
         tables.append("\n".join([head.format(title), *rows]))
     return "\n\n".join(tables) + "\n"
 
@@ -303,7 +303,7 @@ def main() -> None:
     asked = parser.parse_args()
     torch.set_flush_denormal(True)
     kept = json.loads(KEPT.read_text()) if KEPT.exists() else {}
-    trainer = Trainer(*prepared(asked.manifest, asked.bank), asked.bank.parent)
+    trainer = Trainer(*prepare(asked.manifest, asked.bank), asked.bank.parent)
     for seed in SEEDS:
         for study in OBJECTIVES + CHOICES + LABELS:
             runs = kept.setdefault(study.name, {})
@@ -311,7 +311,7 @@ def main() -> None:
                 runs[str(seed)] = trainer.run(study, seed)
                 KEPT.write_text(json.dumps(kept, indent=1) + "\n")
                 say(f"{study.name}, seed {seed}: {runs[str(seed)]}")
-    pages.write_measured(PAGE, page(kept))
+    pages.write_measured(PAGE, render_page(kept))
 
 
 if __name__ == "__main__":

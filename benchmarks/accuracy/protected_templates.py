@@ -1,10 +1,10 @@
-"""Measures what protected templates cost and hide, for docs/security/encryption.md.
+"""Measure what protected templates cost and hide, for docs/security/encryption.md.
 
     python -m benchmarks.accuracy.protected_templates [MODEL]
         [--manifest ../shared/data/manifest.csv]
 
 Pairs of recordings of one corpus are compared as they are, as one tenant's store holds and reads
-them, and as two tenants' stores hold them, which is what one who has both would compare.
+them, and as two tenants' stores hold them: what somebody with both stores could compare.
 """
 
 import argparse
@@ -55,8 +55,8 @@ class Heard:
         cosine, target = self.cosines(enrolled, tested), self.trials.target
         return metrics.eer_interpolated(metrics.Sweep.of(cosine[target], cosine[~target]))
 
-    def linked(self, mine: Vectors, theirs: Vectors) -> float:
-        """The EER of telling whether two templates are of the very same recording."""
+    def measure_linkage_eer(self, mine: Vectors, theirs: Vectors) -> float:
+        """Measure the EER of telling whether two templates are of the very same recording."""
         same = np.unique(self.trials.test)
         rows = np.concatenate([self.trials.enrol, same])
         cosine = scores.measure_cosines(
@@ -66,7 +66,7 @@ class Heard:
         return metrics.eer_interpolated(metrics.Sweep.of(cosine[len(self.trials) :], others))
 
 
-async def heard(model: Path, table: Path, split: str) -> Heard:
+async def embed_clips(model: Path, table: Path, split: str) -> Heard:
     clips = manifest.read(table, split)
     asked = trials.make_pairs(clips, limit=TRIALS)
     with cache.Cache.open(cache.default_path()) as kept:
@@ -75,28 +75,28 @@ async def heard(model: Path, table: Path, split: str) -> Heard:
             return Heard.of(asked, voices, system.model_id)
 
 
-def tenant_key(number: int) -> DataKey:
-    """A key that is the same in every run; those of servers are random."""
+def make_tenant_key(number: int) -> DataKey:
+    """Make a key that is the same in every run, unlike those of servers."""
     return DataKey(1, hashlib.sha256(f"tenant {number}".encode()).digest())
 
 
-def table(found: Heard) -> str:
-    keys = [tenant_key(number) for number in range(TENANTS + 1)]
+def render_table(found: Heard) -> str:
+    keys = [make_tenant_key(number) for number in range(TENANTS + 1)]
     turned = [key.rotate(found.model_id, found.vectors) for key in keys]
     read = keys[0].rotate_back(found.model_id, turned[0])
     apart = np.abs(
         found.cosines(read, found.vectors) - found.cosines(found.vectors, found.vectors)
     ).max()
     across = [found.eer(turned[0], other) for other in turned[1:]]
-    linked = [found.linked(turned[0], other) for other in turned[1:]]
+    linked = [found.measure_linkage_eer(turned[0], other) for other in turned[1:]]
     used = np.unique(np.concatenate([found.trials.enrol, found.trials.test]))
     own = np.concatenate([np.sum((turned[0] * other)[used], axis=1) for other in turned[1:]])
     rows = {
         "unprotected": f"{found.eer(found.vectors, found.vectors):.3%}",
         "one tenant, as read from its store": f"{found.eer(read, found.vectors):.3%}",
         "one tenant, as its store holds them": f"{found.eer(turned[0], turned[0]):.3%}",
-        "two tenants, as their stores hold them": ranged(across),
-        "two tenants, the same recording in both": ranged(linked),
+        "two tenants, as their stores hold them": format_range(across),
+        "two tenants, the same recording in both": format_range(linked),
     }
     target = int(found.trials.target.sum())
     lines = [
@@ -115,7 +115,7 @@ def table(found: Heard) -> str:
     return "\n".join(lines) + "\n"
 
 
-def ranged(rates: list[float]) -> str:
+def format_range(rates: list[float]) -> str:
     return f"{np.mean(rates):.1%} ({min(rates):.1%} to {max(rates):.1%})"
 
 
@@ -126,8 +126,8 @@ def main() -> None:
     parser.add_argument("--split", default="dev")
     parser.add_argument("--print", action="store_true", help="leave the page as it is")
     arguments = parser.parse_args()
-    found = asyncio.run(heard(arguments.model, arguments.manifest, arguments.split))
-    measurement = table(found)
+    found = asyncio.run(embed_clips(arguments.model, arguments.manifest, arguments.split))
+    measurement = render_table(found)
     print(measurement)
     if not arguments.print:
         pages.write_measured(PAGE, measurement)

@@ -1,4 +1,4 @@
-"""Measures every adopted architecture beside its peer's own pipeline: docs/learn/adopting.md.
+"""Measure every adopted architecture beside its peer's own pipeline: docs/learn/adopting.md.
 
     python -m benchmarks.accuracy.published_models [--manifest ../shared/data/manifest.csv]
 
@@ -42,11 +42,11 @@ from evaluation.scoring.embeddings import System
 from evaluation.scoring.sayso_model import SaysoModel
 from evaluation.trials import manifest, trials
 from exporters import model_file, parity
-from exporters.macs import macs
+from exporters.macs import count_macs
 from exporters.publish import Windows, publish
 from exporters.sources import adopt
 from exporters.tuning import quantize, windows
-from exporters.voices import voices
+from exporters.voices import load_voices
 
 ROOT = Path(__file__).resolve().parents[2]
 RATE, WINDOW_S = 16000, 3.0
@@ -57,8 +57,8 @@ SECTIONS = ("architectures", "variants", "errors")
 Pipeline = Callable[[Tensor], Tensor]
 
 
-def bare_module(name: str) -> Any:
-    """One module of an installed package, without its `__init__`s and what they pull in."""
+def import_bare_module(name: str) -> Any:
+    """Import one module of an installed package without running the package's `__init__`s."""
     parents = name.split(".")[:-1]
     for depth in range(1, len(parents) + 1):
         parent = ".".join(parents[:depth])
@@ -72,8 +72,8 @@ def bare_module(name: str) -> Any:
     return importlib.import_module(name)
 
 
-def lively(model: nn.Module) -> nn.Module:
-    """Random weights, with batch norms that do something."""
+def randomize_weights(model: nn.Module) -> nn.Module:
+    """Draw random weights, and statistics with which batch norms change what they are given."""
     for name, tensor in model.state_dict().items():
         if name.endswith("running_mean"):
             tensor.copy_(0.1 * torch.randn(tensor.shape))
@@ -113,7 +113,7 @@ def speechbrain_pipeline(encoder: nn.Module) -> Pipeline:
 
 def wespeaker_resnet(block: str, depths: list[int]) -> Callable[[], nn.Module]:
     def build() -> nn.Module:
-        peer = bare_module("pyannote.audio.models.embedding.wespeaker.resnet")
+        peer = import_bare_module("pyannote.audio.models.embedding.wespeaker.resnet")
         encoder: nn.Module = peer.ResNet(
             getattr(peer, block), depths, feat_dim=80, embed_dim=256, two_emb_layer=False
         )
@@ -141,7 +141,7 @@ def redimnet_b2() -> nn.Module:
 
 
 def eres2netv2() -> nn.Module:
-    peer = bare_module("funasr.models.eres2net.eres2netv2")
+    peer = import_bare_module("funasr.models.eres2net.eres2netv2")
     encoder: nn.Module = peer.ERes2NetV2(m_channels=64, feat_dim=80, embedding_size=192)
     return encoder
 
@@ -227,34 +227,34 @@ class Row:
         return f"| {' | '.join(cells)} |"
 
 
-def compared(name: str, path: Path, peer: Pipeline, weights: str, code: str) -> Row:
-    """The model file at `path` against `peer` on real speech, one thread each, turn by turn."""
+def compare(name: str, path: Path, peer: Pipeline, weights: str, code: str) -> Row:
+    """Compare the model file at `path` with `peer` on real speech, one thread each, in turn."""
     graph, contract = model_file.read(path)
     ours = parity.graph_embed(graph)
-    waveforms, _ = voices(None, rate=RATE, samples=contract.window_samples, count=6)
+    waveforms, _ = load_voices(None, rate=RATE, samples=contract.window_samples, count=6)
     least, times = 1.0, ([], [])  # type: tuple[float, tuple[list[float], list[float]]]
     with torch.inference_mode():
         for row in waveforms:
             theirs = functional.normalize(peer(torch.from_numpy(row))).numpy()
             least = min(least, parity.least_cosine(ours(row[None]), theirs))
         for _ in range(REPEATS):
-            times[0].append(_timed(lambda: ours(waveforms[:1])))
-            times[1].append(_timed(lambda: peer(torch.from_numpy(waveforms[0]))))
+            times[0].append(_time(lambda: ours(waveforms[:1])))
+            times[1].append(_time(lambda: peer(torch.from_numpy(waveforms[0]))))
     size_mb = path.stat().st_size / 1e6
-    gigamacs = macs(graph, contract.window_samples) / 1e9
+    gigamacs = count_macs(graph, contract.window_samples) / 1e9
     return Row(name, weights, code, least, size_mb, gigamacs, median(times[0]), median(times[1]))
 
 
-def _timed(run: Callable[[], object]) -> float:
+def _time(run: Callable[[], object]) -> float:
     start = time.perf_counter()
     run()
     return time.perf_counter() - start
 
 
-def random_row(name: str, folder: Path) -> Row:
+def make_random_row(name: str, folder: Path) -> Row:
     peer = PEERS[name]
     torch.manual_seed(0)
-    encoder = lively(peer.build())
+    encoder = randomize_weights(peer.build())
     torch.save(encoder.state_dict(), folder / "model.pt")
     request = adopt.Request(
         str(folder / "model.pt"),
@@ -262,12 +262,12 @@ def random_row(name: str, folder: Path) -> Row:
         licence="none: random weights",
         windows=Windows(WINDOW_S, WINDOW_S / 2),
     )
-    with adopt.candidate(request) as candidate:
+    with adopt.make_candidate(request) as candidate:
         publish(candidate, folder / "model.onnx")
-    return compared(name, folder / "model.onnx", peer.pipeline(encoder), "random", peer.code)
+    return compare(name, folder / "model.onnx", peer.pipeline(encoder), "random", peer.code)
 
 
-def resemblyzer_row(path: Path) -> Row:
+def make_resemblyzer_row(path: Path) -> Row:
     encoder = importlib.import_module("resemblyzer").VoiceEncoder("cpu", verbose=False)
 
     def pipeline(waveform: Tensor) -> Tensor:
@@ -275,18 +275,18 @@ def resemblyzer_row(path: Path) -> Row:
         loud = waveform * max(1.0, float(10**-1.5 / level))
         return torch.from_numpy(encoder.embed_utterance(loud.numpy()))[None]
 
-    return compared("resemblyzer", path, pipeline, "its own", "Resemblyzer")
+    return compare("resemblyzer", path, pipeline, "its own", "Resemblyzer")
 
 
-async def error_table(
+async def render_error_table(
     path: Path,
     others: Mapping[str, Path],
     more: Mapping[str, Path],
     table: Path,
     cache_file: Path,
 ) -> list[str]:
-    """EER by corpus on the dev split: the package's own pipeline, the models and, but for `more`,
-    those in 8 bits."""
+    """Tabulate EER by corpus on the dev split: the package's own pipeline, the models and their
+    8-bit variants, except of `more`."""
     clips = manifest.read(table, "dev")
     asked = trials.make_pairs(clips, limit=1_000_000)
     corpora = sorted({clip.corpus for clip in clips})
@@ -330,7 +330,7 @@ async def error_table(
     return lines
 
 
-def variant_table(files: Mapping[str, Path]) -> list[str]:
+def render_variant_table(files: Mapping[str, Path]) -> list[str]:
     lines = [
         "| model | kind | MB | least cosine | mean cosine | time against fp32 |",
         "|---|---|---|---|---|---|",
@@ -338,10 +338,10 @@ def variant_table(files: Mapping[str, Path]) -> list[str]:
     for name, path in files.items():
         graph, contract = model_file.read(path)
         for kind in ("fp16", "int8"):
-            small = quantize.variant(graph, contract, kind, None)
+            small = quantize.make_variant(graph, contract, kind, None)
             run, base = parity.graph_embed(small.graph), parity.graph_embed(graph)
-            row = voices(None, rate=RATE, samples=contract.window_samples, count=1)[0]
-            both = [(_timed(partial(run, row)), _timed(partial(base, row))) for _ in range(9)]
+            row = load_voices(None, rate=RATE, samples=contract.window_samples, count=1)[0]
+            both = [(_time(partial(run, row)), _time(partial(base, row))) for _ in range(9)]
             ratio = median(one for one, _ in both) / median(other for _, other in both)
             size_mb = small.graph.ByteSize() / 1e6
             lines.append(
@@ -358,8 +358,8 @@ def rewrite(section: str, lines: list[str]) -> None:
     print(*lines, sep="\n", flush=True)
 
 
-def architecture_table(adopted: Path, folder: Path) -> list[str]:
-    rows = [resemblyzer_row(adopted), *(random_row(name, folder) for name in PEERS)]
+def render_architecture_table(adopted: Path, folder: Path) -> list[str]:
+    rows = [make_resemblyzer_row(adopted), *(make_random_row(name, folder) for name in PEERS)]
     return [
         "| model | weights | peer's code | parity | MB | GMAC | ms | peer's ms | times |",
         "|---|---|---|---|---|---|---|---|---|",
@@ -385,18 +385,18 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
         adopted = folder / "resemblyzer.onnx"
-        with adopt.candidate(adopt.Request("resemblyzer")) as candidate:
+        with adopt.make_candidate(adopt.Request("resemblyzer")) as candidate:
             publish(candidate, adopted)
         shipped = {"sayso (shipped)": SHIPPED} if SHIPPED.is_file() else {}
         if "architectures" in wanted:
-            rewrite("architectures", architecture_table(adopted, folder))
+            rewrite("architectures", render_architecture_table(adopted, folder))
         if "variants" in wanted:
-            rewrite("variants", variant_table({"resemblyzer": adopted, **shipped}))
+            rewrite("variants", render_variant_table({"resemblyzer": adopted, **shipped}))
         if "errors" in wanted:
             more = {
                 title: Path(file) for title, file in (row.split("=", 1) for row in options.also)
             }
-            table = error_table(adopted, shipped, more, options.manifest, options.cache)
+            table = render_error_table(adopted, shipped, more, options.manifest, options.cache)
             rewrite("errors", asyncio.run(table))
 
 

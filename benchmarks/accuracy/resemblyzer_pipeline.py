@@ -1,4 +1,4 @@
-"""Resemblyzer as its authors run it, to measure adopted and own models beside."""
+"""Resemblyzer as its authors run it, to measure other models beside."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ LEAST_S = 0.25
 
 
 class ResemblyzerPipeline:
-    """The package's own voice activity detection, levels, partial utterances and their mean; a
-    clip of which less than a quarter of a second is left is not acquired."""
+    """The package's own voice activity detection, level, partial utterances and their mean.
+
+    A clip that has less than a quarter of a second of speech counts as not acquired."""
 
     model_id, rate = "resemblyzer-own", RATE
     cut = "as the package cuts"

@@ -1,1 +1,1 @@
-"""What a caller learns from answers: attack runs attacker against a real server."""
+"""Measure what a caller learns from answers: attack runs attacker against a real server."""

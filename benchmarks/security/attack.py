@@ -1,4 +1,4 @@
-"""Attack: what a credential can learn of a stored voice from the answers that it is given.
+"""Measure what a credential can learn of a stored voice from the server's answers.
 
     python -m benchmarks.security.attack [--data ../shared/data/manifest.csv] [--probes 260]
         [--victims 4]
@@ -48,10 +48,10 @@ from benchmarks.security.attacker import (
     Vector,
     Vectors,
     climb,
+    equalize_at_random,
+    make_credential,
     measure,
     pcm,
-    shown,
-    variants,
 )
 from service.access import Role, key_file
 from service.access.keys import make_key
@@ -70,8 +70,8 @@ _SEED = 14
 
 @dataclass(frozen=True, slots=True)
 class Material:
-    """Of each victim a recording to enrol and another one; a stranger's for each of them; and
-    recordings of further voices."""
+    """The recordings: for each victim one to enroll, another of the same voice and a stranger's;
+    and recordings of further voices."""
 
     victims: list[Samples]
     own: list[Samples]
@@ -79,14 +79,16 @@ class Material:
     others: list[Samples]
 
 
-def material(manifest: Path, victims: int, others: int) -> Material:
-    """From the speakers of the split `dev`, whom no model is trained on."""
-    chance, recordings = np.random.default_rng(_SEED), _by_speaker(manifest)
+def choose_material(manifest: Path, victims: int, others: int) -> Material:
+    """Choose recordings of speakers of the split `dev`, which no model is trained on."""
+    chance, recordings = np.random.default_rng(_SEED), _group_by_speaker(manifest)
     needed_s = _ENROL_S + _OWN_S
-    long = [name for name in sorted(recordings) if _seconds(recordings[name]) >= needed_s]
+    long = [name for name in sorted(recordings) if _measure_seconds(recordings[name]) >= needed_s]
     chance.shuffle(long)
     chosen = long[: 2 * victims]
-    spoken = [_spoken(manifest, [path for path, _ in recordings[at]], needed_s) for at in chosen]
+    spoken = [
+        _read_speech(manifest, [path for path, _ in recordings[at]], needed_s) for at in chosen
+    ]
     enrol, own = round(_ENROL_S * RATE), round(_OWN_S * RATE)
     paths = [
         path
@@ -99,11 +101,11 @@ def material(manifest: Path, victims: int, others: int) -> Material:
         [clip[:enrol] for clip in spoken[:victims]],
         [clip[enrol:] for clip in spoken[:victims]],
         [clip[:own] for clip in spoken[victims:]],
-        [_spoken(manifest, [path], _PROBE_S) for path in paths[:others]],
+        [_read_speech(manifest, [path], _PROBE_S) for path in paths[:others]],
     )
 
 
-def _by_speaker(manifest: Path) -> dict[str, list[tuple[str, float]]]:
+def _group_by_speaker(manifest: Path) -> dict[str, list[tuple[str, float]]]:
     recordings = defaultdict[str, list[tuple[str, float]]](list)
     with manifest.open(newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
@@ -113,12 +115,12 @@ def _by_speaker(manifest: Path) -> dict[str, list[tuple[str, float]]]:
     return recordings
 
 
-def _seconds(recordings: Sequence[tuple[str, float]]) -> float:
+def _measure_seconds(recordings: Sequence[tuple[str, float]]) -> float:
     return sum(seconds for _, seconds in recordings)
 
 
-def _spoken(manifest: Path, paths: Sequence[str], most_s: float) -> Samples:
-    """The recordings one after the other, up to `most_s` seconds."""
+def _read_speech(manifest: Path, paths: Sequence[str], most_s: float) -> Samples:
+    """Join recordings, up to `most_s` seconds."""
     parts: list[Samples] = []
     for path in paths:
         audio = (manifest.parent / path).read_bytes()
@@ -129,18 +131,18 @@ def _spoken(manifest: Path, paths: Sequence[str], most_s: float) -> Samples:
 
 
 class Target:
-    """A server with a key file, asked by its operator, who has every role."""
+    """A server with a key file, and its operator's connection, which has every role."""
 
     def __init__(self, address: str, operator: str) -> None:
         channel = grpc.insecure_channel(address)
         self.voices: Any = verification_pb2_grpc.VerificationServiceStub(channel)
         self._speakers: Any = speaker_pb2_grpc.SpeakerServiceStub(channel)
         self._groups: Any = watchlist_pb2_grpc.WatchlistServiceStub(channel)
-        self._shown = shown(operator)
+        self._shown = make_credential(operator)
         self._operator = operator
 
     def enrol(self, recordings: Sequence[Samples]) -> list[str]:
-        """The ids of the voices, all in one group."""
+        """Enroll voices, all in one group; return their ids."""
         names = [f"victim-{number}" for number in range(len(recordings))]
         for name, clip in zip(names, recordings, strict=True):
             *_, last = self.voices.Enroll(_enrolment(name, pcm(clip)), metadata=self._shown)
@@ -152,15 +154,15 @@ class Target:
         return names
 
     def template(self, name: str) -> tuple[Vector, float]:
-        """The stored voice, and the seconds of speech behind it."""
+        """Read the stored voice, and the seconds of speech behind it."""
         request = speaker_pb2.ExportSpeakerRequest(speaker_id=name)
         (held,) = self._speakers.ExportSpeaker(request, metadata=self._shown).voiceprints
         vectors = np.array([each.values for each in held.vectors], np.float32)
         speech_s = np.array([each.net_speech_s for each in held.vectors], np.float32)
         return voice(vectors, speech_s).astype(np.float64), float(speech_s.sum())
 
-    def judged(self, name: str, clip: Samples) -> Answer:
-        """What the server decides by its own policy, with every score."""
+    def judge(self, name: str, clip: Samples) -> Answer:
+        """Ask for the server's decision by its own policy, with every score."""
         return Oracle(self.voices, self._operator, "Verify", name).ask(clip, SERVERS_OWN)
 
 
@@ -172,8 +174,8 @@ def _enrolment(name: str, audio: bytes) -> Iterator[verification_pb2.EnrollReque
 
 
 @contextmanager
-def target(*roles: str, **settings: Any) -> Iterator[tuple[Target, str]]:
-    """A server, and a key with these roles."""
+def start_target(*roles: str, **settings: Any) -> Iterator[tuple[Target, str]]:
+    """Start a server, and make a key with these roles."""
     with tempfile.TemporaryDirectory() as folder:
         keys = Path(folder) / "keys.json"
 
@@ -190,8 +192,9 @@ def target(*roles: str, **settings: Any) -> Iterator[tuple[Target, str]]:
 
 @dataclass(slots=True)
 class Solved:
-    """A voice found by asking: the cosine with the stored one after some numbers of calls, all
-    calls, how many recordings were accepted as they are, and what ended it."""
+    """A voice reconstructed from answers: its cosine with the stored one after some numbers of
+    calls, the number of calls, how many recordings were accepted as they are, and the refusal
+    that ended it."""
 
     voice: Vector
     reached: dict[int, float]
@@ -208,16 +211,16 @@ class Attack:
     """Of `given.others`."""
     _made: dict[bytes, Samples] = field(default_factory=dict)
 
-    def blind(self) -> list[Figure]:
-        """What is reached without a single answer."""
-        with target() as (server, _):
+    def guess_blindly(self) -> list[Figure]:
+        """Measure the cosine that is reached without a single answer."""
+        with start_target() as (server, _):
             names = server.enrol(self.given.victims)
-            guess = Guess.before(self.embeddings).voice
+            guess = Guess.from_voices(self.embeddings).voice
             how = "the mean of other voices, without a call"
             cosines = [float(guess @ server.template(name)[0]) for name in names]
             return [
                 figure("attack_blind_cosine", cosines, "cosine", None, how),
-                *self._equalised("attack_blind", [guess] * len(names), how),
+                *self._judge_equalized("attack_blind", [guess] * len(names), how),
             ]
 
     def run(
@@ -225,7 +228,7 @@ class Attack:
     ) -> list[Figure]:
         figures: list[Figure] = []
         for rpc in rpcs:
-            with target(*roles, **settings) as (server, key):
+            with start_target(*roles, **settings) as (server, key):
                 names = server.enrol(self.given.victims)
                 solved = [
                     self._solve(Oracle(server.voices, key, rpc, name), server, self.given.others)
@@ -234,32 +237,36 @@ class Attack:
                 prefix = f"attack_{label}_{rpc.lower()}"
                 how = f"least squares over {rpc} about {len(self.given.others)} recordings"
                 found = [each.voice for each in solved]
-                figures += _solved(prefix, solved, how)
-                figures += self._equalised(prefix, found, how)
-        with target(*roles, **settings) as (server, key):
-            figures += self._climbed(f"attack_{label}_climb", server, key)
+                figures += _make_figures(prefix, solved, how)
+                figures += self._judge_equalized(prefix, found, how)
+        with start_target(*roles, **settings) as (server, key):
+            figures += self._climb_all(f"attack_{label}_climb", server, key)
         return figures
 
-    def owned(self, label: str, roles: Sequence[str], **settings: object) -> list[Figure]:
-        """With a recording of the victim, which is accepted: policies stricter than the server's
-        are followed, so that scores above its threshold can be searched."""
+    def attack_with_recording(
+        self, label: str, roles: Sequence[str], **settings: object
+    ) -> list[Figure]:
+        """Attack with a recording of the victim.
+
+        The recording is accepted, and policies stricter than the server's are followed, so that
+        scores above the server's threshold can be searched."""
         solved, start = [], []
-        with target(*roles, **settings) as (server, key):
+        with start_target(*roles, **settings) as (server, key):
             names = server.enrol(self.given.victims)
             for name, own in zip(names, self.given.own, strict=True):
-                clips = [own, *variants(own, _VARIANTS)]
+                clips = [own, *equalize_at_random(own, _VARIANTS)]
                 oracle = Oracle(server.voices, key, "Verify", name)
                 solved.append(self._solve(oracle, server, clips))
                 start.append(float(self.copy.embed([own])[0] @ server.template(name)[0]))
         how = "a recording of the victim through random equalisers, scores by bisection"
         prefix = f"attack_{label}"
         first = figure(f"{prefix}_start", start, "cosine", None, "of that recording itself")
-        return [first, *_solved(prefix, solved, how)]
+        return [first, *_make_figures(prefix, solved, how)]
 
     def _solve(self, oracle: Oracle, server: Target, clips: Sequence[Samples]) -> Solved:
         stored, enrol_speech_s = server.template(oracle.victim)
         rows = self.embeddings if clips is self.given.others else self.copy.embed(clips)
-        guess, reached, accepted = Guess.before(self.embeddings), dict[int, float](), 0
+        guess, reached, accepted = Guess.from_voices(self.embeddings), dict[int, float](), 0
         with suppress(Refused):
             for clip, row in zip(clips, rows, strict=True):
                 seen = measure(oracle, self.copy, clip, enrol_speech_s)
@@ -273,12 +280,13 @@ class Attack:
         reached = {calls: reached.get(calls, last) for calls in CALLS}
         return Solved(guess.voice, reached, oracle.calls, accepted, oracle.refusal)
 
-    def _equalised(self, prefix: str, found: Sequence[Vector], how: str) -> list[Figure]:
+    def _judge_equalized(self, prefix: str, found: Sequence[Vector], how: str) -> list[Figure]:
         how = f"{how}; then the nearest of them, equalised off line"
-        return self._judged(prefix, [self._towards(vector) for vector in found], how)
+        return self._judge_clips(prefix, [self._equalize_towards(vector) for vector in found], how)
 
-    def _towards(self, vector: Vector) -> Samples:
-        """The recording that is nearest to a voice, equalised off line to come nearer."""
+    def _equalize_towards(self, vector: Vector) -> Samples:
+        """Take the recording that is nearest to a voice, and equalize it with the model's copy
+        alone to come nearer."""
         key = vector.round(3).tobytes()
         if key not in self._made:
             nearest = self.given.others[int((self.embeddings @ vector).argmax())]
@@ -287,7 +295,7 @@ class Attack:
             )
         return self._made[key]
 
-    def _climbed(self, prefix: str, server: Target, key: str) -> list[Figure]:
+    def _climb_all(self, prefix: str, server: Target, key: str) -> list[Figure]:
         names, clips, calls = server.enrol(self.given.victims), [], []
         for name, stranger in zip(names, self.given.strangers, strict=True):
             oracle = Oracle(server.voices, key, "Verify", name)
@@ -296,14 +304,14 @@ class Attack:
         how = "a stranger equalised step by step, by what each answer says"
         return [
             figure(f"{prefix}_calls", calls, "calls", None, how),
-            *self._judged(prefix, clips, how),
+            *self._judge_clips(prefix, clips, how),
         ]
 
-    def _judged(self, prefix: str, clips: Sequence[Samples], how: str) -> list[Figure]:
-        """What a server that nobody has asked before says to a clip for each victim."""
-        with target(lock_after_failures=0) as (server, _):
+    def _judge_clips(self, prefix: str, clips: Sequence[Samples], how: str) -> list[Figure]:
+        """Ask a fresh server for its decision on one clip for each victim."""
+        with start_target(lock_after_failures=0) as (server, _):
             names = server.enrol(self.given.victims)
-            judged = [server.judged(*each) for each in zip(names, clips, strict=True)]
+            judged = [server.judge(*each) for each in zip(names, clips, strict=True)]
         llrs = [-100.0 if each.llr is None else each.llr for each in judged]
         share = sum(each.accepted for each in judged) / len(judged)
         return [
@@ -312,7 +320,7 @@ class Attack:
         ]
 
 
-def _solved(prefix: str, solved: Sequence[Solved], how: str) -> list[Figure]:
+def _make_figures(prefix: str, solved: Sequence[Solved], how: str) -> list[Figure]:
     ends = sorted({each.refusal for each in solved if each.refusal})
     ended = f"; ended by: {ends[0]}" if ends else ""
     return [
@@ -344,17 +352,17 @@ def main() -> None:
     parser.add_argument("--victims", type=int, default=4)
     asked = parser.parse_args()
     copy = Copy()
-    given = material(asked.data, asked.victims, asked.probes)
+    given = choose_material(asked.data, asked.victims, asked.probes)
     attack = Attack(copy, given, copy.embed(given.others))
     unlocked = {"lock_after_failures": 0}
     write(
         "attack",
         [
-            *attack.blind(),
+            *attack.guess_blindly(),
             *attack.run("scores", ["verify", "analyze"], ["Verify", "Identify"], **unlocked),
             *attack.run("answers", ["verify"], ["Verify", "Identify"]),
             *attack.run("unlocked", ["verify"], ["Verify"], **unlocked),
-            *attack.owned("owned", ["verify"]),
+            *attack.attack_with_recording("owned", ["verify"]),
         ],
     )
 

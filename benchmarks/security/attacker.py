@@ -1,12 +1,11 @@
-"""An attacker: a key of a server, other people's recordings, and a copy of the model, which is
-public.
+"""An attacker: a key of a server, other people's recordings, and a copy of the public model.
 
 recordings ─> server ─> answers ─┬─> least squares ─> the stored voice ─> equalise towards it
              copy ───> embeddings┘                              accepted? <────────┘
 recordings ─> equalise a little ─> server ─> better? keep
 
-If an answer holds no score, its outcome under policies of the attacker's choice is searched by
-bisection, which gives the score bit by bit as far as the policies are followed.
+If an answer holds no score, the attacker finds the score by bisection: it asks for decisions under
+policies with thresholds of its choice, as far as the server follows them.
 """
 
 import asyncio
@@ -65,7 +64,7 @@ class Copy:
         return self._session.contract
 
     def embed(self, clips: Sequence[Samples]) -> Vectors:
-        """A row for each clip, as the server embeds it; zeros for one without enough speech."""
+        """Embed each clip as the server does; a clip without enough speech is a row of zeros."""
         return asyncio.run(self._embed(clips))
 
     async def _embed(self, clips: Sequence[Samples]) -> Vectors:
@@ -79,7 +78,7 @@ class Copy:
         return np.stack(rows).astype(np.float64)
 
     def cosine(self, llr: float, enrol_speech_s: float, answer: "Answer") -> float:
-        """The cosine behind a ratio: the model's calibration is linear in it."""
+        """Invert the model's calibration, which is linear in the cosine, at an LLR."""
         calibration = self.contract.calibration
         assert calibration is not None
         at_zero, at_one = (
@@ -93,7 +92,8 @@ class Copy:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Scores are None if the answer holds none; `band` is its word for how near it was."""
+    """A decision; scores are None if it holds none, and `band` is its word for how near they
+    were."""
 
     accepted: bool
     cosine: float | None
@@ -104,7 +104,7 @@ class Answer:
 
 
 class Refused(Exception):
-    """The server answers no more: the speaker is locked, or a budget is spent."""
+    """The server refuses to answer: the speaker is locked, or a budget is spent."""
 
 
 @dataclass(slots=True)
@@ -119,7 +119,7 @@ class Oracle:
     refusal: str = ""
 
     def ask(self, clip: Samples, llr: float) -> Answer:
-        """By a policy whose threshold is that ratio; raises `Refused`."""
+        """Ask for a decision by a policy whose threshold is that LLR; raises `Refused`."""
         self.calls += 1
         try:
             return self._identify(clip, llr) if self.rpc == "Identify" else self._verify(clip, llr)
@@ -130,25 +130,29 @@ class Oracle:
             raise Refused(self.refusal) from error
 
     def worth(self, clip: Samples) -> tuple[float, bool, int]:
-        """What an answer says of a clip, the score first, if there is one."""
+        """Rank a clip by its answer: by the score if there is one, else by band and outcome."""
         answer = self.ask(clip, _LOWEST_LLR)
         llr = -math.inf if answer.llr is None else answer.llr
         return llr, answer.accepted, answer.band
 
     def _verify(self, clip: Samples, llr: float) -> Answer:
         request = verification_pb2.VerifyRequest(
-            speaker_id=self.victim, config=LINEAR16, audio=pcm(clip), policy=_reaching(llr)
+            speaker_id=self.victim, config=LINEAR16, audio=pcm(clip), policy=_require_llr(llr)
         )
-        made = self.voices.Verify(request, metadata=shown(self.key)).decision
+        made = self.voices.Verify(request, metadata=make_credential(self.key)).decision
         accepted = made.outcome == decision_pb2.OUTCOME_ACCEPTED
         return _answer(made, made, accepted=accepted)
 
     def _identify(self, clip: Samples, llr: float) -> Answer:
-        """In the group of everybody: one call asks about each member."""
+        """Identify in a group of all victims: one call asks about each member."""
         request = verification_pb2.IdentifyRequest(
-            group=GROUP, config=LINEAR16, audio=pcm(clip), policy=_reaching(llr), max_candidates=100
+            group=GROUP,
+            config=LINEAR16,
+            audio=pcm(clip),
+            policy=_require_llr(llr),
+            max_candidates=100,
         )
-        made = self.voices.Identify(request, metadata=shown(self.key))
+        made = self.voices.Identify(request, metadata=make_credential(self.key))
         match = next((at for at in made.candidates if at.speaker_id == self.victim), None)
         accepted = made.decision.outcome == decision_pb2.OUTCOME_ACCEPTED and match is not None
         return _answer(made.decision, match, accepted=accepted)
@@ -170,21 +174,21 @@ def _score(scored: Any, name: str) -> float | None:
     return float(getattr(scored, name)) if scored is not None and scored.HasField(name) else None
 
 
-def _reaching(llr: float) -> decision_pb2.DecisionPolicy:
+def _require_llr(llr: float) -> decision_pb2.DecisionPolicy:
     if math.isinf(llr):
         return decision_pb2.DecisionPolicy()
     costs = decision_pb2.CostModel(target_prior=0.5, miss_cost=1, false_accept_cost=math.exp(llr))
     return decision_pb2.DecisionPolicy(costs=costs)
 
 
-def shown(key: str) -> tuple[tuple[str, str], ...]:
+def make_credential(key: str) -> tuple[tuple[str, str], ...]:
     return (("authorization", f"Bearer {key}"),)
 
 
 @dataclass(slots=True)
 class Guess:
-    """A stored voice as far as it is known: the best linear estimate from cosines with known
-    embeddings, given the mean and covariance of all voices."""
+    """The best linear estimate of a stored voice from its cosines with known embeddings, given the
+    mean and covariance of all voices."""
 
     mean: Vector
     covariance: NDArray[np.float64]  # (dimension, dimension)
@@ -193,8 +197,8 @@ class Guess:
     errors: list[float] = field(default_factory=list)
 
     @classmethod
-    def before(cls, voices: Vectors) -> "Guess":
-        """What other voices `(n, dimension)` tell, before any answer."""
+    def from_voices(cls, voices: Vectors) -> "Guess":
+        """Begin with the mean and covariance of other voices `(n, dimension)`."""
         mean = voices.mean(axis=0)
         return cls(mean, np.cov(voices.T) + 1e-4 * np.eye(len(mean)))
 
@@ -205,7 +209,7 @@ class Guess:
 
     @property
     def voice(self) -> Vector:
-        """L2-normalised."""
+        """The estimate at unit length."""
         found = self.mean
         if self.rows:
             rows = np.stack(self.rows)
@@ -219,7 +223,7 @@ class Guess:
 def measure(
     oracle: Oracle, copy: Copy, clip: Samples, enrol_speech_s: float
 ) -> tuple[float, float] | None:
-    """The cosine of a clip and its likely error; None if the answers do not tell it."""
+    """Measure a clip's cosine and its likely error; None if the answers do not give it away."""
     answer = oracle.ask(clip, _LOWEST_LLR)
     if answer.cosine is not None:
         return answer.cosine, 1e-6
@@ -233,8 +237,8 @@ def measure(
     return (least + most) / 2, (most - least) / math.sqrt(12)
 
 
-def equalised(clip: Samples, gains_db: Vector) -> Samples:
-    """The clip through an equaliser of so many bands, evenly spaced on the mel scale."""
+def equalize(clip: Samples, gains_db: Vector) -> Samples:
+    """Equalize a clip by the gain of each band; bands are evenly spaced on the mel scale."""
     spectrum = np.fft.rfft(clip)
     mel = 2595 * np.log10(1 + np.fft.rfftfreq(len(clip), 1 / RATE) / 700)
     shape = np.interp(mel, np.linspace(0, mel[-1], len(gains_db)), gains_db)
@@ -243,14 +247,14 @@ def equalised(clip: Samples, gains_db: Vector) -> Samples:
     return loud
 
 
-def variants(clip: Samples, count: int) -> list[Samples]:
-    """The clip through as many equalisers, drawn at random."""
+def equalize_at_random(clip: Samples, count: int) -> list[Samples]:
+    """Send a clip through `count` equalizers drawn at random."""
     chance = np.random.default_rng(_SEED)
-    return [equalised(clip, 5.0 * chance.standard_normal(_BANDS)) for _ in range(count)]
+    return [equalize(clip, 5.0 * chance.standard_normal(_BANDS)) for _ in range(count)]
 
 
 def climb(worth: Worth, clip: Samples, steps: int) -> Samples:
-    """The clip equalised by small steps, each kept unless it is worth less, until `Refused`."""
+    """Equalize a clip by small steps, each kept unless it is worth less, until `Refused`."""
     chance = np.random.default_rng(_SEED)
     gains, made, step = np.zeros(_BANDS), clip, 4.0
     with suppress(Refused):
@@ -258,7 +262,7 @@ def climb(worth: Worth, clip: Samples, steps: int) -> Samples:
         for _ in range(steps):
             tried = gains + step * chance.standard_normal(_BANDS)
             tried = np.clip(tried, -_LOUDEST_DB, _LOUDEST_DB)
-            candidate = equalised(clip, tried)
+            candidate = equalize(clip, tried)
             value = worth(candidate)
             if value >= best:
                 gains, made, best, step = tried, candidate, value, min(1.3 * step, 8.0)

@@ -1,4 +1,4 @@
-"""Bare: the parts of the service called in a loop, without a server around them.
+"""The parts of the service called in a loop, without a server around them.
 
 session   windows -> embeddings
 streamed  calls -> decode -> voice activity -> windows -> embeddings
@@ -51,19 +51,19 @@ class Rate:
     cores: float
 
 
-def forms(cores: int) -> list[Form]:
-    """One loop with all the cores, and a loop for each of them, by every size of batch."""
+def list_forms(cores: int) -> list[Form]:
+    """List one loop with all the cores, and a loop for each core, at every size of batch."""
     ways = {(cores, 1), (1, cores)}
     return [Form(batch, *way) for way in sorted(ways) for batch in BATCHES]
 
 
-def best(model: Path, cores: int, seconds: float) -> Form:
-    """The form in which the session does most windows a second."""
-    return max(forms(cores), key=lambda form: session_rate(model, form, seconds).windows)
+def find_best_form(model: Path, cores: int, seconds: float) -> Form:
+    """Find the form in which the session does most windows a second."""
+    return max(list_forms(cores), key=lambda form: measure_session(model, form, seconds).windows)
 
 
-def session_rate(model: Path, form: Form, seconds: float) -> Rate:
-    """Of windows that are there already."""
+def measure_session(model: Path, form: Form, seconds: float) -> Rate:
+    """Measure the session alone, on a window that is made once."""
     session = _session(model, form)
     shape = form.batch, session.contract.window_samples
     windows = np.random.default_rng(0).normal(0, 0.1, shape).astype(np.float32)
@@ -73,14 +73,15 @@ def session_rate(model: Path, form: Form, seconds: float) -> Rate:
             session.run(windows)
             yield form.batch
 
-    return _rate(loop, form.loops, seconds)
+    return _measure_rate(loop, form.loops, seconds)
 
 
-def pipeline_rate(
+def measure_pipeline(
     model: Path, form: Form, clips: Sequence[Clip], seconds: float, heard_by: Path | None = None
 ) -> Rate:
-    """Of clips whose windows share batches; `heard_by` is a model of voice
-    activity other than the service's."""
+    """Measure decoding, voice activity and inference of clips whose windows share batches.
+
+    `heard_by` is a voice-activity model to use instead of the service's."""
     session, vad = _session(model, form), VoiceActivity.open(heard_by)
     starts = itertools.count()
 
@@ -88,37 +89,40 @@ def pipeline_rate(
         waiting = np.empty((0, session.contract.window_samples), np.float32)
         start = next(starts) * len(clips) // form.loops
         for clip in itertools.cycle([*clips[start:], *clips[:start]]):
-            waiting = np.concatenate([waiting, windows(session.contract, vad, clip.samples())])
+            waiting = np.concatenate([waiting, cut_windows(session.contract, vad, clip.samples())])
             while len(waiting) >= form.batch:
                 session.run(waiting[: form.batch])
                 waiting = waiting[form.batch :]
                 yield form.batch
 
-    return _rate(loop, form.loops, seconds)
+    return _measure_rate(loop, form.loops, seconds)
 
 
-def costs_s(
+def measure_costs_s(
     model: Path, cores: int, clips: Sequence[Clip], repeats: int, pause_s: float
 ) -> Samples:
-    """Seconds `(clips,)` from the bytes of a clip to its embeddings, with nothing else to do; a
-    thread for each core takes its share of the windows. There are pauses before, in which cores
-    fall asleep and caches go cold as they do between requests."""
+    """Measure the seconds `(clips,)` from the bytes of a clip to its embeddings on an idle machine.
+
+    A thread for each core takes its share of the windows. Before each clip there is a pause, so
+    that cores fall asleep and caches go cold as they do between requests."""
     session, vad = Session.open(model, device="cpu", threads=1), VoiceActivity.open()
     taken_s = np.empty((repeats, len(clips)), np.float32)
     with ThreadPoolExecutor(cores) as threads:
         for repeat, (index, clip) in itertools.product(range(repeats), enumerate(clips)):
             time.sleep(pause_s)
             began_s = time.perf_counter()
-            found = windows(session.contract, vad, clip.samples())
+            found = cut_windows(session.contract, vad, clip.samples())
             shares = np.array_split(found, cores)
             list(threads.map(session.run, (share for share in shares if len(share))))
             taken_s[repeat, index] = time.perf_counter() - began_s
     return np.asarray(np.median(taken_s, axis=0), np.float32)
 
 
-def streamed_s(model: Path, load: Load) -> float:
-    """Seconds of a core for a second of the load's calls: one call after the other, each decoded
-    and searched for speech as a whole, then one window at a time."""
+def measure_streamed_s(model: Path, load: Load) -> float:
+    """Measure the seconds of a core for a second of the load's calls.
+
+    One call after the other is decoded and searched for speech as a whole; then its windows are
+    embedded one at a time."""
     session, vad = Session.open(model, device="cpu", threads=1), VoiceActivity.open()
 
     def hear(audio: bytes) -> None:
@@ -134,8 +138,8 @@ def streamed_s(model: Path, load: Load) -> float:
     return (time.process_time() - began_s) / (load.calls * load.call_s)
 
 
-def windows(contract: Contract, vad: VoiceActivity, samples: Samples) -> Samples:
-    """The windows `(k, window_samples)` that the service makes of `samples (n,)`."""
+def cut_windows(contract: Contract, vad: VoiceActivity, samples: Samples) -> Samples:
+    """Cut `samples (n,)` into the windows `(k, window_samples)` that the service makes of them."""
     speech = extract(vad, samples).samples
     if len(speech) < contract.min_speech_samples:
         speech = speech[:0]
@@ -146,8 +150,9 @@ def _session(model: Path, form: Form) -> Session:
     return Session.open(model, device="cpu", threads=form.threads, max_batch=form.batch)
 
 
-def _rate(loop: Callable[[], Iterator[int]], loops: int, seconds: float) -> Rate:
-    """What a second yields, in so many threads, after each has yielded once."""
+def _measure_rate(loop: Callable[[], Iterator[int]], loops: int, seconds: float) -> Rate:
+    """Run `loops` threads and sum what they yield in a second, once each has yielded a first
+    time."""
     ready = threading.Barrier(loops)
 
     def follow(_: int) -> Rate:

@@ -1,4 +1,4 @@
-"""Callers: processes that hold calls with a server at the pace of the clock.
+"""Processes that hold calls with a server at the pace of the clock.
 
     processes -> channels -> calls -> a message every 20 ms or so, when its audio has been spoken
                                   <- partial results, each against the end of the audio it covers
@@ -31,8 +31,9 @@ _LAST_WORDS_S = 120.0
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """`calls` of `call_s` seconds each, started evenly over `starts_s`; what is partial in the
-    last `measured_s` seconds in which all of them talk is measured."""
+    """`calls` of `call_s` seconds each, started evenly over `starts_s` seconds.
+
+    Partial results are measured while all of them talk."""
 
     address: str
     speaker_id: str
@@ -44,11 +45,12 @@ class Load:
     message_s: float = MESSAGE_S
 
     def share(self, part: int, parts: int) -> list[int]:
-        """The numbers of the calls that one of `parts` processes holds."""
+        """List the numbers of the calls that one of `parts` processes holds."""
         return list(range(part, self.calls, parts))
 
     def sent(self, number: int) -> list[bytes]:
-        """The audio of a call by messages: all there is, round from another point for each call."""
+        """Cut the audio of a call into messages; each call starts at another point of the
+        recording."""
         start = number * _APART_BYTES % len(self.audio)
         message_bytes = int(self.message_s * RATE)
         needed = int(self.call_s / self.message_s) * message_bytes
@@ -71,7 +73,7 @@ class Heard:
     cores: float
 
     @classmethod
-    def joined(cls, parts: Sequence["Heard"]) -> "Heard":
+    def join(cls, parts: Sequence["Heard"]) -> "Heard":
         return cls(
             np.concatenate([part.latencies_s for part in parts]),
             np.concatenate([part.lags_s for part in parts]),
@@ -93,14 +95,14 @@ class _Call:
     failure: str | None = None
 
 
-def hold(load: Load, processes: int = 1) -> Heard:
-    """Holds the calls in so many processes, and returns when all have ended."""
+def hold_calls(load: Load, processes: int = 1) -> Heard:
+    """Hold the calls in some processes, and return when all have ended."""
     with multiprocessing.get_context("spawn").Pool(processes) as pool:
         asked = [(load, part, processes) for part in range(processes)]
-        return Heard.joined(pool.starmap(_hold, asked))
+        return Heard.join(pool.starmap(_hold_part, asked))
 
 
-def _hold(load: Load, part: int, parts: int) -> Heard:
+def _hold_part(load: Load, part: int, parts: int) -> Heard:
     began_s, cpu_s = time.monotonic(), time.process_time()
     heard = asyncio.run(_all(load, load.share(part, parts)))
     cores = (time.process_time() - cpu_s) / (time.monotonic() - began_s)
@@ -126,7 +128,9 @@ def _hold(load: Load, part: int, parts: int) -> Heard:
 
 async def _all(load: Load, numbers: Sequence[int]) -> list[_Call]:
     first_s = asyncio.get_running_loop().time() + _AHEAD_S
-    channels = [channel(load.address) for _ in range(math.ceil(len(numbers) / CALLS_PER_CHANNEL))]
+    channels = [
+        open_channel(load.address) for _ in range(math.ceil(len(numbers) / CALLS_PER_CHANNEL))
+    ]
     try:
         talks = [
             _talk(
@@ -143,20 +147,20 @@ async def _all(load: Load, numbers: Sequence[int]) -> list[_Call]:
             await each.close()
 
 
-def channel(address: str) -> grpc.aio.Channel:
-    """A connection of its own."""
+def open_channel(address: str) -> grpc.aio.Channel:
+    """Open a channel with a connection of its own."""
     return grpc.aio.insecure_channel(address, options=(("grpc.use_local_subchannel_pool", 1),))
 
 
-def opening(speaker_id: str) -> bytes:
-    """The first message of a call in mu-law."""
+def make_opening(speaker_id: str) -> bytes:
+    """Serialize the first message of a call in mu-law."""
     audio = audio_pb2.AudioConfig(encoding=audio_pb2.AUDIO_ENCODING_MULAW, sample_rate=RATE)
     config = pb.StreamingVerifyConfig(speaker_id=speaker_id, audio=audio)
     return pb.StreamingVerifyRequest(config=config).SerializeToString()
 
 
 def dial(over: grpc.aio.Channel) -> Any:
-    """A call over a channel, which is sent bytes that were serialised beforehand."""
+    """Start a call over a channel; its messages are bytes that were serialized beforehand."""
     answer: Callable[[bytes], Any] = pb.StreamingVerifyResponse.FromString
     return over.stream_stream(_METHOD, None, answer)(timeout=None)
 
@@ -171,7 +175,7 @@ async def _talk(over: grpc.aio.Channel, load: Load, began_s: float, number: int)
     call = dial(over)
     listening = asyncio.create_task(_listen(call, made))
     try:
-        await call.write(opening(load.speaker_id))
+        await call.write(make_opening(load.speaker_id))
         for index, message in enumerate(messages):
             due_s = began_s + (index + 1) * load.message_s / load.pace
             if (ahead_s := due_s - loop.time()) > 0:

@@ -1,4 +1,4 @@
-"""Clips: recordings of a few seconds, cut from the demo's voices, and requests that verify them.
+"""Recordings of a few seconds, cut from the demo's voices, and requests that verify them.
 
 demo/audio -> one long recording at 16 kHz -> pieces -> G.711 at 8 kHz | PCM at 16 kHz -> request
 """
@@ -34,11 +34,11 @@ class Clip:
     length_s: float
 
     def samples(self) -> Samples:
-        """What the service makes of it, `(n,)` at 16 kHz."""
+        """Decode the clip as the service does, to `(n,)` at 16 kHz."""
         return decode(self.audio, self.fmt, rate=RATE, max_s=LONGEST_S + 1)
 
     def request(self, speaker_id: str) -> bytes:
-        """A serialised `VerifyRequest`."""
+        """Serialize a `VerifyRequest`."""
         assert self.fmt.codec is not None, "clips are raw audio"
         encoding = audio_pb2.AudioEncoding.Value(f"AUDIO_ENCODING_{self.fmt.codec.name}")
         config = audio_pb2.AudioConfig(encoding=encoding, sample_rate=self.fmt.sample_rate or 0)
@@ -46,22 +46,22 @@ class Clip:
         return request.SerializeToString()
 
 
-def voices() -> list[Samples]:
-    """The demo's recordings, each `(n,)` at 16 kHz."""
+def read_voices() -> list[Samples]:
+    """Read the demo's recordings, each `(n,)` at 16 kHz."""
     paths = sorted((ROOT / "demo" / "audio").glob("*/*.*"))
     return [decode(path.read_bytes(), AudioFormat(), rate=RATE, max_s=60) for path in paths]
 
 
-def mixed() -> list[Clip]:
-    """Clips of 1 to 10 s, as many in G.711 as in PCM."""
+def cut_mixed() -> list[Clip]:
+    """Cut clips of 1 to 10 s, half of them in G.711 and half in PCM."""
     lengths_s = np.linspace(SHORTEST_S, LONGEST_S, COUNT // 2)
     return cut(np.repeat(lengths_s, 2).tolist(), np.random.default_rng(0))
 
 
 def cut(lengths_s: Sequence[float], chance: np.random.Generator) -> list[Clip]:
-    """A clip of each length from anywhere in the recordings, by turns in G.711 and PCM."""
-    recorded = np.concatenate(voices())
-    encoders = (telephone, wideband)
+    """Cut a clip of each length from anywhere in the recordings, by turns in G.711 and PCM."""
+    recorded = np.concatenate(read_voices())
+    encoders = (encode_telephone, encode_wideband)
     clips = []
     for number, length_s in enumerate(lengths_s):
         size = round(length_s * RATE)
@@ -70,18 +70,18 @@ def cut(lengths_s: Sequence[float], chance: np.random.Generator) -> list[Clip]:
     return clips
 
 
-def telephone(samples: Samples) -> Clip:
-    """As a telephone line carries it."""
-    audio = _encoded(samples[:: RATE // TELEPHONE_RATE], TELEPHONE_RATE, "ULAW")
+def encode_telephone(samples: Samples) -> Clip:
+    """Encode samples as mu-law at 8 kHz."""
+    audio = _encode(samples[:: RATE // TELEPHONE_RATE], TELEPHONE_RATE, "ULAW")
     return Clip(audio, AudioFormat(Mulaw, TELEPHONE_RATE), len(samples) / RATE)
 
 
-def wideband(samples: Samples) -> Clip:
-    audio = _encoded(samples, RATE, "PCM_16")
+def encode_wideband(samples: Samples) -> Clip:
+    audio = _encode(samples, RATE, "PCM_16")
     return Clip(audio, AudioFormat(Linear16, RATE), len(samples) / RATE)
 
 
-def _encoded(samples: Samples, rate: int, subtype: str) -> bytes:
+def _encode(samples: Samples, rate: int, subtype: str) -> bytes:
     made = io.BytesIO()
     soundfile.write(made, samples, rate, format="RAW", subtype=subtype)
     return made.getvalue()

@@ -1,4 +1,4 @@
-"""What makes a model fast on the CPU, and what does not: each choice beside what the service does.
+"""Measure what makes a model fast on the CPU: each choice beside what the service does.
 
     python -m benchmarks.speed.cpu [--model models/sayso.onnx] [--label default] [--rounds 9]
 
@@ -51,7 +51,7 @@ Clock = Callable[[], float]
 Jobs = Mapping[str, Callable[[], object]]
 
 
-def level(name: str) -> Change:
+def set_level(name: str) -> Change:
     return lambda options: setattr(
         options,
         "graph_optimization_level",
@@ -59,11 +59,11 @@ def level(name: str) -> Change:
     )
 
 
-def entry(key: str, value: str) -> Change:
+def set_entry(key: str, value: str) -> Change:
     return lambda options: options.add_session_config_entry(key, value)
 
 
-def chosen(**values: object) -> Change:
+def set_options(**values: object) -> Change:
     def change(options: onnxruntime.SessionOptions) -> None:
         for name, value in values.items():
             setattr(options, name, value)
@@ -72,48 +72,49 @@ def chosen(**values: object) -> Change:
 
 
 CHOICES: Mapping[str, Change] = {
-    "unoptimised": level("DISABLE_ALL"),
-    "basic_optimisations": level("ENABLE_BASIC"),
-    "extended_optimisations": level("ENABLE_EXTENDED"),
-    "no_arena": chosen(enable_cpu_mem_arena=False),
-    "memory_pattern": chosen(enable_mem_pattern=True),
-    "denormals_as_zero": entry("session.set_denormal_as_zero", "1"),
+    "unoptimised": set_level("DISABLE_ALL"),
+    "basic_optimisations": set_level("ENABLE_BASIC"),
+    "extended_optimisations": set_level("ENABLE_EXTENDED"),
+    "no_arena": set_options(enable_cpu_mem_arena=False),
+    "memory_pattern": set_options(enable_mem_pattern=True),
+    "denormals_as_zero": set_entry("session.set_denormal_as_zero", "1"),
 }
 THREADED: Mapping[str, Change] = {
-    "two_threads": chosen(intra_op_num_threads=2),
-    "two_parallel_branches": chosen(
+    "two_threads": set_options(intra_op_num_threads=2),
+    "two_parallel_branches": set_options(
         execution_mode=onnxruntime.ExecutionMode.ORT_PARALLEL, inter_op_num_threads=2
     ),
 }
 SPINNING = "two_spinning_threads"
 
 
-def loaded(
+def load_session(
     model: Path, change: Change | None = None, *, threads: int = 1, spinning: bool = False
 ) -> onnxruntime.InferenceSession:
-    """As the service loads it, on one thread, but for `change`."""
+    """Load a model as the service does, on one thread, except for `change`."""
     options = _options(threads, spinning=spinning)
     if change is not None:
         change(options)
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
-def contract_of(session: onnxruntime.InferenceSession) -> Contract:
+def read_contract(session: onnxruntime.InferenceSession) -> Contract:
     return Contract.from_metadata(session.get_modelmeta().custom_metadata_map)
 
 
-def noise(batch: int, samples: int) -> Windows:
+def make_noise(batch: int, samples: int) -> Windows:
     return np.random.default_rng(0).normal(0, 0.1, (batch, samples)).astype(np.float32)
 
 
-def running(session: onnxruntime.InferenceSession, windows: Windows) -> Callable[[], object]:
+def make_run(session: onnxruntime.InferenceSession, windows: Windows) -> Callable[[], object]:
     return lambda: session.run(["embedding"], {"waveform": windows})
 
 
-def in_turn(
+def time_in_turn(
     jobs: Jobs, rounds: int, clock: Clock = time.thread_time, rest_s: float = 0.0
 ) -> dict[str, list[float]]:
-    """Seconds of each job, each round beginning with another; before a job there is a rest."""
+    """Time each job in every round, each round beginning with another; before a job there is a
+    rest."""
     names, taken = list(jobs), {name: list[float]() for name in jobs}
     for name in names:
         jobs[name]()
@@ -127,91 +128,94 @@ def in_turn(
     return taken
 
 
-def over(taken: Sequence[float], base: Sequence[float]) -> list[float]:
-    """Ratios of the times of each round."""
+def divide(taken: Sequence[float], base: Sequence[float]) -> list[float]:
+    """Divide the times of each round."""
     return [one / other for one, other in zip(taken, base, strict=True)]
 
 
-def choice_figures(model: Path, rounds: int) -> Iterator[Figure]:
-    sessions = {"service": loaded(model)}
-    sessions |= {name: loaded(model, change) for name, change in CHOICES.items()}
-    samples = contract_of(sessions["service"]).window_samples
+def measure_choices(model: Path, rounds: int) -> Iterator[Figure]:
+    sessions = {"service": load_session(model)}
+    sessions |= {name: load_session(model, change) for name, change in CHOICES.items()}
+    samples = read_contract(sessions["service"]).window_samples
     for batch in COMPARED:
-        windows = noise(batch, samples)
-        taken = in_turn({name: running(s, windows) for name, s in sessions.items()}, rounds)
+        windows = make_noise(batch, samples)
+        taken = time_in_turn({name: make_run(s, windows) for name, s in sessions.items()}, rounds)
         for name in CHOICES:
             how = f"processor time of {batch} windows over the service's options, one thread"
-            ratio = over(taken[name], taken["service"])
+            ratio = divide(taken[name], taken["service"])
             yield figure(f"{name}_batch_{batch}", ratio, "ratio", None, how)
 
 
-def apart(
+def make_split_run(
     session: onnxruntime.InferenceSession, windows: Windows, pool: ThreadPoolExecutor
 ) -> Callable[[], object]:
-    """Two threads at once, a half of the batch each."""
-    calls = [running(session, half) for half in np.array_split(windows, 2)]
+    """Run two threads at once, half of the batch each."""
+    calls = [make_run(session, half) for half in np.array_split(windows, 2)]
     return lambda: [call.result() for call in [pool.submit(call) for call in calls]]
 
 
-def thread_figures(model: Path, rounds: int) -> Iterator[Figure]:
-    """One batch on two threads, or on two at once a half each, beside one thread."""
-    one = loaded(model)
-    sessions = {name: loaded(model, change) for name, change in THREADED.items()}
-    sessions[SPINNING] = loaded(model, threads=2, spinning=True)
-    samples = contract_of(one).window_samples
+def measure_threads(model: Path, rounds: int) -> Iterator[Figure]:
+    """Compare one batch on two threads, and its halves on two sessions at once, with one thread."""
+    one = load_session(model)
+    sessions = {name: load_session(model, change) for name, change in THREADED.items()}
+    sessions[SPINNING] = load_session(model, threads=2, spinning=True)
+    samples = read_contract(one).window_samples
     with ThreadPoolExecutor(2) as pool:
         for batch in COMPARED:
-            windows = noise(batch, samples)
-            jobs = {name: running(session, windows) for name, session in sessions.items()}
-            jobs["one"] = running(one, windows)
+            windows = make_noise(batch, samples)
+            jobs = {name: make_run(session, windows) for name, session in sessions.items()}
+            jobs["one"] = make_run(one, windows)
             if batch > 1:
-                jobs["two_callers"] = apart(one, windows, pool)
-            taken = in_turn(jobs, rounds, time.perf_counter, SETTLED_S)
+                jobs["two_callers"] = make_split_run(one, windows, pool)
+            taken = time_in_turn(jobs, rounds, time.perf_counter, SETTLED_S)
             for name in jobs.keys() - {"one"}:
                 how = f"elapsed time of {batch} windows over that on one thread"
-                ratio = over(taken[name], taken["one"])
+                ratio = divide(taken[name], taken["one"])
                 yield figure(f"{name}_batch_{batch}", ratio, "ratio", None, how)
 
 
-def batch_figures(model: Path, rounds: int) -> Iterator[Figure]:
-    session = loaded(model)
-    samples = contract_of(session).window_samples
-    jobs = {str(batch): running(session, noise(batch, samples)) for batch in BATCHES}
-    taken = in_turn(jobs, rounds)
+def measure_batches(model: Path, rounds: int) -> Iterator[Figure]:
+    session = load_session(model)
+    samples = read_contract(session).window_samples
+    jobs = {str(batch): make_run(session, make_noise(batch, samples)) for batch in BATCHES}
+    taken = time_in_turn(jobs, rounds)
     each_ms = [1e3 * one for one in taken["1"]]
     yield figure("window", each_ms, "ms", None, "processor time of one window alone")
     for batch in BATCHES[1:]:
-        ratio = over([one / batch for one in taken[str(batch)]], taken["1"])
+        ratio = divide([one / batch for one in taken[str(batch)]], taken["1"])
         how = f"processor time of a window among {batch} over one alone"
         yield figure(f"window_among_{batch}", ratio, "ratio", None, how)
 
 
-def saved_graph_figures(model: Path, rounds: int) -> Iterator[Figure]:
-    """Loading a graph that was optimised before, beside optimising it at every start."""
+def measure_saved_graph(model: Path, rounds: int) -> Iterator[Figure]:
+    """Compare loading a graph that was optimized before with optimizing it at every start."""
     with tempfile.TemporaryDirectory() as folder:
         files = {"service": model, "onnx": Path(folder) / "m.onnx", "ort": Path(folder) / "m.ort"}
         for kind in ("onnx", "ort"):
-            loaded(model, chosen(optimized_model_filepath=str(files[kind])))
-        off = level("DISABLE_ALL")
+            load_session(model, set_options(optimized_model_filepath=str(files[kind])))
+        off = set_level("DISABLE_ALL")
         jobs: Jobs = {
-            "service": lambda: loaded(model),
-            "onnx": lambda: loaded(files["onnx"], off),
-            "ort": lambda: loaded(files["ort"], off),
+            "service": lambda: load_session(model),
+            "onnx": lambda: load_session(files["onnx"], off),
+            "ort": lambda: load_session(files["ort"], off),
         }
-        taken = in_turn(jobs, rounds)
+        taken = time_in_turn(jobs, rounds)
     each_ms = [1e3 * one for one in taken["service"]]
     yield figure("load", each_ms, "ms", None, "processor time to load and optimise the graph")
     for kind in ("onnx", "ort"):
         how = f"of that, loading the optimised graph saved as .{kind}"
-        yield figure(f"load_saved_{kind}", over(taken[kind], taken["service"]), "ratio", None, how)
+        yield figure(
+            f"load_saved_{kind}", divide(taken[kind], taken["service"]), "ratio", None, how
+        )
 
 
-def shares(model: Path, runs: int) -> dict[str, float]:
-    """Of the time in kernels: the front end's, and every operator's of the encoder."""
+def measure_shares(model: Path, runs: int) -> dict[str, float]:
+    """Measure shares of the time in kernels: the front end's, and that of each operator of the
+    encoder."""
     with tempfile.TemporaryDirectory() as folder:
-        change = chosen(enable_profiling=True, profile_file_prefix=f"{folder}/run")
-        session = loaded(model, change)
-        job = running(session, noise(1, contract_of(session).window_samples))
+        change = set_options(enable_profiling=True, profile_file_prefix=f"{folder}/run")
+        session = load_session(model, change)
+        job = make_run(session, make_noise(1, read_contract(session).window_samples))
         for _ in range(runs):
             job()
         events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
@@ -226,8 +230,8 @@ def shares(model: Path, runs: int) -> dict[str, float]:
     return {part: spent / sum(total.values()) for part, spent in total.items()}
 
 
-def profile_figures(model: Path, rounds: int) -> Iterator[Figure]:
-    found = [shares(model, 20) for _ in range(max(2, rounds // 3))]
+def measure_profile(model: Path, rounds: int) -> Iterator[Figure]:
+    found = [measure_shares(model, 20) for _ in range(max(2, rounds // 3))]
     parts = [part for part, share in found[0].items() if share >= 0.02]
     for part in sorted(parts, key=found[0].__getitem__, reverse=True):
         what = "the front end" if part == "front_end" else f"{part} in the encoder"
@@ -235,10 +239,11 @@ def profile_figures(model: Path, rounds: int) -> Iterator[Figure]:
         yield figure(f"share_{part}", each, "%", None, f"of the time in kernels: {what}")
 
 
-def memory_figures(model: Path) -> Iterator[Figure]:
-    """Each choice in a process of its own that has run batches of every size."""
+def measure_memory(model: Path) -> Iterator[Figure]:
+    """Measure each choice in a process of its own that has run batches of every size."""
     script = (
-        "import sys; from benchmarks.speed.cpu import worked_mb; print(worked_mb(*sys.argv[1:]))"
+        "import sys; from benchmarks.speed.cpu import measure_growth_mb as grow;"
+        "print(grow(*sys.argv[1:]))"
     )
     for name in ("service", "no_arena", "memory_pattern"):
         command = [sys.executable, "-c", script, str(model), name]
@@ -247,18 +252,18 @@ def memory_figures(model: Path) -> Iterator[Figure]:
         yield figure(f"memory_{name}", [float(told.stdout)], "MB", None, how.replace("_", " "))
 
 
-def worked_mb(model: str, name: str) -> float:
-    """By how much this process has grown when it has run `model` on batches of every size."""
+def measure_growth_mb(model: str, name: str) -> float:
+    """Measure how much this process grows by running `model` on batches of every size."""
     before_mb = resident_mb(os.getpid())
-    session = loaded(Path(model), CHOICES.get(name))
-    samples = contract_of(session).window_samples
+    session = load_session(Path(model), CHOICES.get(name))
+    samples = read_contract(session).window_samples
     for batch in (*BATCHES, *reversed(BATCHES)):
-        running(session, noise(batch, samples))()
+        make_run(session, make_noise(batch, samples))()
     return resident_mb(os.getpid()) - before_mb
 
 
-def variant_figures(model: Path, rounds: int, table: Path | None) -> Iterator[Figure]:
-    """What 8 and 16 bits save, and what they cost."""
+def measure_variants(model: Path, rounds: int, table: Path | None) -> Iterator[Figure]:
+    """Measure what 8 and 16 bits save, and what they cost."""
     from exporters.tuning import quantize  # noqa: PLC0415 - wants torch, and the rest does not
 
     with tempfile.TemporaryDirectory() as folder:
@@ -269,22 +274,22 @@ def variant_figures(model: Path, rounds: int, table: Path | None) -> Iterator[Fi
             how = f"one less the least cosine with the model itself, on {small.speech}"
             short = (1 - small.least) * MILLION
             yield figure(f"{kind}_cosine_short_of_1", [short], "millionths", None, how)
-        sessions = {name: loaded(path) for name, path in files.items()}
-        samples = contract_of(sessions["service"]).window_samples
+        sessions = {name: load_session(path) for name, path in files.items()}
+        samples = read_contract(sessions["service"]).window_samples
         for batch in COMPARED:
-            windows = noise(batch, samples)
-            jobs = {name: running(session, windows) for name, session in sessions.items()}
-            taken = in_turn(jobs, rounds)
+            windows = make_noise(batch, samples)
+            jobs = {name: make_run(session, windows) for name, session in sessions.items()}
+            taken = time_in_turn(jobs, rounds)
             for kind in ("int8", "fp16"):
                 how = f"processor time of {batch} windows over the model itself, one thread"
-                ratio = over(taken[kind], taken["service"])
+                ratio = divide(taken[kind], taken["service"])
                 yield figure(f"{kind}_batch_{batch}", ratio, "ratio", None, how)
         if table is not None:
-            yield from asyncio.run(accuracy_figures(files, table))
+            yield from asyncio.run(measure_accuracy(files, table))
 
 
-async def accuracy_figures(files: Mapping[str, Path], table: Path) -> list[Figure]:
-    """EER of each file less that of the model itself, on the same trials of the dev split."""
+async def measure_accuracy(files: Mapping[str, Path], table: Path) -> list[Figure]:
+    """Subtract the model's EER from that of each variant, on the same trials of the dev split."""
     from evaluation.metrics import comparison  # noqa: PLC0415 - wants more than the service's packages
     from evaluation.scoring import embeddings, scores  # noqa: PLC0415 - wants more than the service's packages
     from evaluation.scoring.cache import Cache  # noqa: PLC0415
@@ -319,8 +324,8 @@ async def accuracy_figures(files: Mapping[str, Path], table: Path) -> list[Figur
     return figures
 
 
-def start_figures(model: Path) -> list[Figure]:
-    """From nothing to a server that answers, its files and compiled modules in memory."""
+def measure_start(model: Path) -> list[Figure]:
+    """Time a start until the server answers, its files and compiled modules in the file cache."""
     ready_s, worked_s, held_mb = [], [], []
     with tempfile.TemporaryDirectory() as folder:
         compiled = {"PYTHONPYCACHEPREFIX": f"{folder}/compiled", "PYTHONDONTWRITEBYTECODE": ""}
@@ -339,16 +344,16 @@ def start_figures(model: Path) -> list[Figure]:
     ]
 
 
-def measured(model: Path, rounds: int, table: Path | None) -> Iterator[Figure]:
+def measure_all(model: Path, rounds: int, table: Path | None) -> Iterator[Figure]:
     Session.open(model, device="cpu")  # it is a model, or this says why not
-    yield from start_figures(model)
-    yield from profile_figures(model, rounds)
-    yield from batch_figures(model, rounds)
-    yield from choice_figures(model, rounds)
-    yield from thread_figures(model, rounds)
-    yield from saved_graph_figures(model, rounds)
-    yield from memory_figures(model)
-    yield from variant_figures(model, rounds, table)
+    yield from measure_start(model)
+    yield from measure_profile(model, rounds)
+    yield from measure_batches(model, rounds)
+    yield from measure_choices(model, rounds)
+    yield from measure_threads(model, rounds)
+    yield from measure_saved_graph(model, rounds)
+    yield from measure_memory(model)
+    yield from measure_variants(model, rounds, table)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -360,7 +365,7 @@ def main(arguments: list[str] | None = None) -> None:
     asked = parser.parse_args(arguments)
     table = asked.manifest if asked.manifest.is_file() else None
     figures = []
-    for one in measured(asked.model.resolve(), asked.rounds, table):
+    for one in measure_all(asked.model.resolve(), asked.rounds, table):
         print(f"{one['name']:34} {one['value']:10g} {one['unit']:10} {one['spread']}", flush=True)
         figures.append(one | {"name": f"{asked.label}_{one['name']}"})
     merge("cpu", f"{asked.label}_", figures)

@@ -1,4 +1,4 @@
-"""How fast the metrics, all-pairs scoring and a second evaluation are, and in how much memory.
+"""Measure speed and memory of the metrics, of all-pairs scoring and of a second evaluation.
 
     python -m benchmarks.speed.evaluation [--scores 10000000] [--embeddings 10000]
 
@@ -43,16 +43,16 @@ MB = 1e6
 Scores = NDArray[np.float32]
 
 
-def made_scores(count: int, share: float) -> tuple[Scores, Scores]:
-    """Overlapping Gaussians, `share` of them targets, float32 as the service's."""
+def make_scores(count: int, share: float) -> tuple[Scores, Scores]:
+    """Draw overlapping Gaussians, `share` of them targets, float32 as the service's scores."""
     chance = np.random.default_rng(0)
     targets = int(count * share)
     same = chance.standard_normal(targets, dtype=np.float32) + np.float32(3)
     return same, chance.standard_normal(count - targets, dtype=np.float32)
 
 
-def all_figures(target: Scores, nontarget: Scores) -> float:
-    """Everything a row of the report needs; returns the interpolated EER."""
+def measure_all(target: Scores, nontarget: Scores) -> float:
+    """Compute all that a row of the report needs; return the interpolated EER."""
     sweep = Sweep.of(target, nontarget)
     for prior in (0.01, 0.05):
         metrics.min_dcf(sweep, prior)
@@ -73,13 +73,13 @@ def sklearn_eer(target: Scores, nontarget: Scores) -> float:
 
 
 def measure_metrics(count: int, name: str) -> list[Figure]:
-    """In turn with scikit-learn's ROC on the same scores."""
-    target, nontarget = made_scores(count, SHARES[name])
-    own = all_figures(target, nontarget)
+    """Time the metrics in turn with scikit-learn's ROC on the same scores."""
+    target, nontarget = make_scores(count, SHARES[name])
+    own = measure_all(target, nontarget)
     peak_mb = _peak_mb()  # before scikit-learn has its turn
     apart = abs(own - sklearn_eer(target, nontarget))
     pairs = [
-        [_seconds(partial(run, target, nontarget)) for run in (all_figures, sklearn_eer)]
+        [_seconds(partial(run, target, nontarget)) for run in (measure_all, sklearn_eer)]
         for _ in range(TIMES)
     ]
     times = [own for own, _ in pairs]
@@ -99,7 +99,7 @@ def measure_metrics(count: int, name: str) -> list[Figure]:
 
 
 def measure_all_pairs(count: int, _: str) -> list[Figure]:
-    """Beside what the matrix of their scores would take."""
+    """Compare the memory of all-pairs scoring with what the matrix of scores would take."""
     chance = np.random.default_rng(0)
     vectors = chance.standard_normal((count, DIMENSION), dtype=np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
@@ -122,7 +122,8 @@ def measure_all_pairs(count: int, _: str) -> list[Figure]:
 
 
 def measure_cache(_: int, __: str) -> list[Figure]:
-    """The shipped model on real speech: a first run and runs after it."""
+    """Time the shipped model on real speech: a first run, and runs that find its embeddings
+    cached."""
     if not (DATA.is_file() and MODEL.is_file()):
         return []
     clips = sampling.sample_balanced(manifest.read(DATA, "dev"), CLIPS)

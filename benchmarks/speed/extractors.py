@@ -1,4 +1,4 @@
-"""Extractors: Sayso and its peers on the same recordings, each in a process of its own.
+"""Embed the same recordings by Sayso and by its peers, each in a process of its own.
 
     python -m benchmarks.speed.extractors speechbrain recordings.npz --model models/sayso.onnx
         --threads 1
@@ -48,7 +48,7 @@ class Effort:
 
 
 def sayso_embedding(options: Options) -> Embed:
-    """The session alone, on whole recordings, as the peers take them."""
+    """Embed whole recordings by the session alone, as the peers do."""
     from service.inference.session import Session  # noqa: PLC0415 - only what is measured
 
     session = Session.open(options.model, device="cpu", threads=options.threads, max_batch=1)
@@ -56,14 +56,14 @@ def sayso_embedding(options: Options) -> Embed:
 
 
 def sayso_pipeline(options: Options) -> Embed:
-    """What the service does with a recording: voice activity, windows that overlap, the session."""
-    from benchmarks.speed.bare import windows  # noqa: PLC0415
+    """Embed a recording as the service does: voice activity, windows that overlap, the session."""
+    from benchmarks.speed.bare import cut_windows  # noqa: PLC0415
     from service.audio.speech import VoiceActivity  # noqa: PLC0415
     from service.inference.session import Session  # noqa: PLC0415
 
     session = Session.open(options.model, device="cpu", threads=options.threads)
     vad = VoiceActivity.open()
-    return lambda samples: session.run(windows(session.contract, vad, samples))
+    return lambda samples: session.run(cut_windows(session.contract, vad, samples))
 
 
 def speechbrain(options: Options) -> Embed:
@@ -114,8 +114,8 @@ EXTRACTORS: dict[str, Callable[[Options], Embed]] = {
 }
 
 
-def effort(embed: Embed, recordings: list[Samples], seconds: float) -> Effort:
-    """Of whole rounds through the recordings, after a first one."""
+def measure_effort(embed: Embed, recordings: list[Samples], seconds: float) -> Effort:
+    """Measure whole rounds through the recordings, after a first one."""
     for samples in recordings:
         embed(samples)
     rounds, began_s = 0, time.process_time()
@@ -128,7 +128,7 @@ def effort(embed: Embed, recordings: list[Samples], seconds: float) -> Effort:
 
 
 def peak_mb() -> float:
-    """The most memory that this process has held, as Linux counts it."""
+    """Read the peak resident memory of this process."""
     for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
         name, _, value = line.partition(":")
         if name == "VmHWM":
@@ -149,7 +149,7 @@ def main() -> None:
     held: Any = np.load(asked.recordings)
     options = Options(asked.model, asked.graph, asked.width, asked.threads)
     embed = EXTRACTORS[asked.extractor](options)
-    found = effort(embed, [held[name] for name in held.files], asked.seconds)
+    found = measure_effort(embed, [held[name] for name in held.files], asked.seconds)
     print(json.dumps(asdict(found)))
 
 

@@ -1,4 +1,4 @@
-"""How much Python a warm `Verify` runs in `service/`: frames entered, files, and changes of file.
+"""Count how much Python a warm `Verify` runs in `service/`: frames entered, files, changes of file.
 
     python -m benchmarks.speed.frames [--store sqlite:///...]
 
@@ -38,7 +38,7 @@ class FrameProfile:
         self.entered: list[tuple[str, str]] = []
 
     def install(self) -> None:
-        """For this thread and those started from now on, so before the server starts."""
+        """Profile this thread and those started from now on; call it before the server starts."""
         threading.setprofile(self._record)
         sys.setprofile(self._record)
 
@@ -56,7 +56,7 @@ class FrameProfile:
 
 
 async def profile_verify(store: str) -> FrameProfile:
-    """The profile of one warm `Verify` of a whole recording."""
+    """Profile one warm `Verify` of a whole recording."""
     profile = FrameProfile()
     profile.install()
     settings = Settings.read(store=store, listen="127.0.0.1:0", model=SHIPPED_MODEL)
@@ -87,7 +87,7 @@ async def _enroll(stub: "verification_pb2_grpc.VerificationServiceAsyncStub") ->
 
 
 def main() -> None:
-    """Prints the figures, and with `--calls` every frame in order."""
+    """Print the figures, and with `--calls` every frame in order."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--store")
     parser.add_argument("--calls", action="store_true", help="also print each frame entered")

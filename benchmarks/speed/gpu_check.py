@@ -1,10 +1,10 @@
-"""What a GPU makes of a model: that it agrees with the CPU, and how fast it is.
+"""Check that a model agrees with the CPU on a GPU, and measure how fast it is there.
 
     python -m benchmarks.speed.gpu_check [--model models/sayso.onnx] [--rounds 5] [--require]
 
-Writes benchmarks/results/gpu.json where there is a GPU, and ends with 1 where that is wrong. Else
-it says what it skipped and why, and ends with 0, or with 1 under `--require`. Needs no recordings:
-the voices are made. To hold calls on the GPU with a real server:
+With a GPU, writes benchmarks/results/gpu.json, and exits with 1 if the embeddings disagree. Without
+one, says what it skipped and why, and exits with 0, or with 1 under `--require`. Needs no
+recordings: the voices are synthesized. To hold calls on the GPU with a real server:
 `python -m benchmarks.speed.streaming --label gpu`.
 """
 
@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from benchmarks.figures import Figure, above, below, figure, write
 from benchmarks.processes import resident_mb
-from exporters.voices import made_voice
+from exporters.voices import synthesize_voice
 from service.errors import StartupError
 from service.inference import cuda
 from service.inference.session import Device, Session
@@ -48,7 +48,7 @@ Windows = NDArray[np.float32]  # (batch, samples)
 
 @dataclass(frozen=True, slots=True)
 class Mode:
-    """A way to run on the GPU."""
+    """A way to run the model on the GPU."""
 
     name: str
     device: Device
@@ -67,8 +67,8 @@ MODES = (
 )
 
 
-def unavailable() -> str:
-    """Why there is no CUDA here; empty where there is."""
+def explain_unavailable() -> str:
+    """Say why there is no CUDA here; empty if there is."""
     if cuda.present():
         return ""
     if cuda.CUDA not in (has := onnxruntime.get_available_providers()):
@@ -77,12 +77,12 @@ def unavailable() -> str:
 
 
 @cache
-def voices(count: int, rate: int, samples: int) -> Windows:
-    return np.stack([made_voice(seed, rate=rate, samples=samples) for seed in range(count)])
+def make_voices(count: int, rate: int, samples: int) -> Windows:
+    return np.stack([synthesize_voice(seed, rate=rate, samples=samples) for seed in range(count)])
 
 
 def least_cosine(left: NDArray[np.float32], right: NDArray[np.float32]) -> float:
-    """The smallest cosine between rows of two `(n, dim)`; -1 where a number is not finite."""
+    """Find the smallest cosine between rows of two `(n, dim)`; -1 if a number is not finite."""
     a, b = left.astype(np.float64), right.astype(np.float64)
     norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
     with np.errstate(invalid="ignore"):
@@ -90,14 +90,14 @@ def least_cosine(left: NDArray[np.float32], right: NDArray[np.float32]) -> float
     return float(np.where(np.isfinite(cosines), cosines, -1.0).min())
 
 
-def parity(session: Session, reference: Session) -> float:
-    """The least cosine between the two over made voices, every length, alone and in batches.
+def measure_parity(session: Session, reference: Session) -> float:
+    """Find the least cosine between two sessions over synthesized voices, alone and in batches.
 
-    Twice each, for a captured graph is replayed only from its second run on.
+    Each length runs twice, because a captured graph is replayed only from its second run on.
     """
     contract, found = reference.contract, []
     for samples in (contract.window_samples, *contract.short_windows):
-        windows = voices(VOICES, contract.sample_rate, samples)
+        windows = make_voices(VOICES, contract.sample_rate, samples)
         expected = reference.run(windows)
         for size in (1, 3, VOICES, 1, 3, VOICES):
             parts = [session.run(windows[at : at + size]) for at in range(0, VOICES, size)]
@@ -105,8 +105,8 @@ def parity(session: Session, reference: Session) -> float:
     return min(found)
 
 
-def rates(session: Session, batch: int, rounds: int, runs: int) -> list[float]:
-    """Windows a second, of each round of so many runs, the first round not counted."""
+def measure_rates(session: Session, batch: int, rounds: int, runs: int) -> list[float]:
+    """Measure windows a second in each round of runs, without the first round."""
     chance, found = np.random.default_rng(0), []
     noise = chance.normal(0, 0.1, (batch, session.contract.window_samples)).astype(np.float32)
     for _ in range(rounds + 1):
@@ -118,7 +118,7 @@ def rates(session: Session, batch: int, rounds: int, runs: int) -> list[float]:
 
 
 def device_mb() -> float | None:
-    """Memory in use on the first GPU, by whoever uses it."""
+    """Read the memory in use on the first GPU, by all processes."""
     asked = ["nvidia-smi", "--id=0", "--query-gpu=memory.used", "--format=csv,noheader,nounits"]
     try:
         told = subprocess.run(asked, capture_output=True, text=True, check=True).stdout
@@ -127,10 +127,10 @@ def device_mb() -> float | None:
         return None
 
 
-def speed_figures(name: str, session: Session, rounds: int) -> Iterator[Figure]:
+def measure_speed(name: str, session: Session, rounds: int) -> Iterator[Figure]:
     contract, best = session.contract, [0.0]
     for batch in BATCHES:
-        found = rates(session, batch, rounds, RUNS)
+        found = measure_rates(session, batch, rounds, RUNS)
         best = max(best, found, key=np.median)
         how = f"windows of {contract.window_s:g} s, {batch} at a time, copies to and fro included"
         yield figure(f"{name}_batch_{batch}", found, "windows/s", None, how)
@@ -139,7 +139,7 @@ def speed_figures(name: str, session: Session, rounds: int) -> Iterator[Figure]:
     yield figure(f"{name}_streams_allowed", held, "calls", None, how)
 
 
-def memory_figures(name: str, before_mb: float | None) -> Iterator[Figure]:
+def measure_memory(name: str, before_mb: float | None) -> Iterator[Figure]:
     how = "of this process, the CPU's session beside it"
     yield figure(f"{name}_resident", [resident_mb(os.getpid())], "MB", None, how)
     if before_mb is None or (now_mb := device_mb()) is None:
@@ -150,7 +150,7 @@ def memory_figures(name: str, before_mb: float | None) -> Iterator[Figure]:
 
 
 def require_valid(mode: Mode, model: Path, reference: Session, rounds: int) -> list[Figure]:
-    """All that there is to say of a mode; nothing but why, where it cannot be had."""
+    """Measure a mode; if it is unavailable, return no figures and say why."""
     before_mb = device_mb()
     try:
         session = mode.open(model)
@@ -158,18 +158,18 @@ def require_valid(mode: Mode, model: Path, reference: Session, rounds: int) -> l
         print(f"skipped {mode.name}: {error}")
         return []
     print(f"{mode.name}: {session.provider}, {session.contract.model_id}")
-    short = (1 - parity(session, reference)) * MILLION
+    short = (1 - measure_parity(session, reference)) * MILLION
     how = "one less the least cosine with the CPU, of made voices, alone and in batches"
     aim = below(round((1 - LEAST_COSINE) * MILLION, 3))
     return [
         figure(f"{mode.name}_cosine_short_of_1", [short], "millionths", aim, how),
-        *speed_figures(mode.name, session, rounds),
-        *memory_figures(mode.name, before_mb),
+        *measure_speed(mode.name, session, rounds),
+        *measure_memory(mode.name, before_mb),
     ]
 
 
-def compared(found: Mapping[str, list[Figure]], cpu: list[float]) -> list[Figure]:
-    """Each mode at its best beside the CPU, measured after it."""
+def compare_with_cpu(found: Mapping[str, list[Figure]], cpu: list[float]) -> list[Figure]:
+    """Compare each mode, at its best batch, with the CPU."""
     figures = []
     for name, each in found.items():
         best = max((one for one in each if "_batch_" in one["name"]), key=lambda one: one["value"])
@@ -180,15 +180,15 @@ def compared(found: Mapping[str, list[Figure]], cpu: list[float]) -> list[Figure
 
 
 def check(model: Path, rounds: int) -> int:
-    """On a machine with a GPU; the status to end with."""
+    """Check every mode on a machine with a GPU; return the exit status."""
     reference = Session.open(model, device="cpu")
     found = {mode.name: require_valid(mode, model, reference, rounds) for mode in MODES}
     found = {name: figures for name, figures in found.items() if figures}
     if not found:
         return skip("no provider of this ONNX Runtime works here", require=True)
-    cpu = rates(reference, CPU_BATCH, rounds, runs=2)
+    cpu = measure_rates(reference, CPU_BATCH, rounds, runs=2)
     figures = [one for each in found.values() for one in each]
-    write("gpu", [*figures, *compared(found, cpu)])
+    write("gpu", [*figures, *compare_with_cpu(found, cpu)])
     wrong = [one["name"] for one in figures if one["holds"] is False]
     if wrong:
         print(f"wrong: {', '.join(wrong)}")
@@ -207,7 +207,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--require", action="store_true", help="a machine without CUDA is an error")
     asked = parser.parse_args(arguments)
-    if why := unavailable():
+    if why := explain_unavailable():
         return skip(why, require=asked.require)
     return check(asked.model, asked.rounds)
 

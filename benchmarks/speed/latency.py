@@ -1,4 +1,4 @@
-"""How soon a server answers `Verify`, from a tenth of what it can do to nearly all of it.
+"""Measure how soon a server answers `Verify`, from 10% to 90% of its capacity.
 
     python -m benchmarks.speed.latency [--model models/sayso.onnx] [--cores 2] [--turns 3]
         [--seconds 10]
@@ -22,9 +22,15 @@ from numpy.typing import NDArray
 
 from benchmarks.figures import RESULTS, Aim, Figure, below, figure, merge
 from benchmarks.speed import bare
-from benchmarks.speed.clips import mixed
-from benchmarks.speed.streaming import VOICE, server
-from benchmarks.speed.verifying import Answers, arriving, aside, closed, process
+from benchmarks.speed.clips import cut_mixed
+from benchmarks.speed.streaming import VOICE, start_server
+from benchmarks.speed.verifying import (
+    Answers,
+    list_other_cores,
+    send_at_random,
+    send_in_turn,
+    start_process,
+)
 from service.settings import SHIPPED_MODEL
 
 LOADS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
@@ -56,7 +62,7 @@ class Trial:
 
     @property
     def lag_ms(self) -> float:
-        """By which 99% of the requests were sent late, at most."""
+        """How late 99% of the requests were sent, at most."""
         answers = self.answers
         return 1e3 * float(np.quantile(answers.sent_s - answers.due_s, 0.99))
 
@@ -67,37 +73,44 @@ class Trial:
 Trials = dict[float, list[Trial]]  # by load, one of each turn
 
 
-def measured(asked: argparse.Namespace) -> tuple[Trials, float]:
-    """Trials at every load, and the saturated rate in requests a second."""
-    model, clips = asked.model.resolve(), mixed()
+def measure(asked: argparse.Namespace) -> tuple[Trials, float]:
+    """Measure trials at every load, and the saturated rate in requests a second."""
+    model, clips = asked.model.resolve(), cut_mixed()
     requests = [clip.request(VOICE) for clip in clips]
     own = set(sorted(os.sched_getaffinity(0))[: asked.cores])
     found: Trials = {load: [] for load in asked.loads}
     with (
-        server(model, asked.cores) as running,
-        process(own) as loops,
-        process(aside(asked.cores)) as callers,
+        start_server(model, asked.cores) as running,
+        start_process(own) as loops,
+        start_process(list_other_cores(asked.cores)) as callers,
     ):
-        rate = saturated(
-            callers.submit(closed, running.address, requests, SATURATING, SATURATION_S).result()
+        rate = measure_saturation(
+            callers.submit(
+                send_in_turn, running.address, requests, SATURATING, SATURATION_S
+            ).result()
         )
         for turn in range(asked.turns):
             alone = loops.submit(
-                bare.costs_s, model, asked.cores, clips, BARE_REPEATS, 1 / (EXCESS_AT * rate)
+                bare.measure_costs_s,
+                model,
+                asked.cores,
+                clips,
+                BARE_REPEATS,
+                1 / (EXCESS_AT * rate),
             ).result()
             for number, load in enumerate(asked.loads):
                 seed = turn * len(asked.loads) + number
                 answers = callers.submit(
-                    arriving, running.address, requests, load * rate, asked.seconds, seed
+                    send_at_random, running.address, requests, load * rate, asked.seconds, seed
                 ).result()
                 found[load].append(Trial(answers, alone[answers.which].astype(np.float64)))
     return found, rate
 
 
-def saturated(answers: Answers) -> float:
-    """Requests a second over the second half."""
+def measure_saturation(answers: Answers) -> float:
+    """Count requests a second over the second half of the run."""
     half_s = SATURATION_S / 2
-    return len(answers.answered(half_s, SATURATION_S)) / half_s
+    return len(answers.select_answered(half_s, SATURATION_S)) / half_s
 
 
 def figures(found: Trials, rate: float, cores: int) -> list[Figure]:
@@ -168,7 +181,7 @@ def main(given: Sequence[str] | None = None) -> None:
     parser.add_argument("--seconds", type=float, default=10.0, help="of each load in a turn")
     parser.add_argument("--loads", type=float, nargs="+", default=LOADS)
     asked = parser.parse_args(given)
-    found, rate = measured(asked)
+    found, rate = measure(asked)
     merge("latency", "latency_", figures(found, rate, asked.cores))
     draw(found, rate, asked.cores, RESULTS / "latency.png")
 

@@ -1,4 +1,4 @@
-"""How much audio a second of processor time embeds, in Sayso and in what others would use instead.
+"""Measure how much audio a second of processor time embeds, in Sayso and in its alternatives.
 
     python -m benchmarks.speed.peers [--threads 1] [--turns 3] [--seconds 3] [--cores 2]
 
@@ -28,12 +28,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from benchmarks.figures import Figure, above, figure, merge
-from benchmarks.processes import confined, processor_s
-from benchmarks.speed.clips import voices, wideband
+from benchmarks.processes import confine_to_cores, processor_s
+from benchmarks.speed.clips import encode_wideband, read_voices
 from benchmarks.speed.extractors import EXTRACTORS, Effort
-from benchmarks.speed.streaming import VOICE, server
-from benchmarks.speed.unheard import unheard
-from benchmarks.speed.verifying import VERIFY, aside, closed, process
+from benchmarks.speed.streaming import VOICE, start_server
+from benchmarks.speed.unheard import replace_voice_activity
+from benchmarks.speed.verifying import VERIFY, list_other_cores, send_in_turn, start_process
 from exporters.graph import trace_part
 from service.inference.session import Session
 from service.settings import SHIPPED_MODEL
@@ -77,8 +77,9 @@ class OnFeatures(nn.Module):
         return functional.normalize(embedding, dim=1)
 
 
-def features_graph(recipe: config.Recipe, path: Path) -> None:
-    """The recipe's encoder without its front end, with the metadata that sherpa-onnx asks for."""
+def make_features_graph(recipe: config.Recipe, path: Path) -> None:
+    """Export the recipe's encoder without its front end, with the metadata that sherpa-onnx
+    needs."""
     encoder = OnFeatures(encoders.build(recipe).encoder)
     axes = {"x": {0: "batch", 1: "frames"}, "embedding": {0: "batch"}}
     graph = trace_part(encoder, torch.randn(2, 300, recipe.front_end.mels), axes=axes)
@@ -96,7 +97,7 @@ def features_graph(recipe: config.Recipe, path: Path) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Material:
-    """What every extractor is given; nothing that is made of it is kept."""
+    """What every extractor is given."""
 
     model: Path
     graph: Path
@@ -108,13 +109,13 @@ class Material:
         contract = Session.open(model, device="cpu", threads=1).contract
         recipe = config.Recipe.model_validate(contract.provenance["recipe"])
         assert isinstance(recipe.encoder, config.Ecapa), "peers are compared by an ECAPA-TDNN"
-        features_graph(recipe, folder / "features.onnx")
-        np.savez(folder / "recordings.npz", *voices())
+        make_features_graph(recipe, folder / "features.onnx")
+        np.savez(folder / "recordings.npz", *read_voices())
         return cls(model, folder / "features.onnx", folder / "recordings.npz", recipe.encoder.width)
 
 
-def extracted(name: str, given: Material, threads: int, seconds: float) -> Effort | None:
-    """What one process spent, or None where the peer is not installed."""
+def run_extractor(name: str, given: Material, threads: int, seconds: float) -> Effort | None:
+    """Run one extractor in a process; None if the peer is not installed."""
     environment = os.environ | {
         "OMP_NUM_THREADS": str(threads),
         "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "protos"))),
@@ -143,14 +144,14 @@ def extracted(name: str, given: Material, threads: int, seconds: float) -> Effor
     return Effort(**json.loads(done.stdout.splitlines()[-1]))
 
 
-def side_by_side(model: Path, threads: int, turns: int, seconds: float) -> list[Figure]:
-    """Every extractor in turn, several times."""
+def run_extractors(model: Path, threads: int, turns: int, seconds: float) -> list[Figure]:
+    """Run every extractor in turn, several times."""
     found: dict[str, list[Effort]] = {}
     with tempfile.TemporaryDirectory() as folder:
         given = Material.prepare(model, Path(folder))
         for _ in range(turns):
             for name in EXTRACTORS:
-                if (spent := extracted(name, given, threads, seconds)) is not None:
+                if (spent := run_extractor(name, given, threads, seconds)) is not None:
                     found.setdefault(name, []).append(spent)
     return [*own_figures(found, threads), *ratios(found, threads)]
 
@@ -193,7 +194,7 @@ class Rate:
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """A server that runs, in how many processes it likes, and a request for it."""
+    """A running server, which may have several processes, and a request for it."""
 
     pid: int
     address: str
@@ -201,20 +202,20 @@ class Served:
     method: str = VERIFY
 
     def cpu_s(self) -> float:
-        return sum(map(processor_s, family(self.pid)))
+        return sum(map(processor_s, list_family(self.pid)))
 
 
-def family(pid: int) -> Iterator[int]:
-    """A process, its children and theirs."""
+def list_family(pid: int) -> Iterator[int]:
+    """List a process, its children and theirs."""
     yield pid
     for task in Path(f"/proc/{pid}/task").iterdir():
         for child in (task / "children").read_text(encoding="ascii").split():
-            yield from family(int(child))
+            yield from list_family(int(child))
 
 
 @contextmanager
-def triton(model: Path, cores: int, samples: int) -> Iterator[Served]:
-    """A Triton on the first `cores`."""
+def start_triton(model: Path, cores: int, samples: int) -> Iterator[Served]:
+    """Start a Triton on the first `cores`."""
     environment = os.environ | {
         "PYTHONPATH": str(ROOT),
         "LD_LIBRARY_PATH": sysconfig.get_config_var("LIBDIR"),  # its stub wants this libpython
@@ -223,7 +224,7 @@ def triton(model: Path, cores: int, samples: int) -> Iterator[Served]:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         log = stack.enter_context((folder / "triton.log").open("w"))
         command = [TRITON, "-m", "benchmarks.speed.triton", model, folder / "request.bin"]
-        with confined(set(sorted(os.sched_getaffinity(0))[:cores])):
+        with confine_to_cores(set(sorted(os.sched_getaffinity(0))[:cores])):
             running = subprocess.Popen(
                 [*map(str, command), f"--threads={cores}", f"--samples={samples}"],
                 cwd=ROOT,
@@ -243,17 +244,17 @@ def triton(model: Path, cores: int, samples: int) -> Iterator[Served]:
         yield Served(running.pid, line.split()[-1], request, INFER)
 
 
-def beside_triton(model: Path, cores: int, turns: int, seconds: float) -> list[Figure]:
-    """Requests of one window a second, of Triton and of two servers, in turn."""
+def compare_with_triton(model: Path, cores: int, turns: int, seconds: float) -> list[Figure]:
+    """Measure requests of one window a second, of Triton and of two servers, in turn."""
     contract = Session.open(model, device="cpu", threads=1).contract
-    speech = np.concatenate(voices())[: contract.window_samples]
-    own = wideband(speech).request(VOICE)
+    speech = np.concatenate(read_voices())[: contract.window_samples]
+    own = encode_wideband(speech).request(VOICE)
     with ExitStack() as stack:
-        heard = stack.enter_context(server(model, cores))
-        with unheard():
-            deaf = stack.enter_context(server(model, cores))
-        peer = stack.enter_context(triton(model, cores, contract.window_samples))
-        callers = stack.enter_context(process(aside(cores)))
+        heard = stack.enter_context(start_server(model, cores))
+        with replace_voice_activity():
+            deaf = stack.enter_context(start_server(model, cores))
+        peer = stack.enter_context(start_triton(model, cores, contract.window_samples))
+        callers = stack.enter_context(start_process(list_other_cores(cores)))
         servers = {
             "triton": peer,
             "verify": Served(heard.process.pid, heard.address, own),
@@ -262,19 +263,19 @@ def beside_triton(model: Path, cores: int, turns: int, seconds: float) -> list[F
         rates: dict[str, list[Rate]] = {name: [] for name in servers}
         for _ in range(turns):
             for name, each in servers.items():
-                rates[name].append(requested(each, callers, seconds))
+                rates[name].append(measure_requests(each, callers, seconds))
     load = f"{CALLERS} callers, one window of {contract.window_s:g} s a request, {cores} core(s)"
     return triton_figures(rates, load)
 
 
-def requested(served: Served, callers: Executor, seconds: float) -> Rate:
-    """Requests a second, and those of a second of the server's processor time."""
+def measure_requests(served: Served, callers: Executor, seconds: float) -> Rate:
+    """Measure requests a second, and requests in a second of the server's processor time."""
     began_s, total_s = served.cpu_s(), SETTLING_S + seconds
     answers = callers.submit(
-        closed, served.address, [served.request], CALLERS, total_s, served.method
+        send_in_turn, served.address, [served.request], CALLERS, total_s, served.method
     ).result()
     by_cpu = len(answers.which) / (served.cpu_s() - began_s)
-    return Rate(len(answers.answered(SETTLING_S, total_s)) / seconds, by_cpu)
+    return Rate(len(answers.select_answered(SETTLING_S, total_s)) / seconds, by_cpu)
 
 
 def triton_figures(rates: dict[str, list[Rate]], load: str) -> list[Figure]:
@@ -311,9 +312,9 @@ def main(given: Sequence[str] | None = None) -> None:
     parser.add_argument("--seconds", type=float, default=3.0, help="of processor time in a turn")
     asked = parser.parse_args(given)
     model = asked.model.resolve()
-    figures = side_by_side(model, asked.threads, asked.turns, asked.seconds)
+    figures = run_extractors(model, asked.threads, asked.turns, asked.seconds)
     if TRITON.exists():
-        figures += beside_triton(model, asked.cores, asked.turns, asked.seconds)
+        figures += compare_with_triton(model, asked.cores, asked.turns, asked.seconds)
     else:
         print("Triton is left out: `make peers` installs it")
     merge("peers", "peers_", figures)

@@ -1,4 +1,4 @@
-"""Whether memory grows over many requests of any length, and how soon a server is ready.
+"""Measure whether memory grows over many requests of any length, and how soon a server is ready.
 
     python -m benchmarks.speed.requests [--requests 100000] [--callers 8] [--starts 5]
 
@@ -21,9 +21,9 @@ import numpy as np
 from benchmarks.figures import Figure, below, figure, merge
 from benchmarks.processes import resident_mb
 from benchmarks.speed.clips import LONGEST_S, cut
-from benchmarks.speed.soak import judged
-from benchmarks.speed.streaming import VOICE, server
-from benchmarks.speed.verifying import aside, closed, process
+from benchmarks.speed.soak import judge
+from benchmarks.speed.streaming import VOICE, start_server
+from benchmarks.speed.verifying import list_other_cores, send_in_turn, start_process
 from service.settings import SHIPPED_MODEL
 from tests.support.sayso_server import SaysoServer
 
@@ -37,30 +37,30 @@ SMALL_MB = 300.0
 Samples = np.ndarray[tuple[int, int], np.dtype[np.float64]]
 
 
-def lengths_s(count: int, chance: np.random.Generator) -> list[float]:
-    """As many between 0.1 and 1 s as between 1 and 10."""
+def draw_lengths_s(count: int, chance: np.random.Generator) -> list[float]:
+    """Draw lengths, as many between 0.1 and 1 s as between 1 and 10 s."""
     exponents = chance.uniform(np.log(BRIEFEST_S), np.log(LONGEST_S), count)
     return [float(length) for length in np.exp(exponents)]
 
 
-def asked_again(model: Path, cores: int, requests: int, callers: int) -> Samples:
-    """Seconds and resident MB `(PARTS + 1, 2)` of a server, before and after each part."""
+def sample_memory(model: Path, cores: int, requests: int, callers: int) -> Samples:
+    """Sample seconds and resident MB `(PARTS + 1, 2)` of a server, before and after each part."""
     chance = np.random.default_rng(0)
     each = max(1, requests // PARTS)
-    with server(model, cores) as running, process(aside(cores)) as crew:
+    with start_server(model, cores) as running, start_process(list_other_cores(cores)) as crew:
         pid, began_s = running.process.pid, time.monotonic()
         samples = [(0.0, resident_mb(pid))]
         for _ in range(PARTS):
-            sent = [clip.request(VOICE) for clip in cut(lengths_s(each, chance), chance)]
-            crew.submit(closed, running.address, sent, callers).result()
+            sent = [clip.request(VOICE) for clip in cut(draw_lengths_s(each, chance), chance)]
+            crew.submit(send_in_turn, running.address, sent, callers).result()
             samples.append((time.monotonic() - began_s, resident_mb(pid)))
     return np.array(samples)
 
 
-def memory_figures(name: str, samples: Samples, requests: int) -> list[Figure]:
-    """What a soak is judged by, and where memory was before, after a tenth, and at the end."""
+def measure_memory(name: str, samples: Samples, requests: int) -> list[Figure]:
+    """Judge memory as the soak does, and report it before, after a tenth, and at the end."""
     told = f"{requests} requests of 0.1 to 10 s to the {name} model"
-    judgement, _ = judged(told, samples, Counter(verify=requests))
+    judgement, _ = judge(told, samples, Counter(verify=requests))
     how = f"resident memory of the server, {told}"
     before, tenth, after = samples[[0, len(samples) // 10, -1], 1].tolist()
     aim = below(SMALL_MB) if name == SMALL else None
@@ -72,8 +72,8 @@ def memory_figures(name: str, samples: Samples, requests: int) -> list[Figure]:
     ]
 
 
-def started(model: Path, cores: int) -> tuple[float, float]:
-    """Seconds until a server on these cores is ready, and its resident MB then."""
+def measure_start(model: Path, cores: int) -> tuple[float, float]:
+    """Measure the seconds until a server on these cores is ready, and its resident MB then."""
     with tempfile.TemporaryDirectory() as folder:
         running = SaysoServer(
             store=f"sqlite:///{folder}/sayso.db", model=model, threads=cores, log_level="warning"
@@ -84,10 +84,10 @@ def started(model: Path, cores: int) -> tuple[float, float]:
             return time.monotonic() - began_s, resident_mb(running.process.pid)
 
 
-def start_figures(name: str, model: Path, cores: int, starts: int) -> list[Figure]:
-    """Of so many starts after a first one, which warms the file cache."""
-    started(model, cores)
-    taken_s, held_mb = zip(*(started(model, cores) for _ in range(starts)), strict=True)
+def measure_starts(name: str, model: Path, cores: int, starts: int) -> list[Figure]:
+    """Measure some starts after a first one, which warms the file cache."""
+    measure_start(model, cores)
+    taken_s, held_mb = zip(*(measure_start(model, cores) for _ in range(starts)), strict=True)
     how = f"{name} model, {starts} starts on a warm file cache"
     aim = below(SMALL_MB) if name == SMALL else None
     return [
@@ -106,9 +106,9 @@ def main(given: Sequence[str] | None = None) -> None:
     asked = parser.parse_args(given)
     for name in asked.label or MODELS:
         model, prefix = MODELS[name], f"requests_{name}_"
-        figures = start_figures(name, model, asked.cores, asked.starts)
-        samples = asked_again(model, asked.cores, asked.requests, asked.callers)
-        figures += memory_figures(name, samples, asked.requests // PARTS * PARTS)
+        figures = measure_starts(name, model, asked.cores, asked.starts)
+        samples = sample_memory(model, asked.cores, asked.requests, asked.callers)
+        figures += measure_memory(name, samples, asked.requests // PARTS * PARTS)
         merge("requests", prefix, [one | {"name": prefix + one["name"]} for one in figures])
 
 

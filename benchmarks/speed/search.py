@@ -1,4 +1,4 @@
-"""How long a search over a million voices takes, beside what the memory of this machine allows.
+"""Measure how long a search over a million voices takes, beside what memory bandwidth allows.
 
     python -m benchmarks.speed.search [--voices 1000000] [--searches 100]
 
@@ -38,22 +38,23 @@ RANKING = Ranking(offset=-12.0, offset_speech=0.3, slope=20.0, slope_speech=0.5)
 Vectors = NDArray[np.float32]
 
 
-def random_voices(count: int, chance: np.random.Generator) -> Iterator[Vectors]:
-    """`count` directions at random, 10,000 at a time."""
+def draw_voices(count: int, chance: np.random.Generator) -> Iterator[Vectors]:
+    """Draw `count` directions at random, 10,000 at a time."""
     for start in range(0, count, 10_000):
         size = min(10_000, count - start)
         yield l2_normalized(chance.standard_normal((size, DIMENSION), dtype=np.float32))
 
 
-def clustered_voices(count: int, chance: np.random.Generator) -> Iterator[Vectors]:
-    """As crowded as voices get: a hundred clusters, within which cosines are about 0.9."""
-    (centres,) = random_voices(100, chance)
-    for noise in random_voices(count, chance):
+def draw_clustered_voices(count: int, chance: np.random.Generator) -> Iterator[Vectors]:
+    """Draw voices as crowded as they get: a hundred clusters, within which cosines are about
+    0.9."""
+    (centres,) = draw_voices(100, chance)
+    for noise in draw_voices(count, chance):
         near = centres[chance.integers(0, 100, len(noise))] + np.float32(0.33) * noise
         yield l2_normalized(near)
 
 
-def filled(parts: Iterator[Vectors], chance: np.random.Generator) -> Voices:
+def fill(parts: Iterator[Vectors], chance: np.random.Generator) -> Voices:
     voices = Voices(DIMENSION)
     slot = 0
     for part in parts:
@@ -63,12 +64,12 @@ def filled(parts: Iterator[Vectors], chance: np.random.Generator) -> Voices:
     return voices
 
 
-def speed(voices: Voices, searches: int, chance: np.random.Generator) -> list[Figure]:
-    """Searches, products in float32 and copies, in turn."""
+def measure_speed(voices: Voices, searches: int, chance: np.random.Generator) -> list[Figure]:
+    """Time searches, products in float32 and copies, in turn."""
     source = np.ones(COPIED_BYTES // 4, np.float32)
     target = np.zeros_like(source)
     rounds = []
-    for query in next(random_voices(searches + 1, chance)):
+    for query in next(draw_voices(searches + 1, chance)):
         began = time.perf_counter()
         voices.find_best(query, RANKING, TOP)
         searched = time.perf_counter()
@@ -118,8 +119,11 @@ def speed(voices: Voices, searches: int, chance: np.random.Generator) -> list[Fi
     ]
 
 
-def exactness(name: str, voices: Voices, parts: Iterator[Vectors], queries: Vectors) -> Figure:
-    """How often the top voices are those of a matrix product over all, in float32."""
+def measure_exactness(
+    name: str, voices: Voices, parts: Iterator[Vectors], queries: Vectors
+) -> Figure:
+    """Count searches whose top voices differ from those of a matrix product over all, in
+    float32."""
     matrix = np.concatenate(list(parts))
     cosine = Ranking(offset=0.0, offset_speech=0.0, slope=1.0, slope_speech=0.0)
     same = 0
@@ -132,8 +136,8 @@ def exactness(name: str, voices: Voices, parts: Iterator[Vectors], queries: Vect
     return figure(f"search_inexact_{name}", [len(queries) - same], "searches", below(0), how)
 
 
-async def from_the_store(chance: np.random.Generator) -> list[Figure]:
-    """A whole identification, and how fast a group is first read, on SQLite."""
+async def measure_store(chance: np.random.Generator) -> list[Figure]:
+    """Time a whole identification, and the first read of a group, on SQLite."""
     contract = Contract(
         model_id="m",
         sample_rate=16000,
@@ -144,7 +148,7 @@ async def from_the_store(chance: np.random.Generator) -> list[Figure]:
         calibration=Calibration(-12.0, {"cosine": 20.0}, ((0.1, 0.0), (0.01, 3.0)), "made"),
     )
     policy = Policy(0.01, "request", QualityGate(1.0, 0.0, 0.1))
-    (vectors,) = random_voices(STORED, chance)
+    (vectors,) = draw_voices(STORED, chance)
     quality = Quality(4.0, 5.0, snr_db=20.0, clipping=0.0, peak_dbfs=-3.0)
     utterance = Utterance(vectors[0], quality, windows=1)
     with tempfile.TemporaryDirectory() as folder:
@@ -183,16 +187,16 @@ def main() -> None:
     asked = parser.parse_args()
     chance = np.random.default_rng(0)
     figures = []
-    for name, made in (("random", random_voices), ("clustered", clustered_voices)):
+    for name, made in (("random", draw_voices), ("clustered", draw_clustered_voices)):
         count = asked.voices // 10
-        voices = filled(made(count, np.random.default_rng(1)), chance)
-        (queries,) = random_voices(10, chance)
+        voices = fill(made(count, np.random.default_rng(1)), chance)
+        (queries,) = draw_voices(10, chance)
         near = next(made(count, np.random.default_rng(1)))[:10]
         parts = made(count, np.random.default_rng(1))
-        figures.append(exactness(name, voices, parts, np.concatenate([queries, near])))
-    figures += asyncio.run(from_the_store(chance))
-    voices = filled(random_voices(asked.voices, chance), chance)
-    figures = speed(voices, asked.searches, chance) + figures
+        figures.append(measure_exactness(name, voices, parts, np.concatenate([queries, near])))
+    figures += asyncio.run(measure_store(chance))
+    voices = fill(draw_voices(asked.voices, chance), chance)
+    figures = measure_speed(voices, asked.searches, chance) + figures
     write("search", figures)
 
 

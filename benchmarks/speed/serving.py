@@ -1,4 +1,4 @@
-"""How much of what a device can do a server does with it, by how many callers wait for answers.
+"""Measure how much of a device's capacity a server uses, by the number of waiting callers.
 
     python -m benchmarks.speed.serving [--model models/sayso.onnx] [--cores 2] [--turns 3]
         [--seconds 3]
@@ -26,10 +26,10 @@ from benchmarks.figures import Figure, above, figure, merge
 from benchmarks.processes import Usage
 from benchmarks.speed import bare
 from benchmarks.speed.bare import Form, Rate
-from benchmarks.speed.clips import Clip, mixed
-from benchmarks.speed.streaming import VOICE, server
-from benchmarks.speed.unheard import unheard
-from benchmarks.speed.verifying import aside, closed, process
+from benchmarks.speed.clips import Clip, cut_mixed
+from benchmarks.speed.streaming import VOICE, start_server
+from benchmarks.speed.unheard import replace_voice_activity
+from benchmarks.speed.verifying import list_other_cores, send_in_turn, start_process
 from service.audio.speech import VoiceActivity
 from service.inference.session import Session
 from service.settings import SHIPPED_MODEL
@@ -49,8 +49,8 @@ RATE = "windows/s"
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """The bare loops and then the server; cores that callers and others took meanwhile, and the
-    share of the server's cores that the callers left."""
+    """The rates of the bare loops and of the server after them, the cores that callers and others
+    took meanwhile, and the share of the server's cores that the callers left."""
 
     session: Rate
     pipeline: Rate
@@ -60,11 +60,13 @@ class Turn:
     left: float
 
     def over(self, loop: Rate) -> float:
-        """The server's windows a second over those of a loop on the cores that callers left."""
+        """Divide the server's windows a second by those of a loop on the cores that callers
+        left."""
         return self.server.windows / (loop.windows * self.left)
 
     def by_processor_time(self, loop: Rate) -> float:
-        """The same of a second of processor time, whoever else wants the cores."""
+        """The same for a second of processor time, which other work on the cores does not
+        change."""
         return (self.server.windows / self.server.cores) / (loop.windows / loop.cores)
 
 
@@ -82,15 +84,17 @@ class Bench:
 
     def turn(self, running: SaysoServer, heard_by: Path | None, callers: int) -> Turn:
         half_s, total_s = self.seconds / 2, SETTLING_S + self.seconds
-        session = self._looped(bare.session_rate, self.model, self.form, half_s)
-        pipeline = self._looped(
-            bare.pipeline_rate, self.model, self.form, self.clips, half_s, heard_by
+        session = self._run_loop(bare.measure_session, self.model, self.form, half_s)
+        pipeline = self._run_loop(
+            bare.measure_pipeline, self.model, self.form, self.clips, half_s, heard_by
         )
         requests = [clip.request(VOICE) for clip in self.clips]
         usage = Usage(running.process.pid)
-        answers = self.callers.submit(closed, running.address, requests, callers, total_s).result()
+        answers = self.callers.submit(
+            send_in_turn, running.address, requests, callers, total_s
+        ).result()
         server_cores, every = usage.cores()
-        windows = self.windows(heard_by)[answers.answered(SETTLING_S, total_s)].sum()
+        windows = self.windows(heard_by)[answers.select_answered(SETTLING_S, total_s)].sum()
         shared = self.cores >= len(os.sched_getaffinity(0))
         return Turn(
             session,
@@ -102,32 +106,34 @@ class Bench:
         )
 
     def windows(self, heard_by: Path | None) -> NDArray[np.int64]:
-        """How many windows the service makes of each clip, `(clips,)`."""
+        """Count the windows that the service makes of each clip, `(clips,)`."""
         vad = VoiceActivity.open(heard_by)
         contract = Session.open(self.model, device="cpu", threads=1).contract
-        return np.array([len(bare.windows(contract, vad, each.samples())) for each in self.clips])
+        return np.array(
+            [len(bare.cut_windows(contract, vad, each.samples())) for each in self.clips]
+        )
 
-    def _looped(self, rate: Callable[..., Rate], *asked: object) -> Rate:
+    def _run_loop(self, rate: Callable[..., Rate], *asked: object) -> Rate:
         return self.loops.submit(rate, *asked).result()
 
 
-def compared(bench: Bench, kind: str, callers: Sequence[int], turns: int) -> list[Figure]:
-    """Every number of callers, each in turn with the loops, and so several times."""
+def compare(bench: Bench, kind: str, callers: Sequence[int], turns: int) -> list[Figure]:
+    """Measure every number of callers in turn with the loops, `turns` times."""
     with ExitStack() as stack:
-        heard_by = stack.enter_context(unheard()) if kind == SILENT else None
-        running = stack.enter_context(server(bench.model, bench.cores))
+        heard_by = stack.enter_context(replace_voice_activity()) if kind == SILENT else None
+        running = stack.enter_context(start_server(bench.model, bench.cores))
         found: dict[int, list[Turn]] = {number: [] for number in callers}
         for _ in range(turns):
             for number in callers:
                 found[number].append(bench.turn(running, heard_by, number))
                 print(kind, number, found[number][-1], flush=True)
-    return figures(kind, found, bench)
+    return make_figures(kind, found, bench)
 
 
-def figures(kind: str, found: dict[int, list[Turn]], bench: Bench) -> list[Figure]:
-    """The ratios at the number of callers that had most windows a second, and all the others."""
+def make_figures(kind: str, found: dict[int, list[Turn]], bench: Bench) -> list[Figure]:
+    """Make figures of the number of callers with most windows a second, and of all the others."""
     most = max(found, key=lambda number: median(one.server.windows for one in found[number]))
-    turns, how = found[most], f"{most} callers; {told(kind, bench)}"
+    turns, how = found[most], f"{most} callers; {describe(kind, bench)}"
     named, aim = f"serving_{kind}", above(AIMS[kind])
     made = []
     for loop, what in (("session", "inference alone"), ("pipeline", PIPELINES[kind])):
@@ -172,7 +178,7 @@ def by_callers(named: str, number: int, turns: Sequence[Turn]) -> Figure:
     )
 
 
-def told(kind: str, bench: Bench) -> str:
+def describe(kind: str, bench: Bench) -> str:
     heard = "" if kind == SPEECH else ", its voice activity replaced by one that answers at no cost"
     return (
         f"a server on {bench.cores} core(s){heard}, clips of 1 to 10 s in G.711 and PCM, the loops "
@@ -192,10 +198,10 @@ def main(given: Sequence[str] | None = None) -> None:
     asked = parser.parse_args(given)
     every = sorted(os.sched_getaffinity(0))
     model, own = asked.model.resolve(), set(every[: asked.cores])
-    with process(own) as loops, process(aside(asked.cores)) as callers:
-        form = loops.submit(bare.best, model, asked.cores, asked.seconds / 8).result()
-        bench = Bench(model, asked.cores, asked.seconds, form, loops, callers, mixed())
-        found = [one for kind in AIMS for one in compared(bench, kind, asked.callers, asked.turns)]
+    with start_process(own) as loops, start_process(list_other_cores(asked.cores)) as callers:
+        form = loops.submit(bare.find_best_form, model, asked.cores, asked.seconds / 8).result()
+        bench = Bench(model, asked.cores, asked.seconds, form, loops, callers, cut_mixed())
+        found = [one for kind in AIMS for one in compare(bench, kind, asked.callers, asked.turns)]
     merge("serving", "serving_", found)
 
 

@@ -1,4 +1,4 @@
-"""Whether a server's memory stays flat under all kinds of calls at once.
+"""Measure whether a server's memory stays flat under all kinds of calls at once.
 
     python -m benchmarks.speed.soak [--minutes 10] [--store sqlite --store redis]
 
@@ -27,7 +27,7 @@ import numpy as np
 
 from benchmarks.figures import Figure, below, figure, merge
 from benchmarks.processes import resident_mb
-from benchmarks.speed.streaming import call_audio
+from benchmarks.speed.streaming import read_call_audio
 from service.client import Client, RawAudio
 from service.errors import Aborted, FailedPrecondition, NotFound, Overloaded, SaysoError
 from service.settings import SHIPPED_MODEL
@@ -46,7 +46,7 @@ EXPECTED = (Aborted, FailedPrecondition, NotFound, Overloaded)  # of calls that 
 
 @dataclass(slots=True)
 class Caller:
-    """One at a time: any of the calls there are, on any of the voices, until told to stop."""
+    """Makes one random kind of call after another, on a random voice, until `stop` is set."""
 
     sayso: Client
     audio: bytes
@@ -65,15 +65,15 @@ class Caller:
             except SaysoError as error:
                 self.done[f"FAILED {error}"] += 1
 
-    def said(self, longest_s: float) -> bytes:
-        """Some of the audio, of any length."""
+    def draw_audio(self, longest_s: float) -> bytes:
+        """Draw a piece of the audio, of any length."""
         size = int(8000 * self.chance.uniform(0.05, longest_s))
         start = self.chance.randrange(len(self.audio) - size)
         return self.audio[start : start + size]
 
     def stream(self, speaker_id: str) -> None:
         step = self.chance.choice(MESSAGES_BYTES)
-        audio = self.said(20)
+        audio = self.draw_audio(20)
         pieces = (audio[at : at + step] for at in range(0, len(audio), step))
         results = self.sayso.verify_stream(speaker_id, pieces, raw=RAW, continuous=True)
         heard = self.chance.randrange(5) if self.chance.random() < HANG_UPS else None
@@ -81,31 +81,32 @@ class Caller:
             pass
 
     def verify(self, speaker_id: str) -> None:
-        self.sayso.verify(speaker_id, self.said(15), raw=RAW)
+        self.sayso.verify(speaker_id, self.draw_audio(15), raw=RAW)
 
     def enroll(self, speaker_id: str) -> None:
-        self.sayso.enroll(speaker_id, self.said(15), raw=RAW)
+        self.sayso.enroll(speaker_id, self.draw_audio(15), raw=RAW)
 
     def delete(self, speaker_id: str) -> None:
         self.sayso.delete(speaker_id)
 
 
 @contextmanager
-def sqlite(folder: Path) -> Iterator[str]:
+def open_sqlite(folder: Path) -> Iterator[str]:
     yield f"sqlite:///{folder}/sayso.db"
 
 
 @contextmanager
-def redis(folder: Path) -> Iterator[str]:
+def start_redis(folder: Path) -> Iterator[str]:
     with RedisServer(folder) as running:
         yield running.url
 
 
-STORES = {"sqlite": sqlite, "redis": redis}
+STORES = {"sqlite": open_sqlite, "redis": start_redis}
 
 
-def soaked(store: str, model: Path, seconds: float) -> tuple[np.ndarray, Counter[str]]:
-    """Samples (n, 2) of seconds and resident MB, and how often what was done."""
+def soak(store: str, model: Path, seconds: float) -> tuple[np.ndarray, Counter[str]]:
+    """Run the calls; return samples (n, 2) of seconds and resident MB, and counts of each
+    outcome."""
     stop, done = threading.Event(), Counter[str]()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -118,16 +119,16 @@ def soaked(store: str, model: Path, seconds: float) -> tuple[np.ndarray, Counter
         talks = []
         for number in range(CALLERS):
             sayso = stack.enter_context(server.client(timeout_s=120))
-            caller = Caller(sayso, call_audio(), random.Random(number), done)  # noqa: S311
+            caller = Caller(sayso, read_call_audio(), random.Random(number), done)  # noqa: S311
             talks.append(pool.submit(caller.talk, stop))
-        samples = sampled(server.process.pid, seconds)
+        samples = sample_memory(server.process.pid, seconds)
         stop.set()
         for talk in talks:
             talk.result()
     return samples, done
 
 
-def sampled(pid: int, seconds: float) -> np.ndarray:
+def sample_memory(pid: int, seconds: float) -> np.ndarray:
     began_s = time.monotonic()
     samples = []
     for number in range(1, SAMPLES + 1):
@@ -136,8 +137,8 @@ def sampled(pid: int, seconds: float) -> np.ndarray:
     return np.array(samples)
 
 
-def sen(samples: np.ndarray) -> tuple[float, float, float]:
-    """The slope of the second column of `samples` (n, 2) over the first: median, low and high."""
+def estimate_slope(samples: np.ndarray) -> tuple[float, float, float]:
+    """Estimate the slope of the second column of `samples` (n, 2): Sen's median, low and high."""
     earlier, later = np.triu_indices(len(samples), k=1)
     run, rise = (samples[later] - samples[earlier]).T
     slopes = np.sort(rise / run)
@@ -151,10 +152,10 @@ def sen(samples: np.ndarray) -> tuple[float, float, float]:
     )
 
 
-def judged(store: str, samples: np.ndarray, done: Counter[str]) -> tuple[list[Figure], bool]:
-    """The figures of a store, and whether its memory is flat and nothing failed."""
+def judge(store: str, samples: np.ndarray, done: Counter[str]) -> tuple[list[Figure], bool]:
+    """Make the figures of a store, and say whether its memory is flat and nothing failed."""
     second = samples[len(samples) // 2 :]
-    slope, low, high = sen(second)
+    slope, low, high = estimate_slope(second)
     length_s, size_mb = float(np.ptp(second[:, 0])), float(np.median(second[:, 1]))
     growth = slope * length_s / size_mb
     surely = low > 0
@@ -182,8 +183,8 @@ def main(given: Sequence[str] | None = None) -> int:
     asked = parser.parse_args(given)
     flat = True
     for store in asked.store or STORES:
-        samples, done = soaked(store, asked.model.resolve(), 60 * asked.minutes)
-        figures, held = judged(store, samples, done)
+        samples, done = soak(store, asked.model.resolve(), 60 * asked.minutes)
+        figures, held = judge(store, samples, done)
         prefix = f"soak_{store}_"
         merge("soak", prefix, [one | {"name": prefix + one["name"]} for one in figures])
         flat = flat and held

@@ -1,4 +1,4 @@
-"""How long it takes to look up the voice of a caller among a million.
+"""Measure how long it takes to look up the voice of a caller among a million.
 
     python -m benchmarks.speed.stores [--speakers 1000000] [--reads 1000] [--rounds 7]
         [--store redis]
@@ -43,17 +43,17 @@ Reads = Callable[[str], Awaitable[object]]
 Record = tuple[str, bytes, bytes, bytes]  # speaker id, profile, history, voiceprint
 
 
-def named(number: int) -> str:
+def format_name(number: int) -> str:
     return f"caller-{number:08d}"
 
 
-def records(count: int) -> Iterator[list[Record]]:
-    """So many speakers as a store keeps them, in parts."""
+def make_records(count: int) -> Iterator[list[Record]]:
+    """Make `count` speakers as a store keeps them, in parts."""
     chance = np.random.default_rng(0)
     for start in range(0, count, PART):
         size = min(PART, count - start)
         vectors = l2_normalized(chance.standard_normal((size, DIMENSION), dtype=np.float32))
-        yield [_record(named(start + at), vectors[at : at + 1]) for at in range(size)]
+        yield [_record(format_name(start + at), vectors[at : at + 1]) for at in range(size)]
 
 
 def _record(speaker_id: str, vectors: np.ndarray) -> Record:
@@ -67,7 +67,7 @@ def _record(speaker_id: str, vectors: np.ndarray) -> Record:
 def fill_redis(port: int, count: int) -> None:
     prefix = f"sayso:{{{TENANT}}}:"
     client = redis.Redis(port=port, protocol=2)
-    for part in records(count):
+    for part in make_records(count):
         pipeline = client.pipeline(transaction=False)
         for speaker_id, profile, history, voiceprint in part:
             fields: dict[Any, Any] = {
@@ -83,10 +83,10 @@ def fill_redis(port: int, count: int) -> None:
 
 
 def fill_sqlite(path: Path, count: int) -> None:
-    """Into a file whose tables the store has made."""
+    """Fill a file whose tables the store has made."""
     database = sqlite3.connect(path, isolation_level=None)
     database.execute("PRAGMA synchronous = OFF")
-    for part in records(count):
+    for part in make_records(count):
         database.execute("BEGIN")
         database.executemany(
             "INSERT INTO speaker (tenant, speaker_id, etag, profile, history)"
@@ -102,8 +102,8 @@ def fill_sqlite(path: Path, count: int) -> None:
     database.close()
 
 
-async def timed(read: Reads, names: list[str]) -> np.ndarray:
-    """Milliseconds (reads,), one after the other."""
+async def time_reads(read: Reads, names: list[str]) -> np.ndarray:
+    """Time reads one after the other: milliseconds (reads,)."""
     taken = []
     for name in names:
         began = time.perf_counter()
@@ -112,8 +112,8 @@ async def timed(read: Reads, names: list[str]) -> np.ndarray:
     return np.array(taken) * 1e3
 
 
-async def rate(read: Reads, names: list[str]) -> float:
-    """Reads a second, `AT_ONCE` at once."""
+async def measure_rate(read: Reads, names: list[str]) -> float:
+    """Measure reads a second, `AT_ONCE` at once."""
 
     async def some(part: list[str]) -> None:
         for name in part:
@@ -125,31 +125,33 @@ async def rate(read: Reads, names: list[str]) -> float:
 
 
 class Turns:
-    """Kinds of reads, each with the names that it is of, measured in turn."""
+    """Measures kinds of reads in turn, each with its own names."""
 
     def __init__(self, reads: int, rounds: int) -> None:
         self._reads, self._rounds = reads, rounds
         self._chance = np.random.default_rng(1)
 
     def some(self, first: int, end: int) -> list[str]:
-        return [named(number) for number in self._chance.integers(first, end, self._reads)]
+        return [format_name(number) for number in self._chance.integers(first, end, self._reads)]
 
-    async def measured(
+    async def measure(
         self, kinds: Mapping[str, tuple[Reads, Callable[[], list[str]]]]
     ) -> Mapping[str, tuple[np.ndarray, np.ndarray]]:
-        """Milliseconds (rounds, reads), and reads a second (rounds,) with many at once."""
+        """Measure milliseconds (rounds, reads), and reads a second (rounds,) with many at once."""
         found: dict[str, list[tuple[np.ndarray, float]]] = {name: [] for name in kinds}
         for _ in range(self._rounds):
             for name, (read, names) in kinds.items():
                 gc.collect()
-                found[name].append((await timed(read, names()), await rate(read, names())))
+                found[name].append(
+                    (await time_reads(read, names()), await measure_rate(read, names()))
+                )
         return {
             name: (np.stack([each for each, _ in made]), np.array([each for _, each in made]))
             for name, made in found.items()
         }
 
 
-def figures_of(
+def make_figures(
     store: str,
     measured: Mapping[str, tuple[np.ndarray, np.ndarray]],
     count: int,
@@ -167,7 +169,7 @@ def figures_of(
     return made
 
 
-async def from_redis(count: int, turns: Turns) -> list[Figure]:
+async def measure_redis(count: int, turns: Turns) -> list[Figure]:
     with tempfile.TemporaryDirectory() as folder:
         server = RedisServer(Path(folder), "--save", "", "--appendonly", "no")
         with server:
@@ -178,7 +180,7 @@ async def from_redis(count: int, turns: Turns) -> list[Figure]:
             used_mb = float(client.info("memory")["used_memory"]) / MB
             client.close()
             async with open_store(server.url, timeout_s=PATIENCE_S) as store:
-                measured = await turns.measured(
+                measured = await turns.measure(
                     {
                         "read": (partial(store.get, TENANT), lambda: turns.some(0, count)),
                         "unknown": (
@@ -189,13 +191,13 @@ async def from_redis(count: int, turns: Turns) -> list[Figure]:
                 )
     how = f"{count:,} speakers"
     return [
-        *figures_of("redis", measured, count),
+        *make_figures("redis", measured, count),
         figure("redis_memory", [used_mb], "MB", None, f"what Redis says that {how} use"),
         figure("redis_memory_each", [used_mb * 1000 / count], "kB", None, f"of {how}, each"),
     ]
 
 
-async def from_sqlite(count: int, turns: Turns) -> list[Figure]:
+async def measure_sqlite(count: int, turns: Turns) -> list[Figure]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "sayso.db"
         async with open_store(f"sqlite:///{path}"):
@@ -209,7 +211,7 @@ async def from_sqlite(count: int, turns: Turns) -> list[Figure]:
         async with store:
             opened_s = time.perf_counter() - began
             before_mb = resident_mb(os.getpid())
-            measured = await turns.measured(
+            measured = await turns.measure(
                 {
                     "read": (partial(store.get, TENANT), lambda: turns.some(0, count)),
                     "unknown": (
@@ -221,7 +223,7 @@ async def from_sqlite(count: int, turns: Turns) -> list[Figure]:
             grown_mb = resident_mb(os.getpid()) - before_mb
     how = f"{count:,} speakers"
     return [
-        *figures_of("sqlite", measured, count),
+        *make_figures("sqlite", measured, count),
         figure("sqlite_file", [size_mb], "MB", None, how),
         figure("sqlite_file_each", [size_mb * 1000 / count], "kB", None, f"of {how}, each"),
         figure(
@@ -232,8 +234,8 @@ async def from_sqlite(count: int, turns: Turns) -> list[Figure]:
 
 
 STORES: Mapping[str, Callable[[int, Turns], Coroutine[Any, Any, list[Figure]]]] = {
-    "redis": from_redis,
-    "sqlite": from_sqlite,
+    "redis": measure_redis,
+    "sqlite": measure_sqlite,
 }
 
 

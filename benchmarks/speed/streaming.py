@@ -1,4 +1,4 @@
-"""How many calls a server holds at once, what an idle one costs, beside what inference allows.
+"""Measure how many calls a server holds at once, and what an idle call costs.
 
     python -m benchmarks.speed.streaming [--model models/sayso.onnx] [--label default] [--target 40]
 
@@ -27,17 +27,17 @@ import numpy as np
 import soundfile
 
 from benchmarks.figures import Figure, above, below, figure, merge
-from benchmarks.processes import MB, Usage, confined, processor_s, resident_mb
-from benchmarks.speed.bare import streamed_s
+from benchmarks.processes import MB, Usage, confine_to_cores, processor_s, resident_mb
+from benchmarks.speed.bare import measure_streamed_s
 from benchmarks.speed.callers import (
     CALLS_PER_CHANNEL,
     RATE,
     Heard,
     Load,
-    channel,
     dial,
-    hold,
-    opening,
+    hold_calls,
+    make_opening,
+    open_channel,
 )
 from service.inference.session import Session
 from service.settings import SHIPPED_MODEL
@@ -59,7 +59,7 @@ SETTLED_S = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """So many calls at once, and what came of them; `server` and `others` are cores used."""
+    """Calls held at once and what was heard; `server` and `others` are the cores that they used."""
 
     calls: int
     heard: Heard
@@ -68,12 +68,12 @@ class Trial:
 
     @property
     def late_s(self) -> float:
-        """The time within which 99% of the partial results came."""
+        """The time within which 99% of the partial results came, seconds."""
         found = self.heard.latencies_s
         return float(np.quantile(found, SHARE)) if len(found) else float("inf")
 
     @property
-    def held(self) -> bool:
+    def succeeded(self) -> bool:
         heard = self.heard
         return self.late_s <= WITHIN_S and not heard.failures and not heard.silent
 
@@ -81,7 +81,7 @@ class Trial:
         heard = self.heard
         lag_ms = 1e3 * np.quantile(heard.lags_s, SHARE)
         return (
-            f"{self.calls:5d} calls {'held' if self.held else 'NOT held'}: 99% of "
+            f"{self.calls:5d} calls {'held' if self.succeeded else 'NOT held'}: 99% of "
             f"{len(heard.latencies_s)} results within {1e3 * self.late_s:.0f} ms, callers within "
             f"{lag_ms:.1f} ms; cores: server {self.server:.2f}, callers {heard.cores:.2f}, others "
             f"{self.others:.2f}; {heard.silent} silent, {len(heard.failures)} failed "
@@ -98,8 +98,8 @@ class Shape:
     processes: int
 
 
-def call_audio() -> bytes:
-    """All of the demo's recordings, one voice after the other, as a telephone line carries them."""
+def read_call_audio() -> bytes:
+    """Read all of the demo's recordings, one voice after the other, as mu-law at 8 kHz."""
     made = io.BytesIO()
     for path in sorted((ROOT / "demo" / "audio").glob("*/*.*")):
         samples, rate = soundfile.read(path, dtype="float32")
@@ -108,8 +108,8 @@ def call_audio() -> bytes:
 
 
 @contextmanager
-def server(model: Path, cores: int) -> Iterator[SaysoServer]:
-    """A server on the first `cores` cores, with a voice enrolled."""
+def start_server(model: Path, cores: int) -> Iterator[SaysoServer]:
+    """Start a server on the first `cores` cores, with a voice enrolled."""
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         running = SaysoServer(
             store=f"sqlite:///{folder}/sayso.db",
@@ -119,29 +119,29 @@ def server(model: Path, cores: int) -> Iterator[SaysoServer]:
             lock_after_failures=0,  # clips of others claim to be the voice
             log_level="warning",
         )
-        with confined(set(sorted(os.sched_getaffinity(0))[:cores])):
+        with confine_to_cores(set(sorted(os.sched_getaffinity(0))[:cores])):
             stack.enter_context(running)
         with running.client() as sayso:
             sayso.enroll(VOICE, ROOT / "demo/audio/slt/enroll-1.flac")
         yield running
 
 
-def tried(running: SaysoServer, audio: bytes, shape: Shape, calls: int) -> Trial:
+def try_calls(running: SaysoServer, audio: bytes, shape: Shape, calls: int) -> Trial:
     load = Load(running.address, VOICE, audio, calls, shape.call_s, shape.starts_s)
     usage = Usage(running.process.pid)
-    heard = hold(load, shape.processes)
+    heard = hold_calls(load, shape.processes)
     server_cores, all_cores = usage.cores()
     trial = Trial(calls, heard, server_cores, max(0.0, all_cores - server_cores - heard.cores))
     print(trial, flush=True)
     return trial
 
 
-def highest(attempt: Callable[[int], Trial], first: int) -> Trial | None:
-    """The trial with most calls that were held, within `STEP` of the fewest that were not."""
+def find_highest(attempt: Callable[[int], Trial], first: int) -> Trial | None:
+    """Find the trial with most calls that succeeded, within `STEP` of the fewest that did not."""
     best, failed, calls = None, 0, first
     while True:
         trial = attempt(calls)
-        if trial.held:
+        if trial.succeeded:
             best = trial
         else:
             failed = calls
@@ -151,14 +151,14 @@ def highest(attempt: Callable[[int], Trial], first: int) -> Trial | None:
         calls = (failed + held) // 2 if failed else 2 * calls
 
 
-def windows_rate(model: Path, cores: int) -> float:
-    """Windows a second of processor time by inference alone, in a process on the server's cores."""
+def measure_windows_rate(model: Path, cores: int) -> float:
+    """Measure windows a second of processor time by inference alone, on the server's cores."""
     script = (
         "import sys; from pathlib import Path;"
-        "from benchmarks.speed.streaming import inferred_rate;"
-        "print(inferred_rate(Path(sys.argv[1]), int(sys.argv[2])))"
+        "from benchmarks.speed.streaming import infer_windows;"
+        "print(infer_windows(Path(sys.argv[1]), int(sys.argv[2])))"
     )
-    with confined(set(range(cores))):
+    with confine_to_cores(set(range(cores))):
         done = subprocess.run(
             [sys.executable, "-c", script, str(model), str(cores)],
             capture_output=True,
@@ -169,8 +169,8 @@ def windows_rate(model: Path, cores: int) -> float:
     return float(done.stdout)
 
 
-def inferred_rate(model: Path, cores: int) -> float:
-    """As `windows_rate`, in this process."""
+def infer_windows(model: Path, cores: int) -> float:
+    """Measure as `measure_windows_rate` does, in this process."""
     session = Session.open(model, device="cpu", threads=cores)
     noise = np.random.default_rng(0).normal(0, 0.1, (4, session.contract.window_samples))
     windows = noise.astype(np.float32)
@@ -181,16 +181,16 @@ def inferred_rate(model: Path, cores: int) -> float:
     return done / taken_s
 
 
-async def idle(running: SaysoServer, calls: int) -> list[float]:
-    """The server's resident memory in MB before, and with so many calls that say nothing."""
+async def hold_idle(running: SaysoServer, calls: int) -> list[float]:
+    """Measure the server's resident memory in MB before, and while holding calls without audio."""
     pid = running.process.pid
     memory = [resident_mb(pid)]
-    channels = [channel(running.address) for _ in range(calls // CALLS_PER_CHANNEL)]
+    channels = [open_channel(running.address) for _ in range(calls // CALLS_PER_CHANNEL)]
     try:
         held = []
         for number in range(calls):
             held.append(dial(channels[number % len(channels)]))
-            await held[-1].write(opening(VOICE))
+            await held[-1].write(make_opening(VOICE))
         await asyncio.sleep(SETTLED_S)
         memory.append(resident_mb(pid))
         return memory
@@ -199,10 +199,10 @@ async def idle(running: SaysoServer, calls: int) -> list[float]:
             await each.close()
 
 
-def idle_figures(model: Path, cores: int) -> list[Figure]:
-    """On a server that has heard nothing but an enrolment."""
-    with server(model, cores) as running:
-        before_mb, after_mb = asyncio.run(idle(running, IDLE_CALLS))
+def measure_idle(model: Path, cores: int) -> list[Figure]:
+    """Measure idle calls on a server that has heard nothing but an enrolment."""
+    with start_server(model, cores) as running:
+        before_mb, after_mb = asyncio.run(hold_idle(running, IDLE_CALLS))
     how = f"{IDLE_CALLS} calls that were opened and say nothing"
     each_kb = (after_mb - before_mb) * MB / 1e3 / IDLE_CALLS
     return [
@@ -212,21 +212,21 @@ def idle_figures(model: Path, cores: int) -> list[Figure]:
     ]
 
 
-def bare_s(model: Path, load: Load, cores: int) -> float:
-    """As `bare.streamed_s`, in a process on the server's cores."""
-    with confined(set(range(cores))), multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(streamed_s, (model, load))
+def measure_bare_s(model: Path, load: Load, cores: int) -> float:
+    """Measure as `bare.measure_streamed_s` does, in a process on the server's cores."""
+    with confine_to_cores(set(range(cores))), multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(measure_streamed_s, (model, load))
 
 
-def spent_s(running: SaysoServer, load: Load) -> float:
-    """Seconds of a core that the server takes for a second of the load's calls."""
+def measure_spent_s(running: SaysoServer, load: Load) -> float:
+    """Measure the seconds of a core that the server takes for a second of the load's calls."""
     began_s = processor_s(running.process.pid)
-    heard = hold(load)
+    heard = hold_calls(load)
     assert not heard.failures, heard.failures
     return (processor_s(running.process.pid) - began_s) / (load.calls * load.call_s)
 
 
-def bare_figures(running: SaysoServer, audio: bytes, model: Path, cores: int) -> list[Figure]:
+def measure_bare(running: SaysoServer, audio: bytes, model: Path, cores: int) -> list[Figure]:
     """Measure what a call costs the server over what its audio costs without one, in turn."""
     loads = {
         message_s: Load(running.address, VOICE, audio, 8, 20.0, 0.0, pace=100, message_s=message_s)
@@ -235,7 +235,9 @@ def bare_figures(running: SaysoServer, audio: bytes, model: Path, cores: int) ->
     ratios: dict[float, list[float]] = {message_s: [] for message_s in loads}
     for _ in range(REPEATS):
         for message_s, load in loads.items():
-            ratios[message_s].append(spent_s(running, load) / bare_s(model, load, cores))
+            ratios[message_s].append(
+                measure_spent_s(running, load) / measure_bare_s(model, load, cores)
+            )
     how = (
         "processor time of the server for a second of a call in messages of {:g} ms, unpaced, over "
         "that of the same audio through decoder, voice activity and inference in a loop, in turn"
@@ -252,19 +254,20 @@ def bare_figures(running: SaysoServer, audio: bytes, model: Path, cores: int) ->
     ]
 
 
-def processor_figures(
+def measure_processor(
     running: SaysoServer, audio: bytes, aim: float, model: Path, cores: int
 ) -> list[Figure]:
-    """Of calls as fast as they go, by processor time: whatever else this machine does."""
+    """Measure calls sent as fast as they go, by processor time, which other work does not
+    change."""
     pid, calls, call_s = running.process.pid, 8, 20.0
     load = Load(running.address, VOICE, audio, calls, call_s, 0.0, pace=100)
-    hold(load)
+    hold_calls(load)
     taken, shares = [], []
     for _ in range(REPEATS):
         began_s = processor_s(pid)
-        heard = hold(load)
+        heard = hold_calls(load)
         taken.append((processor_s(pid) - began_s) / (calls * call_s))
-        inferred = heard.results / (calls * call_s) / windows_rate(model, cores)
+        inferred = heard.results / (calls * call_s) / measure_windows_rate(model, cores)
         shares.append(inferred / taken[-1])
     how = f"{calls} calls of {call_s:g} s at once, {heard.speech_share:.0%} speech, unpaced"
     each_ms = [1e3 * one for one in taken]
@@ -280,8 +283,8 @@ def processor_figures(
     ]
 
 
-def call_figures(best: list[Trial], aim: float, cores: int) -> list[Figure]:
-    """Of repeated trials with the highest number that was held."""
+def make_call_figures(best: list[Trial], aim: float, cores: int) -> list[Figure]:
+    """Make figures of repeated trials with the highest number of calls that succeeded."""
     calls = best[0].calls
     share = float(np.mean([trial.heard.speech_share for trial in best]))
     lag_ms = [1e3 * float(np.quantile(trial.heard.lags_s, SHARE)) for trial in best]
@@ -298,48 +301,49 @@ def call_figures(best: list[Trial], aim: float, cores: int) -> list[Figure]:
     ]
 
 
-def confirmed(attempt: Callable[[int], Trial], best: Trial) -> list[Trial]:
-    """Repeated trials of the most calls, from those of `best` down by `STEP`, that were held in
-    most of them; none where no number was."""
+def confirm(attempt: Callable[[int], Trial], best: Trial) -> list[Trial]:
+    """Repeat trials, from the calls of `best` down by `STEP`, until most of a number's succeed.
+
+    Returns that number's trials; none if no number succeeds."""
     trials, calls = [best], best.calls
     while calls > 0:
         trials += [attempt(calls) for _ in range(REPEATS - len(trials))]
-        if 2 * sum(trial.held for trial in trials) > REPEATS:
+        if 2 * sum(trial.succeeded for trial in trials) > REPEATS:
             return trials
         trials, calls = [], calls - max(1, round(STEP * calls))
     return []
 
 
-def held_figures(running: SaysoServer, audio: bytes, asked: argparse.Namespace) -> list[Figure]:
-    """The highest number of calls, at the pace of the clock; wants a machine that is idle."""
+def measure_calls(running: SaysoServer, audio: bytes, asked: argparse.Namespace) -> list[Figure]:
+    """Measure the highest number of calls at the pace of the clock; needs an idle machine."""
     shape = Shape(asked.call_s, asked.call_s / 4, asked.processes)
 
     def attempt(calls: int) -> Trial:
-        return tried(running, audio, shape, calls)
+        return try_calls(running, audio, shape, calls)
 
-    best = highest(attempt, asked.first)
-    trials = [] if best is None else confirmed(attempt, best)
+    best = find_highest(attempt, asked.first)
+    trials = [] if best is None else confirm(attempt, best)
     if not trials:
         return [figure("per_core", [0], "calls", above(asked.target), "not even one was held")]
-    return call_figures(trials, asked.target, asked.cores)
+    return make_call_figures(trials, asked.target, asked.cores)
 
 
-def measured(asked: argparse.Namespace) -> list[Figure]:
-    model, cores, audio = asked.model.resolve(), asked.cores, call_audio()
-    figures = idle_figures(model, cores)
-    with server(model, cores) as running, callers_aside(cores):
-        figures = processor_figures(running, audio, asked.target, model, cores) + figures
-        figures = bare_figures(running, audio, model, cores) + figures
+def measure_all(asked: argparse.Namespace) -> list[Figure]:
+    model, cores, audio = asked.model.resolve(), asked.cores, read_call_audio()
+    figures = measure_idle(model, cores)
+    with start_server(model, cores) as running, callers_aside(cores):
+        figures = measure_processor(running, audio, asked.target, model, cores) + figures
+        figures = measure_bare(running, audio, model, cores) + figures
         if not asked.unpaced:
-            figures = held_figures(running, audio, asked) + figures
+            figures = measure_calls(running, audio, asked) + figures
     return figures
 
 
 @contextmanager
 def callers_aside(cores: int) -> Iterator[None]:
-    """Callers on the cores that the server does not have; on all where it has them all."""
+    """Run callers on the cores that the server does not have; on all if it has them all."""
     every = sorted(os.sched_getaffinity(0))
-    with confined(set(every[cores:] or every)):
+    with confine_to_cores(set(every[cores:] or every)):
         yield
 
 
@@ -355,7 +359,7 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=FIRST, help="calls to begin with")
     asked = parser.parse_args()
     prefix = f"streaming_{asked.label}_"
-    merge("streaming", prefix, [one | {"name": prefix + one["name"]} for one in measured(asked)])
+    merge("streaming", prefix, [one | {"name": prefix + one["name"]} for one in measure_all(asked)])
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""How fast training goes, beside its model alone and beside SpeechBrain's ECAPA-TDNN.
+"""Measure how fast training goes, beside its model alone and beside SpeechBrain's ECAPA-TDNN.
 
     python -m benchmarks.speed.train [--device cpu] [--width 256] [--voices 16] [--repeats 5]
         [--steps 4]
@@ -73,7 +73,7 @@ class Load:
             }
         )
 
-    def told(self) -> str:
+    def describe(self) -> str:
         return (
             f"ECAPA-TDNN of width {self.width}, batches of {2 * self.voices} clips of "
             f"{self.crop_s:g} s, {self.workers} loading processes, medians of {self.repeats} turns "
@@ -81,22 +81,23 @@ class Load:
         )
 
 
-def made_clips(voices: int, chance: np.random.Generator) -> Library:
-    """More voices than a batch has, so that it has enough without those held out."""
+def make_clips(voices: int, chance: np.random.Generator) -> Library:
+    """Make clips of more voices than a batch has, so that enough remain without those held out."""
     count = max(3 * voices, LEAST_VOICES)
     names = [f"made/{number}" for number in range(count) for _ in range(CLIPS_PER_VOICE)]
     clips = tuple(Clip(Path(f"{n}.wav"), "made", name) for n, name in enumerate(names))
-    return Library(clips, made_noises(len(clips), CLIP_S, chance))
+    return Library(clips, make_noises(len(clips), CLIP_S, chance))
 
 
-def made_noises(count: int, seconds: float, chance: np.random.Generator) -> tuple[Pcm, ...]:
+def make_noises(count: int, seconds: float, chance: np.random.Generator) -> tuple[Pcm, ...]:
     samples = round(seconds * 16000)
     return tuple(chance.integers(-8000, 8000, samples).astype(np.int16) for _ in range(count))
 
 
 class SpeechBrainEcapa(nn.Module):
-    """Its features, their mean removed, and its encoder of the same width: waveform (batch,
-    samples) to embedding (batch, dim) of unit length."""
+    """SpeechBrain's features without their mean, and its encoder of the same width.
+
+    Waveform (batch, samples) to embedding (batch, dim) of unit length."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -119,16 +120,16 @@ def has_speechbrain() -> bool:
     return importlib.util.find_spec("speechbrain") is not None
 
 
-def with_speechbrain(own: Learner, width: int, device: torch.device) -> Learner:
-    """The same losses and optimizer around its encoder."""
+def learn_with_speechbrain(own: Learner, width: int, device: torch.device) -> Learner:
+    """Put the same losses and optimizer around SpeechBrain's encoder."""
     theirs = SpeechBrainEcapa(width).to(device)
     encoder, framework = cast("SpeakerEncoder", theirs), copy.deepcopy(own.framework)
     optimizer = torch.optim.AdamW(trainable(encoder, framework))
     return Learner(encoder, copy.deepcopy(encoder).eval(), framework, optimizer)
 
 
-def step_of(learner: Learner, recipe: Recipe, *, compiled: bool) -> Callable[[Batch], None]:
-    """What `training.train` does with a batch, reports and validations aside."""
+def make_step(learner: Learner, recipe: Recipe, *, compiled: bool) -> Callable[[Batch], None]:
+    """Make what `training.train` does with a batch, without reports and validations."""
     embed = learner.encoder
     if compiled:
         embed = cast("SpeakerEncoder", torch.compile(embed, dynamic=False))
@@ -148,35 +149,35 @@ def step_of(learner: Learner, recipe: Recipe, *, compiled: bool) -> Callable[[Ba
 
 
 class Bench:
-    """The four things that take turns; each call gives clips per second over `load.steps`."""
+    """The four measurements that take turns, each in clips per second over `load.steps`."""
 
     def __init__(self, load: Load, chance: np.random.Generator) -> None:
         self.load, recipe = load, load.recipe
-        noises = made_noises(NOISES, NOISE_S, chance)
-        self.material: Material = prepare(recipe, made_clips(load.voices, chance), noises)
+        noises = make_noises(NOISES, NOISE_S, chance)
+        self.material: Material = prepare(recipe, make_clips(load.voices, chance), noises)
         self._drawn = 0
         self.batch = self.material.batches[0].to(load.device)
         own = new_learner(recipe, self.material.voices, load.device)
-        self.learn = step_of(own, recipe, compiled=load.compiled)
+        self.learn = make_step(own, recipe, compiled=load.compiled)
         self.others: dict[str, Callable[[Batch], None]] = {}
         if has_speechbrain():
-            other = with_speechbrain(own, load.width, load.device)
-            self.others["speechbrain"] = step_of(other, recipe, compiled=False)
+            other = learn_with_speechbrain(own, load.width, load.device)
+            self.others["speechbrain"] = make_step(other, recipe, compiled=False)
 
-    def whole(self) -> float:
-        with_model = (self._learnt(batch) for batch in self._batches())
-        return self._speed(with_model)
+    def measure_whole(self) -> float:
+        with_model = (self._learn_from(batch) for batch in self._batches())
+        return self._measure_speed(with_model)
 
-    def loader(self) -> float:
-        return self._speed(self._batches())
+    def measure_loader(self) -> float:
+        return self._measure_speed(self._batches())
 
-    def bare(self, learn: Callable[[Batch], None]) -> float:
+    def measure_bare(self, learn: Callable[[Batch], None]) -> float:
         learn(self.batch)
-        return self._speed(self._again(learn))
+        return self._measure_speed(self._repeat(learn))
 
-    def busy(self) -> float:
-        """The share of the whole step's time in which the device computes or copies."""
-        batches = (self._learnt(batch) for batch in self._batches())
+    def measure_busy(self) -> float:
+        """Measure the share of the whole step's time in which the device computes or copies."""
+        batches = (self._learn_from(batch) for batch in self._batches())
         next(batches)
         with profile(activities=[ProfilerActivity.CUDA]) as watched:
             self._consume(batches)
@@ -186,26 +187,26 @@ class Bench:
             if event.device_type == DeviceType.CUDA and not event.is_user_annotation
         ]
         whole = max(end for _, end in spans) - min(start for start, _ in spans)
-        return float(covered(spans) / whole)
+        return float(measure_coverage(spans) / whole)
 
-    def _learnt(self, batch: Batch) -> Batch:
+    def _learn_from(self, batch: Batch) -> Batch:
         self.learn(batch.to(self.load.device))
         return batch
 
-    def _again(self, learn: Callable[[Batch], None]) -> Iterator[Batch]:
+    def _repeat(self, learn: Callable[[Batch], None]) -> Iterator[Batch]:
         while True:
             learn(self.batch)
             yield self.batch
 
     def _batches(self) -> Iterator[Batch]:
-        """New ones, from a loader that is at full speed and has more to prepare to the end."""
+        """Load new batches, at full speed to the end: the loader always has more to prepare."""
         ahead = AHEAD * self.load.workers
         start, stop = self._drawn, self._drawn + 2 * ahead + self.load.steps + 1
         self._drawn = stop
         batches = stream(self.material.batches, start, stop, self.load.workers)
         yield from islice(batches, ahead, None)
 
-    def _speed(self, batches: Iterator[Batch]) -> float:
+    def _measure_speed(self, batches: Iterator[Batch]) -> float:
         next(batches)
         self._wait()
         started = time.perf_counter()
@@ -222,8 +223,8 @@ class Bench:
             torch.cuda.synchronize()
 
 
-def covered(spans: Sequence[tuple[float, float]]) -> float:
-    """How much of a line the spans cover, overlaps counted once."""
+def measure_coverage(spans: Sequence[tuple[float, float]]) -> float:
+    """Sum the length that spans cover, overlaps counted once."""
     total, reached = 0.0, -float("inf")
     for start, end in sorted(spans):
         total += max(0.0, end - max(start, reached))
@@ -236,17 +237,17 @@ def measure(load: Load, chance: np.random.Generator) -> list[Figure]:
     speeds: dict[str, list[float]] = {name: [] for name in ("whole", "bare", "loader")}
     speeds |= {name: [] for name in bench.others}
     for _ in range(load.repeats):
-        speeds["bare"].append(bench.bare(bench.learn))
-        speeds["whole"].append(bench.whole())
+        speeds["bare"].append(bench.measure_bare(bench.learn))
+        speeds["whole"].append(bench.measure_whole())
         for name, learn in bench.others.items():
-            speeds[name].append(bench.bare(learn))
-        speeds["loader"].append(bench.loader())
-    busy = [bench.busy() for _ in range(load.repeats)] if load.device.type == "cuda" else []
+            speeds[name].append(bench.measure_bare(learn))
+        speeds["loader"].append(bench.measure_loader())
+    busy = [bench.measure_busy() for _ in range(load.repeats)] if load.device.type == "cuda" else []
     return _figures(load, speeds, busy)
 
 
 def _figures(load: Load, speeds: dict[str, list[float]], busy: list[float]) -> list[Figure]:
-    name, how = f"{PREFIX}_{load.device.type}", load.told()
+    name, how = f"{PREFIX}_{load.device.type}", load.describe()
     own = "Sayso's compiled" if load.compiled else "both eager"
     cuda = load.device.type == "cuda"
     shared = "" if cuda else "; loader and model share the processor, the target is for CUDA"

@@ -1,4 +1,4 @@
-"""Triton: a model file behind NVIDIA's Triton, by way of `nvidia-pytriton`.
+"""Serve a model file by NVIDIA's Triton, through `nvidia-pytriton`.
 
     build/triton/bin/python -m benchmarks.speed.triton models/sayso.onnx request.bin --threads 2
 
@@ -36,8 +36,8 @@ READY_S = 0.1
 Floats = NDArray[np.float32]
 
 
-def request(window: Floats) -> bytes:
-    """A serialised request for the embedding of `window (samples,)`."""
+def make_request(window: Floats) -> bytes:
+    """Serialize a request for the embedding of `window (samples,)`."""
     tensor = service_pb2.ModelInferRequest.InferInputTensor(
         name="waveform", datatype="FP32", shape=[1, len(window)]
     )
@@ -47,8 +47,8 @@ def request(window: Floats) -> bytes:
     return bytes(asked.SerializeToString())
 
 
-def bound(triton: Triton, model: Path, threads: int, max_batch: int) -> None:
-    """Gives Triton the graph, run as Sayso's session runs it."""
+def bind(triton: Triton, model: Path, threads: int, max_batch: int) -> None:
+    """Bind the graph to Triton, with the options of Sayso's session."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
@@ -68,7 +68,7 @@ def bound(triton: Triton, model: Path, threads: int, max_batch: int) -> None:
     )
 
 
-def free_port() -> int:
+def find_free_port() -> int:
     with socket.socket() as taken:
         taken.bind((HOST, 0))
         return int(taken.getsockname()[1])
@@ -83,17 +83,17 @@ def main() -> None:
     parser.add_argument("--max-batch", type=int, default=16)
     asked = parser.parse_args()
     window = np.random.default_rng(0).normal(0, 0.1, asked.samples).astype(np.float32)
-    asked.request.write_bytes(request(window))
-    address = f"{HOST}:{(port := free_port())}"
+    asked.request.write_bytes(make_request(window))
+    address = f"{HOST}:{(port := find_free_port())}"
     config = TritonConfig(
         http_address=HOST,
-        http_port=free_port(),
+        http_port=find_free_port(),
         grpc_address=HOST,
         grpc_port=port,
         allow_metrics=False,
     )
     with Triton(config=config) as triton:
-        bound(triton, asked.model, asked.threads, asked.max_batch)
+        bind(triton, asked.model, asked.threads, asked.max_batch)
         triton.run()
         client = InferenceServerClient(address)
         while not client.is_model_ready(MODEL):

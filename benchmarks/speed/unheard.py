@@ -1,4 +1,4 @@
-"""Unheard: a voice activity that takes everything for speech, at no cost, for unmodified servers.
+"""A voice activity that takes everything for speech, at no cost, for unmodified servers.
 
 The service finds Silero's model in the `silero_vad` package; here a package of that name comes
 first, with a graph of the same inputs and outputs that does nothing.
@@ -13,7 +13,7 @@ from pathlib import Path
 import onnx
 from onnx import TensorProto, helper
 
-from benchmarks.processes import environment
+from benchmarks.processes import set_environment
 from service.audio.speech import CONTEXT_SAMPLES, FRAME_SAMPLES
 
 MODEL = Path("silero_vad") / "data" / "silero_vad_16k_sequence.onnx"
@@ -23,20 +23,21 @@ _STATE = [1, 1, 128]
 
 
 @contextmanager
-def unheard() -> Iterator[Path]:
-    """Servers started within hear no silence; gives the model that they load instead."""
+def replace_voice_activity() -> Iterator[Path]:
+    """Let servers started within this context take all audio for speech; yields their model."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / MODEL
         path.parent.mkdir(parents=True)
         (path.parent.parent / "__init__.py").touch()
-        onnx.save(all_speech(), path)
+        onnx.save(make_graph(), path)
         searched = filter(None, (folder, os.environ.get("PYTHONPATH")))
-        with environment(PYTHONPATH=os.pathsep.join(searched)):
+        with set_environment(PYTHONPATH=os.pathsep.join(searched)):
             yield path
 
 
-def all_speech() -> onnx.ModelProto:
-    """frames (n, 576) and a state to a probability of 1 for each, and the same state."""
+def make_graph() -> onnx.ModelProto:
+    """Make a graph of frames (n, 576) and a state to a probability of 1 each, and the same
+    state."""
     frames = _floats("input", ["n", CONTEXT_SAMPLES + FRAME_SAMPLES])
     one = helper.make_tensor("one", TensorProto.FLOAT, [1], [1.0])
     nodes = [

@@ -1,7 +1,7 @@
-"""Verifying: requests sent to a server and timed, closed-loop or as they arrive by chance.
+"""Send requests to a server and time them, closed-loop or as they arrive by chance.
 
-    closed    each caller sends the next request when it has its answer
-    arriving  a Poisson process sends them, whether or not the server keeps up
+    send_in_turn    each caller sends the next request when it has its answer
+    send_at_random  a Poisson process sends them, whether or not the server keeps up
 
 A process of its own sends bytes that were serialised beforehand and leaves answers unread, so that
 it takes as little of the machine as Python can; what it takes is told.
@@ -23,8 +23,8 @@ import grpc
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.processes import confined
-from benchmarks.speed.callers import CALLS_PER_CHANNEL, channel
+from benchmarks.processes import confine_to_cores
+from benchmarks.speed.callers import CALLS_PER_CHANNEL, open_channel
 
 VERIFY = "/sayso.v1.VerificationService/Verify"
 
@@ -35,8 +35,8 @@ _Answer: TypeAlias = tuple[int, float, float, float]  # which request, due, sent
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """Of all requests that were sent, `(n,)` each: which it was, and when in seconds it was due,
-    sent and answered; `cores` are those that sending took."""
+    """For all requests, `(n,)` each: which it was, and when in seconds it was due, sent and
+    answered; `cores` are those that sending took."""
 
     which: NDArray[np.int64]
     due_s: NDArray[np.float64]
@@ -46,40 +46,40 @@ class Answers:
 
     @property
     def latencies_s(self) -> NDArray[np.float64]:
-        """From when it was due, so that a late sender counts against the server."""
+        """Seconds from when a request was due, so that a late sender counts against the server."""
         return self.answered_s - self.due_s
 
-    def answered(self, since_s: float, until_s: float) -> NDArray[np.int64]:
-        """Which requests were answered in that time, counted from the first that was due."""
+    def select_answered(self, since_s: float, until_s: float) -> NDArray[np.int64]:
+        """Select the requests answered in that time, counted from when the first was due."""
         after_s = self.answered_s - self.due_s.min()
         inside: NDArray[np.bool_] = (since_s <= after_s) & (after_s < until_s)
         return np.asarray(self.which[inside])
 
 
-def aside(cores: int) -> set[int]:
-    """The cores that a server on the first `cores` does not have; all where it has them all."""
+def list_other_cores(cores: int) -> set[int]:
+    """List the cores that a server on the first `cores` does not have; all if it has them all."""
     every = sorted(os.sched_getaffinity(0))
     return set(every[cores:] or every)
 
 
 @contextmanager
-def process(cores: Set[int]) -> Iterator[Executor]:
-    """A process on those cores that runs what is submitted to it."""
+def start_process(cores: Set[int]) -> Iterator[Executor]:
+    """Start a process on those cores that runs what is submitted to it."""
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=spawn) as pool:
-        with confined(cores):
+        with confine_to_cores(cores):
             pool.submit(os.getpid).result()
         yield pool
 
 
-def closed(
+def send_in_turn(
     address: str,
     requests: Sequence[bytes],
     callers: int,
     seconds: float | None = None,
     method: str = VERIFY,
 ) -> Answers:
-    """By so many callers for `seconds`, round and round, or each request once."""
+    """Send requests by `callers` in a closed loop: round and round for `seconds`, or each once."""
     feed = iter(range(len(requests))) if seconds is None else _rounds(len(requests), seconds)
 
     async def call(send: Any, found: list[_Answer]) -> None:
@@ -88,13 +88,13 @@ def closed(
             await send(requests[index])
             found.append((index, sent_s, sent_s, time.monotonic()))
 
-    return _measured(address, method, [call] * callers)
+    return _send_all(address, method, [call] * callers)
 
 
-def arriving(
+def send_at_random(
     address: str, requests: Sequence[bytes], rate: float, seconds: float, seed: int
 ) -> Answers:
-    """Requests at random, `rate` a second on average, for so long."""
+    """Send requests at random times, `rate` a second on average, for `seconds`."""
     chance = np.random.default_rng(seed)
     dues_s = np.cumsum(chance.exponential(1 / rate, math.ceil(rate * seconds)))
     which = chance.permutation(np.arange(len(dues_s)) % len(requests))
@@ -110,7 +110,7 @@ def arriving(
         return call
 
     times = zip(dues_s.tolist(), which.tolist(), strict=True)
-    return _measured(address, VERIFY, [at(began_s + due_s, index) for due_s, index in times])
+    return _send_all(address, VERIFY, [at(began_s + due_s, index) for due_s, index in times])
 
 
 def _rounds(count: int, seconds: float) -> Iterator[int]:
@@ -121,7 +121,7 @@ def _rounds(count: int, seconds: float) -> Iterator[int]:
         yield index
 
 
-def _measured(address: str, method: str, calls: Sequence[Any]) -> Answers:
+def _send_all(address: str, method: str, calls: Sequence[Any]) -> Answers:
     began_s, cpu_s = time.monotonic(), time.process_time()
     found = asyncio.run(_all(address, method, calls))
     cores = (time.process_time() - cpu_s) / (time.monotonic() - began_s)
@@ -130,9 +130,11 @@ def _measured(address: str, method: str, calls: Sequence[Any]) -> Answers:
 
 
 async def _all(address: str, method: str, calls: Sequence[Any]) -> list[_Answer]:
-    """All answers; raises the first failure, so that no figure counts calls that failed."""
+    """Collect all answers; raise the first failure, so that no figure counts calls that failed."""
     found: list[_Answer] = []
-    lines = [channel(address) for _ in range(math.ceil(min(len(calls), 64) / CALLS_PER_CHANNEL))]
+    lines = [
+        open_channel(address) for _ in range(math.ceil(min(len(calls), 64) / CALLS_PER_CHANNEL))
+    ]
     try:
         sends = [_sender(line, method) for line in lines]
         await asyncio.gather(

@@ -1,4 +1,4 @@
-"""What a second worker process brings on two cores, and whether anything blocks the event loop.
+"""Measure what a second worker process brings on two cores, and what blocks the event loop.
 
     python -m benchmarks.speed.workers [--turns 5] [--seconds 4] [--callers 16]
 
@@ -26,11 +26,11 @@ import numpy as np
 import soundfile
 
 from benchmarks.figures import Figure, figure, merge
-from benchmarks.processes import confined, processor_s
-from benchmarks.speed.callers import Load, hold
-from benchmarks.speed.clips import RATE, mixed, voices
-from benchmarks.speed.streaming import VOICE, call_audio
-from benchmarks.speed.verifying import VERIFY, process
+from benchmarks.processes import confine_to_cores, processor_s
+from benchmarks.speed.callers import Load, hold_calls
+from benchmarks.speed.clips import RATE, cut_mixed, read_voices
+from benchmarks.speed.streaming import VOICE, read_call_audio
+from benchmarks.speed.verifying import VERIFY, start_process
 from service.client import Client, RawAudio
 from service.server import serving
 from service.settings import Settings
@@ -61,12 +61,12 @@ class Turn:
 
     @property
     def by_processor_time(self) -> float:
-        """Calls in a second of the server's processor time, whoever else wants the cores."""
+        """Calls in a second of the server's processor time, which other work does not change."""
         return self.rate / self.cores
 
 
-def hammered(address: str, requests: Sequence[bytes], callers: int, seconds: float) -> Any:
-    """Calls a second and cores taken, by callers on a connection each."""
+def call_repeatedly(address: str, requests: Sequence[bytes], callers: int, seconds: float) -> Any:
+    """Call in a closed loop, each caller on its own connection; return calls a second and cores."""
     until_s = time.monotonic() + seconds
     began_cpu_s = time.process_time()
 
@@ -85,22 +85,22 @@ def hammered(address: str, requests: Sequence[bytes], callers: int, seconds: flo
     return calls / seconds, (time.process_time() - began_cpu_s) / seconds
 
 
-def processes(server: SaysoServer) -> list[int]:
-    """Those that serve: the workers, or the one there is."""
+def list_processes(server: SaysoServer) -> list[int]:
+    """List the processes that serve: the workers, or the only one."""
     pid = server.process.pid
     listed = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii")
     return [int(child) for child in listed.split()] or [pid]
 
 
 def proportional_mb(pid: int) -> float:
-    """Its memory, of what it shares only its share."""
+    """Read a process's memory, shared pages counted by its share of them."""
     lines = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii").splitlines()
     (line,) = (line for line in lines if line.startswith("Pss:"))
     return int(line.split()[1]) * 1024 / 1e6
 
 
 @contextmanager
-def started(settings: Mapping[str, Any]) -> Iterator[SaysoServer]:
+def start_server(settings: Mapping[str, Any]) -> Iterator[SaysoServer]:
     with tempfile.TemporaryDirectory() as folder:
         server = SaysoServer(
             store=f"sqlite:///{folder}/sayso.db",
@@ -114,34 +114,34 @@ def started(settings: Mapping[str, Any]) -> Iterator[SaysoServer]:
             yield server
 
 
-def turn(server: SaysoServer, callers: Executor, asked: argparse.Namespace) -> Turn:
-    requests = [clip.request(VOICE) for clip in mixed()]
-    pids, began_s = processes(server), time.monotonic()
+def measure_turn(server: SaysoServer, callers: Executor, asked: argparse.Namespace) -> Turn:
+    requests = [clip.request(VOICE) for clip in cut_mixed()]
+    pids, began_s = list_processes(server), time.monotonic()
     before_s = np.array([processor_s(pid) for pid in pids])
     rate, cores = callers.submit(
-        hammered, server.address, requests, asked.callers, asked.seconds
+        call_repeatedly, server.address, requests, asked.callers, asked.seconds
     ).result()
     took_s = np.array([processor_s(pid) for pid in pids]) - before_s
     server_cores = float(took_s.sum()) / (time.monotonic() - began_s)
     return Turn(rate, server_cores, cores, float(took_s.max() / took_s.sum()))
 
 
-def scaling(asked: argparse.Namespace) -> list[Figure]:
-    """Three servers, each in turn with the others."""
+def measure_scaling(asked: argparse.Namespace) -> list[Figure]:
+    """Measure three servers in turn."""
     cores = set(sorted(os.sched_getaffinity(0))[:CORES])
     found: dict[str, list[Turn]] = {name: [] for name in SERVERS}
     with ExitStack() as stack:
-        stack.enter_context(confined(cores))
-        callers = stack.enter_context(process(cores))
-        running = {name: stack.enter_context(started(how)) for name, how in SERVERS.items()}
+        stack.enter_context(confine_to_cores(cores))
+        callers = stack.enter_context(start_process(cores))
+        running = {name: stack.enter_context(start_server(how)) for name, how in SERVERS.items()}
         for number in range(asked.turns + 1):
             for name, server in running.items():
-                made = turn(server, callers, asked)
+                made = measure_turn(server, callers, asked)
                 print(name, made, flush=True)
                 if number:  # the first one warms up
                     found[name].append(made)
         memory_mb = {
-            name: sum(map(proportional_mb, {server.process.pid, *processes(server)}))
+            name: sum(map(proportional_mb, {server.process.pid, *list_processes(server)}))
             for name, server in running.items()
         }
     return _scaling_figures(found, memory_mb, asked)
@@ -188,8 +188,8 @@ def _scaling_figures(
 
 
 class Steps:
-    """Steps of the event loop: how many, and the processor time of those of `LEAST_STEPS_S` and
-    more."""
+    """Steps of the event loop: how many, and the processor time of those that take at least
+    `LEAST_STEPS_S`."""
 
     def __init__(self) -> None:
         self.taken_s: list[float] = []
@@ -197,7 +197,7 @@ class Steps:
         self.count = 0
 
     @contextmanager
-    def watched(self) -> Iterator[None]:
+    def watch(self) -> Iterator[None]:
         run: Callable[[asyncio.Handle], None] = asyncio.Handle._run
 
         def timed(handle: asyncio.Handle) -> None:
@@ -217,10 +217,10 @@ class Steps:
             setattr(asyncio.Handle, "_run", run)  # noqa: B010
 
 
-def files(address: str, seconds: float) -> None:
-    """Verifications of a FLAC file of a minute, one after the other, and enrolments of it."""
+def verify_files(address: str, seconds: float) -> None:
+    """Verify a FLAC file of a minute, one call after the other, and enroll it."""
     with tempfile.NamedTemporaryFile(suffix=".flac") as made, Client(address) as sayso:
-        samples = np.resize(np.concatenate(voices()), FILE_S * RATE)
+        samples = np.resize(np.concatenate(read_voices()), FILE_S * RATE)
         soundfile.write(made.name, samples, RATE, format="FLAC")
         until_s = time.monotonic() + seconds
         while time.monotonic() < until_s:
@@ -228,9 +228,9 @@ def files(address: str, seconds: float) -> None:
             sayso.enroll("other", Path(made.name))
 
 
-def big_messages(address: str, seconds: float) -> None:
-    """Streams in the largest messages there may be."""
-    message = bytes(call_audio()[:15_000])
+def stream_big_messages(address: str, seconds: float) -> None:
+    """Stream in the largest messages allowed."""
+    message = bytes(read_call_audio()[:15_000])
     with Client(address) as sayso:
         until_s = time.monotonic() + seconds
         while time.monotonic() < until_s:
@@ -238,11 +238,14 @@ def big_messages(address: str, seconds: float) -> None:
                 pass
 
 
-async def steps(asked: argparse.Namespace) -> list[Figure]:
-    """The server on this event loop, under every kind of load at once."""
+async def measure_steps(asked: argparse.Namespace) -> list[Figure]:
+    """Run the server on this event loop under every kind of load at once."""
     watched = Steps()
     loop = asyncio.get_running_loop()
-    with tempfile.TemporaryDirectory() as folder, process(set(os.sched_getaffinity(0))) as callers:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        start_process(set(os.sched_getaffinity(0))) as callers,
+    ):
         settings = Settings.read(
             listen="127.0.0.1:0",
             store=f"sqlite:///{folder}/sayso.db",
@@ -250,16 +253,16 @@ async def steps(asked: argparse.Namespace) -> list[Figure]:
             lock_after_failures=0,  # clips of others claim to be the voice
         )
         async with serving(settings) as running:
-            await asyncio.to_thread(enrolled, running.address)
-            requests = [clip.request(VOICE) for clip in mixed()]
-            load = Load(running.address, VOICE, call_audio(), STREAMS, STREAM_S, 1.0)
+            await asyncio.to_thread(enroll_voice, running.address)
+            requests = [clip.request(VOICE) for clip in cut_mixed()]
+            load = Load(running.address, VOICE, read_call_audio(), STREAMS, STREAM_S, 1.0)
             loads = (
-                (hammered, running.address, requests, 4, asked.seconds),
-                (files, running.address, asked.seconds),
-                (big_messages, running.address, asked.seconds),
-                (hold, load),
+                (call_repeatedly, running.address, requests, 4, asked.seconds),
+                (verify_files, running.address, asked.seconds),
+                (stream_big_messages, running.address, asked.seconds),
+                (hold_calls, load),
             )
-            with watched.watched():
+            with watched.watch():
                 for each in loads:
                     await loop.run_in_executor(callers, *each)
     for name, took_s in sorted(watched.longest.items(), key=lambda one: -one[1])[:10]:
@@ -277,7 +280,7 @@ async def steps(asked: argparse.Namespace) -> list[Figure]:
     ]
 
 
-def enrolled(address: str) -> None:
+def enroll_voice(address: str) -> None:
     with Client(address) as sayso:
         sayso.enroll(VOICE, ENROLMENT)
 
@@ -288,8 +291,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=4.0)
     parser.add_argument("--callers", type=int, default=16)
     asked = parser.parse_args()
-    merge("workers", "loop_", asyncio.run(steps(asked)))
-    merge("workers", "workers_", scaling(asked))
+    merge("workers", "loop_", asyncio.run(measure_steps(asked)))
+    merge("workers", "workers_", measure_scaling(asked))
 
 
 if __name__ == "__main__":

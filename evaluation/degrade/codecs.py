@@ -144,13 +144,13 @@ def _ffmpeg_has_amr() -> bool:
     return _AMR_ENCODER in listed.stdout
 
 
-def _none(samples: Samples, _rate: int, _rng: np.random.Generator) -> Samples:
+def _keep(samples: Samples, _rate: int, _rng: np.random.Generator) -> Samples:
     return samples
 
 
 _AMR_ENCODER = "libopencore_amrnb"
 _CODECS: Mapping[str, Codec] = {
-    "none": _none,
+    "none": _keep,
     "mulaw": mu_law,
     "gsm": gsm,
     "amr": amr,

@@ -54,7 +54,7 @@ class Sweep:
     @classmethod
     def of(cls, target: ArrayLike, nontarget: ArrayLike) -> Sweep:
         """Sort `target` (n,) and `nontarget` (m,) and sweep; ValueError if empty or not finite."""
-        targets, nontargets = _sorted(target, "target"), _sorted(nontarget, "non-target")
+        targets, nontargets = _sort(target, "target"), _sort(nontarget, "non-target")
         corners = _corners(targets, nontargets)
         return cls(targets, nontargets, *corners, _hull(*corners[1:]))
 
@@ -93,7 +93,7 @@ def eer_interpolated(sweep: Sweep) -> float:
     """Equal error rate where the line through the points of all thresholds crosses FMR = FNMR."""
     score = min(_first_balanced(sweep, own) for own in (sweep.target, sweep.nontarget))
     below, above = sweep.at(score), sweep.at(math.nextafter(score, math.inf))
-    return _crossing((below.fmr, below.fnmr), (above.fmr, above.fnmr))
+    return _find_crossing((below.fmr, below.fnmr), (above.fmr, above.fnmr))
 
 
 def min_dcf(sweep: Sweep, prior: float, cost_miss: float = 1.0, cost_fa: float = 1.0) -> float:
@@ -165,7 +165,7 @@ def det(sweep: Sweep, points: int = 1000) -> tuple[Doubles, Doubles]:
     return sweep.fmr[keep], sweep.fnmr[keep]
 
 
-def _sorted(scores: ArrayLike, name: str) -> Floats:
+def _sort(scores: ArrayLike, name: str) -> Floats:
     values: NDArray[Any] = np.asarray(scores)
     if values.dtype != np.float32:
         values = values.astype(np.float64)
@@ -217,7 +217,7 @@ def _corner(sweep: Sweep, index: int) -> Point:
 def _balance(fmr: Doubles, fnmr: Doubles) -> float:
     """Where a curve of rates, from accepting all to accepting nothing, meets FMR = FNMR."""
     after = int(np.argmax(fnmr >= fmr))
-    return _crossing((fmr[after - 1], fnmr[after - 1]), (fmr[after], fnmr[after]))
+    return _find_crossing((fmr[after - 1], fnmr[after - 1]), (fmr[after], fnmr[after]))
 
 
 def _hull_bins(sweep: Sweep) -> tuple[Doubles, Doubles]:
@@ -225,7 +225,7 @@ def _hull_bins(sweep: Sweep) -> tuple[Doubles, Doubles]:
     return np.diff(sweep.fnmr[sweep.hull]), -np.diff(sweep.fmr[sweep.hull])
 
 
-def _crossing(below: tuple[float, float], above: tuple[float, float]) -> float:
+def _find_crossing(below: tuple[float, float], above: tuple[float, float]) -> float:
     """Where the line between two (FMR, FNMR) points meets FMR = FNMR."""
     gap_below, gap_above = below[0] - below[1], above[1] - above[0]
     share = gap_below / (gap_below + gap_above)

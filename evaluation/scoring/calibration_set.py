@@ -120,7 +120,7 @@ def _join(
         for scored, length_s in parts
     ]
     return CalibrationSet(
-        Measures.joined([scored.measures for scored, _ in parts]),
+        Measures.join([scored.measures for scored, _ in parts]),
         joined.target,
         joined.sides(),
         np.concatenate(lengths_s),

@@ -31,7 +31,7 @@ class Measures:
         return len(self.cosine)
 
     @classmethod
-    def joined(cls, parts: Sequence[Measures]) -> Measures:
+    def join(cls, parts: Sequence[Measures]) -> Measures:
         """Concatenate the trials of all `parts`."""
         return cls(
             *(

@@ -39,7 +39,7 @@ def checkpoint(
     with print_errors():
         windows = Windows(window_s, hop_s, min_speech_s, tuple(short_window_s))
         _publish(
-            checkpoints.candidate(source, name=name, windows=windows, licence=licence),
+            checkpoints.make_candidate(source, name=name, windows=windows, licence=licence),
             output,
             speech,
         )
@@ -102,7 +102,7 @@ def adopt(
             origin=origin,
             sha256=sha256,
         )
-        with adoption.candidate(request) as candidate:
+        with adoption.make_candidate(request) as candidate:
             _publish(candidate, output, speech)
 
 

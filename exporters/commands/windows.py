@@ -54,9 +54,9 @@ def windows(
         seed=seed,
     )
     with print_errors():
-        choices = windowing.grid(window_s, overlaps=overlap, min_speech_s=min_speech_s)
+        choices = windowing.list_choices(window_s, overlaps=overlap, min_speech_s=min_speech_s)
         measured = asyncio.run(windowing.measure(request, choices))
-        chosen = windowing.best(measured)
+        chosen = windowing.choose_best(measured)
         console = Console()
         for row in measured:
             mark = "*" if row is chosen else " "

@@ -8,11 +8,13 @@ from exporters.sources import resemblyzer
 from exporters.sources.speechbrain import SPEECHBRAIN
 from exporters.sources.toolkits import TOOLKITS
 
-NAMES: Mapping[str, Callable[[Path | None], Candidate]] = {"resemblyzer": resemblyzer.candidate}
+NAMES: Mapping[str, Callable[[Path | None], Candidate]] = {
+    "resemblyzer": resemblyzer.make_candidate
+}
 """Models whose weights come with a package of the index."""
 
 ARCHITECTURES: Mapping[str, Callable[[Path], Candidate]] = {
-    "resemblyzer": resemblyzer.candidate,
+    "resemblyzer": resemblyzer.make_candidate,
     **SPEECHBRAIN,
     **TOOLKITS,
 }

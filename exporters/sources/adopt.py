@@ -49,7 +49,7 @@ class Request:
 
 
 @contextmanager
-def candidate(request: Request) -> Iterator[Candidate]:
+def make_candidate(request: Request) -> Iterator[Candidate]:
     """The candidate that `request` describes; a downloaded file lasts as long as the context.
 
     Raises `ExportError` naming what is wrong, or which option is missing.
@@ -75,7 +75,7 @@ def _of_file(path: Path, request: Request, facts: Mapping[str, str]) -> Candidat
     if path.suffix == ".onnx":
         if request.architecture is not None:
             raise ExportError("--architecture is for checkpoints; an ONNX file has its own")
-        return _describe(graft.candidate(path, request.features), request, facts)
+        return _describe(graft.make_candidate(path, request.features), request, facts)
     known = ", ".join(sorted(ARCHITECTURES))
     if request.architecture is None:
         raise ExportError(f"a checkpoint needs --architecture, one of: {known}")

@@ -10,13 +10,13 @@ from exporters import model_file, parity
 from exporters.errors import CheckpointError
 from exporters.graph import trace
 from exporters.publish import Candidate, Windows
-from exporters.voices import made_voice
+from exporters.voices import synthesize_voice
 from training import encoders
 from training.errors import first_line
 from training.runs import checkpoint
 
 
-def candidate(path: Path, *, name: str, windows: Windows, licence: str = "") -> Candidate:
+def make_candidate(path: Path, *, name: str, windows: Windows, licence: str = "") -> Candidate:
     """The averaged encoder of the run's checkpoint at `path`; raises `CheckpointError`."""
     try:
         loaded = checkpoint.load(path)
@@ -27,7 +27,7 @@ def candidate(path: Path, *, name: str, windows: Windows, licence: str = "") -> 
             f"{path} is no checkpoint of this code: {first_line(error)}"
         ) from error
     rate = loaded.recipe.front_end.sample_rate_hz
-    example = made_voice(0, rate=rate, samples=round(windows.window_s * rate))
+    example = synthesize_voice(0, rate=rate, samples=round(windows.window_s * rate))
     return Candidate(
         name=name,
         graph=trace(encoder, torch.from_numpy(example).repeat(2, 1)),

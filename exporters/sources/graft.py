@@ -23,10 +23,10 @@ from torch.nn import functional
 
 from exporters import model_file
 from exporters.errors import GraphError
-from exporters.graph import INPUT, OUTPUT, opset, require_valid, trace_part
+from exporters.graph import INPUT, OUTPUT, read_opset, require_valid, trace_part
 from exporters.parity import Embed, Floats
 from exporters.publish import Candidate, Windows
-from exporters.voices import made_voice
+from exporters.voices import synthesize_voice
 from service.decisions.scoring import l2_normalized
 from training import frontends
 from training.errors import first_line
@@ -80,7 +80,7 @@ class _Unit(nn.Module):
         return functional.normalize(embedding.flatten(1), dim=1)
 
 
-def candidate(path: Path, features: Features | None = None) -> Candidate:
+def make_candidate(path: Path, features: Features | None = None) -> Candidate:
     """The ONNX file at `path` with its front end; `features` replaces what its metadata says.
 
     Raises `GraphError` if it does not start at features, if its features are unknown, or if it runs
@@ -194,7 +194,7 @@ def graft(model: onnx.ModelProto, peer: Peer) -> onnx.ModelProto:
     if peer.lengths is not None:
         axes[_LENGTHS] = {0: "batch"}
         joints.append((_LENGTHS, _OWN + peer.lengths))
-    example = torch.from_numpy(made_voice(0, rate=peer.rate, samples=peer.rate)).repeat(2, 1)
+    example = torch.from_numpy(synthesize_voice(0, rate=peer.rate, samples=peer.rate)).repeat(2, 1)
     front = trace_part(FrontEnd(peer), example, axes=axes, version=version)
     unit_axes = {"raw": {0: "batch", 1: "dim"}, OUTPUT: {0: "batch"}}
     unit = trace_part(_Unit(), torch.ones(2, 3), axes=unit_axes, version=version)
@@ -227,7 +227,7 @@ def _probe_dimension(model: onnx.ModelProto, peer: Peer) -> onnx.ModelProto:
     for batch, seconds in ((1, 1.0), (2, 1.0), (3, 1.73)):
         waveforms = np.stack(
             [
-                made_voice(i, rate=peer.rate, samples=round(seconds * peer.rate))
+                synthesize_voice(i, rate=peer.rate, samples=round(seconds * peer.rate))
                 for i in range(batch)
             ]
         )
@@ -278,7 +278,7 @@ def _session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
 
 
 def _supported_opset(model: onnx.ModelProto) -> int:
-    version = opset(model)
+    version = read_opset(model)
     if version not in _OPSETS:
         raise GraphError(
             f"the model has opset {version}; {_OPSETS.start} to {_OPSETS.stop - 1} are supported"

@@ -14,7 +14,7 @@ from exporters.graph import trace
 from exporters.parity import module_embed
 from exporters.publish import Candidate, Windows
 from exporters.sources.weights import Shapes, export_errors
-from exporters.voices import made_voice
+from exporters.voices import synthesize_voice
 from training.encoders import SpeakerEncoder, published
 
 
@@ -36,7 +36,7 @@ class Architecture:
             encoder, mels = self.encoder(Shapes(state, self.title))
             published.fill(encoder, state, architecture=self.title)
         whole = SpeakerEncoder(self.front_end(self.rate, mels), encoder)
-        example = made_voice(0, rate=self.rate, samples=2 * self.rate)
+        example = synthesize_voice(0, rate=self.rate, samples=2 * self.rate)
         return Candidate(
             name=self.title.lower().replace(" ", "-").replace("++", "pp"),
             graph=trace(whole, torch.from_numpy(example).repeat(2, 1)),

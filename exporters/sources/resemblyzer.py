@@ -22,7 +22,7 @@ from exporters.graph import trace
 from exporters.parity import module_embed
 from exporters.publish import Candidate, Windows
 from exporters.sources.weights import export_errors
-from exporters.voices import made_voice
+from exporters.voices import synthesize_voice
 from training.encoders import published
 from training.frontends.published import LibrosaMel
 
@@ -78,7 +78,7 @@ class VoiceEncoder(nn.Module):
         return functional.normalize(units.reshape([-1, further + 1, WIDTH]).mean(dim=1), dim=1)
 
 
-def candidate(
+def make_candidate(
     source: Path | None = None, *, name: str = "resemblyzer", amplify: bool = True
 ) -> Candidate:
     """The encoder whose weights are at `source`, else in the installed package; without
@@ -86,7 +86,7 @@ def candidate(
 
     Raises `CheckpointError` when there are none, or they are of another architecture.
     """
-    path = source or installed_weights()
+    path = source or find_installed_weights()
     encoder = VoiceEncoder(amplify=amplify)
     with export_errors():
         content = published.read(path)
@@ -94,7 +94,7 @@ def candidate(
         tensors = published.require_tensors(state, path)
         own = {name: tensor for name, tensor in tensors.items() if name not in _TRAINING_ONLY}
         published.fill(encoder, own, architecture="Resemblyzer's VoiceEncoder")
-    example = made_voice(0, rate=RATE, samples=PARTIAL_SAMPLES)
+    example = synthesize_voice(0, rate=RATE, samples=PARTIAL_SAMPLES)
     return Candidate(
         name=name,
         graph=trace(encoder, torch.from_numpy(example).repeat(2, 1)),
@@ -110,7 +110,7 @@ def candidate(
     )
 
 
-def installed_weights() -> Path:
+def find_installed_weights() -> Path:
     """Find the installed weights without importing the package; raises `CheckpointError`."""
     package = importlib.util.find_spec("resemblyzer")
     for folder in (package.submodule_search_locations or ()) if package else ():

@@ -53,17 +53,17 @@ class Kind(StrEnum):
     LDA = "lda"
 
 
-def _mean(vectors: Vectors, _: Speakers, _kept: int) -> Projection:
+def _fit_mean(vectors: Vectors, _: Speakers, _kept: int) -> Projection:
     return backends.fit_mean_subtraction(vectors)
 
 
-def _whitening(vectors: Vectors, _: Speakers, _kept: int) -> Projection:
+def _fit_whitening(vectors: Vectors, _: Speakers, _kept: int) -> Projection:
     return backends.fit_whitening(vectors)
 
 
 FITS: Mapping[Kind, Fit] = {
-    Kind.MEAN: _mean,
-    Kind.WHITENING: _whitening,
+    Kind.MEAN: _fit_mean,
+    Kind.WHITENING: _fit_whitening,
     Kind.LDA: backends.fit_lda,
 }
 
@@ -111,7 +111,7 @@ async def publish(
     """
     model_file.require_writable(output)
     graph, contract = model_file.read(request.model)
-    chosen, others = _clips(request, fitting, clips)
+    chosen, others = _choose_clips(request, fitting, clips)
     trials = make_pairs(chosen, limit=request.max_trials, seed=request.seed)
     with Cache.open(request.cache) as cache, tempfile.TemporaryDirectory() as folder:
         projection = await fit(request, fitting, others, cache)
@@ -176,7 +176,7 @@ def append(model: onnx.ModelProto, projection: Projection) -> onnx.ModelProto:
     return require_valid(whole)
 
 
-def _clips(
+def _choose_clips(
     request: Request, fitting: Fitting, count: int
 ) -> tuple[tuple[Clip, ...], tuple[Clip, ...]]:
     """The clips to judge on and those to fit on, of different speakers."""
@@ -237,7 +237,7 @@ def _rename(
     dimension = whole.graph.output[0].type.tensor_type.shape.dim[1].dim_value
     return dataclasses.replace(
         contract,
-        model_id=model_file.model_id(contract.model_id.rsplit("-", 1)[0], whole),
+        model_id=model_file.make_model_id(contract.model_id.rsplit("-", 1)[0], whole),
         dimension=dimension,
         calibration=None,
         operating_point=None,

@@ -89,9 +89,9 @@ async def fit(
         async with SaysoModel.open(request.model, device=request.device) as model:
             cohort = None
             if cohort_split is not None:
-                clips = _cohort_clips(request, cohort_split, cohort_speakers)
+                clips = _read_cohort_clips(request, cohort_split, cohort_speakers)
                 _refuse_shared(trial_list.clips, clips, cohort_split)
-                cohort = await _cohort(
+                cohort = await _embed_cohort(
                     request, model, clips, cache, cohort_split, cohort_conditions
                 )
             normaliser = _normalizer(kind, cohort or model.contract.cohort)
@@ -121,7 +121,7 @@ async def fit(
         ),
     )
     fitted = dataclasses.replace(fitted, score=kind)
-    rate = operating_rate(fitted, target_false_match_rate)
+    rate = choose_operating_rate(fitted, target_false_match_rate)
     return Fitted(fitted, OperatingPoint(rate), cohort, trials, targets, speakers)
 
 
@@ -132,11 +132,11 @@ def _format_lengths(length_s: NDArray[np.float64]) -> str:
 
 
 def _format_conditions(conditions: Sequence[str]) -> str:
-    named = ", ".join(_impairing(conditions))
+    named = ", ".join(_drop_clean(conditions))
     return f", as recorded and with {named}" if named else ""
 
 
-def operating_rate(fitted: Calibration, wanted: float | None) -> float:
+def choose_operating_rate(fitted: Calibration, wanted: float | None) -> float:
     """`wanted`, or a default, among the rates that `fitted` measured; else `TrialError`."""
     rates = [rate for rate, _ in fitted.false_match]
     if not rates:
@@ -149,7 +149,7 @@ def operating_rate(fitted: Calibration, wanted: float | None) -> float:
     return rate
 
 
-def _cohort_clips(request: Request, split: str, speakers: int) -> tuple[Clip, ...]:
+def _read_cohort_clips(request: Request, split: str, speakers: int) -> tuple[Clip, ...]:
     if request.manifest is None:
         raise EvaluationError("a cohort needs --manifest")
     by_speaker: dict[Speaker, list[Clip]] = {}
@@ -165,7 +165,7 @@ def _refuse_shared(clips: Sequence[Clip], cohort: Sequence[Clip], split: str) ->
         raise TrialError(f"split {split!r} shares speakers with the trials: {shared}")
 
 
-async def _cohort(
+async def _embed_cohort(
     request: Request,
     model: SaysoModel,
     clips: Sequence[Clip],
@@ -179,7 +179,7 @@ async def _cohort(
     all voices alike is normalized away.
     """
     parts = [await embeddings.embed(model, clips, cache, label="cohort")]
-    for treatment in (Impaired(name, request.seed) for name in _impairing(conditions)):
+    for treatment in (Impaired(name, request.seed) for name in _drop_clean(conditions)):
         label = f"cohort, {treatment.name}"
         parts.append(await embeddings.embed(model, clips, cache, treatment=treatment, label=label))
     vectors = np.concatenate([normalization.build_cohort(clips, voices) for voices in parts])
@@ -188,7 +188,7 @@ async def _cohort(
     return normalization.make_contract_cohort(vectors, top_n=_COHORT_TOP, source=source)
 
 
-def _impairing(conditions: Sequence[str]) -> list[str]:
+def _drop_clean(conditions: Sequence[str]) -> list[str]:
     return [name for name in conditions if name != impairments.CLEAN]
 
 

@@ -23,7 +23,7 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 from exporters import model_file, parity
 from exporters.errors import GraphError, ParityError
 from exporters.graph import INPUT, require_valid
-from exporters.voices import voices
+from exporters.voices import load_voices
 from service.contract import Contract
 from training.errors import first_line
 
@@ -47,10 +47,12 @@ class Variant:
     speech: str
 
 
-def variant(graph: onnx.ModelProto, contract: Contract, kind: Kind, speech: Path | None) -> Variant:
+def make_variant(
+    graph: onnx.ModelProto, contract: Contract, kind: Kind, speech: Path | None
+) -> Variant:
     """Quantize `graph` to `kind` and compare it on windows of speech; raises `ParityError` below
     the kind's floor."""
-    waveforms, speech_kind = voices(
+    waveforms, speech_kind = load_voices(
         speech,
         rate=contract.sample_rate,
         samples=contract.window_samples,
@@ -58,7 +60,7 @@ def variant(graph: onnx.ModelProto, contract: Contract, kind: Kind, speech: Path
     )
     ranges, compared = waveforms[::2], waveforms[1::2]
     small = halve(graph) if kind == "fp16" else quantize_to_int8(graph, ranges)
-    cosines = _cosines(graph, small, compared)
+    cosines = _measure_cosines(graph, small, compared)
     if cosines.min() < FLOORS[kind]:
         raise ParityError(
             f"as {kind} the model drifts: cosine {cosines.min():.4f} with itself on {speech_kind}, "
@@ -67,7 +69,7 @@ def variant(graph: onnx.ModelProto, contract: Contract, kind: Kind, speech: Path
     return Variant(kind, small, float(cosines.min()), float(cosines.mean()), speech_kind)
 
 
-def _cosines(
+def _measure_cosines(
     left: onnx.ModelProto, right: onnx.ModelProto, waveforms: parity.Floats
 ) -> NDArray[np.float64]:
     one, other = (
@@ -83,7 +85,7 @@ def halve(model: onnx.ModelProto) -> onnx.ModelProto:
     small = onnx.ModelProto()
     small.CopyFrom(model)
     casts = []
-    before = set(front_end_nodes(small))
+    before = set(find_front_end_nodes(small))
     whole = {name for node in small.graph.node if node.name in before for name in node.input}
     for tensor in small.graph.initializer:
         array = onnx.numpy_helper.to_array(tensor)
@@ -123,7 +125,7 @@ def quantize_to_int8(model: onnx.ModelProto, waveforms: parity.Floats) -> onnx.M
                 reduce_range=True,
                 activation_type=quantization.QuantType.QUInt8,
                 weight_type=quantization.QuantType.QInt8,
-                nodes_to_exclude=front_end_nodes(onnx.load_model(prepared)),
+                nodes_to_exclude=find_front_end_nodes(onnx.load_model(prepared)),
                 extra_options={"ActivationSymmetric": False, "CalibTensorRangeSymmetric": False},
             )
         except Exception as error:  # the quantizer's errors share no narrower base
@@ -140,7 +142,7 @@ class _Rows(quantization.CalibrationDataReader):  # type: ignore[misc]
         return None if row is None else {INPUT: row[None]}
 
 
-def front_end_nodes(model: onnx.ModelProto) -> list[str]:
+def find_front_end_nodes(model: onnx.ModelProto) -> list[str]:
     """The names of the Fourier convolution and the mel product.
 
     They come before any other product, and 8 bits would spoil them.
@@ -157,12 +159,12 @@ def publish(
     the original is at least that of fp16; otherwise it has to be fitted again.
     """
     graph, contract = model_file.read(source)
-    small = variant(graph, contract, kind, speech)
+    small = make_variant(graph, contract, kind, speech)
     keeps = small.least >= FLOORS["fp16"]
     name = contract.model_id.rsplit("-", 1)[0].removesuffix(f"-{kind}")
     renamed = dataclasses.replace(
         contract,
-        model_id=model_file.model_id(f"{name}-{kind}", small.graph),
+        model_id=model_file.make_model_id(f"{name}-{kind}", small.graph),
         calibration=contract.calibration if keeps else None,
         operating_point=contract.operating_point if keeps else None,
         cohort=contract.cohort if keeps else None,

@@ -17,7 +17,7 @@ def write(model: Path, report: Path, output: Path | None = None) -> Contract:
 
     Raises `ExportError` when it is no such report, or of another model.
     """
-    figures = summary(report)
+    figures = summarize(report)
 
     def add_summary(contract: Contract) -> Contract:
         if figures["model_id"] != contract.model_id:
@@ -29,7 +29,7 @@ def write(model: Path, report: Path, output: Path | None = None) -> Contract:
     return model_file.rewrite_contract(model, add_summary, output=output)
 
 
-def summary(report: Path) -> dict[str, Any]:
+def summarize(report: Path) -> dict[str, Any]:
     """EER as a share by group, trials and two digests, of the report's first system."""
     try:
         system = json.loads(report.read_text(encoding="utf-8"))["systems"][0]

@@ -73,14 +73,14 @@ def apply(contract: Contract, windows: Windows) -> Contract:
     )
 
 
-def best(measured: Sequence[MeasuredWindows]) -> MeasuredWindows:
+def choose_best(measured: Sequence[MeasuredWindows]) -> MeasuredWindows:
     """The cheapest choice whose EER is within 3% of the least, the shorter window where equal."""
     least = min(choice.eer for choice in measured)
     near = [choice for choice in measured if choice.eer <= NEAR_BEST * least]
     return min(near, key=lambda choice: (choice.load, choice.windows.window_s))
 
 
-def grid(
+def list_choices(
     windows_s: Sequence[float], *, overlaps: Sequence[float], min_speech_s: float
 ) -> list[Windows]:
     """Every window with every overlap (0 to below 1); the shorter windows become short windows."""

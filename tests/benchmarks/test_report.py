@@ -18,17 +18,17 @@ ONE: Figure = {
 def test_the_readme_says_what_was_measured() -> None:
     text = report.README.read_text(encoding="utf-8")
     section = pages.read_section(text, report.BEGIN, report.END)
-    assert section == report.summary(report.results()), "run `make bench-report`"
+    assert section == report.render_summary(report.read_results()), "run `make bench-report`"
 
 
 def test_the_page_says_what_was_measured() -> None:
     text = report.PAGE.read_text(encoding="utf-8")
     section = pages.read_section(text, report.BEGIN, report.END)
-    assert section == report.whole(report.results()), "run `make bench-report`"
+    assert section == report.render_all(report.read_results()), "run `make bench-report`"
 
 
 def test_every_result_has_all_it_takes() -> None:
-    found = report.results()
+    found = report.read_results()
     assert {"evaluation", "search"} <= set(found)
     assert all(set(one) == set(ONE) for figures in found.values() for one in figures)
 
@@ -36,7 +36,7 @@ def test_every_result_has_all_it_takes() -> None:
 def test_every_figure_of_the_readme_is_said_in_words() -> None:
     held = {
         one["name"]
-        for figures in report.results().values()
+        for figures in report.read_results().values()
         for one in figures
         if one["target"] is not None
     }
@@ -46,12 +46,14 @@ def test_every_figure_of_the_readme_is_said_in_words() -> None:
 def test_a_missed_target_stays_as_missed() -> None:
     missed = ONE | {"name": "calls_missed", "value": 12345, "holds": False}
     untold = ONE | {"name": "calls_told", "target": None, "holds": None, "spread": None}
-    lines = report.summary({"calls": [ONE, missed, untold], "none": [untold]}).splitlines()[2:]
+    lines = report.render_summary({"calls": [ONE, missed, untold], "none": [untold]}).splitlines()[
+        2:
+    ]
     assert lines == [
         "| **`make bench-calls`** | | | |",
         "| calls held | 41 calls | 40 calls | holds |",
         "| calls missed | 12,345 calls | 40 calls | **missed** |",
     ]
-    page = report.whole({"calls": [missed, untold]})
+    page = report.render_all({"calls": [missed, untold]})
     assert "| calls missed | 12,345 calls | 39 to 44 | 40 calls: **missed** | made / up |" in page
     assert "| calls told | 41 calls |  |  | made / up |" in page

@@ -20,7 +20,7 @@ from evaluation.scoring.cache import Voice
 from exporters import model_file, parity
 from exporters.graph import trace
 from exporters.publish import Candidate, Windows
-from exporters.voices import made_voice
+from exporters.voices import synthesize_voice
 from training import config, encoders
 from training.encoders import SpeakerEncoder
 
@@ -147,7 +147,7 @@ def made_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("corpus")
     rows = []
     for speaker in range(SPEAKERS):
-        voice = made_voice(speaker, rate=RATE, samples=RATE * CLIPS)
+        voice = synthesize_voice(speaker, rate=RATE, samples=RATE * CLIPS)
         for clip in range(CLIPS):
             name = f"{speaker}-{clip}.wav"
             soundfile.write(folder / name, voice[clip * RATE : (clip + 1) * RATE], RATE)

@@ -2,7 +2,7 @@ import torch
 from torch import Tensor, nn
 
 from exporters.graph import trace
-from exporters.macs import macs
+from exporters.macs import count_macs
 
 
 class Counted(nn.Module):
@@ -33,4 +33,4 @@ def test_every_product_is_counted() -> None:
         + frames * 4 * 6 * (8 + 6)
         + 6 * 4
     )
-    assert macs(trace(Counted(), torch.randn(2, 300)), 500) == expected
+    assert count_macs(trace(Counted(), torch.randn(2, 300)), 500) == expected

@@ -34,7 +34,7 @@ def test_a_threshold_is_above_all_that_is_right() -> None:
     heard = _heard(speakers=20, of_each=5)
     train = heard.split == "train"
     for name, weights in pace.fit(heard).items():
-        found = pace.above(heard.features, np.asarray(weights, np.float64)) > 0
+        found = pace.measure_excess(heard.features, np.asarray(weights, np.float64)) > 0
         assert not found[train & (heard.reading != name)].any()
         assert found[heard.reading == name].mean() > 0.9
 

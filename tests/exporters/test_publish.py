@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from exporters import model_file, parity
 from exporters.errors import ExportError, GraphError, ParityError
 from exporters.publish import Candidate, Windows, gate, publish
-from exporters.voices import SHARED_DATA, made_voice, recordings, voices
+from exporters.voices import SHARED_DATA, load_voices, read_recordings, synthesize_voice
 from service.contract import Contract, OperatingPoint
 from service.errors import ContractError, ModelError
 from service.inference.session import Session
@@ -43,7 +43,7 @@ def test_a_published_file_says_what_it_is_and_runs(candidate: Candidate, model: 
     assert contract.provenance["recipe"] == "random weights"
     assert contract.provenance["tools"]["opset"] == 18
     assert contract.provenance["parity"]["cosine"] >= parity.FLOOR
-    audio = made_voice(3, rate=16000, samples=16000)[None]
+    audio = synthesize_voice(3, rate=16000, samples=16000)[None]
     embedding = session.run(None, {"waveform": audio})[0]
     assert parity.least_cosine(embedding, candidate.original(audio)) >= parity.FLOOR
 
@@ -102,7 +102,7 @@ def test_rewriting_the_contract_leaves_the_graph_alone(model: Path) -> None:
     after, stored = model_file.read(model)
     assert stored == new == dataclasses.replace(old, operating_point=point)
     assert after.graph == before.graph
-    assert model_file.model_id("tiny", after) == old.model_id
+    assert model_file.make_model_id("tiny", after) == old.model_id
     with pytest.raises(ExportError, match="another model id"):
         model_file.rewrite_contract(model, lambda c: dataclasses.replace(c, model_id="other"))
 
@@ -155,7 +155,7 @@ def test_files_that_are_no_model_are_refused(candidate: Candidate, tmp_path: Pat
 @pytest.mark.parametrize("name", ["", "Sayso", "a b", "../x", "-x", "x" * 65])
 def test_names_that_would_confuse_are_refused(candidate: Candidate, name: str) -> None:
     with pytest.raises(ExportError, match="cannot name a model"):
-        model_file.model_id(name, candidate.graph)
+        model_file.make_model_id(name, candidate.graph)
 
 
 def test_windows_that_cannot_be_cut_are_refused() -> None:
@@ -168,7 +168,7 @@ def test_windows_that_cannot_be_cut_are_refused() -> None:
 
 
 def test_made_voices_differ_and_sound_voiced() -> None:
-    first, second = (made_voice(seed, rate=16000, samples=32000) for seed in (0, 1))
+    first, second = (synthesize_voice(seed, rate=16000, samples=32000) for seed in (0, 1))
     assert np.abs(first).max() == pytest.approx(0.3)
     spectrum = np.abs(np.fft.rfft(first)) ** 2
     assert spectrum[: 3500 * 2].sum() > 0.9 * spectrum.sum()
@@ -177,14 +177,14 @@ def test_made_voices_differ_and_sound_voiced() -> None:
 
 @pytest.mark.skipif(not SHARED_DATA.is_dir(), reason="no ../shared/data beside the checkout")
 def test_real_speech_is_preferred() -> None:
-    rows, kind = voices(None, rate=8000, samples=12000, count=3)
+    rows, kind = load_voices(None, rate=8000, samples=12000, count=3)
     assert (rows.shape, kind) == ((3, 12000), "real speech")
     assert rows.std(axis=1).min() > 1e-3
 
 
 def test_a_folder_without_recordings_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ExportError, match="holds no"):
-        recordings(tmp_path, rate=16000, samples=100, count=1)
+        read_recordings(tmp_path, rate=16000, samples=100, count=1)
 
 
 def _write(path: Path, samples: NDArray[np.float32]) -> Path:
@@ -193,16 +193,16 @@ def _write(path: Path, samples: NDArray[np.float32]) -> Path:
 
 
 def test_recordings_without_sound_or_with_nan_are_refused(tmp_path: Path) -> None:
-    voice = made_voice(0, rate=16000, samples=16000)
+    voice = synthesize_voice(0, rate=16000, samples=16000)
     folder = _write(tmp_path / "a.wav", np.zeros(16000, np.float32))
     with pytest.raises(ExportError, match=r"a\.wav: is silent"):
-        recordings(folder, rate=16000, samples=100, count=1)
+        read_recordings(folder, rate=16000, samples=100, count=1)
     _write(tmp_path / "a.wav", np.where(np.arange(16000) == 99, np.nan, voice))
     with pytest.raises(ExportError, match=r"a\.wav: has samples that are no finite numbers"):
-        recordings(folder, rate=16000, samples=100, count=1)
+        read_recordings(folder, rate=16000, samples=100, count=1)
     _write(tmp_path / "a.wav", np.stack([np.zeros_like(voice), voice], axis=1))
     with pytest.raises(ExportError, match=r"a\.wav: the first channel is silent"):
-        recordings(folder, rate=16000, samples=100, count=1)
+        read_recordings(folder, rate=16000, samples=100, count=1)
     _write(tmp_path / "a.wav", voice)
-    heard = recordings(folder, rate=16000, samples=100, count=1)
+    heard = read_recordings(folder, rate=16000, samples=100, count=1)
     np.testing.assert_allclose(heard, voice[None, :100], atol=2e-5)

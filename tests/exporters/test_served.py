@@ -24,7 +24,7 @@ SPEAKERS = ("awb", "rms", "slt")
 def adopted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("adopted") / "resemblyzer.onnx"
     try:
-        with adopt.candidate(adopt.Request("resemblyzer")) as candidate:
+        with adopt.make_candidate(adopt.Request("resemblyzer")) as candidate:
             publish(candidate, path)
     except ExportError as error:
         pytest.skip(error.message)

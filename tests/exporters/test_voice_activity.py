@@ -1,6 +1,6 @@
 import onnx
 
-from exporters.voice_activity import graph
+from exporters.voice_activity import make_graph
 from service.audio import voice_activity
 
 
@@ -9,5 +9,5 @@ def test_what_is_shipped_is_what_it_makes_and_holds_no_weights() -> None:
         voice_activity.read_weights(voice_activity.find_package_model())
     )
     shipped = onnx.load(voice_activity.GRAPH, load_external_data=False)
-    assert shipped.graph == graph(weights).graph
+    assert shipped.graph == make_graph(weights).graph
     assert voice_activity.GRAPH.stat().st_size < 10_000

@@ -49,7 +49,7 @@ def found() -> dict[str, list[Figure]]:
 def page() -> str:
     """The page as it should be."""
     text = PAGE.read_text(encoding="utf-8")
-    return pages.replace_section(text, report.BEGIN, report.END, report.whole(found()))
+    return pages.replace_section(text, report.BEGIN, report.END, report.render_all(found()))
 
 
 def _replace(section: str, told: Figure) -> None:

@@ -44,7 +44,7 @@ class Authority:
     def __init__(self, folder: Path, name: str = "authority") -> None:
         self._folder = folder
         self._key = ec.generate_private_key(ec.SECP256R1())
-        self._name = _named(name)
+        self._name = _make_name(name)
         public = self._key.public_key()
         root = (
             _builder(self._name, self._name, public)
@@ -66,7 +66,7 @@ class Authority:
     ) -> Pair:
         """A certificate of this common name, in files that are replaced when they are there."""
         key = key or ec.generate_private_key(ec.SECP256R1())
-        builder = _builder(_named(name), self._name, key.public_key(), lasts).add_extension(
+        builder = _builder(_make_name(name), self._name, key.public_key(), lasts).add_extension(
             x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()),
             critical=False,  # Python from 3.13 on asks for it
         )
@@ -87,7 +87,7 @@ class Authority:
         return pair
 
 
-def _named(name: str) -> x509.Name:
+def _make_name(name: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
 
 

@@ -134,7 +134,7 @@ class VaultServer:
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 vault.held.wait()
-                status, reply = vault.reply or vault._answered(self.path, self.headers, body)
+                status, reply = vault.reply or vault._answer(self.path, self.headers, body)
                 if vault.redirect_to:
                     status = 307
                 self.send_response(status)
@@ -148,7 +148,7 @@ class VaultServer:
 
         return Handler
 
-    def _answered(self, path: str, headers: Any, body: bytes) -> tuple[int, bytes]:
+    def _answer(self, path: str, headers: Any, body: bytes) -> tuple[int, bytes]:
         try:
             return 200, json.dumps({"data": self.transit.answer(path, headers, body)}).encode()
         except _Refused as refused:

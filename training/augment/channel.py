@@ -13,7 +13,7 @@ from training.augment.levels import drift, set_level
 from training.augment.noise import add_noise, babble, cut
 from training.augment.packets import PACKET_S, conceal, lost_packets
 from training.augment.rooms import make_rooms, reverberate, room_response
-from training.augment.telephone import a_law, mu_law, telephone
+from training.augment.telephone import a_law, mu_law, send_by_telephone
 from training.augment.waveform import Rng, Waveform
 from training.config import Augmentation, Range
 from training.data.library import Pcm
@@ -125,7 +125,7 @@ class Channel:
         return drift(speech, rng.uniform(-furthest_db, furthest_db, DRIFT_POINTS))
 
     def _send_by_telephone(self, speech: Waveform, rng: Rng) -> Waveform:
-        return telephone(
+        return send_by_telephone(
             speech,
             self._rate_hz,
             low_hz=rng.uniform(80.0, 350.0),

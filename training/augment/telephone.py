@@ -32,7 +32,7 @@ def a_law(speech: Waveform) -> Waveform:
     return np.asarray(np.where(speech < 0, -restored, restored), np.float32)
 
 
-def telephone(
+def send_by_telephone(
     speech: Waveform,
     sample_rate_hz: int,
     *,

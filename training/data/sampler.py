@@ -92,10 +92,10 @@ class VoiceSampler:
         self, clips: npt.NDArray[np.int_], rng: np.random.Generator
     ) -> npt.NDArray[np.int_]:
         rounds = -(-self._clips_per_speaker // len(clips))
-        shuffled = [self._alternating(rng.permutation(clips)) for _ in range(rounds)]
+        shuffled = [self._alternate(rng.permutation(clips)) for _ in range(rounds)]
         return np.concatenate(shuffled)[: self._clips_per_speaker]
 
-    def _alternating(self, clips: npt.NDArray[np.int_]) -> npt.NDArray[np.int_]:
+    def _alternate(self, clips: npt.NDArray[np.int_]) -> npt.NDArray[np.int_]:
         """Reorder so that the n-th clips of all sessions come before any n+1-th."""
         if not self._sessions:
             return clips

@@ -46,7 +46,7 @@ class AamSoftmax(nn.Module):
         to_each = functional.linear(embeddings, functional.normalize(self.centres, dim=1))
         cosine = to_each.view(len(embeddings), -1, self.subcentres).amax(dim=2)  # (batch, classes)
         own = functional.one_hot(labels, cosine.shape[1]).bool()
-        logits = torch.where(own, self._widened(cosine, self._current_margin()), cosine)
+        logits = torch.where(own, self._widen(cosine, self._current_margin()), cosine)
         return functional.cross_entropy(self.scale * logits, labels)
 
     def _current_margin(self) -> float:
@@ -58,7 +58,7 @@ class AamSoftmax(nn.Module):
         return self.margin * share
 
     @staticmethod
-    def _widened(cosine: Tensor, margin: float) -> Tensor:
+    def _widen(cosine: Tensor, margin: float) -> Tensor:
         sine = (1.0 - cosine.square()).clamp(min=1e-7).sqrt()
         widened = cosine * math.cos(margin) - sine * math.sin(margin)
         beyond = cosine - margin * math.sin(margin)

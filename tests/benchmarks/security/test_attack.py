@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from benchmarks.security import attacker
-from benchmarks.security.attacker import Answer, Guess, climb, equalised, measure, variants
+from benchmarks.security.attacker import Answer, Guess, climb, equalize, equalize_at_random, measure
 
 DIMENSION = 24
 
@@ -41,7 +41,7 @@ class Unscaled:
 def test_as_many_cosines_as_dimensions_give_the_voice() -> None:
     chance = np.random.default_rng(0)
     others, stored = (unit(chance.normal(size=(n, DIMENSION))) for n in (DIMENSION, 1))
-    guess = Guess.before(unit(chance.normal(size=(200, DIMENSION)) + 0.5))
+    guess = Guess.from_voices(unit(chance.normal(size=(200, DIMENSION)) + 0.5))
     before = float(guess.voice @ stored[0])
     for row in others:
         guess.add(row, float(row @ stored[0]), 1e-6)
@@ -68,14 +68,14 @@ def test_a_server_that_follows_no_lower_threshold_tells_nothing_of_a_rejected_cl
 
 def test_climbing_comes_nearer_and_ends_where_it_is_refused() -> None:
     noise = np.random.default_rng(0).normal(size=8000).astype(np.float32)
-    wanted = equalised(noise, np.linspace(-12, 12, 40))
+    wanted = equalize(noise, np.linspace(-12, 12, 40))
 
     def worth(clip: np.ndarray) -> float:
         return -float(np.square(np.fft.rfft(clip - wanted)).real.sum())
 
-    start = equalised(noise, np.zeros(40))
+    start = equalize(noise, np.zeros(40))
     assert worth(climb(worth, noise, 60)) > worth(start)
-    assert len({clip.tobytes() for clip in variants(noise, 3)}) == 3
+    assert len({clip.tobytes() for clip in equalize_at_random(noise, 3)}) == 3
 
     def refused(clip: np.ndarray) -> float:
         raise attacker.Refused

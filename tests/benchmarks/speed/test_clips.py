@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from benchmarks.speed import bare
-from benchmarks.speed.clips import RATE, cut, mixed
-from benchmarks.speed.unheard import unheard
+from benchmarks.speed.clips import RATE, cut, cut_mixed
+from benchmarks.speed.unheard import replace_voice_activity
 from service.audio.codecs import Linear16, Mulaw
 from service.audio.speech import VoiceActivity, extract
 from service.inference.embedder import Embedder
@@ -14,7 +14,7 @@ from service.settings import SHIPPED_MODEL
 
 
 def test_a_set_has_every_length_in_both_encodings() -> None:
-    clips = mixed()
+    clips = cut_mixed()
     telephone = [each for each in clips if each.fmt.codec is Mulaw]
     wideband = [each for each in clips if each.fmt.codec is Linear16]
     lengths_s = [each.length_s for each in telephone]
@@ -28,7 +28,7 @@ def test_a_clip_is_decoded_to_its_length() -> None:
 
 def test_without_voice_activity_everything_is_speech() -> None:
     silence = np.zeros(RATE + 100, np.float32)
-    with unheard() as path:
+    with replace_voice_activity() as path:
         deaf = VoiceActivity.open(path)
     np.testing.assert_array_equal(extract(deaf, silence).samples, silence)
     assert extract(VoiceActivity.open(), silence).samples.size == 0
@@ -39,6 +39,6 @@ async def test_a_loop_makes_as_many_windows_as_the_service() -> None:
     session = Session.open(SHIPPED_MODEL, device="cpu", threads=1)
     vad = VoiceActivity.open()
     async with Embedder(session, vad, max_batch=16, queue_limit=64) as embedder:
-        for each in mixed():
+        for each in cut_mixed():
             utterance = await embedder.embed(each.samples())
-            assert utterance.windows == len(bare.windows(session.contract, vad, each.samples()))
+            assert utterance.windows == len(bare.cut_windows(session.contract, vad, each.samples()))

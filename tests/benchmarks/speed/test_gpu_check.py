@@ -12,7 +12,14 @@ from onnx import numpy_helper
 
 from benchmarks import figures
 from benchmarks.speed import gpu_check
-from benchmarks.speed.gpu_check import CHECKS, LEAST_COSINE, Mode, least_cosine, main, parity
+from benchmarks.speed.gpu_check import (
+    CHECKS,
+    LEAST_COSINE,
+    Mode,
+    least_cosine,
+    main,
+    measure_parity,
+)
 from service.inference import cuda
 from service.inference.session import Session
 from service.settings import SHIPPED_MODEL
@@ -69,11 +76,11 @@ def test_it_tells_an_onnx_runtime_without_cuda_from_a_machine_without(
 
 
 def test_a_model_agrees_with_itself(shipped: Session) -> None:
-    assert parity(shipped, Session.open(SHIPPED_MODEL, device="cpu", threads=2)) > 0.999999
+    assert measure_parity(shipped, Session.open(SHIPPED_MODEL, device="cpu", threads=2)) > 0.999999
 
 
 def test_a_damaged_model_does_not_agree(shipped: Session, tmp_path: Path) -> None:
-    assert parity(damaged(tmp_path, 0.1), shipped) < LEAST_COSINE
+    assert measure_parity(damaged(tmp_path, 0.1), shipped) < LEAST_COSINE
 
 
 def test_what_is_not_finite_does_not_agree() -> None:
@@ -94,7 +101,7 @@ def test_the_whole_check_on_what_stands_for_a_gpu(
 ) -> None:
     session = damaged(tmp_path, share) if share else shipped
     monkeypatch.setattr(figures, "RESULTS", tmp_path)
-    monkeypatch.setattr(gpu_check, "unavailable", lambda: "")
+    monkeypatch.setattr(gpu_check, "explain_unavailable", lambda: "")
     monkeypatch.setattr(gpu_check, "BATCHES", (1, 2))
     monkeypatch.setattr(gpu_check, "VOICES", 2)
     monkeypatch.setattr(gpu_check, "RUNS", 1)

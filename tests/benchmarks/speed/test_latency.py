@@ -8,7 +8,7 @@ import pytest
 from benchmarks import figures as written
 from benchmarks import report
 from benchmarks.speed import latency
-from benchmarks.speed.clips import mixed
+from benchmarks.speed.clips import cut_mixed
 from benchmarks.speed.latency import Trial, figures
 from benchmarks.speed.verifying import Answers
 from service.settings import SHIPPED_MODEL
@@ -45,9 +45,9 @@ def test_every_load_is_tried_and_drawn(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(latency, "RESULTS", tmp_path)
     monkeypatch.setattr(latency, "SATURATION_S", 0.5)
     monkeypatch.setattr(latency, "SATURATING", 4)
-    monkeypatch.setattr(latency, "mixed", lambda: mixed()[:4])
+    monkeypatch.setattr(latency, "cut_mixed", lambda: cut_mixed()[:4])
     latency.main(["--cores", "1", "--turns", "1", "--seconds", "0.5", "--loads", "0.1", "0.8"])
-    [found] = report.results(tmp_path).values()
+    [found] = report.read_results(tmp_path).values()
     assert {"latency_excess_at_10", "latency_at_80_p99_over_p50"} <= {one["name"] for one in found}
     assert all(one["value"] > 0 for one in found if one["name"].endswith(("p50", "p99")))
     assert (tmp_path / "latency.png").read_bytes().startswith(b"\x89PNG")

@@ -8,9 +8,16 @@ import onnxruntime
 import pytest
 
 from benchmarks.speed import peers
-from benchmarks.speed.extractors import EXTRACTORS, Effort, Options, effort
-from benchmarks.speed.peers import Material, Rate, extracted, own_figures, ratios, triton_figures
-from benchmarks.speed.verifying import closed
+from benchmarks.speed.extractors import EXTRACTORS, Effort, Options, measure_effort
+from benchmarks.speed.peers import (
+    Material,
+    Rate,
+    own_figures,
+    ratios,
+    run_extractor,
+    triton_figures,
+)
+from benchmarks.speed.verifying import send_in_turn
 from service.settings import SHIPPED_MODEL
 
 with_model = pytest.mark.skipif(
@@ -52,7 +59,7 @@ def test_whole_rounds_are_counted() -> None:
         calls.append(len(samples))
         np.square(np.ones(200_000)).sum()
 
-    spent = effort(embed, recordings, seconds=0.01)
+    spent = measure_effort(embed, recordings, seconds=0.01)
     assert spent.audio_s == 1.5 * (len(calls) / 2 - 1)
     assert spent.cpu_s >= 0.01
     assert spent.peak_mb > 10
@@ -71,7 +78,7 @@ def test_the_encoder_on_features_gives_embeddings(material: Material) -> None:
 @with_model
 @pytest.mark.parametrize("name", ["sayso_embedding", "sayso_pipeline", "sherpa_onnx"])
 def test_a_process_of_its_own_embeds(name: str, material: Material) -> None:
-    spent = extracted(name, material, threads=1, seconds=0.01)
+    spent = run_extractor(name, material, threads=1, seconds=0.01)
     if spent is None:
         pytest.skip(f"{name} is not installed")
     assert spent.audio_s > 60
@@ -90,7 +97,7 @@ def test_what_is_missing_is_left_out(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(peers, "PEERS", tmp_path / "python")
-    assert extracted("sherpa_onnx", material, threads=1, seconds=0.01) is None
+    assert run_extractor("sherpa_onnx", material, threads=1, seconds=0.01) is None
     assert "sherpa_onnx is left out" in capsys.readouterr().out
 
 
@@ -105,7 +112,7 @@ def test_extractors_embed_recordings_whole(material: Material) -> None:
 @with_model
 @pytest.mark.skipif(not peers.TRITON.exists(), reason="no Triton: `make peers` installs it")
 def test_triton_answers_the_same_load() -> None:
-    with peers.triton(SHIPPED_MODEL, 1, 48_000) as served:
-        answers = closed(served.address, [served.request] * 4, 2, method=served.method)
+    with peers.start_triton(SHIPPED_MODEL, 1, 48_000) as served:
+        answers = send_in_turn(served.address, [served.request] * 4, 2, method=served.method)
         assert sorted(answers.which) == [0, 1, 2, 3]
         assert served.cpu_s() > 0

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from benchmarks.speed import train
-from benchmarks.speed.train import Bench, Load, covered, measure
+from benchmarks.speed.train import Bench, Load, measure, measure_coverage
 
 LOAD = Load(torch.device("cpu"), width=16, voices=2, crop_s=0.3, workers=1, steps=2, repeats=2)
 OWN = ["whole_step", "bare_step", "loader", "whole_over_bare"]
@@ -17,8 +17,8 @@ THEIRS = ["speechbrain_step", "bare_over_speechbrain"]
 
 
 def test_spans_that_overlap_count_once() -> None:
-    assert covered([(5, 6), (0, 2), (1, 3), (1, 2)]) == 4
-    assert covered([]) == 0
+    assert measure_coverage([(5, 6), (0, 2), (1, 3), (1, 2)]) == 4
+    assert measure_coverage([]) == 0
 
 
 def test_steps_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -34,7 +34,7 @@ def test_steps_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.filterwarnings("default")  # of what it imports
 def test_another_encoder_learns_by_the_same_losses() -> None:
     bench = Bench(LOAD, np.random.default_rng(0))
-    assert bench.bare(bench.others["speechbrain"]) > 0
+    assert bench.measure_bare(bench.others["speechbrain"]) > 0
     made = train.SpeechBrainEcapa(16).eval()
     embeddings = made(torch.randn(2, 8000))
     torch.testing.assert_close(embeddings.norm(dim=1), torch.ones(2))

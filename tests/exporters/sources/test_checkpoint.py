@@ -7,7 +7,7 @@ from exporters import parity
 from exporters.errors import CheckpointError
 from exporters.publish import Windows, publish
 from exporters.sources import checkpoint as checkpoints
-from exporters.voices import made_voice
+from exporters.voices import synthesize_voice
 from training import config, encoders
 from training.runs import checkpoint
 from training.runs.checkpoint import Checkpoint, Progress
@@ -36,13 +36,13 @@ def run(tiny_recipe: config.Recipe, tmp_path: Path) -> Path:
 
 
 def test_the_averaged_weights_are_exported(run: Path, tmp_path: Path) -> None:
-    candidate = checkpoints.candidate(run, name="mine", windows=WINDOWS, licence="CC0-1.0")
+    candidate = checkpoints.make_candidate(run, name="mine", windows=WINDOWS, licence="CC0-1.0")
     contract = publish(candidate, tmp_path / "mine.onnx")
     assert contract.provenance["licence"] == "CC0-1.0"
     assert contract.provenance["data"] == {"digest": "abc", "speakers": 3, "clips": 30}
     assert contract.provenance["recipe"]["encoder"]["width"] == 16
     assert "step 7" in contract.provenance["source"]
-    audio = made_voice(0, rate=16000, samples=16000)[None]
+    audio = synthesize_voice(0, rate=16000, samples=16000)[None]
     expected = parity.module_embed(checkpoint.load_encoder(run))(audio)
     actual = parity.graph_embed(candidate.graph)(audio)
     assert parity.least_cosine(actual, expected) >= parity.FLOOR
@@ -99,4 +99,4 @@ def test_what_is_no_checkpoint_is_refused(run: Path, spoil: object) -> None:
     assert callable(spoil)
     spoil(run)
     with pytest.raises(CheckpointError, match=r"best\.pt"):
-        checkpoints.candidate(run, name="mine", windows=WINDOWS)
+        checkpoints.make_candidate(run, name="mine", windows=WINDOWS)

@@ -24,7 +24,7 @@ from exporters.errors import ExportError, GraphError
 from exporters.parity import Floats
 from exporters.publish import gate, publish
 from exporters.sources import adopt, graft
-from exporters.voices import voices
+from exporters.voices import load_voices
 
 
 class Pooled(nn.Module):
@@ -172,12 +172,12 @@ def run_alone(path: Path, output: str, feed: dict[str, Any]) -> Floats:
 
 @pytest.fixture(scope="module")
 def speech() -> Floats:
-    return voices(None, rate=16000, samples=33333, count=2)[0]
+    return load_voices(None, rate=16000, samples=33333, count=2)[0]
 
 
 def test_wespeaker_is_told_by_its_names(tmp_path: Path, speech: Floats) -> None:
     path = wespeaker(tmp_path / "voxceleb_resnet34.onnx")
-    candidate = graft.candidate(path)
+    candidate = graft.make_candidate(path)
     together = parity.graph_embed(candidate.graph)(speech)
     for row, ours in zip(speech, together, strict=True):
         features = kaldi_features(row, window="hamming", scale=32768)
@@ -189,7 +189,7 @@ def test_wespeaker_is_told_by_its_names(tmp_path: Path, speech: Floats) -> None:
 
 def test_three_d_speaker_is_told_by_its_metadata(tmp_path: Path, speech: Floats) -> None:
     path = three_d_speaker(tmp_path / "eres2net.onnx")
-    candidate = graft.candidate(path)
+    candidate = graft.make_candidate(path)
     ours = parity.graph_embed(candidate.graph)(speech[:1])
     features = kaldi_features(speech[0], window="povey", scale=1)
     theirs = run_alone(path, "embedding", {"x": features})
@@ -201,7 +201,7 @@ def test_three_d_speaker_is_told_by_its_metadata(tmp_path: Path, speech: Floats)
 
 def test_nemo_counts_its_frames_and_puts_mels_first(tmp_path: Path, speech: Floats) -> None:
     path = nemo(tmp_path / "titanet.onnx")
-    candidate = graft.candidate(path)
+    candidate = graft.make_candidate(path)
     ours = parity.graph_embed(candidate.graph)(speech[:1])
     features = nemo_features(speech[0])
     theirs = run_alone(
@@ -214,15 +214,15 @@ def test_nemo_counts_its_frames_and_puts_mels_first(tmp_path: Path, speech: Floa
 def test_what_a_file_does_not_say_can_be_given(tmp_path: Path) -> None:
     path = three_d_speaker(tmp_path / "m.onnx", metadata={})
     with pytest.raises(GraphError, match="give --features, one of wespeaker, 3d-speaker, nemo"):
-        graft.candidate(path)
-    assert graft.candidate(path, "3d-speaker").provenance["features"] == "3d-speaker"
+        graft.make_candidate(path)
+    assert graft.make_candidate(path, "3d-speaker").provenance["features"] == "3d-speaker"
 
 
 def test_features_that_no_front_end_makes_are_refused(tmp_path: Path) -> None:
     metadata = THREE_D_SPEAKER | {"feature_normalize_type": "per-utterance-variance"}
     path = three_d_speaker(tmp_path / "m.onnx", metadata=metadata)
     with pytest.raises(GraphError, match="per-utterance-variance are not supported"):
-        graft.candidate(path)
+        graft.make_candidate(path)
 
 
 def test_declared_sizes_that_the_graph_does_not_need_become_dynamic(tmp_path: Path) -> None:
@@ -238,7 +238,7 @@ def test_declared_sizes_that_the_graph_does_not_need_become_dynamic(tmp_path: Pa
         names=(["feats"], ["embs"]),
         axes={},
     )
-    shape = graft.candidate(path).graph.graph.input[0].type.tensor_type.shape
+    shape = graft.make_candidate(path).graph.graph.input[0].type.tensor_type.shape
     assert [axis.dim_param for axis in shape.dim] == ["batch", "samples"]
 
 
@@ -256,7 +256,7 @@ def test_a_graph_of_fixed_shape_is_refused(tmp_path: Path) -> None:
         axes={},
     )
     with pytest.raises(GraphError, match="exported at a fixed shape"):
-        graft.candidate(path)
+        graft.make_candidate(path)
 
 
 def test_another_number_of_mels_is_told(tmp_path: Path) -> None:
@@ -268,7 +268,7 @@ def test_another_number_of_mels_is_told(tmp_path: Path) -> None:
         axes={"feats": {0: "B", 1: "T"}},
     )
     with pytest.raises(GraphError, match="cannot tell mels from frames"):
-        graft.candidate(path)
+        graft.make_candidate(path)
 
 
 def test_external_weights_that_are_missing_are_told(tmp_path: Path) -> None:
@@ -279,14 +279,14 @@ def test_external_weights_that_are_missing_are_told(tmp_path: Path) -> None:
     )
     (tmp_path / "weights.bin").unlink()
     with pytest.raises(GraphError, match=r"weights\.bin"):
-        graft.candidate(path)
+        graft.make_candidate(path)
 
 
 def test_a_waveform_model_is_not_a_feature_model(tmp_path: Path, candidate: Any) -> None:
     path = tmp_path / "m.onnx"
     path.write_bytes(candidate.graph.SerializeToString())
     with pytest.raises(GraphError, match="not features"):
-        graft.candidate(path)
+        graft.make_candidate(path)
 
 
 def test_operators_outside_onnx_are_refused(tmp_path: Path) -> None:
@@ -295,7 +295,7 @@ def test_operators_outside_onnx_are_refused(tmp_path: Path) -> None:
     model.opset_import.add(domain="com.example", version=1)
     onnx.save_model(model, path)
     with pytest.raises(GraphError, match=r"outside ONNX: com\.example"):
-        graft.candidate(path)
+        graft.make_candidate(path)
 
 
 class _Quiet(http.server.SimpleHTTPRequestHandler):
@@ -318,7 +318,7 @@ def web(tmp_path: Path) -> Iterator[str]:
 def test_a_download_needs_its_digest(tmp_path: Path, web: str) -> None:
     digest = hashlib.sha256(wespeaker(tmp_path / "m.onnx").read_bytes()).hexdigest()
     request = adopt.Request(f"{web}/m.onnx", licence="CC-BY-4.0", sha256=digest)
-    with adopt.candidate(request) as found:
+    with adopt.make_candidate(request) as found:
         assert found.provenance["source"] == f"{web}/m.onnx"
         assert found.provenance["checkpoint"] == f"sha256:{digest}"
     for changes, match in (
@@ -327,16 +327,19 @@ def test_a_download_needs_its_digest(tmp_path: Path, web: str) -> None:
         ({"source": f"{web}/none.onnx"}, "cannot download"),
     ):
         other = dataclasses.replace(request, **changes)
-        with pytest.raises(ExportError, match=match), adopt.candidate(other):
+        with pytest.raises(ExportError, match=match), adopt.make_candidate(other):
             pass
 
 
 def test_a_licence_must_be_named(tmp_path: Path) -> None:
     path = wespeaker(tmp_path / "m.onnx")
-    with pytest.raises(ExportError, match="--licence"), adopt.candidate(adopt.Request(str(path))):
+    with (
+        pytest.raises(ExportError, match="--licence"),
+        adopt.make_candidate(adopt.Request(str(path))),
+    ):
         pass
     request = adopt.Request(str(path), licence="CC-BY-4.0", origin="https://example.org")
-    with adopt.candidate(request) as found:
+    with adopt.make_candidate(request) as found:
         contract = publish(found, tmp_path / "adopted.onnx")
     assert contract.provenance["licence"] == "CC-BY-4.0"
     assert contract.provenance["source"] == "https://example.org"

@@ -169,5 +169,5 @@ def test_a_checkpoint_is_adopted(lively: Lively, tmp_path: Path) -> None:
     request = adopt.Request(
         str(path), architecture="wespeaker-redimnet-b0", licence="MIT", windows=Windows(0.8, 0.4)
     )
-    with adopt.candidate(request) as candidate:
+    with adopt.make_candidate(request) as candidate:
         assert gate(candidate).cosine >= 0.99999

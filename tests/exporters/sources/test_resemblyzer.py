@@ -13,7 +13,7 @@ from exporters import model_file, parity
 from exporters.errors import CheckpointError, ExportError
 from exporters.publish import publish
 from exporters.sources import adopt, resemblyzer
-from exporters.voices import voices
+from exporters.voices import load_voices
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -32,7 +32,7 @@ def peer() -> Any:
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("adopted") / "resemblyzer.onnx"
-    with adopt.candidate(adopt.Request("resemblyzer")) as candidate:
+    with adopt.make_candidate(adopt.Request("resemblyzer")) as candidate:
         publish(candidate, path)
     return path
 
@@ -43,7 +43,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 )
 def test_any_length_is_embedded_as_the_package_does(peer: Any, model: Path, samples: int) -> None:
     """Lengths on either side of where one more partial utterance begins."""
-    waveforms, _ = voices(None, rate=16000, samples=samples, count=2)
+    waveforms, _ = load_voices(None, rate=16000, samples=samples, count=2)
     loud = np.stack([_loud(row) for row in waveforms])
     theirs = np.stack([peer.embed_utterance(row) for row in loud])
     ours = parity.graph_embed(model_file.read(model)[0])(loud)
@@ -55,7 +55,7 @@ def _loud(row: Floats) -> Floats:
 
 
 def test_a_quiet_voice_is_amplified_as_the_package_does(peer: Any, model: Path) -> None:
-    quiet = np.float32(0.01) * _loud(voices(None, rate=16000, samples=25600, count=1)[0][0])
+    quiet = np.float32(0.01) * _loud(load_voices(None, rate=16000, samples=25600, count=1)[0][0])
     theirs = peer.embed_utterance(package.audio.normalize_volume(quiet, -30, increase_only=True))
     ours = parity.graph_embed(model_file.read(model)[0])(quiet[None])
     assert parity.least_cosine(ours, theirs[None]) >= 0.9999
@@ -72,7 +72,7 @@ def test_the_contract_says_where_it_comes_from(model: Path) -> None:
 
 
 def test_another_checkpoint_is_refused(tmp_path: Path) -> None:
-    weights = resemblyzer.installed_weights()
+    weights = resemblyzer.find_installed_weights()
     content = torch.load(weights, map_location="cpu", weights_only=True)
     request = adopt.Request(str(tmp_path / "x.pt"), architecture="resemblyzer")
 
@@ -80,7 +80,7 @@ def test_another_checkpoint_is_refused(tmp_path: Path) -> None:
         torch.save({"model_state": state}, tmp_path / "x.pt")
         with (
             pytest.raises(CheckpointError, match=match),
-            adopt.candidate(request),
+            adopt.make_candidate(request),
         ):
             pass
 
@@ -96,6 +96,6 @@ def test_another_checkpoint_is_refused(tmp_path: Path) -> None:
 def test_an_unknown_name_lists_the_known() -> None:
     with (
         pytest.raises(ExportError, match="no model of that name: resemblyzer"),
-        adopt.candidate(adopt.Request("resemblizer")),
+        adopt.make_candidate(adopt.Request("resemblizer")),
     ):
         pass

@@ -12,7 +12,7 @@ from torch.nn import functional
 from exporters import parity
 from exporters.publish import Windows, gate
 from exporters.sources import adopt
-from exporters.voices import voices
+from exporters.voices import load_voices
 from training.frontends.published import SpeechBrainFbank
 
 PeerModule = Callable[[str], Any]
@@ -20,7 +20,7 @@ PeerModule = Callable[[str], Any]
 
 def test_features(peer_module: PeerModule) -> None:
     processing = peer_module("speechbrain.processing.features")
-    speech = torch.from_numpy(voices(None, rate=16000, samples=40077, count=3)[0])
+    speech = torch.from_numpy(load_voices(None, rate=16000, samples=40077, count=3)[0])
     stft = processing.STFT(sample_rate=16000, win_length=25, hop_length=10, n_fft=400)
     filters = processing.Filterbank(n_mels=80, n_fft=400, f_max=8000)
     ours = SpeechBrainFbank()(speech)
@@ -64,11 +64,11 @@ def test_adopted_as_speechbrain_runs_it(
     filters = processing.Filterbank(n_mels=80, n_fft=400, f_max=8000)
     path = tmp_path / "embedding_model.ckpt"
     torch.save(peer.state_dict(), path)
-    waveforms, _ = voices(None, rate=16000, samples=35007, count=2)
+    waveforms, _ = load_voices(None, rate=16000, samples=35007, count=2)
     request = adopt.Request(
         str(path), architecture=architecture, licence="Apache-2.0", windows=Windows(0.8, 0.4)
     )
-    with adopt.candidate(request) as candidate:
+    with adopt.make_candidate(request) as candidate:
         ours = parity.graph_embed(candidate.graph)(waveforms)
         assert gate(candidate).cosine >= parity.FLOOR
     for row, embedding in zip(torch.from_numpy(waveforms), ours, strict=True):

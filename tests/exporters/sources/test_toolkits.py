@@ -14,7 +14,7 @@ from exporters import parity
 from exporters.errors import CheckpointError, ExportError
 from exporters.publish import Windows, gate
 from exporters.sources import adopt
-from exporters.voices import voices
+from exporters.voices import load_voices
 from training import config, encoders
 from training.encoders.campplus import CamPlusPlus
 from training.encoders.ecapa import EcapaTdnn
@@ -231,11 +231,11 @@ def test_a_checkpoint_is_adopted_with_its_filterbank(
     encoder = small(name)
     path = tmp_path / "avg_model.pt"
     torch.save({**encoder.state_dict(), "projection.weight": torch.ones(3, 3)}, path)
-    waveforms, _ = voices(None, rate=16000, samples=20007, count=2)
+    waveforms, _ = load_voices(None, rate=16000, samples=20007, count=2)
     request = adopt.Request(
         str(path), architecture=name, licence="Apache-2.0", windows=Windows(0.8, 0.4)
     )
-    with adopt.candidate(request) as candidate:
+    with adopt.make_candidate(request) as candidate:
         ours = parity.graph_embed(candidate.graph)(waveforms)
         assert gate(candidate).cosine >= parity.FLOOR
     for row, embedding in zip(waveforms, ours, strict=True):
@@ -288,9 +288,9 @@ def test_a_run_starts_from_the_checkpoint_that_is_adopted(
     begun = encoders.build(recipe)
     assert starting_weights.read(path) == path
     starting_weights.load_into(begun, path)
-    waveforms, _ = voices(None, rate=16000, samples=20007, count=2)
+    waveforms, _ = load_voices(None, rate=16000, samples=20007, count=2)
     request = adopt.Request(str(path), architecture=architecture, licence="Apache-2.0")
-    with adopt.candidate(request) as candidate:
+    with adopt.make_candidate(request) as candidate:
         adopted = parity.graph_embed(candidate.graph)(waveforms)
     with torch.inference_mode():
         ours = begun.eval()(torch.from_numpy(waveforms)).numpy()
@@ -302,7 +302,7 @@ def test_a_run_starts_from_the_checkpoint_that_is_adopted(
 
 def _refused(path: Path, architecture: str | None, match: str) -> None:
     request = adopt.Request(str(path), architecture=architecture, licence="Apache-2.0")
-    with pytest.raises(ExportError, match=match), adopt.candidate(request):
+    with pytest.raises(ExportError, match=match), adopt.make_candidate(request):
         pass
 
 
@@ -322,7 +322,7 @@ def test_a_wrapped_checkpoint_is_unwrapped(
     state = small("wespeaker-ecapa").state_dict()
     torch.save({"model": {f"module.{name}": tensor for name, tensor in state.items()}}, path)
     request = adopt.Request(str(path), architecture="wespeaker-ecapa", licence="Apache-2.0")
-    with adopt.candidate(request) as candidate:
+    with adopt.make_candidate(request) as candidate:
         assert candidate.provenance["checkpoint"].startswith("sha256:")
 
 
@@ -349,6 +349,6 @@ def test_a_digest_that_differs_is_refused(
     request = adopt.Request(
         str(path), architecture="wespeaker-ecapa", licence="MIT", sha256="0" * 64
     )
-    with pytest.raises(ExportError, match="has sha256:"), adopt.candidate(request):
+    with pytest.raises(ExportError, match="has sha256:"), adopt.make_candidate(request):
         pass
     assert issubclass(CheckpointError, ExportError)

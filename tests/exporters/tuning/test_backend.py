@@ -18,7 +18,7 @@ from exporters.errors import ExportError
 from exporters.publish import Candidate, publish
 from exporters.tuning import backend
 from exporters.tuning.backend import Fitting, Judged, Kind
-from exporters.voices import made_voice
+from exporters.voices import synthesize_voice
 from service.contract import Calibration, OperatingPoint
 from service.inference.session import Session
 
@@ -26,7 +26,7 @@ FEW = Fitting(Kind.WHITENING, clips=12)
 
 
 def waveforms(count: int = 6) -> parity.Floats:
-    return np.stack([made_voice(seed, rate=16000, samples=16000) for seed in range(count)])
+    return np.stack([synthesize_voice(seed, rate=16000, samples=16000) for seed in range(count)])
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from exporters import model_file, parity
 from exporters.errors import TrialError
 from exporters.publish import Candidate, publish
 from exporters.tuning import calibrate
-from exporters.voices import made_voice
+from exporters.voices import synthesize_voice
 from service.contract import Calibration, Contract, OperatingPoint, ScoreKind
 
 
@@ -28,7 +28,7 @@ def request_for(trial_request: Request, direct: type, monkeypatch: pytest.Monkey
 def test_calibration_goes_into_the_contract_and_embeddings_stay(
     request_for: Request, model: Path
 ) -> None:
-    audio = made_voice(99, rate=16000, samples=16000)[None]
+    audio = synthesize_voice(99, rate=16000, samples=16000)[None]
     graph, before = model_file.read(model)
     fitted = asyncio.run(
         calibrate.fit(request_for, target_false_match_rate=0.1, cohort_split="train")
@@ -121,13 +121,13 @@ def _measured(*rates: float) -> Calibration:
 
 
 def test_the_operating_rate_is_one_that_was_measured() -> None:
-    assert calibrate.operating_rate(_measured(0.1, 0.01, 0.001), None) == 0.01
-    assert calibrate.operating_rate(_measured(0.1, 0.05), None) == 0.05
-    assert calibrate.operating_rate(_measured(0.1, 0.05), 0.07) == 0.07
+    assert calibrate.choose_operating_rate(_measured(0.1, 0.01, 0.001), None) == 0.01
+    assert calibrate.choose_operating_rate(_measured(0.1, 0.05), None) == 0.05
+    assert calibrate.choose_operating_rate(_measured(0.1, 0.05), 0.07) == 0.07
     with pytest.raises(TrialError, match=r"rate of 0\.01: the lowest is 0\.05"):
-        calibrate.operating_rate(_measured(0.1, 0.05), 0.01)
+        calibrate.choose_operating_rate(_measured(0.1, 0.05), 0.01)
     with pytest.raises(TrialError, match="too few"):
-        calibrate.operating_rate(_measured(), None)
+        calibrate.choose_operating_rate(_measured(), None)
 
 
 def test_a_second_fit_keeps_the_cohort(model: Path) -> None:

@@ -11,7 +11,7 @@ from exporters import model_file, parity
 from exporters.errors import GraphError, ParityError
 from exporters.publish import Candidate, publish
 from exporters.tuning import quantize
-from exporters.voices import made_voice
+from exporters.voices import synthesize_voice
 from service.contract import Calibration, OperatingPoint
 
 
@@ -42,7 +42,7 @@ def _elements(path: Path) -> Counter[np.dtype[Any]]:
 
 
 def _embeddings(path: Path) -> parity.Floats:
-    audio = np.stack([made_voice(seed, rate=16000, samples=16000) for seed in range(4)])
+    audio = np.stack([synthesize_voice(seed, rate=16000, samples=16000) for seed in range(4)])
     return parity.graph_embed(model_file.read(path)[0])(audio)
 
 

@@ -17,14 +17,14 @@ def _measured(window_s: float, hop_s: float, eer: float) -> MeasuredWindows:
 
 def test_the_cheapest_of_the_nearly_best_is_chosen() -> None:
     short, long = _measured(1.5, 0.75, 0.05), _measured(3.0, 1.5, 0.0495)
-    assert windows.best([long, short]) is short
-    assert windows.best([long, short, better := _measured(4.0, 2.0, 0.04)]) is better
+    assert windows.choose_best([long, short]) is short
+    assert windows.choose_best([long, short, better := _measured(4.0, 2.0, 0.04)]) is better
     sparse = _measured(3.0, 3.0, 0.0501)
-    assert windows.best([long, short, sparse]) is sparse
+    assert windows.choose_best([long, short, sparse]) is sparse
 
 
 def test_the_grid_runs_shorter_windows_as_shapes_of_their_own() -> None:
-    grid = windows.grid([3.0, 1.5], overlaps=[0.5, 0.0], min_speech_s=0.4)
+    grid = windows.list_choices([3.0, 1.5], overlaps=[0.5, 0.0], min_speech_s=0.4)
     assert [(one.window_s, one.hop_s, one.short_s) for one in grid] == [
         (1.5, 0.75, ()),
         (1.5, 1.5, ()),
@@ -57,7 +57,7 @@ def test_every_choice_is_measured_on_its_own_windows(
 
     monkeypatch.setattr(windows, "SaysoModel", Seen)
     before = trial_request.model.read_bytes()
-    choices = windows.grid([0.5, 1.0], overlaps=[0.5], min_speech_s=0.3)
+    choices = windows.list_choices([0.5, 1.0], overlaps=[0.5], min_speech_s=0.3)
     request = dataclasses.replace(trial_request, cache=trial_request.model.with_suffix(".sqlite"))
     measured = asyncio.run(windows.measure(request, choices))
     assert [one.windows for one in measured] == choices

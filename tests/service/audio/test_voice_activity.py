@@ -7,8 +7,8 @@ import numpy as np
 import onnx
 import pytest
 
-from benchmarks.speed.clips import voices
-from benchmarks.speed.unheard import all_speech
+from benchmarks.speed.clips import read_voices
+from benchmarks.speed.unheard import make_graph
 from service.audio import voice_activity
 from service.audio.speech import CONTEXT_SAMPLES, FRAME_SAMPLES, VoiceActivity
 from service.errors import StartupError
@@ -23,7 +23,7 @@ def frames(samples: np.ndarray) -> np.ndarray:
 
 def test_it_hears_what_silero_hears() -> None:
     theirs, ours = VoiceActivity.open(voice_activity.find_package_model()), VoiceActivity.open()
-    heard = frames(np.concatenate(voices()))
+    heard = frames(np.concatenate(read_voices()))
     expected, _ = theirs.probabilities(heard, theirs.initial_state)
     found, _ = ours.probabilities(heard, ours.initial_state)
     assert 0.1 < np.mean(expected > 0.5) < 0.95
@@ -33,7 +33,7 @@ def test_it_hears_what_silero_hears() -> None:
 @pytest.mark.parametrize("at_once", [1, 2, 3, 7, 64])
 def test_any_number_of_frames_at_once_gives_the_same_bits(at_once: int) -> None:
     vad = VoiceActivity.open()
-    heard = frames(voices()[0])
+    heard = frames(read_voices()[0])
     whole, last = vad.probabilities(heard, vad.initial_state)
     found, state = [], vad.initial_state
     for start in range(0, len(heard), at_once):
@@ -56,7 +56,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_with_other_weights_the_package_s_own_graph_is_used(
     package: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    onnx.save(all_speech(), package)
+    onnx.save(make_graph(), package)
     with caplog.at_level(logging.WARNING):
         vad = VoiceActivity.open()
     heard, _ = vad.probabilities(frames(np.zeros(FRAME_SAMPLES, np.float32)), vad.initial_state)

@@ -7,7 +7,7 @@ import pytest
 
 from tests.support.waveforms import RATE_HZ, noise, power_db
 from training.augment import Waveform, rms
-from training.augment.telephone import a_law, mu_law, telephone
+from training.augment.telephone import a_law, mu_law, send_by_telephone
 
 
 @pytest.mark.parametrize("law", [mu_law, a_law])
@@ -29,7 +29,7 @@ def test_telephone_keeps_the_band_and_kills_what_is_above(
     law: Callable[[Waveform], Waveform],
 ) -> None:
     speech = noise(0, 16001)
-    heard = telephone(speech, RATE_HZ, low_hz=300.0, high_hz=3400.0, companding=law)
+    heard = send_by_telephone(speech, RATE_HZ, low_hz=300.0, high_hz=3400.0, companding=law)
     assert heard.shape == speech.shape
     assert power_db(heard, 1000, 3000) == pytest.approx(power_db(speech, 1000, 3000), abs=0.3)
     assert power_db(heard, 4005, 8000) < power_db(speech, 4005, 8000) - 60
@@ -41,7 +41,9 @@ def test_a_steep_edge_cuts_what_a_gentle_one_lets_through() -> None:
 
     def heard_db(order: float, low_hz: float, high_hz: float) -> float:
         edges = {"low_order": order, "high_order": order}
-        sent = telephone(speech, RATE_HZ, low_hz=300.0, high_hz=3000.0, companding=mu_law, **edges)
+        sent = send_by_telephone(
+            speech, RATE_HZ, low_hz=300.0, high_hz=3000.0, companding=mu_law, **edges
+        )
         return power_db(sent, low_hz, high_hz) - power_db(speech, low_hz, high_hz)
 
     for outside in ((100, 250), (3300, 3900)):

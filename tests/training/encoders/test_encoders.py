@@ -12,8 +12,8 @@ from torch.nn import functional
 
 from exporters import parity
 from exporters.graph import trace
-from exporters.macs import macs
-from exporters.voices import made_voice
+from exporters.macs import count_macs
+from exporters.voices import synthesize_voice
 from training import config, encoders
 from training.encoders import SpeakerEncoder
 from training.encoders.size import multiply_accumulates
@@ -49,7 +49,7 @@ def recipe_of(section: str, mels: int = 20) -> str:
 
 
 def speech(batch: int, samples: int) -> torch.Tensor:
-    voices = [made_voice(seed, rate=16000, samples=samples) for seed in range(batch)]
+    voices = [synthesize_voice(seed, rate=16000, samples=samples) for seed in range(batch)]
     return torch.from_numpy(np.stack(voices))
 
 
@@ -103,7 +103,7 @@ def test_work_is_counted_as_in_the_exported_graph(section: str) -> None:
     model = built(section, mels=23)
     graph = trace(model, speech(2, 16000))
     counted = multiply_accumulates(model, torch.zeros(1, 20000))
-    assert counted == pytest.approx(macs(graph, 20000), rel=0.01)
+    assert counted == pytest.approx(count_macs(graph, 20000), rel=0.01)
 
 
 @pytest.mark.parametrize("section", SECTIONS)

@@ -18,7 +18,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from exporters.voices import made_voice, voices
+from exporters.voices import load_voices, synthesize_voice
 from training import config, encoders
 from training.encoders import names
 from training.runs import checkpoint, starting_weights
@@ -86,7 +86,7 @@ def write_version_2(path: Path, kind: str) -> None:
 def test_an_older_checkpoint_gives_its_embeddings(kind: str, tmp_path: Path) -> None:
     write_version_2(tmp_path / "best.pt", kind)
     encoder = checkpoint.load_encoder(tmp_path / "best.pt")
-    heard = np.stack([made_voice(seed, rate=16000, samples=20000) for seed in range(2)])
+    heard = np.stack([synthesize_voice(seed, rate=16000, samples=20000) for seed in range(2)])
     with torch.inference_mode():
         embeddings = encoder(torch.from_numpy(heard))
     torch.testing.assert_close(embeddings, torch.tensor(OLD[kind]["embeddings"]), rtol=0, atol=1e-5)
@@ -117,7 +117,7 @@ def test_a_run_starts_from_what_ships(model: str, width: int) -> None:
     section = f'name = "ecapa", width = {width}, groups = 4, stride = 2'
     encoder = encoders.build(recipe_of(section, dim=192, mels=80)).eval()
     starting_weights.load_into(encoder, MODELS / f"{model}.onnx")
-    heard = voices(None, rate=16000, samples=48000, count=2)[0]
+    heard = load_voices(None, rate=16000, samples=48000, count=2)[0]
     session = onnxruntime.InferenceSession(
         MODELS / f"{model}.onnx", providers=["CPUExecutionProvider"]
     )

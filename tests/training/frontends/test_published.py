@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from exporters.voices import voices
+from exporters.voices import load_voices
 from training.frontends.published import Doubles, KaldiFbank, LibrosaMel, hamming, povey
 
 with warnings.catch_warnings():
@@ -20,7 +20,7 @@ with warnings.catch_warnings():
 @pytest.fixture(scope="module")
 def speech() -> Tensor:
     """(3, samples) at 16 kHz, of a length that is no multiple of a hop."""
-    return torch.from_numpy(voices(None, rate=16000, samples=40077, count=3)[0])
+    return torch.from_numpy(load_voices(None, rate=16000, samples=40077, count=3)[0])
 
 
 def test_librosa_mel(speech: Tensor) -> None:
