@@ -18,7 +18,7 @@ RUN python -m venv --without-pip /opt/sayso \
 WORKDIR /src
 COPY pyproject.toml constraints.txt ./
 RUN python -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
-        e = p['optional-dependencies']; print(*p['dependencies'], *e['tracing'], *e['vault'], sep='\n')" > needed.txt \
+        e = p['optional-dependencies']; print(*(d for d in p['dependencies'] if 'sayso' not in d), *e['tracing'], *e['vault'], sep='\n')" > needed.txt \
     && pip install -c constraints.txt -r needed.txt \
     && pip install -c constraints.txt --no-deps silero-vad
 
@@ -35,13 +35,13 @@ RUN python -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['p
 # In a layer of its own, so that an upgrade pulls a few megabytes and not all dependencies.
 FROM dependencies AS code
 COPY README.md LICENSE ./
-COPY protos protos
+COPY client client
 COPY models models
 COPY service service
 COPY training training
 COPY exporters exporters
 COPY evaluation evaluation
-RUN pip install --no-deps --prefix /opt/code .
+RUN pip install --no-deps --prefix /opt/code ./client .
 
 FROM ${PYTHON} AS runtime
 ENV PATH=/opt/code/bin:/opt/sayso/bin:$PATH \

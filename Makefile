@@ -184,8 +184,8 @@ lint: $(VENV)/.dev node_modules/.installed  ## style, types, import directions, 
 	@$(protos_breaking)
 
 .PHONY: protos
-protos: $(VENV)/.dev  ## regenerate the stubs beside the protos
-	@$(call stubs_into,protos)
+protos: $(VENV)/.dev  ## regenerate the stubs in client/sayso/v1
+	@$(call stubs_into,client)
 
 .PHONY: reference
 reference: $(VENV)/.base  ## write docs/settings.md from the code
@@ -194,10 +194,10 @@ reference: $(VENV)/.base  ## write docs/settings.md from the code
 .PHONY: constraints
 constraints: build/uv/bin/uv  ## remake constraints.txt from pyproject.toml; ARGS=--upgrade takes newer versions
 	printf '%s\n' $(SILERO_VAD) $(RESEMBLYZER) | $< pip compile --quiet --all-extras --no-annotate $(ARGS) \
-		--python-version 3.11 --python-platform x86_64-manylinux_2_28 \
+		--python-version 3.11 --python-platform x86_64-manylinux_2_28 --no-emit-package sayso-client \
 		--custom-compile-command 'make constraints' --output-file constraints.txt pyproject.toml -
 	printf '%s\n' $(SILERO_VAD) $(RESEMBLYZER) | $< pip compile --quiet --all-extras --no-annotate --no-header \
-		--python-version 3.14 --python-platform x86_64-manylinux_2_28 --constraint constraints.txt pyproject.toml - \
+		--python-version 3.14 --python-platform x86_64-manylinux_2_28 --no-emit-package sayso-client --constraint constraints.txt pyproject.toml - \
 		> build/constraints-newest.txt  # what only newer interpreters need
 	{ grep '^#' constraints.txt; grep -hv '^#' constraints.txt build/constraints-newest.txt | LC_ALL=C sort -t= -k1,1 -u; } \
 		> build/constraints.txt && mv build/constraints.txt constraints.txt
@@ -236,9 +236,9 @@ $(BIN)/python:
 	@"$(PYTHON)" -c 'import ensurepip' 2>/dev/null || { $(call apt_install,python3-venv); }
 	"$(PYTHON)" -m venv $(VENV)
 
-$(VENV)/.base: pyproject.toml constraints.txt | $(BIN)/python
+$(VENV)/.base: pyproject.toml client/pyproject.toml constraints.txt | $(BIN)/python
 	@echo 'Installing the service into $(VENV) (half a minute)'
-	@$(PIP) install -c constraints.txt -e .
+	@$(PIP) install -c constraints.txt -e ./client -e .
 	@$(PIP) install -c constraints.txt --no-deps silero-vad
 	@touch $@
 
@@ -281,9 +281,9 @@ build/pip-audit/bin/pip-audit:
 	build/pip-audit/bin/pip --disable-pip-version-check --quiet install pip-audit
 
 # As the Dockerfile installs.
-build/serving/.installed: pyproject.toml constraints.txt | $(BIN)/python
+build/serving/.installed: pyproject.toml client/pyproject.toml constraints.txt | $(BIN)/python
 	$(PYTHON) -m venv --clear --without-pip build/serving
-	$(PIP) --python build/serving/bin/python install -c constraints.txt '.[tracing,vault]'
+	$(PIP) --python build/serving/bin/python install -c constraints.txt ./client '.[tracing,vault]'
 	$(PIP) --python build/serving/bin/python install -c constraints.txt --no-deps silero-vad
 	@touch $@
 
@@ -319,7 +319,7 @@ endef
 # --- The image ---
 
 TARGET ?= cpu
-VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' client/sayso/__init__.py)
 IMAGE_TAGS = $(if $(filter cpu,$(TARGET)),latest $(VERSION),$(TARGET) $(VERSION)-$(TARGET))
 
 # An engine may be installed and not run. Podman and buildah keep the health check in Docker's format.
@@ -348,7 +348,7 @@ endef
 
 define protos_drift
 rm -rf build/protos && mkdir -p build/protos && { $(call stubs_into,build/protos); } && \
-diff -r -x '*.proto' -x __pycache__ protos/sayso build/protos/sayso \
+diff -r -x __init__.py -x __pycache__ client/sayso/v1 build/protos/sayso/v1 \
 	&& echo 'protos: the committed stubs are what the protos generate' \
 	|| { echo 'protos: stale stubs; run `make protos` and commit the result' >&2; exit 1; }
 endef

@@ -19,10 +19,9 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 from rich.text import Text
+from sayso import Client, Decision, SaysoError
 
 from demo.voices import Trial, Voice, make_trials, read_voices
-from service.client import Client, Decision
-from service.errors import SaysoError
 
 SHIPPED = Path(__file__).parent / "audio"
 STOP_S = 30

@@ -118,7 +118,7 @@ def run_extractor(name: str, given: Material, threads: int, seconds: float) -> E
     """Run one extractor in a process; None if the peer is not installed."""
     environment = os.environ | {
         "OMP_NUM_THREADS": str(threads),
-        "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "protos"))),
+        "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "client"))),
     }
     command = [PEERS if PEERS.exists() else sys.executable, "-m", "benchmarks.speed.extractors"]
     options = {

@@ -24,12 +24,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from sayso import Aborted, Client, FailedPrecondition, NotFound, Overloaded, RawAudio, SaysoError
 
 from benchmarks.figures import Figure, below, figure, merge
 from benchmarks.processes import resident_mb
 from benchmarks.speed.streaming import read_call_audio
-from service.client import Client, RawAudio
-from service.errors import Aborted, FailedPrecondition, NotFound, Overloaded, SaysoError
 from service.settings import SHIPPED_MODEL
 from tests.support.redis_server import RedisServer
 from tests.support.sayso_server import SaysoServer

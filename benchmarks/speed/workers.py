@@ -24,6 +24,7 @@ from typing import Any
 import grpc
 import numpy as np
 import soundfile
+from sayso import Client, RawAudio
 
 from benchmarks.figures import Figure, figure, merge
 from benchmarks.processes import confine_to_cores, processor_s
@@ -31,7 +32,6 @@ from benchmarks.speed.callers import Load, hold_calls
 from benchmarks.speed.clips import RATE, cut_mixed, read_voices
 from benchmarks.speed.streaming import VOICE, read_call_audio
 from benchmarks.speed.verifying import VERIFY, start_process
-from service.client import Client, RawAudio
 from service.server import serving
 from service.settings import Settings
 from tests.support.sayso_server import ROOT, SaysoServer

@@ -7,8 +7,8 @@ import typer
 from rich.markup import escape
 from rich.progress import track
 from rich.table import Table
+from sayso import BatchItem, BatchResult, Client
 
-from service.client import BatchItem, BatchResult, Client
 from service.commands import manifest
 from service.commands.connection import connect
 from service.commands.manifest import Row

@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from service.client import Client
+from sayso import Client
+
 from service.commands.access import Access
 from service.commands.terminal import one_line_errors
 

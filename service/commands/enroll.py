@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from sayso import BatchItem, Duplicates, Enrollment, InvalidArgument, RawAudio
 
-from service.client import BatchItem, Duplicates, Enrollment, RawAudio
 from service.commands import batch
 from service.commands.connection import connect
 from service.commands.options import (
@@ -21,7 +21,6 @@ from service.commands.options import (
     raw_audio,
 )
 from service.commands.terminal import err, for_each, out, print_matches
-from service.errors import InvalidArgument
 
 
 def enroll(

@@ -9,6 +9,8 @@ import os
 import sys
 from collections.abc import Sequence
 
+import sayso
+
 from service.commands.access import Access
 from service.errors import SaysoError
 
@@ -29,9 +31,9 @@ def main(arguments: Sequence[str]) -> int:
     )
     server = parser.parse_args(arguments).server
     try:
-        with Access.read().client(server, timeout_s=_TIMEOUT_S) as sayso:
-            cause = sayso.why_not_ready()
-    except SaysoError as error:
+        with Access.read().client(server, timeout_s=_TIMEOUT_S) as client:
+            cause = client.why_not_ready()
+    except (SaysoError, sayso.SaysoError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
     sys.stdout.write(f"not ready: {cause}\n" if cause else "ready\n")

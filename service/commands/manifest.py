@@ -6,8 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import typer
-
-from service.client import BatchItem, RawAudio
+from sayso import BatchItem, RawAudio
 
 REQUIRED = ("speaker_id", "path")
 OPTIONAL = ("consent", "channel", "encoding", "sample_rate")

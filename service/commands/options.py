@@ -4,8 +4,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-
-from service.client import ENCODINGS, RawAudio
+from sayso import ENCODINGS, RawAudio
 
 LOCAL = "127.0.0.1:50051"
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, Self, TextIO
 
 import typer
+from sayso import BatchResult
 
-from service.client import BatchResult
 from service.commands.manifest import Row
 
 ENROLLED, REFUSED, FAILED = "enrolled", "refused", "failed"

@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 from rich.table import Table
+from sayso import FailedVerifications, Migration, Speaker
 
-from service.client import FailedVerifications, Migration, Speaker
 from service.commands.connection import connect
 from service.commands.options import LOCAL, Consent, Server, SpeakerId
 from service.commands.terminal import out

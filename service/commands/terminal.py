@@ -6,13 +6,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
+import sayso
 import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import track
+from sayso import InvalidArgument, Match
 
-from service.client import Match
-from service.errors import InvalidArgument, SaysoError
+from service.errors import SaysoError
 
 T = TypeVar("T")
 
@@ -28,7 +29,7 @@ def one_line_errors() -> Iterator[None]:
     """Turn an error that the user can act on into one line on stderr and exit status 2."""
     try:
         yield
-    except SaysoError as error:
+    except (SaysoError, sayso.SaysoError) as error:
         err.print(f"[red]error:[/red] {escape(str(error))}", highlight=False, soft_wrap=True)
         raise typer.Exit(2) from error
 

@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 from rich.table import Table
+from sayso import Decision, Identification, InvalidArgument, Match
 
-from service.client import Decision, Identification, Match
 from service.commands.connection import connect
 from service.commands.options import (
     LOCAL,
@@ -22,7 +22,6 @@ from service.commands.options import (
     raw_audio,
 )
 from service.commands.terminal import for_each, out, print_matches
-from service.errors import InvalidArgument
 
 
 def verify(

@@ -7,12 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from sayso import Decision, SaysoError
 
 from demo.run import SHIPPED, Result, summary
 from demo.voices import SUFFIXES, Trial, make_trials, read_voices
 from service.audio.decoding import AudioFormat, decode
-from service.client import Decision
-from service.errors import SaysoError
 from service.settings import SHIPPED_MODEL
 
 ROOT = SHIPPED.parents[1]

@@ -7,8 +7,8 @@ endpoint, exit code or death. Then take `SaysoServer`, whose start costs two sec
 from collections.abc import Iterator
 
 import pytest
+from sayso import Client
 
-from service.client import Client
 from tests.support.local_server import LocalServer
 from tests.support.redis_server import RedisServer
 

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sayso import Client, NotFound, PermissionDenied, Tls, Unauthenticated
 
-from service.client import Client, Tls
-from service.errors import NotFound, PermissionDenied, StartupError, Unauthenticated
+from service.errors import StartupError
 from tests.support.certificates import LOCAL, Authority
 from tests.support.local_server import LocalServer
 from tests.support.sayso_server import ROOT, SaysoServer

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from sayso import Client, RawAudio
 from typer.testing import CliRunner
 
-from service.client import Client, RawAudio
 from service.commands.application import app
 from tests.support.local_server import LocalServer
 from tests.support.voices import clips

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sayso import NotFound
 from typer.testing import CliRunner, Result
 
 from service.audit.entries import START, Action, Event, make_entry, parse_line
 from service.commands.application import app
-from service.errors import NotFound
 from tests.support.local_server import LocalServer
 from tests.support.sayso_server import SaysoServer
 

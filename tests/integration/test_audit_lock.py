@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from sayso import Unavailable
 
-from service.errors import Unavailable
 from tests.support.sayso_server import SaysoServer, ServerFailed
 from tests.support.voices import clips
 

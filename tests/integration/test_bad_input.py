@@ -10,6 +10,7 @@ import pytest
 import soundfile
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
+from sayso import MAX_CHUNK_BYTES
 from sayso.v1 import (
     audio_pb2,
     decision_pb2,
@@ -19,7 +20,6 @@ from sayso.v1 import (
 from sayso.v1 import speaker_pb2 as speakers
 from sayso.v1 import verification_pb2 as pb
 
-from service.client import MAX_CHUNK_BYTES
 from tests.support.local_server import LocalServer
 from tests.support.voices import clips
 

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from sayso import BatchItem, Client, RawAudio
 from typer.testing import CliRunner, Result
 
-from service.client import BatchItem, Client, RawAudio
 from service.commands.application import app
 from tests.support.local_server import LocalServer
 from tests.support.sayso_server import ROOT, SaysoServer

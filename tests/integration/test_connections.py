@@ -7,9 +7,8 @@ from pathlib import Path
 
 import grpc
 import pytest
+from sayso import OPTIONS, Client, NotFound, SaysoError, Unavailable
 
-from service.client import OPTIONS, Client
-from service.errors import NotFound, SaysoError, Unavailable
 from tests.reliability.proxy import Proxy
 from tests.support.local_server import LocalServer
 from tests.support.raw_http2 import RawConnection

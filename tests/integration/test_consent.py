@@ -5,9 +5,8 @@ from pathlib import Path
 
 import pytest
 import soundfile
+from sayso import Client, FailedPrecondition, NotFound, RawAudio
 
-from service.client import Client, RawAudio
-from service.errors import FailedPrecondition, NotFound
 from tests.support.local_server import LocalServer
 from tests.support.voices import clips
 

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 import soundfile
+from sayso import Client, RawAudio, SaysoError, Unavailable
 
-from service.client import Client, RawAudio
-from service.errors import SaysoError, Unavailable
 from tests.support.local_server import LocalServer
 from tests.support.redis_server import RedisServer
 from tests.support.sayso_server import SaysoServer

@@ -6,11 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 import soundfile
+from sayso import MAX_CHUNK_BYTES, Client, NotFound, RawAudio
 from typer.testing import CliRunner, Result
 
-from service.client import MAX_CHUNK_BYTES, Client, RawAudio
 from service.commands.application import app
-from service.errors import NotFound
 from tests.support.local_server import LocalServer
 from tests.support.voices import clips
 

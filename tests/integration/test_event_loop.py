@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sayso import Client
 
 from service.audio import compressed
 from service.audio.decoding import StreamDecoder
 from service.audio.speech import SpeechDetector
 from service.calls.verification import Verifier
-from service.client import Client
 from service.inference.session import Session
 from service.server import serving
 from service.settings import Settings

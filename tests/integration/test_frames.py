@@ -9,11 +9,11 @@ from types import FrameType
 from typing import Any
 
 import grpc
+from sayso import Client
 from sayso.v1 import audio_pb2, verification_pb2_grpc
 from sayso.v1 import verification_pb2 as pb
 
 import service
-from service.client import Client
 from service.server import serving
 from service.settings import Settings
 from tests.support.voices import clips

@@ -3,11 +3,10 @@
 from collections.abc import Iterator
 
 import pytest
+from sayso import AlreadyExists, Client, InvalidArgument, NotFound, RawAudio
 from typer.testing import CliRunner, Result
 
-from service.client import Client, RawAudio
 from service.commands.application import app
-from service.errors import AlreadyExists, InvalidArgument, NotFound
 from service.rpc.verification import VerificationRpc
 from tests.support.local_server import LocalServer
 from tests.support.voices import clips

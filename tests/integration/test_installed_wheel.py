@@ -1,56 +1,29 @@
-"""The wheel, installed into an empty environment, serves the model that ships with it."""
+"""The wheels of the server and its client, installed into an empty environment, serve the model
+that ships with them."""
 
-import os
 import re
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support.sayso_server import ROOT
+from tests.support.wheels import build_wheel, environment, install, make_environment, run
 
 pytestmark = pytest.mark.slow  # it installs some hundred megabytes
 
 AUDIO = ROOT / "demo" / "audio" / "slt"
 
 
-def run(*command: object, folder: Path) -> str:
-    done = subprocess.run(
-        [str(word) for word in command],
-        cwd=folder,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, (command, done.stdout, done.stderr)
-    return done.stdout
-
-
-def environment() -> dict[str, str]:
-    """Ours, without what would make the checkout importable or configure a server."""
-    return {
-        name: value
-        for name, value in os.environ.items()
-        if name != "PYTHONPATH" and not name.startswith("SAYSO_")
-    }
-
-
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of an environment that holds the wheel, and what the Makefile installs with it."""
+    """The folder of an environment that holds the wheels, and what `make` installs with them."""
     folder = tmp_path_factory.mktemp("wheel")
-    pip = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet")
-    run(*pip, "wheel", "--no-deps", "--wheel-dir", folder, ROOT, folder=folder)
-    (wheel,) = folder.glob("sayso-*.whl")
-    run(sys.executable, "-m", "venv", "--without-pip", folder / "venv", folder=folder)
-    install = (*pip, "--python", folder / "venv" / "bin" / "python", "install")
-    constraints = ("--constraint", ROOT / "constraints.txt")
-    run(*install, *constraints, wheel, folder=folder)
-    run(*install, *constraints, "--no-deps", "silero-vad", folder=folder)
-    return folder / "venv"
+    wheels = [build_wheel(project, folder) for project in (ROOT / "client", ROOT)]
+    venv = make_environment(folder, *wheels)
+    install(venv, "--no-deps", "silero-vad")
+    return venv
 
 
 @pytest.fixture
@@ -82,7 +55,10 @@ def test_it_serves_a_call(installed: Path, address: str, tmp_path: Path) -> None
 
 
 def test_nothing_of_it_comes_from_the_checkout(installed: Path, tmp_path: Path) -> None:
-    program = "import service, service.settings as s; print(service.__path__[0], s.SHIPPED_MODEL)"
+    program = (
+        "import sayso, service, service.settings as settings;"
+        "print(sayso.__path__[0], service.__path__[0], settings.SHIPPED_MODEL)"
+    )
     found = run(installed / "bin" / "python", "-c", program, folder=tmp_path).split()
     assert all(Path(path).is_relative_to(installed) for path in found)
 

@@ -8,11 +8,10 @@ import grpc
 import numpy as np
 import pytest
 import soundfile
+from sayso import BatchItem, Client, InvalidArgument
+from sayso.messages import MAX_MESSAGE_BYTES
 from sayso.v1 import verification_pb2, verification_pb2_grpc
 
-from service.client import BatchItem, Client
-from service.client.messages import MAX_MESSAGE_BYTES
-from service.errors import InvalidArgument
 from tests.support.local_server import LocalServer
 from tests.support.voices import clips
 
@@ -47,7 +46,7 @@ def sayso(sqlite_server: LocalServer) -> Iterator[Client]:
 def test_a_large_recording_is_verified_as_a_small_one_of_the_same(
     sayso: Client, speaker: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with caplog.at_level(logging.DEBUG, "service.client"):
+    with caplog.at_level(logging.DEBUG, "sayso"):
         told = sayso.verify(speaker, large("slt", "verify"))
     assert "streamed" in caplog.text
     small = recording("slt", "verify", seconds=SECONDS, subtype="PCM_16")

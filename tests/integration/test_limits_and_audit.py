@@ -14,13 +14,12 @@ from typing import Any
 import grpc
 import pytest
 import soundfile
+from sayso import Client, FailedPrecondition, NotFound, Overloaded, SpeakerLocked, Unavailable
 from sayso.v1 import audio_pb2, speaker_pb2, speaker_pb2_grpc, verification_pb2_grpc
 from sayso.v1 import verification_pb2 as pb
 
 from service.audit import chain
 from service.audit.subjects import Subjects
-from service.client import Client
-from service.errors import FailedPrecondition, NotFound, Overloaded, SpeakerLocked, Unavailable
 from tests.support.local_server import LocalServer
 from tests.support.redis_server import RedisServer
 from tests.support.sayso_server import SaysoServer

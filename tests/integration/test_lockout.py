@@ -16,14 +16,13 @@ import pytest
 import soundfile
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
+from sayso import Client, FailedVerifications, RawAudio, SpeakerLocked, voices
 from sayso.v1 import audio_pb2, decision_pb2, verification_pb2_grpc
 from sayso.v1 import verification_pb2 as pb
 from typer.testing import CliRunner
 
 from service.audit import chain
-from service.client import Client, FailedVerifications, RawAudio, voices
 from service.commands.application import app
-from service.errors import SpeakerLocked
 from tests.support.local_server import LocalServer
 from tests.support.redis_server import RedisServer
 from tests.support.sayso_server import SaysoServer

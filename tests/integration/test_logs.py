@@ -8,9 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from sayso import Client, RawAudio, SaysoError
 
-from service.client import Client, RawAudio
-from service.errors import SaysoError
 from tests.support.redis_server import RedisServer
 from tests.support.sayso_server import SaysoServer
 from tests.support.voices import clips

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 import soundfile
+from sayso import Client, InvalidArgument, RawAudio, SequentialTest
 from typer.testing import CliRunner
 
 from service.audit import chain
-from service.client import Client, RawAudio, SequentialTest
 from service.commands.application import app
 from service.contract import Contract
-from service.errors import InvalidArgument, StartupError
+from service.errors import StartupError
 from service.inference.session import Session
 from service.settings import SHIPPED_MODEL
 from tests.support.local_server import LocalServer

@@ -8,13 +8,13 @@ import grpc
 import numpy as np
 import onnx
 import pytest
+from sayso import Client, Embedding, RawAudio
 from sayso.v1 import verification_pb2 as pb
 from sayso.v1 import verification_pb2_grpc
 
 from evaluation.scoring import normalization
 from evaluation.scoring.normalization import Norm
 from service.audio.decoding import AudioFormat, decode
-from service.client import Client, Embedding, RawAudio
 from service.contract import Calibration, Cohort, Contract, ScoreKind
 from service.decisions.scoring import l2_normalized
 from service.settings import SHIPPED_MODEL

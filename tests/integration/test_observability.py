@@ -8,10 +8,10 @@ from urllib.request import urlopen
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from sayso import InvalidArgument
 from typer.testing import CliRunner
 
 from service.commands.application import app
-from service.errors import InvalidArgument
 from tests.support.sayso_server import SaysoServer
 from tests.support.voices import clips
 

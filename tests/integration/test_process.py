@@ -83,7 +83,7 @@ def test_modules_of_the_working_directory_are_not_run(tmp_path: Path, workers: i
         cwd=tmp_path,
         env={
             **os.environ,
-            "PYTHONPATH": f"{ROOT}:{ROOT / 'protos'}",
+            "PYTHONPATH": f"{ROOT}:{ROOT / 'client'}",
             "SAYSO_STORE": f"sqlite:///{tmp_path}/sayso.db",
             "SAYSO_WORKERS": str(workers),
         },

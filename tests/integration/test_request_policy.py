@@ -5,10 +5,10 @@ from pathlib import Path
 
 import grpc
 import pytest
+from sayso import Client
 from sayso.v1 import audio_pb2, decision_pb2, speaker_pb2, speaker_pb2_grpc, verification_pb2_grpc
 from sayso.v1 import verification_pb2 as pb
 
-from service.client import Client
 from service.settings import SHIPPED_MODEL
 from tests.support.local_server import LocalServer
 from tests.support.rotated_model import rotate_embeddings

@@ -10,13 +10,12 @@ from typing import Any
 import grpc
 import pytest
 from google.protobuf.message import Message
+from sayso import Client, Embedding, Overloaded, PermissionDenied, RawAudio, SequentialTest
 from sayso.v1 import audio_pb2, decision_pb2, verification_pb2, verification_pb2_grpc
 from typer.testing import CliRunner
 
 from service.audio.decoding import AudioFormat, decode
-from service.client import Client, Embedding, RawAudio, SequentialTest
 from service.commands.application import app
-from service.errors import Overloaded, PermissionDenied
 from tests.support.keys import create
 from tests.support.local_server import LocalServer
 from tests.support.score_fields import contains_score

@@ -8,11 +8,10 @@ from pathlib import Path
 
 import pytest
 import soundfile
+from sayso import Aborted, Client, FailedPrecondition, InvalidArgument, NotFound, RawAudio, Speaker
 from typer.testing import CliRunner
 
-from service.client import Client, RawAudio, Speaker
 from service.commands.application import app
-from service.errors import Aborted, FailedPrecondition, InvalidArgument, NotFound
 from tests.support.local_server import LocalServer
 from tests.support.sayso_server import SaysoServer
 from tests.support.voices import clips

@@ -11,11 +11,10 @@ import grpc
 import numpy as np
 import pytest
 import soundfile
+from sayso import Client, Decision, InvalidArgument, NotFound, RawAudio, SequentialTest
 from sayso.v1 import audio_pb2, decision_pb2, verification_pb2_grpc
 from sayso.v1 import verification_pb2 as pb
 
-from service.client import Client, Decision, RawAudio, SequentialTest
-from service.errors import InvalidArgument, NotFound
 from tests.support.sayso_server import SaysoServer
 from tests.support.voices import clips
 

@@ -12,12 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from sayso import Client, NotFound, Overloaded, RawAudio, SaysoError
 
 from service.access.grants import Grants
 from service.access.keys import make_key
 from service.access.roles import Role
-from service.client import Client, RawAudio
-from service.errors import NotFound, Overloaded, SaysoError
 from tests.support.raw_http2 import RawConnection
 from tests.support.sayso_server import SaysoServer
 from tests.support.voices import clips

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 import soundfile
+from sayso import BatchItem, Client
 
-from service.client import BatchItem, Client
 from tests.support.local_server import LocalServer
 from tests.support.voices import clips
 

@@ -11,8 +11,8 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2
+from sayso import NotFound
 
-from service.errors import NotFound
 from service.rpc.reading import MAX_MESSAGE_BYTES
 from service.rpc.unauthenticated import MAX_MESSAGE_BYTES as SMALL_BYTES
 from tests.support.raw_http2 import RawConnection

@@ -8,8 +8,8 @@ from typing import Any
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from sayso import Unavailable
 
-from service.errors import Unavailable
 from tests.support.redis_server import RedisServer
 from tests.support.sayso_server import SaysoServer
 from tests.support.voices import clips

@@ -6,9 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from sayso import Client, NotFound, RawAudio
 
-from service.client import Client, RawAudio
-from service.errors import NotFound
 from tests.support.local_server import LocalServer
 from tests.support.voices import clips
 

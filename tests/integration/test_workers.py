@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 import soundfile
+from sayso import RawAudio
 
-from service.client import RawAudio
 from tests.support.sayso_server import SaysoServer, ServerFailed
 from tests.support.voices import clips
 

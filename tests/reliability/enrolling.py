@@ -8,9 +8,8 @@ from types import TracebackType
 from typing import Self
 
 import numpy as np
+from sayso import Client, SaysoError, Unavailable
 
-from service.client import Client
-from service.errors import SaysoError, Unavailable
 from service.store import Store
 from tests.reliability.serving import PATIENCE_S, RAW, speech
 

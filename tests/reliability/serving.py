@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 import soundfile
+from sayso import RawAudio
 
-from service.client import RawAudio
 from service.settings import SHIPPED_MODEL
 from tests.support.sayso_server import SaysoServer, ServerFailed
 from tests.support.voices import clips

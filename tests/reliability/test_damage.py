@@ -6,9 +6,8 @@ import sqlite3
 from pathlib import Path
 
 import pytest
+from sayso import Client, SaysoError
 
-from service.client import Client
-from service.errors import SaysoError
 from service.store.sqlite import file as sqlite_file
 from tests.reliability.serving import RAW, refusal, server, speech
 from tests.support.master_keys import new_key

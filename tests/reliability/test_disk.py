@@ -6,9 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from sayso import Unavailable
 
 from benchmarks.figures import below
-from service.errors import Unavailable
 from service.store import open_store
 from tests.reliability.disks import allow_writing, forbid_writing, small_disk
 from tests.reliability.enrolling import Enrolling, kept

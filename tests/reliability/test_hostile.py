@@ -8,13 +8,12 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
+from sayso import Client, Overloaded, SaysoError
 from sayso.v1 import verification_pb2 as pb
 
 from benchmarks.figures import below
 from benchmarks.processes import resident_mb
 from service.access.grants import Grants
-from service.client import Client
-from service.errors import Overloaded, SaysoError
 from tests.reliability.hostile import (
     FLOODING,
     Trickle,

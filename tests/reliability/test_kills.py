@@ -12,10 +12,9 @@ from typing import Any
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from sayso import Client, Unavailable
 
 from benchmarks.figures import below
-from service.client import Client
-from service.errors import Unavailable
 from service.store import open_store
 from tests.reliability.enrolling import Enrolling, kept
 from tests.reliability.results import Seen

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from threading import Barrier
 
 import numpy as np
+from sayso import Aborted, Client, NotFound
 
 from benchmarks.figures import above
-from service.client import Client
-from service.errors import Aborted, NotFound
 from tests.reliability.linearisable import Operation, linearisable
 from tests.reliability.results import Seen
 from tests.reliability.serving import RAW, server, speech

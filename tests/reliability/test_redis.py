@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from sayso import Unavailable
 
 from benchmarks.figures import below
-from service.errors import Unavailable
 from service.store import open_store
 from tests.reliability.enrolling import Enrolling, kept
 from tests.reliability.proxy import Proxy

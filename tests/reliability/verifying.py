@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-from service.client import Client
-from service.errors import SaysoError
+from sayso import Client, SaysoError
+
 from tests.reliability.serving import PATIENCE_S, RAW, speech, wait_until
 
 _TICK_S = 0.1

@@ -16,7 +16,8 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 from unittest import mock
 
-from service.client import Client
+from sayso import Client
+
 from service.inference.session import Session
 from service.server import serving
 from service.settings import Settings

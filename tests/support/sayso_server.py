@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Self
 from urllib.request import urlopen
 
-from service.client import Client
+from sayso import Client
 
 ROOT = Path(__file__).resolve().parents[2]
 _EXIT_S = 30.0

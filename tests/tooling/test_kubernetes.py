@@ -3,12 +3,12 @@
 import re
 import shutil
 import subprocess
-import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import sayso
 import yaml
 
 from service.inference.session import CPU_BATCH
@@ -187,7 +187,7 @@ def test_every_path_in_the_settings_is_mounted() -> None:
 
 
 def test_the_image_is_of_this_version() -> None:
-    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
-    for folder, tag in (("base", version), ("cuda", f"{version}-cuda")):
+    tags = {"base": sayso.__version__, "cuda": f"{sayso.__version__}-cuda"}
+    for folder, tag in tags.items():
         (image,) = read(FOLDER / folder / "kustomization.yaml")["images"]
         assert image == {"name": CONTAINER["image"], "newTag": tag}

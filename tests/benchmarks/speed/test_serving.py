@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 from grpc.aio import AioRpcError
+from sayso import RawAudio
 
 from benchmarks.speed import serving
 from benchmarks.speed.bare import Form, Rate, list_forms
@@ -13,7 +14,6 @@ from benchmarks.speed.serving import SILENT, SPEECH, Bench, Turn, compare, make_
 from benchmarks.speed.streaming import VOICE, start_server
 from benchmarks.speed.unheard import replace_voice_activity
 from benchmarks.speed.verifying import Answers, send_at_random, send_in_turn
-from service.client import RawAudio
 from service.settings import SHIPPED_MODEL
 
 FORM = Form(batch=2, threads=1, loops=1)

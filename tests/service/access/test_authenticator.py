@@ -9,6 +9,7 @@ from typing import Any
 
 import grpc
 import pytest
+from sayso import Client, PermissionDenied, Unauthenticated
 from sayso.v1 import (
     speaker_pb2,
     speaker_pb2_grpc,
@@ -18,8 +19,7 @@ from sayso.v1 import (
 
 from service.access import Authenticator, Keys, Role, TokenRules, key_file, open_authenticator
 from service.access.keys import make_key
-from service.client import Client
-from service.errors import PermissionDenied, SettingsError, Unauthenticated
+from service.errors import SettingsError
 from tests.support.whoami_server import WhoamiServer
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
+from sayso import Client, Tls, Unauthenticated
 
 from service.access import Authenticator, Keys, Role, key_file
 from service.access.grants import ClientCertificate
 from service.access.tls import Certificates, server_credentials
-from service.client import Client, Tls
-from service.errors import SettingsError, Unauthenticated
+from service.errors import SettingsError
 from service.settings import TlsFiles
 from tests.support.certificates import LOCAL, Authority, Pair
 from tests.support.whoami_server import WhoamiServer

@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
+from sayso import ENCODINGS, RawAudio
+from sayso.messages import audio_config
 from sayso.v1 import audio_pb2
 
 from service.audio.codecs import CODECS, Codec
-from service.client import ENCODINGS, RawAudio
-from service.client.messages import audio_config
 from service.commands.options import raw_audio
 from service.rpc.messages import parse_audio_format
 

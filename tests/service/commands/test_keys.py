@@ -6,12 +6,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from sayso import Client, Unauthenticated
 from typer.testing import CliRunner, Result
 
 from service.access import Authenticator, Keys, key_file
-from service.client import Client
 from service.commands import keys
-from service.errors import Unauthenticated
 from tests.support.whoami_server import WhoamiServer
 
 KEY = re.compile(r"sayso_[0-9a-f]{16}_[0-9a-f]{64}")

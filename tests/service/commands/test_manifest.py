@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 import typer
+from sayso import BatchItem, RawAudio
 
-from service.client import BatchItem, RawAudio
 from service.commands.manifest import Row, read
 
 EVERY = BatchItem("", b"", channel=1, consent="form 1", require_confirmation=True)

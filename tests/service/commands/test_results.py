@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 import typer
+from sayso import BatchItem, BatchResult, Enrollment
 
-from service.client import BatchItem, BatchResult, Enrollment
 from service.commands.manifest import Row
 from service.commands.results import Results
 

@@ -7,12 +7,12 @@ from typing import Any
 import grpc
 from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.json_format import MessageToDict
-from sayso.v1 import speaker_pb2
 
-from service.client import messages
-from service.client.connection import Connection
-from service.client.statuses import raise_error
-from service.client.values import Migration, Receipt, Speaker
+from sayso import messages
+from sayso.connection import Connection
+from sayso.statuses import raise_error
+from sayso.v1 import speaker_pb2
+from sayso.values import Migration, Receipt, Speaker
 
 
 class Speakers(Connection):

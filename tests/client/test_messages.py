@@ -1,9 +1,8 @@
 """How a stream's chunks become messages."""
 
 import pytest
-
-from service.client import RawAudio
-from service.client.messages import collect
+from sayso import RawAudio
+from sayso.messages import collect
 
 FRAME = bytes(160)  # 20 ms of mu-law
 

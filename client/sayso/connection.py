@@ -6,11 +6,12 @@ from types import TracebackType
 from typing import Any, Self
 
 import grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-from sayso.v1 import speaker_pb2_grpc, verification_pb2_grpc, watchlist_pb2_grpc
+from google.protobuf.empty_pb2 import Empty
+from google.protobuf.wrappers_pb2 import Int32Value
 
-from service.client.security import Tls, channel
-from service.client.statuses import raise_error
+from sayso.security import Tls, channel
+from sayso.statuses import raise_error
+from sayso.v1 import speaker_pb2_grpc, verification_pb2_grpc, watchlist_pb2_grpc
 
 OPTIONS: Mapping[str, Any] = {
     "grpc.max_receive_message_length": 64 * 2**20,
@@ -33,6 +34,8 @@ OPTIONS: Mapping[str, Any] = {
 
 NOT_READY_KEY = "sayso-reason"
 """The trailing metadata of a health check in which a server says why it is not ready."""
+
+_SERVING = 1
 
 
 class Connection:
@@ -68,7 +71,12 @@ class Connection:
         self._voices = verification_pb2_grpc.VerificationServiceStub(self._channel)
         self._speakers = speaker_pb2_grpc.SpeakerServiceStub(self._channel)
         self._groups = watchlist_pb2_grpc.WatchlistServiceStub(self._channel)
-        self._health: Any = health_pb2_grpc.HealthStub(self._channel)
+        # grpc.health.v1 without its package: the response is one enum, field 1, like Int32Value.
+        self._health: Any = self._channel.unary_unary(
+            "/grpc.health.v1.Health/Check",
+            request_serializer=Empty.SerializeToString,
+            response_deserializer=Int32Value.FromString,
+        )
         self._timeout_s = timeout_s
 
     def __enter__(self) -> Self:
@@ -92,12 +100,10 @@ class Connection:
     def why_not_ready(self) -> str:
         """Empty if the server is ready; else what it is waiting for, or why it is not reached."""
         try:
-            reply, call = self._health.Check.with_call(
-                health_pb2.HealthCheckRequest(), timeout=self._timeout_s
-            )
+            reply, call = self._health.with_call(Empty(), timeout=self._timeout_s)
         except grpc.RpcError as error:
             return f"{error.code().name}: {error.details()}"
-        if reply.status == health_pb2.HealthCheckResponse.SERVING:
+        if reply.value == _SERVING:
             return ""
         causes = [value for key, value in call.trailing_metadata() if key == NOT_READY_KEY]
         return causes[0] if causes else "the server says NOT_SERVING"

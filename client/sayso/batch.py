@@ -7,11 +7,11 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import grpc
-from sayso.v1 import verification_pb2
 
-from service.client import messages
-from service.client.statuses import raise_error
-from service.client.values import BatchItem, BatchResult
+from sayso import messages
+from sayso.statuses import raise_error
+from sayso.v1 import verification_pb2
+from sayso.values import BatchItem, BatchResult
 
 log = logging.getLogger(__name__)
 

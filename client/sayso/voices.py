@@ -12,14 +12,15 @@ from typing import Any
 
 import grpc
 from google.protobuf.message import Message
-from sayso.v1 import verification_pb2
 
-from service.client import batch, messages
-from service.client.batch import MAX_ITEM_BYTES
-from service.client.connection import Connection
-from service.client.messages import MESSAGE_S
-from service.client.statuses import raise_error
-from service.client.values import (
+from sayso import batch, messages
+from sayso.batch import MAX_ITEM_BYTES
+from sayso.connection import Connection
+from sayso.errors import InvalidArgument
+from sayso.messages import MESSAGE_S
+from sayso.statuses import raise_error
+from sayso.v1 import verification_pb2
+from sayso.values import (
     BatchItem,
     BatchResult,
     Decision,
@@ -30,7 +31,6 @@ from service.client.values import (
     RawAudio,
     SequentialTest,
 )
-from service.errors import InvalidArgument
 
 log = logging.getLogger(__name__)
 

@@ -1,14 +1,11 @@
-"""gRPC statuses back to the classes of `service.errors` that they stand for."""
+"""gRPC statuses to the classes of `sayso.errors`."""
 
-from typing import NoReturn, TypeVar
+from typing import Any, NoReturn
 
 import grpc
-from google.protobuf.message import Message
-from google.rpc import error_details_pb2, status_pb2
-from grpc_status import rpc_status
 
-from service.errors import (
-    ERROR_DOMAIN,
+from sayso import details
+from sayso.errors import (
     Aborted,
     AlreadyExists,
     FailedPrecondition,
@@ -22,6 +19,9 @@ from service.errors import (
     Unauthenticated,
     Unavailable,
 )
+
+_DOMAIN = "sayso"
+_DETAILS_KEY = "grpc-status-details-bin"
 
 _RETRY_AFTER_S = 1.0
 """Where something between here and the server refuses a call and does not say."""
@@ -44,21 +44,18 @@ _ERRORS = {
 }
 
 
-_Detail = TypeVar("_Detail", bound=Message)
-
-
 def raise_error(error: grpc.RpcError) -> NoReturn:
-    """Raises the `service.errors` class that the server's status stands for."""
+    """Raises the `sayso.errors` class that the server's status stands for."""
     code, text = error.code(), error.details() or ""
-    status = rpc_status.from_call(error)  # type: ignore[arg-type]
-    if (request := _detail(status, error_details_pb2.BadRequest)) is not None:
+    status = _status(error)
+    if (request := details.unpack(status, details.BadRequest)) is not None:
         violation = request.field_violations[0]
         raise InvalidArgument(violation.description, field=violation.field) from error
-    retry = _detail(status, error_details_pb2.RetryInfo)
-    retry_after_s = retry and retry.retry_delay.ToTimedelta().total_seconds()
-    info = _detail(status, error_details_pb2.ErrorInfo)
-    if info is not None and (info.domain, info.reason) == (ERROR_DOMAIN, SpeakerLocked.reason):
-        raise SpeakerLocked(retry_after_s) from error
+    retry = details.unpack(status, details.RetryInfo)
+    retry_after_s = retry and retry.retry_delay.seconds + retry.retry_delay.nanos / 1e9
+    info = details.unpack(status, details.ErrorInfo)
+    if info is not None and (info.domain, info.reason) == (_DOMAIN, SpeakerLocked.reason):
+        raise SpeakerLocked(text, retry_after_s=retry_after_s) from error
     if retry_after_s is not None:
         raise Overloaded(text, retry_after_s=retry_after_s) from error
     if code is Overloaded.code and _TOO_LARGE in text:
@@ -68,10 +65,9 @@ def raise_error(error: grpc.RpcError) -> NoReturn:
     raise _ERRORS.get(code, SaysoError)(f"{code.name}: {text}") from error
 
 
-def _detail(status: status_pb2.Status | None, kind: type[_Detail]) -> _Detail | None:
-    """The detail of that kind, if the status has one."""
-    for packed in status.details if status else ():
-        detail = kind()
-        if packed.Unpack(detail):
-            return detail
-    return None
+def _status(error: Any) -> Any:
+    """The google.rpc.Status of a failed call; empty if something else than a server ended it."""
+    for key, value in error.trailing_metadata() or ():
+        if key == _DETAILS_KEY:
+            return details.Status.FromString(value)
+    return details.Status()

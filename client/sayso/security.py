@@ -1,5 +1,6 @@
 """How a channel is protected, and what its calls show: TLS, and a credential in the metadata."""
 
+import ipaddress
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,8 +8,7 @@ from typing import Any
 
 import grpc
 
-from service.errors import SettingsError
-from service.network import is_loopback
+from sayso.errors import SettingsError
 
 _Option = tuple[str, Any]
 
@@ -122,3 +122,20 @@ def _bytes(path: Path | None) -> bytes | None:
         return path.read_bytes()
     except OSError as error:
         raise SettingsError(f"TLS: cannot read {path}: {error.strerror}") from error
+
+
+def is_loopback(address: str) -> bool:
+    """Whether host:port, or a gRPC target with all its addresses, stays on this machine."""
+    if address.startswith(("unix:", "unix-abstract:")):
+        return True
+    for scheme in ("dns:///", "ipv4:", "ipv6:"):
+        address = address.removeprefix(scheme)
+    return all(map(_is_loopback_host, address.split(",")))
+
+
+def _is_loopback_host(address: str) -> bool:
+    host = address.rpartition(":")[0].strip("[]")
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -2,11 +2,10 @@
 
 from collections.abc import Iterable, Iterator
 
+from sayso import messages
+from sayso.connection import Connection
 from sayso.v1 import watchlist_pb2
-
-from service.client import messages
-from service.client.connection import Connection
-from service.client.values import Group
+from sayso.values import Group
 
 
 class Groups(Connection):

@@ -6,12 +6,11 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
+from sayso import Client, PermissionDenied, SettingsError, Tls, Unauthenticated
 
 from service.access import Authenticator, Keys, Role, key_file
 from service.access.keys import make_key
 from service.access.tls import Certificates, server_credentials
-from service.client import Client, Tls
-from service.errors import PermissionDenied, SettingsError, Unauthenticated
 from tests.support.certificates import LOCAL, Authority
 from tests.support.whoami_server import WhoamiServer
 

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sayso.v1 import audio_pb2, decision_pb2, speaker_pb2, verification_pb2, watchlist_pb2
-
-from service.client.values import (
+from sayso.values import (
     BatchItem,
     Decision,
     Embedding,
