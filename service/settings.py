@@ -5,6 +5,7 @@ variable, so a new setting is one line here. All other settings are fields of `S
 """
 
 import logging
+import math
 import os
 import re
 from collections.abc import Mapping
@@ -22,6 +23,8 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from service.errors import SettingsError
 
 log = logging.getLogger(__name__)
+
+_DAY_S = 86_400.0
 
 DEFAULT_FALSE_MATCH_RATE = 0.01
 """The target when neither the request, nor the operator, nor the model's contract sets one."""
@@ -107,6 +110,23 @@ class MasterKeyOptions:
     )
     vault_ca_file: Path | None = _setting(
         "vault_ca_file", None, "PEM file of the roots of Vault's TLS"
+    )
+
+
+@dataclass(frozen=True, slots=True, config=_CONFIG)
+class SealingOptions:
+    """How voices are encrypted at rest. With `sealed_only`, unsealed records are refused; None
+    refuses them only for tenants whose records are all known to be sealed."""
+
+    protect_templates: bool = _setting(
+        "protect_templates",
+        False,
+        "rotate vectors by a secret rotation of the tenant before storing them",
+    )
+    sealed_only: bool | None = _setting(
+        "sealed_only",
+        None,
+        "refuse unsealed records; unset: only for tenants whose records are all sealed",
     )
 
 
@@ -224,6 +244,28 @@ class AudioBounds:
     )
 
 
+@dataclass(frozen=True, slots=True, config=_CONFIG)
+class DecisionRules:
+    """What the server itself asks of a call before it accepts the voice."""
+
+    target_false_match_rate: float | None = _setting(
+        "target_false_match_rate",
+        None,
+        "default threshold of requests; unset: the model's own",
+        gt=0,
+        lt=1,
+    )
+    min_speech_s: float = _setting(
+        "min_verify_speech_s", 1.0, "seconds of net speech for a decision", ge=0, le=60
+    )
+    min_snr_db: float = _setting(
+        "min_snr_db", 0.0, "signal-to-noise ratio for a decision, decibels"
+    )
+    max_clipping: float = _setting(
+        "max_clipping", 0.1, "share of clipped speech samples", ge=0, le=1
+    )
+
+
 class Duplicates(StrEnum):
     """What to do with a voice that is already enrolled under another id."""
 
@@ -271,6 +313,69 @@ class EnrollmentRules:
     )
     duplicate_limit: int = _setting(
         "duplicate_limit", 10_000, "speakers searched for a duplicate; more are an error", ge=1
+    )
+
+
+@dataclass(frozen=True, slots=True, config=_CONFIG)
+class RetentionRules:
+    """How long a voice is kept that nobody uses, and how many voices may expire in one day."""
+
+    expire_after_days: float = _setting(
+        "expire_after_days",
+        1095.0,
+        "days without use after which a voice is erased; 0: never",
+        ge=0,
+    )
+    max_share: float = _setting(
+        "expire_max_share",
+        0.1,
+        "share of a tenant's voices that may expire in one day",
+        gt=0,
+        le=1,
+    )
+
+    @property
+    def expire_after_s(self) -> float:
+        """In seconds; infinite if voices never expire."""
+        return self.expire_after_days * _DAY_S or math.inf
+
+
+@dataclass(frozen=True, slots=True, config=_CONFIG)
+class LearningRule:
+    """Which accepted calls may change a voice: those whose llr is at least `margin_llr` above the
+    server's threshold, on at least `min_speech_s` seconds of net speech."""
+
+    margin_llr: float = 3.0
+    min_speech_s: float = 5.0
+
+
+@dataclass(frozen=True, slots=True, config=_CONFIG)
+class AdaptationRule(LearningRule):
+    """Whether, and by which calls, a voice is adapted."""
+
+    margin_llr: float = _setting(
+        "adapt_margin_llr", 3.0, "log-likelihood ratio above the threshold for adaptation", ge=0
+    )
+    min_speech_s: float = _setting(
+        "adapt_min_speech_s", 5.0, "seconds of net speech for adaptation", ge=0
+    )
+    enabled: bool = _setting(
+        "adapt", False, "add the speech of confidently accepted calls to the voice"
+    )
+
+
+@dataclass(frozen=True, slots=True, config=_CONFIG)
+class MigrationRule(LearningRule):
+    """By which calls a speaker is migrated from the previous model to the current one."""
+
+    margin_llr: float = _setting(
+        "move_margin_llr",
+        3.0,
+        "log-likelihood ratio above the threshold for migration to the new model",
+        ge=0,
+    )
+    min_speech_s: float = _setting(
+        "move_min_speech_s", 3.0, "seconds of net speech for migration to the new model", ge=0
     )
 
 
@@ -343,13 +448,7 @@ class Settings(BaseSettings):
     tokens: TokenRules = TokenRules()
 
     master_key: MasterKeyOptions = MasterKeyOptions()
-    protect_templates: bool = Field(
-        False, description="rotate vectors by a secret rotation of the tenant before storing them"
-    )
-    sealed_only: bool | None = Field(
-        None,
-        description="refuse unsealed records; unset: only for tenants whose records are all sealed",
-    )
+    sealing: SealingOptions = SealingOptions()
 
     tenant_quota: TenantQuota = TenantQuota()
     comparisons: ComparisonRates = ComparisonRates()
@@ -377,43 +476,16 @@ class Settings(BaseSettings):
         2, ge=1, le=64, description="threads for decoding and voice activity"
     )
 
-    target_false_match_rate: float | None = Field(
-        None, gt=0, lt=1, description="default threshold of requests; unset: the model's own"
-    )
-    min_verify_speech_s: float = Field(
-        1.0, ge=0, le=60, description="seconds of net speech for a decision"
-    )
+    decisions: DecisionRules = DecisionRules()
     min_enroll_speech_s: float = Field(
         5.0, ge=0, le=300, description="seconds of net speech for an enrollment"
     )
-    min_snr_db: float = Field(0.0, description="signal-to-noise ratio for a decision, decibels")
-    max_clipping: float = Field(0.1, ge=0, le=1, description="share of clipped speech samples")
     max_vectors: int = Field(50, ge=1, le=1000, description="vectors kept in one voiceprint")
 
     enrollment: EnrollmentRules = EnrollmentRules()
-    expire_after_days: float = Field(
-        1095.0, ge=0, description="days without use after which a voice is erased; 0: never"
-    )
-    expire_max_share: float = Field(
-        0.1, gt=0, le=1, description="share of a tenant's voices that may expire in one day"
-    )
-    adapt: bool = Field(
-        False, description="add the speech of confidently accepted calls to the voice"
-    )
-    adapt_margin_llr: float = Field(
-        3.0, ge=0, description="log-likelihood ratio above the threshold for adaptation"
-    )
-    adapt_min_speech_s: float = Field(5.0, ge=0, description="seconds of net speech for adaptation")
-
-    move_margin_llr: float = Field(
-        3.0,
-        ge=0,
-        description="log-likelihood ratio above the threshold for migration to the new model",
-    )
-    move_min_speech_s: float = Field(
-        3.0, ge=0, description="seconds of net speech for migration to the new model"
-    )
-
+    retention: RetentionRules = RetentionRules()
+    adaptation: AdaptationRule = AdaptationRule()
+    migration: MigrationRule = MigrationRule()
     sequential: SequentialDefaults = SequentialDefaults()
 
     drain_s: float = Field(

@@ -7,9 +7,8 @@ previous one.
 """
 
 import logging
-import math
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import grpc
 from sayso.v1 import speaker_pb2_grpc, verification_pb2_grpc, watchlist_pb2_grpc
@@ -17,7 +16,7 @@ from sayso.v1 import speaker_pb2_grpc, verification_pb2_grpc, watchlist_pb2_grpc
 from service.access import current
 from service.access.limits import ComparisonBudgets, TenantLimits
 from service.audio.speech import VoiceActivity
-from service.audit import Auditor, Heads, Sync, Trail, key_beside
+from service.audit import Auditor, Trail
 from service.calls.identification import Identifier
 from service.calls.live import LiveVerifications
 from service.calls.migration import MigratingModels
@@ -25,7 +24,6 @@ from service.calls.models import LoadedModel, LoadedModels
 from service.calls.verification import Verifier
 from service.contract import Contract
 from service.decisions.policy import (
-    Policy,
     PolicyDefaults,
     QualityGate,
     SequentialTest,
@@ -47,7 +45,6 @@ from service.settings import Settings
 from service.speakers.adaptation import (
     CallLearner,
     Learning,
-    LearningRule,
     adapt_with,
     migrate_with,
 )
@@ -56,8 +53,6 @@ from service.speakers.expiry import Expiry
 from service.speakers.lockout import Lockout, VerificationAttempts
 from service.store import Store, open_store
 from service.store.lifecycle import Retention
-
-_DAY_S = 86_400.0
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +66,7 @@ def make_store(settings: Settings) -> Store:
     """Make the store, sealed if there is a master key, with metrics; the caller enters it."""
     sealing = None
     if (kms := make_kms(settings)) is not None:
-        sealing = Sealing(kms, settings.protect_templates, settings.sealed_only)
+        sealing = Sealing(kms, settings.sealing)
     store = open_store(settings.store, sealing=sealing)
     store.records.observe_unreadable = metrics.count_unreadable
     return time_operations(store)
@@ -79,18 +74,8 @@ def make_store(settings: Settings) -> Store:
 
 def make_trail(settings: Settings) -> Trail | None:
     """Make the audit trail, or None without a folder for it; the caller enters it."""
-    options = settings.trail
-    if options.folder is None:
-        return None
-    return Trail(
-        options.folder,
-        key=options.key or key_beside(options.folder),
-        sync=Sync(options.sync),
-        max_bytes=options.max_bytes,
-        daily=options.daily,
-        heads=Heads(options.heads),
-        heads_every_s=options.heads_every_s,
-    )
+    folder = settings.trail.folder
+    return None if folder is None else Trail(folder, settings.trail)
 
 
 def list_readiness_checks(
@@ -151,9 +136,9 @@ def _check_thresholds(settings: Settings, contract: Contract) -> None:
         log.warning("the model %s has no calibration: no call is verified", contract.model_id)
         return
     try:
-        choose_threshold(_make_policy(settings, contract), contract.calibration)
+        choose_threshold(make_server_policy(contract, settings.decisions), contract.calibration)
     except InvalidArgument as error:
-        if settings.target_false_match_rate is not None:
+        if settings.decisions.target_false_match_rate is not None:
             raise SettingsError(f"SAYSO_TARGET_FALSE_MATCH_RATE: {error.message}") from error
         raise ModelError(f"the model {contract.model_id}: {error.message}") from error
 
@@ -186,7 +171,7 @@ def make_enroller(
     return Enroller(
         store,
         contract=contract,
-        gate=QualityGate(floor_s, settings.min_snr_db, settings.max_clipping),
+        gate=replace(QualityGate.from_rules(settings.decisions), min_speech_s=floor_s),
         min_speech_s=settings.min_enroll_speech_s,
         max_vectors=settings.max_vectors,
         rules=settings.enrollment,
@@ -206,7 +191,7 @@ def make_identifier(
     return Identifier(
         store,
         contract,
-        policy=_make_policy(settings, contract),
+        policy=make_server_policy(contract, settings.decisions),
         retention=make_retention(settings),
         succession=enroller.succession,
         previous=previous,
@@ -235,7 +220,7 @@ def make_models(
 
 def _make_model(settings: Settings, embedder: Embedder, retention: Retention) -> LoadedModel:
     contract = embedder.contract
-    policy = _make_policy(settings, contract)
+    policy = make_server_policy(contract, settings.decisions)
     sequential = SequentialTest(**asdict(settings.sequential))
     return LoadedModel(
         embedder,
@@ -255,16 +240,10 @@ def make_learner(
     migrated to a new model."""
     current, *earlier = (embedder.contract.model_id for embedder in embedders)
     by_model: dict[str, Learning] = {}
-    if settings.adapt:
-        rule = LearningRule(settings.adapt_margin_llr, settings.adapt_min_speech_s)
-        by_model[current] = adapt_with(enroller, rule)
+    if settings.adaptation.enabled:
+        by_model[current] = adapt_with(enroller, settings.adaptation)
     for previous in earlier:
-        rule = LearningRule(
-            settings.move_margin_llr,
-            settings.move_min_speech_s,
-            settings.enrollment.consent_required,
-        )
-        by_model[previous] = migrate_with(enroller, rule)
+        by_model[previous] = migrate_with(enroller, settings.migration)
     return CallLearner(store, enroller, auditor, make_retention(settings), by_model)
 
 
@@ -321,18 +300,12 @@ def add_services(
     watchlist_pb2_grpc.add_WatchlistServiceServicer_to_server(groups, server)
 
 
-def _make_policy(settings: Settings, contract: Contract) -> Policy:
-    """Make the server's own policy, which fills in what a request's policy leaves out."""
-    gate = QualityGate(settings.min_verify_speech_s, settings.min_snr_db, settings.max_clipping)
-    return make_server_policy(contract, gate=gate, target=settings.target_false_match_rate)
-
-
 def make_retention(settings: Settings) -> Retention:
     return Retention(
-        settings.expire_after_days * _DAY_S or math.inf,
+        settings.retention.expire_after_s,
         consent_required=settings.enrollment.consent_required,
     )
 
 
 def make_expiry(settings: Settings, store: Store, auditor: Auditor) -> Expiry:
-    return Expiry(store, make_retention(settings), auditor, max_share=settings.expire_max_share)
+    return Expiry(store, make_retention(settings), auditor, max_share=settings.retention.max_share)

@@ -20,7 +20,7 @@ HEADINGS = {
     "target_false_match_rate": "Decisions and enrollments",
     "require_consent": "Rules of enrollment",
     "expire_after_days": "Expiry",
-    "adapt": "Adaptation",
+    "adapt_margin_llr": "Adaptation",
     "move_margin_llr": "Migration to a new model",
     "sequential_false_match_rate": "Sequential test",
     "drain_s": "Shutdown",

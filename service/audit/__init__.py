@@ -9,19 +9,16 @@ It never holds audio, vectors or speaker ids. docs/security/audit.md describes t
 
 from service.audit.auditor import Auditor, Change, Origin, Receipt
 from service.audit.entries import Action, Event
-from service.audit.heads import Heads
 from service.audit.subjects import key_beside
-from service.audit.trail import Sync, Trail, enter
+from service.audit.trail import Trail, enter
 
 __all__ = [
     "Action",
     "Auditor",
     "Change",
     "Event",
-    "Heads",
     "Origin",
     "Receipt",
-    "Sync",
     "Trail",
     "enter",
     "key_beside",

@@ -13,13 +13,13 @@ from typing import Self
 
 from service.audit.entries import DECISIONS, Action, Entry, Event, Head
 from service.audit.heads import Heads
-from service.audit.subjects import Subjects
+from service.audit.subjects import Subjects, key_beside
 from service.audit.volumes import LOCK_PATIENCE_S, Volumes, make_folder
 from service.errors import Unavailable, copy_for_caller
 from service.inference.threads import Threads
+from service.settings import AuditOptions
 
-MAX_FILE_BYTES = 64 * 2**20
-HEADS_EVERY_S = 60.0
+_DEFAULTS = AuditOptions()
 _MOST_AT_ONCE = 1000
 
 log = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ def enter(folder: Path, event: Event, *, at: float, key: Path) -> Entry:
     Raises `SettingsError` if `folder` cannot hold a trail, OSError if the entry cannot be written.
     """
     make_folder(folder)
-    volumes = Volumes(folder, key=Subjects.open(key).signing_key, max_bytes=MAX_FILE_BYTES)
+    volumes = Volumes(folder, key=Subjects.open(key).signing_key, max_bytes=_DEFAULTS.max_bytes)
     volumes.open()
     try:
         return volumes.append([event], at=at, durable=True)[0]
@@ -50,31 +50,30 @@ def enter(folder: Path, event: Event, *, at: float, key: Path) -> Entry:
 class Trail:
     """An async context manager; entering raises `SettingsError` if no trail can be kept.
 
-    Every `heads_every_s` seconds, and on exit, a new last entry is published to `heads`.
+    Every `options.heads_every_s` seconds, and on exit, a new last entry is published to the heads.
     """
 
     def __init__(
         self,
         folder: Path,
+        options: AuditOptions = _DEFAULTS,
         *,
-        key: Path,
-        sync: Sync = Sync.ALL,
-        max_bytes: int = MAX_FILE_BYTES,
-        daily: bool = False,
-        heads: Heads | None = None,
-        heads_every_s: float = HEADS_EVERY_S,
         lock_patience_s: float = LOCK_PATIENCE_S,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._folder = folder
-        self._key = key
+        self._key = options.key or key_beside(folder)
         self._open_volumes = partial(
-            Volumes, folder, max_bytes=max_bytes, daily=daily, lock_patience_s=lock_patience_s
+            Volumes,
+            folder,
+            max_bytes=options.max_bytes,
+            daily=options.daily,
+            lock_patience_s=lock_patience_s,
         )
-        self._heads = heads or Heads()
-        self._heads_every_s = heads_every_s
+        self._heads = Heads(options.heads)
+        self._heads_every_s = options.heads_every_s
         self._head: Head | None = None
-        self._sync = sync
+        self._sync = Sync(options.sync)
         self._clock = clock
         self._thread = Threads(1, name="audit")
         self._subjects: Subjects | None = None

@@ -34,7 +34,7 @@ def describe(settings: Settings, contract: Contract, address: str) -> str:
 def _threshold(settings: Settings, contract: Contract) -> str:
     if contract.calibration is None:
         return "NONE: the model is not calibrated, no call is verified"
-    policy = make_server_policy(contract, target=settings.target_false_match_rate)
+    policy = make_server_policy(contract, settings.decisions)
     threshold = choose_server_threshold(policy, contract.calibration)
     return f"LLR {threshold.llr:.2f}, {threshold.source}"
 

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Annotated, TypeVar
 
@@ -202,9 +203,8 @@ def _open(settings: Settings) -> SealedStore:
     from service.wiring import make_kms  # noqa: PLC0415 - other commands start without it
 
     master = make_kms(settings)
-    sealing = (
-        None if master is None else Sealing(master, settings.protect_templates, sealed_only=False)
-    )
+    options = replace(settings.sealing, sealed_only=False)
+    sealing = None if master is None else Sealing(master, options)
     return open_store(settings.store, timeout_s=_TIMEOUT_S, sealing=sealing)
 
 

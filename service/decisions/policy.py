@@ -2,10 +2,11 @@
 
 import math
 from dataclasses import dataclass, replace
+from typing import Self
 
 from service.contract import Contract
 from service.errors import InvalidArgument
-from service.settings import DEFAULT_FALSE_MATCH_RATE
+from service.settings import DEFAULT_FALSE_MATCH_RATE, DecisionRules
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,11 @@ class QualityGate:
             raise InvalidArgument("must be 0 to 60 seconds", field="policy.min_net_speech_s")
         if math.isnan(self.min_snr_db):
             raise InvalidArgument("must be a number of decibels", field="policy.min_snr_db")
+
+    @classmethod
+    def from_rules(cls, rules: DecisionRules) -> Self:
+        """Return the gate that the operator sets."""
+        return cls(rules.min_speech_s, rules.min_snr_db, rules.max_clipping)
 
     def require_speech(self, min_speech_s: float) -> "QualityGate":
         """Return a gate that asks for at least `min_speech_s` seconds of net speech."""
@@ -108,15 +114,14 @@ class Policy:
             )
 
 
-def make_server_policy(
-    contract: Contract, *, gate: QualityGate = NO_GATE, target: float | None = None
-) -> Policy:
+def make_server_policy(contract: Contract, rules: DecisionRules | None = None) -> Policy:
     """Return the policy that the server itself applies to a model's decisions: the operator's
-    `target` false-match rate, or the model's own. A request's policy changes what the caller is
-    told, never this."""
+    `rules`, with the model's own false-match rate if they set none. A request's policy changes what
+    the caller is told, never this."""
+    gate = QualityGate.from_rules(rules) if rules else NO_GATE
     gate = gate.require_speech(contract.min_speech_s)
-    if target is not None:
-        return Policy(target, "setting", gate)
+    if rules is not None and rules.target_false_match_rate is not None:
+        return Policy(rules.target_false_match_rate, "setting", gate)
     if contract.operating_point is not None:
         return Policy(contract.operating_point.target_false_match_rate, "model", gate)
     return Policy(DEFAULT_FALSE_MATCH_RATE, "default", gate)

@@ -21,6 +21,7 @@ from typing import Protocol
 from service.errors import FailedPrecondition
 from service.sealing.envelope import DataKey
 from service.sealing.kms import Kms
+from service.settings import SealingOptions
 
 REREAD_S = 60.0
 """Seconds for which a server may still read voices after another one erased their key."""
@@ -69,17 +70,15 @@ class KeyTable(Protocol):
         ...
 
 
+_DEFAULTS = SealingOptions()
+
+
 @dataclass(frozen=True, slots=True)
 class Sealing:
-    """How a store seals.
-
-    With `sealed_only`, unsealed records are refused. None refuses them only for tenants whose
-    records are all known to be sealed.
-    """
+    """How a store seals: by keys that the KMS wraps, as the operator's `options` say."""
 
     kms: Kms
-    protect_templates: bool = False
-    sealed_only: bool | None = None
+    options: SealingOptions = _DEFAULTS
     clock: Callable[[], float] = time.monotonic
 
 

@@ -15,6 +15,7 @@ from service.audit import Action, Auditor
 from service.decisions.decision import Decision, Outcome
 from service.errors import Aborted, NotFound
 from service.inference.embedder import Utterance
+from service.settings import LearningRule
 from service.speakers.enrollment import Enroller, Mismatch
 from service.store import Speaker, SpeakerState, Store
 from service.store.lifecycle import Retention, change, enrolled
@@ -31,17 +32,6 @@ class AcceptedCall:
     utterance: Utterance
     decision: Decision
     digest: str
-
-
-@dataclass(frozen=True, slots=True)
-class LearningRule:
-    """Which calls the operator lets change a voice: those whose llr is at least `margin_llr` above
-    the server's threshold, on `min_speech_s` of net speech or more, and with the speaker's consent
-    if that is required."""
-
-    margin_llr: float = 3.0
-    min_speech_s: float = 5.0
-    consent_required: bool = False
 
 
 Grow = Callable[[Speaker, AcceptedCall, float], Speaker]
@@ -127,8 +117,7 @@ class CallLearner:
         speaker = call.speaker
 
         def step(speaker: Speaker) -> Speaker:
-            unwilling = learning.rule.consent_required and speaker.consent is None
-            if unwilling or self._retention.state(speaker) is not SpeakerState.ENROLLED:
+            if self._retention.state(speaker) is not SpeakerState.ENROLLED:
                 raise Mismatch
             now = self._retention.clock()
             return enrolled(speaker, learning.grow(speaker, call, now), now=now, adapted=True)

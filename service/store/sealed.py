@@ -175,7 +175,7 @@ class Records:
             return _encode_speaker(speaker)
         keyring, sealing = self.require_keys()
         key = await keyring.load_sealing_key(speaker.tenant, fresh=fresh)
-        if sealing.protect_templates:
+        if sealing.options.protect_templates:
             return await asyncio.to_thread(_sealed, speaker, key, templates_rotated=True)
         return _sealed(speaker, key, templates_rotated=False)
 
@@ -183,9 +183,9 @@ class Records:
         """Whether records that are not sealed are refused; asks only if there are such."""
         if self._sealing is None or self.keyring is None or all(map(_is_sealed, stored)):
             return False
-        if self._sealing.sealed_only is None:
+        if self._sealing.options.sealed_only is None:
             return await self.keyring.knows_all_sealed(tenant)
-        return self._sealing.sealed_only
+        return self._sealing.options.sealed_only
 
 
 def _attempt(decode: Callable[[Stored], Speaker], stored: Stored) -> Speaker | RecordError:

@@ -33,7 +33,7 @@ async def seal(store: SealedStore, tenant: str) -> int:
     rewritten, stuck, left = 0, 0, True
     while left:
         key = await keyring.load_sealing_key(tenant, fresh=True)
-        found = make_record_prefix(key.version, templates_rotated=sealing.protect_templates)
+        found = make_record_prefix(key.version, templates_rotated=sealing.options.protect_templates)
         before, left = rewritten, False
         async for speaker_ids in _lagging(store, tenant, found):
             left = True

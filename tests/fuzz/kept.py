@@ -13,6 +13,7 @@ import numpy as np
 from service.errors import SaysoError
 from service.sealing import LocalMaster, Sealing
 from service.sealing.keyring import KeySet
+from service.settings import SealingOptions
 from service.store.records import (
     Consent,
     Speaker,
@@ -144,7 +145,7 @@ class _OneKey:
 
 
 def _sealing_records(*, protect_templates: bool = False) -> Records:
-    return Records(_OneKey(), Sealing(_Unwrapped(), protect_templates))
+    return Records(_OneKey(), Sealing(_Unwrapped(), SealingOptions(protect_templates)))
 
 
 @contextmanager

@@ -48,7 +48,7 @@ class Kept:
 
 @pytest.fixture
 async def kept(tmp_path: Path) -> AsyncIterator[Kept]:
-    async with Trail(tmp_path / "audit", key=tmp_path / "audit.key") as trail:
+    async with Trail(tmp_path / "audit") as trail:
         yield Kept(tmp_path / "audit", trail)
 
 

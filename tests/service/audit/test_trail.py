@@ -8,14 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from service.audit import Action, Sync, Trail, chain, enter
+from service.audit import Action, Trail, chain, enter
 from service.audit.entries import Event, parse_line
 from service.errors import Unavailable
+from service.settings import AuditOptions
 
 
 @pytest.fixture
 async def trail(tmp_path: Path) -> AsyncIterator[Trail]:
-    async with Trail(tmp_path / "audit", key=tmp_path / "audit.key") as opened:
+    async with Trail(tmp_path / "audit") as opened:
         yield opened
 
 
@@ -52,8 +53,7 @@ async def test_decisions_need_not_wait_for_the_disk(
 ) -> None:
     synced: list[int] = []
     fsync = os.fsync
-    key = tmp_path / "audit.key"
-    async with Trail(tmp_path / "audit", key=key, sync=Sync.CHANGES) as trail:
+    async with Trail(tmp_path / "audit", AuditOptions(sync="changes")) as trail:
         monkeypatch.setattr(os, "fsync", lambda file: (synced.append(file), fsync(file)))
         await trail.record(event(Action.VERIFY))
         await trail.record(event(Action.IDENTIFY))
@@ -103,7 +103,7 @@ async def test_an_entry_that_nobody_waits_for_any_more_is_entered(
 
 
 async def test_leaving_enters_what_still_waits(tmp_path: Path) -> None:
-    async with Trail(tmp_path / "audit", key=tmp_path / "audit.key") as trail:
+    async with Trail(tmp_path / "audit") as trail:
         waiting = [asyncio.create_task(trail.record(event())) for _ in range(20)]
         await asyncio.sleep(0)
     assert [(await each).head.seq for each in waiting] == list(range(1, 21))
@@ -130,7 +130,7 @@ async def test_the_loop_does_not_wait_for_the_disk(
 
 
 async def test_two_servers_on_one_folder(trail: Trail, tmp_path: Path) -> None:
-    async with Trail(tmp_path / "audit", key=tmp_path / "audit.key") as other:
+    async with Trail(tmp_path / "audit") as other:
         assert other.subject("t", "alice") == trail.subject("t", "alice")
         await asyncio.gather(*(each.record(event()) for _ in range(30) for each in (trail, other)))
     assert chain.verify([tmp_path / "audit"]).entries == 60

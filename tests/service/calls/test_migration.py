@@ -24,11 +24,10 @@ from service.decisions.decision import Decision, Outcome, Reason
 from service.decisions.policy import Policy, PolicyDefaults, QualityGate, SequentialTest
 from service.inference.embedder import Embedder, Utterance
 from service.inference.session import Session
-from service.settings import Duplicates, EnrollmentRules
+from service.settings import Duplicates, EnrollmentRules, LearningRule
 from service.speakers.adaptation import (
     AcceptedCall,
     CallLearner,
-    LearningRule,
     adapt_with,
     migrate_with,
 )
@@ -141,7 +140,8 @@ def made(
     current, previous = (
         loaded(cast(Embedder, SimpleNamespace(contract=contract))) for contract in (NEW, OLD)
     )
-    migrating = LearningRule(2.0, 3.0, consent_required=consent_required)
+    migrating = LearningRule(2.0, 3.0)
+    retention = replace(RETENTION, consent_required=consent_required)
     by_model = {"old": migrate_with(enroller, migrating)}
     if adapting is not None:
         by_model["new"] = adapt_with(enroller, adapting)
@@ -150,7 +150,7 @@ def made(
         store,
         enroller,
         MigratingModels(current, previous, enroller.succession),
-        CallLearner(store, enroller, auditor, RETENTION, by_model),
+        CallLearner(store, enroller, auditor, retention, by_model),
     )
 
 

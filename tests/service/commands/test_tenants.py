@@ -11,6 +11,7 @@ from typer.testing import CliRunner, Result
 
 from service.commands.tenants import app
 from service.sealing import LocalMaster, Sealing
+from service.settings import SealingOptions
 from service.store import Page, Speaker, SpeakerState, open_store
 from tests.support.master_keys import new_key
 from tests.support.redis_server import RedisServer
@@ -72,7 +73,7 @@ def listed(sayso: Sayso) -> dict[str, tuple[str, str]]:
 
 
 def read(address: str, tenant: str, key_file: Path) -> Page:
-    sealing = Sealing(LocalMaster.from_file(key_file), sealed_only=True)
+    sealing = Sealing(LocalMaster.from_file(key_file), SealingOptions(sealed_only=True))
 
     async def page() -> Page:
         async with open_store(address, timeout_s=10.0, sealing=sealing) as store:

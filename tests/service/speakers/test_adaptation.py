@@ -17,7 +17,8 @@ from service.decisions.policy import QualityGate
 from service.decisions.scoring import l2_normalized
 from service.decisions.thresholds import Threshold
 from service.inference.embedder import Utterance
-from service.speakers.adaptation import AcceptedCall, CallLearner, LearningRule, adapt_with
+from service.settings import LearningRule
+from service.speakers.adaptation import AcceptedCall, CallLearner, adapt_with
 from service.speakers.enrollment import Enroller, EnrollmentRequest
 from service.store import Speaker, Store, open_store
 from service.store.lifecycle import Retention, opted_out, undone

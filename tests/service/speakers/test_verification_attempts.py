@@ -62,7 +62,7 @@ class Desk:
 async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
     async with (
         open_store(f"sqlite:///{tmp_path}/voices.db", timeout_s=10.0) as store,
-        Trail(tmp_path / "audit", key=tmp_path / "audit.key") as trail,
+        Trail(tmp_path / "audit") as trail,
     ):
         alice = Speaker("t", "alice", SpeakerState.ENROLLED, created_at=0.0, updated_at=0.0)
         await store.put(alice, expected_etag=None)

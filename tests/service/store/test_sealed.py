@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from service.errors import Aborted, FailedPrecondition, Unavailable
 from service.sealing import KeySet, Sealing
 from service.sealing.keyring import REREAD_S
+from service.settings import SealingOptions
 from service.store import (
     Consent,
     RecordError,
@@ -58,7 +59,7 @@ def clock() -> Clock:
 
 @pytest.fixture(params=[False, True], ids=["as they are", "turned"])
 def sealing(kms: CountingKms, clock: Clock, request: pytest.FixtureRequest) -> Sealing:
-    return Sealing(kms, protect_templates=request.param, clock=clock)
+    return Sealing(kms, SealingOptions(protect_templates=request.param), clock)
 
 
 @pytest.fixture
@@ -287,7 +288,7 @@ async def test_plain_records_are_refused_once_all_of_a_tenant_are_sealed(
     address: str, sealing: Sealing, make_speaker: MakeSpeaker
 ) -> None:
     """Whoever can write to the store plants one with no key at all."""
-    assert sealing.sealed_only is None
+    assert sealing.options.sealed_only is None
     async with open_store(address, timeout_s=10.0) as plain:
         before = await plain.put(full(make_speaker), expected_etag=None)
     tenant = before.tenant
@@ -331,7 +332,7 @@ async def test_protection_of_templates_may_be_turned_on_and_off(
 ) -> None:
     written = full(make_speaker)
     for protect in (False, True, False):
-        sealing = Sealing(kms, protect_templates=protect)
+        sealing = Sealing(kms, SealingOptions(protect_templates=protect))
         async with open_store(address, timeout_s=10.0, sealing=sealing) as store:
             found = await store.get(written.tenant, "alice")
             if found is not None:
