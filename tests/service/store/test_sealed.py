@@ -319,7 +319,7 @@ async def test_sealed_only(
 ) -> None:
     async with open_store(address, timeout_s=10.0) as plain:
         planted = await plain.put(full(make_speaker), expected_etag=None)
-    strict = replace(sealing, sealed_only=True)
+    strict = replace(sealing, options=SealingOptions(sealed_only=True))
     async with open_store(address, timeout_s=10.0, sealing=strict) as store:
         with pytest.raises(RecordError, match="not sealed"):
             await store.get(planted.tenant, "alice")

@@ -9,6 +9,7 @@ import pytest
 
 from service.errors import Aborted, FailedPrecondition, Unavailable
 from service.sealing import LocalMaster, Sealing
+from service.settings import SealingOptions
 from service.store import Group, SealedStore, Speaker, open_store, upkeep
 from tests.support.master_keys import CountingKms, new_key
 from tests.support.redis_server import RedisServer
@@ -58,7 +59,7 @@ async def test_seal(address: str, sealing: Sealing, make_speaker: MakeSpeaker) -
     tenant = make_speaker().tenant
     async with open_store(address, timeout_s=10.0) as plain:
         before = await enrol(plain, make_speaker, 250)
-    strict = replace(sealing, sealed_only=True)
+    strict = replace(sealing, options=SealingOptions(sealed_only=True))
     async with open_store(address, timeout_s=10.0, sealing=sealing) as store:
         assert await upkeep.seal(store, tenant) == 250
         assert await upkeep.seal(store, tenant) == 0
@@ -144,7 +145,7 @@ async def test_templates_are_turned_by_sealing_again(
     store: SealedStore, address: str, sealing: Sealing, make_speaker: MakeSpeaker
 ) -> None:
     before = await enrol(store, make_speaker, 3)
-    turned = replace(sealing, protect_templates=True)
+    turned = replace(sealing, options=SealingOptions(protect_templates=True))
     async with open_store(address, timeout_s=10.0, sealing=turned) as other:
         assert await upkeep.seal(other, before[0].tenant) == 3
         assert await upkeep.seal(other, before[0].tenant) == 0
