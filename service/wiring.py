@@ -50,9 +50,9 @@ from service.speakers.adaptation import (
 )
 from service.speakers.enrollment import Enroller
 from service.speakers.expiry import Expiry
+from service.speakers.lifecycle import Retention
 from service.speakers.lockout import Lockout, VerificationAttempts
 from service.store import Store, open_store
-from service.store.lifecycle import Retention
 
 log = logging.getLogger(__name__)
 
@@ -193,7 +193,7 @@ def make_identifier(
         contract,
         policy=make_server_policy(contract, settings.decisions),
         retention=make_retention(settings),
-        succession=enroller.succession,
+        succession=enroller.voices.succession,
         previous=previous,
         is_locked=lockout.is_locked,
     )
@@ -215,7 +215,7 @@ def make_models(
     current, *previous = (_make_model(settings, embedder, retention) for embedder in embedders)
     if not previous:
         return LoadedModels(current)
-    return MigratingModels(current, previous[0], enroller.succession)
+    return MigratingModels(current, previous[0], enroller.voices.succession)
 
 
 def _make_model(settings: Settings, embedder: Embedder, retention: Retention) -> LoadedModel:

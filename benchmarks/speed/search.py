@@ -25,8 +25,8 @@ from service.contract import Calibration, Contract
 from service.decisions.policy import Policy, QualityGate
 from service.decisions.scoring import l2_normalized
 from service.inference.embedder import Utterance
+from service.speakers.lifecycle import Retention
 from service.store import Group, Speaker, SpeakerState, Voiceprint, open_store
-from service.store.lifecycle import Retention
 
 DIMENSION = 192
 TARGET_MS = 50.0

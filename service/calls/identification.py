@@ -29,9 +29,9 @@ from service.decisions.policy import Policy, SequentialTest
 from service.decisions.thresholds import choose_threshold_among
 from service.errors import InvalidArgument, Unavailable
 from service.inference.embedder import Utterance
+from service.speakers.lifecycle import Retention
 from service.speakers.voiceprints import ModelSuccession
 from service.store import Store
-from service.store.lifecycle import Retention
 
 MAX_CANDIDATES = 100
 MAX_SCREENED_GROUPS = 16

@@ -223,7 +223,7 @@ class LiveVerification:
         model_id = self._model.model_id
         try:
             at = shared.clock()
-            if not speaker.voiceprints[model_id].noted(at):
+            if not speaker.voiceprints[model_id].has_noted_use(at):
                 await shared.store.touch(speaker.tenant, speaker.speaker_id, model_id, at=at)
             if self._digest is None or decision.outcome is not Outcome.ACCEPTED:
                 return

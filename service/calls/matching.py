@@ -19,9 +19,9 @@ from service.decisions.decision import Score
 from service.decisions.policy import Policy
 from service.errors import FailedPrecondition
 from service.inference.embedder import Utterance
+from service.speakers.lifecycle import Retention
 from service.speakers.voiceprints import ModelSuccession
 from service.store import Speaker, SpeakerState, Store, Voiceprint
-from service.store.lifecycle import Retention
 
 _SPARE = 8  # voices beyond the wanted ones, as some may be dropped
 _MARGIN_LLR = 2.0  # by which the voice of an index may differ from the one in the store
@@ -125,7 +125,7 @@ class GroupMatcher:
                 speaker.speaker_id,
                 self._verifier.score(voiceprint, probe),
                 self.contract.model_id,
-                use_noted=voiceprint.noted(now),
+                use_noted=voiceprint.has_noted_use(now),
             )
             for speaker in speakers
             if (voiceprint := self._select_voiceprint(speaker)) is not None

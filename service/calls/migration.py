@@ -22,9 +22,9 @@ from service.inference.embedder import (
     Stream,
     Utterance,
 )
+from service.speakers.lifecycle import Retention
 from service.speakers.voiceprints import ModelSuccession
 from service.store import Speaker, SpeakerState, Store, Voiceprint
-from service.store.lifecycle import Retention
 
 _PAGE = 1000
 _IN_SERVICE = (SpeakerState.ENROLLED, SpeakerState.UNCONFIRMED)

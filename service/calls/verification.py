@@ -26,8 +26,8 @@ from service.decisions.scoring import Scorer, cosine, l2_normalized, voice
 from service.decisions.thresholds import Threshold, choose_server_threshold, choose_threshold
 from service.errors import FailedPrecondition, InvalidArgument
 from service.inference.embedder import Utterance
+from service.speakers.lifecycle import FOR_EVER, Retention
 from service.store import Speaker, SpeakerState, Voiceprint
-from service.store.lifecycle import FOR_EVER, Retention
 
 _UNIT_TOLERANCE = 1e-3
 

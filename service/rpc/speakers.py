@@ -15,18 +15,18 @@ from service.errors import InvalidArgument, PermissionDenied
 from service.rpc import messages, pages
 from service.rpc.requests import Context, get_tenant
 from service.speakers.enrollment import Enroller
+from service.speakers.lifecycle import (
+    Retention,
+    change_speaker,
+    confirm_enrollment,
+    no_such_speaker,
+    opt_in,
+    opt_out,
+    set_consent,
+    undo_enrollment,
+)
 from service.speakers.lockout import Lockout
 from service.store import FailureCount, Speaker, SpeakerState, Store
-from service.store.lifecycle import (
-    Retention,
-    change,
-    confirmed,
-    consented,
-    no_such_speaker,
-    opted_in,
-    opted_out,
-    undone,
-)
 
 Step = Callable[[Speaker, float], Speaker]
 """Returns the next version of a speaker, given the time in seconds since the epoch."""
@@ -109,7 +109,9 @@ class SpeakerRpc(speaker_pb2_grpc.SpeakerServiceServicer):
         speaker_id = messages.parse_speaker_id(request.speaker_id)
         async with self._auditor.changing(Action.UNDO, speaker_id):
             speaker = await self._change(
-                speaker_id, lambda speaker, now: undone(speaker, now=now), etag=request.etag
+                speaker_id,
+                lambda speaker, now: undo_enrollment(speaker, now=now),
+                etag=request.etag,
             )
         return pb.UndoEnrollmentResponse(speaker=speaker)
 
@@ -120,7 +122,9 @@ class SpeakerRpc(speaker_pb2_grpc.SpeakerServiceServicer):
 
         def step(speaker: Speaker, now: float) -> Speaker:
             _refuse_own(speaker)
-            return confirmed(replace(speaker, state=self._retention.state(speaker)), now=now)
+            return confirm_enrollment(
+                replace(speaker, state=self._retention.state(speaker)), now=now
+            )
 
         async with self._auditor.changing(Action.CONFIRM, speaker_id):
             speaker = await self._change(speaker_id, step, etag=request.etag)
@@ -148,7 +152,7 @@ class SpeakerRpc(speaker_pb2_grpc.SpeakerServiceServicer):
     async def GetMigration(
         self, request: pb.GetMigrationRequest, context: Context
     ) -> pb.GetMigrationResponse:
-        succession = self._enroller.succession
+        succession = self._enroller.voices.succession
         current, *previous = succession.model_ids
         counts = await count_migrated(self._store, get_tenant(), succession, self._retention)
         return pb.GetMigrationResponse(
@@ -189,7 +193,7 @@ class SpeakerRpc(speaker_pb2_grpc.SpeakerServiceServicer):
         new = Speaker(
             get_tenant(), speaker_id, SpeakerState.PENDING, created_at=now, updated_at=now
         )
-        changed = await change(
+        changed = await change_speaker(
             self._store,
             get_tenant(),
             speaker_id,
@@ -202,7 +206,7 @@ class SpeakerRpc(speaker_pb2_grpc.SpeakerServiceServicer):
     def _build_speaker(self, speaker: Speaker) -> pb.Speaker:
         return messages.build_speaker(
             replace(speaker, state=self._retention.state(speaker)),
-            self._enroller.overall_progress(speaker),
+            self._enroller.voices.measure_counting(speaker),
             expires_at=self._retention.expires_at(speaker),
         )
 
@@ -247,15 +251,15 @@ def _update_metadata(message: pb.Speaker) -> Step:
 
 def _update_consent(message: pb.Speaker) -> Step:
     consent = messages.parse_consent(message.consent) if message.HasField("consent") else None
-    return lambda speaker, now: consented(speaker, consent, now=now)
+    return lambda speaker, now: set_consent(speaker, consent, now=now)
 
 
 def _update_state(message: pb.Speaker) -> Step:
     match message.state:
         case pb.SPEAKER_STATE_OPTED_OUT:
-            return lambda speaker, now: opted_out(speaker, now=now)
+            return lambda speaker, now: opt_out(speaker, now=now)
         case pb.SPEAKER_STATE_PENDING:
-            return lambda speaker, now: opted_in(speaker, now=now)
+            return lambda speaker, now: opt_in(speaker, now=now)
     raise InvalidArgument("can only be set to OPTED_OUT or PENDING", field="speaker.state")
 
 

@@ -73,11 +73,11 @@ class VerificationRpc(verification_pb2_grpc.VerificationServiceServicer):
         reported_s = 0.0
         async for block in read_blocks(request_iterator, stream, max_bytes=self._limits.max_bytes):
             await stream.push(block)
-            if config.stop_when_complete and self._enroller.enough(before, stream.quality):
+            if config.stop_when_complete and self._enroller.would_complete(before, stream.quality):
                 break
             if stream.quality.net_speech_s >= reported_s + _PROGRESS_STEP_S:
                 reported_s = stream.quality.net_speech_s
-                progress = self._enroller.progress_at(before.speech_s + reported_s)
+                progress = self._enroller.voices.measure_speech(before.speech_s + reported_s)
                 yield pb.EnrollResponse(
                     progress=messages.build_progress(progress),
                     quality=messages.build_quality(stream.quality),

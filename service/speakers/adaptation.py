@@ -17,8 +17,8 @@ from service.errors import Aborted, NotFound
 from service.inference.embedder import Utterance
 from service.settings import LearningRule
 from service.speakers.enrollment import Enroller, Mismatch
+from service.speakers.lifecycle import Retention, change_speaker, record_enrollment
 from service.store import Speaker, SpeakerState, Store
-from service.store.lifecycle import Retention, change, enrolled
 
 log = logging.getLogger(__name__)
 
@@ -110,7 +110,7 @@ class CallLearner:
             and decision.threshold is not None
             and decision.score.llr >= decision.threshold.llr + rule.margin_llr
             and utterance.quality.net_speech_s >= rule.min_speech_s
-            and self._enroller.good(utterance.for_model(self._enroller.model_id))
+            and self._enroller.checks.is_good(utterance.for_model(self._enroller.model_id))
         )
 
     async def _store_grown(self, learning: Learning, call: AcceptedCall) -> Speaker | None:
@@ -120,10 +120,11 @@ class CallLearner:
             if self._retention.state(speaker) is not SpeakerState.ENROLLED:
                 raise Mismatch
             now = self._retention.clock()
-            return enrolled(speaker, learning.grow(speaker, call, now), now=now, adapted=True)
+            grown = learning.grow(speaker, call, now)
+            return record_enrollment(speaker, grown, now=now, adapted=True)
 
         try:
-            learned = await change(
+            learned = await change_speaker(
                 self._store,
                 speaker.tenant,
                 speaker.speaker_id,

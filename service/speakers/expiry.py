@@ -22,8 +22,8 @@ from service.access import ANYONE, Caller, use_caller
 from service.audit import Action, Auditor
 from service.errors import Aborted, SaysoError
 from service.observability import metrics
+from service.speakers.lifecycle import Retention, expire, last_used_at
 from service.store import SpeakerState, Store
-from service.store.lifecycle import Retention, expired, last_used_at
 
 log = logging.getLogger(__name__)
 
@@ -78,7 +78,7 @@ async def erase(
             continue
         with contextlib.suppress(Aborted):
             async with audit(speaker_id):
-                left = expired(speaker, now=retention.clock())
+                left = expire(speaker, now=retention.clock())
                 await store.put(left, expected_etag=speaker.etag)
             erased += 1
     return erased

@@ -1,10 +1,6 @@
-"""Voiceprints: how one grows, and which one counts while one model takes over from another.
+"""Edits of voiceprints, and which one counts while one model replaces another.
 
-    enrollment ─> beside the enrolled vectors ─> without outliers ─> the longest, enrolled first
-    adaptation ─> like the enrolled vectors alone? ─> after them, in what room they leave
-
-What an adaptation adds never displaces what was enrolled, and is compared with that alone:
-otherwise calls that are each a little like the voice would lead it away, step by step.
+The vectors of enrollments come first, those of adaptations after them.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -22,42 +18,43 @@ Llr: TypeAlias = Callable[[Voiceprint, Vector, float, float | None], float]
 SNR in decibels, if known, against a voiceprint."""
 
 _SAME_COSINE = 0.97
-"""Of two recordings: the most that 60 pairs of different ones of one speaker reached is 0.93, and
-the median of one that was shifted by 0.2 s, or made quieter, with itself is above 0.99."""
+"""Above this, two embeddings are of one recording. Of 60 pairs of different recordings of one
+speaker the most alike had 0.93; a recording shifted by 0.2 s or made quieter has above 0.99 with
+itself (median)."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelSuccession:
     """The models whose voiceprints are accepted, the newest first.
 
-    A speaker is compared with one of them only: the newest with `min_speech_s` of net speech or, if
-    none has as much, the oldest.
+    A speaker is compared with one voiceprint only: that of the newest model with `min_speech_s` of
+    net speech or, if none has as much, that of the oldest.
     """
 
     model_ids: tuple[str, ...]
     min_speech_s: float = 0.0
 
     def select(self, voiceprints: Mapping[str, Voiceprint]) -> Voiceprint | None:
-        """The voiceprint that counts, of those by model id; None if none is accepted."""
+        """The voiceprint that counts, of those by model id; None if no model is accepted."""
         accepted = [voiceprints[name] for name in self.model_ids if name in voiceprints]
-        complete = (one for one in accepted if one.speech_s.sum() >= self.min_speech_s)
+        complete = (each for each in accepted if each.total_speech_s >= self.min_speech_s)
         return next(complete, accepted[-1] if accepted else None)
 
 
-def with_enrolled(voiceprint: Voiceprint, embedding: Vector, speech_s: float) -> Voiceprint:
-    """With the vector `(dim,)` of one more enrollment."""
-    return _insert(voiceprint, _enrolled_count(voiceprint), embedding, speech_s)
+def add_enrolled(voiceprint: Voiceprint, embedding: Vector, speech_s: float) -> Voiceprint:
+    """Add the vector `(dim,)` of an enrollment."""
+    return _insert(voiceprint, _count_enrolled(voiceprint), embedding, speech_s)
 
 
-def with_adapted(voiceprint: Voiceprint, embedding: Vector, speech_s: float) -> Voiceprint:
-    """With the vector `(dim,)` of a call."""
+def add_adapted(voiceprint: Voiceprint, embedding: Vector, speech_s: float) -> Voiceprint:
+    """Add the vector `(dim,)` of a call."""
     grown = _insert(voiceprint, len(voiceprint.speech_s), embedding, speech_s)
     return replace(grown, adapted=voiceprint.adapted + 1)
 
 
-def enrolled_part(voiceprint: Voiceprint) -> Voiceprint:
-    """What enrollments alone made of it; all of it where they made nothing, as in a move."""
-    count = _enrolled_count(voiceprint)
+def keep_enrolled(voiceprint: Voiceprint) -> Voiceprint:
+    """Drop the vectors of calls, unless there are no others, as after a migration."""
+    count = _count_enrolled(voiceprint)
     if not count:
         return voiceprint
     return replace(
@@ -68,11 +65,9 @@ def enrolled_part(voiceprint: Voiceprint) -> Voiceprint:
     )
 
 
-def without_outliers(
-    voiceprint: Voiceprint, llr: Llr, *, min_llr: float, keep: int = 0
-) -> Voiceprint:
-    """Drops vectors whose llr against the others is below `min_llr`, the worst first, as long
-    as more than two are left: of two nobody can say which is the outlier. The first `keep` stay."""
+def drop_outliers(voiceprint: Voiceprint, llr: Llr, *, min_llr: float, keep: int = 0) -> Voiceprint:
+    """Drop vectors whose llr against the others is below `min_llr`, the worst first, while more
+    than two are left: of two nobody can tell which is the outlier. The first `keep` stay."""
     while len(voiceprint.speech_s) > max(2, keep):
         llrs = {
             i: llr(
@@ -87,9 +82,9 @@ def without_outliers(
     return voiceprint
 
 
-def longest(voiceprint: Voiceprint, count: int) -> Voiceprint:
-    """At most `count` vectors: the longest, those of enrollments before all others."""
-    enrolled = np.arange(len(voiceprint.speech_s)) < _enrolled_count(voiceprint)
+def keep_longest(voiceprint: Voiceprint, count: int) -> Voiceprint:
+    """Keep the `count` vectors with the most speech, those of enrollments before all others."""
+    enrolled = np.arange(len(voiceprint.speech_s)) < _count_enrolled(voiceprint)
     kept = np.sort(np.lexsort((voiceprint.speech_s, enrolled))[-count:])
     adapted = int((~enrolled[kept]).sum())
     return replace(
@@ -100,13 +95,12 @@ def longest(voiceprint: Voiceprint, count: int) -> Voiceprint:
     )
 
 
-def same_recording(voiceprints: Iterable[Voiceprint], embedding: Vector) -> bool:
-    """Whether one of the vectors is of the recording that `embedding (dim,)` is of, even if that is
-    louder or shifted."""
-    return any(bool((one.vectors @ embedding > _SAME_COSINE).any()) for one in voiceprints)
+def holds_recording(voiceprints: Iterable[Voiceprint], embedding: Vector) -> bool:
+    """Whether a vector is of the recording of `embedding (dim,)`, even if louder or shifted."""
+    return any(bool((each.vectors @ embedding > _SAME_COSINE).any()) for each in voiceprints)
 
 
-def _enrolled_count(voiceprint: Voiceprint) -> int:
+def _count_enrolled(voiceprint: Voiceprint) -> int:
     return len(voiceprint.speech_s) - voiceprint.adapted
 
 
@@ -123,5 +117,5 @@ def _without(voiceprint: Voiceprint, index: int) -> Voiceprint:
         voiceprint,
         vectors=np.delete(voiceprint.vectors, index, axis=0),
         speech_s=np.delete(voiceprint.speech_s, index),
-        adapted=voiceprint.adapted - (index >= _enrolled_count(voiceprint)),
+        adapted=voiceprint.adapted - (index >= _count_enrolled(voiceprint)),
     )

@@ -39,7 +39,7 @@ class RecordError(SaysoError):
 
 
 class SpeakerState(enum.StrEnum):
-    """`service.store.lifecycle` draws how one follows another."""
+    """`service.speakers.lifecycle` draws how one follows another."""
 
     PENDING = "pending"
     UNCONFIRMED = "unconfirmed"
@@ -82,8 +82,12 @@ class Voiceprint:
             shapes = f"{self.vectors.shape} and {self.speech_s.shape}"
             raise ValueError(f"a voiceprint is (n, dim) vectors and (n,) net speech, not {shapes}")
 
-    def noted(self, at: float) -> bool:
-        """Whether a use at that time needs no `Store.touch`: it would change nothing."""
+    @property
+    def total_speech_s(self) -> float:
+        return float(self.speech_s.sum())
+
+    def has_noted_use(self, at: float) -> bool:
+        """Whether a use at that time needs no `Store.touch`, as it would change nothing."""
         return self.used_at is not None and self.used_at > at - USE_RESOLUTION_S
 
     def __eq__(self, other: object) -> bool:

@@ -20,8 +20,8 @@ from service.decisions.scoring import TERMS, Measures, l2_normalized, log_likeli
 from service.decisions.thresholds import bayes_threshold, choose_threshold_among
 from service.errors import FailedPrecondition, InvalidArgument, NotFound
 from service.inference.embedder import Utterance
+from service.speakers.lifecycle import Retention
 from service.store import Group, Speaker, SpeakerState, Store, Voiceprint, open_store, update
-from service.store.lifecycle import Retention
 from tests.support.redis_server import RedisServer
 
 DIMENSION = 32

@@ -32,9 +32,9 @@ from service.speakers.adaptation import (
     migrate_with,
 )
 from service.speakers.enrollment import Enroller, EnrollmentRequest
+from service.speakers.lifecycle import Retention, change_speaker, opt_out, undo_enrollment
 from service.speakers.voiceprints import ModelSuccession
 from service.store import Consent, Group, Speaker, SpeakerState, Store, Voiceprint, open_store
-from service.store.lifecycle import Retention, change, opted_out, undone
 
 Samples = NDArray[np.float32]
 SaveModel = Callable[..., Path]
@@ -149,7 +149,7 @@ def made(
     return Service(
         store,
         enroller,
-        MigratingModels(current, previous, enroller.succession),
+        MigratingModels(current, previous, enroller.voices.succession),
         CallLearner(store, enroller, auditor, retention, by_model),
     )
 
@@ -267,7 +267,7 @@ async def test_only_who_is_enrolled_still_moves(service: Service, state: Speaker
 async def test_a_change_meanwhile_forbids_it(service: Service) -> None:
     alice = await service.put(speaker("alice", voiceprint(OLD, 0)))
     decision = service.decided(alice, heard(0))
-    gone = await change(service.store, T, "alice", lambda found: opted_out(found, now=1.0))
+    gone = await change_speaker(service.store, T, "alice", lambda found: opt_out(found, now=1.0))
     assert await service.learn(alice, heard(0), decision) is None
     assert await service.get("alice") == gone
     bob = await service.put(speaker("bob", voiceprint(OLD, 0)))
@@ -292,7 +292,7 @@ async def test_a_move_is_undone(service: Service) -> None:
     alice = await service.put(speaker("alice", voiceprint(OLD, 0)))
     moved = await service.call(alice, heard(0, speech_s=6.0))
     assert moved is not None
-    back = undone(moved, now=2000.0)
+    back = undo_enrollment(moved, now=2000.0)
     assert service.decided(back, heard(0)).model_id == "old"
     assert set(back.voiceprints) == {"old"}
 
@@ -307,7 +307,7 @@ async def test_enrolling_anew_needs_the_old_voice(service: Service) -> None:
     assert added.speaker is not None
     assert added.speaker.state is SpeakerState.ENROLLED
     assert added.progress.needed_s == pytest.approx(2.0)
-    assert service.enroller.overall_progress(added.speaker).needed_s == 0.0
+    assert service.enroller.voices.measure_counting(added.speaker).needed_s == 0.0
     assert service.decided(added.speaker, heard(0)).model_id == "old"
     replacing = replace(request, replacing=True)
     fresh = await service.enroller.add(replacing, heard(1, speech_s=6.0, primary=NEW))
@@ -354,7 +354,7 @@ async def identifier(service: Service) -> AsyncIterator[Identifier]:
             contract,
             policy=POLICY,
             retention=RETENTION,
-            succession=service.enroller.succession,
+            succession=service.enroller.voices.succession,
             previous=previous,
         )
 
@@ -417,7 +417,7 @@ async def test_who_moves_during_a_search_is_no_candidate_of_the_old_space(
 
 
 async def test_everybody_is_counted_once(service: Service) -> None:
-    succession = service.enroller.succession
+    succession = service.enroller.voices.succession
     assert await count_migrated(service.store, T, succession, RETENTION) == MigrationCounts()
     for given in (
         speaker("waits", voiceprint(OLD, 0)),

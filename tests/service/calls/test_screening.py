@@ -12,8 +12,8 @@ from service.decisions.decision import Outcome
 from service.decisions.policy import Policy, QualityGate, SequentialTest
 from service.errors import InvalidArgument, NotFound
 from service.inference.embedder import Utterance
+from service.speakers.lifecycle import Retention
 from service.store import Group, Speaker, SpeakerState, Voiceprint, open_store
-from service.store.lifecycle import Retention
 
 CONTRACT = Contract(
     model_id="m",

@@ -21,9 +21,9 @@ from service.inference.embedder import Utterance
 from service.rpc.speakers import SpeakerRpc
 from service.settings import EnrollmentRules, TenantQuota
 from service.speakers.enrollment import Enroller, EnrollmentRequest
+from service.speakers.lifecycle import Retention
 from service.speakers.lockout import Lockout
 from service.store import Group, LockRule, Store, open_store
-from service.store.lifecycle import Retention
 
 DAY_S = 86_400.0
 NO_CONTEXT: Any = None
@@ -260,7 +260,7 @@ async def test_a_confirmation_releases_and_an_undo_takes_back(
     empty = (await rpc.UndoEnrollment(undo, NO_CONTEXT)).speaker
     assert empty.state == pb.SPEAKER_STATE_PENDING
     assert len(empty.voiceprints) == 0
-    with pytest.raises(FailedPrecondition, match="no enrolment"):
+    with pytest.raises(FailedPrecondition, match="no enrollment"):
         await rpc.UndoEnrollment(undo, NO_CONTEXT)
 
 

@@ -20,8 +20,8 @@ from service.inference.embedder import Utterance
 from service.settings import LearningRule
 from service.speakers.adaptation import AcceptedCall, CallLearner, adapt_with
 from service.speakers.enrollment import Enroller, EnrollmentRequest
+from service.speakers.lifecycle import Retention, opt_out, undo_enrollment
 from service.store import Speaker, Store, open_store
-from service.store.lifecycle import Retention, opted_out, undone
 
 ALICE = EnrollmentRequest(tenant="t", speaker_id="alice")
 CONTRACT = Contract(
@@ -61,7 +61,7 @@ async def stored(store: Store) -> Speaker:
 
 async def undo(store: Store) -> Speaker:
     speaker = await stored(store)
-    return await store.put(undone(speaker, now=1.0), expected_etag=speaker.etag)
+    return await store.put(undo_enrollment(speaker, now=1.0), expected_etag=speaker.etag)
 
 
 def accepted(llr: float = 5.0, **changes: object) -> Decision:
@@ -204,7 +204,7 @@ async def test_nothing_less_adapts_it(
 async def test_a_voice_that_went_meanwhile_is_not_adapted(store: Store) -> None:
     voices = make(store)
     speaker = await voices.enroll(utterance(speech_s=6))
-    gone = await store.put(opted_out(speaker, now=1.0), expected_etag=speaker.etag)
+    gone = await store.put(opt_out(speaker, now=1.0), expected_etag=speaker.etag)
     assert await voices.learn(speaker, utterance(speech_s=5), "digest") is None
     assert await stored(store) == gone
     await store.delete("t", "alice")

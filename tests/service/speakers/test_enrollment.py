@@ -21,9 +21,9 @@ from service.speakers.enrollment import (
     EnrollmentRequest,
     Progress,
 )
-from service.speakers.voiceprints import without_outliers
+from service.speakers.lifecycle import Retention, opt_out, set_consent, undo_enrollment
+from service.speakers.voiceprints import drop_outliers
 from service.store import Consent, Speaker, SpeakerState, Store, Voiceprint, open_store
-from service.store.lifecycle import Retention, consented, opted_out, undone
 
 ALICE = EnrollmentRequest(tenant="t", speaker_id="alice")
 BOB = EnrollmentRequest(tenant="t", speaker_id="bob")
@@ -105,7 +105,7 @@ async def stored(store: Store, speaker_id: str = "alice") -> Speaker:
 
 async def undo(store: Store) -> Speaker:
     found = await stored(store)
-    return await store.put(undone(found, now=2000.0), expected_etag=found.etag)
+    return await store.put(undo_enrollment(found, now=2000.0), expected_etag=found.etag)
 
 
 async def test_speech_adds_up_to_an_enrolment(enroller: Enroller) -> None:
@@ -206,7 +206,7 @@ async def test_an_opt_out_during_the_call_is_respected(store: Store) -> None:
     await enroller.add(ALICE, utterance())
     await enroller.open(ALICE)
     found = await stored(store)
-    await store.put(opted_out(found, now=1.0), expected_etag=found.etag)
+    await store.put(opt_out(found, now=1.0), expected_etag=found.etag)
     with pytest.raises(FailedPrecondition, match="opted out"):
         await enroller.add(ALICE, utterance())
     assert (await stored(store)).voiceprints == {}
@@ -383,7 +383,7 @@ def test_outliers_are_those_that_a_naive_search_finds() -> None:
             if min(ratios) >= 0:
                 break
             del left[ratios.index(min(ratios))]
-        kept = without_outliers(held, ratio, min_llr=0.0)
+        kept = drop_outliers(held, ratio, min_llr=0.0)
         np.testing.assert_array_equal(kept.speech_s, held.speech_s[left])
         np.testing.assert_array_equal(kept.vectors, held.vectors[left])
 
@@ -434,7 +434,7 @@ async def test_an_expired_voice_counts_for_nothing(store: Store, clock: Clock) -
     enroller = make(store, contract=CALIBRATED, expire_after_s=3 * YEAR_S, clock=clock)
     await enroller.add(ALICE, utterance(0, speech_s=9))
     clock.now += 3 * YEAR_S
-    assert enroller.progress(await stored(store)).speech_s == 0
+    assert enroller.voices.measure(await stored(store)).speech_s == 0
     assert (await enroller.open(ALICE)).speech_s == 0
     found = await make(store, contract=CALIBRATED, expire_after_s=3 * YEAR_S, clock=clock).add(
         replace(BOB, duplicates=Duplicates.REFUSE), utterance(0)
@@ -472,7 +472,7 @@ async def test_a_recording_that_is_sent_again_adds_nothing(
 async def test_a_withdrawn_consent_is_no_basis_for_more(enroller: Enroller, store: Store) -> None:
     made = await enroller.add(replace(ALICE, consent=Consent("form 7", 3.0)), utterance(speech_s=6))
     assert made.speaker is not None
-    await store.put(consented(made.speaker, None, now=9.0), expected_etag=made.speaker.etag)
+    await store.put(set_consent(made.speaker, None, now=9.0), expected_etag=made.speaker.etag)
     with pytest.raises(FailedPrecondition, match="withdrawn"):
         await enroller.add(ALICE, utterance(speech_s=7))
     again = await enroller.add(
@@ -488,7 +488,7 @@ async def test_nobody_is_told_of_a_voice_that_may_not_be_used(store: Store) -> N
     assert made.speaker is not None
     bob = replace(BOB, duplicates=Duplicates.REFUSE)
     assert (await enroller.add(bob, utterance(0, speech_s=8))).duplicates == ("alice",)
-    await store.put(consented(made.speaker, None, now=9.0), expected_etag=made.speaker.etag)
+    await store.put(set_consent(made.speaker, None, now=9.0), expected_etag=made.speaker.etag)
     assert (await enroller.add(bob, utterance(0, speech_s=8))).duplicates == ()
 
 
@@ -519,9 +519,9 @@ async def test_enough_speech_is_what_completes_an_enrolment(store: Store) -> Non
     await enroller.add(ALICE, utterance(speech_s=3))
     before = await enroller.open(ALICE)
     quality = utterance(speech_s=2).quality
-    assert enroller.enough(before, quality)
-    assert not enroller.enough(before, replace(quality, net_speech_s=1.9))
-    assert not enroller.enough(before, replace(quality, clipping=0.5))
-    assert not enroller.enough(await enroller.open(BOB), quality)
+    assert enroller.would_complete(before, quality)
+    assert not enroller.would_complete(before, replace(quality, net_speech_s=1.9))
+    assert not enroller.would_complete(before, replace(quality, clipping=0.5))
+    assert not enroller.would_complete(await enroller.open(BOB), quality)
     complete = Progress(9.0, 0.0)
-    assert not enroller.enough(complete, replace(quality, net_speech_s=0.4))
+    assert not enroller.would_complete(complete, replace(quality, net_speech_s=0.4))

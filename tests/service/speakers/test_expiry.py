@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 from service.audit import Auditor, Origin
 from service.commands.tenants import app
 from service.speakers.expiry import Expiry
+from service.speakers.lifecycle import Retention, record_enrollment
 from service.store import Speaker, SpeakerState, Store, Voiceprint, open_store
-from service.store.lifecycle import Retention, enrolled
 from tests.support.redis_server import RedisServer
 
 DAY_S = 86_400.0
@@ -69,7 +69,7 @@ async def enrol(store: Store, count: int, *, used_days_ago: float, name: str = "
         after = Speaker(
             *("bank", f"{name}{number}", SpeakerState.ENROLLED, at, at), voiceprints={MODEL: voice}
         )
-        await store.put(enrolled(speaker, after, now=at), expected_etag=None)
+        await store.put(record_enrollment(speaker, after, now=at), expected_etag=None)
 
 
 async def voices(store: Store) -> int:

@@ -264,7 +264,7 @@ async def test_touch(store: Store, make_speaker: MakeSpeaker) -> None:
         before = await voice()
         await store.touch(speaker.tenant, "alice", "model-a", at=at)
         assert (await voice()).used_at == expected
-        assert before.noted(at) == (before.used_at == expected)
+        assert before.has_noted_use(at) == (before.used_at == expected)
     await store.touch(speaker.tenant, "alice", "another model", at=5000.0)
     assert (await voice()).used_at == 1060.5
 

@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 from service.commands.tenants import app
 from service.errors import StillReadable
 from service.sealing import LocalMaster, Sealing
+from service.speakers.lifecycle import expire, opt_out, record_enrollment, undo_enrollment
 from service.store import SealedStore, Speaker, open_store, upkeep
-from service.store.lifecycle import enrolled, expired, opted_out, undone
 from service.store.records import encode_voiceprint
 from tests.support.master_keys import new_key
 
@@ -51,9 +51,9 @@ async def _put(store: SealedStore, speaker: Speaker, step: Callable[[Speaker], S
 
 _ERASURES = {
     "delete": lambda store, speaker: store.delete(speaker.tenant, speaker.speaker_id),
-    "opt-out": lambda store, speaker: _put(store, speaker, lambda s: opted_out(s, now=9.0)),
-    "expiry": lambda store, speaker: _put(store, speaker, lambda s: expired(s, now=9.0)),
-    "undo": lambda store, speaker: _put(store, speaker, lambda s: undone(s, now=9.0)),
+    "opt-out": lambda store, speaker: _put(store, speaker, lambda s: opt_out(s, now=9.0)),
+    "expiry": lambda store, speaker: _put(store, speaker, lambda s: expire(s, now=9.0)),
+    "undo": lambda store, speaker: _put(store, speaker, lambda s: undo_enrollment(s, now=9.0)),
 }
 
 
@@ -65,7 +65,7 @@ async def test_an_erased_voice_is_in_no_file(
     make_speaker: MakeSpeaker,
 ) -> None:
     bare = make_speaker(voiceprints={})
-    speaker = enrolled(bare, make_speaker(vectors=8, dim=64), now=2.0)
+    speaker = record_enrollment(bare, make_speaker(vectors=8, dim=64), now=2.0)
     voice = encode_voiceprint(speaker.voiceprints["model-a"])[32:]
     stored = await opened.put(speaker, expected_etag=None)
     assert voice in on_disk(path)

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import redis
 
+from service.speakers.lifecycle import record_enrollment, undo_enrollment
 from service.store import Consent, Speaker, SpeakerState, Store, Voiceprint, open_store
-from service.store.lifecycle import enrolled, undone
 from tests.support.redis_server import RedisServer
 
 RECORD = (
@@ -112,10 +112,10 @@ async def test_an_earlier_version_is_read_and_written(kind: str, tmp_path: Path)
 async def _check(store: Store) -> None:
     assert await store.get("t", "alice") == ALICE
     assert (await store.list("t", limit=10)).speakers == (ALICE, BOB)
-    later = enrolled(ALICE, ALICE, now=1600001000.0)
+    later = record_enrollment(ALICE, ALICE, now=1600001000.0)
     written = await store.put(later, expected_etag=ALICE.etag)
     assert len(written.history) == 1
     assert await store.get("t", "alice") == written
-    back = await store.put(undone(written, now=1.0), expected_etag=written.etag)
+    back = await store.put(undo_enrollment(written, now=1.0), expected_etag=written.etag)
     assert back.voiceprints["model-a"].speech_s.tolist() == [2.5, 4.0]
     assert await store.delete("t", "bob")

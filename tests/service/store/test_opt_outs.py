@@ -7,15 +7,15 @@ from dataclasses import replace
 import pytest
 
 from service.errors import Aborted, NotFound
+from service.speakers.lifecycle import change_speaker, opt_in, opt_out
 from service.store import SealedStore, Speaker, SpeakerState, upkeep
-from service.store.lifecycle import change, opted_in, opted_out
 
 MakeSpeaker = Callable[..., Speaker]
 
 
 async def opt_out_and_delete(store: SealedStore, speaker: Speaker) -> None:
     stored = await store.put(speaker, expected_etag=None)
-    gone = await store.put(opted_out(stored, now=5.0), expected_etag=stored.etag)
+    gone = await store.put(opt_out(stored, now=5.0), expected_etag=stored.etag)
     assert await store.opted_out(gone.tenant, gone.speaker_id) == replace(
         *(gone,), created_at=5.0, updated_at=5.0
     )
@@ -47,18 +47,18 @@ async def test_nothing_is_enrolled_over_it(store: SealedStore, make_speaker: Mak
         states.append(found.state)
         return found
 
-    await change(store, speaker.tenant, "alice", step, new=speaker)
+    await change_speaker(store, speaker.tenant, "alice", step, new=speaker)
     assert states == [SpeakerState.OPTED_OUT]
     assert await store.delete(speaker.tenant, "alice")
     with pytest.raises(NotFound):
-        await change(store, speaker.tenant, "alice", step)
+        await change_speaker(store, speaker.tenant, "alice", step)
 
 
 async def test_opting_in_takes_it_back(store: SealedStore, make_speaker: MakeSpeaker) -> None:
     speaker = make_speaker()
     await opt_out_and_delete(store, speaker)
-    back = await change(
-        store, speaker.tenant, "alice", lambda found: opted_in(found, now=9.0), new=speaker
+    back = await change_speaker(
+        store, speaker.tenant, "alice", lambda found: opt_in(found, now=9.0), new=speaker
     )
     assert back.state is SpeakerState.PENDING
     assert await store.opted_out(speaker.tenant, "alice") is None
@@ -70,7 +70,7 @@ async def test_it_survives_the_erasure_of_the_tenant(
     store: SealedStore, make_speaker: MakeSpeaker
 ) -> None:
     stored = await store.put(make_speaker(), expected_etag=None)
-    await store.put(opted_out(stored, now=5.0), expected_etag=stored.etag)
+    await store.put(opt_out(stored, now=5.0), expected_etag=stored.etag)
     assert await upkeep.erase(store, stored.tenant) == 1
     assert await store.opted_out(stored.tenant, "alice") is not None
 
@@ -81,7 +81,7 @@ async def test_of_two_at_once_one_is_refused(store: SealedStore, make_speaker: M
     left = await store.opted_out(speaker.tenant, "alice")
     assert left is not None
     outcomes = await asyncio.gather(
-        *(store.put(opted_in(left, now=9.0), expected_etag=left.etag) for _ in range(2)),
+        *(store.put(opt_in(left, now=9.0), expected_etag=left.etag) for _ in range(2)),
         return_exceptions=True,
     )
     assert {type(outcome) for outcome in outcomes} == {Speaker, Aborted}

@@ -20,6 +20,7 @@ from service.errors import Aborted, FailedPrecondition, Unavailable
 from service.sealing import KeySet, Sealing
 from service.sealing.keyring import REREAD_S
 from service.settings import SealingOptions
+from service.speakers.lifecycle import record_enrollment
 from service.store import (
     Consent,
     RecordError,
@@ -30,7 +31,6 @@ from service.store import (
     update,
     upkeep,
 )
-from service.store.lifecycle import enrolled
 from service.store.records import encode_profile
 from service.store.sealed import Records, Stored
 from tests.support.master_keys import Clock, CountingKms
@@ -119,7 +119,7 @@ def full(make_speaker: MakeSpeaker, speaker_id: str = "alice") -> Speaker:
         metadata={"line": "a very private line"},
         consent=Consent("form 27 of Alice", 5.0),
     )
-    return enrolled(speaker, speaker, now=9.0)
+    return record_enrollment(speaker, speaker, now=9.0)
 
 
 def assert_close(found: Speaker | None, expected: Speaker) -> None:

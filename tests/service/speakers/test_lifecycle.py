@@ -11,6 +11,16 @@ import pytest
 
 from service.errors import Aborted, FailedPrecondition, NotFound
 from service.speakers.expiry import Audit, erase, survey_voices
+from service.speakers.lifecycle import (
+    UNDO_LEVELS,
+    Retention,
+    change_speaker,
+    confirm_enrollment,
+    opt_in,
+    opt_out,
+    record_enrollment,
+    undo_enrollment,
+)
 from service.store import (
     Consent,
     RecordError,
@@ -19,16 +29,6 @@ from service.store import (
     Store,
     Version,
     Voiceprint,
-)
-from service.store.lifecycle import (
-    UNDO_LEVELS,
-    Retention,
-    change,
-    confirmed,
-    enrolled,
-    opted_in,
-    opted_out,
-    undone,
 )
 from service.store.records import decode_history, encode_history
 
@@ -52,7 +52,7 @@ def with_voice(speaker: Speaker, *values: float, adapted: bool = False, now: flo
     vectors = np.array([values], np.float32)
     held = Voiceprint("model-a", vectors, np.ones(1, np.float32), now)
     after = replace(speaker, voiceprints={"model-a": held}, state=SpeakerState.ENROLLED)
-    return enrolled(speaker, after, now=now, adapted=adapted)
+    return record_enrollment(speaker, after, now=now, adapted=adapted)
 
 
 def test_a_voice_expires_so_long_after_it_was_made(make_speaker: MakeSpeaker) -> None:
@@ -98,17 +98,17 @@ def test_an_opt_out_erases_the_voice_and_is_remembered(make_speaker: MakeSpeaker
     speaker = make_speaker(
         consent=Consent("form 27", 1.0), metadata={"a": "b"}, awaits_confirmation=True
     )
-    gone = opted_out(with_voice(speaker, 1, 0, now=2.0), now=3.0)
+    gone = opt_out(with_voice(speaker, 1, 0, now=2.0), now=3.0)
     assert gone.state is SpeakerState.OPTED_OUT
     assert (gone.voiceprints, gone.history, gone.consent) == ({}, (), None)
     assert (gone.opted_out_at, gone.updated_at, gone.enrolled_at) == (3.0, 3.0, None)
     assert not gone.awaits_confirmation
     assert gone.metadata == {"a": "b"}
-    assert opted_out(gone, now=9.0) == gone
-    back = opted_in(gone, now=4.0)
+    assert opt_out(gone, now=9.0) == gone
+    back = opt_in(gone, now=4.0)
     assert back.state is SpeakerState.PENDING
     assert back.opted_out_at is None
-    assert opted_in(back, now=5.0) == back
+    assert opt_in(back, now=5.0) == back
 
 
 @pytest.mark.parametrize(
@@ -116,17 +116,17 @@ def test_an_opt_out_erases_the_voice_and_is_remembered(make_speaker: MakeSpeaker
 )
 def test_only_one_who_opted_out_opts_in(make_speaker: MakeSpeaker, state: SpeakerState) -> None:
     with pytest.raises(FailedPrecondition, match=state.value):
-        opted_in(make_speaker(state=state), now=1.0)
+        opt_in(make_speaker(state=state), now=1.0)
 
 
 def test_a_confirmation_releases_an_enrolment_once(make_speaker: MakeSpeaker) -> None:
     waiting = make_speaker(state=SpeakerState.UNCONFIRMED, awaits_confirmation=True)
-    released = confirmed(waiting, now=5.0)
+    released = confirm_enrollment(waiting, now=5.0)
     assert released.state is SpeakerState.ENROLLED
     assert not released.awaits_confirmation
     for state in set(SpeakerState) - {SpeakerState.UNCONFIRMED}:
         with pytest.raises(FailedPrecondition, match=state.value):
-            confirmed(replace(waiting, state=state), now=6.0)
+            confirm_enrollment(replace(waiting, state=state), now=6.0)
 
 
 def test_a_few_enrolments_can_be_taken_back(make_speaker: MakeSpeaker) -> None:
@@ -135,12 +135,12 @@ def test_a_few_enrolments_can_be_taken_back(make_speaker: MakeSpeaker) -> None:
         versions.append(with_voice(versions[-1], number, now=float(number)))
     speaker = versions.pop()
     for _ in range(UNDO_LEVELS):
-        speaker, before = undone(speaker, now=99.0), versions.pop()
+        speaker, before = undo_enrollment(speaker, now=99.0), versions.pop()
         assert speaker.voiceprints == before.voiceprints
         assert speaker.state is before.state
         assert speaker.enrolled_at == before.enrolled_at
     with pytest.raises(FailedPrecondition):
-        undone(speaker, now=99.0)
+        undo_enrollment(speaker, now=99.0)
 
 
 def test_adaptations_in_a_row_are_taken_back_as_one(make_speaker: MakeSpeaker) -> None:
@@ -148,10 +148,12 @@ def test_adaptations_in_a_row_are_taken_back_as_one(make_speaker: MakeSpeaker) -
     adapted = first
     for number in range(10):
         adapted = with_voice(adapted, 2, number, adapted=True, now=2.0)
-    assert undone(adapted, now=3.0).voiceprints == first.voiceprints
+    assert undo_enrollment(adapted, now=3.0).voiceprints == first.voiceprints
     again = with_voice(with_voice(adapted, 3, now=4.0), 4, adapted=True, now=5.0)
-    assert undone(again, now=6.0).voiceprints["model-a"].vectors.tolist() == [[3]]
-    assert undone(undone(again, now=6.0), now=7.0).voiceprints == adapted.voiceprints
+    assert undo_enrollment(again, now=6.0).voiceprints["model-a"].vectors.tolist() == [[3]]
+    assert (
+        undo_enrollment(undo_enrollment(again, now=6.0), now=7.0).voiceprints == adapted.voiceprints
+    )
 
 
 def test_a_torn_history_is_refused(make_speaker: MakeSpeaker) -> None:
@@ -176,8 +178,12 @@ async def test_a_history_is_stored(store: Store, make_speaker: MakeSpeaker) -> N
     )
     page = await store.list(speaker.tenant, limit=10)
     assert [listed.history for listed in page.speakers] == [grown.history]
-    back = await change(
-        store, speaker.tenant, "alice", lambda found: undone(found, now=9.0), etag=grown.etag
+    back = await change_speaker(
+        store,
+        speaker.tenant,
+        "alice",
+        lambda found: undo_enrollment(found, now=9.0),
+        etag=grown.etag,
     )
     assert (await store.get(speaker.tenant, "alice")) == replace(
         back, voiceprints={"model-a": replace(speaker.voiceprints["model-a"], used_at=5.0)}
@@ -193,7 +199,9 @@ async def test_undos_at_once_take_back_one_enrolment_each(
     written = await store.put(speaker, expected_etag=None)
     outcomes = await asyncio.gather(
         *(
-            change(store, written.tenant, "alice", lambda found: undone(found, now=9.0))
+            change_speaker(
+                store, written.tenant, "alice", lambda found: undo_enrollment(found, now=9.0)
+            )
             for _ in range(5)
         ),
         return_exceptions=True,
@@ -216,14 +224,14 @@ async def test_changes_name_what_is_missing_or_stale(
         return replace(found, metadata={"n": "2"})
 
     with pytest.raises(NotFound):
-        await change(store, new.tenant, "alice", step)
+        await change_speaker(store, new.tenant, "alice", step)
     with pytest.raises(Aborted):
-        await change(store, new.tenant, "alice", step, etag="stale", new=new)
-    first = await change(store, new.tenant, "alice", step, new=new)
+        await change_speaker(store, new.tenant, "alice", step, etag="stale", new=new)
+    first = await change_speaker(store, new.tenant, "alice", step, new=new)
     assert first.metadata == {"n": "2"}
     with pytest.raises(Aborted):
-        await change(store, new.tenant, "alice", step, etag="stale")
-    second = await change(store, new.tenant, "alice", step, etag=first.etag)
+        await change_speaker(store, new.tenant, "alice", step, etag="stale")
+    second = await change_speaker(store, new.tenant, "alice", step, etag=first.etag)
     assert second.etag != first.etag
 
 

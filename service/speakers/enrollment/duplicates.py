@@ -1,4 +1,4 @@
-"""Duplicates: other speakers who have a voice already, by comparing it with every one of them."""
+"""Finds other speakers who have a voice already, by comparing it with each of the tenant's."""
 
 from collections.abc import AsyncIterator, Callable, Mapping
 
@@ -12,11 +12,11 @@ _PAGE = 200
 
 
 class DuplicateSearch:
-    """Exact, over all voices of a tenant, each compared with its own model.
+    """Compares an utterance with all voices of a tenant, each by its own model.
 
-    `select` gives the voiceprint of a speaker that counts, if any, and `llr` the natural-log
-    likelihood ratio of an utterance against it. A new voice raises a false alarm at `alarm_rate`;
-    `limit` speakers are compared at most.
+    `select` picks the voiceprint of a speaker to compare, if any; `llr` gives the natural-log
+    likelihood ratio of an utterance against it. The chance that a new voice raises a false alarm
+    is `alarm_rate`, and at most `limit` speakers are compared.
     """
 
     def __init__(
@@ -37,24 +37,28 @@ class DuplicateSearch:
         self._limit = limit
 
     async def find(self, tenant: str, own_id: str, utterance: Utterance) -> tuple[str, ...]:
-        """The ids of speakers but `own_id` who have this voice, the likeliest first.
+        """The ids of other speakers than `own_id` who have this voice, the likeliest first.
 
         Raises `FailedPrecondition` for a model without a calibration, and for too many speakers.
         """
-        calibrations = {name: _calibration(one) for name, one in self._contracts.items()}
+        calibrations = {
+            name: _require_calibration(contract) for name, contract in self._contracts.items()
+        }
         scored = {
             speaker_id: (self._llr(voiceprint, utterance), voiceprint.model_id)
-            async for speaker_id, voiceprint in self._voices(tenant)
+            async for speaker_id, voiceprint in self._list_voices(tenant)
             if speaker_id != own_id
         }
         rate = self._alarm_rate / max(len(scored), 1)
-        min_llr = {name: careful_threshold(one, rate) for name, one in calibrations.items()}
+        min_llr = {
+            name: careful_threshold(calibration, rate) for name, calibration in calibrations.items()
+        }
         duplicates = [
             speaker_id for speaker_id, (llr, model_id) in scored.items() if llr >= min_llr[model_id]
         ]
         return tuple(sorted(duplicates, key=lambda speaker_id: -scored[speaker_id][0]))
 
-    async def _voices(self, tenant: str) -> AsyncIterator[tuple[str, Voiceprint]]:
+    async def _list_voices(self, tenant: str) -> AsyncIterator[tuple[str, Voiceprint]]:
         count, after = 0, None
         while True:
             page = await self._store.list(tenant, limit=_PAGE, after=after)
@@ -72,7 +76,7 @@ class DuplicateSearch:
             after = page.next_after
 
 
-def _calibration(contract: Contract) -> Calibration:
+def _require_calibration(contract: Contract) -> Calibration:
     calibration = contract.calibration
     if calibration is None or not calibration.false_match:
         raise FailedPrecondition(

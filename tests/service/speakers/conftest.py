@@ -1,0 +1,21 @@
+from tests.support.stores import (
+    address,
+    cluster,
+    dropped,
+    make_speaker,
+    redis_server,
+    sentinel,
+    store,
+    tenant,
+)
+
+__all__ = [
+    "address",
+    "cluster",
+    "dropped",
+    "make_speaker",
+    "redis_server",
+    "sentinel",
+    "store",
+    "tenant",
+]
