@@ -92,7 +92,7 @@ async def _caller(
 
 
 async def _steps(embedder: Embedder, samples: Samples, policy: Policy) -> tuple[Step, ...]:
-    call = RunningDecision(embedder.stream(), Verifier(embedder.contract), None, policy)
+    call = RunningDecision(embedder.open_stream(), Verifier(embedder.contract), None, policy)
     size = int(PIECE_S * embedder.contract.sample_rate)
     steps = []
     for piece in np.split(samples, range(size, len(samples), size)):

@@ -107,7 +107,7 @@ async def measure_ratios(session: Session, joined: list[Joined]) -> Ratios:
     parts, coherence, match, one_person = [], [], [], []
     async with Embedder(session, VoiceActivity.open(), max_batch=8, queue_limit=512) as embedder:
         for each in joined:
-            whole = await embedder.stream(enrolling=True).finish(np.concatenate(each.halves))
+            whole = await embedder.open_stream(enrolling=True).finish(np.concatenate(each.halves))
             first, second = [make_probe(await embedder.embed(samples)) for samples in each.halves]
             if whole.coherence is None or first is None or second is None or whole.parts is None:
                 continue

@@ -1,10 +1,10 @@
-"""Live verification: one use case, for a recording in one message as for a call that is streamed.
+"""Live verification: one use case for a recording in one message and for a call that is streamed.
 
-    begin ───> the speaker and its failures, in one read; locked? a decision without audio?
-    hear ────> decisions as windows come, and what the groups say that were asked for
-    finish ──> decision ─> failures counted ─> audited ─> use noted, the voice adapted ─> answer
+    begin ───> read the speaker and its failures at once; refuse if locked, or decide without audio
+    hear ────> decide as windows come, and search the groups that were asked for
+    finish ──> decide ─> count a failure ─> audit ─> note the use, adapt the voice ─> answer
 
-A recording is a call that hears nothing before it finishes.
+A recording is a call that finishes before it hears anything.
 """
 
 import logging
@@ -35,9 +35,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class VerificationRequest:
-    """Who is claimed (empty: nobody), how to decide, and the groups to search beside it: on
-    `watchlists` for matches, in `group` for the `max_candidates` likeliest. If `continuous`, an
-    accepted call is watched for a change of voice; with `stop_at_decision` it ends once decided."""
+    """Who is claimed (empty: nobody), how to decide, and which groups to search besides:
+    `watchlists` for matches, `group` for the `max_candidates` likeliest members. If `continuous`,
+    an accepted call is watched for a change of voice; if `stop_at_decision`, the call ends at the
+    first conclusive decision."""
 
     speaker_id: str
     policy: RequestedPolicy = AS_SERVER
@@ -49,13 +50,13 @@ class VerificationRequest:
 
     @property
     def searches(self) -> bool:
-        """Whether any group is to be searched."""
+        """Whether the request asks for any group to be searched."""
         return bool(self.watchlists or self.group)
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the caller is sent. `done` says that the call is over."""
+    """What the caller is sent. `done` is set on the last answer of a call."""
 
     decision: Decision
     findings: Findings = NO_FINDINGS
@@ -63,7 +64,7 @@ class Answer:
 
 
 class LiveVerifications:
-    """What the verifications of one server share; `clock` is in seconds since the epoch."""
+    """Begins verifications, and holds what they share; `clock` is in seconds since the epoch."""
 
     def __init__(
         self,
@@ -90,15 +91,15 @@ class LiveVerifications:
     async def begin(
         self, request: VerificationRequest, source: AudioSource
     ) -> AsyncIterator["LiveVerification"]:
-        """Opens the attempt, and closes it however the call ends. Raises `SpeakerLocked`,
+        """Open an attempt, and close it however the call ends. Raises `SpeakerLocked`,
         `InvalidArgument` for a policy out of range, and `NotFound` for a group that does not exist.
         """
         async with self._attempts.open(request.speaker_id) as attempt:
-            call = LiveVerification(self, request, attempt, self._screening(request))
+            call = LiveVerification(self, request, attempt, self._make_screening(request))
             await call.prepare(source)
             yield call
 
-    def _screening(self, request: VerificationRequest) -> Screening | None:
+    def _make_screening(self, request: VerificationRequest) -> Screening | None:
         if not request.searches:
             return None
         return Screening(
@@ -112,7 +113,7 @@ class LiveVerifications:
 
 
 class LiveVerification:
-    """One call: `hear` its audio as often as there is some, then `finish`."""
+    """One call: `hear` its audio piece by piece, then `finish`."""
 
     def __init__(
         self,
@@ -127,8 +128,8 @@ class LiveVerification:
         self._screening = screening
         self._caller = current()
         self._model, self._claim = self._resolve_claim()
-        self._windows = 0  # charged so far
-        self._ended: Answer | None = None
+        self._charged_windows = 0
+        self._early_answer: Answer | None = None
         self._stream: Stream | None = None
         self._decision: RunningDecision | None = None
         learns = isinstance(self._claim, Voiceprint) and shared.learner.learns_from(
@@ -138,28 +139,28 @@ class LiveVerification:
 
     @property
     def stream(self) -> Stream:
-        """What embeds the call's audio."""
-        assert self._stream is not None, "asked for if the call needs audio"
+        """The stream that embeds the call's audio."""
+        assert self._stream is not None, "a call that needs audio has one"
         return self._stream
 
     @property
     def needs_audio(self) -> bool:
-        """Whether more audio can change the last answer."""
-        return self._ended is None
+        """Whether the last answer still depends on audio to come."""
+        return self._early_answer is None
 
     async def prepare(self, source: AudioSource) -> None:
-        """Reads the groups to search, unless the call is decided without audio."""
+        """Read the groups to search, unless the call is decided without audio."""
         policy = self._request.policy.fill_in(self._model.defaults)
         claim = self._claim
         if isinstance(claim, Decision) and (
             self._screening is None or claim.outcome is Outcome.OPTED_OUT
         ):
-            self._ended = Answer(claim)
+            self._early_answer = Answer(claim)
             return
         self._spend(0)
         if self._screening is not None:
             await self._screening.prepare()
-        self._stream = self._shared.models.stream(
+        self._stream = self._shared.models.open_stream(
             self._model, source, searching=self._screening is not None
         )
         self._decision = RunningDecision(
@@ -171,28 +172,28 @@ class LiveVerification:
         )
 
     async def hear(self, audio: bytes) -> Answer | None:
-        """Takes the next audio; an answer, if there is a new one that may be sent. Raises
+        """Take the next audio and return a new answer, if there is one that may be sent. Raises
         `AudioError`, `SpeakerLocked`, and `OverLimit` beyond a budget of compared windows."""
-        running = self._running
+        running_decision = self._running_decision
         if self._digest is not None:
             self._digest.update(audio)
-        if (decision := await running.hear(audio)) is None:
+        if (decision := await running_decision.hear(audio)) is None:
             return None
         self._charge(self.stream.windows)
         screening, findings = self._screening, NO_FINDINGS
         if screening is not None:
-            findings = await screening.search_so_far(running.utterance)
-        if self._request.stop_at_decision and self._decided:
-            self._ended = Answer(decision, findings)
+            findings = await screening.search_so_far(running_decision.utterance)
+        if self._request.stop_at_decision and self._is_decided:
+            self._early_answer = Answer(decision, findings)
             return None
         if not await self._attempt.may_answer(decision):
             return None
         return Answer(decision, findings)
 
     async def finish(self, audio: bytes | None = None) -> Answer:
-        """Takes the last audio, if any; the last answer, once its failure is counted and it is
-        audited. Raises as `hear`, and `Unavailable` if that cannot be done."""
-        answer = self._ended or await self._last_answer(audio)
+        """Take the last audio, if any, and return the last answer, after its failure is counted and
+        it is audited. Raises as `hear`, and `Unavailable` if that cannot be stored."""
+        answer = self._early_answer or await self._make_last_answer(audio)
         decision, findings = answer.decision, answer.findings
         await self._attempt.settle(decision, matches=len(findings.matches))
         metrics.count_decision(decision)
@@ -204,20 +205,21 @@ class LiveVerification:
             await self._note_accepted(decision)
         return replace(answer, done=True)
 
-    async def _last_answer(self, audio: bytes | None) -> Answer:
-        running = self._running
+    async def _make_last_answer(self, audio: bytes | None) -> Answer:
+        running_decision = self._running_decision
         if self._digest is not None and audio is not None:
             self._digest.update(audio)
-        decision = await running.finish(audio)
-        self._charge(running.utterance.windows)
+        decision = await running_decision.finish(audio)
+        utterance = running_decision.utterance
+        self._charge(utterance.windows)
         if self._screening is None:
             return Answer(decision)
-        return Answer(decision, await self._screening.finish(running.utterance))
+        return Answer(decision, await self._screening.finish(utterance))
 
     async def _note_accepted(self, decision: Decision) -> None:
-        """A call that the server itself accepts keeps a voice from expiring and, if acceptance was
-        answered and the rules allow, improves it; a store that is full or away by now does not take
-        the decision back."""
+        """Note a call that the server itself accepts: it keeps the voice from expiring and, if the
+        caller was told so and the rules allow it, improves the voice. If the store is full or away,
+        only log it: the decision stands."""
         speaker, shared = self._attempt.speaker, self._shared
         assert speaker is not None, "a voice of the speaker was compared"
         model_id = self._model.model_id
@@ -227,11 +229,10 @@ class LiveVerification:
                 await shared.store.touch(speaker.tenant, speaker.speaker_id, model_id, at=at)
             if self._digest is None or decision.outcome is not Outcome.ACCEPTED:
                 return
-            running = self._running
-            accepted = running.accepted_by_server
+            accepted = self._running_decision.accepted_by_server
             assert accepted is not None, "the decision meets the server's policy"
-            digest = self._digest.hexdigest()
-            await shared.learner.learn(AcceptedCall(speaker, running.utterance, accepted, digest))
+            utterance, digest = self._running_decision.utterance, self._digest.hexdigest()
+            await shared.learner.learn(AcceptedCall(speaker, utterance, accepted, digest))
         except Unavailable as error:
             log.warning("an accepted call was not noted: %s", error)
 
@@ -242,21 +243,21 @@ class LiveVerification:
         return models.resolve_claim(self._attempt.speaker)
 
     @property
-    def _running(self) -> RunningDecision:
-        assert self._decision is not None, "asked for if the call needs audio"
+    def _running_decision(self) -> RunningDecision:
+        assert self._decision is not None, "a call that needs audio has one"
         return self._decision
 
     @property
-    def _decided(self) -> bool:
-        """Whether what the call is about is decided: the claim or, without one, the search."""
+    def _is_decided(self) -> bool:
+        """Whether the claim is decided or, without a claim, the search."""
         if self._claim is None and self._screening is not None:
-            return self._screening.decided
-        return self._running.reached
+            return self._screening.is_decided
+        return self._running_decision.is_decided
 
     def _charge(self, windows: int) -> None:
-        """Charges the windows since the last answer: at least one, as every answer compares."""
-        self._spend(max(1, windows - self._windows))
-        self._windows = windows
+        """Charge the windows since the last answer: at least one, as every answer compares."""
+        self._spend(max(1, windows - self._charged_windows))
+        self._charged_windows = windows
 
     def _spend(self, windows: int) -> None:
         compared = self._request.speaker_id if isinstance(self._claim, Voiceprint) else ""
@@ -266,7 +267,7 @@ class LiveVerification:
 async def audit_identification(
     auditor: Auditor, identification: Identification, group: str
 ) -> None:
-    """Audits and counts the last decision of a search; to be awaited before it is sent."""
+    """Audit and count the last decision of a search; await it before the decision is sent."""
     decision, candidates = identification.decision, identification.candidates
     speaker_id = candidates[0].speaker_id if decision.outcome is Outcome.ACCEPTED else ""
     await auditor.decided(Action.IDENTIFY, decision, speaker_id, group=group)

@@ -1,12 +1,12 @@
-"""Migration: one model takes over from another without stored audio, as callers call.
+"""Migration: move speakers from one model to the next by their calls, without stored audio.
 
-    call ─> claim ─┬─ a voice of the current model ─────────────> compared with that model
-                   └─ a voice of the previous model only ───────> compared with the previous one
-                                                                  │ accepted beyond doubt
+    call ─> claim ─┬─ a voice of the current model ─────────────> compare with that model
+                   └─ a voice of the previous model only ───────> compare with the previous one
+                                                                  │ accepted with a margin
                       a voice of the current model <──────────────┘ service.speakers.adaptation
 
-Such a call is embedded with both models at once. No embedding of one model is ever compared with
-that of another.
+A call of the second kind is embedded with both models. An embedding of one model is never compared
+with one of the other.
 """
 
 from dataclasses import dataclass, replace
@@ -27,11 +27,11 @@ from service.speakers.voiceprints import ModelSuccession
 from service.store import Speaker, SpeakerState, Store, Voiceprint
 
 _PAGE = 1000
-_IN_SERVICE = (SpeakerState.ENROLLED, SpeakerState.UNCONFIRMED)
+_COUNTED_STATES = (SpeakerState.ENROLLED, SpeakerState.UNCONFIRMED)
 
 
 class MigratingModels(LoadedModels):
-    """The model that new voices are made with, and the one that it takes over from."""
+    """The current model, which new voices are made with, and the previous one."""
 
     def __init__(
         self, current: LoadedModel, previous: LoadedModel, succession: ModelSuccession
@@ -48,7 +48,7 @@ class MigratingModels(LoadedModels):
     def select(self, model_id: str) -> LoadedModel:
         return self._previous if model_id == self._previous.model_id else self.current
 
-    def stream(
+    def open_stream(
         self,
         model: LoadedModel,
         source: AudioSource | None = None,
@@ -56,18 +56,21 @@ class MigratingModels(LoadedModels):
         searching: bool = False,
         enrolling: bool = False,
     ) -> Stream:
-        """Also with the other model if `model` is the previous one, so that the caller can be
-        migrated, or if groups are searched, whose voices are of both."""
-        first = model.embedder.stream(source, enrolling=enrolling)
+        """As in the base class. The stream also embeds with the other model if `model` is the
+        previous one, to migrate the speaker, and if groups are searched, which hold voices of both.
+        """
+        first = model.embedder.open_stream(source, enrolling=enrolling)
         if model is self.current and not searching:
             return first
         other = self._previous if model is self.current else self.current
-        return DualModelStream(first, other.embedder.stream(source and source.free()))
+        return DualModelStream(
+            first, other.embedder.open_stream(source and source.without_charge())
+        )
 
 
 class DualModelStream:
-    """One utterance embedded with two models: a `Stream` of the first, whose utterances also hold
-    the embedding of the second."""
+    """Embeds one utterance with two models: a `Stream` of the first, whose utterances also hold the
+    embedding of the second in `also`."""
 
     def __init__(self, first: EmbedStream, second: EmbedStream) -> None:
         self._first = first
@@ -111,9 +114,9 @@ class DualModelStream:
 
 @dataclass(frozen=True, slots=True)
 class MigrationCounts:
-    """Of the speakers who are enrolled, confirmed or not: those who are compared with the current
-    model (`moved`) or still with the previous one (`waiting`), of whom some have `begun` to move,
-    and those with voiceprints of neither (`stranded`)."""
+    """How many enrolled speakers, confirmed or not, are compared with the current model (`moved`)
+    or still with the previous one (`waiting`, of whom some have `begun` to move), and how many have
+    voiceprints of neither (`stranded`)."""
 
     moved: int = 0
     waiting: int = 0
@@ -124,12 +127,12 @@ class MigrationCounts:
 async def count_migrated(
     store: Store, tenant: str, succession: ModelSuccession, retention: Retention
 ) -> MigrationCounts:
-    """Counts every speaker of the tenant, page by page."""
+    """Count the speakers of the tenant, page by page."""
     counts, after = MigrationCounts(), None
     while True:
         page = await store.list(tenant, limit=_PAGE, after=after)
         for speaker in page.speakers:
-            if retention.state(speaker) in _IN_SERVICE:
+            if retention.state(speaker) in _COUNTED_STATES:
                 counts = _add(counts, speaker, succession)
         if page.next_after is None:
             return counts

@@ -1,4 +1,4 @@
-"""Loaded models: what embeds with one, what compares its embeddings, and which one a call needs."""
+"""Loaded models: an embedder and a verifier for each, and the choice of the one for a call."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from service.store import Speaker, Voiceprint
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """A model in memory. `defaults` are what a request's policy leaves out."""
+    """A model in memory. `defaults` fill in what a request's policy leaves out."""
 
     embedder: Embedder
     verifier: Verifier
@@ -23,20 +23,20 @@ class LoadedModel:
 
 
 class LoadedModels:
-    """The one model of a server; `service.calls.migration` has the two of an upgrade."""
+    """The one model of a server; `service.calls.migration` handles the two of an upgrade."""
 
     def __init__(self, current: LoadedModel) -> None:
         self.current = current
 
     def resolve_claim(self, speaker: Speaker | None) -> tuple[LoadedModel, Voiceprint | Decision]:
-        """The model to compare with, and the voiceprint or the decision that needs no audio."""
+        """Return the model to compare with, and the voiceprint or a decision without audio."""
         return self.current, self.current.verifier.resolve_claim(speaker)
 
     def select(self, model_id: str) -> LoadedModel:
-        """The model of that id; the current one if it is not loaded."""
+        """Return the model of that id, or the current one if it is not loaded."""
         return self.current
 
-    def stream(
+    def open_stream(
         self,
         model: LoadedModel,
         source: AudioSource | None = None,
@@ -44,6 +44,6 @@ class LoadedModels:
         searching: bool = False,
         enrolling: bool = False,
     ) -> Stream:
-        """A new utterance, to be compared with voices of `model`. It is `searching` if groups are
-        searched for it, and `enrolling` if it may become part of a voice."""
-        return model.embedder.stream(source, enrolling=enrolling)
+        """Open a stream for an utterance that is compared with voices of `model`; `searching` if
+        groups are searched with it, `enrolling` if it may become part of a voice."""
+        return model.embedder.open_stream(source, enrolling=enrolling)

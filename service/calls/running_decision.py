@@ -1,4 +1,4 @@
-"""The decision on a claimed voice, made anew as more speech comes."""
+"""The decision on a claimed voice, which is made again as more speech comes."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,11 +18,11 @@ _FIRST_STEP_S = 0.5
 class RunningDecision:
     """One caller against one claim.
 
-    The `claim` is a voiceprint; or a decision that needs no audio, which stands; or None if nobody
-    is claimed, which decides nothing. The last two are embedded for groups to be searched with.
+    The `claim` is a voiceprint to compare with; or a final decision that needs no audio; or None if
+    nobody is claimed. In the last two cases the audio is embedded only to search groups with it.
 
-    A sequential decision, once reached, stands; a fixed one follows all the speech there is. If
-    `continuous`, an accepted call is watched for a change of voice, and back.
+    The first conclusive sequential decision is final; a fixed decision is made again on all the
+    speech so far. If `continuous`, an accepted call is watched for a change of voice, and back.
     """
 
     def __init__(
@@ -39,22 +39,22 @@ class RunningDecision:
         self._claim = claim
         self._policy = policy
         self._continuous = continuous
-        self._windows = 0
-        self._next_s = 0.0
-        self._reached: Decision | None = None
+        self._decided_windows = 0  # at the latest decision
+        self._next_s = 0.0  # of net speech, at the next decision before the first window
+        self._conclusive: Decision | None = None  # the first one
         self._utterance: Utterance | None = None
         self._on_all_speech: Decision | None = None
 
     @property
     def utterance(self) -> Utterance:
-        """What the latest decision was made on."""
-        assert self._utterance is not None, "asked for after a decision"
+        """The speech that the latest decision was made on."""
+        assert self._utterance is not None, "there is a decision before it is asked for"
         return self._utterance
 
     @property
-    def reached(self) -> bool:
-        """Whether a conclusive decision was reached."""
-        return self._reached is not None
+    def is_decided(self) -> bool:
+        """Whether there was a conclusive decision."""
+        return self._conclusive is not None
 
     @property
     def accepted_by_server(self) -> Decision | None:
@@ -65,26 +65,26 @@ class RunningDecision:
         return self._verifier.accept(latest)
 
     async def hear(self, audio: Audio) -> Decision | None:
-        """Takes the next audio; the decision, if there is a new one.
+        """Take the next audio and return a new decision, if one is due.
 
-        There is one at every whole window and, before the first, every half second of net speech.
+        One is due at every whole window and, before the first, every half second of net speech.
         """
         await self._stream.push(audio)
-        if not self._due():
+        if not self._is_due():
             return None
         self._utterance = await self._stream.so_far()
         return self._decide(self._verifier.verify_so_far)
 
     async def finish(self, audio: Audio | None = None) -> Decision:
-        """Takes the last audio, if any; the decision on the whole call."""
+        """Take the last audio, if any, and return the decision on the whole call."""
         self._utterance = await self._stream.finish(audio)
         return self._decide(self._verifier.verify)
 
-    def _due(self) -> bool:
+    def _is_due(self) -> bool:
         if self._stream.windows:
-            due = self._stream.windows > self._windows
-            self._windows = self._stream.windows
-            return due
+            is_due = self._stream.windows > self._decided_windows
+            self._decided_windows = self._stream.windows
+            return is_due
         speech_s = self._stream.net_speech_s
         if speech_s < max(self._next_s, self._policy.gate.min_speech_s):
             return False
@@ -98,14 +98,15 @@ class RunningDecision:
         if isinstance(claim, Decision):
             return replace(claim, quality=self.utterance.quality)
         decision = self._on_all_speech = decide(claim, self.utterance, self._policy)
-        if self._reached is None and decision.conclusive:
-            self._reached = decision
-        if self._reached is not None and self._policy.sequential is not None:
-            meets = decision.meets_server_policy  # on all the speech, not only that of the decision
-            decision = replace(self._reached, meets_server_policy=meets)
-        return self._voice_change(claim, decision) or decision
+        if self._conclusive is None and decision.conclusive:
+            self._conclusive = decision
+        if self._conclusive is not None and self._policy.sequential is not None:
+            # The consequences follow all the speech, not only that of the final decision.
+            meets = decision.meets_server_policy
+            decision = replace(self._conclusive, meets_server_policy=meets)
+        return self._detect_change(claim, decision) or decision
 
-    def _voice_change(self, claim: Voiceprint, decision: Decision) -> Decision | None:
+    def _detect_change(self, claim: Voiceprint, decision: Decision) -> Decision | None:
         latest = self._stream.latest
         if not self._continuous or latest is None or decision.outcome is not Outcome.ACCEPTED:
             return None

@@ -1,7 +1,7 @@
-"""Screening: searches groups for one call's voice, beside the claim and on the same embeddings.
+"""Screening: search groups for the voice of a call, with the embeddings that also decide its claim.
 
 utterance ─┬─> watchlists ─> members whom the voice matches
-           └─> one group ──> the member who is speaking, or that none is
+           └─> one group ──> the member who is speaking, or nobody
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -18,8 +18,8 @@ _Identify: TypeAlias = Callable[[str, str, Utterance, Policy, int], Awaitable[Id
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """Matches on watchlists by falling log-likelihood ratio; `identification` is None if no group
-    was to be searched."""
+    """Matches on watchlists by falling llr; `identification` is None if the request named no group
+    to identify the speaker in."""
 
     matches: tuple[Match, ...] = ()
     identification: Identification | None = None
@@ -31,8 +31,8 @@ NO_FINDINGS = Findings()
 class Screening:
     """One call against the watchlists and the group of its request.
 
-    A sequential identification, once reached, stands; a fixed one follows all the speech there is.
-    Raises `InvalidArgument` for more candidates than a search gives.
+    The first conclusive sequential identification is final; a fixed one is made again on all the
+    speech so far. Raises `InvalidArgument` for more candidates than a search returns.
     """
 
     def __init__(
@@ -51,24 +51,24 @@ class Screening:
         self._watchlists = watchlists
         self._group = group
         self._max_candidates = check_candidates(max_candidates, field="config.max_candidates")
-        self._reached: Identification | None = None
+        self._conclusive: Identification | None = None
 
     @property
-    def decided(self) -> bool:
-        """Whether a conclusive identification was reached."""
-        return self._reached is not None
+    def is_decided(self) -> bool:
+        """Whether there was a conclusive identification."""
+        return self._conclusive is not None
 
     async def prepare(self) -> None:
-        """Reads the groups; raises NotFound for one that there is not."""
+        """Read the groups; raises `NotFound` for one that does not exist."""
         groups = (*self._watchlists, *filter(None, [self._group]))
         await self._identifier.prepare(self._tenant, groups)
 
     async def search_so_far(self, utterance: Utterance) -> Findings:
-        """On the speech so far, while more may come."""
+        """Search with the speech so far, while more may come."""
         return await self._search(utterance, self._identifier.identify_so_far)
 
     async def finish(self, utterance: Utterance) -> Findings:
-        """On the whole call."""
+        """Search with the speech of the whole call."""
         return await self._search(utterance, self._identifier.identify)
 
     async def _search(self, utterance: Utterance, identify: _Identify) -> Findings:
@@ -78,11 +78,11 @@ class Screening:
             matches = await self._identifier.screen(tenant, self._watchlists, utterance)
         if not self._group:
             return Findings(matches)
-        if self._reached is not None and self._policy.sequential is not None:
-            return Findings(matches, self._reached)
+        if self._conclusive is not None and self._policy.sequential is not None:
+            return Findings(matches, self._conclusive)
         identification = await identify(
             tenant, self._group, utterance, self._policy, self._max_candidates
         )
-        if self._reached is None and identification.decision.conclusive:
-            self._reached = identification
+        if self._conclusive is None and identification.decision.conclusive:
+            self._conclusive = identification
         return Findings(matches, identification)

@@ -1,4 +1,4 @@
-"""Verification: an utterance against an enrolled voice, and embeddings against embeddings."""
+"""Verification: compare an utterance with an enrolled voice, or embeddings with embeddings."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -52,8 +52,8 @@ _REFUSALS: Mapping[SpeakerState, tuple[Outcome, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class ProbeEmbedding:
-    """An embedding `(dim,)` to compare, with its net speech and signal-to-noise ratio if they are
-    known."""
+    """An embedding `(dim,)` to compare, with its net speech in seconds and its signal-to-noise
+    ratio in decibels if they are known."""
 
     embedding: NDArray[np.float32]
     speech_s: float | None
@@ -67,8 +67,8 @@ class Comparison:
 
 
 class Verifier:
-    """Scores in the space of one model and decides by its calibration; `policy` is the server's own
-    for it, by default the contract's."""
+    """Scores embeddings of one model and decides by its calibration; `policy` is the server's own
+    for that model, by default the contract's."""
 
     def __init__(
         self,
@@ -83,12 +83,12 @@ class Verifier:
 
     @cached_property
     def server_threshold(self) -> Threshold:
-        """What the server itself asks of this model, which decides about all consequences of a
-        call; raises `FailedPrecondition` when the model has no calibration."""
+        """The threshold of the server's own policy, which decides about all consequences of a call;
+        raises `FailedPrecondition` if the model has no calibration."""
         return choose_server_threshold(self._policy, self._calibration())
 
     def resolve_claim(self, speaker: Speaker | None) -> Voiceprint | Decision:
-        """The voiceprint to compare with, or the decision that needs no audio."""
+        """Return the voiceprint to compare with, or a decision that needs no audio."""
         if speaker is None:
             return self._refuse(Outcome.NOT_ENROLLED, "no such speaker; enroll first")
         if refusal := _REFUSALS.get(self._retention.state(speaker)):
@@ -101,15 +101,15 @@ class Verifier:
         return voiceprint
 
     def verify(self, claim: Voiceprint, utterance: Utterance, policy: Policy) -> Decision:
-        """The fixed decision on one utterance against a voiceprint.
+        """Make the fixed decision on an utterance against a voiceprint.
 
-        Raises `FailedPrecondition` when the model has no calibration.
+        Raises `FailedPrecondition` if the model has no calibration.
         """
         return self._decide(claim, utterance, policy, None)
 
     def accept(self, decision: Decision) -> Decision:
-        """The server's own decision, of one that meets the server's policy."""
-        assert decision.score is not None, "what meets the server's policy was compared"
+        """Make the server's own decision from one that meets the server's policy."""
+        assert decision.score is not None, "a decision that meets the policy has a score"
         score, model_id = decision.score, self._contract.model_id
         return decide(score, self.server_threshold, decision.quality, model_id)
 
@@ -120,13 +120,13 @@ class Verifier:
         return self._decide(claim, utterance, policy, None if ended else test)
 
     def decide_unclaimed(self, utterance: Utterance, policy: Policy) -> Decision:
-        """The decision on an utterance that is claimed to be nobody's."""
+        """Make the decision on an utterance that nobody is claimed for."""
         return decide_unclaimed(utterance.quality, policy.gate, self._contract.model_id)
 
     def detect_change(
         self, claim: Voiceprint, latest: ProbeEmbedding, quality: Quality, policy: Policy
     ) -> Decision | None:
-        """REJECTED if the `latest` speech is not of the enrolled voice, else None."""
+        """Return REJECTED if the `latest` speech is not of the enrolled voice, else None."""
         test = policy.sequential
         score = self.score(claim, latest)
         threshold = choose_threshold(policy, self._calibration())
@@ -163,7 +163,7 @@ class Verifier:
             decision = decide(score, threshold, quality, model_id)
         return replace(
             decision,
-            meets_server_policy=self._meets(score, quality),
+            meets_server_policy=self._meets_policy(score, quality),
             band=choose_band(score, self.server_threshold),
         )
 
@@ -172,13 +172,13 @@ class Verifier:
         assert embedding is not None, "the policy demands what the model needs"
         return self.score(claim, ProbeEmbedding(embedding, quality.net_speech_s, quality.snr_db))
 
-    def _meets(self, score: Score, quality: Quality) -> bool | None:
+    def _meets_policy(self, score: Score, quality: Quality) -> bool | None:
         if score.llr < self.server_threshold.llr:
             return False
         return None if list_shortcomings(quality, self._policy.gate) else True
 
     def compare(self, left: ProbeEmbedding, right: ProbeEmbedding) -> Comparison:
-        """Two embeddings; the llr needs a calibration and the net speech of both sides."""
+        """Compare two embeddings; the llr needs a calibration and the net speech of both sides."""
         similarity = cosine(left.embedding, right.embedding)
         if self._contract.calibration is None or left.speech_s is None or right.speech_s is None:
             return Comparison(similarity, None)
@@ -194,20 +194,20 @@ class Verifier:
     def compare_all(
         self, left: Sequence[ProbeEmbedding], right: Sequence[ProbeEmbedding]
     ) -> list[Comparison]:
-        """Each of `left` with each of `right`, row by row; blocks for as long as that takes."""
+        """Compare each of `left` with each of `right`, row by row; blocks the calling thread."""
         rows, columns = (np.stack([probe.embedding for probe in side]) for side in (left, right))
         cosines = np.clip(rows @ columns.T, -1.0, 1.0)  # (left, right)
         if self._contract.calibration is None:
             return [Comparison(float(similarity), None) for similarity in cosines.flat]
         scores = self.scorer.normalize(cosines, rows, columns)
         return [
-            Comparison(float(cosines[i, j]), self._llr(float(scores[i, j]), one, other))
-            for i, one in enumerate(left)
-            for j, other in enumerate(right)
+            Comparison(float(cosines[i, j]), self._llr(float(scores[i, j]), first, second))
+            for i, first in enumerate(left)
+            for j, second in enumerate(right)
         ]
 
     def _llr(self, score: float, left: ProbeEmbedding, right: ProbeEmbedding) -> float | None:
-        """The llr needs the net speech of both sides."""
+        """Return the llr of a score, or None unless the net speech of both sides is known."""
         if left.speech_s is None or right.speech_s is None:
             return None
         return self.scorer.llr(score, left.speech_s, right.speech_s, right.snr_db)
@@ -221,8 +221,8 @@ class Verifier:
         snr_db: float | None,
         field: str,
     ) -> ProbeEmbedding:
-        """An embedding from outside; raises `InvalidArgument` unless it is a unit vector of this
-        model."""
+        """Check an embedding that a caller sent; raises `InvalidArgument` unless it is a unit
+        vector of this model."""
         if model_id != self._contract.model_id:
             raise InvalidArgument(
                 f"embeddings of {model_id!r} cannot be compared here; this server runs "
@@ -241,7 +241,7 @@ class Verifier:
         return ProbeEmbedding(l2_normalized(embedding), speech_s, snr_db)
 
     def score(self, claim: Voiceprint, probe: ProbeEmbedding) -> Score:
-        """An embedding with known net speech against a voiceprint; needs a calibration."""
+        """Score an embedding with known net speech against a voiceprint; needs a calibration."""
         speech_s = claim.speech_s
         enrolled = ProbeEmbedding(voice(claim.vectors, speech_s), float(speech_s.sum()), None)
         comparison = self.compare(enrolled, probe)

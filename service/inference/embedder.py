@@ -1,6 +1,6 @@
-"""Embedder: audio to one embedding, whole or as it comes.
+"""Embedder: turns audio, whole or piece by piece, into one embedding.
 
-    bytes -> AudioStream -> windows -> batcher -> sum -> L2
+    bytes -> AudioStream -> windows -> batcher -> sum -> L2-normalize
              └ thread pool ─────┘      └ one for all streams
 
 A whole recording is a stream of one piece. Nothing here blocks the event loop.
@@ -23,7 +23,7 @@ from service.audio.speech import VoiceActivity
 from service.audio.stream import AudioStream, DecodedAudio, Windows
 from service.contract import Contract
 from service.decisions.scoring import l2_normalized
-from service.decisions.voice_count import Parts, split
+from service.decisions.voice_count import Parts, split_voices
 from service.errors import ContractError, SaysoError
 from service.inference.batcher import Batcher, BatchReport
 from service.inference.session import Embeddings, Session
@@ -42,10 +42,13 @@ _HALVES_AT_ONCE = 16
 
 @dataclass(frozen=True, slots=True)
 class Utterance:
-    """`embedding` is the L2-normalised mean over `windows`, None when there was less net speech
-    than the contract asks for. `coherence` is the mean cosine between two of the windows, None
-    when there are fewer than two. `parts` are of an utterance that is to be enrolled: the two of it
-    that are least alike. `also` is the same speech in the space of another model."""
+    """What a model made of some speech.
+
+    `embedding (dimension,)` is the L2-normalized mean over `windows`, None if there was less net
+    speech than the contract asks for. `coherence` is the mean cosine between two of the windows,
+    None with fewer than two. `parts` are the two least alike parts of an utterance to be enrolled.
+    `also` is the same speech embedded with another model.
+    """
 
     embedding: Embedding | None
     quality: Quality
@@ -63,29 +66,29 @@ class Utterance:
         return self.also.for_model(model_id)
 
 
-def _free(audio_s: float) -> None:
-    """Charges nobody."""
+def _charge_nobody(audio_s: float) -> None:
+    pass
 
 
 @dataclass(frozen=True, slots=True)
 class AudioSource:
-    """What the bytes of a stream are, and how much of it is taken: at most `max_s` seconds.
+    """The format of a stream's bytes, and its limit of `max_s` seconds.
 
-    `charge` is called on the event loop with the seconds that were decoded, and refuses by raising;
-    0 seconds ask whether any would be taken.
+    `charge` is called on the event loop with the seconds that were decoded; it raises to refuse
+    them. With 0 seconds it tells whether any would be accepted.
     """
 
     format: AudioFormat
     max_s: float = math.inf
-    charge: Callable[[float], None] = _free
+    charge: Callable[[float], None] = _charge_nobody
 
-    def free(self) -> "AudioSource":
-        """The same source for a second model, which is not charged again."""
+    def without_charge(self) -> "AudioSource":
+        """Return the same source for a second model, so that the audio is charged once."""
         return AudioSource(self.format, self.max_s)
 
 
 class Stream(Protocol):
-    """An utterance as it comes, as `EmbedStream` explains."""
+    """Embeds an utterance piece by piece, as `EmbedStream` explains."""
 
     @property
     def block_bytes(self) -> int: ...
@@ -113,10 +116,10 @@ class Stream(Protocol):
 
 
 class EmbedStream:
-    """One utterance as it comes, in memory that does not grow with it.
+    """Embeds one utterance piece by piece, in memory that does not grow with its length.
 
-    Everything from bytes to windows is one job in a thread for each push. One call at a time;
-    after one has raised, the stream is of no further use.
+    Each push runs from bytes to windows as one job in a thread. One call at a time; do not use the
+    stream after a call has raised.
     """
 
     def __init__(
@@ -127,7 +130,7 @@ class EmbedStream:
         infer: Infer,
         *,
         owner: str = "",
-        charge: Callable[[float], None] = _free,
+        charge: Callable[[float], None] = _charge_nobody,
     ) -> None:
         self._contract = contract
         self._audio = audio
@@ -137,13 +140,13 @@ class EmbedStream:
         self._charge = charge
         self._charged_s = 0.0
         self._half_windows: list[Embedding] = []
-        self._sum = np.full(contract.dimension, 0.0)  # np.zeros would let go of the interpreter
+        self._sum = np.full(contract.dimension, 0.0)  # np.zeros would release the GIL
         self._windows = 0
         self._latest: deque[Embedding] = deque(maxlen=LATEST_WINDOWS)
 
     @property
     def block_bytes(self) -> int:
-        """How many bytes are worth a push, about 100 ms of audio; collect smaller messages."""
+        """How many bytes to collect for a push, about 100 ms of audio."""
         return self._audio.block_bytes
 
     @property
@@ -153,18 +156,18 @@ class EmbedStream:
 
     @property
     def net_speech_s(self) -> float:
-        """As in `quality`, but quick."""
+        """As in `quality`, but quick to read."""
         return self._audio.net_speech_s
 
     @property
     def windows(self) -> int:
-        """How many whole windows there were so far."""
+        """The number of whole windows so far."""
         return self._windows
 
     @property
     def latest(self) -> Embedding | None:
-        """The L2-normalised mean of the last `LATEST_WINDOWS` whole windows, once there are
-        as many: who speaks now."""
+        """The L2-normalized mean of the last `LATEST_WINDOWS` whole windows, which is of who speaks
+        now; None with fewer windows."""
         if len(self._latest) < LATEST_WINDOWS:
             return None
         return l2_normalized(np.stack(self._latest).mean(axis=0))
@@ -175,7 +178,7 @@ class EmbedStream:
         return self._contract.window_s + (LATEST_WINDOWS - 1) * self._contract.hop_s
 
     async def push(self, audio: Audio) -> None:
-        """Takes the next audio, and embeds the windows that it completes.
+        """Take the next audio, and embed the windows that it completes.
 
         Raises `AudioError`, and what `Batcher.submit_all` and `charge` raise.
         """
@@ -184,26 +187,27 @@ class EmbedStream:
         await self._embed(windows)
 
     async def finish(self, audio: Audio | None = None) -> Utterance:
-        """Takes the last audio, which may be all of it, and embeds all that is left; call once."""
+        """Take the last audio, which may be all of it, and embed all that is left; call once."""
         self._charge(0.0)
         windows = await self._pool.run(self._audio.finish, audio, owner=self._owner)
         self._charge_decoded()
         await self._embed(windows)
-        return self._utterance(self._sum, self._windows)
+        return self._make_utterance(self._sum, self._windows)
 
     async def so_far(self) -> Utterance:
-        """What the whole windows give, or before the first one what `finish` would give now."""
+        """Return the utterance of the whole windows or, before the first one, what `finish` would
+        return now."""
         if self._windows or not self._audio.has_enough_speech:
-            return self._utterance(self._sum, self._windows)
+            return self._make_utterance(self._sum, self._windows)
         last = await self._infer(list(self._audio.last_windows()))
-        return self._utterance(np.stack(last).astype(np.float64).sum(axis=0), len(last))
+        return self._make_utterance(np.stack(last).astype(np.float64).sum(axis=0), len(last))
 
     def _charge_decoded(self) -> None:
         total_s = self._audio.total_s
         self._charge(total_s - self._charged_s)
         self._charged_s = total_s
 
-    def _utterance(self, total: NDArray[np.float64], windows: int) -> Utterance:
+    def _make_utterance(self, total: NDArray[np.float64], windows: int) -> Utterance:
         model_id = self._contract.model_id
         if not math.isfinite(total.sum()):
             raise SaysoError("the model gave an embedding that is not finite")
@@ -212,7 +216,7 @@ class EmbedStream:
         pairs = windows * (windows - 1)
         coherence = (float(total @ total) - windows) / pairs if pairs else None
         mean = l2_normalized(total.astype(np.float32))
-        parts = split(self._half_windows)
+        parts = split_voices(self._half_windows)
         return Utterance(mean, self.quality, windows, coherence, model_id, parts=parts)
 
     async def _embed(self, windows: Windows) -> None:
@@ -221,17 +225,18 @@ class EmbedStream:
             self._latest.append(embedding)
         self._windows += len(windows.whole)
         for start in range(0, len(windows.halves), _HALVES_AT_ONCE):
-            some = windows.halves[start : start + _HALVES_AT_ONCE]
-            repeated = [np.resize(half, self._contract.window_samples) for half in some]
+            halves = windows.halves[start : start + _HALVES_AT_ONCE]
+            repeated = [np.resize(half, self._contract.window_samples) for half in halves]
             self._half_windows.extend(await self._infer(repeated))
 
 
 class Embedder:
     """Embeds many utterances at once; enter it with `async with`.
 
-    `max_batch`, `queue_limit`, `max_delay_s`, `workers` and `observe` are the `Batcher`'s,
-    `speech_threads` find speech. `owner` says whose a new stream is; owners take turns in threads
-    and batches. Raises `ContractError` for a model at another rate than the voice activity's.
+    `max_batch`, `queue_limit`, `max_delay_s`, `workers` and `observe` are as in `Batcher`. Speech
+    is found in `speech_threads` threads. `owner` returns the owner of a new stream; owners take
+    turns in threads and batches. Raises `ContractError` for a model at another rate than the voice
+    activity's.
     """
 
     def __init__(
@@ -259,7 +264,7 @@ class Embedder:
         self.contract = session.contract
         self._vad = vad
         self._owner = owner
-        self._share = min(max_batch * workers, queue_limit)
+        self._portion = min(max_batch * workers, queue_limit)
         self._pool = Threads(speech_threads, name="speech")
         self._batcher = Batcher[Samples, Embedding](
             run,
@@ -273,7 +278,7 @@ class Embedder:
 
     @property
     def queue_depth(self) -> int:
-        """Windows that wait for the device."""
+        """The number of windows that wait for the device."""
         return self._batcher.queue_depth
 
     async def __aenter__(self) -> Self:
@@ -281,38 +286,40 @@ class Embedder:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Finishes the windows that wait."""
+        """Finish the windows that wait."""
         try:
             await self._batcher.__aexit__()
         finally:
             self._pool.close()
 
     async def embed(self, samples: Samples) -> Utterance:
-        """The utterance in `samples (n,)` at the contract's rate."""
-        return await self.stream().finish(samples)
+        """Embed `samples (n,)` at the contract's rate."""
+        return await self.open_stream().finish(samples)
 
-    def stream(self, source: AudioSource | None = None, *, enrolling: bool = False) -> EmbedStream:
-        """A stream of the source's audio or, without one, of samples at the contract's rate. One
-        that is `enrolling` embeds windows of half the length too, for `parts`."""
+    def open_stream(
+        self, source: AudioSource | None = None, *, enrolling: bool = False
+    ) -> EmbedStream:
+        """Open a stream of the source's audio or, without one, of samples at the contract's rate.
+        With `enrolling` it also embeds windows of half the length, for `Utterance.parts`."""
         owner = self._owner()
-        decoder = DecodedAudio() if source is None else self._decoder(source)
+        decoder = DecodedAudio() if source is None else self._make_decoder(source)
         return EmbedStream(
             self.contract,
             AudioStream(decoder, self._vad, self.contract, halves=enrolling),
             self._pool,
             partial(self._infer, owner),
             owner=owner,
-            charge=_free if source is None else source.charge,
+            charge=_charge_nobody if source is None else source.charge,
         )
 
-    def _decoder(self, source: AudioSource) -> StreamDecoder:
+    def _make_decoder(self, source: AudioSource) -> StreamDecoder:
         return StreamDecoder(source.format, rate=self.contract.sample_rate, max_s=source.max_s)
 
     async def _infer(self, owner: str, windows: Sequence[Samples]) -> list[Embedding]:
-        """As much as the workers take at a time, so that a long recording neither fills the queue
-        nor holds it up."""
+        """Embed `windows` in portions that the workers take at once, so that a long recording
+        neither fills the queue nor delays others."""
         embeddings: list[Embedding] = []
-        for start in range(0, len(windows), self._share):
-            share = windows[start : start + self._share]
-            embeddings += await self._batcher.submit_all(share, owner=owner)
+        for start in range(0, len(windows), self._portion):
+            portion = windows[start : start + self._portion]
+            embeddings += await self._batcher.submit_all(portion, owner=owner)
         return embeddings

@@ -69,7 +69,9 @@ class VerificationRpc(verification_pb2_grpc.VerificationServiceServicer):
         source = self._limits.open_recording(messages.parse_audio_format(config.audio))
         groups = watchlists.parse_watchlists(config.watchlists, field="config.watchlists")
         before = await self._open(request, groups)
-        stream = self._models.stream(self._models.current, source, searching=True, enrolling=True)
+        stream = self._models.open_stream(
+            self._models.current, source, searching=True, enrolling=True
+        )
         reported_s = 0.0
         async for block in read_blocks(request_iterator, stream, max_bytes=self._limits.max_bytes):
             await stream.push(block)
@@ -132,7 +134,7 @@ class VerificationRpc(verification_pb2_grpc.VerificationServiceServicer):
     async def Embed(self, request: pb.EmbedRequest, context: Context) -> pb.EmbedResponse:
         fmt = messages.parse_audio_format(request.config)
         embedder = self._models.current.embedder
-        stream, contract = embedder.stream(self._limits.open_recording(fmt)), embedder.contract
+        stream, contract = embedder.open_stream(self._limits.open_recording(fmt)), embedder.contract
         utterance = await stream.finish(self._limits.check_size(request.audio))
         return messages.build_embed_response(
             utterance, model_id=contract.model_id, min_speech_s=contract.min_speech_s
@@ -186,7 +188,7 @@ class VerificationRpc(verification_pb2_grpc.VerificationServiceServicer):
     async def _embed(self, audio: bytes, fmt: AudioFormat, *, enrolling: bool = False) -> Utterance:
         """Embeds a whole recording with every loaded model."""
         models, source = self._models, self._limits.open_recording(fmt)
-        stream = models.stream(models.current, source, searching=True, enrolling=enrolling)
+        stream = models.open_stream(models.current, source, searching=True, enrolling=enrolling)
         return await stream.finish(self._limits.check_size(audio))
 
     def _spend(self, windows: int) -> None:

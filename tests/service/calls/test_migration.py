@@ -190,7 +190,7 @@ async def test_a_call_is_heard_in_both_spaces_only_where_it_must_be(
         current, previous = map(loaded, made)
         models = MigratingModels(current, previous, ModelSuccession(names))
         for model, other in ((current, previous), (previous, current)):
-            stream = models.stream(model, searching=True)
+            stream = models.open_stream(model, searching=True)
             for start in range(0, len(clips[0]), 5000):
                 await stream.push(clips[0][start : start + 5000])
             part, whole = await stream.so_far(), await stream.finish()
@@ -200,9 +200,9 @@ async def test_a_call_is_heard_in_both_spaces_only_where_it_must_be(
                 assert embedding is not None
                 assert expected.embedding is not None
                 assert embedding @ expected.embedding > 0.9999
-        assert (await models.stream(current).finish(clips[0])).also is None
-        assert (await models.stream(previous).finish(clips[0])).also is not None
-        alone_stream = LoadedModels(current).stream(current, searching=True)
+        assert (await models.open_stream(current).finish(clips[0])).also is None
+        assert (await models.open_stream(previous).finish(clips[0])).also is not None
+        alone_stream = LoadedModels(current).open_stream(current, searching=True)
         assert (await alone_stream.finish(clips[0])).also is None
 
 

@@ -40,7 +40,7 @@ async def decisions(
     anyone = Voiceprint(contract.model_id, vector, np.array([10], np.float32), 0.0)
     held = {"anyone": anyone, "nobody": None}[claim] if isinstance(claim, str) else claim
     async with Embedder(session, vad, max_batch=4, queue_limit=64) as embedder:
-        call = RunningDecision(embedder.stream(), Verifier(contract), held, policy)
+        call = RunningDecision(embedder.open_stream(), Verifier(contract), held, policy)
         told = [await call.hear(piece) for piece in np.split(samples, range(0, len(samples), 1600))]
         return [made for made in told if made is not None] + [await call.finish()]
 

@@ -75,9 +75,9 @@ async def test_watchlists_and_a_group_are_searched_by_one_embedding(
 
 async def test_a_fixed_identification_follows_the_speech(identifier: Identifier) -> None:
     call = screening(identifier, FIXED)
-    assert not call.decided
+    assert not call.is_decided
     assert outcome(await call.search_so_far(heard(STRANGER))) is Outcome.REJECTED
-    assert call.decided
+    assert call.is_decided
     assert outcome(await call.search_so_far(heard(ALICE))) is Outcome.ACCEPTED
     assert outcome(await call.finish(heard(STRANGER))) is Outcome.REJECTED
 
@@ -87,10 +87,10 @@ async def test_a_sequential_identification_stands_and_watchlists_go_on(
 ) -> None:
     call = screening(identifier, SEQUENTIAL)
     assert outcome(await call.search_so_far(heard(UNSURE))) is Outcome.INCONCLUSIVE
-    assert not call.decided
+    assert not call.is_decided
     reached = await call.search_so_far(heard(ALICE))
     assert outcome(reached) is Outcome.ACCEPTED
-    assert call.decided
+    assert call.is_decided
     later = await call.search_so_far(heard(STRANGER))
     assert later.identification is reached.identification
     assert later.matches == ()

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.decisions.voice_count import split
+from service.decisions.voice_count import split_voices
 
 DIMENSION = 32
 
@@ -35,7 +35,7 @@ def test_two_groups_are_found_in_any_order(
         _axis(1), counts[1], 0.05, seed + 1
     )
     order.shuffle(windows)
-    parts = split(windows)
+    parts = split_voices(windows)
     assert parts is not None
     assert abs(parts.cosine) < 0.3
     share = counts[0] / sum(counts)
@@ -43,11 +43,11 @@ def test_two_groups_are_found_in_any_order(
 
 
 def test_one_group_is_split_into_likes() -> None:
-    parts = split(_around(_axis(0), 30, 0.05, 1))
+    parts = split_voices(_around(_axis(0), 30, 0.05, 1))
     assert parts is not None
     assert parts.cosine > 0.9
 
 
 @pytest.mark.parametrize("count", [0, 1, 5])
 def test_what_cannot_be_split_is_not(count: int) -> None:
-    assert split([_axis(0).astype(np.float32)] * count) is None
+    assert split_voices([_axis(0).astype(np.float32)] * count) is None

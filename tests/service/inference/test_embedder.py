@@ -70,7 +70,7 @@ def cosine(left: Samples | None, right: Samples | None) -> float:
 
 async def stream_of(embedder: Embedder, samples: Samples, seed: int) -> Utterance:
     chance = random.Random(seed)
-    stream = embedder.stream()
+    stream = embedder.open_stream()
     start = 0
     while start < len(samples):
         size = chance.choice([0, 1, 160, 1_000, 8_000, 40_000])
@@ -113,7 +113,7 @@ async def test_a_stream_tells_its_embedding_so_far(
     speech = extract(vad, clip).samples
     told = set()
     async with build(watched, vad) as embedder:
-        stream = embedder.stream()
+        stream = embedder.open_stream()
         for start in range(0, len(clip), 2_000):
             await stream.push(clip[start : start + 2_000])
             if stream.windows and stream.windows not in told:
@@ -290,7 +290,7 @@ async def test_a_stream_does_not_grow_with_its_length(
 ) -> None:
     piece = clips[0][: 5 * RATE]
     async with build(watched, vad) as embedder:
-        stream = embedder.stream()
+        stream = embedder.open_stream()
 
         async def bytes_after(pushes: int) -> int:
             for _ in range(pushes):
@@ -340,7 +340,7 @@ async def test_so_far_is_what_the_end_would_give_before_the_first_window(
 ) -> None:
     short = clips[0][: session.contract.window_samples]
     async with Embedder(session, vad, max_batch=4, queue_limit=64) as embedder:
-        stream = embedder.stream()
+        stream = embedder.open_stream()
         await stream.push(short)
         assert stream.windows == 0
         early = await stream.so_far()
@@ -359,7 +359,7 @@ async def test_coherence_is_the_mean_cosine_between_windows(
     vectors = session.run(windows).astype(np.float64)
     pairs = [vectors[i] @ vectors[j] for i in range(len(vectors)) for j in range(i)]
     async with Embedder(session, vad, max_batch=4, queue_limit=64) as embedder:
-        stream = embedder.stream()
+        stream = embedder.open_stream()
         heard = await stream.finish(np.concatenate(clips[:2]))
         latest = stream.latest
     assert heard.coherence == pytest.approx(float(np.mean(pairs)), abs=1e-4)
