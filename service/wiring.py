@@ -283,7 +283,7 @@ def add_services(
         batch_items=settings.batch_items,
         limits=AudioLimits(
             **asdict(settings.audio),
-            charge=lambda audio_s: allowed.audio(current().tenant, audio_s),
+            charge=lambda audio_s: allowed.charge_audio(current().tenant, audio_s),
         ),
     )
     speakers = SpeakerRpc(

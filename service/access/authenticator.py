@@ -9,7 +9,7 @@ from typing import Any
 import grpc
 
 from service.access.caller import ANYONE, Caller, use_caller
-from service.access.certificates import CertificateName, certificate_names
+from service.access.certificates import CertificateName, read_certificate_names
 from service.access.keys import PREFIX, Keys
 from service.access.roles import ROLES
 from service.access.tokens import Tokens
@@ -89,7 +89,7 @@ def identify_caller(
             certificates = context.auth_context().get("x509_pem_cert", ())
             caller = authenticator.authenticate(
                 context.invocation_metadata() or (),
-                [name for pem in certificates for name in certificate_names(pem)],
+                [name for pem in certificates for name in read_certificate_names(pem)],
             )
         _require_role(caller, name)
         return use_caller(caller)

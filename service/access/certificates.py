@@ -32,8 +32,8 @@ class CertificateName:
 
 
 @lru_cache(maxsize=1024)
-def certificate_names(pem: bytes) -> tuple[CertificateName, ...]:
-    """The subject alternative names, or the common name of a certificate without any."""
+def read_certificate_names(pem: bytes) -> tuple[CertificateName, ...]:
+    """The subject alternative names or, in a certificate without any, the common name."""
     certificate = x509.load_pem_x509_certificate(pem)
     try:
         alternatives = certificate.extensions.get_extension_for_class(
@@ -43,14 +43,14 @@ def certificate_names(pem: bytes) -> tuple[CertificateName, ...]:
         common = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
         return tuple(CertificateName(NameKind.COMMON_NAME, str(name.value)) for name in common)
     return (
-        *_all(NameKind.DNS, alternatives.get_values_for_type(x509.DNSName)),
-        *_all(NameKind.URI, alternatives.get_values_for_type(x509.UniformResourceIdentifier)),
-        *_all(NameKind.EMAIL, alternatives.get_values_for_type(x509.RFC822Name)),
-        *_all(NameKind.IP, map(str, alternatives.get_values_for_type(x509.IPAddress))),
+        *_name_all(NameKind.DNS, alternatives.get_values_for_type(x509.DNSName)),
+        *_name_all(NameKind.URI, alternatives.get_values_for_type(x509.UniformResourceIdentifier)),
+        *_name_all(NameKind.EMAIL, alternatives.get_values_for_type(x509.RFC822Name)),
+        *_name_all(NameKind.IP, map(str, alternatives.get_values_for_type(x509.IPAddress))),
     )
 
 
-def likely_kinds(name: str) -> tuple[NameKind, ...]:
+def guess_kinds(name: str) -> tuple[NameKind, ...]:
     """The kinds that a name written without a kind may be of, judged by its form.
 
     A plain word or DNS name may be a common name as well.
@@ -64,5 +64,5 @@ def likely_kinds(name: str) -> tuple[NameKind, ...]:
     return (NameKind.IP,)
 
 
-def _all(kind: NameKind, values: Iterable[str]) -> list[CertificateName]:
+def _name_all(kind: NameKind, values: Iterable[str]) -> list[CertificateName]:
     return [CertificateName(kind, value) for value in values]

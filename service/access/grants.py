@@ -15,12 +15,12 @@ from pydantic import (
 )
 
 from service.access.caller import Caller, is_tenant
-from service.access.certificates import CertificateName, NameKind, likely_kinds
+from service.access.certificates import CertificateName, NameKind, guess_kinds
 from service.access.roles import Role
 from service.errors import NotFound
 
 
-def _tenant(name: str) -> str:
+def _check_tenant(name: str) -> str:
     if not is_tenant(name):
         raise ValueError("a tenant is 1 to 64 of letters, digits, '.', '_' and '-'")
     return name
@@ -32,7 +32,7 @@ class Grant(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     id: Annotated[str, Field(min_length=1, max_length=64)]
-    tenant: Annotated[str, AfterValidator(_tenant)]
+    tenant: Annotated[str, AfterValidator(_check_tenant)]
     roles: Annotated[frozenset[Role], Field(min_length=1)]
     created: AwareDatetime
     expires: AwareDatetime | None = None
@@ -53,7 +53,7 @@ class Grant(BaseModel):
         return [role.value for role in Role if role in self.roles]
 
     @field_serializer("roles")
-    def _in_order(self, roles: frozenset[Role]) -> list[str]:
+    def _serialize_roles(self, roles: frozenset[Role]) -> list[str]:
         return self.role_names
 
 
@@ -75,7 +75,7 @@ class ClientCertificate(Grant):
     @property
     def names(self) -> tuple[CertificateName, ...]:
         """The names by which a certificate matches; one of them suffices."""
-        kinds = likely_kinds(self.name) if self.kind is None else (self.kind,)
+        kinds = guess_kinds(self.name) if self.kind is None else (self.kind,)
         return tuple(CertificateName(kind, self.name) for kind in kinds)
 
     @property

@@ -1,5 +1,5 @@
 """Limits: what one tenant may use of this process, so that its flood is not another's outage, and
-how often one voice may be compared, so that answers cannot be gathered without end.
+how often one voice may be compared, so that nobody can collect answers without end.
 
 Each process has buckets of its own: of n processes behind one address a tenant may use n times as
 much. Speakers are counted in the store, so all processes share that limit.
@@ -23,8 +23,11 @@ _MOST_BUCKETS = 100_000
 
 
 class TokenBucket:
-    """Fills at `rate_per_s` up to `size`. A cost is taken while `needed`, or anything, is in it. It
-    may leave a debt: one long recording is let in, and the next one waits for it."""
+    """A bucket that fills at `rate_per_s` up to `size`.
+
+    The balance may go negative: one long recording is admitted, and the next waits until the debt
+    is repaid.
+    """
 
     def __init__(self, rate_per_s: float, size: float, now_s: float) -> None:
         self._rate_per_s = rate_per_s
@@ -33,7 +36,8 @@ class TokenBucket:
         self._at_s = now_s
 
     def take(self, cost: float, now_s: float, *, needed: float = 0.0) -> float:
-        """Takes `cost` and returns 0, or takes nothing and returns for how many seconds to wait."""
+        """Take `cost` and return 0 if the bucket is not empty and holds `needed`; otherwise take
+        nothing and return how many seconds to wait."""
         earned = (now_s - self._at_s) * self._rate_per_s
         self._level, self._at_s = min(self._size, self._level + earned), now_s
         if self._level <= needed - _ROUNDING or self._level <= 0:
@@ -46,11 +50,10 @@ class TenantLimits:
     """The buckets and calls of each tenant in this process; `clock` is monotonic, in seconds.
 
     At most `calls` are in progress for all tenants together (0 is no limit). The last `reserve` of
-    them go to tenants that have few.
+    them are for tenants that have few.
 
-    Every method raises `OverLimit`, or `Overloaded` when the server is full, and gives
-    `count_refusal` the name of the limit. Tenants are
-    as many as there are credentials for.
+    Every method raises `OverLimit`, or `Overloaded` when the server is full, and calls
+    `count_refusal` with the name of the limit.
     """
 
     def __init__(
@@ -69,13 +72,15 @@ class TenantLimits:
         self._count_refusal = count_refusal
         self._calls = Counter[str]()
         self._all_calls = 0
-        self._requests = defaultdict[str, TokenBucket](lambda: self._full(quota.requests_per_s))
-        self._audio = defaultdict[str, TokenBucket](lambda: self._full(quota.audio_s_per_s))
+        self._requests = defaultdict[str, TokenBucket](
+            lambda: self._new_bucket(quota.requests_per_s)
+        )
+        self._audio = defaultdict[str, TokenBucket](lambda: self._new_bucket(quota.audio_s_per_s))
 
     @contextmanager
-    def call(self, tenant: str) -> Iterator[None]:
-        """One request, and one of the calls in progress until it is left."""
-        self.request(tenant)
+    def admit_call(self, tenant: str) -> Iterator[None]:
+        """Charge a request, and count a call in progress until the context is left."""
+        self.charge_request(tenant)
         self._admit(tenant)
         self._calls[tenant] += 1
         self._all_calls += 1
@@ -89,7 +94,7 @@ class TenantLimits:
         most, calls = self._quota.streams, self._calls[tenant]
         if most and calls >= most:
             message = f"{most} calls of this tenant are in progress; end one first"
-            raise self._over("streams", message, _CALL_WAIT_S)
+            raise self._make_refusal("streams", message, _CALL_WAIT_S)
         if self._most_calls and self._all_calls >= self._most_calls:
             message = f"{self._most_calls} calls are in progress, as many as this server takes"
             self._count_refusal("calls")
@@ -99,49 +104,50 @@ class TenantLimits:
         if self._reserve and self._all_calls >= unreserved and calls >= few:
             message = f"{self._all_calls} calls are in progress, {calls} of them of this tenant; "
             message += "the places that are left are kept for other tenants"
-            raise self._over("reserve", message, _CALL_WAIT_S)
+            raise self._make_refusal("reserve", message, _CALL_WAIT_S)
 
-    def request(self, tenant: str) -> None:
-        """One request, or one item of a batch."""
+    def charge_request(self, tenant: str) -> None:
+        """Charge one request, or one item of a batch."""
         if self._quota.requests_per_s:
             wait_s = self._requests[tenant].take(1.0, self._clock(), needed=1.0)
             self._refuse("requests", wait_s, f"{self._quota.requests_per_s:g} requests")
 
-    def audio(self, tenant: str, audio_s: float) -> None:
-        """Decoded audio; 0 seconds ask whether any would be taken now."""
+    def charge_audio(self, tenant: str, audio_s: float) -> None:
+        """Charge decoded audio; with 0 seconds, check whether any would be admitted now."""
         if self._quota.audio_s_per_s:
             wait_s = self._audio[tenant].take(audio_s, self._clock())
             self._refuse("audio", wait_s, f"{self._quota.audio_s_per_s:g} seconds of audio")
 
     async def check_enrollment(self, store: Store, tenant: str, speaker_id: str) -> None:
-        """Whether a speaker that may be new has room; as many more get in as enroll at once."""
+        """Check whether a speaker who may be new has room. Enrollments at the same moment are not
+        counted yet, so that a few more may get in."""
         most = self._quota.speakers
         if not most or await store.count(tenant) < most:
             return
         if await store.get(tenant, speaker_id) is None:
             message = f"this tenant has its {most} speakers; delete one, or ask for a higher limit"
-            raise self._over("speakers", message, _SPEAKERS_WAIT_S)
+            raise self._make_refusal("speakers", message, _SPEAKERS_WAIT_S)
 
-    def _full(self, rate_per_s: float) -> TokenBucket:
+    def _new_bucket(self, rate_per_s: float) -> TokenBucket:
         size = max(1.0, rate_per_s * self._quota.burst_s)
         return TokenBucket(rate_per_s, size, self._clock())
 
     def _refuse(self, limit: str, wait_s: float, what: str) -> None:
         if wait_s:
             message = f"this tenant uses more than {what} per second; slow down"
-            raise self._over(limit, message, wait_s)
+            raise self._make_refusal(limit, message, wait_s)
 
-    def _over(self, limit: str, message: str, retry_after_s: float) -> OverLimit:
+    def _make_refusal(self, limit: str, message: str, retry_after_s: float) -> OverLimit:
         self._count_refusal(limit)
         return OverLimit(message, retry_after_s=retry_after_s)
 
 
 class ComparisonBudgets:
-    """How many windows are still compared with a speaker, and for a credential, by this process;
-    `clock` is monotonic, in seconds.
+    """How many more windows this process compares with a speaker, and for a credential; `clock` is
+    monotonic, in seconds.
 
-    A server that asks for no credential has no budgets. Of the buckets the least recently used are
-    forgotten beyond a number that only a flood reaches.
+    A server that asks for no credential has no budgets. Beyond a number of buckets that only a
+    flood reaches, the least recently used are forgotten.
     """
 
     def __init__(
@@ -157,8 +163,8 @@ class ComparisonBudgets:
         self._buckets = OrderedDict[tuple[str, str], TokenBucket]()
 
     def spend(self, caller: Caller, speaker_id: str, windows: int) -> None:
-        """Windows compared with a speaker, or with nobody in particular if there is no
-        `speaker_id`; 0 ask whether any would be. Raises `OverLimit`."""
+        """Charge windows that are compared with a speaker, or with none in particular if
+        `speaker_id` is empty; with 0, check whether any would be. Raises `OverLimit`."""
         if caller is ANYONE:
             return
         who, rate = f"{caller.credential} compares", self._rates.per_credential

@@ -51,7 +51,7 @@ class Tokens:
     def authenticate(self, token: str) -> Caller:
         """The caller that `token` names; raises `Unauthenticated`, which never quotes the token."""
         try:
-            claims = self._claims(token)
+            claims = self._decode(token)
         except jwt.PyJWTError as error:
             fault = _FAULTS.get(type(error), "cannot be read, or is none")
             raise Unauthenticated(f"the token {fault}") from error
@@ -61,10 +61,10 @@ class Tokens:
         roles = _read_roles(claims.get(self._rules.roles_claim))
         return Caller(tenant, roles, f"token:{claims['sub']}")
 
-    def _claims(self, token: str) -> dict[str, Any]:
+    def _decode(self, token: str) -> dict[str, Any]:
         return jwt.decode(
             token,
-            self._key(jwt.get_unverified_header(token).get("kid")),
+            self._find_key(jwt.get_unverified_header(token).get("kid")),
             algorithms=ALGORITHMS,
             audience=self._rules.audience,
             issuer=self._rules.issuer,
@@ -72,7 +72,7 @@ class Tokens:
             options={"require": _REQUIRED, "enforce_minimum_key_length": True},
         )
 
-    def _key(self, key_id: object) -> jwt.PyJWK:
+    def _find_key(self, key_id: object) -> jwt.PyJWK:
         """The key that the token names; without a name, the only key of the file."""
         keys = self._jwks.value
         if key_id is None and len(keys) == 1:

@@ -47,7 +47,7 @@ class Change:
     detail: dict[str, str | int] = field(default_factory=dict)
     receipt: Receipt = Receipt(0.0)
 
-    def came_to(self, outcome: str, reasons: Iterable[str] = (), *, model_id: str = "") -> None:
+    def set_outcome(self, outcome: str, reasons: Iterable[str] = (), *, model_id: str = "") -> None:
         self.outcome, self.reasons, self.model_id = outcome, tuple(reasons), model_id
 
 
@@ -72,7 +72,7 @@ class Auditor:
         self._clock = clock
 
     @asynccontextmanager
-    async def changing(
+    async def record_change(
         self, action: Action, speaker_id: str = "", **detail: str | int
     ) -> AsyncIterator[Change]:
         """Record BEGUN before a change, so that none can go unseen, and its outcome after it.
@@ -80,14 +80,16 @@ class Auditor:
         The outcome is recorded even if the change raises. Raises `Unavailable` if either entry
         cannot be written.
         """
-        event = self._event(action, BEGUN, speaker_id, self.origin(), detail)
+        event = self._make_event(action, BEGUN, speaker_id, self.origin(), detail)
         begun = await self._record(event)
         change = Change(detail=dict(detail) | ({"begun": begun.head.seq} if begun else {}))
         try:
             yield change
         except BaseException as error:
             with contextlib.suppress(Unavailable):
-                await self._record(replace(event, outcome=_outcome(error), detail=change.detail))
+                await self._record(
+                    replace(event, outcome=_name_outcome(error), detail=change.detail)
+                )
             raise
         ended = replace(
             event,
@@ -96,13 +98,9 @@ class Auditor:
             model_id=change.model_id,
             detail=change.detail,
         )
-        change.receipt = self._receipt(await self._record(ended))
+        change.receipt = self._make_receipt(await self._record(ended))
 
-    async def done(self, action: Action, speaker_id: str = "", **detail: str | int) -> None:
-        """Record what has already been done."""
-        await self._record(self._event(action, DONE, speaker_id, self.origin(), detail))
-
-    async def decided(
+    async def record_decision(
         self,
         action: Action,
         decision: Decision,
@@ -112,7 +110,7 @@ class Auditor:
         **detail: str | int,
     ) -> None:
         """Record a decision; to be awaited before answering with it."""
-        event = self._event(
+        event = self._make_event(
             action, decision.outcome.name, speaker_id, origin or self.origin(), detail
         )
         score, threshold = decision.score, decision.threshold
@@ -126,13 +124,16 @@ class Auditor:
             )
         )
 
-    async def refused(self, action: Action, why: str, speaker_id: str, origin: Origin) -> None:
+    async def record_refusal(
+        self, action: Action, why: str, speaker_id: str, origin: Origin
+    ) -> None:
         """Record that a decision was not made, or not answered."""
-        await self._record_decision_event(self._event(action, why, speaker_id, origin, {}))
+        await self._record_decision_event(self._make_event(action, why, speaker_id, origin, {}))
 
-    async def locked(self, speaker_id: str, origin: Origin, **detail: str | int) -> None:
+    async def record_lock(self, speaker_id: str, origin: Origin, **detail: str | int) -> None:
+        """Record that a speaker was locked."""
         await self._record_decision_event(
-            self._event(Action.LOCK, DONE, speaker_id, origin, detail)
+            self._make_event(Action.LOCK, DONE, speaker_id, origin, detail)
         )
 
     async def _record_decision_event(self, event: Event) -> None:
@@ -145,7 +146,7 @@ class Auditor:
     async def _record(self, event: Event) -> Entry | None:
         return await self._trail.record(event) if self._trail is not None else None
 
-    def _event(
+    def _make_event(
         self,
         action: Action,
         outcome: str,
@@ -158,18 +159,18 @@ class Auditor:
             outcome,
             tenant=origin.tenant,
             credential=origin.credential,
-            subject=self._trail.subject(origin.tenant, speaker_id) if self._trail else "",
+            subject=self._trail.make_pseudonym(origin.tenant, speaker_id) if self._trail else "",
             request_id=origin.request_id,
             detail=detail,
         )
 
-    def _receipt(self, entry: Entry | None) -> Receipt:
+    def _make_receipt(self, entry: Entry | None) -> Receipt:
         if entry is None:
             return Receipt(self._clock())
         return Receipt(entry.at, entry.event.subject, entry.head.digest)
 
 
-def _outcome(error: BaseException) -> str:
+def _name_outcome(error: BaseException) -> str:
     """The outcome of a change that raised: the status that the caller gets."""
     if isinstance(error, SaysoError):
         return error.code.name

@@ -56,7 +56,7 @@ class Subjects:
                 raise SettingsError(f"{path} cannot be made: {error}") from error
         return cls.read(path)
 
-    def of(self, tenant: str, speaker_id: str) -> str:
+    def make_pseudonym(self, tenant: str, speaker_id: str) -> str:
         """The pseudonym in hexadecimal; empty for an empty id."""
         if not speaker_id:
             return ""

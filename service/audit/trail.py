@@ -106,17 +106,17 @@ class Trail:
             await self._thread.run(self._volumes.close)
         self._thread.close()
 
-    def subject(self, tenant: str, speaker_id: str) -> str:
+    def make_pseudonym(self, tenant: str, speaker_id: str) -> str:
         """The pseudonym of a speaker."""
         assert self._subjects is not None, "a trail is used inside `async with`"
-        return self._subjects.of(tenant, speaker_id)
+        return self._subjects.make_pseudonym(tenant, speaker_id)
 
     async def ping(self) -> None:
         """Raise `Unavailable` while no entry can be written."""
         try:
             await self._thread.run(self._check)
         except OSError as error:
-            raise _unwritable(error) from error
+            raise _make_unavailable(error) from error
 
     async def record(self, event: Event) -> Entry:
         """Write an entry and return it; raises `Unavailable` if that fails.
@@ -142,7 +142,7 @@ class Trail:
                 self._lost += len(batch)
                 for _, future in batch:
                     if not future.done():
-                        future.set_exception(_unwritable(error))
+                        future.set_exception(_make_unavailable(error))
             except Exception as error:
                 for _, future in batch:
                     if not future.done():
@@ -187,5 +187,5 @@ class Trail:
         return entries[len(notes) :]
 
 
-def _unwritable(error: OSError) -> Unavailable:
+def _make_unavailable(error: OSError) -> Unavailable:
     return Unavailable(f"the audit trail cannot be written: {error.strerror}")

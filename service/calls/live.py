@@ -270,5 +270,5 @@ async def audit_identification(
     """Audit and count the last decision of a search; await it before the decision is sent."""
     decision, candidates = identification.decision, identification.candidates
     speaker_id = candidates[0].speaker_id if decision.outcome is Outcome.ACCEPTED else ""
-    await auditor.decided(Action.IDENTIFY, decision, speaker_id, group=group)
+    await auditor.record_decision(Action.IDENTIFY, decision, speaker_id, group=group)
     metrics.count_identification(decision)

@@ -106,7 +106,7 @@ def find(
 ) -> None:
     """Prints the entries of one speaker as they are; exit status 1 when there are none."""
     with one_line_errors():
-        subject = Subjects.read(key).of(tenant, speaker)
+        subject = Subjects.read(key).make_pseudonym(tenant, speaker)
     found = False
     for line in chain.lines(paths):
         facts = parse_line(line.text)

@@ -88,7 +88,7 @@ def enforce_limits(limits: TenantLimits) -> Guard:
     `identify_caller`."""
 
     def guard(name: str, context: Context) -> AbstractContextManager[None]:
-        return limits.call(current().tenant)
+        return limits.admit_call(current().tenant)
 
     return guard
 

@@ -84,7 +84,7 @@ class SpeakerRpc(speaker_pb2_grpc.SpeakerServiceServicer):
         if request.allow_missing or opts_in_again:
             await self._allowed.check_enrollment(self._store, get_tenant(), speaker_id)
         fields = ",".join(_parse_paths(request.update_mask))
-        async with self._auditor.changing(_choose_action(request), speaker_id, fields=fields):
+        async with self._auditor.record_change(_choose_action(request), speaker_id, fields=fields):
             speaker = await self._change(
                 speaker_id,
                 *steps,
@@ -98,7 +98,7 @@ class SpeakerRpc(speaker_pb2_grpc.SpeakerServiceServicer):
     ) -> pb.DeleteSpeakerResponse:
         speaker_id = messages.parse_speaker_id(request.speaker_id)
         etag = request.etag or None
-        async with self._auditor.changing(Action.DELETE, speaker_id) as change:
+        async with self._auditor.record_change(Action.DELETE, speaker_id) as change:
             if not await self._store.delete(get_tenant(), speaker_id, expected_etag=etag):
                 raise no_such_speaker()
         return pb.DeleteSpeakerResponse(receipt=messages.build_receipt(change.receipt))
@@ -107,7 +107,7 @@ class SpeakerRpc(speaker_pb2_grpc.SpeakerServiceServicer):
         self, request: pb.UndoEnrollmentRequest, context: Context
     ) -> pb.UndoEnrollmentResponse:
         speaker_id = messages.parse_speaker_id(request.speaker_id)
-        async with self._auditor.changing(Action.UNDO, speaker_id):
+        async with self._auditor.record_change(Action.UNDO, speaker_id):
             speaker = await self._change(
                 speaker_id,
                 lambda speaker, now: undo_enrollment(speaker, now=now),
@@ -126,7 +126,7 @@ class SpeakerRpc(speaker_pb2_grpc.SpeakerServiceServicer):
                 replace(speaker, state=self._retention.state(speaker)), now=now
             )
 
-        async with self._auditor.changing(Action.CONFIRM, speaker_id):
+        async with self._auditor.record_change(Action.CONFIRM, speaker_id):
             speaker = await self._change(speaker_id, step, etag=request.etag)
         return pb.ConfirmEnrollmentResponse(speaker=speaker)
 
@@ -134,7 +134,7 @@ class SpeakerRpc(speaker_pb2_grpc.SpeakerServiceServicer):
         self, request: pb.ExportSpeakerRequest, context: Context
     ) -> pb.ExportSpeakerResponse:
         speaker_id = messages.parse_speaker_id(request.speaker_id)
-        async with self._auditor.changing(Action.EXPORT, speaker_id):
+        async with self._auditor.record_change(Action.EXPORT, speaker_id):
             speaker, failures = await self._find(speaker_id)
             groups = await self._store.groups.of(get_tenant(), speaker_id)
         return messages.build_export_response(
@@ -145,7 +145,7 @@ class SpeakerRpc(speaker_pb2_grpc.SpeakerServiceServicer):
         self, request: pb.UnlockSpeakerRequest, context: Context
     ) -> pb.UnlockSpeakerResponse:
         speaker_id = messages.parse_speaker_id(request.speaker_id)
-        async with self._auditor.changing(Action.UNLOCK, speaker_id):
+        async with self._auditor.record_change(Action.UNLOCK, speaker_id):
             await self._lockout.unlock(get_tenant(), speaker_id)
         return pb.UnlockSpeakerResponse()
 

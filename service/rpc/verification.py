@@ -155,7 +155,7 @@ class VerificationRpc(verification_pb2_grpc.VerificationServiceServicer):
         request = _parse_enrollment_request(item.config)
         groups = watchlists.parse_watchlists(item.config.watchlists, field="config.watchlists")
         fmt = messages.parse_audio_format(item.config.audio)
-        self._allowed.request(get_tenant())
+        self._allowed.charge_request(get_tenant())
         await self._open(request, groups)
         utterance = await self._embed(item.audio, fmt, enrolling=True)
         await turn()
@@ -168,9 +168,9 @@ class VerificationRpc(verification_pb2_grpc.VerificationServiceServicer):
         matches: tuple[Match, ...] = ()
         if groups:
             matches = await self._identifier.screen(get_tenant(), groups, utterance)
-        async with self._auditor.changing(Action.ENROL, request.speaker_id) as change:
+        async with self._auditor.record_change(Action.ENROL, request.speaker_id) as change:
             enrollment = await self._enroller.add(request, utterance)
-            change.came_to(
+            change.set_outcome(
                 "STORED" if enrollment.speaker else "REFUSED",
                 (reason.name for reason in enrollment.reasons),
                 model_id=self._models.current.model_id,

@@ -31,7 +31,7 @@ class WatchlistRpc(watchlist_pb2_grpc.WatchlistServiceServicer):
     ) -> pb.CreateGroupResponse:
         name = parse_group_name(request.group.name, field="group.name")
         group = Group(name, _parse_description(request.group.description), self._clock())
-        async with self._auditor.changing(Action.GROUP, group=name, change="create"):
+        async with self._auditor.record_change(Action.GROUP, group=name, change="create"):
             await self._groups.create(get_tenant(), group)
         return pb.CreateGroupResponse(group=_build_group(group))
 
@@ -52,7 +52,7 @@ class WatchlistRpc(watchlist_pb2_grpc.WatchlistServiceServicer):
         self, request: pb.DeleteGroupRequest, context: Context
     ) -> pb.DeleteGroupResponse:
         name = parse_group_name(request.name, field="name")
-        async with self._auditor.changing(Action.GROUP, group=name, change="delete"):
+        async with self._auditor.record_change(Action.GROUP, group=name, change="delete"):
             await self._groups.delete(get_tenant(), name)
         return pb.DeleteGroupResponse()
 
@@ -90,7 +90,7 @@ class WatchlistRpc(watchlist_pb2_grpc.WatchlistServiceServicer):
     ) -> AbstractAsyncContextManager[Change]:
         """Audits a change of members; the entry names a single speaker, or else their number."""
         one = speaker_ids[0] if len(speaker_ids) == 1 else ""
-        return self._auditor.changing(
+        return self._auditor.record_change(
             Action.GROUP, one, group=name, change=change, speakers=len(speaker_ids)
         )
 

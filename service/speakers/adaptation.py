@@ -96,10 +96,10 @@ class CallLearner:
         learning = self._by_model.get(call.decision.model_id)
         if learning is None or not self._allows(learning.rule, call):
             return None
-        async with self._auditor.changing(learning.action, call.speaker.speaker_id) as entry:
+        async with self._auditor.record_change(learning.action, call.speaker.speaker_id) as entry:
             learned = await self._store_grown(learning, call)
             outcome = "REFUSED" if learned is None else "STORED"
-            entry.came_to(outcome, model_id=self._enroller.model_id)
+            entry.set_outcome(outcome, model_id=self._enroller.model_id)
         return learned
 
     def _allows(self, rule: LearningRule, call: AcceptedCall) -> bool:

@@ -172,10 +172,10 @@ class Expiry:
         reason, text = refusal
         metrics.count_expiry_refusal(reason)
         log.error("%s", text)
-        await self._auditor.refused(Action.EXPIRE, reason, "", self._auditor.origin())
+        await self._auditor.record_refusal(Action.EXPIRE, reason, "", self._auditor.origin())
 
     def _audit(self, speaker_id: str) -> AbstractAsyncContextManager[object]:
-        return self._auditor.changing(Action.EXPIRE, speaker_id)
+        return self._auditor.record_change(Action.EXPIRE, speaker_id)
 
 
 def _date(at: float) -> str:

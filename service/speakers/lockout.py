@@ -56,7 +56,7 @@ class Lockout:
         """Whether the speaker is locked; raises `Unavailable` while nobody can know."""
         if not self._rule.failures:
             return False
-        return (await self.count(tenant, speaker_id)).locked(self._clock())
+        return (await self.count(tenant, speaker_id)).is_locked(self._clock())
 
     async def read(self, tenant: str, speaker_id: str) -> Speaker | None:
         """The speaker, in one read with its failures; raises as `check`."""
@@ -87,10 +87,10 @@ class Lockout:
         failures = self._store.failures
         if met is False:
             count = await failures.change(tenant, speaker_id, self._add_failure)
-            return count if count.locked(self._clock()) else None
+            return count if count.is_locked(self._clock()) else None
         count = await self.count(tenant, speaker_id)
         self._refuse_locked(count)
-        if met and count != count.passed():
+        if met and count != count.add_pass():
             await failures.change(tenant, speaker_id, self._add_pass)
         return None
 
@@ -100,17 +100,17 @@ class Lockout:
 
     def _add_failure(self, count: FailureCount) -> FailureCount:
         self._refuse_locked(count)
-        return count.failed(self._clock(), self._rule)
+        return count.add_failure(self._clock(), self._rule)
 
     def _add_pass(self, count: FailureCount) -> FailureCount:
         self._refuse_locked(count)
-        return count.passed()
+        return count.add_pass()
 
     def _refuse_locked(self, count: FailureCount) -> None:
         now = self._clock()
         if count.disabled:
             raise SpeakerLocked(None)
-        if count.locked(now):
+        if count.is_locked(now):
             raise SpeakerLocked(count.locked_until - now)
 
 
@@ -188,12 +188,12 @@ class VerificationAttempts:
             "in_all": count.total,
             "disabled": int(count.disabled),
         }
-        await self.auditor.locked(speaker_id, origin, **detail)
+        await self.auditor.record_lock(speaker_id, origin, **detail)
 
     async def report_refused(self, origin: Origin, speaker_id: str) -> None:
         """Counts and audits an attempt on a locked speaker."""
         self._observe("refused")
-        await self.auditor.refused(Action.VERIFY, _LOCKED, speaker_id, origin)
+        await self.auditor.record_refusal(Action.VERIFY, _LOCKED, speaker_id, origin)
 
 
 class VerificationAttempt:
@@ -315,6 +315,6 @@ class VerificationAttempt:
         await self._attempts.report_refused(self._origin, self._speaker_id)
 
     async def _audit(self, decision: Decision, **detail: str | int) -> None:
-        await self._attempts.auditor.decided(
+        await self._attempts.auditor.record_decision(
             Action.VERIFY, decision, self._speaker_id, origin=self._origin, **detail
         )

@@ -1,11 +1,11 @@
-"""How many verifications of a speaker failed, and whether that has locked it.
+"""How many verifications of a speaker failed, and whether that locks the speaker.
 
-    failed ... failed ──the limit──> locked ──failed──> locked for twice as long ─> ... ─> disabled
-       └─────── met the server's own policy: counted from nought again ──┘                    │
-       └──────────────────────── unlocked by an operator: forgotten <─────────────────────────┘
+    failure ... failure ──limit──> locked ──failure──> locked for twice as long ─> ... ─> disabled
+       └── an accepted verification: `consecutive` starts again from 0 ──┘                   │
+       └── an operator unlocks the speaker: all failures are forgotten <─────────────────────┘
 
-Failures count whenever they come: a window in which they count together would allow an attacker
-some guesses in every window for ever. Limit, growing wait and overall limit follow NIST SP 800-63B.
+Failures have no time window: with one, an attacker would have some guesses in every window for
+ever. Limit, growing wait and overall limit follow NIST SP 800-63B.
 """
 
 import json
@@ -15,7 +15,7 @@ from typing import Any, Protocol, Self
 
 from service.settings import LockRule
 
-_FIRST_LIMIT = 5  # of the servers that wrote records before `total` was counted
+_EARLIER_LIMIT = 5  # failures before a lock, when records had no `total` yet
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +28,8 @@ class FailureCount:
     failed_at: float = 0.0
     disabled: bool = False
 
-    def failed(self, at: float, rule: LockRule) -> "FailureCount":
-        """With one more failure at `at`."""
+    def add_failure(self, at: float, rule: LockRule) -> "FailureCount":
+        """Count a failure at `at`."""
         consecutive, total = self.consecutive + 1, self.total + 1
         locked_until, beyond = self.locked_until, consecutive - rule.failures
         if beyond >= 0:
@@ -37,11 +37,11 @@ class FailureCount:
         disabled = self.disabled or 0 < rule.disable_after <= total
         return FailureCount(consecutive, total, locked_until, at, disabled)
 
-    def passed(self) -> "FailureCount":
-        """After an acceptance by the server's own policy."""
+    def add_pass(self) -> "FailureCount":
+        """Count an acceptance by the server's own policy."""
         return replace(self, consecutive=0, locked_until=0.0)
 
-    def locked(self, at: float) -> bool:
+    def is_locked(self, at: float) -> bool:
         return self.disabled or at < self.locked_until
 
     def encode(self) -> bytes:
@@ -49,17 +49,17 @@ class FailureCount:
 
     @classmethod
     def decode(cls, record: bytes | None) -> Self:
-        """Inverse of `encode`; of None, where there is no record, a count of none."""
+        """Inverse of `encode`; None, for no record, is a count of 0."""
         if record is None:
             return cls()
         content = json.loads(record)
-        return cls(**content) if isinstance(content, dict) else cls._of_earlier(content)
+        return cls(**content) if isinstance(content, dict) else cls._decode_earlier(content)
 
     @classmethod
-    def _of_earlier(cls, content: list[Any]) -> Self:
-        """From times in a window, end of the lock, and number of locks in a row."""
+    def _decode_earlier(cls, content: list[Any]) -> Self:
+        """Decode a record of times in a window, end of the lock, and number of locks in a row."""
         times, locked_until, locks = content
-        failures = len(times) + (_FIRST_LIMIT + locks - 1 if locks else 0)
+        failures = len(times) + (_EARLIER_LIMIT + locks - 1 if locks else 0)
         return cls(failures, failures, locked_until, max(times, default=0.0))
 
 
@@ -71,14 +71,15 @@ Step = Callable[[FailureCount], FailureCount]
 class Failures(Protocol):
     """Counts by tenant and speaker; no call sees another tenant's. Raises as `Store` does.
 
-    A count is kept until it is forgotten: nothing expires, and no store may evict it. A speaker
-    that is deleted takes its count along, and one that does not exist has none.
+    A count never expires, and no store may evict it. It is deleted with its speaker, and a speaker
+    that does not exist has none.
     """
 
     async def get(self, tenant: str, speaker_id: str) -> FailureCount: ...
 
     async def change(self, tenant: str, speaker_id: str, step: Step) -> FailureCount:
-        """The count after `step`, which may be called several times, as one change among those of
-        all servers. What `step` raises leaves the count as it was.
+        """Replace the count by what `step` makes of it, and return that; atomic among all servers.
+
+        `step` may be called several times. If it raises, the count stays as it was.
         """
         ...

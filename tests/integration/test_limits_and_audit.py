@@ -46,7 +46,7 @@ class Office:
         return [fact for fact in facts if not speaker_id or fact.get("subject") == wanted]
 
     def subject(self, speaker_id: str) -> str:
-        return Subjects.read(self.folder / "audit.key").of("default", speaker_id)
+        return Subjects.read(self.folder / "audit.key").make_pseudonym("default", speaker_id)
 
     def wait_for(self, count: int, **facts: object) -> None:
         """Until so many entries have these facts."""

@@ -67,23 +67,26 @@ async def test_nothing_is_limited_by_default(clock: Clock, store: Store) -> None
     limits = TenantLimits(TenantQuota(), clock=clock)
     with contextlib.ExitStack() as calls:
         for n in range(1000):
-            calls.enter_context(limits.call("a"))
-            limits.audio("a", 1e6)
+            calls.enter_context(limits.admit_call("a"))
+            limits.charge_audio("a", 1e6)
             await limits.check_enrollment(store, "a", f"{n}")
 
 
 def test_requests_per_second(clock: Clock) -> None:
     limits = TenantLimits(TenantQuota(requests_per_s=2.0, burst_s=2.0), clock=clock)
     for _ in range(4):
-        with limits.call("a"):
+        with limits.admit_call("a"):
             pass
-    with pytest.raises(Overloaded, match="2 requests per second") as refused, limits.call("a"):
+    with (
+        pytest.raises(Overloaded, match="2 requests per second") as refused,
+        limits.admit_call("a"),
+    ):
         pass
     assert 0 < refused.value.retry_after_s <= 0.5
     clock.now_s += refused.value.retry_after_s
-    limits.request("a")
+    limits.charge_request("a")
     with pytest.raises(Overloaded):
-        limits.request("a")
+        limits.charge_request("a")
 
 
 def test_one_tenants_flood_refuses_no_other(clock: Clock) -> None:
@@ -92,23 +95,23 @@ def test_one_tenants_flood_refuses_no_other(clock: Clock) -> None:
     with contextlib.ExitStack() as calls:
         for _ in range(1000):
             with contextlib.suppress(Overloaded):
-                calls.enter_context(limits.call("flood"))
+                calls.enter_context(limits.admit_call("flood"))
             with contextlib.suppress(Overloaded):
-                limits.audio("flood", 3600.0)
+                limits.charge_audio("flood", 3600.0)
         for _ in range(5):
-            with limits.call("calm"):
-                limits.audio("calm", 0.9)
+            with limits.admit_call("calm"):
+                limits.charge_audio("calm", 0.9)
 
 
 def test_calls_in_progress(clock: Clock) -> None:
     limits = TenantLimits(TenantQuota(streams=2), clock=clock)
-    with limits.call("a"):
-        with limits.call("a"):
-            with pytest.raises(Overloaded, match="2 calls"), limits.call("a"):
+    with limits.admit_call("a"):
+        with limits.admit_call("a"):
+            with pytest.raises(Overloaded, match="2 calls"), limits.admit_call("a"):
                 pass
-            with limits.call("b"):
+            with limits.admit_call("b"):
                 pass
-        with limits.call("a"):
+        with limits.admit_call("a"):
             pass
 
 
@@ -119,16 +122,16 @@ def test_the_last_places_are_kept_for_tenants_with_few_calls(clock: Clock) -> No
     )
     with contextlib.ExitStack() as calls:
         for _ in range(80):
-            calls.enter_context(limits.call("flood"))
-        with pytest.raises(Overloaded, match="kept for other tenants"), limits.call("flood"):
+            calls.enter_context(limits.admit_call("flood"))
+        with pytest.raises(Overloaded, match="kept for other tenants"), limits.admit_call("flood"):
             pass
         for tenant in ("b", "c", "d", "e"):
             for _ in range(5):
-                calls.enter_context(limits.call(tenant))
-        with pytest.raises(Overloaded, match="100 calls are in progress"), limits.call("f"):
+                calls.enter_context(limits.admit_call(tenant))
+        with pytest.raises(Overloaded, match="100 calls are in progress"), limits.admit_call("f"):
             pass
         assert refused == ["reserve", "calls"]
-    with limits.call("flood"):
+    with limits.admit_call("flood"):
         pass
 
 
@@ -136,36 +139,36 @@ def test_one_tenant_has_every_place(clock: Clock) -> None:
     limits = TenantLimits(TenantQuota(), calls=10, clock=clock)
     with contextlib.ExitStack() as calls:
         for _ in range(10):
-            calls.enter_context(limits.call("a"))
-        with pytest.raises(Overloaded), limits.call("a"):
+            calls.enter_context(limits.admit_call("a"))
+        with pytest.raises(Overloaded), limits.admit_call("a"):
             pass
 
 
 def test_a_call_that_fails_is_no_longer_in_progress(clock: Clock) -> None:
     limits = TenantLimits(TenantQuota(streams=1), clock=clock)
     for _ in range(3):
-        with pytest.raises(ZeroDivisionError), limits.call("a"):
+        with pytest.raises(ZeroDivisionError), limits.admit_call("a"):
             raise ZeroDivisionError
 
 
 def test_audio_is_charged_as_it_comes(clock: Clock) -> None:
     limits = TenantLimits(TenantQuota(audio_s_per_s=2.0, burst_s=5.0), clock=clock)
     for _ in range(1000):  # a call at twice real time
-        limits.audio("a", 0.1)
+        limits.charge_audio("a", 0.1)
         clock.now_s += 0.05
     for _ in range(200):
         with contextlib.suppress(Overloaded):
-            limits.audio("a", 0.1)
+            limits.charge_audio("a", 0.1)
     with pytest.raises(Overloaded, match="2 seconds of audio per second"):
-        limits.audio("a", 0.1)
+        limits.charge_audio("a", 0.1)
 
 
 def test_a_long_recording_is_let_in_and_the_next_one_waits(clock: Clock) -> None:
     limits = TenantLimits(TenantQuota(audio_s_per_s=10.0, burst_s=1.0), clock=clock)
-    limits.audio("a", 0.0)
-    limits.audio("a", 300.0)
+    limits.charge_audio("a", 0.0)
+    limits.charge_audio("a", 300.0)
     with pytest.raises(Overloaded) as refused:
-        limits.audio("a", 0.0)
+        limits.charge_audio("a", 0.0)
     assert refused.value.retry_after_s == pytest.approx(29.0)
 
 

@@ -60,10 +60,10 @@ def fill_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_a_change_is_entered_before_and_after(kept: Kept) -> None:
-    async with kept.auditor.changing(Action.ENROL, "alice", groups=2) as change:
+    async with kept.auditor.record_change(Action.ENROL, "alice", groups=2) as change:
         (begun,) = kept.facts()
         assert (begun["action"], begun["outcome"]) == ("enrol", "BEGUN")
-        change.came_to("REFUSED", ["TOO_NOISY"], model_id="model-a")
+        change.set_outcome("REFUSED", ["TOO_NOISY"], model_id="model-a")
     _, ended = kept.facts()
     assert ended | {"prev": "", "time": ""} == {
         "seq": 2,
@@ -73,7 +73,7 @@ async def test_a_change_is_entered_before_and_after(kept: Kept) -> None:
         "outcome": "REFUSED",
         "tenant": "t",
         "credential": "key:k1",
-        "subject": kept.trail.subject("t", "alice"),
+        "subject": kept.trail.make_pseudonym("t", "alice"),
         "reasons": ["TOO_NOISY"],
         "model_id": "model-a",
         "request_id": "r-1",
@@ -82,11 +82,11 @@ async def test_a_change_is_entered_before_and_after(kept: Kept) -> None:
 
 
 async def test_the_receipt_of_a_change_is_its_entry(kept: Kept) -> None:
-    async with kept.auditor.changing(Action.DELETE, "alice") as change:
+    async with kept.auditor.record_change(Action.DELETE, "alice") as change:
         pass
     found = chain.verify([kept.folder], known=[change.receipt.digest])
     assert found.head.digest == change.receipt.digest
-    assert change.receipt.subject == kept.trail.subject("t", "alice")
+    assert change.receipt.subject == kept.trail.make_pseudonym("t", "alice")
     assert change.receipt.at > 0
 
 
@@ -100,7 +100,7 @@ async def test_the_receipt_of_a_change_is_its_entry(kept: Kept) -> None:
 )
 async def test_a_change_that_fails(kept: Kept, error: BaseException, outcome: str) -> None:
     with pytest.raises(type(error)):
-        async with kept.auditor.changing(Action.DELETE, "alice"):
+        async with kept.auditor.record_change(Action.DELETE, "alice"):
             raise error
     assert [fact["outcome"] for fact in kept.facts()] == ["BEGUN", outcome]
 
@@ -108,7 +108,7 @@ async def test_a_change_that_fails(kept: Kept, error: BaseException, outcome: st
 async def test_without_room_no_change_begins(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
     fill_the_disk(monkeypatch)
     with pytest.raises(Unavailable):
-        async with kept.auditor.changing(Action.DELETE, "alice"):
+        async with kept.auditor.record_change(Action.DELETE, "alice"):
             pytest.fail("nothing may be changed unseen")
 
 
@@ -116,7 +116,7 @@ async def test_a_change_whose_end_cannot_be_entered_is_not_acknowledged(
     kept: Kept, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(Unavailable, match="audit trail"):
-        async with kept.auditor.changing(Action.DELETE, "alice"):
+        async with kept.auditor.record_change(Action.DELETE, "alice"):
             fill_the_disk(monkeypatch)
     assert [fact["outcome"] for fact in kept.facts()] == ["BEGUN"]
 
@@ -125,13 +125,13 @@ async def test_an_error_is_told_rather_than_the_missing_entry(
     kept: Kept, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(NotFound):
-        async with kept.auditor.changing(Action.DELETE, "alice"):
+        async with kept.auditor.record_change(Action.DELETE, "alice"):
             fill_the_disk(monkeypatch)
             raise NotFound("there is none")
 
 
 async def test_a_decision(kept: Kept) -> None:
-    await kept.auditor.decided(Action.VERIFY, DECISION, "alice", matches=1)
+    await kept.auditor.record_decision(Action.VERIFY, DECISION, "alice", matches=1)
     (fact,) = kept.facts()
     assert fact | {"prev": "", "time": ""} == {
         "seq": 1,
@@ -141,7 +141,7 @@ async def test_a_decision(kept: Kept) -> None:
         "outcome": "REJECTED",
         "tenant": "t",
         "credential": "key:k1",
-        "subject": kept.trail.subject("t", "alice"),
+        "subject": kept.trail.make_pseudonym("t", "alice"),
         "reasons": ["VOICE_CHANGED"],
         "model_id": "model-a",
         "llr": -1.23,
@@ -152,10 +152,9 @@ async def test_a_decision(kept: Kept) -> None:
 
 
 async def test_no_speaker_id_is_in_the_trail(kept: Kept) -> None:
-    await kept.auditor.decided(Action.VERIFY, DECISION, "alice")
-    async with kept.auditor.changing(Action.UPDATE, "alice", fields="metadata"):
+    await kept.auditor.record_decision(Action.VERIFY, DECISION, "alice")
+    async with kept.auditor.record_change(Action.UPDATE, "alice", fields="metadata"):
         pass
-    await kept.auditor.done(Action.EXPIRE, "alice")
     assert "alice" not in kept.text()
 
 
@@ -164,24 +163,24 @@ async def test_a_decision_that_cannot_be_entered_is_not_told(
 ) -> None:
     fill_the_disk(monkeypatch)
     with pytest.raises(Unavailable):
-        await kept.auditor.decided(Action.VERIFY, DECISION, "alice")
+        await kept.auditor.record_decision(Action.VERIFY, DECISION, "alice")
 
 
 async def test_unless_the_operator_says_so(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
     lenient = Auditor(kept.trail, origin=lambda: ORIGIN, strict=False)
     with monkeypatch.context() as broken:
         fill_the_disk(broken)
-        await lenient.decided(Action.VERIFY, DECISION, "alice")
+        await lenient.record_decision(Action.VERIFY, DECISION, "alice")
         with pytest.raises(Unavailable):
-            async with lenient.changing(Action.DELETE, "alice"):
+            async with lenient.record_change(Action.DELETE, "alice"):
                 pass
-    await lenient.decided(Action.VERIFY, DECISION, "alice")
+    await lenient.record_decision(Action.VERIFY, DECISION, "alice")
     assert [fact["action"] for fact in kept.facts()] == ["lost", "verify"]
 
 
 async def test_without_a_trail() -> None:
     auditor = Auditor(None, origin=lambda: ORIGIN, clock=lambda: 7.0)
-    await auditor.decided(Action.VERIFY, DECISION, "alice")
-    async with auditor.changing(Action.DELETE, "alice") as change:
+    await auditor.record_decision(Action.VERIFY, DECISION, "alice")
+    async with auditor.record_change(Action.DELETE, "alice") as change:
         pass
     assert (change.receipt.at, change.receipt.subject, change.receipt.digest) == (7.0, "", "")

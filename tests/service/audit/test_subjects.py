@@ -21,14 +21,14 @@ def test_a_pseudonym_is_the_hmac_of_tenant_and_speaker(key: Path) -> None:
     subjects = Subjects.open(key)
     secret = bytes.fromhex(key.read_text())
     expected = hmac.new(secret, b'["t", "alice"]', hashlib.sha256).hexdigest()
-    assert subjects.of("t", "alice") == expected
-    assert subjects.of("t", "") == ""
+    assert subjects.make_pseudonym("t", "alice") == expected
+    assert subjects.make_pseudonym("t", "") == ""
 
 
 def test_tenants_and_speakers_are_told_apart(key: Path) -> None:
     subjects = Subjects.open(key)
     names = [("t", "alice"), ("u", "alice"), ("t", "bob"), ("t2", "3"), ("t", "23")]
-    assert len({subjects.of(*name) for name in names}) == len(names)
+    assert len({subjects.make_pseudonym(*name) for name in names}) == len(names)
 
 
 def test_the_key_is_made_once_and_only_for_the_owner(key: Path) -> None:
@@ -45,7 +45,7 @@ def test_all_who_make_it_at_once_have_the_same(key: Path) -> None:
 
 def test_another_key_gives_other_pseudonyms(tmp_path: Path) -> None:
     one, other = (Subjects.open(tmp_path / name) for name in ("one.key", "other.key"))
-    assert one.of("t", "alice") != other.of("t", "alice")
+    assert one.make_pseudonym("t", "alice") != other.make_pseudonym("t", "alice")
 
 
 @pytest.mark.parametrize("text", ["", "00", "not hexadecimal", "00" * 33])

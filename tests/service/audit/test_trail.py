@@ -131,7 +131,7 @@ async def test_the_loop_does_not_wait_for_the_disk(
 
 async def test_two_servers_on_one_folder(trail: Trail, tmp_path: Path) -> None:
     async with Trail(tmp_path / "audit") as other:
-        assert other.subject("t", "alice") == trail.subject("t", "alice")
+        assert other.make_pseudonym("t", "alice") == trail.make_pseudonym("t", "alice")
         await asyncio.gather(*(each.record(event()) for _ in range(30) for each in (trail, other)))
     assert chain.verify([tmp_path / "audit"]).entries == 60
 

@@ -20,7 +20,7 @@ def folder(tmp_path: Path) -> Path:
     trail = Volumes(tmp_path / "audit", key=subjects.signing_key, max_bytes=700)
     trail.open()
     for n in range(8):
-        subject = subjects.of("t", "alice" if n % 2 else "bob")
+        subject = subjects.make_pseudonym("t", "alice" if n % 2 else "bob")
         event = Event(Action.VERIFY, "ACCEPTED", tenant="t", subject=subject, request_id=f"{n}")
         trail.append([event], at=AT + n, durable=True)
     trail.close()

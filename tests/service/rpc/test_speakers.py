@@ -186,7 +186,7 @@ async def test_an_export_holds_the_vectors_the_groups_and_the_failures(
     for name in ("vip", "fraud"):
         await store.groups.add(ANYONE.tenant, name, ["alice"])
     rule = LockRule(3, 60.0, 200.0)
-    await store.failures.change(ANYONE.tenant, "alice", lambda count: count.failed(5.0, rule))
+    await store.failures.change(ANYONE.tenant, "alice", lambda count: count.add_failure(5.0, rule))
     export = await rpc.ExportSpeaker(pb.ExportSpeakerRequest(speaker_id="alice"), NO_CONTEXT)
     assert export.speaker == await get(rpc)
     (voiceprint,) = export.voiceprints

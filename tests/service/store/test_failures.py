@@ -26,23 +26,25 @@ NOW = 1_700_000_000.0
 async def fail(
     store: Store, tenant: str, at: float = NOW, speaker_id: str = "alice"
 ) -> FailureCount:
-    return await store.failures.change(tenant, speaker_id, lambda count: count.failed(at, RULE))
+    return await store.failures.change(
+        tenant, speaker_id, lambda count: count.add_failure(at, RULE)
+    )
 
 
 def failed(*times: float) -> FailureCount:
     count = NO_FAILURES
     for at in times:
-        count = count.failed(at, RULE)
+        count = count.add_failure(at, RULE)
     return count
 
 
 def test_the_limit_locks_however_far_apart_the_failures_are() -> None:
     times = (NOW, NOW + YEAR_S, NOW + 2 * YEAR_S)
-    assert not failed(*times[:2]).locked(times[1])
+    assert not failed(*times[:2]).is_locked(times[1])
     locked = failed(*times)
     assert locked == FailureCount(3, 3, times[2] + 60.0, times[2])
-    assert locked.locked(times[2] + 59.9)
-    assert not locked.locked(times[2] + 60.0)
+    assert locked.is_locked(times[2] + 59.9)
+    assert not locked.is_locked(times[2] + 60.0)
 
 
 def test_every_failure_after_a_lock_doubles_it_up_to_the_longest() -> None:
@@ -50,22 +52,22 @@ def test_every_failure_after_a_lock_doubles_it_up_to_the_longest() -> None:
     for _ in range(4):
         lasted.append(count.locked_until - at)
         at = count.locked_until + YEAR_S  # a quiet time forgets nothing
-        count = count.failed(at, RULE)
+        count = count.add_failure(at, RULE)
     assert lasted == [60.0, 120.0, 200.0, 200.0]
 
 
 def test_an_acceptance_clears_what_is_consecutive_and_not_the_total() -> None:
-    assert failed(NOW, NOW).passed() == FailureCount(0, 2, 0.0, NOW)
-    assert not failed(NOW, NOW).passed().failed(NOW, RULE).locked(NOW)
+    assert failed(NOW, NOW).add_pass() == FailureCount(0, 2, 0.0, NOW)
+    assert not failed(NOW, NOW).add_pass().add_failure(NOW, RULE).is_locked(NOW)
 
 
 def test_so_many_in_all_disable_until_an_operator_acts() -> None:
     count = NO_FAILURES
     for number in range(RULE.disable_after):
         assert not count.disabled
-        count = count.failed(NOW + number, RULE).passed()
+        count = count.add_failure(NOW + number, RULE).add_pass()
     assert count.disabled
-    assert count.locked(NOW + 100 * YEAR_S)
+    assert count.is_locked(NOW + 100 * YEAR_S)
 
 
 def test_a_record_of_an_earlier_server_is_read() -> None:
@@ -82,7 +84,7 @@ async def test_parallel_failures_are_all_counted(
     rule = LockRule(failures=1000, lock_s=60.0, longest_s=200.0)
 
     async def one() -> None:
-        await store.failures.change(tenant, "alice", lambda count: count.failed(NOW, rule))
+        await store.failures.change(tenant, "alice", lambda count: count.add_failure(NOW, rule))
 
     await asyncio.gather(*(one() for _ in range(20)))
     assert await store.failures.get(tenant, "alice") == FailureCount(20, 20, 0.0, NOW)
@@ -94,7 +96,7 @@ async def test_servers_share_the_parse_count(
     await store.put(make_speaker(), expected_etag=None)
     async with open_store(address, timeout_s=10.0) as other:
         await asyncio.gather(*(fail(each, tenant) for each in (store, other, store)))
-        assert (await other.failures.get(tenant, "alice")).locked(NOW)
+        assert (await other.failures.get(tenant, "alice")).is_locked(NOW)
         assert await store.failures.get(tenant, "alice") == failed(NOW, NOW, NOW)
 
 
