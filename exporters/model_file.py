@@ -15,7 +15,7 @@ from google.protobuf.message import DecodeError
 from exporters.errors import ExportError, GraphError
 from exporters.graph import fingerprint, require_valid
 from service.contract import Contract
-from service.inference.session import digest_file
+from service.inference.session import get_digest_path
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _ID_DIGITS = 12
@@ -40,7 +40,7 @@ def write(path: Path, model: onnx.ModelProto, contract: Contract) -> None:
     signed.CopyFrom(model)
     onnx.helper.set_model_props(signed, metadata)
     data = require_valid(signed).SerializeToString(deterministic=True)
-    beside = digest_file(path)
+    beside = get_digest_path(path)
     beside.unlink(missing_ok=True)  # a model with no digest loads, one with an older digest not
     write_atomically(path, data)
     write_atomically(beside, f"{hashlib.sha256(data).hexdigest()}  {path.name}\n".encode())

@@ -161,7 +161,7 @@ def make_embedder(settings: Settings, session: Session) -> Embedder:
 def _count_workers(settings: Settings, session: Session) -> int:
     """Return 1 on a GPU. On a CPU each thread runs a batch of its own, which costs less than
     sharing one."""
-    return settings.threads or processors.available() if session.on_cpu else 1
+    return settings.threads or processors.count_available() if session.on_cpu else 1
 
 
 def make_enroller(

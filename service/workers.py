@@ -56,7 +56,7 @@ class WorkerFailed(SaysoError):
 
 def count_worker_threads(count: int) -> int:
     """Inference threads of one of `count` workers, where all of them share the cores."""
-    return max(1, processors.available() // count)
+    return max(1, processors.count_available() // count)
 
 
 @contextmanager

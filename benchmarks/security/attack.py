@@ -56,7 +56,7 @@ from benchmarks.security.attacker import (
 from service.access import Role, key_file
 from service.access.keys import make_key
 from service.audio.decoding import AudioFormat, decode
-from service.decisions.scoring import voice
+from service.decisions.scoring import average_voice
 from tests.support.sayso_server import SaysoServer
 
 CALLS = (24, 96, 192, 768)
@@ -159,7 +159,7 @@ class Target:
         (held,) = self._speakers.ExportSpeaker(request, metadata=self._shown).voiceprints
         vectors = np.array([each.values for each in held.vectors], np.float32)
         speech_s = np.array([each.net_speech_s for each in held.vectors], np.float32)
-        return voice(vectors, speech_s).astype(np.float64), float(speech_s.sum())
+        return average_voice(vectors, speech_s).astype(np.float64), float(speech_s.sum())
 
     def judge(self, name: str, clip: Samples) -> Answer:
         """Ask for the server's decision by its own policy, with every score."""
@@ -196,7 +196,7 @@ class Solved:
     calls, the number of calls, how many recordings were accepted as they are, and the refusal
     that ended it."""
 
-    voice: Vector
+    average_voice: Vector
     reached: dict[int, float]
     calls: int
     accepted: int

@@ -69,7 +69,7 @@ MODES = (
 
 def explain_unavailable() -> str:
     """Say why there is no CUDA here; empty if there is."""
-    if cuda.present():
+    if cuda.is_available():
         return ""
     if cuda.CUDA not in (has := onnxruntime.get_available_providers()):
         return f"this ONNX Runtime is not built for CUDA, it has {', '.join(has)}"

@@ -23,7 +23,7 @@ from service.calls.ranking import Ranking
 from service.calls.search import Voices
 from service.contract import Calibration, Contract
 from service.decisions.policy import Policy, QualityGate
-from service.decisions.scoring import l2_normalized
+from service.decisions.scoring import l2_normalize
 from service.inference.embedder import Utterance
 from service.speakers.lifecycle import Retention
 from service.store import Group, Speaker, SpeakerState, Voiceprint, open_store
@@ -42,7 +42,7 @@ def draw_voices(count: int, chance: np.random.Generator) -> Iterator[Vectors]:
     """Draw `count` directions at random, 10,000 at a time."""
     for start in range(0, count, 10_000):
         size = min(10_000, count - start)
-        yield l2_normalized(chance.standard_normal((size, DIMENSION), dtype=np.float32))
+        yield l2_normalize(chance.standard_normal((size, DIMENSION), dtype=np.float32))
 
 
 def draw_clustered_voices(count: int, chance: np.random.Generator) -> Iterator[Vectors]:
@@ -51,7 +51,7 @@ def draw_clustered_voices(count: int, chance: np.random.Generator) -> Iterator[V
     (centres,) = draw_voices(100, chance)
     for noise in draw_voices(count, chance):
         near = centres[chance.integers(0, 100, len(noise))] + np.float32(0.33) * noise
-        yield l2_normalized(near)
+        yield l2_normalize(near)
 
 
 def fill(parts: Iterator[Vectors], chance: np.random.Generator) -> Voices:

@@ -26,7 +26,7 @@ import redis
 
 from benchmarks.figures import Figure, below, figure, merge
 from benchmarks.processes import MB, resident_mb
-from service.decisions.scoring import l2_normalized
+from service.decisions.scoring import l2_normalize
 from service.store import Speaker, SpeakerState, Voiceprint, open_store
 from service.store.records import encode_history, encode_profile, encode_voiceprint
 from service.store.sqlite.store import SqliteStore
@@ -52,7 +52,7 @@ def make_records(count: int) -> Iterator[list[Record]]:
     chance = np.random.default_rng(0)
     for start in range(0, count, PART):
         size = min(PART, count - start)
-        vectors = l2_normalized(chance.standard_normal((size, DIMENSION), dtype=np.float32))
+        vectors = l2_normalize(chance.standard_normal((size, DIMENSION), dtype=np.float32))
         yield [_record(format_name(start + at), vectors[at : at + 1]) for at in range(size)]
 
 

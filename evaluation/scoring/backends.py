@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluation.errors import EvaluationError
-from service.decisions.scoring import l2_normalized
+from service.decisions.scoring import l2_normalize
 
 Floats = NDArray[np.float64]
 Vectors = NDArray[np.float32]
@@ -33,7 +33,7 @@ class Projection:
 
     def __call__(self, vectors: Vectors) -> Vectors:
         """Unit rows (n, kept) of `vectors` (n, dim)."""
-        return l2_normalized(((vectors - self.mean) @ self.matrix).astype(np.float32))
+        return l2_normalize(((vectors - self.mean) @ self.matrix).astype(np.float32))
 
 
 def fit_mean_subtraction(vectors: Vectors) -> Projection:

@@ -13,7 +13,7 @@ from evaluation.scoring.cache import Voice
 from evaluation.scoring.embeddings import Voices
 from service.audio import speech
 from service.audio.speech import VoiceActivity
-from service.decisions.scoring import l2_normalized
+from service.decisions.scoring import l2_normalize
 
 COEFFICIENTS = 20
 
@@ -51,6 +51,6 @@ def standardize(*sides: Voices) -> tuple[Voices, ...]:
     mean, deviation = acquired.mean(axis=0), np.maximum(acquired.std(axis=0), 1e-6)
     scaled = [(voices.vectors - mean) / deviation for voices in sides]
     return tuple(
-        replace(voices, vectors=l2_normalized(vectors))
+        replace(voices, vectors=l2_normalize(vectors))
         for voices, vectors in zip(sides, scaled, strict=True)
     )

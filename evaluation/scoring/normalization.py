@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from evaluation.scoring.embeddings import Voices
 from evaluation.trials.manifest import Clip, speaker_numbers
 from service.contract import Cohort
-from service.decisions.scoring import cohort_statistics, cohort_vectors, l2_normalized
+from service.decisions.scoring import cohort_statistics, cohort_vectors, l2_normalize
 
 Floats = NDArray[np.float64]
 Vectors = NDArray[np.float32]
@@ -49,7 +49,7 @@ def build_cohort(clips: Sequence[Clip], voices: Voices) -> Vectors:
     owner = speaker_numbers(clips)
     total = np.zeros((owner.max() + 1, voices.vectors.shape[1]))
     np.add.at(total, owner[voices.acquired], voices.vectors[voices.acquired])
-    return l2_normalized(total[np.any(total != 0, axis=1)].astype(np.float32))
+    return l2_normalize(total[np.any(total != 0, axis=1)].astype(np.float32))
 
 
 def make_contract_cohort(vectors: Vectors, *, top_n: int, source: str) -> Cohort:

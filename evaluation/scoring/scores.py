@@ -131,5 +131,5 @@ def _enroll(model: Model, voices: Voices) -> tuple[NDArray[np.float32], float, b
     if not len(clips):
         return voices.vectors[model.clips[0]], 0.0, False
     speech_s = voices.speech_s[clips]
-    vector = scoring.voice(voices.vectors[clips], speech_s.astype(np.float32))
+    vector = scoring.average_voice(voices.vectors[clips], speech_s.astype(np.float32))
     return vector, float(speech_s.sum()), True

@@ -27,7 +27,7 @@ from exporters.graph import INPUT, OUTPUT, read_opset, require_valid, trace_part
 from exporters.parity import Embed, Floats
 from exporters.publish import Candidate, Windows
 from exporters.voices import synthesize_voice
-from service.decisions.scoring import l2_normalized
+from service.decisions.scoring import l2_normalize
 from training import frontends
 from training.errors import first_line
 
@@ -261,7 +261,7 @@ def _original(model: onnx.ModelProto, peer: Peer) -> Embed:
         names = [peer.input, *([peer.lengths] if peer.lengths else [])]
         feed = {name: array.numpy() for name, array in zip(names, arrays, strict=True)}
         raw: Floats = session.run([peer.output], feed)[0]
-        return l2_normalized(raw.reshape(len(raw), -1))
+        return l2_normalize(raw.reshape(len(raw), -1))
 
     return embed
 

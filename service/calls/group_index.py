@@ -17,7 +17,7 @@ import numpy as np
 from service.calls.ranking import Ranking, Scale, Vector, log_enroll_speech, make_scale
 from service.calls.search import Hit, Voices
 from service.contract import Contract
-from service.decisions.scoring import Scorer, voice
+from service.decisions.scoring import Scorer, average_voice
 from service.errors import NotFound
 from service.inference.threads import Threads
 from service.speakers.voiceprints import ModelSuccession
@@ -104,7 +104,8 @@ class GroupIndex:
         }
         if not voiceprints:
             return {}
-        vectors = np.stack([voice(one.vectors, one.speech_s) for one in voiceprints.values()])
+        voices = [average_voice(print_.vectors, print_.speech_s) for print_ in voiceprints.values()]
+        vectors = np.stack(voices)  # (n, dim)
         return {
             speaker_id: (vector, log_enroll_speech(voiceprint), make_scale(statistics))
             for (speaker_id, voiceprint), vector, statistics in zip(

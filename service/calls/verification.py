@@ -22,7 +22,7 @@ from service.decisions.decision import (
     reject_changed_voice,
 )
 from service.decisions.policy import Policy, SequentialTest, make_server_policy
-from service.decisions.scoring import Scorer, cosine, l2_normalized, voice
+from service.decisions.scoring import Scorer, average_voice, cosine, l2_normalize
 from service.decisions.thresholds import Threshold, choose_server_threshold, choose_threshold
 from service.errors import FailedPrecondition, InvalidArgument
 from service.inference.embedder import Utterance
@@ -238,12 +238,12 @@ class Verifier:
             )
         if not abs(float(np.linalg.norm(embedding)) - 1) < _UNIT_TOLERANCE:
             raise InvalidArgument("is not L2-normalized", field=f"{field}.values")
-        return ProbeEmbedding(l2_normalized(embedding), speech_s, snr_db)
+        return ProbeEmbedding(l2_normalize(embedding), speech_s, snr_db)
 
     def score(self, claim: Voiceprint, probe: ProbeEmbedding) -> Score:
         """Score an embedding with known net speech against a voiceprint; needs a calibration."""
-        speech_s = claim.speech_s
-        enrolled = ProbeEmbedding(voice(claim.vectors, speech_s), float(speech_s.sum()), None)
+        vector = average_voice(claim.vectors, claim.speech_s)
+        enrolled = ProbeEmbedding(vector, float(claim.speech_s.sum()), None)
         comparison = self.compare(enrolled, probe)
         assert comparison.llr is not None, "there is a calibration and net speech on both sides"
         return Score(comparison.cosine, comparison.llr)

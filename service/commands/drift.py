@@ -61,7 +61,7 @@ def drift(
 
 def _measure(contract: Contract, live: Live) -> Drift:
     calibration = contract.calibration
-    measured = drifts.drift(calibration, live.get("", ())) if calibration else None
+    measured = drifts.measure_drift(calibration, live.get("", ())) if calibration else None
     if measured is None:
         raise SettingsError(
             f"--metrics: holds no decided calls of {contract.model_id}, or that model was not "

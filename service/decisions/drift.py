@@ -1,9 +1,10 @@
-"""Drift: whether the ratios of live calls can still come from the model's calibration.
+"""Drift: how far the llrs of live calls are from what the model's calibration allows.
 
-No live call says who really spoke. But a likelihood ratio that is calibrated ties the two sides
-together: where a share f of impostors score l, a share f * exp(l) of genuine callers do. The
-calibration's false-match table is the impostors' distribution, so it tells the genuine callers',
-within bounds, and every mixture of the two. Drift is how far live calls are from the nearest one.
+No live call says who really spoke. But a calibrated likelihood ratio ties both distributions
+together: if a share f of impostors has the llr l, a share f * exp(l) of genuine callers has it. The
+calibration's false-match table is the distribution of impostors, so it gives that of genuine
+callers, within bounds, and every mixture of both. Drift is the distance of the live calls from the
+nearest mixture.
 """
 
 import itertools
@@ -15,16 +16,15 @@ from typing import TypeAlias
 from service.contract import Calibration
 
 Buckets: TypeAlias = Sequence[tuple[float, float]]
-"""Upper bounds of the natural-log likelihood ratio, rising to infinity, and the count of calls at
-or below each."""
+"""Upper bounds of the llr, rising to infinity, each with the count of calls at or below it."""
 
 _SHARES = 101
 
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """Shares of calls at or above a ratio: of live calls, of impostors when the model was
-    calibrated, and the least and the most of genuine callers that the calibration then implies."""
+    """Shares of calls at or above an llr: of live calls, of impostors when the model was
+    calibrated, and the lowest and highest share of genuine callers that the calibration implies."""
 
     llr: float
     live: float
@@ -32,7 +32,8 @@ class Level:
     genuine: tuple[float, float]
 
     def excess(self, genuine_share: float) -> float:
-        """How far the live share is above or, negative, below what this mixture allows."""
+        """Return how far the live share is above or, if negative, below what a mixture with this
+        share of genuine callers allows."""
         low, high = (
             genuine_share * bound + (1 - genuine_share) * self.impostors for bound in self.genuine
         )
@@ -41,9 +42,12 @@ class Level:
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """`distance` is the largest excess of any level, at the share of genuine callers that makes it
-    smallest, the highest of them: 0 where the calibration explains the live calls, towards 1 where
-    nothing of it does. `upwards` when live calls have higher ratios there."""
+    """How far live calls are from the nearest mixture.
+
+    `distance` is the largest excess of any level, at the `genuine_share` that makes it smallest
+    (the highest such share): 0 if the calibration explains the live calls, up to 1 if it explains
+    none of them. `upwards` if live calls have higher llrs than that mixture.
+    """
 
     levels: tuple[Level, ...]
     genuine_share: float
@@ -51,22 +55,24 @@ class Drift:
     upwards: bool
 
 
-def drift(calibration: Calibration, live: Buckets) -> Drift | None:
-    """The drift of live calls; None where there are no calls, or the model has no table."""
+def measure_drift(calibration: Calibration, live: Buckets) -> Drift | None:
+    """Measure the drift of live calls; None without calls, or if the calibration has no table."""
     if not calibration.false_match or not live or live[-1][1] == 0:
         return None
     levels = tuple(
         Level(llr, share_above(live, llr), rate, genuine)
-        for (rate, llr), genuine in zip(calibration.false_match, _genuine(calibration), strict=True)
+        for (rate, llr), genuine in zip(
+            calibration.false_match, _bound_genuine(calibration), strict=True
+        )
     )
     shares = (n / (_SHARES - 1) for n in range(_SHARES))
-    share = min(shares, key=lambda p: (abs(_worst(levels, p)), -p))
-    excess = _worst(levels, share)
+    share = min(shares, key=lambda p: (abs(_find_worst(levels, p)), -p))
+    excess = _find_worst(levels, share)
     return Drift(levels, share, abs(excess), excess > 0)
 
 
 def share_above(live: Buckets, llr: float) -> float:
-    """The share of calls at or above a ratio, linear within a bucket."""
+    """The share of calls at or above an llr, linear within a bucket."""
     below = 0.0
     for (lower, at_lower), (upper, at_upper) in itertools.pairwise(((-math.inf, 0.0), *live)):
         if upper >= llr:
@@ -78,7 +84,7 @@ def share_above(live: Buckets, llr: float) -> float:
 
 
 def median(live: Buckets) -> float:
-    """The ratio that half of the calls reach, linear within a bucket; NaN without calls."""
+    """The llr that half of the calls reach, linear within a bucket; NaN without calls."""
     half = live[-1][1] / 2 if live else 0.0
     for (lower, at_lower), (upper, at_upper) in itertools.pairwise(((-math.inf, 0.0), *live)):
         if at_upper >= half > 0:
@@ -88,14 +94,15 @@ def median(live: Buckets) -> float:
     return math.nan
 
 
-def _worst(levels: Iterable[Level], genuine_share: float) -> float:
+def _find_worst(levels: Iterable[Level], genuine_share: float) -> float:
     return max((level.excess(genuine_share) for level in levels), key=abs)
 
 
-def _genuine(calibration: Calibration) -> Iterable[tuple[float, float]]:
-    """For each point of the table, the least and the most of genuine callers at or above it.
+def _bound_genuine(calibration: Calibration) -> Iterable[tuple[float, float]]:
+    """Yield the lowest and highest share of genuine callers at or above each point of the table.
 
-    Those below the first point and those above the last are known in sum, and the former at most.
+    Only the sum of the shares below the first point and above the last is known, and an upper bound
+    of the former.
     """
     points = calibration.false_match
     inside = [_genuine_between(*pair) for pair in itertools.pairwise(points)]
@@ -103,14 +110,14 @@ def _genuine(calibration: Calibration) -> Iterable[tuple[float, float]]:
     (first_rate, first_llr), (last_rate, last_llr) = points[0], points[-1]
     below = min(outside, (1 - first_rate) * math.exp(first_llr))
     least_above = max(outside - below, min(outside, last_rate * math.exp(last_llr)))
-    for at in range(len(points)):
-        known = sum(inside[at:])
+    for index in range(len(points)):
+        known = sum(inside[index:])
         yield min(known + least_above, 1.0), min(known + outside, 1.0)
 
 
 def _genuine_between(start: tuple[float, float], end: tuple[float, float]) -> float:
-    """Genuine callers between two points, the integral of exp(l) over the impostors there, whose
-    logarithmic rate is linear as it is for `decision.false_match_threshold`."""
+    """The share of genuine callers between two points: the integral of exp(l) over the impostors
+    there, whose logarithmic rate is linear as in `thresholds.false_match_threshold`."""
     (rate, lower), (less, upper) = start, end
     if upper <= lower:
         return (rate - less) * math.exp(lower)

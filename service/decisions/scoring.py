@@ -1,6 +1,6 @@
 """Scores: from two embeddings to a calibrated log-likelihood ratio.
 
-cosine ─> adaptive S-norm, where the calibration was fitted on it ─> calibration ─> ratio
+cosine ─> adaptive S-norm, if the calibration was fitted on it ─> calibration ─> llr
 """
 
 import hashlib
@@ -27,10 +27,10 @@ _STATISTICS_CACHED = 16_384
 
 @dataclass(frozen=True, slots=True)
 class Measures:
-    """One comparison as the calibration sees it.
+    """The inputs of a calibration for one comparison.
 
-    `score` is the cosine, -1..1, or that after adaptive S-norm; net speech is in seconds on either
-    side, `snr_db` of the test side.
+    `score` is the cosine, -1..1, with adaptive S-norm or without; net speech of both sides is in
+    seconds, `snr_db` is the signal-to-noise ratio of the test side in decibels.
     """
 
     score: float
@@ -40,7 +40,7 @@ class Measures:
 
 
 UNKNOWN_SNR_DB = 20.0
-"""Stands for a signal-to-noise ratio that could not be estimated: that of an ordinary call."""
+"""Used if the signal-to-noise ratio could not be estimated; it is that of an ordinary call."""
 
 
 def _log_speech(seconds: float) -> float:
@@ -61,21 +61,21 @@ Garcia-Romero et al. 2004 and Mandasari et al. 2013)."""
 
 def log_likelihood_ratio(calibration: Calibration, measures: Measures) -> float:
     """Natural log of P(score | same speaker) / P(score | different speakers)."""
-    weighed = (weight * TERMS[name](measures) for name, weight in calibration.weights.items())
-    return calibration.bias + sum(weighed)
+    terms = (weight * TERMS[name](measures) for name, weight in calibration.weights.items())
+    return calibration.bias + sum(terms)
 
 
-def l2_normalized(vectors: Vector) -> Vector:
-    """Unit-length rows of `(..., dim)`; a zero vector stays zero."""
+def l2_normalize(vectors: Vector) -> Vector:
+    """Scale the rows of `(..., dim)` to unit length; a zero vector stays zero."""
     norms = np.sqrt((vectors * vectors).sum(axis=-1, keepdims=True))
     unit: Vector = (vectors / np.maximum(norms, 1e-12)).astype(np.float32, copy=False)
     return unit
 
 
-def voice(vectors: Vector, speech_s: Vector) -> Vector:
-    """The one vector `(dim,)` that stands for enrolled `vectors (n, dim)`: their mean, weighted
-    by net speech `(n,)` in seconds, L2-normalized."""
-    return l2_normalized(speech_s @ vectors)
+def average_voice(vectors: Vector, speech_s: Vector) -> Vector:
+    """Average enrolled `vectors (n, dim)` to one `(dim,)`: their mean, weighted by net speech
+    `(n,)` in seconds, L2-normalized."""
+    return l2_normalize(speech_s @ vectors)
 
 
 def cosine(left: Vector, right: Vector) -> float:
@@ -85,14 +85,14 @@ def cosine(left: Vector, right: Vector) -> float:
 
 @dataclass(frozen=True, slots=True)
 class CohortStatistics:
-    """Mean and deviation of a voice's highest cosines with the cohort. The default, for models
-    without a cohort, leaves a cosine as it is."""
+    """Mean and standard deviation of a voice's highest cosines with the cohort. The default, for
+    models without a cohort, leaves a cosine as it is."""
 
     mean: float = 0.0
     deviation: float = 1.0
 
     def normalize(self, similarity: float) -> float:
-        """A cosine of this voice, in deviations from the mean."""
+        """Express a cosine of this voice in standard deviations from the mean."""
         return (similarity - self.mean) / self.deviation
 
 
@@ -100,8 +100,8 @@ NO_COHORT = CohortStatistics()
 
 
 def cohort_statistics(vectors: Vector, cohort: Vector, top_n: int) -> tuple[Floats, Floats]:
-    """Means and deviations `(n,)` of the `top_n` highest cosines of each of `vectors (n, dim)` with
-    `cohort (c, dim)`, in n * c * dim products."""
+    """Means and standard deviations `(n,)` of the `top_n` highest cosines of each of
+    `vectors (n, dim)` with `cohort (c, dim)`; takes n * c * dim products."""
     cosines = vectors @ cohort.T  # (n, c)
     highest = np.partition(cosines, len(cohort) - top_n, axis=1)[:, len(cohort) - top_n :]
     deviations = highest.std(axis=1, dtype=np.float64)
@@ -114,20 +114,20 @@ def cohort_vectors(cohort: Cohort) -> Vector:
 
 
 class Scorer:
-    """Compares embeddings in the space of one model, by the score that its calibration names.
+    """Compares embeddings of one model, by the score that its calibration names.
 
-    Adaptive S-norm (Matejka et al. 2017) is the mean of the cosine as normalized by either side's
-    nearest voices in the cohort. The statistics of the latest voices are cached by digest, so that
-    a voice that is compared again and again is compared with the cohort once.
+    Adaptive S-norm (Matejka et al. 2017) is the mean of two normalized cosines, one by the nearest
+    cohort voices of either side. The statistics of the latest voices are cached by digest, so that
+    a voice that is compared repeatedly is compared with the cohort once.
     """
 
     def __init__(self, contract: Contract) -> None:
-        """Raises `ContractError` for a calibration by which poor quality would help."""
+        """Raises `ContractError` for a calibration that would raise llrs for poor quality."""
         if contract.calibration is not None:
             contract.calibration.require_fair_quality()
         self._calibration = contract.calibration
         self._window_s = contract.window_s
-        self._cohort, self._top_n = _cohort(contract)
+        self._cohort, self._top_n = _read_cohort(contract)
         self._cache: OrderedDict[bytes, CohortStatistics] = OrderedDict()
 
     @property
@@ -144,7 +144,7 @@ class Scorer:
         test_speech_s: float,
         snr_db: float | None,
     ) -> float:
-        """The llr of two unit vectors `(dim,)`; needs a calibration."""
+        """Return the llr of two unit vectors `(dim,)`; needs a calibration."""
         similarity = cosine(enrolled, probe)
         if self._cohort is None:
             return self.llr(similarity, enroll_speech_s, test_speech_s, snr_db)
@@ -153,19 +153,20 @@ class Scorer:
         return self.llr(score, enroll_speech_s, test_speech_s, snr_db)
 
     def coherence_llr(self, embedding: Vector, coherence: float) -> float:
-        """The llr of two windows of a recording, on average, from their mean cosine; the unit
-        `embedding (dim,)` of all stands for each of them before the cohort. Needs a calibration."""
+        """Return the average llr of two windows of a recording, from their mean cosine. The unit
+        vector `embedding (dim,)` of all windows represents each of them before the cohort. Needs a
+        calibration."""
         score = self.statistics(embedding).normalize(coherence)
         return self.llr(score, self._window_s, self._window_s, None)
 
     def parts_llr(self, embedding: Vector, parts: Parts, speech_s: float) -> float:
-        """The llr of the two parts of a recording; `embedding (dim,)` stands for both before the
-        cohort, `speech_s` is of both. Needs a calibration."""
+        """Return the llr of the two parts of a recording. `embedding (dim,)` represents both before
+        the cohort, `speech_s` is the net speech of both together. Needs a calibration."""
         score = self.statistics(embedding).normalize(parts.cosine)
         return self.llr(score, parts.share * speech_s, (1 - parts.share) * speech_s, None)
 
     def statistics(self, vector: Vector) -> CohortStatistics:
-        """Of a vector `(dim,)`."""
+        """Return the cohort statistics of a vector `(dim,)`, cached."""
         if self._cohort is None:
             return NO_COHORT
         digest = hashlib.blake2b(vector.tobytes(), digest_size=16).digest()
@@ -178,15 +179,16 @@ class Scorer:
         return statistics
 
     def all_statistics(self, vectors: Vector) -> list[CohortStatistics]:
-        """Of many vectors `(n, dim)`, not cached; may be called from any thread."""
+        """Return the cohort statistics of `vectors (n, dim)`, not cached; thread-safe."""
         if self._cohort is None:
             return [NO_COHORT] * len(vectors)
-        both = cohort_statistics(vectors, self._cohort, self._top_n)
-        return [CohortStatistics(*map(float, one)) for one in zip(*both, strict=True)]
+        means, deviations = cohort_statistics(vectors, self._cohort, self._top_n)
+        pairs = zip(means, deviations, strict=True)
+        return [CohortStatistics(float(mean), float(deviation)) for mean, deviation in pairs]
 
     def normalize(self, cosines: Vector, rows: Vector, columns: Vector) -> Floats:
-        """Scores `(r, c)` from the cosines of `rows (r, dim)` with `columns (c, dim)`; may be
-        called from any thread."""
+        """Compute scores `(r, c)` from the cosines of `rows (r, dim)` with `columns (c, dim)`;
+        thread-safe."""
         if self._cohort is None:
             return cosines.astype(np.float64)
         left_mean, left_deviation = cohort_statistics(rows, self._cohort, self._top_n)
@@ -198,16 +200,16 @@ class Scorer:
     def llr(
         self, score: float, enroll_speech_s: float, test_speech_s: float, snr_db: float | None
     ) -> float:
-        """The llr of a score; needs a calibration."""
+        """Return the llr of a score; needs a calibration."""
         assert self._calibration is not None, "the caller checks that there is a calibration"
-        known_snr_db = UNKNOWN_SNR_DB if snr_db is None else snr_db
-        measures = Measures(score, enroll_speech_s, test_speech_s, known_snr_db)
+        snr_or_default_db = UNKNOWN_SNR_DB if snr_db is None else snr_db
+        measures = Measures(score, enroll_speech_s, test_speech_s, snr_or_default_db)
         return log_likelihood_ratio(self._calibration, measures)
 
 
-def _cohort(contract: Contract) -> tuple[Vector | None, int]:
-    """The vectors `(c, dim)` to normalise by, and how many; none where the calibration is fitted
-    on cosines."""
+def _read_cohort(contract: Contract) -> tuple[Vector | None, int]:
+    """Return the vectors `(c, dim)` to normalize by and how many of them to use, or None if the
+    calibration was fitted on plain cosines."""
     calibration, cohort = contract.calibration, contract.cohort
     if calibration is None or cohort is None or calibration.score is ScoreKind.COSINE:
         return None, 0

@@ -1,9 +1,9 @@
-"""CUDA: a graph on the GPU, fed from page-locked memory through buffers that stay.
+"""CUDA: run a graph on the GPU with buffers that are kept and reused.
 
-    windows > page-locked > device ── run, or replay of a captured graph ──> device > embeddings
-              └──── one set for each shape, and one more for each run of it at once ───┘
+    windows -> page-locked -> device ── run, or replay of a captured graph ──> device -> embeddings
+               └─── one set of buffers for each shape and each simultaneous run of it ───┘
 
-On the CPU none of this is used. https://onnxruntime.ai/docs/execution-providers/CUDA-ExecutionProvider.html
+None of this is used on a CPU. https://onnxruntime.ai/docs/execution-providers/CUDA-ExecutionProvider.html
 """
 
 import contextlib
@@ -35,51 +35,52 @@ _OPTIONS: Mapping[str, str] = {"cudnn_conv_algo_search": "HEURISTIC", "use_tf32"
 
 Floats: TypeAlias = NDArray[np.float32]
 Memory: TypeAlias = Callable[[tuple[int, int]], Floats]
-"""Makes an array of a shape, to copy to the device from."""
+"""Allocates an array of a shape, from which the device copies."""
 
 
-def present() -> bool:
+def is_available() -> bool:
     """Whether ONNX Runtime is built for CUDA and this machine has a device for it."""
     devices = (device for pattern in _DEVICES for device in Path("/dev").glob(pattern))
     return CUDA in onnxruntime.get_available_providers() and any(devices)
 
 
-def load(
+def load_session(
     model: Path,
     options: onnxruntime.SessionOptions,
     *,
     tensorrt: bool = False,
     graphs: bool = False,
 ) -> onnxruntime.InferenceSession:
-    """`model` on the GPU, and on nothing else where that fails; raises whatever tells why.
+    """Load `model` on the GPU; raises any exception that says why that fails, and never falls back
+    to the CPU.
 
-    With `tensorrt` its engines are built for the shapes that run, which takes minutes at start.
+    With `tensorrt`, engines are built for the shapes that run, which takes minutes at start.
     """
-    if not present():
+    if not is_available():
         raise RuntimeError("there is no CUDA device, or this onnxruntime is not built for one")
-    with contextlib.redirect_stdout(io.StringIO()) as complaints:
+    with contextlib.redirect_stdout(io.StringIO()) as output:
         onnxruntime.preload_dlls()  # finds the libraries that the `cuda` extra installs
-    providers = _providers(tensorrt=tensorrt, graphs=graphs)
+    providers = _list_providers(tensorrt=tensorrt, graphs=graphs)
     session = onnxruntime.InferenceSession(model, options, providers=providers, enable_fallback=0)
     if session.get_providers()[0] != providers[0][0]:
-        raise RuntimeError(f"{providers[0][0]} did not load {complaints.getvalue()}".strip())
+        raise RuntimeError(f"{providers[0][0]} did not load {output.getvalue()}".strip())
     return session
 
 
-def _providers(*, tensorrt: bool, graphs: bool) -> list[tuple[str, dict[str, str]]]:
-    """What to run on, best first, with its options."""
-    captured = str(int(graphs))
-    cuda = (CUDA, {**_OPTIONS, "enable_cuda_graph": "0" if tensorrt else captured})
+def _list_providers(*, tensorrt: bool, graphs: bool) -> list[tuple[str, dict[str, str]]]:
+    """List the execution providers, best first, with their options."""
+    graphs_option = str(int(graphs))
+    cuda = (CUDA, {**_OPTIONS, "enable_cuda_graph": "0" if tensorrt else graphs_option})
     rest = [cuda, (CPU, {})]
-    return [(TENSORRT, {"trt_cuda_graph_enable": captured}), *rest] if tensorrt else rest
+    return [(TENSORRT, {"trt_cuda_graph_enable": graphs_option}), *rest] if tensorrt else rest
 
 
-class Bound:
-    """Runs a session on the buffers that it keeps on `device`; may be called from any thread.
+class BoundSession:
+    """Runs a session with buffers that it keeps on `device`; thread-safe.
 
-    Several runs at once each have buffers and a CUDA stream of their own. With `graphs` the first
-    run of a shape is captured and the others replay it: captured runs share working memory, so
-    there is one at a time.
+    Each of several simultaneous runs has its own buffers and CUDA stream. With `graphs` the first
+    run of a shape is captured and later ones replay it; as captured runs share working memory, they
+    run one at a time.
     """
 
     def __init__(
@@ -94,36 +95,36 @@ class Bound:
         self._session = session
         self._dimension = dimension
         self._device = device
-        self._memory = memory or page_locked
+        self._memory = memory or allocate_page_locked
         self._ids = itertools.count(1)
         self._idle: defaultdict[tuple[int, int], list[_Buffers]] = defaultdict(list)
         self._turn = threading.Lock() if graphs else contextlib.nullcontext()
 
     def __call__(self, windows: Floats) -> Floats:
-        """Embeddings `(batch, dimension)` of `windows (batch, samples)`."""
+        """Return the embeddings `(batch, dimension)` of `windows (batch, samples)`."""
         shape = (windows.shape[0], windows.shape[1])
         with self._turn:
-            buffers = self._taken(shape)
+            buffers = self._take_buffers(shape)
             embeddings = buffers.run(windows)
             self._idle[shape].append(buffers)  # after an error they are not used again
         return embeddings
 
-    def _taken(self, shape: tuple[int, int]) -> "_Buffers":
+    def _take_buffers(self, shape: tuple[int, int]) -> "_Buffers":
         try:
             return self._idle[shape].pop()
         except IndexError:
             return _Buffers(
                 self._session,
-                waveform=_on(self._device, shape),
-                embedding=_on(self._device, (shape[0], self._dimension)),
+                waveform=_allocate(self._device, shape),
+                embedding=_allocate(self._device, (shape[0], self._dimension)),
                 staging=self._memory(shape),
                 graph=next(self._ids),
             )
 
 
 class _Buffers:
-    """Fixed addresses of one shape. `graph` is theirs alone: replayed with the buffers of another,
-    a graph would give one caller the embeddings of another."""
+    """Fixed buffers for one shape. No other buffers may use the graph number `graph`: a graph that
+    is replayed with other buffers would give one caller the embeddings of another."""
 
     def __init__(
         self,
@@ -151,12 +152,13 @@ class _Buffers:
         return np.array(self._embedding.numpy(), np.float32)  # a copy: the buffer is used again
 
 
-def _on(device: str, shape: tuple[int, int]) -> onnxruntime.OrtValue:
+def _allocate(device: str, shape: tuple[int, int]) -> onnxruntime.OrtValue:
     return onnxruntime.OrtValue.ortvalue_from_shape_and_type(shape, np.float32, device)
 
 
-def page_locked(shape: tuple[int, int]) -> Floats:
-    """Memory that the GPU copies from directly; ordinary memory where the driver locks none."""
+def allocate_page_locked(shape: tuple[int, int]) -> Floats:
+    """Allocate memory that the GPU copies from directly, or ordinary memory if the driver cannot
+    lock any."""
     pages = mmap.mmap(-1, 4 * shape[0] * shape[1])
     array = np.frombuffer(pages, np.float32).reshape(shape)
     with contextlib.suppress(OSError, AttributeError):  # no driver, or a very old one

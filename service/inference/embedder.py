@@ -22,7 +22,7 @@ from service.audio.quality import SAMPLE_RATE, Quality
 from service.audio.speech import VoiceActivity
 from service.audio.stream import AudioStream, DecodedAudio, Windows
 from service.contract import Contract
-from service.decisions.scoring import l2_normalized
+from service.decisions.scoring import l2_normalize
 from service.decisions.voice_count import Parts, split_voices
 from service.errors import ContractError, SaysoError
 from service.inference.batcher import Batcher, BatchReport
@@ -170,7 +170,7 @@ class EmbedStream:
         now; None with fewer windows."""
         if len(self._latest) < LATEST_WINDOWS:
             return None
-        return l2_normalized(np.stack(self._latest).mean(axis=0))
+        return l2_normalize(np.stack(self._latest).mean(axis=0))
 
     @property
     def latest_s(self) -> float:
@@ -215,7 +215,7 @@ class EmbedStream:
             return Utterance(None, self.quality, windows, model_id=model_id)
         pairs = windows * (windows - 1)
         coherence = (float(total @ total) - windows) / pairs if pairs else None
-        mean = l2_normalized(total.astype(np.float32))
+        mean = l2_normalize(total.astype(np.float32))
         parts = split_voices(self._half_windows)
         return Utterance(mean, self.quality, windows, coherence, model_id, parts=parts)
 

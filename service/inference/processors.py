@@ -1,7 +1,7 @@
-"""Processors: how many this process may use, by its affinity and by the quotas of its cgroups.
+"""Processors: count those that this process may use, by its affinity and its cgroups' quotas.
 
-A container's limit of processors is a quota, which `os.cpu_count` and the affinity know nothing of.
-Inference threads beyond it only make the kernel stop all of them for the rest of each period.
+A container's limit of processors is a quota, which neither `os.cpu_count` nor the affinity shows.
+With more inference threads than that, the kernel stops all of them for the rest of each period.
 """
 
 import contextlib
@@ -15,17 +15,17 @@ _CGROUPS = Path("/sys/fs/cgroup")
 _MEMBERSHIPS = Path("/proc/self/cgroup")
 
 
-def available(*, cgroups: Path = _CGROUPS, memberships: Path = _MEMBERSHIPS) -> int:
-    """At least 1; a part of a processor counts as a whole one."""
+def count_available(*, cgroups: Path = _CGROUPS, memberships: Path = _MEMBERSHIPS) -> int:
+    """Count the processors, at least 1; a fraction of a processor counts as a whole one."""
     if sys.platform != "linux":
         return os.cpu_count() or 1
     allowed = len(os.sched_getaffinity(0))
-    return max(1, min([allowed, *map(math.ceil, _quotas(cgroups, memberships))]))
+    return max(1, min([allowed, *map(math.ceil, _read_quotas(cgroups, memberships))]))
 
 
-def _quotas(cgroups: Path, memberships: Path) -> Iterator[float]:
-    """In processors, of every cgroup that this process is in, and of those above them."""
-    for folder in _folders(cgroups, memberships):
+def _read_quotas(cgroups: Path, memberships: Path) -> Iterator[float]:
+    """Yield the quotas, in processors, of every cgroup of this process and of their parents."""
+    for folder in _list_folders(cgroups, memberships):
         with contextlib.suppress(OSError, ValueError):  # version 2
             quota, period = (folder / "cpu.max").read_text().split()
             yield int(quota) / int(period)  # without a limit the quota is the word max
@@ -35,8 +35,9 @@ def _quotas(cgroups: Path, memberships: Path) -> Iterator[float]:
                 yield limit / int((folder / "cpu.cfs_period_us").read_text())
 
 
-def _folders(cgroups: Path, memberships: Path) -> Iterator[Path]:
-    """In a container the path may be that of the host, which is not there: the root is."""
+def _list_folders(cgroups: Path, memberships: Path) -> Iterator[Path]:
+    """Yield the folders of those cgroups that may exist. In a container a path may be the host's,
+    which does not exist there; the root does."""
     try:
         lines = memberships.read_text().splitlines()
     except OSError:
@@ -47,4 +48,4 @@ def _folders(cgroups: Path, memberships: Path) -> Iterator[Path]:
             continue
         root = cgroups / controllers
         place = Path(path.lstrip("/"))
-        yield from (root / each for each in (place, *place.parents))
+        yield from (root / parent for parent in (place, *place.parents))

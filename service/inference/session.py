@@ -1,4 +1,4 @@
-"""Session: the model file, checked against its own contract, warmed up, and run."""
+"""Session: load a model file, check it against its own contract, warm it up and run it."""
 
 import hashlib
 import logging
@@ -22,7 +22,7 @@ Embeddings: TypeAlias = NDArray[np.float32]  # (batch, dimension)
 
 Run: TypeAlias = Callable[[Windows], Embeddings]
 
-_Warm = TypeVar("_Warm", bound="Session")
+_AnySession = TypeVar("_AnySession", bound="Session")
 
 _NAMES = {"cuda": "CUDA", "tensorrt": "TensorRT"}
 _ERRORS_ONLY = 3
@@ -33,7 +33,7 @@ _log = logging.getLogger(__name__)
 
 
 class Session:
-    """Maps windows of speech to embeddings; `run` may be called from any thread."""
+    """Maps windows of speech to embeddings; `run` is thread-safe."""
 
     def __init__(
         self,
@@ -44,7 +44,7 @@ class Session:
         max_batch: int = 0,
     ) -> None:
         self._inference = inference
-        self._run = bound or partial(_plain, inference)
+        self._run = bound or partial(_run_unbound, inference)
         self.contract = contract
         self.max_batch = max_batch or (CPU_BATCH if self.on_cpu else GPU_BATCH)
 
@@ -59,42 +59,41 @@ class Session:
         max_batch: int = 0,
         cuda_graphs: bool = False,
     ) -> Self:
-        """Loads and checks a model, and runs it once on every length and on 1 and `max_batch`
-        (0: what suits the device).
+        """Load and check a model, and run it once on every window length with batches of 1 and
+        `max_batch` (0: what suits the device).
 
-        `auto` takes CUDA where it works. `threads` share one batch (0: one per core); `spinning`
-        keeps them busy between batches, which helps only where nothing else wants the cores.
-        `cuda_graphs` replays what the GPU did on a shape before, one batch at a time.
-        Raises `ModelError` for a file that is not a waveform-in, embedding-out graph,
-        `ContractError` when its contract is unreadable or contradicts it, and `SettingsError`
-        when `cuda` or `tensorrt` cannot be had.
+        `auto` uses CUDA if it works. `threads` share one batch (0: one per core); `spinning` keeps
+        them busy between batches, which helps only if nothing else needs the cores. `cuda_graphs`
+        replays captured graphs, one batch at a time. Raises `ModelError` for a file that is not a
+        waveform-in, embedding-out graph, `ContractError` if its contract is unreadable or
+        contradicts the graph, and `SettingsError` if `cuda` or `tensorrt` cannot be used.
         """
         if not path.is_file():
             raise ModelError(f"there is no model file at {path}; correct SAYSO_MODEL")
         _check_digest(path)
         require_self_contained(path)
-        options = _options(threads, spinning=spinning)
-        if device != "cpu" and (device != "auto" or cuda.present()):
+        options = _make_options(threads, spinning=spinning)
+        if device != "cpu" and (device != "auto" or cuda.is_available()):
             try:
-                inference = cuda.load(
+                inference = cuda.load_session(
                     path, options, tensorrt=device == "tensorrt", graphs=cuda_graphs
                 )
-                contract = _checked(inference)
-                bound = cuda.Bound(inference, contract.dimension, graphs=cuda_graphs)
-                return _warm(cls(inference, contract, bound, max_batch=max_batch))
+                contract = _read_contract(inference)
+                bound = cuda.BoundSession(inference, contract.dimension, graphs=cuda_graphs)
+                return _warm_up(cls(inference, contract, bound, max_batch=max_batch))
             except Exception as error:  # ONNX Runtime's errors share no narrower base
                 if device == "auto":
                     _log.warning("CUDA cannot be used, so the CPU is: %s", error)
                 elif isinstance(error, StartupError):
                     raise
                 else:
-                    raise _refused(device, error) from error
-        inference = _load(path, options)
-        return _warm(cls(inference, _checked(inference), max_batch=max_batch))
+                    raise _make_device_error(device, error) from error
+        inference = _load_on_cpu(path, options)
+        return _warm_up(cls(inference, _read_contract(inference), max_batch=max_batch))
 
     @property
     def provider(self) -> str:
-        """What runs the graph: `CPUExecutionProvider`, or that of CUDA or TensorRT."""
+        """The provider that runs the graph: `CPUExecutionProvider`, or that of CUDA or TensorRT."""
         return str(self._inference.get_providers()[0])
 
     @property
@@ -102,7 +101,7 @@ class Session:
         return self.provider == cuda.CPU
 
     def describe(self) -> dict[str, str]:
-        """What `sayso info` tells of the model and of what runs it."""
+        """Return what `sayso info` prints about the model and its runtime."""
         contract = self.contract
         return {
             "model id": contract.model_id,
@@ -115,20 +114,21 @@ class Session:
         }
 
     def run(self, windows: Windows) -> Embeddings:
-        """The L2-normalised embeddings `(batch, dimension)` of `windows (batch, samples)`."""
+        """Return the L2-normalized embeddings `(batch, dimension)` of `windows (batch,
+        samples)`."""
         return self._run(windows)
 
 
-def _options(threads: int, *, spinning: bool) -> onnxruntime.SessionOptions:
+def _make_options(threads: int, *, spinning: bool) -> onnxruntime.SessionOptions:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = _ERRORS_ONLY
-    options.enable_mem_pattern = False  # a plan for each shape holds memory and saves no time
+    options.enable_mem_pattern = False  # a plan for each shape takes memory and saves no time
     options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spinning)))
     return options
 
 
-def _load(path: Path, options: onnxruntime.SessionOptions) -> onnxruntime.InferenceSession:
+def _load_on_cpu(path: Path, options: onnxruntime.SessionOptions) -> onnxruntime.InferenceSession:
     try:
         return onnxruntime.InferenceSession(path, options, providers=[cuda.CPU])
     except Exception as error:  # ONNX Runtime's errors share no narrower base
@@ -138,51 +138,51 @@ def _load(path: Path, options: onnxruntime.SessionOptions) -> onnxruntime.Infere
         ) from error
 
 
-def _plain(inference: onnxruntime.InferenceSession, windows: Windows) -> Embeddings:
+def _run_unbound(inference: onnxruntime.InferenceSession, windows: Windows) -> Embeddings:
     [embeddings] = inference.run(["embedding"], {"waveform": windows})
     return np.asarray(embeddings, np.float32)
 
 
-def _refused(device: Device, error: Exception) -> SettingsError:
+def _make_device_error(device: Device, error: Exception) -> SettingsError:
     return SettingsError(
         f"{_NAMES[device]} was asked for but cannot be used: {error}; install the `cuda` extra "
         "and NVIDIA's driver, or let the device be `auto` or `cpu`"
     )
 
 
-def digest_file(path: Path) -> Path:
-    """Where a model's digest is kept, in the format of `sha256sum`."""
+def get_digest_path(path: Path) -> Path:
+    """Return the path of a model's digest, which has the format of `sha256sum`."""
     return path.with_name(path.name + ".sha256")
 
 
 def _check_digest(path: Path) -> None:
-    """A model with a digest beside it loads only if it has that digest."""
-    if not (beside := digest_file(path)).exists():
+    """Raise `ModelError` if there is a digest beside the model and the model's is another."""
+    if not (beside := get_digest_path(path)).exists():
         return
     expected = beside.read_text().split()
     with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if expected[:1] != [found]:
+        actual = hashlib.file_digest(file, "sha256").hexdigest()
+    if expected[:1] != [actual]:
         raise ModelError(
-            f"{path} has digest {found}, not the one in {beside.name}; fetch or export it again"
+            f"{path} has digest {actual}, not the one in {beside.name}; fetch or export it again"
         )
 
 
-def _checked(inference: onnxruntime.InferenceSession) -> Contract:
+def _read_contract(inference: onnxruntime.InferenceSession) -> Contract:
     contract = Contract.from_metadata(inference.get_modelmeta().custom_metadata_map)
     _check_graph(inference, contract)
     return contract
 
 
 def _check_graph(inference: onnxruntime.InferenceSession, contract: Contract) -> None:
-    """Refuses any graph but `waveform (batch, samples) -> embedding (batch, dimension)`."""
+    """Raise for any graph but `waveform (batch, samples) -> embedding (batch, dimension)`."""
     inputs, outputs = inference.get_inputs(), inference.get_outputs()
     names = [value.name for value in (*inputs, *outputs)]
     types = {value.type for value in (*inputs, *outputs)}
     if names != ["waveform", "embedding"] or types != {"tensor(float)"}:
         raise ModelError(
-            f"the model maps {_signature(inputs)} to {_signature(outputs)}, not one float "
-            "waveform to one float embedding; export it with `sayso-export`"
+            f"the model maps {_describe_values(inputs)} to {_describe_values(outputs)}, not one "
+            "float waveform to one float embedding; export it with `sayso-export`"
         )
     if len(inputs[0].shape) != 2 or any(isinstance(size, int) for size in inputs[0].shape):
         raise ModelError(
@@ -191,15 +191,16 @@ def _check_graph(inference: onnxruntime.InferenceSession, contract: Contract) ->
         )
     dimension = outputs[0].shape[-1] if outputs[0].shape else None
     if isinstance(dimension, int) and dimension != contract.dimension:
-        raise _contradiction(contract, f"of dimension {dimension}")
+        raise _make_contradiction(contract, f"of dimension {dimension}")
 
 
-def _signature(values: Iterable[onnxruntime.NodeArg]) -> str:
+def _describe_values(values: Iterable[onnxruntime.NodeArg]) -> str:
     return ", ".join(f"{value.name} {value.type}" for value in values)
 
 
-def _warm(session: _Warm) -> _Warm:
-    """Allocates what real batches will need, and sees that they give unit vectors."""
+def _warm_up(session: _AnySession) -> _AnySession:
+    """Run every shape once, so that its memory is allocated, and check that the embeddings are unit
+    vectors; raises `ModelError` or `ContractError`."""
     contract, noise = session.contract, np.random.default_rng(0)
     for samples in (contract.window_samples, *contract.short_windows):
         for batch in sorted({1, session.max_batch}):
@@ -211,14 +212,14 @@ def _warm(session: _Warm) -> _Warm:
                     f"the model does not run on windows {windows.shape}: {error}"
                 ) from error
             if embeddings.shape != (batch, contract.dimension):
-                raise _contradiction(contract, f"{embeddings.shape} for a batch of {batch}")
+                raise _make_contradiction(contract, f"{embeddings.shape} for a batch of {batch}")
             if not np.allclose(np.linalg.norm(embeddings, axis=1), 1, atol=_UNIT_TOLERANCE):
-                raise _contradiction(contract, "not L2-normalised")
+                raise _make_contradiction(contract, "not L2-normalised")
     return session
 
 
-def _contradiction(contract: Contract, found: str) -> ContractError:
+def _make_contradiction(contract: Contract, actual: str) -> ContractError:
     return ContractError(
-        f"the model's embeddings are {found}, its contract says L2-normalised and of dimension "
+        f"the model's embeddings are {actual}, its contract says L2-normalised and of dimension "
         f"{contract.dimension}; export it again with `sayso-export`"
     )

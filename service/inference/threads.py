@@ -13,22 +13,22 @@ Result = TypeVar("Result")
 
 
 class Threads:
-    """At most `count` threads. They start with the first work; the process waits for them to finish
-    it before it exits.
+    """Runs work in at most `count` threads. They start with the first work; the process waits for
+    them to finish it before it exits.
 
-    Owners take turns, one piece of work each, so an owner with much work delays only itself.
+    Owners take turns, one piece of work each, so that an owner with much work delays only itself.
     """
 
     def __init__(self, count: int, *, name: str) -> None:
         self._pool = ThreadPoolExecutor(count, thread_name_prefix=name)
         self._lock = threading.Lock()
-        # By owner, the one whose turn it is first.
+        # By owner, the one whose turn is next first.
         self._waiting: dict[str, deque[tuple[Future[Any], Callable[[], Any]]]] = {}
 
     def run(
         self, work: Callable[[*Given], Result], *given: *Given, owner: str = ""
     ) -> asyncio.Future[Result]:
-        """Returns a future of `work(*given)`. Cancelling it before the work starts drops the work.
+        """Return a future of `work(*given)`. Cancelling it before the work starts drops the work.
 
         Raises RuntimeError after `close`.
         """
@@ -39,7 +39,7 @@ class Threads:
         return asyncio.wrap_future(future)
 
     def close(self) -> None:
-        """Refuses further work. The threads finish what they were given; nobody waits for them."""
+        """Refuse further work. The threads finish the work they have; nobody waits for them."""
         self._pool.shutdown(wait=False)
 
     def _run_next(self) -> None:
@@ -50,13 +50,13 @@ class Threads:
             result = work()
         except BaseException as error:
             future.set_exception(error)
-            # The traceback holds this frame, and must not keep the work's arguments alive with it.
+            # The traceback keeps this frame alive, and with it the arguments of the work.
             del future, work
         else:
             future.set_result(result)
 
     def _take_next(self) -> tuple[Future[Any], Callable[[], Any]]:
-        """Takes the oldest work of the first owner, who then goes behind the others."""
+        """Take the oldest work of the first owner, who then goes behind the others."""
         with self._lock:
             owner = next(iter(self._waiting))
             works = self._waiting.pop(owner)

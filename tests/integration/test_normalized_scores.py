@@ -16,7 +16,7 @@ from evaluation.scoring import normalization
 from evaluation.scoring.normalization import Norm
 from service.audio.decoding import AudioFormat, decode
 from service.contract import Calibration, Cohort, Contract, ScoreKind
-from service.decisions.scoring import l2_normalized
+from service.decisions.scoring import l2_normalize
 from service.settings import SHIPPED_MODEL
 from tests.support.local_server import LocalServer
 from tests.support.voices import clips
@@ -28,7 +28,7 @@ SPEAKERS = ("awb", "rms", "slt")
 @pytest.fixture(scope="module")
 def cohort() -> np.ndarray:
     drawn = np.random.default_rng(0).normal(size=(60, _shipped()[1].dimension))
-    return l2_normalized(drawn.astype(np.float32))
+    return l2_normalize(drawn.astype(np.float32))
 
 
 @pytest.fixture(scope="module")

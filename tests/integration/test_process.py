@@ -146,7 +146,7 @@ def quota(processors: float) -> Iterator[Path]:
 
 
 def test_threads_obey_a_quota_of_processors() -> None:
-    program = "from service.inference import processors; print(processors.available())"
+    program = "from service.inference import processors; print(processors.count_available())"
     with quota(1.0) as group:
         join = f'echo $$ > {group}/cgroup.procs && exec "$0" -c "$1"'
         said = subprocess.run(

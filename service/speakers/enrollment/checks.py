@@ -12,7 +12,7 @@ from service.audio.quality import Quality
 from service.contract import Contract
 from service.decisions.decision import Reason, list_shortcomings
 from service.decisions.policy import QualityGate
-from service.decisions.scoring import Scorer, voice
+from service.decisions.scoring import Scorer, average_voice
 from service.errors import FailedPrecondition
 from service.inference.embedder import Utterance
 from service.settings import EnrollmentRules
@@ -114,7 +114,7 @@ def _make_llr(scorer: Scorer) -> Llr:
         snr_db: float | None,
     ) -> float:
         return scorer.compare(
-            voice(voiceprint.vectors, voiceprint.speech_s),
+            average_voice(voiceprint.vectors, voiceprint.speech_s),
             embedding,
             enroll_speech_s=voiceprint.total_speech_s,
             test_speech_s=speech_s,

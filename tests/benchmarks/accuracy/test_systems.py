@@ -17,7 +17,7 @@ from evaluation.degrade.channels import CrossChannel
 from evaluation.scoring.cache import Cache, Voice
 from evaluation.trials import manifest
 from evaluation.trials.manifest import Clip, Speaker
-from service.decisions.scoring import l2_normalized
+from service.decisions.scoring import l2_normalize
 
 RATE = 16_000
 Samples = NDArray[np.float32]
@@ -35,7 +35,7 @@ class Bands:
     async def embed(self, samples: Samples) -> Voice:
         spectrum = np.log1p(np.abs(np.fft.rfft(samples)))[: 8 * RATE // 16]
         levels = [band.mean() for band in np.array_split(spectrum, self._count)]
-        vector = l2_normalized(np.array(levels, np.float32))
+        vector = l2_normalize(np.array(levels, np.float32))
         length_s = len(samples) / RATE
         return Voice(vector if length_s > self._least_s else None, length_s, length_s, 20.0)
 

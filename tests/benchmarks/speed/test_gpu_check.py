@@ -25,7 +25,7 @@ from service.inference.session import Session
 from service.settings import SHIPPED_MODEL
 from tests.support.sayso_server import ROOT
 
-without = pytest.mark.skipif(cuda.present(), reason="there is a CUDA device")
+without = pytest.mark.skipif(cuda.is_available(), reason="there is a CUDA device")
 
 
 @pytest.fixture(scope="module")

@@ -121,7 +121,7 @@ def test_enrolments_of_several_clips_and_failures(clips: list[Clip]) -> None:
     assert scored.unscored == 2
     assert scored.failure_to_enrol == pytest.approx(1 / 3)
     assert scored.failure_to_acquire == pytest.approx(1 / 3)
-    both = scoring.voice(voices.vectors[:2], voices.speech_s[:2].astype(np.float32))
+    both = scoring.average_voice(voices.vectors[:2], voices.speech_s[:2].astype(np.float32))
     expected = [
         scoring.cosine(both, voices.vectors[0]),
         scoring.cosine(both, voices.vectors[1]),

@@ -16,7 +16,7 @@ from service.calls.verification import Verifier
 from service.contract import Calibration, Cohort, Contract, ScoreKind
 from service.decisions.decision import Outcome, Reason
 from service.decisions.policy import Costs, Policy, QualityGate, SequentialTest
-from service.decisions.scoring import TERMS, Measures, l2_normalized, log_likelihood_ratio
+from service.decisions.scoring import TERMS, Measures, l2_normalize, log_likelihood_ratio
 from service.decisions.thresholds import bayes_threshold, choose_threshold_among
 from service.errors import FailedPrecondition, InvalidArgument, NotFound
 from service.inference.embedder import Utterance
@@ -49,7 +49,7 @@ Vector = NDArray[np.float32]
 def vectors(count: int, *, seed: int = 0) -> Vector:
     """(count, DIMENSION), of length one."""
     chance = np.random.default_rng(seed)
-    return l2_normalized(chance.standard_normal((count, DIMENSION), dtype=np.float32))
+    return l2_normalize(chance.standard_normal((count, DIMENSION), dtype=np.float32))
 
 
 VOICES = dict(zip(("alice", "bob", "carol", "dave"), vectors(4), strict=True))
@@ -57,9 +57,9 @@ VOICES = dict(zip(("alice", "bob", "carol", "dave"), vectors(4), strict=True))
 
 def heard(vector: Vector, *, noise: float = 0.2, speech_s: float = 4.0, seed: int = 1) -> Utterance:
     chance = np.random.default_rng(seed)
-    noisy = vector + noise * l2_normalized(chance.standard_normal(DIMENSION, dtype=np.float32))
+    noisy = vector + noise * l2_normalize(chance.standard_normal(DIMENSION, dtype=np.float32))
     quality = Quality(speech_s, speech_s + 1, snr_db=20.0, clipping=0.0, peak_dbfs=-3.0)
-    return Utterance(l2_normalized(noisy.astype(np.float32)), quality, windows=1)
+    return Utterance(l2_normalize(noisy.astype(np.float32)), quality, windows=1)
 
 
 def speaker(name: str, vector: Vector, *, tenant: str = T, speech_s: float = 6.0) -> Speaker:
@@ -451,7 +451,7 @@ async def test_a_growing_group_takes_no_more_strangers_for_members(tmp_path: Pat
     contract = replace(CONTRACT, calibration=Calibration(0.0, {"cosine": 20.0}, points, "made"))
     policy = replace(POLICY, criterion=0.1)
     members = {str(n): vector for n, vector in enumerate(vectors(300, seed=11))}
-    strangers = l2_normalized(chance.standard_normal((400, DIMENSION), dtype=np.float32))
+    strangers = l2_normalize(chance.standard_normal((400, DIMENSION), dtype=np.float32))
     async with (
         open_store(f"sqlite:///{tmp_path}/voices.db") as store,
         Identifier(store, contract, policy=policy, retention=Retention()) as identifier,
@@ -481,7 +481,7 @@ NORMALISED = replace(
 async def test_a_group_is_searched_by_the_normalised_score(store: Store) -> None:
     """Against verifying with everybody, voices being such that cosines would rank otherwise."""
     many = {f"{n:03}": vector for n, vector in enumerate(vectors(300, seed=21))}
-    hubs = l2_normalized(vectors(60, seed=22) + 2 * COHORT[:60])  # near somebody of the cohort
+    hubs = l2_normalize(vectors(60, seed=22) + 2 * COHORT[:60])  # near somebody of the cohort
     many |= {f"hub {n:02}": vector for n, vector in enumerate(hubs)}
     await enrol(store, "callers", many)
     verifier, differs = Verifier(NORMALISED), 0

@@ -7,7 +7,7 @@ from onnx import TensorProto, helper
 
 from service.calls.ranking import HALF, Ranking, Scale
 from service.calls.search import PRODUCTS, Codes, Hit, Query, Voices, find_highest
-from service.decisions.scoring import l2_normalized
+from service.decisions.scoring import l2_normalize
 
 DIMENSION = 12
 COSINE = Ranking(offset=0.0, offset_speech=0.0, slope=1.0, slope_speech=0.0)
@@ -23,7 +23,7 @@ Held = dict[int, tuple[str, Vector, float, Scale]]
 
 
 def unit(chance: np.random.Generator) -> Vector:
-    return l2_normalized(chance.standard_normal(DIMENSION, dtype=np.float32))
+    return l2_normalize(chance.standard_normal(DIMENSION, dtype=np.float32))
 
 
 def naive(held: Held, query: Vector, ranking: Ranking, count: int) -> list[tuple[str, float]]:
@@ -109,7 +109,7 @@ def test_a_dropped_voice_is_overwritten() -> None:
 def crowded(chance: np.random.Generator, count: int) -> Vector:
     """Voices (count, DIMENSION) that codes of 8 bits cannot tell apart."""
     near = unit(chance) + 1e-3 * chance.standard_normal((count, DIMENSION), dtype=np.float32)
-    return l2_normalized(near.astype(np.float32))
+    return l2_normalize(near.astype(np.float32))
 
 
 @pytest.mark.parametrize("ranking", RANKINGS)

@@ -10,7 +10,7 @@ from service.calls.verification import ProbeEmbedding, Verifier
 from service.contract import Calibration, Cohort, Contract, ScoreKind
 from service.decisions.decision import Decision, Outcome
 from service.decisions.policy import Costs, Policy, QualityGate
-from service.decisions.scoring import l2_normalized, voice
+from service.decisions.scoring import average_voice, l2_normalize
 from service.errors import FailedPrecondition, InvalidArgument
 from service.inference.embedder import Utterance
 from service.store import Speaker, SpeakerState, Voiceprint
@@ -32,7 +32,7 @@ ALICE = Speaker("t", "alice", SpeakerState.ENROLLED, 0.0, 0.0, voiceprints={"m":
 
 def heard(*values: float, speech_s: float = 4.0) -> Utterance:
     quality = Quality(speech_s, speech_s + 1, snr_db=20.0, clipping=0.0, peak_dbfs=-3.0)
-    return Utterance(l2_normalized(np.array(values, np.float32)), quality, windows=1)
+    return Utterance(l2_normalize(np.array(values, np.float32)), quality, windows=1)
 
 
 def test_the_score_is_against_the_mean_weighted_by_net_speech() -> None:
@@ -122,7 +122,7 @@ def test_embeddings_compare_with_a_ratio_only_where_net_speech_is_known() -> Non
     assert Verifier(replace(CONTRACT, calibration=None)).compare(one, one).llr is None
 
 
-COHORT = l2_normalized(np.random.default_rng(1).normal(0.3, 1, (30, 4)).astype(np.float32))
+COHORT = l2_normalize(np.random.default_rng(1).normal(0.3, 1, (30, 4)).astype(np.float32))
 NORMALISED = replace(
     CONTRACT,
     calibration=Calibration(-5.0, {"cosine": 2.0}, ((0.1, 0.0),), "made", ScoreKind.AS_NORM),
@@ -135,7 +135,7 @@ def test_scores_are_normalised_where_the_calibration_was_fitted_so() -> None:
     the cosine is told as it is."""
     verifier, call = Verifier(NORMALISED), heard(3, 1, 1, 0)
     assert call.embedding is not None
-    enrolled = voice(ENROLLED.vectors, ENROLLED.speech_s)
+    enrolled = average_voice(ENROLLED.vectors, ENROLLED.speech_s)
     cosine = float(enrolled @ call.embedding)
     sides = ((enrolled[None], np.array([0])), (call.embedding[None], np.array([0])))
     (score,) = normalization.normalize(Norm.AS, np.array([cosine]), *sides, COHORT, top_n=10)

@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from service.contract import Calibration
-from service.decisions.drift import Buckets, Drift, drift, median, share_above
+from service.decisions.drift import Buckets, Drift, measure_drift, median, share_above
 
 RATES = (0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001, 0.0005)
 BOUNDS = (*range(-20, 21), math.inf)
@@ -34,7 +34,7 @@ def buckets(ratios: NDArray[np.float64]) -> Buckets:
 
 
 def drifted(ratios: NDArray[np.float64]) -> Drift:
-    found = drift(CALIBRATION, buckets(ratios))
+    found = measure_drift(CALIBRATION, buckets(ratios))
     assert found is not None
     return found
 
@@ -73,13 +73,13 @@ def test_the_direction_of_a_drift() -> None:
 
 
 def test_without_calls_or_table_there_is_no_drift_to_tell() -> None:
-    assert drift(CALIBRATION, []) is None
-    assert drift(CALIBRATION, buckets(np.array([]))) is None
-    assert drift(Calibration(0, {}, (), "nothing"), buckets(calls(10, 0))) is None
+    assert measure_drift(CALIBRATION, []) is None
+    assert measure_drift(CALIBRATION, buckets(np.array([]))) is None
+    assert measure_drift(Calibration(0, {}, (), "nothing"), buckets(calls(10, 0))) is None
 
 
 def test_a_calibration_of_one_point() -> None:
-    found = drift(Calibration(0, {}, ((0.01, 3.0),), "little"), buckets(calls(10, 0)))
+    found = measure_drift(Calibration(0, {}, ((0.01, 3.0),), "little"), buckets(calls(10, 0)))
     assert found is not None
     assert found.levels[0].genuine == (pytest.approx(0.01 * math.exp(3)), 1.0)
 

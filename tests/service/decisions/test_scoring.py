@@ -15,10 +15,10 @@ from service.decisions.scoring import (
     Measures,
     Scorer,
     Vector,
+    average_voice,
     cosine,
-    l2_normalized,
+    l2_normalize,
     log_likelihood_ratio,
-    voice,
 )
 from service.errors import ContractError
 
@@ -52,16 +52,16 @@ def test_terms_stay_finite_at_the_extremes(name: str) -> None:
 
 def test_a_voice_is_the_mean_weighted_by_net_speech() -> None:
     vectors = np.array([[1, 0], [0, 1]], np.float32)
-    made = voice(vectors, np.array([3, 1], np.float32))
+    made = average_voice(vectors, np.array([3, 1], np.float32))
     assert made == pytest.approx(np.array([3, 1]) / math.sqrt(10))
 
 
 def test_a_zero_vector_stays_zero() -> None:
-    assert not l2_normalized(np.zeros((2, 3), np.float32)).any()
+    assert not l2_normalize(np.zeros((2, 3), np.float32)).any()
 
 
 def test_a_cosine_never_exceeds_one() -> None:
-    vector = l2_normalized(np.full(192, 0.1, np.float32))
+    vector = l2_normalize(np.full(192, 0.1, np.float32))
     assert cosine(vector, vector * np.float32(1.000001)) == 1.0
     assert cosine(vector, -vector) == pytest.approx(-1.0)
 
@@ -69,7 +69,7 @@ def test_a_cosine_never_exceeds_one() -> None:
 def voices(count: int, *, seed: int) -> Vector:
     """(count, DIMENSION) of length one, all on one side, as embeddings are."""
     drawn = np.random.default_rng(seed).normal(0.3, 1, (count, DIMENSION))
-    return l2_normalized(drawn.astype(np.float32))
+    return l2_normalize(drawn.astype(np.float32))
 
 
 COHORT = voices(60, seed=1)

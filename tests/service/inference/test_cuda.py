@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from service.inference import cuda
-from service.inference.cuda import Bound, page_locked
+from service.inference.cuda import BoundSession, allocate_page_locked
 
 Samples = NDArray[np.float32]
 SaveModel = Callable[..., Path]
@@ -36,8 +36,8 @@ def plain(inference: onnxruntime.InferenceSession, windows: Samples) -> Samples:
     return np.asarray(embeddings)
 
 
-def bound(inference: onnxruntime.InferenceSession, *, graphs: bool = False) -> Bound:
-    return Bound(inference, DIMENSION, device="cpu", graphs=graphs)
+def bound(inference: onnxruntime.InferenceSession, *, graphs: bool = False) -> BoundSession:
+    return BoundSession(inference, DIMENSION, device="cpu", graphs=graphs)
 
 
 @pytest.mark.parametrize("graphs", [False, True])
@@ -135,7 +135,7 @@ def test_buffers_of_a_failed_run_are_dropped(inference: onnxruntime.InferenceSes
 
 
 def test_memory_is_page_locked_or_ordinary() -> None:
-    array = page_locked((3, 5))
+    array = allocate_page_locked((3, 5))
     assert array.shape == (3, 5)
     assert array.dtype == np.float32
     array[:] = 1
@@ -163,7 +163,7 @@ class Driver:
 def test_memory_is_released_if_it_was_locked(monkeypatch: pytest.MonkeyPatch, status: int) -> None:
     driver = Driver(status)
     monkeypatch.setattr(ctypes, "CDLL", lambda name: driver)
-    array = page_locked((2, 8))
+    array = allocate_page_locked((2, 8))
     address = array.ctypes.data
     assert driver.locked == [(address, 64)]
     assert driver.released == []
@@ -182,25 +182,25 @@ def test_memory_is_released_if_it_was_locked(monkeypatch: pytest.MonkeyPatch, st
 def test_providers_are_asked_for_best_first(
     tensorrt: bool, graphs: bool, names: list[str], chosen: dict[str, str]
 ) -> None:
-    providers = cuda._providers(tensorrt=tensorrt, graphs=graphs)
+    providers = cuda._list_providers(tensorrt=tensorrt, graphs=graphs)
     assert [name for name, _ in providers] == names
     assert chosen.items() <= providers[0][1].items()
     assert dict(providers)[cuda.CUDA]["use_tf32"] == "0"
 
 
-@pytest.mark.skipif(cuda.present(), reason="there is a CUDA device")
+@pytest.mark.skipif(cuda.is_available(), reason="there is a CUDA device")
 def test_loading_says_that_there_is_no_device(save_model: SaveModel) -> None:
     with pytest.raises(RuntimeError, match="no CUDA device"):
-        cuda.load(save_model(), onnxruntime.SessionOptions())
+        cuda.load_session(save_model(), onnxruntime.SessionOptions())
 
 
-@pytest.mark.skipif(cuda.present(), reason="there is a CUDA device")
+@pytest.mark.skipif(cuda.is_available(), reason="there is a CUDA device")
 def test_a_provider_that_does_not_load_is_an_error_here_and_not_the_cpu(
     save_model: SaveModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cuda, "present", lambda: True)
+    monkeypatch.setattr(cuda, "is_available", lambda: True)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     for tensorrt in (False, True):
         with pytest.raises(Exception, match=r"(?i)cuda|tensorrt|load"):
-            cuda.load(save_model(), options, tensorrt=tensorrt)
+            cuda.load_session(save_model(), options, tensorrt=tensorrt)

@@ -16,7 +16,7 @@ def available(folder: Path, memberships: str, **files: str) -> int:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     (folder / "memberships").write_text(memberships)
-    return processors.available(cgroups=folder / "cgroup", memberships=folder / "memberships")
+    return processors.count_available(cgroups=folder / "cgroup", memberships=folder / "memberships")
 
 
 @pytest.mark.parametrize("allowed", [1, 4, 64])
@@ -54,4 +54,4 @@ def test_version_1_of_a_container_that_sees_only_its_own_root(
 
 def test_without_control_groups(tmp_path: Path) -> None:
     none = tmp_path / "none"
-    assert processors.available(cgroups=none, memberships=none) == ALLOWED
+    assert processors.count_available(cgroups=none, memberships=none) == ALLOWED

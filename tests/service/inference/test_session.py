@@ -14,12 +14,12 @@ from onnx import TensorProto, helper
 from service.contract import METADATA_KEY
 from service.errors import ContractError, ModelError, SettingsError
 from service.inference import cuda
-from service.inference.cuda import Bound
+from service.inference.cuda import BoundSession
 from service.inference.session import CPU_BATCH, Device, Session
 
 Samples = NDArray[np.float32]
 SaveModel = Callable[..., Path]
-has_cuda = cuda.present()
+has_cuda = cuda.is_available()
 
 
 def some_windows(clips: list[Samples], samples: int, count: int, seed: int) -> Samples:
@@ -189,7 +189,7 @@ def test_without_a_device_what_was_asked_for_is_refused(
 def test_a_device_that_does_not_work_is_told_and_left(
     save_model: SaveModel, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(cuda, "present", lambda: True)
+    monkeypatch.setattr(cuda, "is_available", lambda: True)
     assert Session.open(save_model(), threads=1).provider == "CPUExecutionProvider"
     assert "CUDA cannot be used" in caplog.text
     with pytest.raises(SettingsError, match="CUDA was asked for"):
@@ -203,9 +203,9 @@ class Device0:
         self.asked: list[dict[str, bool]] = []
         self.ran: list[tuple[int, ...]] = []
         self._works = works
-        monkeypatch.setattr(cuda, "present", lambda: True)
-        monkeypatch.setattr(cuda, "load", self._load)
-        monkeypatch.setattr(cuda, "Bound", self._bound)
+        monkeypatch.setattr(cuda, "is_available", lambda: True)
+        monkeypatch.setattr(cuda, "load_session", self._load)
+        monkeypatch.setattr(cuda, "BoundSession", self._bound)
 
     def _load(
         self, path: Path, options: onnxruntime.SessionOptions, **asked: bool
@@ -216,7 +216,7 @@ class Device0:
     def _bound(
         self, inference: onnxruntime.InferenceSession, dimension: int, **chosen: Any
     ) -> Callable[[Samples], Samples]:
-        run = Bound(inference, dimension, device="cpu", **chosen)
+        run = BoundSession(inference, dimension, device="cpu", **chosen)
 
         def told(windows: Samples) -> Samples:
             if not self._works:

@@ -14,7 +14,7 @@ from service.audit import Auditor, Origin
 from service.contract import Calibration, Contract
 from service.decisions.decision import Decision, Outcome, Score
 from service.decisions.policy import QualityGate
-from service.decisions.scoring import l2_normalized
+from service.decisions.scoring import l2_normalize
 from service.decisions.thresholds import Threshold
 from service.inference.embedder import Utterance
 from service.settings import LearningRule
@@ -50,7 +50,7 @@ def utterance(
     quality = Quality(speech_s, speech_s + 1, snr_db=20.0, clipping=0.0, peak_dbfs=-3.0)
     axes = np.eye(4, dtype=np.float32)
     embedding = math.cos(angle) * axes[axis] + math.sin(angle) * axes[(axis + 1) % 4]
-    return Utterance(l2_normalized(embedding), quality, 1, coherence, model_id="m")
+    return Utterance(l2_normalize(embedding), quality, 1, coherence, model_id="m")
 
 
 async def stored(store: Store) -> Speaker:

@@ -11,7 +11,7 @@ from service.audio.quality import Quality
 from service.contract import Calibration, Cohort, Contract, ScoreKind
 from service.decisions.decision import Reason
 from service.decisions.policy import QualityGate
-from service.decisions.scoring import Scorer, l2_normalized
+from service.decisions.scoring import Scorer, l2_normalize
 from service.decisions.thresholds import careful_threshold
 from service.errors import Aborted, FailedPrecondition
 from service.inference.embedder import Utterance
@@ -49,7 +49,7 @@ def utterance(
     quality = Quality(speech_s, speech_s + 1, snr_db=20.0, clipping=0.0, peak_dbfs=-3.0)
     axes = np.eye(4, dtype=np.float32)
     embedding = math.cos(angle) * axes[axis] + math.sin(angle) * axes[(axis + 1) % 4]
-    return Utterance(l2_normalized(embedding), quality, windows=1, coherence=coherence)
+    return Utterance(l2_normalize(embedding), quality, windows=1, coherence=coherence)
 
 
 class Clock:
@@ -290,7 +290,7 @@ async def test_a_recording_of_several_voices_is_not_added(store: Store) -> None:
     assert (await enroller.add(ALICE, utterance(coherence=0.61))).speaker is not None
 
 
-COHORT = l2_normalized(np.random.default_rng(2).normal(0.4, 1, (40, 4)).astype(np.float32))
+COHORT = l2_normalize(np.random.default_rng(2).normal(0.4, 1, (40, 4)).astype(np.float32))
 NORMALISED = replace(
     CALIBRATED,
     calibration=replace(CALIBRATION, bias=-1.0, weights={"cosine": 2.0}, score=ScoreKind.AS_NORM),
@@ -364,7 +364,7 @@ def test_outliers_are_those_that_a_naive_search_finds() -> None:
         vectors = centre + rng.normal(scale=1.2, size=(6, 4))
         held = Voiceprint(
             "m",
-            l2_normalized(vectors.astype(np.float32)),
+            l2_normalize(vectors.astype(np.float32)),
             rng.uniform(1, 5, 6).astype(np.float32),
             0.0,
         )
