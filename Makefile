@@ -42,7 +42,7 @@ calibration: $(VENV)/.dev  ## calibrate a model that ships, on trials like a ser
 	$(BIN)/python -m benchmarks.accuracy.calibration_trials $(DATA) build/calibration
 	$(BIN)/sayso-export calibrate $(or $(MODEL),models/sayso.onnx) --manifest $(DATA) --split dev \
 		--trials build/calibration/trials.txt --enrollments build/calibration/enrollments.txt \
-		--score as_norm --cohort-split train --cohort-speakers 100
+		--in-place --score as_norm --cohort-split train --cohort-speakers 100
 
 .PHONY: promises
 promises: $(VENV)/.dev  ## does the promised false-match rate hold on lines, codecs, hum? MODEL=file.onnx, DATA=manifest.csv

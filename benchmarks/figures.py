@@ -49,8 +49,8 @@ def figure(name: str, values: Sequence[float], unit: str, aim: Aim | None, how: 
 def merge(name: str, prefix: str, figures: Sequence[Figure]) -> None:
     """Write figures, and keep those of the file whose names begin otherwise."""
     path = RESULTS / f"{name}.json"
-    held = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
-    write(name, [*(one for one in held if not one["name"].startswith(prefix)), *figures])
+    present = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    write(name, [*(one for one in present if not one["name"].startswith(prefix)), *figures])
 
 
 def write(name: str, figures: Sequence[Figure]) -> None:

@@ -35,10 +35,10 @@ def render_summary(found: Results) -> str:
     """Every figure that is held to a target, under the command that measures it again."""
     lines = ["| measured | value | target | |", "|---|---|---|---|"]
     for name, figures in found.items():
-        held = [one for one in figures if one["target"] is not None]
-        if held:
+        targeted = [one for one in figures if one["target"] is not None]
+        if targeted:
             lines.append(f"| **`make {COMMANDS.get(name, f'bench-{name}')}`** | | | |")
-        for one in held:
+        for one in targeted:
             verdict = "holds" if one["holds"] else "**missed**"
             said = SAID.get(one["name"], format_title(one))
             cells = (said, format_value(one), format_number(one["target"], one["unit"]), verdict)

@@ -11,17 +11,19 @@ from evaluation.commands.evaluate import evaluate
 from evaluation.commands.merge import merge_caches
 from evaluation.commands.promises import check_promises
 from evaluation.commands.scores import evaluate_scores
+from evaluation.commands.terminal import add_command, join_lines, one_line_errors
 
-app = typer.Typer(
-    name="sayso-evaluate", no_args_is_help=True, add_completion=False, rich_markup_mode=None
-)
-app.callback(invoke_without_command=True)(evaluate)
-app.command("conditions")(measure_conditions)
-app.command("promises")(check_promises)
-app.command("backends")(compare_back_ends)
-app.command("scores")(evaluate_scores)
-app.command("compare")(compare_reports)
-app.command("merge")(merge_caches)
+app = typer.Typer(name="sayso-evaluate", no_args_is_help=True, pretty_exceptions_enable=False)
+app.callback(invoke_without_command=True, help=join_lines(evaluate))(one_line_errors()(evaluate))
+for name, command in (
+    ("conditions", measure_conditions),
+    ("promises", check_promises),
+    ("backends", compare_back_ends),
+    ("scores", evaluate_scores),
+    ("compare", compare_reports),
+    ("merge", merge_caches),
+):
+    add_command(app, one_line_errors()(command), name)
 
 if __name__ == "__main__":
     app()

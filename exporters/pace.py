@@ -135,16 +135,16 @@ def pass_through_line(samples: Samples, rng: np.random.Generator) -> tuple[str, 
     line = LINES[int(rng.integers(len(LINES)))]
     match line:
         case "noisy":
-            heard = channels.add_noise(samples, SAMPLE_RATE, snr_db=rng.uniform(8, 25), rng=rng)
+            changed = channels.add_noise(samples, SAMPLE_RATE, snr_db=rng.uniform(8, 25), rng=rng)
         case "gentle line":
             handset = channels.filter_handset(samples, SAMPLE_RATE, rng)
-            heard = channels.gentle_line(handset, SAMPLE_RATE)
+            changed = channels.gentle_line(handset, SAMPLE_RATE)
         case "steep line":
-            heard = channels.steep_line(samples, SAMPLE_RATE)
+            changed = channels.steep_line(samples, SAMPLE_RATE)
         case _:
             codec = {"GSM": "gsm", "mu-law": "mulaw"}[line]
-            heard = codecs.apply(codec, samples, SAMPLE_RATE, rng)
-    return line, heard
+            changed = codecs.apply(codec, samples, SAMPLE_RATE, rng)
+    return line, changed
 
 
 def misread(samples: Samples) -> Iterator[tuple[str, Samples]]:
@@ -177,19 +177,19 @@ def measure_excess(features: Doubles, fitted: Doubles) -> Doubles:
 
 
 def fit(heard: Heard) -> dict[str, Samples]:
-    """The weights of each verdict, told with what they find."""
+    """Fit the weights of each verdict, and print what they find on either split."""
     fitted = {}
     for name in (pace.SLOW, pace.FAST):
-        asked = np.isin(heard.reading, [*RIGHT, name])
-        features, wrong = heard.features[asked], heard.reading[asked] == name
-        train, speaker = heard.split[asked] == "train", heard.speaker[asked]
+        readings = np.isin(heard.reading, [*RIGHT, name])
+        features, wrong = heard.features[readings], heard.reading[readings] == name
+        train, speaker = heard.split[readings] == "train", heard.speaker[readings]
         number = np.unique(speaker, return_inverse=True)[1]
         fold = np.random.default_rng(0).permutation(number.max() + 1)[number] % FOLDS
         unseen = np.zeros(len(wrong))
         for one in range(FOLDS):
-            seen, judged = train & (fold != one), fold == one
-            unseen[judged] = measure_excess(
-                features[judged], fit_discriminant(features[seen], wrong[seen])
+            seen, left_out = train & (fold != one), fold == one
+            unseen[left_out] = measure_excess(
+                features[left_out], fit_discriminant(features[seen], wrong[seen])
             )
         weights = fit_discriminant(features[train], wrong[train])
         spread = unseen[train & wrong].mean() - unseen[train & ~wrong].mean()
@@ -197,8 +197,8 @@ def fit(heard: Heard) -> dict[str, Samples]:
         fitted[name] = weights.astype(np.float32)
         found = measure_excess(features, weights) > 0
         for split in SPLITS:
-            own = heard.split[asked] == split
-            print_verdicts(name, split, found[own], wrong[own], heard.line[asked][own])
+            own = heard.split[readings] == split
+            print_verdicts(name, split, found[own], wrong[own], heard.line[readings][own])
     return fitted
 
 
@@ -224,11 +224,13 @@ def main() -> None:
     listening.add_argument("--shard", type=Shard.parse, default=Shard(0, 1))
     listening.add_argument("--count", type=int, help="recordings to hear")
     commands.add_parser("fit").add_argument("features", type=Path, nargs="+")
-    asked = parser.parse_args()
-    if asked.command == "listen":
-        listen(asked.manifest, asked.output, asked.split, asked.shard, asked.count)
+    arguments = parser.parse_args()
+    if arguments.command == "listen":
+        listen(
+            arguments.manifest, arguments.output, arguments.split, arguments.shard, arguments.count
+        )
     else:
-        slow, fast = fit(Heard.load(asked.features)).values()
+        slow, fast = fit(Heard.load(arguments.features)).values()
         np.savez(pace.WEIGHTS, slow=slow, fast=fast)
 
 

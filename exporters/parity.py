@@ -23,6 +23,10 @@ Embed = Callable[[Floats], Floats]
 """Waveforms `(batch, samples)` to embeddings `(batch, dim)`."""
 
 
+def ignore(step: str) -> None:
+    """Show nobody what is done now."""
+
+
 @dataclass(frozen=True, slots=True)
 class Case:
     """The least cosine over the rows of one shape."""
@@ -58,6 +62,7 @@ def check(
     batches: Sequence[int] = (1, 2, 5),
     speech: str = "real speech",
     floor: float = FLOOR,
+    on_step: Callable[[str], None] = ignore,
 ) -> Parity:
     """Compare `graph` with `original` on `waveforms (n, samples)`.
 
@@ -66,7 +71,8 @@ def check(
     embedding is not finite or not of unit length.
     """
     cases = []
-    for samples in lengths:
+    for number, samples in enumerate(lengths, 1):
+        on_step(f"comparing with the original: length {number} of {len(lengths)}")
         alone = np.concatenate([original(row[None, :samples]) for row in waveforms])
         for batch in batches:
             together = np.concatenate(

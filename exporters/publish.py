@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import onnx
 from exporters import model_file, parity
 from exporters.errors import ExportError
 from exporters.graph import TOOLS, read_opset
-from exporters.parity import Embed, Parity
+from exporters.parity import Embed, Parity, ignore
 from exporters.voices import load_voices
 from service.contract import Contract
 
@@ -63,8 +63,11 @@ class Candidate:
     floor: float = parity.FLOOR
 
 
-def gate(candidate: Candidate, speech: Path | None = None) -> Parity:
+def gate(
+    candidate: Candidate, speech: Path | None = None, *, on_step: Callable[[str], None] = ignore
+) -> Parity:
     """Measure the candidate's graph against its original; raises `ParityError` if they differ."""
+    on_step("reading speech")
     lengths = candidate.windows.lengths(candidate.rate)
     waveforms, kind = load_voices(speech, rate=candidate.rate, samples=max(lengths), count=_VOICES)
     return parity.check(
@@ -74,12 +77,22 @@ def gate(candidate: Candidate, speech: Path | None = None) -> Parity:
         lengths=lengths,
         speech=kind,
         floor=candidate.floor,
+        on_step=on_step,
     )
 
 
-def publish(candidate: Candidate, output: Path, *, speech: Path | None = None) -> Contract:
-    """Write `candidate` to `output` if it passes the gate, and return its contract."""
-    passed = gate(candidate, speech)
+def publish(
+    candidate: Candidate,
+    output: Path,
+    *,
+    speech: Path | None = None,
+    on_step: Callable[[str], None] = ignore,
+) -> Contract:
+    """Write `candidate` to `output` if it passes the gate, and return its contract.
+
+    `on_step` is called with what begins: a published model takes a minute.
+    """
+    passed = gate(candidate, speech, on_step=on_step)
     rate, windows = candidate.rate, candidate.windows
     probe = np.zeros((1, round(windows.window_s * rate)), dtype=np.float32)
     contract = Contract(
@@ -96,5 +109,6 @@ def publish(candidate: Candidate, output: Path, *, speech: Path | None = None) -
             "parity": passed.record(),
         },
     )
+    on_step(f"writing {output}")
     model_file.write(output, candidate.graph, contract)
     return contract

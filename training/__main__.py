@@ -14,11 +14,20 @@ from training.commands.picture import picture
 from training.commands.probe import probe
 from training.commands.run import run
 from training.commands.teach import teach
-from training.ranks import end_at_once
+from training.commands.terminal import Version, add_command, end_at_once, one_line_errors
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, help=__doc__)
+app = typer.Typer(name="sayso-train", no_args_is_help=True, pretty_exceptions_enable=False)
 for command in (manifest, inspect, pack, hear, compare, picture, probe, run, teach, describe):
-    app.command()(command)
+    add_command(app, one_line_errors()(command), command.__name__)
+
+
+@app.callback()
+def introduce(version: Version = False) -> None:
+    """Train a speaker embedding, from a corpus to a checkpoint.
+
+    Example: sayso-train run first --manifest manifest.csv --output runs/first
+    """
+
 
 if __name__ == "__main__":
     with end_at_once(os.environ):

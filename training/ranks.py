@@ -8,8 +8,6 @@ Alone, a process is rank 0 of 1 and nothing here does anything.
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -109,20 +107,3 @@ def join_torchrun(environ: Mapping[str, str]) -> Iterator[Ranks]:
         distributed.barrier()
     finally:
         distributed.destroy_process_group()
-
-
-@contextmanager
-def end_at_once(environ: Mapping[str, str]) -> Iterator[None]:
-    """End the process as soon as the body has, if there are several ranks.
-
-    Shutting the interpreter down instead lets a thread of torch that still needs it abort a rank
-    that has done its work (pytorch/pytorch issue 190489).
-    """
-    try:
-        yield
-    except SystemExit as ended:
-        if int(environ.get("WORLD_SIZE", "1")) == 1 or not isinstance(ended.code, int | None):
-            raise
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(ended.code or 0)

@@ -32,33 +32,37 @@ BASELINE = "MFCC"
 RATE, LEAST_SPEECH_S = 16000, 0.5
 
 
-async def compare(options: argparse.Namespace) -> None:
-    clips = manifest.read(options.manifest, options.split)
+async def compare(arguments: argparse.Namespace) -> None:
+    clips = manifest.read(arguments.manifest, arguments.split)
     mfcc = baseline.MfccStatistics(VoiceActivity.open(), rate=RATE, min_speech_s=LEAST_SPEECH_S)
-    with Cache.open(options.cache) as kept:
+    with Cache.open(arguments.cache) as kept:
         async with AsyncExitStack() as stack:
             contestants = [
                 Contestant(model.model_id, model)
-                for path in options.models
+                for path in arguments.models
                 for model in [await stack.enter_async_context(SaysoModel.open(path))]
             ]
             contestants.append(Contestant(REFERENCE, ResemblyzerPipeline()))
             contestants.append(Contestant(BASELINE, mfcc, baseline.standardize))
             recorded = await embeddings.embed(mfcc, clips, kept, label="net speech")
             rows = systems.sample_clips(
-                clips, recorded.speech_s, long=options.long, short=options.short, seed=options.seed
+                clips,
+                recorded.speech_s,
+                long=arguments.long,
+                short=arguments.short,
+                seed=arguments.seed,
             )
             chosen = [clips[row] for row in rows]
-            results = Results(options, contestants, chosen)
+            results = Results(arguments, contestants, chosen)
             await systems.measure(
                 contestants,
                 chosen,
                 recorded.speech_s[rows],
                 kept,
                 reference=REFERENCE,
-                lengths_s=condition_grid.parse_lengths(options.speech),
-                replicates=options.replicates,
-                seed=options.seed,
+                lengths_s=condition_grid.parse_lengths(arguments.speech),
+                replicates=arguments.replicates,
+                seed=arguments.seed,
                 on_row=results.add,
             )
 
@@ -67,15 +71,19 @@ class Results:
     """The rows so far, in both files."""
 
     def __init__(
-        self, options: argparse.Namespace, contestants: Sequence[Contestant], clips: Sequence[Clip]
+        self,
+        arguments: argparse.Namespace,
+        contestants: Sequence[Contestant],
+        clips: Sequence[Clip],
     ) -> None:
-        self._folder: Path = options.folder
+        self._folder: Path = arguments.folder
         self._names = [contestant.name for contestant in contestants]
         self._sample = (
-            f"{options.manifest.name}, split {options.split}: {options.long} clips of more than"
-            f" {systems.LONG_S:g} s of net speech and {options.short} of speakers without any,"
-            f" evenly over the speakers, {len(clips)} of {len({clip.speaker for clip in clips})}"
-            f" speakers in all (seed {options.seed}); every pair within a corpus, both ways; a"
+            f"{arguments.manifest.name}, split {arguments.split}: {arguments.long} clips of more"
+            f" than {systems.LONG_S:g} s of net speech and {arguments.short} of speakers without"
+            f" any, evenly over the speakers, {len(clips)} of"
+            f" {len({clip.speaker for clip in clips})} speakers in all (seed {arguments.seed});"
+            " every pair within a corpus, both ways; a"
             " heard side with less net speech than a length is left out of it."
         )
         self._cells: list[SettingRow] = []

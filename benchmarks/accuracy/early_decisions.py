@@ -177,14 +177,16 @@ def main() -> None:
     parser.add_argument("--split", default="dev")
     parser.add_argument("--calls", type=int, default=Plan().calls, help="of a speaker, at most")
     parser.add_argument("--print", action="store_true", help="leave the page as it is")
-    asked = parser.parse_args()
-    clips = manifest.read(asked.manifest, asked.split)
-    found = asyncio.run(hear_all_callers(asked.model, clips, Plan(calls=asked.calls)))
+    arguments = parser.parse_args()
+    clips = manifest.read(arguments.manifest, arguments.split)
+    found = asyncio.run(hear_all_callers(arguments.model, clips, Plan(calls=arguments.calls)))
     measured = render_page(
-        judge(asked.model, found), Session.open(asked.model).contract.model_id, asked.split
+        judge(arguments.model, found),
+        Session.open(arguments.model).contract.model_id,
+        arguments.split,
     )
     print(measured)
-    if not asked.print:
+    if not arguments.print:
         pages.write_measured(PAGE, measured)
 
 

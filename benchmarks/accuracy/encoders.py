@@ -155,14 +155,14 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=2)
     parser.add_argument("--clips", type=int, default=64)
     parser.add_argument("--compile", action="store_true", help="also compiled; takes minutes each")
-    options = parser.parse_args()
+    arguments = parser.parse_args()
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
     ways = {"clips/s learned": False}
-    if options.compile:
+    if arguments.compile:
         ways["compiled"] = True
-    measured = table(options.repeats, options.clips, options.steps, ways)
+    measured = table(arguments.repeats, arguments.clips, arguments.steps, ways)
     pages.write_measured(PAGE, measured)
 
 

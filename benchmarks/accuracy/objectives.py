@@ -300,10 +300,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--manifest", type=Path, default=ROOT.parent / "shared/data/manifest.csv")
     parser.add_argument("--bank", type=Path, default=ROOT / "build" / "objectives" / "bank.npy")
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     torch.set_flush_denormal(True)
     kept = json.loads(KEPT.read_text()) if KEPT.exists() else {}
-    trainer = Trainer(*prepare(asked.manifest, asked.bank), asked.bank.parent)
+    trainer = Trainer(*prepare(arguments.manifest, arguments.bank), arguments.bank.parent)
     for seed in SEEDS:
         for study in OBJECTIVES + CHOICES + LABELS:
             runs = kept.setdefault(study.name, {})

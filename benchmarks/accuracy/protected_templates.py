@@ -45,8 +45,8 @@ class Heard:
 
     @classmethod
     def of(cls, asked: Trials, voices: Voices, model_id: str) -> "Heard":
-        held = voices.acquired[asked.enrol] & voices.acquired[asked.test]
-        return cls(asked.select(held), voices.vectors, model_id)
+        acquired = voices.acquired[asked.enrol] & voices.acquired[asked.test]
+        return cls(asked.select(acquired), voices.vectors, model_id)
 
     def cosines(self, enrolled: Vectors, tested: Vectors) -> Doubles:
         return scores.measure_cosines(enrolled, tested, self.trials.enrol, self.trials.test)

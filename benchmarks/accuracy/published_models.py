@@ -378,8 +378,8 @@ def main() -> None:
         "--also", metavar="TITLE=FILE", action="append", default=[], help="a row more of errors"
     )
     parser.add_argument("--only", choices=SECTIONS, action="append", help="just this table")
-    options = parser.parse_args()
-    wanted = options.only or SECTIONS
+    arguments = parser.parse_args()
+    wanted = arguments.only or SECTIONS
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as made:
@@ -394,9 +394,9 @@ def main() -> None:
             rewrite("variants", render_variant_table({"resemblyzer": adopted, **shipped}))
         if "errors" in wanted:
             more = {
-                title: Path(file) for title, file in (row.split("=", 1) for row in options.also)
+                title: Path(file) for title, file in (row.split("=", 1) for row in arguments.also)
             }
-            table = render_error_table(adopted, shipped, more, options.manifest, options.cache)
+            table = render_error_table(adopted, shipped, more, arguments.manifest, arguments.cache)
             rewrite("errors", asyncio.run(table))
 
 

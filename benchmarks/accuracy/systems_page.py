@@ -187,11 +187,11 @@ def make_document(rows: list[SettingRow], names: list[str], sample: str) -> dict
 
 
 def _figure(figures: Figures) -> dict[str, Any]:
-    held = figures.eer.interval
+    interval = figures.eer.interval
     return {
         "eer": figures.eer.value,
-        "low": None if held is None else held.low,
-        "high": None if held is None else held.high,
+        "low": None if interval is None else interval.low,
+        "high": None if interval is None else interval.high,
         "min_dcf_0.01": figures.min_dcf[0.01].value,
         "targets": figures.targets,
         "nontargets": figures.nontargets,

@@ -156,9 +156,9 @@ class Target:
     def template(self, name: str) -> tuple[Vector, float]:
         """Read the stored voice, and the seconds of speech behind it."""
         request = speaker_pb2.ExportSpeakerRequest(speaker_id=name)
-        (held,) = self._speakers.ExportSpeaker(request, metadata=self._shown).voiceprints
-        vectors = np.array([each.values for each in held.vectors], np.float32)
-        speech_s = np.array([each.net_speech_s for each in held.vectors], np.float32)
+        (voiceprint,) = self._speakers.ExportSpeaker(request, metadata=self._shown).voiceprints
+        vectors = np.array([each.values for each in voiceprint.vectors], np.float32)
+        speech_s = np.array([each.net_speech_s for each in voiceprint.vectors], np.float32)
         return average_voice(vectors, speech_s).astype(np.float64), float(speech_s.sum())
 
     def judge(self, name: str, clip: Samples) -> Answer:
@@ -311,9 +311,9 @@ class Attack:
         """Ask a fresh server for its decision on one clip for each victim."""
         with start_target(lock_after_failures=0) as (server, _):
             names = server.enrol(self.given.victims)
-            judged = [server.judge(*each) for each in zip(names, clips, strict=True)]
-        llrs = [-100.0 if each.llr is None else each.llr for each in judged]
-        share = sum(each.accepted for each in judged) / len(judged)
+            answers = [server.judge(*answer) for answer in zip(names, clips, strict=True)]
+        llrs = [-100.0 if answer.llr is None else answer.llr for answer in answers]
+        share = sum(answer.accepted for answer in answers) / len(answers)
         return [
             figure(f"{prefix}_llr", llrs, "llr", None, how),
             figure(f"{prefix}_accepted", [share], "of victims", None, how),
@@ -350,9 +350,9 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("../shared/data/manifest.csv"))
     parser.add_argument("--probes", type=int, default=260)
     parser.add_argument("--victims", type=int, default=4)
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     copy = Copy()
-    given = choose_material(asked.data, asked.victims, asked.probes)
+    given = choose_material(arguments.data, arguments.victims, arguments.probes)
     attack = Attack(copy, given, copy.embed(given.others))
     unlocked = {"lock_after_failures": 0}
     write(

@@ -247,9 +247,9 @@ def measure_memory(model: Path) -> Iterator[Figure]:
     )
     for name in ("service", "no_arena", "memory_pattern"):
         command = [sys.executable, "-c", script, str(model), name]
-        told = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+        finished = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
         how = f"what the model adds to a process by batches of 1 to {max(BATCHES)}, {name}"
-        yield figure(f"memory_{name}", [float(told.stdout)], "MB", None, how.replace("_", " "))
+        yield figure(f"memory_{name}", [float(finished.stdout)], "MB", None, how.replace("_", " "))
 
 
 def measure_growth_mb(model: str, name: str) -> float:

@@ -160,10 +160,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--scores", type=int, default=10_000_000)
     parser.add_argument("--embeddings", type=int, default=10_000)
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     asked: list[tuple[Callable[[int, str], list[Figure]], int, str]] = [
-        *((measure_metrics, given.scores, name) for name in SHARES),
-        (measure_all_pairs, given.embeddings, ""),
+        *((measure_metrics, arguments.scores, name) for name in SHARES),
+        (measure_all_pairs, arguments.embeddings, ""),
         (measure_cache, 0, ""),
     ]
     figures = []

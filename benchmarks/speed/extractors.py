@@ -145,11 +145,13 @@ def main() -> None:
     parser.add_argument("--width", type=int, required=True)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=3.0, help="of processor time, at least")
-    asked = parser.parse_args()
-    held: Any = np.load(asked.recordings)
-    options = Options(asked.model, asked.graph, asked.width, asked.threads)
-    embed = EXTRACTORS[asked.extractor](options)
-    found = measure_effort(embed, [held[name] for name in held.files], asked.seconds)
+    arguments = parser.parse_args()
+    recordings: Any = np.load(arguments.recordings)
+    options = Options(arguments.model, arguments.graph, arguments.width, arguments.threads)
+    embed = EXTRACTORS[arguments.extractor](options)
+    found = measure_effort(
+        embed, [recordings[name] for name in recordings.files], arguments.seconds
+    )
     print(json.dumps(asdict(found)))
 
 

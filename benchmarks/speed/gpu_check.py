@@ -121,8 +121,8 @@ def device_mb() -> float | None:
     """Read the memory in use on the first GPU, by all processes."""
     asked = ["nvidia-smi", "--id=0", "--query-gpu=memory.used", "--format=csv,noheader,nounits"]
     try:
-        told = subprocess.run(asked, capture_output=True, text=True, check=True).stdout
-        return float(told) * 2**20 / 1e6
+        reply = subprocess.run(asked, capture_output=True, text=True, check=True).stdout
+        return float(reply) * 2**20 / 1e6
     except (OSError, subprocess.CalledProcessError, ValueError):
         return None
 
@@ -134,9 +134,9 @@ def measure_speed(name: str, session: Session, rounds: int) -> Iterator[Figure]:
         best = max(best, found, key=np.median)
         how = f"windows of {contract.window_s:g} s, {batch} at a time, copies to and fro included"
         yield figure(f"{name}_batch_{batch}", found, "windows/s", None, how)
-    held = [rate * contract.hop_s for rate in best]
+    streams = [rate * contract.hop_s for rate in best]
     how = f"the best of these over one window every {contract.hop_s:g} s of unbroken speech"
-    yield figure(f"{name}_streams_allowed", held, "calls", None, how)
+    yield figure(f"{name}_streams_allowed", streams, "calls", None, how)
 
 
 def measure_memory(name: str, before_mb: float | None) -> Iterator[Figure]:

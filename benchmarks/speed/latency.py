@@ -73,35 +73,35 @@ class Trial:
 Trials = dict[float, list[Trial]]  # by load, one of each turn
 
 
-def measure(asked: argparse.Namespace) -> tuple[Trials, float]:
+def measure(arguments: argparse.Namespace) -> tuple[Trials, float]:
     """Measure trials at every load, and the saturated rate in requests a second."""
-    model, clips = asked.model.resolve(), cut_mixed()
+    model, clips = arguments.model.resolve(), cut_mixed()
     requests = [clip.request(VOICE) for clip in clips]
-    own = set(sorted(os.sched_getaffinity(0))[: asked.cores])
-    found: Trials = {load: [] for load in asked.loads}
+    own = set(sorted(os.sched_getaffinity(0))[: arguments.cores])
+    found: Trials = {load: [] for load in arguments.loads}
     with (
-        start_server(model, asked.cores) as running,
+        start_server(model, arguments.cores) as running,
         start_process(own) as loops,
-        start_process(list_other_cores(asked.cores)) as callers,
+        start_process(list_other_cores(arguments.cores)) as callers,
     ):
         rate = measure_saturation(
             callers.submit(
                 send_in_turn, running.address, requests, SATURATING, SATURATION_S
             ).result()
         )
-        for turn in range(asked.turns):
+        for turn in range(arguments.turns):
             alone = loops.submit(
                 bare.measure_costs_s,
                 model,
-                asked.cores,
+                arguments.cores,
                 clips,
                 BARE_REPEATS,
                 1 / (EXCESS_AT * rate),
             ).result()
-            for number, load in enumerate(asked.loads):
-                seed = turn * len(asked.loads) + number
+            for number, load in enumerate(arguments.loads):
+                seed = turn * len(arguments.loads) + number
                 answers = callers.submit(
-                    send_at_random, running.address, requests, load * rate, asked.seconds, seed
+                    send_at_random, running.address, requests, load * rate, arguments.seconds, seed
                 ).result()
                 found[load].append(Trial(answers, alone[answers.which].astype(np.float64)))
     return found, rate
@@ -120,8 +120,8 @@ def figures(found: Trials, rate: float, cores: int) -> list[Figure]:
         trials = found[EXCESS_AT]
         alone = "over decoding, voice activity and inference of the same clip with no server"
         values = [trial.excess_ms for trial in trials]
-        told = f"median of what a request takes at {EXCESS_AT:.0%} of the load {alone}; {how}"
-        made.append(figure("latency_excess_at_10", values, "ms", below(EXCESS_MS), told))
+        explained = f"median of what a request takes at {EXCESS_AT:.0%} of the load {alone}; {how}"
+        made.append(figure("latency_excess_at_10", values, "ms", below(EXCESS_MS), explained))
         costs = [1e3 * float(np.median(trial.costs_s)) for trial in trials]
         made.append(figure("latency_bare", costs, "ms", None, f"that cost, median; {how}"))
     for load, trials in found.items():
@@ -130,13 +130,15 @@ def figures(found: Trials, rate: float, cores: int) -> list[Figure]:
         count = sum(len(trial.answers.which) for trial in trials)
         late = max(trial.lag_ms for trial in trials)
         sent = f"99% of them sent at most {late:.1f} ms late"
-        told = f"{count} requests at {load:.0%} of the saturated rate, {sent}"
+        explained = f"{count} requests at {load:.0%} of the saturated rate, {sent}"
         name = f"latency_at_{100 * load:.0f}"
         made += [
-            figure(f"{name}_{title}", [each.quantile_ms(at) for each in trials], "ms", None, told)
+            figure(
+                f"{name}_{title}", [each.quantile_ms(at) for each in trials], "ms", None, explained
+            )
             for title, at in QUANTILES.items()
         ]
-        made.append(figure(f"{name}_p99_over_p50", ratios, "ratio", aim, told))
+        made.append(figure(f"{name}_p99_over_p50", ratios, "ratio", aim, explained))
     return made
 
 
@@ -180,10 +182,10 @@ def main(given: Sequence[str] | None = None) -> None:
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=10.0, help="of each load in a turn")
     parser.add_argument("--loads", type=float, nargs="+", default=LOADS)
-    asked = parser.parse_args(given)
-    found, rate = measure(asked)
-    merge("latency", "latency_", figures(found, rate, asked.cores))
-    draw(found, rate, asked.cores, RESULTS / "latency.png")
+    arguments = parser.parse_args(given)
+    found, rate = measure(arguments)
+    merge("latency", "latency_", figures(found, rate, arguments.cores))
+    draw(found, rate, arguments.cores, RESULTS / "latency.png")
 
 
 if __name__ == "__main__":

@@ -289,15 +289,15 @@ def triton_figures(rates: dict[str, list[Rate]], load: str) -> list[Figure]:
         pairs = list(zip(found, rates["triton"], strict=True))
         over = [ours.a_second / theirs.a_second for ours, theirs in pairs]
         by_cpu = [ours.a_cpu_second / theirs.a_cpu_second for ours, theirs in pairs]
-        told = f"{how}; over Triton in turn"
+        explained = f"{how}; over Triton in turn"
         made += [
-            figure(f"peers_{name}_over_triton", over, "times", above(1.0), told),
+            figure(f"peers_{name}_over_triton", over, "times", above(1.0), explained),
             figure(
                 f"peers_{name}_over_triton_by_processor_time",
                 by_cpu,
                 "times",
                 None,
-                f"requests in a second of processor time; {told}",
+                f"requests in a second of processor time; {explained}",
             ),
         ]
     return made
@@ -310,11 +310,11 @@ def main(given: Sequence[str] | None = None) -> None:
     parser.add_argument("--cores", type=int, default=2, help="of each server")
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=3.0, help="of processor time in a turn")
-    asked = parser.parse_args(given)
-    model = asked.model.resolve()
-    figures = run_extractors(model, asked.threads, asked.turns, asked.seconds)
+    arguments = parser.parse_args(given)
+    model = arguments.model.resolve()
+    figures = run_extractors(model, arguments.threads, arguments.turns, arguments.seconds)
     if TRITON.exists():
-        figures += compare_with_triton(model, asked.cores, asked.turns, asked.seconds)
+        figures += compare_with_triton(model, arguments.cores, arguments.turns, arguments.seconds)
     else:
         print("Triton is left out: `make peers` installs it")
     merge("peers", "peers_", figures)

@@ -103,12 +103,12 @@ def main(given: Sequence[str] | None = None) -> None:
     parser.add_argument("--requests", type=int, default=100_000, help="to each model's server")
     parser.add_argument("--callers", type=int, default=8)
     parser.add_argument("--starts", type=int, default=5)
-    asked = parser.parse_args(given)
-    for name in asked.label or MODELS:
+    arguments = parser.parse_args(given)
+    for name in arguments.label or MODELS:
         model, prefix = MODELS[name], f"requests_{name}_"
-        figures = measure_starts(name, model, asked.cores, asked.starts)
-        samples = sample_memory(model, asked.cores, asked.requests, asked.callers)
-        figures += measure_memory(name, samples, asked.requests // PARTS * PARTS)
+        figures = measure_starts(name, model, arguments.cores, arguments.starts)
+        samples = sample_memory(model, arguments.cores, arguments.requests, arguments.callers)
+        figures += measure_memory(name, samples, arguments.requests // PARTS * PARTS)
         merge("requests", prefix, [one | {"name": prefix + one["name"]} for one in figures])
 
 

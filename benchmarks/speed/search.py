@@ -157,9 +157,9 @@ async def measure_store(chance: np.random.Generator) -> list[Figure]:
             Identifier(store, contract, policy=policy, retention=Retention()) as identifier,
         ):
             for number, vector in enumerate(vectors):
-                held = Voiceprint("m", vector[None, :], np.ones(1, np.float32), 0.0)
+                voiceprint = Voiceprint("m", vector[None, :], np.ones(1, np.float32), 0.0)
                 await store.put(
-                    Speaker("t", str(number), SpeakerState.ENROLLED, 0.0, 0.0, {"m": held}),
+                    Speaker("t", str(number), SpeakerState.ENROLLED, 0.0, 0.0, {"m": voiceprint}),
                     expected_etag=None,
                 )
             await store.groups.create("t", Group("all", "", 0.0))
@@ -184,19 +184,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--voices", type=int, default=1_000_000)
     parser.add_argument("--searches", type=int, default=100)
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     chance = np.random.default_rng(0)
     figures = []
     for name, made in (("random", draw_voices), ("clustered", draw_clustered_voices)):
-        count = asked.voices // 10
+        count = arguments.voices // 10
         voices = fill(made(count, np.random.default_rng(1)), chance)
         (queries,) = draw_voices(10, chance)
         near = next(made(count, np.random.default_rng(1)))[:10]
         parts = made(count, np.random.default_rng(1))
         figures.append(measure_exactness(name, voices, parts, np.concatenate([queries, near])))
     figures += asyncio.run(measure_store(chance))
-    voices = fill(draw_voices(asked.voices, chance), chance)
-    figures = measure_speed(voices, asked.searches, chance) + figures
+    voices = fill(draw_voices(arguments.voices, chance), chance)
+    figures = measure_speed(voices, arguments.searches, chance) + figures
     write("search", figures)
 
 

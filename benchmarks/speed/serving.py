@@ -195,13 +195,17 @@ def main(given: Sequence[str] | None = None) -> None:
         "--seconds", type=float, default=3.0, help="that a turn of the server takes"
     )
     parser.add_argument("--callers", type=int, nargs="+", default=CALLERS)
-    asked = parser.parse_args(given)
+    arguments = parser.parse_args(given)
     every = sorted(os.sched_getaffinity(0))
-    model, own = asked.model.resolve(), set(every[: asked.cores])
-    with start_process(own) as loops, start_process(list_other_cores(asked.cores)) as callers:
-        form = loops.submit(bare.find_best_form, model, asked.cores, asked.seconds / 8).result()
-        bench = Bench(model, asked.cores, asked.seconds, form, loops, callers, cut_mixed())
-        found = [one for kind in AIMS for one in compare(bench, kind, asked.callers, asked.turns)]
+    model, own = arguments.model.resolve(), set(every[: arguments.cores])
+    with start_process(own) as loops, start_process(list_other_cores(arguments.cores)) as callers:
+        form = loops.submit(
+            bare.find_best_form, model, arguments.cores, arguments.seconds / 8
+        ).result()
+        bench = Bench(model, arguments.cores, arguments.seconds, form, loops, callers, cut_mixed())
+        found = [
+            one for kind in AIMS for one in compare(bench, kind, arguments.callers, arguments.turns)
+        ]
     merge("serving", "serving_", found)
 
 

@@ -179,14 +179,14 @@ def main(given: Sequence[str] | None = None) -> int:
     parser.add_argument("--minutes", type=float, default=10.0, help="on each store")
     parser.add_argument("--store", choices=STORES, action="append", help="both unless said")
     parser.add_argument("--model", type=Path, default=SHIPPED_MODEL)
-    asked = parser.parse_args(given)
+    arguments = parser.parse_args(given)
     flat = True
-    for store in asked.store or STORES:
-        samples, done = soak(store, asked.model.resolve(), 60 * asked.minutes)
-        figures, held = judge(store, samples, done)
+    for store in arguments.store or STORES:
+        samples, done = soak(store, arguments.model.resolve(), 60 * arguments.minutes)
+        figures, passed = judge(store, samples, done)
         prefix = f"soak_{store}_"
         merge("soak", prefix, [one | {"name": prefix + one["name"]} for one in figures])
-        flat = flat and held
+        flat = flat and passed
     print("memory is flat" if flat else "memory grows, or calls failed: see above")
     return 0 if flat else 1
 

@@ -57,11 +57,17 @@ def make_records(count: int) -> Iterator[list[Record]]:
 
 
 def _record(speaker_id: str, vectors: np.ndarray) -> Record:
-    held = Voiceprint(MODEL, vectors, np.full(1, 12.5, np.float32), 1.7e9)
+    voiceprint = Voiceprint(MODEL, vectors, np.full(1, 12.5, np.float32), 1.7e9)
     speaker = Speaker(
-        TENANT, speaker_id, SpeakerState.ENROLLED, 1.7e9, 1.7e9, {MODEL: held}, enrolled_at=1.7e9
+        TENANT,
+        speaker_id,
+        SpeakerState.ENROLLED,
+        1.7e9,
+        1.7e9,
+        {MODEL: voiceprint},
+        enrolled_at=1.7e9,
     )
-    return speaker_id, encode_profile(speaker), encode_history(()), encode_voiceprint(held)
+    return speaker_id, encode_profile(speaker), encode_history(()), encode_voiceprint(voiceprint)
 
 
 def fill_redis(port: int, count: int) -> None:
@@ -245,9 +251,11 @@ def main() -> None:
     parser.add_argument("--reads", type=int, default=1000)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--store", choices=STORES, action="append")
-    asked = parser.parse_args()
-    for name in asked.store or STORES:
-        figures = asyncio.run(STORES[name](asked.speakers, Turns(asked.reads, asked.rounds)))
+    arguments = parser.parse_args()
+    for name in arguments.store or STORES:
+        figures = asyncio.run(
+            STORES[name](arguments.speakers, Turns(arguments.reads, arguments.rounds))
+        )
         merge("stores", f"{name}_", figures)
 
 

@@ -145,10 +145,10 @@ def find_highest(attempt: Callable[[int], Trial], first: int) -> Trial | None:
             best = trial
         else:
             failed = calls
-        held = best.calls if best else 0
-        if failed and failed - held <= max(1, STEP * held):
+        reached = best.calls if best else 0
+        if failed and failed - reached <= max(1, STEP * reached):
             return best
-        calls = (failed + held) // 2 if failed else 2 * calls
+        calls = (failed + reached) // 2 if failed else 2 * calls
 
 
 def measure_windows_rate(model: Path, cores: int) -> float:
@@ -187,10 +187,10 @@ async def hold_idle(running: SaysoServer, calls: int) -> list[float]:
     memory = [resident_mb(pid)]
     channels = [open_channel(running.address) for _ in range(calls // CALLS_PER_CHANNEL)]
     try:
-        held = []
+        calls_open = []
         for number in range(calls):
-            held.append(dial(channels[number % len(channels)]))
-            await held[-1].write(make_opening(VOICE))
+            calls_open.append(dial(channels[number % len(channels)]))
+            await calls_open[-1].write(make_opening(VOICE))
         await asyncio.sleep(SETTLED_S)
         memory.append(resident_mb(pid))
         return memory
@@ -314,28 +314,30 @@ def confirm(attempt: Callable[[int], Trial], best: Trial) -> list[Trial]:
     return []
 
 
-def measure_calls(running: SaysoServer, audio: bytes, asked: argparse.Namespace) -> list[Figure]:
+def measure_calls(
+    running: SaysoServer, audio: bytes, arguments: argparse.Namespace
+) -> list[Figure]:
     """Measure the highest number of calls at the pace of the clock; needs an idle machine."""
-    shape = Shape(asked.call_s, asked.call_s / 4, asked.processes)
+    shape = Shape(arguments.call_s, arguments.call_s / 4, arguments.processes)
 
     def attempt(calls: int) -> Trial:
         return try_calls(running, audio, shape, calls)
 
-    best = find_highest(attempt, asked.first)
+    best = find_highest(attempt, arguments.first)
     trials = [] if best is None else confirm(attempt, best)
     if not trials:
-        return [figure("per_core", [0], "calls", above(asked.target), "not even one was held")]
-    return make_call_figures(trials, asked.target, asked.cores)
+        return [figure("per_core", [0], "calls", above(arguments.target), "not even one was held")]
+    return make_call_figures(trials, arguments.target, arguments.cores)
 
 
-def measure_all(asked: argparse.Namespace) -> list[Figure]:
-    model, cores, audio = asked.model.resolve(), asked.cores, read_call_audio()
+def measure_all(arguments: argparse.Namespace) -> list[Figure]:
+    model, cores, audio = arguments.model.resolve(), arguments.cores, read_call_audio()
     figures = measure_idle(model, cores)
     with start_server(model, cores) as running, callers_aside(cores):
-        figures = measure_processor(running, audio, asked.target, model, cores) + figures
+        figures = measure_processor(running, audio, arguments.target, model, cores) + figures
         figures = measure_bare(running, audio, model, cores) + figures
-        if not asked.unpaced:
-            figures = measure_calls(running, audio, asked) + figures
+        if not arguments.unpaced:
+            figures = measure_calls(running, audio, arguments) + figures
     return figures
 
 
@@ -357,9 +359,13 @@ def main() -> None:
     parser.add_argument("--unpaced", action="store_true", help="nothing that wants an idle machine")
     parser.add_argument("--call-s", type=float, default=24.0)
     parser.add_argument("--first", type=int, default=FIRST, help="calls to begin with")
-    asked = parser.parse_args()
-    prefix = f"streaming_{asked.label}_"
-    merge("streaming", prefix, [one | {"name": prefix + one["name"]} for one in measure_all(asked)])
+    arguments = parser.parse_args()
+    prefix = f"streaming_{arguments.label}_"
+    merge(
+        "streaming",
+        prefix,
+        [one | {"name": prefix + one["name"]} for one in measure_all(arguments)],
+    )
 
 
 if __name__ == "__main__":

@@ -296,20 +296,20 @@ def main() -> None:
     parser.add_argument("--steps", type=int, help="timed at once; default: 4, on CUDA 40")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--compile", action="store_true", help="Sayso's encoder only")
-    given = parser.parse_args()
-    device = settle(given.device, given.threads)
+    arguments = parser.parse_args()
+    device = settle(arguments.device, arguments.threads)
     width, voices, workers, steps = (
         (1024, 128, 14, 40) if device.type == "cuda" else (256, 16, 1, 4)
     )
     load = Load(
         device,
-        width=given.width or width,
-        voices=given.voices or voices,
-        crop_s=given.crop_s,
-        workers=workers if given.workers is None else given.workers,
-        steps=given.steps or steps,
-        repeats=given.repeats,
-        compiled=given.compile,
+        width=arguments.width or width,
+        voices=arguments.voices or voices,
+        crop_s=arguments.crop_s,
+        workers=workers if arguments.workers is None else arguments.workers,
+        steps=arguments.steps or steps,
+        repeats=arguments.repeats,
+        compiled=arguments.compile,
     )
     if not has_speechbrain():
         print("speechbrain is not installed: its step is left out")

@@ -81,9 +81,9 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=48_000, help="of the window")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--max-batch", type=int, default=16)
-    asked = parser.parse_args()
-    window = np.random.default_rng(0).normal(0, 0.1, asked.samples).astype(np.float32)
-    asked.request.write_bytes(make_request(window))
+    arguments = parser.parse_args()
+    window = np.random.default_rng(0).normal(0, 0.1, arguments.samples).astype(np.float32)
+    arguments.request.write_bytes(make_request(window))
     address = f"{HOST}:{(port := find_free_port())}"
     config = TritonConfig(
         http_address=HOST,
@@ -93,7 +93,7 @@ def main() -> None:
         allow_metrics=False,
     )
     with Triton(config=config) as triton:
-        bind(triton, asked.model, asked.threads, asked.max_batch)
+        bind(triton, arguments.model, arguments.threads, arguments.max_batch)
         triton.run()
         client = InferenceServerClient(address)
         while not client.is_model_ready(MODEL):

@@ -114,19 +114,19 @@ def start_server(settings: Mapping[str, Any]) -> Iterator[SaysoServer]:
             yield server
 
 
-def measure_turn(server: SaysoServer, callers: Executor, asked: argparse.Namespace) -> Turn:
+def measure_turn(server: SaysoServer, callers: Executor, arguments: argparse.Namespace) -> Turn:
     requests = [clip.request(VOICE) for clip in cut_mixed()]
     pids, began_s = list_processes(server), time.monotonic()
     before_s = np.array([processor_s(pid) for pid in pids])
     rate, cores = callers.submit(
-        call_repeatedly, server.address, requests, asked.callers, asked.seconds
+        call_repeatedly, server.address, requests, arguments.callers, arguments.seconds
     ).result()
     took_s = np.array([processor_s(pid) for pid in pids]) - before_s
     server_cores = float(took_s.sum()) / (time.monotonic() - began_s)
     return Turn(rate, server_cores, cores, float(took_s.max() / took_s.sum()))
 
 
-def measure_scaling(asked: argparse.Namespace) -> list[Figure]:
+def measure_scaling(arguments: argparse.Namespace) -> list[Figure]:
     """Measure three servers in turn."""
     cores = set(sorted(os.sched_getaffinity(0))[:CORES])
     found: dict[str, list[Turn]] = {name: [] for name in SERVERS}
@@ -134,9 +134,9 @@ def measure_scaling(asked: argparse.Namespace) -> list[Figure]:
         stack.enter_context(confine_to_cores(cores))
         callers = stack.enter_context(start_process(cores))
         running = {name: stack.enter_context(start_server(how)) for name, how in SERVERS.items()}
-        for number in range(asked.turns + 1):
+        for number in range(arguments.turns + 1):
             for name, server in running.items():
-                made = measure_turn(server, callers, asked)
+                made = measure_turn(server, callers, arguments)
                 print(name, made, flush=True)
                 if number:  # the first one warms up
                     found[name].append(made)
@@ -144,19 +144,21 @@ def measure_scaling(asked: argparse.Namespace) -> list[Figure]:
             name: sum(map(proportional_mb, {server.process.pid, *list_processes(server)}))
             for name, server in running.items()
         }
-    return _scaling_figures(found, memory_mb, asked)
+    return _scaling_figures(found, memory_mb, arguments)
 
 
 def _scaling_figures(
-    found: Mapping[str, Sequence[Turn]], memory_mb: Mapping[str, float], asked: argparse.Namespace
+    found: Mapping[str, Sequence[Turn]],
+    memory_mb: Mapping[str, float],
+    arguments: argparse.Namespace,
 ) -> list[Figure]:
-    how = f"{asked.callers} callers, a connection each, on the server's {CORES} cores"
+    how = f"{arguments.callers} callers, a connection each, on the server's {CORES} cores"
     made = []
     for name, turns in found.items():
         taken = np.median([one.callers for one in turns])
-        told = f"{how}; they took {taken:.2f} cores"
+        explained = f"{how}; they took {taken:.2f} cores"
         made += [
-            figure(f"workers_{name}", [one.rate for one in turns], "calls/s", None, told),
+            figure(f"workers_{name}", [one.rate for one in turns], "calls/s", None, explained),
             figure(
                 f"workers_{name}_memory",
                 [memory_mb[name]],
@@ -238,7 +240,7 @@ def stream_big_messages(address: str, seconds: float) -> None:
                 pass
 
 
-async def measure_steps(asked: argparse.Namespace) -> list[Figure]:
+async def measure_steps(arguments: argparse.Namespace) -> list[Figure]:
     """Run the server on this event loop under every kind of load at once."""
     watched = Steps()
     loop = asyncio.get_running_loop()
@@ -257,9 +259,9 @@ async def measure_steps(asked: argparse.Namespace) -> list[Figure]:
             requests = [clip.request(VOICE) for clip in cut_mixed()]
             load = Load(running.address, VOICE, read_call_audio(), STREAMS, STREAM_S, 1.0)
             loads = (
-                (call_repeatedly, running.address, requests, 4, asked.seconds),
-                (verify_files, running.address, asked.seconds),
-                (stream_big_messages, running.address, asked.seconds),
+                (call_repeatedly, running.address, requests, 4, arguments.seconds),
+                (verify_files, running.address, arguments.seconds),
+                (stream_big_messages, running.address, arguments.seconds),
                 (hold_calls, load),
             )
             with watched.watch():
@@ -290,9 +292,9 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=4.0)
     parser.add_argument("--callers", type=int, default=16)
-    asked = parser.parse_args()
-    merge("workers", "loop_", asyncio.run(measure_steps(asked)))
-    merge("workers", "workers_", measure_scaling(asked))
+    arguments = parser.parse_args()
+    merge("workers", "loop_", asyncio.run(measure_steps(arguments)))
+    merge("workers", "workers_", measure_scaling(arguments))
 
 
 if __name__ == "__main__":

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from evaluation.commands import options
-from evaluation.commands.options import exit_on_errors
-from evaluation.experiments import external_scores
-from evaluation.report import document, page
-from evaluation.report.document import Document
-from evaluation.report.table import draw_table
+
+if TYPE_CHECKING:
+    from evaluation.report.document import Document
 
 
 def compare_reports(
@@ -27,20 +25,24 @@ def compare_reports(
     """Overlay two reports and say whether B is better than A on the trials both scored.
 
     Both folders need their scores.tsv.gz. Writes comparison.html and comparison.json.
+
+    Example: sayso-evaluate compare old/evaluation.json new/evaluation.json
     """
-    with exit_on_errors():
-        comparison = external_scores.compare(
-            first, second, replicates=max(replicates, 2), seed=seed
-        )
-        output_folder.mkdir(parents=True, exist_ok=True)
-        document.write(output_folder / "comparison.json", comparison)
-        written = document.read(output_folder / "comparison.json")
-        html = page.render_comparison(written, written["systems"])
-        (output_folder / "comparison.html").write_text(html, encoding="utf-8")
-        Console().print(_difference_table(written))
+    from evaluation.experiments import external_scores
+    from evaluation.report import document, page
+
+    comparison = external_scores.compare(first, second, replicates=max(replicates, 2), seed=seed)
+    output_folder.mkdir(parents=True, exist_ok=True)
+    document.write(output_folder / "comparison.json", comparison)
+    written = document.read(output_folder / "comparison.json")
+    html = page.render_comparison(written, written["systems"])
+    (output_folder / "comparison.html").write_text(html, encoding="utf-8")
+    Console().print(_difference_table(written))
 
 
 def _difference_table(comparison: Document) -> Table:
+    from evaluation.report.table import draw_table
+
     table = draw_table(comparison["told"])
     for column in ("figure", "A", "B", "B less A, 95%", "verdict"):
         table.add_column(column)

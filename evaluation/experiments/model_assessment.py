@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 from evaluation.degrade import channels
 from evaluation.degrade.channels import CrossChannel
-from evaluation.experiments.request import Request, read_trials
+from evaluation.experiments.request import Request
+from evaluation.experiments.trial_selection import read_trials
 from evaluation.report import assessment, document
 from evaluation.report.assessment import Assessment
 from evaluation.report.document import Document

@@ -14,7 +14,8 @@ import numpy as np
 from evaluation.degrade.impairments import CLEAN, Impaired
 from evaluation.degrade.treatment import Treatment
 from evaluation.errors import EvaluationError
-from evaluation.experiments.request import Request, read_trials
+from evaluation.experiments.request import Request
+from evaluation.experiments.trial_selection import read_trials
 from evaluation.metrics.error_rates import Rate, measure_error_rates
 from evaluation.report import document
 from evaluation.report.document import Document

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from evaluation import metrics
 from evaluation.errors import EvaluationError
-from evaluation.experiments.request import Request, read_trials
+from evaluation.experiments.request import Request
+from evaluation.experiments.trial_selection import read_trials
 from evaluation.metrics import Sweep, comparison
 from evaluation.report import document
 from evaluation.report.document import Document

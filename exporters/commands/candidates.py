@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
-from exporters import model_file
-from exporters.commands.options import HopS, MinSpeechS, Output, ShortS, Speech, WindowS
-from exporters.commands.terminal import print_errors
+from evaluation.commands.terminal import show_steps
+from exporters.commands.options import (
+    ARCHITECTURES,
+    Features,
+    HopS,
+    MinSpeechS,
+    Output,
+    ShortS,
+    Speech,
+    WindowS,
+)
 from exporters.errors import ExportError
-from exporters.publish import Candidate, Windows, publish
-from exporters.sources import ARCHITECTURES
-from exporters.sources import adopt as adoption
-from exporters.sources import checkpoint as checkpoints
-from exporters.sources.graft import Features
-from service.contract import Contract
+
+if TYPE_CHECKING:
+    from exporters.publish import Candidate
 
 
 def checkpoint(
@@ -35,14 +41,19 @@ def checkpoint(
 
     The graph is compared with PyTorch on speech, at several lengths and batch sizes; below a
     cosine of 0.99999 nothing is written.
+
+    Example: sayso-export checkpoint runs/first/best.pt --output model.onnx
     """
-    with print_errors():
+    with show_steps() as show:
+        show("loading PyTorch")
+        from exporters.publish import Windows
+        from exporters.sources import checkpoint as checkpoints
+
         windows = Windows(window_s, hop_s, min_speech_s, tuple(short_window_s))
-        _publish(
-            checkpoints.make_candidate(source, name=name, windows=windows, licence=licence),
-            output,
-            speech,
-        )
+        show(f"exporting {source}")
+        candidate = checkpoints.make_candidate(source, name=name, windows=windows, licence=licence)
+        line = _publish(candidate, output, speech, show)
+    Console().print(line, soft_wrap=True, highlight=False)
 
 
 def adopt(
@@ -56,27 +67,38 @@ def adopt(
     output: Output,
     architecture: Annotated[
         str | None,
-        typer.Option(help=f"What a checkpoint holds: {', '.join(sorted(ARCHITECTURES))}."),
+        typer.Option(
+            help=f"What a checkpoint holds: {', '.join(ARCHITECTURES)}.", show_default=False
+        ),
     ] = None,
     features: Annotated[
         Features | None,
-        typer.Option(help="What an ONNX file starts at. [as its metadata says]"),
+        typer.Option(help="What an ONNX file starts at.", show_default="as its metadata says"),
     ] = None,
-    name: Annotated[str | None, typer.Option(help="Name that the model id starts with.")] = None,
+    name: Annotated[
+        str | None,
+        typer.Option(help="Name that the model id starts with.", show_default="the model's own"),
+    ] = None,
     licence: Annotated[
-        str | None, typer.Option(help="Licence of the weights. [the model's own, where known]")
+        str | None,
+        typer.Option(help="Licence of the weights.", show_default="the model's own, if known"),
     ] = None,
     origin: Annotated[
-        str | None, typer.Option(help="Where the weights come from. [SOURCE]")
+        str | None, typer.Option(help="Where the weights come from.", show_default="SOURCE")
     ] = None,
     sha256: Annotated[
-        str | None, typer.Option(help="Hex digest that SOURCE must have; needed for a URL.")
+        str | None,
+        typer.Option(
+            help="Hex digest that SOURCE must have; needed for a URL.", show_default=False
+        ),
     ] = None,
     window_s: Annotated[
-        float | None, typer.Option(help="Seconds of speech in one window. [the model's own, or 3]")
+        float | None,
+        typer.Option(help="Seconds of speech in one window.", show_default="the model's own, or 3"),
     ] = None,
     hop_s: Annotated[
-        float | None, typer.Option(help="Seconds between the starts of windows. [half a window]")
+        float | None,
+        typer.Option(help="Seconds between the starts of windows.", show_default="half a window"),
     ] = None,
     min_speech_s: MinSpeechS = 0.5,
     speech: Speech = None,
@@ -85,13 +107,19 @@ def adopt(
 
     The graph is compared with the model's own code on speech; below a cosine of 0.99999 nothing
     is written. Checkpoints are read as plain tensors: no code in them is run.
+
+    Example: sayso-export adopt resemblyzer --output resemblyzer.onnx
     """
-    with print_errors():
+    if hop_s is not None and window_s is None:
+        raise ExportError("--hop-s needs --window-s")
+    with show_steps() as show:
+        show("loading PyTorch")
+        from exporters.publish import Windows
+        from exporters.sources import adopt as adoption
+
         windows = None
         if window_s is not None:
             windows = Windows(window_s, hop_s or window_s / 2, min_speech_s)
-        elif hop_s is not None:
-            raise ExportError("--hop-s needs --window-s")
         request = adoption.Request(
             source=source,
             architecture=architecture,
@@ -102,17 +130,22 @@ def adopt(
             origin=origin,
             sha256=sha256,
         )
+        show(f"reading {source}")
         with adoption.make_candidate(request) as candidate:
-            _publish(candidate, output, speech)
+            line = _publish(candidate, output, speech, show)
+    Console().print(line, soft_wrap=True, highlight=False)
 
 
-def _publish(candidate: Candidate, output: Path, speech: Path | None) -> Contract:
-    contract = publish(candidate, output, speech=speech)
+def _publish(
+    candidate: Candidate, output: Path, speech: Path | None, show: Callable[[str], None]
+) -> str:
+    """Publish behind the parity gate, and describe the file in a line."""
+    from exporters import model_file
+    from exporters.publish import publish
+
+    contract = publish(candidate, output, speech=speech, on_step=show)
     proof = contract.provenance["parity"]
-    Console().print(
+    return (
         f"{output}: {contract.model_id}, {output.stat().st_size / 1e6:.1f} MB, "
-        f"parity {proof['cosine']:.7f} on {proof['speech']}, {model_file.digest(output)}",
-        soft_wrap=True,
-        highlight=False,
+        f"parity {proof['cosine']:.7f} on {proof['speech']}, {model_file.digest(output)}"
     )
-    return contract

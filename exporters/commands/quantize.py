@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from exporters.commands.options import Output, Speech
-from exporters.commands.terminal import print_errors
-from exporters.tuning import quantize as quantization
-from exporters.tuning.quantize import Kind
+from evaluation.commands.terminal import show_steps
+from exporters.commands.options import ModelFile, Output, Precision, Speech
 
 
 def quantize(
-    model: Annotated[Path, typer.Argument(help="A model file with its contract.")],
+    model: ModelFile,
     kind: Annotated[
-        Kind,
+        Precision,
         typer.Option("--to", help="fp16 stores weights in 16 bits; int8 computes in 8 bits."),
     ],
     output: Output,
@@ -27,15 +24,20 @@ def quantize(
 
     Nothing is written when a recording's cosine with the original is below 0.9999 (fp16) or 0.95
     (int8). The variant has a model id of its own, so voices have to be enrolled with it.
+
+    Example: sayso-export quantize model.onnx --to int8 --output model-int8.onnx
     """
-    with print_errors():
-        contract, small = quantization.publish(model, kind, output, speech=speech)
-        before, after = contract.provenance["quantised"]["bytes"]
-        calibrated = "kept" if contract.calibration else "none: run sayso-export calibrate"
-        Console().print(
-            f"{output}: {contract.model_id}, {before / 1e6:.1f} to {after / 1e6:.1f} MB, cosine "
-            f"least {small.least:.5f}, mean {small.mean:.5f} on {small.speech}; calibration "
-            f"{calibrated}",
-            soft_wrap=True,
-            highlight=False,
-        )
+    with show_steps() as show:
+        show(f"reading {model}")
+        from exporters.tuning import quantize as quantization
+
+        contract, small = quantization.publish(model, kind, output, speech=speech, on_step=show)
+    before, after = contract.provenance["quantised"]["bytes"]
+    calibrated = "kept" if contract.calibration else "none: run sayso-export calibrate"
+    Console().print(
+        f"{output}: {contract.model_id}, {before / 1e6:.1f} to {after / 1e6:.1f} MB, cosine "
+        f"least {small.least:.5f}, mean {small.mean:.5f} on {small.speech}; calibration "
+        f"{calibrated}",
+        soft_wrap=True,
+        highlight=False,
+    )

@@ -8,16 +8,22 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from exporters.commands.terminal import print_errors
-from exporters.tuning import record
+from exporters.commands.options import InPlace, ModelFile, OptionalOutput
+from exporters.commands.terminal import choose_output
 
 
 def record_evaluation(
-    model: Annotated[Path, typer.Argument(help="A model file with its contract.")],
+    model: ModelFile,
     report: Annotated[Path, typer.Argument(help="evaluation.json, as sayso-evaluate writes it.")],
-    output: Annotated[Path | None, typer.Option(help="Write here. [MODEL itself]")] = None,
+    output: OptionalOutput = None,
+    in_place: InPlace = False,
 ) -> None:
-    """Store what a model measured in its contract: EER by corpus, and the report's digest."""
-    with print_errors():
-        contract = record.write(model, report, output)
-        Console().print(f"{contract.model_id}: {contract.evaluation['report']}", soft_wrap=True)
+    """Store what a model measured in its contract: EER by corpus, and the report's digest.
+
+    Example: sayso-export record model.onnx evaluation-report/evaluation.json --in-place
+    """
+    target = choose_output(model, output, in_place=in_place)
+    from exporters.tuning import record
+
+    contract = record.write(model, report, target)
+    Console().print(f"{contract.model_id}: {contract.evaluation['report']}", soft_wrap=True)

@@ -1,27 +1,14 @@
-"""How a command ends and what it prints."""
+"""How the commands of `sayso-export` end."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from pathlib import Path
 
-import typer
-
-from evaluation.errors import EvaluationError
-from service.errors import SaysoError
+from exporters.errors import ExportError
 
 
-@contextmanager
-def print_errors() -> Iterator[None]:
-    """End with one clear line and exit status 2 for what the user can correct."""
-    try:
-        yield
-    except* (EvaluationError, SaysoError) as group:
-        error = _first(group)
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(2) from error
-
-
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    first = group.exceptions[0]
-    return _first(first) if isinstance(first, BaseExceptionGroup) else first
+def choose_output(model: Path, output: Path | None, *, in_place: bool) -> Path:
+    """Choose the file to write; ExportError unless exactly one of both options says which."""
+    if in_place == (output is not None):
+        raise ExportError("say where to write: --output FILE, or --in-place to change MODEL itself")
+    return output or model

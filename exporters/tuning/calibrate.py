@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from evaluation.degrade import impairments
 from evaluation.degrade.impairments import Impaired
 from evaluation.errors import EvaluationError
-from evaluation.experiments.request import Request, read_trials
+from evaluation.experiments.request import Request
+from evaluation.experiments.trial_selection import read_trials
 from evaluation.report.assessment import TERMS, hash_data
 from evaluation.scoring import calibration, calibration_set, embeddings, normalization
 from evaluation.scoring.cache import Cache

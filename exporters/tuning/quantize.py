@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -48,10 +48,15 @@ class Variant:
 
 
 def make_variant(
-    graph: onnx.ModelProto, contract: Contract, kind: Kind, speech: Path | None
+    graph: onnx.ModelProto,
+    contract: Contract,
+    kind: Kind,
+    speech: Path | None,
+    on_step: Callable[[str], None] = parity.ignore,
 ) -> Variant:
     """Quantize `graph` to `kind` and compare it on windows of speech; raises `ParityError` below
     the kind's floor."""
+    on_step("reading speech")
     waveforms, speech_kind = load_voices(
         speech,
         rate=contract.sample_rate,
@@ -59,7 +64,9 @@ def make_variant(
         count=2 * _VOICES,
     )
     ranges, compared = waveforms[::2], waveforms[1::2]
+    on_step(f"quantizing to {kind}")
     small = halve(graph) if kind == "fp16" else quantize_to_int8(graph, ranges)
+    on_step(f"comparing with the original on {len(compared)} recordings")
     cosines = _measure_cosines(graph, small, compared)
     if cosines.min() < FLOORS[kind]:
         raise ParityError(
@@ -151,7 +158,12 @@ def find_front_end_nodes(model: onnx.ModelProto) -> list[str]:
 
 
 def publish(
-    source: Path, kind: Kind, output: Path, *, speech: Path | None = None
+    source: Path,
+    kind: Kind,
+    output: Path,
+    *,
+    speech: Path | None = None,
+    on_step: Callable[[str], None] = parity.ignore,
 ) -> tuple[Contract, Variant]:
     """Writes the `kind` of the model file `source` to `output`, with its cost in its provenance.
 
@@ -159,7 +171,7 @@ def publish(
     the original is at least that of fp16; otherwise it has to be fitted again.
     """
     graph, contract = model_file.read(source)
-    small = make_variant(graph, contract, kind, speech)
+    small = make_variant(graph, contract, kind, speech, on_step)
     keeps = small.least >= FLOORS["fp16"]
     name = contract.model_id.rsplit("-", 1)[0].removesuffix(f"-{kind}")
     renamed = dataclasses.replace(

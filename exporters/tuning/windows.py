@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from evaluation import metrics
-from evaluation.experiments.request import Request, read_trials
+from evaluation.experiments.request import Request
+from evaluation.experiments.trial_selection import read_trials
 from evaluation.scoring import embeddings, scores
 from evaluation.scoring.cache import Cache
 from evaluation.scoring.sayso_model import SaysoModel

@@ -1,10 +1,14 @@
 """The command line: what it writes, and that what is wrong ends in one line and status 2."""
 
+import io
+import json
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner, Result
 
+from evaluation.commands import terminal
 from exporters import model_file
 from exporters.__main__ import app
 from exporters.publish import Candidate, publish
@@ -60,18 +64,61 @@ def test_what_cannot_be_adopted(tmp_path: Path) -> None:
 
 def test_what_cannot_be_calibrated(model: Path, tmp_path: Path) -> None:
     before = model.read_bytes()
-    _refused(_run("calibrate", model, "--manifest", tmp_path / "none.csv"), "none.csv")
+    arguments = ["calibrate", model, "--in-place", "--manifest"]
+    _refused(_run(*arguments, tmp_path / "none.csv"), "none.csv")
     (tmp_path / "junk.onnx").write_bytes(b"junk")
     manifest = tmp_path / "m.csv"
     manifest.write_text("path,speaker,split\n")
-    _refused(_run("calibrate", model, "--manifest", manifest), "no clip")
+    _refused(_run(*arguments, manifest), "no clip")
     assert model.read_bytes() == before
+
+
+@pytest.mark.parametrize("command", ["calibrate", "record"])
+def test_a_model_is_changed_in_place_only_by_request(
+    command: str, model: Path, tmp_path: Path
+) -> None:
+    before = model.read_bytes()
+    arguments = ["--manifest", tmp_path / "m.csv"] if command == "calibrate" else [tmp_path / "r"]
+    both = ["--in-place", "--output", tmp_path / "other.onnx"]
+    for options in ([], both):
+        _refused(_run(command, model, *arguments, *options), "--in-place to change MODEL itself")
+    assert model.read_bytes() == before
+
+
+def test_a_report_is_recorded_in_place_or_in_a_copy(model: Path, tmp_path: Path) -> None:
+    model_id = model_file.read(model)[1].model_id
+    figures = {"eer": {"value": 0.05, "interval": None}, "targets": 10, "nontargets": 90}
+    system = {"system": model_id, "data_digest": "abc", "groups": {"pooled": figures}}
+    report = tmp_path / "evaluation.json"
+    report.write_text(json.dumps({"schema": 1, "systems": [system]}))
+    before = model.read_bytes()
+    copy = tmp_path / "copy.onnx"
+    assert _run("record", model, report, "--output", copy).exit_code == 0
+    assert model.read_bytes() == before
+    assert model_file.read(copy)[1].evaluation
+    assert _run("record", model, report, "--in-place").exit_code == 0
+    assert model.read_bytes() == copy.read_bytes()
+
+
+@pytest.mark.parametrize("command", ["adopt", "quantize"])
+def test_a_terminal_shows_what_is_done(
+    command: str, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    screen = io.StringIO()
+    monkeypatch.setattr(terminal, "err", Console(file=screen, force_terminal=True, width=120))
+    arguments = ["resemblyzer"] if command == "adopt" else [model, "--to", "fp16"]
+    result = _run(command, *arguments, "--output", tmp_path / "new.onnx")
+    assert result.exit_code == 0, result.output
+    assert "new.onnx" in result.stdout
+    for step in ("reading speech", "comparing with the original"):
+        assert step in screen.getvalue()
 
 
 def test_a_variant_is_written(model: Path, tmp_path: Path) -> None:
     result = _run("quantize", model, "--to", "fp16", "--output", tmp_path / "half.onnx")
     assert result.exit_code == 0, result.output
-    assert "tiny-fp16-" in result.output
+    assert "tiny-fp16-" in result.stdout
+    assert result.stderr == ""
     contract = model_file.read(tmp_path / "half.onnx")[1]
     assert contract.provenance["quantised"]["kind"] == "fp16"
 
@@ -79,5 +126,5 @@ def test_a_variant_is_written(model: Path, tmp_path: Path) -> None:
 def test_a_folder_without_speech(model: Path, tmp_path: Path) -> None:
     output = tmp_path / "half.onnx"
     (tmp_path / "empty").mkdir()
-    arguments = ["quantise", model, "--to", "fp16", "--output", output]
+    arguments = ["quantize", model, "--to", "fp16", "--output", output]
     _refused(_run(*arguments, "--speech", tmp_path / "empty"), "holds no")

@@ -71,3 +71,30 @@ def test_serving_needs_no_training_framework(installed: Path, tmp_path: Path) ->
     names = run(installed / "bin" / "python", "-c", program, folder=tmp_path).split()
     assert "sayso" in names
     assert not {"torch", "torchaudio", "librosa", "matplotlib", "scikit-learn"} & set(names)
+
+
+@pytest.mark.parametrize(
+    ("command", "extra"),
+    [
+        ("sayso-train describe small", "train"),
+        ("sayso-export adopt resemblyzer --output model.onnx", "train"),
+        ("sayso-evaluate scores scores.txt", "evaluation"),
+    ],
+)
+def test_a_program_that_needs_an_extra_says_which(
+    installed: Path, tmp_path: Path, command: str, extra: str
+) -> None:
+    program, *arguments = command.split()
+    assert "Usage" in run(installed / "bin" / program, "--help", folder=tmp_path)
+    ended = subprocess.run(
+        [installed / "bin" / program, *arguments],
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 2
+    assert re.fullmatch(
+        rf"error: \w+ is not installed: pip install 'sayso\[{extra}\]'\n", ended.stderr
+    )

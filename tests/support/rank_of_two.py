@@ -12,9 +12,10 @@ import torch
 from torch import distributed
 
 from training import config
+from training.commands.terminal import end_at_once
 from training.data.batches import Batch
 from training.learner import Learner, new_learner, trainable
-from training.ranks import Ranks, end_at_once
+from training.ranks import Ranks
 
 CPU = torch.device("cpu")
 COMMON = """

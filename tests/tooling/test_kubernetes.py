@@ -1,6 +1,5 @@
 """deploy/kubernetes follows Kubernetes' schemas and agrees with the server, image and itself."""
 
-import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -107,22 +106,6 @@ def test_with_tls_plaintext_is_off_and_the_probes_use_tls(tmp_path: Path) -> Non
     for name in ("SAYSO_TLS_CERTIFICATE", "SAYSO_TLS_KEY", "SAYSO_CA"):
         assert environment[name].startswith(f"{folder}/")
     assert int(environment["SAYSO_SERVER"].rpartition(":")[2]) == PORTS["grpc"]
-
-
-def test_the_page_says_how_to_make_each_secret() -> None:
-    text = "".join(path.read_text() for path in FILES)
-    secrets = set(re.findall(r"secretName: (\S+)", text))
-    secrets |= set(re.findall(r"secretKeyRef:\n\s+name: (\S+)", text))
-    page = PAGE.read_text()
-    assert secrets
-    for secret in secrets:
-        assert f"create secret generic {secret}" in page or f"`{secret}`" in page, secret
-
-
-def test_the_pod_runs_as_the_user_of_the_image() -> None:
-    context = POD["securityContext"]
-    user = f"{context['runAsUser']}:{context['runAsGroup']}"
-    assert f"USER {user}\n" in (ROOT / "Dockerfile").read_text()
 
 
 def test_ports_are_those_of_the_server() -> None:

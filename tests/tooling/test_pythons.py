@@ -1,7 +1,6 @@
-"""pyproject.toml and the Makefile accept the same Python versions."""
+"""The Python versions that are supported, and how `make` picks one of those installed."""
 
 import os
-import re
 import subprocess
 import sys
 import tomllib
@@ -11,7 +10,6 @@ from packaging.specifiers import SpecifierSet
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-MAKEFILE = (ROOT / "Makefile").read_text()
 REQUIRED = SpecifierSet(PROJECT["requires-python"])
 SUPPORTED = [f"3.{minor}" for minor in range(9, 20) if f"3.{minor}" in REQUIRED]
 
@@ -20,14 +18,6 @@ def test_the_classifiers_list_the_supported_versions() -> None:
     prefix = "Programming Language :: Python :: 3."
     listed = [line.rpartition(" ")[2] for line in PROJECT["classifiers"] if line.startswith(prefix)]
     assert listed == SUPPORTED
-
-
-def test_the_makefile_accepts_the_supported_versions() -> None:
-    first, last = (version.replace(".", ", ") for version in (SUPPORTED[0], SUPPORTED[-1]))
-    assert f"({first}) <= sys.version_info[:2] <= ({last})" in MAKEFILE
-    assert f"needs Python {SUPPORTED[0]} to {SUPPORTED[-1]}" in MAKEFILE
-    (names,) = re.findall(r"^PYTHON .*foreach name,([^,]+),", MAKEFILE, re.MULTILINE)
-    assert names.split() == [*(f"python{version}" for version in SUPPORTED), "python3"]
 
 
 def test_an_interpreter_that_does_not_start_is_passed_over(tmp_path: Path) -> None:

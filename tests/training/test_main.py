@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,35 @@ def test_a_run_stopped_before_its_first_validation_promises_no_best_checkpoint(
     assert (output / "last.pt").exists()
     assert "there is no best checkpoint yet" in result.stderr
     assert "learning from" in result.stderr
+
+
+def test_ctrl_c_says_how_to_go_on(
+    recipe: Path, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    output = tmp_path / "run"
+    arguments = ["run", str(recipe), "--manifest", str(corpus), "--output", str(output)]
+    arguments += ["--workers", "0", "--threads", "1", "--device", "cpu"]
+    with monkeypatch.context() as patch:
+        patch.setattr("training.commands.run.ConsoleReporter.on_start", interrupt)
+        first = runner.invoke(app, arguments)
+        assert first.exit_code == 130
+        assert f"to begin again: sayso-train {arguments[0]}" in first.stderr
+
+        patch.undo()
+        runner.invoke(app, [*arguments, "--max-minutes", "0"])
+        patch.setattr("training.commands.run.ConsoleReporter.on_start", interrupt)
+        again = runner.invoke(app, [*arguments, "--resume"])
+        assert again.exit_code == 130
+    (line,) = (line for line in again.stderr.splitlines() if line.startswith("interrupted"))
+    assert line.startswith("interrupted; to go on from step 1: sayso-train run ")
+    command = shlex.split(line.partition("sayso-train ")[2])
+    assert command[-1] == "--resume"
+    resumed = runner.invoke(app, command)
+    assert resumed.exit_code == 0, resumed.output
+    assert checkpoint.load(output / "best.pt").progress.step == 3
 
 
 @pytest.mark.parametrize(

@@ -92,7 +92,7 @@ def test_ranks_end_without_taking_the_interpreter_down(
 ) -> None:
     program = (
         "import atexit, sys\n"
-        "from training.ranks import end_at_once\n"
+        "from training.commands.terminal import end_at_once\n"
         "atexit.register(lambda: print('torn down'))\n"
         f"with end_at_once({{'WORLD_SIZE': '{world}'}}):\n"
         "    print('said')\n"

@@ -2,5 +2,5 @@
 
 embedding ─> gallery   where it puts speakers it never heard
           └> probe     what else its embeddings tell apart: words, corpora, channels
-hearing                what augmentation does to a clip
+hearing ─> audition    what augmentation does to a clip, written to a folder
 """

@@ -6,13 +6,14 @@ import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from training.commands.terminal import one_line_errors, print_table, say
-from training.runs import comparison
-from training.runs.comparison import Run
+from training.commands.terminal import print_table, say
+
+if TYPE_CHECKING:
+    from training.runs.comparison import Run
 
 HEADINGS = (
     "run", "encoder", "parameters", "losses", "framework", "steps", "clips/s",
@@ -25,14 +26,18 @@ def compare(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders.")],
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
 ) -> None:
-    """Print a table of runs: what was trained, how fast, and the best EERs of held-out speakers."""
-    with one_line_errors():
-        compared = [comparison.read(folder) for folder in runs]
+    """Print a table of runs: what was trained, how fast, and the best EERs of held-out speakers.
+
+    Example: sayso-train compare runs/first runs/second
+    """
+    from training.runs import comparison
+
+    summaries = [comparison.read(folder) for folder in runs]
     if as_json:
-        sys.stdout.write(json.dumps([asdict(run) for run in compared], indent=1) + "\n")
+        sys.stdout.write(json.dumps([asdict(run) for run in summaries], indent=1) + "\n")
     else:
-        print_table(HEADINGS, map(_row, compared))
-    if len({run.trials for run in compared}) > 1:
+        print_table(HEADINGS, map(_row, summaries))
+    if len({run.trials for run in summaries}) > 1:
         say(
             "held-out trials or their channels differ between these runs, by data, sampling, "
             "augmentation or seed: compare EERs with `sayso-evaluate`, on the same trials"

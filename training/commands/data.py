@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from training.commands.terminal import one_line_errors, progress_bars, say
+from training.commands.terminal import progress_bars, say
 from training.data import inspection, packing, readers, shards
 from training.data import manifest as manifests
 from training.data.inspection import Inspection
@@ -65,10 +65,12 @@ def manifest(
     ],
     output: Annotated[Path, typer.Option(help="The manifest to write (.csv).")],
 ) -> None:
-    """Write the manifest of a published corpus: speakers, sessions and splits by its layout."""
-    with one_line_errors():
-        rows = readers.read(layout, root)
-        manifests.write(output, rows)
+    """Write the manifest of a published corpus: speakers, sessions and splits by its layout.
+
+    Example: sayso-train manifest LibriSpeech --layout librispeech --output librispeech.csv
+    """
+    rows = readers.read(layout, root)
+    manifests.write(output, rows)
     speakers = len({(row.corpus, row.speaker) for row in rows})
     say(f"{len(rows)} clips of {speakers} speakers")
     for suffix, count in sorted(count_unread(root, rows).items()):
@@ -84,24 +86,23 @@ def inspect(
 ) -> None:
     """Decode every clip and print hours, speakers, sessions, duplicates and faults.
 
-    Ends with exit code 2 if the data has a fault that spoils a measurement.
+    Ends with exit status 2 if the data has a fault that spoils a measurement.
+
+    Example: sayso-train inspect manifest.csv
     """
-    with one_line_errors():
-        rows = manifests.read(manifest)
-        with progress_bars() as progress:
-            task = progress.add_task("decoding", total=len(rows), note="")
-            report = inspection.inspect(
-                rows, short_s=short_s, threads=threads, advance=lambda: progress.advance(task)
-            )
-        if as_json:
-            sys.stdout.write(
-                json.dumps(asdict(report) | {"faults": report.faults}, indent=1) + "\n"
-            )
-        else:
-            Console(file=sys.stdout).print(_table(report))
-            _list_what_is_wrong(report)
-        if report.faults:
-            raise ManifestError("; ".join(report.faults))
+    rows = manifests.read(manifest)
+    with progress_bars() as progress:
+        task = progress.add_task("decoding", total=len(rows), note="")
+        report = inspection.inspect(
+            rows, short_s=short_s, threads=threads, advance=lambda: progress.advance(task)
+        )
+    if as_json:
+        sys.stdout.write(json.dumps(asdict(report) | {"faults": report.faults}, indent=1) + "\n")
+    else:
+        Console(file=sys.stdout).print(_table(report))
+        _list_what_is_wrong(report)
+    if report.faults:
+        raise ManifestError("; ".join(report.faults))
 
 
 def _table(report: Inspection) -> Table:
@@ -165,19 +166,21 @@ def pack(
     shard_mb: Annotated[int, typer.Option(min=1, help="Size of a shard file.")] = SHARD_MB,
     threads: Threads = 2,
 ) -> None:
-    """Decode clips once into large files that training maps into memory."""
-    with one_line_errors():
-        clips = read_manifest(manifest, split)
-        with progress_bars() as progress:
-            task = progress.add_task("packing", total=len(clips), note="")
-            unreadable = packing.pack(
-                clips,
-                output,
-                rate_hz,
-                shard_samples=shard_mb * 1_000_000 // BYTES_PER_SAMPLE,
-                threads=threads,
-                advance=lambda: progress.advance(task),
-            )
-        for left_out in unreadable:
-            say(f"left out: {left_out}")
+    """Decode clips once into large files that training maps into memory.
+
+    Example: sayso-train pack manifest.csv --output packed
+    """
+    clips = read_manifest(manifest, split)
+    with progress_bars() as progress:
+        task = progress.add_task("packing", total=len(clips), note="")
+        unreadable = packing.pack(
+            clips,
+            output,
+            rate_hz,
+            shard_samples=shard_mb * 1_000_000 // BYTES_PER_SAMPLE,
+            threads=threads,
+            advance=lambda: progress.advance(task),
+        )
+    for left_out in unreadable:
+        say(f"left out: {left_out}")
     sys.stdout.write(f"{output}\n")

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import sys
 
-import torch
-
-from training import config, encoders
 from training.commands.options import RecipeName
-from training.commands.terminal import one_line_errors
-from training.encoders.size import multiply_accumulates, parameters
 
 
 def describe(recipe: RecipeName) -> None:
-    """Print a recipe's encoder: parameters, and multiply-accumulates for one second of audio."""
-    with one_line_errors():
-        chosen = config.load(recipe)
+    """Print a recipe's encoder: parameters, and multiply-accumulates for one second of audio.
+
+    Example: sayso-train describe small
+    """
+    import torch
+
+    from training import config, encoders
+    from training.encoders.size import multiply_accumulates, parameters
+
+    chosen = config.load(recipe)
     encoder = encoders.build(chosen).eval()
     second = torch.zeros(1, chosen.front_end.sample_rate_hz)
     sys.stdout.write(

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from enum import StrEnum
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import torch
 import typer
 
 from training.errors import ConfigError
+
+if TYPE_CHECKING:
+    import torch
 
 RecipeName = Annotated[
     str, typer.Argument(help="A recipe's TOML file, or the name of one in training/recipes.")
@@ -24,6 +26,8 @@ class Device(StrEnum):
 
 def settle(device: Device, threads: int) -> torch.device:
     """Pick the device and make its kernels deterministic, so that a resumed run repeats itself."""
+    import torch
+
     torch.set_flush_denormal(True)
     if threads:
         torch.set_num_threads(threads)

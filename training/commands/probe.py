@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import asdict
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from training.analysis import probe as probes
-from training.analysis.probe import Accuracy, TaskResult
-from training.commands.terminal import one_line_errors, print_table
+from training.commands.terminal import print_table
 from training.commands.trained import CheckpointFile, Clips, Seed, Split, TrainedEncoder
+
+if TYPE_CHECKING:
+    from training.analysis.probe import Accuracy, TaskResult
 
 HEADINGS = ("told", "classes", "speakers", "clips", "chance", "log-mel", "encoder")
 
@@ -28,10 +29,13 @@ def probe(
 
     Prints the share answered right (mean over classes) with its 95% interval over speakers, beside
     chance and beside the mean and deviation of the log-mel features.
+
+    Example: sayso-train probe runs/first/best.pt --manifest manifest.csv
     """
-    with one_line_errors():
-        trained = TrainedEncoder.load(checkpoint, manifest, split)
-        results = probes.probe(trained.checkpoint, trained.library, trained.device, seed=seed)
+    from training.analysis import probe as probes
+
+    trained = TrainedEncoder.load(checkpoint, manifest, split)
+    results = probes.probe(trained.checkpoint, trained.library, trained.device, seed=seed)
     if as_json:
         sys.stdout.write(json.dumps([asdict(result) for result in results], indent=1) + "\n")
     else:

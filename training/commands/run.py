@@ -4,35 +4,23 @@ from __future__ import annotations
 
 import math
 import os
-import sys
 from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.progress import Progress
 
-from training import config
-from training.analysis import gallery
 from training.commands.data import load_library
 from training.commands.options import Device, RecipeName, settle
-from training.commands.terminal import console, one_line_errors, progress_bars, say
-from training.data import teacher
+from training.commands.terminal import console, progress_bars, say
 from training.data.library import Pcm, load_noises
-from training.ranks import join_torchrun
-from training.runs import (
-    checkpoint,
-    history,
-    material,
-    preconditions,
-    reproduction,
-    starting_weights,
-)
-from training.runs.curves import Curves
-from training.runs.reporting import Reporters
-from training.runs.validation import Errors
-from training.train import Limits, train
+
+if TYPE_CHECKING:
+    from training.runs.validation import Errors
+
+INTERRUPTED = 130  # the status of a command that SIGINT ends
 
 
 class ConsoleReporter:
@@ -119,9 +107,28 @@ def run(
 ) -> None:
     """Train an encoder by a recipe; prints the best checkpoint's path.
 
-    Several processes train it together under torchrun --nproc-per-node N -m training run ...
+    Ctrl-C stops it, to be resumed. Several processes train it together under
+    torchrun --nproc-per-node N -m training run ...
+
+    Example: sayso-train run first --manifest manifest.csv --output runs/first
     """
-    with one_line_errors(), join_torchrun(os.environ) as ranks:
+    from training import config
+    from training.analysis import gallery
+    from training.data import teacher
+    from training.ranks import join_torchrun
+    from training.runs import (
+        checkpoint,
+        history,
+        material,
+        preconditions,
+        reproduction,
+        starting_weights,
+    )
+    from training.runs.curves import Curves
+    from training.runs.reporting import Reporters
+    from training.train import Limits, train
+
+    with join_torchrun(os.environ) as ranks:
         chosen = config.load(recipe)
         resume_from = checkpoint.previous(output, chosen, resume=resume)
         other = starting_weights.read(start_from) if start_from is not None else None
@@ -129,33 +136,39 @@ def run(
         preconditions.require(chosen, output, other, teacher_targets)
         target = settle(device, threads)
         rate_hz = chosen.front_end.sample_rate_hz
-        library = load_library(
-            manifest, split, rate_hz, shown=ranks.first, check=partial(material.sides, chosen)
-        )
-        noises = load_noises_beside(manifest, noise, rate_hz)
-        with progress_bars(shown=ranks.first) as progress:
-            before = history.read(output, until=resume_from.progress.step) if resume_from else {}
-            best = train(
-                chosen,
-                library,
-                noises,
-                output,
-                reporter=Reporters(
-                    ConsoleReporter(progress, chosen.schedule.steps), Curves(output, before)
-                ),
-                device=target,
-                limits=Limits(max_s=60 * max_minutes),
-                resume_from=resume_from,
-                start_from=other,
-                targets=teacher_targets,
-                workers=workers,
-                ranks=ranks,
+        arguments = list(list_arguments(context, "resume", "max_minutes"))
+        try:
+            library = load_library(
+                manifest, split, rate_hz, shown=ranks.first, check=partial(material.sides, chosen)
             )
+            noises = load_noises_beside(manifest, noise, rate_hz)
+            before = history.read(output, until=resume_from.progress.step) if resume_from else {}
+            with progress_bars(shown=ranks.first) as progress:
+                best = train(
+                    chosen,
+                    library,
+                    noises,
+                    output,
+                    reporter=Reporters(
+                        ConsoleReporter(progress, chosen.schedule.steps), Curves(output, before)
+                    ),
+                    device=target,
+                    limits=Limits(max_s=60 * max_minutes),
+                    resume_from=resume_from,
+                    start_from=other,
+                    targets=teacher_targets,
+                    workers=workers,
+                    ranks=ranks,
+                )
+        except KeyboardInterrupt:
+            if ranks.first:
+                _say_how_to_resume(output, reproduction.command(arguments, processes=ranks.world))
+            raise typer.Exit(INTERRUPTED) from None
         if ranks.first:
             gallery.write(output, library, target)
             ended = checkpoint.load(output / checkpoint.LAST).progress
             line = reproduction.line(
-                list_arguments(context, "resume", "max_minutes"),
+                arguments,
                 seed=chosen.seed,
                 data_digest=ended.data_digest,
                 conditions=ended.conditions,
@@ -164,4 +177,15 @@ def run(
             say(line)
             if best.name == checkpoint.LAST:
                 say("stopped before the first validation: there is no best checkpoint yet")
-            sys.stdout.write(f"{best}\n")
+            typer.echo(best)
+
+
+def _say_how_to_resume(output: Path, command: str) -> None:
+    from training.runs import checkpoint
+
+    last = output / checkpoint.LAST
+    if last.exists():
+        step = checkpoint.load(last).progress.step
+        say(f"interrupted; to go on from step {step}: {command} --resume")
+    else:
+        say(f"interrupted before the first checkpoint; to begin again: {command}")

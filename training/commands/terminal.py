@@ -1,13 +1,18 @@
-"""What the commands print to: lines and bars on stderr, errors in one line."""
+"""How the commands print and end: lines and bars on stderr, errors in one line."""
 
 from __future__ import annotations
 
+import inspect
+import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib.metadata import version
+from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
@@ -22,14 +27,64 @@ def say(line: str) -> None:
     console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
+def show_version(context: typer.Context, wanted: bool) -> None:
+    """Print the program's name and version, and exit."""
+    if wanted:
+        typer.echo(f"{context.find_root().info_name} {version('sayso')}")
+        raise typer.Exit
+
+
+Version = Annotated[
+    bool,
+    typer.Option(
+        "--version", callback=show_version, is_eager=True, help="Print the version and exit."
+    ),
+]
+
+
+def add_command(app: typer.Typer, command: Callable[..., None], name: str) -> None:
+    """Add a command whose help is its docstring, its paragraphs wrapped by the terminal alone."""
+    paragraphs = (inspect.getdoc(command) or "").split("\n\n")
+    text = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
+    app.command(name, help=text)(command)
+
+
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """End with one line and exit code 2 for what the user can correct."""
+    """End with one line and exit status 2 for what the user can correct.
+
+    An `OSError` is a full disk or a folder of somebody else; a base installation has no torch.
+    """
     try:
         yield
-    except (TrainingError, OSError) as error:  # the latter is a full disk, or a folder not ours
-        say(f"error: {error}")
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        _print_error(f"{package} is not installed: pip install 'sayso[train]'")
         raise typer.Exit(2) from error
+    except (TrainingError, OSError) as error:
+        _print_error(str(error))
+        raise typer.Exit(2) from error
+
+
+def _print_error(message: str) -> None:
+    console.print(f"[red]error:[/red] {escape(message)}", highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def end_at_once(environ: Mapping[str, str]) -> Iterator[None]:
+    """End the process as soon as the body has, if there are several ranks.
+
+    Shutting the interpreter down instead lets a thread of torch that still needs it abort a rank
+    that has done its work (pytorch/pytorch issue 190489).
+    """
+    try:
+        yield
+    except SystemExit as ended:
+        if int(environ.get("WORLD_SIZE", "1")) == 1 or not isinstance(ended.code, int | None):
+            raise
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(ended.code or 0)
 
 
 def progress_bars(*, shown: bool = True) -> Progress:

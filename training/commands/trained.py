@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import torch
 import typer
 
 from training.commands.data import load_library
 from training.data.library import Library
-from training.runs import checkpoint
-from training.runs.checkpoint import Checkpoint
+
+if TYPE_CHECKING:
+    import torch
+
+    from training.runs.checkpoint import Checkpoint
 
 CheckpointFile = Annotated[Path, typer.Argument(help="best.pt of a run folder, say.")]
 Clips = Annotated[Path, typer.Option(help="A manifest (CSV), or the folder of a pack.")]
@@ -29,6 +31,10 @@ class TrainedEncoder:
     @classmethod
     def load(cls, path: Path, manifest: Path, split: str) -> TrainedEncoder:
         """Read both, to run on CUDA if there is one; raises CheckpointError or ManifestError."""
+        import torch
+
+        from training.runs import checkpoint
+
         state = checkpoint.load(path)
         library = load_library(manifest, split, state.recipe.front_end.sample_rate_hz)
         return cls(state, library, torch.device("cuda" if torch.cuda.is_available() else "cpu"))

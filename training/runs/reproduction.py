@@ -63,6 +63,14 @@ def changes(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
     return [name for name, value in now.items() if before.get(name, value) != value]
 
 
+def command(arguments: Iterable[str], *, processes: int) -> str:
+    """The command line of a `run` with these arguments."""
+    program = ["sayso-train"]
+    if processes > 1:
+        program = ["torchrun", "--nproc-per-node", str(processes), "-m", "training"]
+    return shlex.join((*program, "run", *arguments))
+
+
 def line(
     arguments: Iterable[str],
     *,
@@ -75,16 +83,12 @@ def line(
 
     Says that nothing repeats it if some of them changed while the run went on.
     """
-    processes = int(conditions.get("processes", "1"))
-    program = ["sayso-train"]
-    if processes > 1:
-        program = ["torchrun", "--nproc-per-node", str(processes), "-m", "training"]
-    command = shlex.join((*program, "run", *arguments))
+    again = command(arguments, processes=int(conditions.get("processes", "1")))
     facts = {"seed": str(seed), "data": data_digest[:SHOWN], **conditions}
     depends = ", ".join(f"{name} {value}" for name, value in facts.items())
     if changed:
         return (
             f"no command makes this run again, for {', '.join(changed)} changed when it was "
-            f"resumed; it ended as: {command}  # {depends}"
+            f"resumed; it ended as: {again}  # {depends}"
         )
-    return f"to make this run again: {command}  # {depends}"
+    return f"to make this run again: {again}  # {depends}"

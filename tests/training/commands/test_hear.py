@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+from rich.console import Console
 from typer.testing import CliRunner
 
 from training.__main__ import app
+from training.commands import terminal
 
 RECIPE = """
 [sampling]
@@ -64,6 +67,16 @@ def test_voices_and_noises_of_a_manifest_are_mixed_in(
     )
     assert result.exit_code == 0, result.output
     assert written(tmp_path, ".wav") == {"before", *MIXED, *ALONE}
+
+
+def test_a_terminal_shows_how_far_it_is(
+    arguments: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    screen = io.StringIO()
+    monkeypatch.setattr(terminal, "console", Console(file=screen, force_terminal=True, width=120))
+    assert runner.invoke(app, arguments).exit_code == 0
+    count = len(ALONE) + 1  # with the masks
+    assert f"{count}/{count}" in screen.getvalue()
 
 
 @pytest.mark.parametrize("stage", ["drift", "codec", "telephone"])
