@@ -9,7 +9,7 @@ from service.decisions.policy import make_server_policy
 from service.decisions.thresholds import choose_server_threshold
 from service.network import is_loopback
 from service.settings import Settings
-from service.store.redis.address import without_password
+from service.store.redis.address import hide_password
 
 
 def describe(settings: Settings, contract: Contract, address: str) -> str:
@@ -20,7 +20,7 @@ def describe(settings: Settings, contract: Contract, address: str) -> str:
             "listens on": address,
             "model": contract.model_id,
             "threshold": _threshold(settings, contract),
-            "store": without_password(settings.store),
+            "store": hide_password(settings.store),
             "TLS": _tls(settings),
             "callers": _callers(settings, address),
             "voices": _sealing(settings),

@@ -11,7 +11,7 @@ from service.commands.health import main as run_health
 from service.commands.terminal import one_line_errors, out
 from service.inference.session import Session
 from service.settings import Settings, list_settings
-from service.store.redis.address import without_password
+from service.store.redis.address import hide_password
 
 
 def health(
@@ -40,6 +40,6 @@ def info(
     values = Table("variable", "value", "meaning", title="settings")
     for name, setting in list_settings().items():
         value = str(setting.value_in(settings))
-        shown = without_password(value) if name == "store" else value
+        shown = hide_password(value) if name == "store" else value
         values.add_row(f"SAYSO_{name.upper()}", escape(shown), setting.description)
     out.print(values)

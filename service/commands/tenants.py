@@ -156,7 +156,7 @@ def check(
             (name, speaker_id, error.message)
             for name in tenants
             if not await _is_erased(store, name)
-            async for speaker_id, error in upkeep.damaged(store, name)
+            async for speaker_id, error in upkeep.find_damaged(store, name)
         ]
 
     damaged = _run(context, work)

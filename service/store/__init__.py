@@ -34,7 +34,7 @@ from service.store.records import (
     Voiceprint,
 )
 from service.store.redis.store import RedisStore
-from service.store.sealed import Records
+from service.store.sealed import RecordCodec
 from service.store.sqlite.store import SqliteStore
 
 __all__ = [
@@ -121,35 +121,35 @@ class Store(Protocol):
     ) -> bool:
         """Erase the speaker; False if there is none. Raises Aborted on another etag, if given.
 
-        That it opted out stays: see `opted_out`.
+        An opt-out outlives the speaker: see `opted_out`.
         """
         ...
 
     async def opted_out(self, tenant: str, speaker_id: str) -> Speaker | None:
-        """What is left of a deleted speaker who had opted out; its etag is what a `put` that makes
-        the speaker anew has to expect."""
+        """What is left of a deleted speaker who had opted out. A `put` that creates the speaker
+        again has to expect its etag."""
         ...
 
     async def list(self, tenant: str, *, limit: int, after: str | None = None) -> Page:
         """Up to `limit` speakers with ids after `after`, in code-point order of their ids.
 
-        A speaker that is there from the first page to the last is listed exactly once, whatever
-        else comes and goes.
+        A speaker that exists from the first page to the last is listed exactly once, whatever else
+        is written meanwhile.
         """
         ...
 
     async def touch(self, tenant: str, speaker_id: str, model_id: str, *, at: float) -> None:
-        """Note a use of a voiceprint, to the minute; the etag stays. Unknown ones are ignored."""
+        """Note a use of a voiceprint, to the minute. The etag stays; an unknown one is ignored."""
         ...
 
     async def swept_at(self, tenant: str) -> float | None:
-        """When `note_sweep` last said that the tenant's voices were looked through."""
+        """When the tenant was last swept for expired voices, by `note_sweep`."""
         ...
 
     async def note_sweep(self, tenant: str, *, at: float) -> None: ...
 
     async def tenants(self) -> Sequence[str]:
-        """Those who have speakers or keys; takes as long as it takes to look through the store."""
+        """The tenants that have speakers or keys. Takes long: it may read the whole store."""
         ...
 
 
@@ -160,7 +160,7 @@ class SealedStore(Store, Protocol):
     def keys(self) -> KeyTable: ...
 
     @property
-    def records(self) -> Records: ...
+    def records(self) -> RecordCodec: ...
 
     async def settle(self) -> None:
         """Remove every copy of deleted records; raises StillReadable while another process prevents
@@ -170,7 +170,7 @@ class SealedStore(Store, Protocol):
     async def lagging(
         self, tenant: str, beginning: bytes, *, limit: int, after: str | None = None
     ) -> MemberPage:
-        """Of a page of speakers, those whose records do not begin like this."""
+        """List those speakers of a page whose records do not begin with `beginning`."""
         ...
 
 
@@ -186,16 +186,15 @@ _OPENERS: Mapping[str, Callable[[str, float, Sealing | None], SealedStore]] = {
 
 
 def open_store(url: str, *, timeout_s: float = 1.0, sealing: Sealing | None = None) -> SealedStore:
-    """The store at `url`, opened by `async with`; raises StoreError on a malformed address.
+    """Make the store at `url`, to be entered by `async with`; raises StoreError on a malformed
+    address.
 
-    Without a `sealing` records are written as they are, and those of a tenant that has a key are
-    neither read nor written: Unavailable.
+    Without a `sealing` records are written unsealed, and calls for a tenant that has a key raise
+    Unavailable. So does a call that Redis does not answer within `timeout_s`, and a write that
+    waits as long for other processes' writes to a SQLite file.
 
-    A call that Redis does not answer within `timeout_s`, or a write that waits as long for other
-    processes' writes to a SQLite file, raises Unavailable.
-
-    Entering raises StoreError for a SQLite file that cannot be used. A Redis that is away does
-    not stop the server: calls raise Unavailable until it is back.
+    Entering raises StoreError if a SQLite file cannot be used. It does not fail while a Redis is
+    away: calls raise Unavailable until it is back.
     """
     scheme, separator, _ = url.partition("://")
     if not separator or scheme not in _OPENERS:
@@ -212,17 +211,17 @@ async def update(
     *,
     create: bool = True,
 ) -> Speaker:
-    """Read, `change` and write back until no other write came between; loses neither.
+    """Read a speaker, `change` it and write it back, again if another write came between.
 
-    `change` may be called several times. To `create` one who opted out and was deleted starts from
-    that. Raises Aborted after losing a hundred races in a row.
+    `change` may be called several times. It gets None for a missing speaker or, with `create`, the
+    opt-out that outlived one. Raises Aborted after losing a hundred races in a row.
     """
 
     async def attempt() -> Speaker:
-        found = await store.get(tenant, speaker_id)
-        if found is None and create:
-            found = await store.opted_out(tenant, speaker_id)
-        return await store.put(change(found), expected_etag=found.etag if found else None)
+        current = await store.get(tenant, speaker_id)
+        if current is None and create:
+            current = await store.opted_out(tenant, speaker_id)
+        return await store.put(change(current), expected_etag=current.etag if current else None)
 
     for _ in range(_UPDATE_ATTEMPTS - 1):
         with contextlib.suppress(Aborted):

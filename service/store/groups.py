@@ -1,11 +1,11 @@
-"""What a store keeps of groups of speakers, and how a reader follows one as it changes.
+"""Groups of speakers in a store, and how a reader follows the changes of a group.
 
     Group ── member ── speaker       a speaker that is deleted leaves every group in the same write
 
-Every joining, leaving and rewriting of a member takes the group's next version. A reader that holds
-a group as of a `Revision` asks for what came after it, a page at a time, until there is no more; a
-member stands in the pages once, at its latest version, by the slot that it keeps while it is in the
-group. Those who left stand in them by their slot alone: the group forgets who they were.
+A group's version rises whenever a member joins, leaves or is written. A reader that has a group as
+of a `Revision` asks for the changes after it, page by page. A member has a slot for as long as it
+is in the group, and is listed once, at its latest version. Of a member that left only the slot is
+listed: the group forgets who it was.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ MAX_MEMBERS = 1_000_000
 """Members of one group."""
 
 DEPARTURES = 100_000
-"""How many versions back a group tells who left; a reader further behind starts again."""
+"""For how many versions a group remembers who left; a reader further behind starts again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class MemberPage:
 
 @dataclass(frozen=True, slots=True)
 class Revision:
-    """A state of one group; `group_id` tells it from an earlier group of the same name."""
+    """A version of a group; `group_id` differs from that of an earlier group of the same name."""
 
     group_id: str
     version: int
@@ -60,7 +60,7 @@ class Revision:
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A member that joined or changed, or that left: then `speaker_id` is None."""
+    """A member that joined or changed or, if `speaker_id` is None, left."""
 
     slot: int
     speaker_id: str | None
@@ -68,7 +68,7 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """What happened up to `revision`: to what the reader holds or, with `restart`, to nothing."""
+    """The changes up to `revision`; with `restart` they start from an empty group."""
 
     revision: Revision
     restart: bool
@@ -101,7 +101,7 @@ class Groups(Protocol):
         ...
 
     async def remove(self, tenant: str, name: str, speaker_ids: Sequence[str]) -> Group:
-        """Takes out those that are in it."""
+        """Remove the speakers that are members; others are ignored."""
         ...
 
     async def members(
@@ -145,4 +145,4 @@ def too_many_members() -> FailedPrecondition:
 
 
 def unknown_speakers(count: int, asked: int) -> NotFound:
-    return NotFound(f"{count} of the {asked} speakers are unknown, so none was added; enrol first")
+    return NotFound(f"{count} of the {asked} speakers are unknown, so none was added; enroll first")

@@ -1,7 +1,7 @@
-"""What a store keeps of a speaker, and the bytes it keeps it in.
+"""The records of a speaker, and how they are encoded.
 
     Speaker ─┬─ profile     JSON     whose it is, state, metadata, consent, times
-             ├─ history     binary   what the latest enrolments replaced, oldest first
+             ├─ history     binary   what the latest enrollments replaced, oldest first
              └─ voiceprint  binary   one a model id: header, net speech, vectors
                 used_at              beside the voiceprint: a use does not change the record
 
@@ -22,13 +22,13 @@ from numpy.typing import NDArray
 from service.errors import SaysoError
 
 USE_RESOLUTION_S = 60.0
-"""How exactly a store knows when a voice was last used, so that not every use is a write."""
+"""How exactly a store knows when a voice was last used: not every use is worth a write."""
 
-PROFILE_SCHEMA = 3  # 2 knew no withdrawn consent, 1 no opt-out times, confirmation or history
+PROFILE_SCHEMA = 3  # 2 has no withdrawn consent, 1 no opt-out times, confirmation or history
 HISTORY_SCHEMA = 1
-VOICEPRINT_SCHEMA = 2  # 1, which is written where nothing was adapted, had no count of those
+VOICEPRINT_SCHEMA = 2  # 1, still written if no vector was adapted, has no count of those
 _HEADER = struct.Struct("<HHId")  # schema, dim, n, created_at
-_ADAPTED = struct.Struct("<I")  # how many vectors were
+_ADAPTED = struct.Struct("<I")  # how many vectors were adapted
 _HISTORY_HEADER = struct.Struct("<HI")  # schema, bytes of the JSON that follows
 _FLOAT32 = np.dtype("<f4")
 _UNREADABLE = (AttributeError, KeyError, TypeError, ValueError, RecursionError, struct.error)
@@ -60,10 +60,10 @@ class Consent:
 @dataclass(frozen=True, slots=True, eq=False)
 class Voiceprint:
     """The vectors (n, dim) of one model and the net speech (n,) of each, both float32; the last
-    `adapted` of them are of calls, those before of enrolments.
+    `adapted` of them are of calls, those before of enrollments.
 
-    `used_at` is None before the first use. `Store.touch` moves it, and it is no part of what an
-    etag guards.
+    `used_at` is None before the first use. Only `Store.touch` changes it, and the etag does not
+    cover it.
     """
 
     model_id: str
@@ -104,9 +104,9 @@ class Voiceprint:
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """The voice that an enrolment changed, kept so that it can be undone.
+    """The voice that an enrollment changed, kept so that it can be undone.
 
-    `adapted` says that the change was an adaptation rather than an enrolment.
+    `adapted` says that the change was an adaptation rather than an enrollment.
     """
 
     state: SpeakerState
@@ -120,10 +120,10 @@ class Version:
 class Speaker:
     """One speaker of one tenant; `voiceprints` by model id, `history` oldest first.
 
-    `state` is as written: what time has made of it is `Retention.state`'s to say. `enrolled_at` is
-    when speech was last added, `enrolled_by` every credential that enrolled any, `adapted_from` are
-    digests of the recordings of calls that added any. `etag` is the store's: it is set by `put` and
-    names this version of the record.
+    `state` is as stored; `Retention.state` gives the state as of now. `enrolled_at` is when speech
+    was last added, `enrolled_by` names every credential that enrolled any, and `adapted_from` holds
+    digests of the recordings of calls that added any. `etag` names this version of the record;
+    `put` sets it.
     """
 
     tenant: str
@@ -148,7 +148,7 @@ class Speaker:
             if not value or "\0" in value:
                 raise ValueError(f"{name} is a non-empty string without NUL")
         for voiceprints in (self.voiceprints, *(version.voiceprints for version in self.history)):
-            if any(model_id != held.model_id for model_id, held in voiceprints.items()):
+            if any(model_id != each.model_id for model_id, each in voiceprints.items()):
                 raise ValueError("voiceprints are keyed by their own model id")
 
 
@@ -169,7 +169,7 @@ def hash_subject(tenant: str, speaker_id: str) -> bytes:
 
 
 def opted_out_speaker(tenant: str, speaker_id: str, *, etag: str, at: float) -> Speaker:
-    """All that is left of one who opted out and was deleted."""
+    """The speaker that a deletion leaves of one who opted out."""
     return Speaker(
         *(tenant, speaker_id, SpeakerState.OPTED_OUT, at, at), opted_out_at=at, etag=etag
     )
@@ -214,7 +214,7 @@ def encode_voiceprint(voiceprint: Voiceprint) -> bytes:
 def encode_history(history: Sequence[Version]) -> bytes:
     """A JSON list of versions, then the voiceprints that they name, in their order."""
     records = [
-        [(held.model_id, encode_voiceprint(held)) for held in version.voiceprints.values()]
+        [(each.model_id, encode_voiceprint(each)) for each in version.voiceprints.values()]
         for version in history
     ]
     document = [
@@ -223,12 +223,12 @@ def encode_history(history: Sequence[Version]) -> bytes:
             "enrolled_at": version.enrolled_at,
             "awaits_confirmation": version.awaits_confirmation,
             "adapted": version.adapted,
-            "voiceprints": [(model_id, len(record)) for model_id, record in held],
+            "voiceprints": [(model_id, len(record)) for model_id, record in encoded],
         }
-        for version, held in zip(history, records, strict=True)
+        for version, encoded in zip(history, records, strict=True)
     ]
     head = json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
-    body = b"".join(record for held in records for _, record in held)
+    body = b"".join(record for encoded in records for _, record in encoded)
     return _HISTORY_HEADER.pack(HISTORY_SCHEMA, len(head)) + head + body
 
 
@@ -243,8 +243,8 @@ def decode_speaker(
 ) -> Speaker:
     """Inverse of the encoders, from `(model_id, record, used_at)` triples; raises RecordError.
 
-    A profile that names another speaker than the one asked for is refused. An empty `history` is
-    that of a record from before there was any.
+    A profile that names another speaker than the one asked for is refused. Records from before
+    there was a history have an empty one.
     """
     try:
         document: dict[str, Any] = json.loads(profile)
@@ -275,7 +275,7 @@ def decode_speaker(
 
 
 def decode_history(record: bytes) -> tuple[Version, ...]:
-    """Inverse of `encode_history`; nothing is in no bytes. Raises RecordError."""
+    """Inverse of `encode_history`; no bytes are an empty history. Raises RecordError."""
     if not record:
         return ()
     try:
@@ -314,8 +314,8 @@ def decode_voiceprint(model_id: str, record: bytes, used_at: float | None = None
     return Voiceprint(model_id, vectors, speech_s, created_at, used_at, adapted)
 
 
-def _require_schema(found: int, known: int) -> None:
-    if not 1 <= found <= known:
+def _require_schema(schema: int, newest: int) -> None:
+    if not 1 <= schema <= newest:
         raise RecordError(
-            f"a stored record has schema {found}, and this server reads up to {known}: upgrade it"
+            f"a stored record has schema {schema}, and this server reads up to {newest}: upgrade it"
         )

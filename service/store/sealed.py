@@ -1,10 +1,10 @@
-"""Between speakers and the bytes that a store keeps: sealed where there is a master key.
+"""Encodes speakers for a store, and seals them if there is a master key.
 
-    Speaker > vectors rotated > encoded > sealed by the tenant's current key > Written > store
-    Speaker < rotated back < decoded < opened by the key that the record names < Stored < store
+    Speaker ─> rotate vectors ─> encode ─> seal with the current key ─> NewRecords ─> store
+    Speaker <─ rotate back <─ decode <─ open with the record's key <─ StoredRecords <─ store
 
-Records from before there was a master key are read as they are, and sealed when next written, until
-all of the tenant's are known to be sealed.
+Records from before there was a master key are read unsealed, and sealed when next written. Once all
+records of a tenant are known to be sealed, unsealed ones are refused.
 """
 
 import asyncio
@@ -41,12 +41,12 @@ from service.store.records import (
 log = logging.getLogger(__name__)
 
 _ATTEMPTS = 3
-_Turn = Callable[[Voiceprint], Voiceprint]
+_Transform = Callable[[Voiceprint], Voiceprint]
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
-    """A speaker as read; `voiceprints` are `(model_id, record, used_at)`."""
+class StoredRecords:
+    """The records of a speaker as read; `voiceprints` are `(model_id, record, used_at)`."""
 
     speaker_id: str
     etag: str
@@ -56,12 +56,13 @@ class Stored:
 
     @property
     def records(self) -> list[bytes]:
-        held = [record for _, record, _ in self.voiceprints]
-        return [record for record in (self.profile, self.history, *held) if record]
+        """The records that are not empty."""
+        voiceprints = [record for _, record, _ in self.voiceprints]
+        return [record for record in (self.profile, self.history, *voiceprints) if record]
 
     @property
-    def versions(self) -> set[int]:
-        """Of the keys that it takes to open the records."""
+    def key_versions(self) -> set[int]:
+        """The versions of the keys that open the records."""
         return {read_key_version(record) for record in self.records if is_sealed(record)}
 
     @property
@@ -82,15 +83,16 @@ class Stored:
 
 
 @dataclass(frozen=True, slots=True)
-class Written(Stored):
-    """A speaker to write, if `key_version` is the tenant's current one; 0 for not sealed."""
+class NewRecords(StoredRecords):
+    """The records of a speaker to write if `key_version`, 0 for unsealed, is the tenant's current
+    one."""
 
     tenant: str
     key_version: int
     opted_out_at: float | None
 
 
-class Records:
+class RecordCodec:
     """Encodes and decodes speakers, with keys from `table` if there is a `sealing`."""
 
     def __init__(self, table: KeyTable, sealing: Sealing | None) -> None:
@@ -107,44 +109,47 @@ class Records:
             )
         return self.keyring, self._sealing
 
-    async def write(self, speaker: Speaker, attempt: Callable[[Written], Awaitable[bool]]) -> None:
-        """Seal and call `attempt`, again if it returns False because the key is not current."""
+    async def write(
+        self, speaker: Speaker, attempt: Callable[[NewRecords], Awaitable[bool]]
+    ) -> None:
+        """Seal the speaker and call `attempt` to write it. If that returns False, the key is not
+        current: seal again with the current one."""
         for number in range(_ATTEMPTS):
-            if await attempt(await self._encoded(speaker, fresh=number > 0)):
+            if await attempt(await self._encode(speaker, fresh=number > 0)):
                 return
             self.require_keys()
         raise Aborted("the keys of the tenant change too fast: read the speaker again and retry")
 
-    async def decode(self, tenant: str, stored: Stored) -> Speaker:
+    async def decode(self, tenant: str, stored: StoredRecords) -> Speaker:
         """Raises RecordError for a record of another tenant or speaker, torn or changed, or whose
         key was destroyed; FailedPrecondition once the tenant's key is erased."""
         if self.keyring is None:
             return self._decode_plain(tenant, stored)
-        keys = await self._keys(tenant, stored.versions)
+        keys = await self._load_keys(tenant, stored.key_versions)
         strict = await self._refuses_plain(tenant, [stored])
         if stored.has_rotated_vectors:
             return await asyncio.to_thread(_decode_sealed, tenant, stored, keys, strict=strict)
         return _decode_sealed(tenant, stored, keys, strict=strict)
 
-    async def decode_readable(self, tenant: str, stored: Sequence[Stored]) -> list[Speaker]:
+    async def decode_readable(self, tenant: str, stored: Sequence[StoredRecords]) -> list[Speaker]:
         """Decode the speakers whose records can be read and report the others, so that one damaged
         record does not hide the rest. Raises FailedPrecondition as `decode` does."""
         if self.keyring is None:
             decode = partial(self._decode_plain, tenant)
         else:
-            versions = set[int]().union(*(each.versions for each in stored))
-            keys = await self._keys(tenant, versions)
+            versions = set[int]().union(*(each.key_versions for each in stored))
+            keys = await self._load_keys(tenant, versions)
             strict = await self._refuses_plain(tenant, stored)
             decode = partial(_decode_sealed, tenant, keys=keys, strict=strict)
 
         def decode_all() -> list[Speaker | RecordError]:
-            return [_attempt(decode, each) for each in stored]
+            return [_decode_or_error(decode, each) for each in stored]
 
-        found = await asyncio.to_thread(decode_all) if len(stored) > 1 else decode_all()
-        for each in found:
-            if isinstance(each, RecordError):
-                self.report_unreadable(tenant, each)
-        return [each for each in found if isinstance(each, Speaker)]
+        results = await asyncio.to_thread(decode_all) if len(stored) > 1 else decode_all()
+        for result in results:
+            if isinstance(result, RecordError):
+                self.report_unreadable(tenant, result)
+        return [result for result in results if isinstance(result, Speaker)]
 
     def report_unreadable(self, tenant: str, error: RecordError) -> None:
         """Count and log a record that is left out."""
@@ -153,34 +158,34 @@ class Records:
             "a record of tenant %s is left out: %s; `sayso tenants check` names it", tenant, error
         )
 
-    def _decode_plain(self, tenant: str, stored: Stored) -> Speaker:
+    def _decode_plain(self, tenant: str, stored: StoredRecords) -> Speaker:
         """Decodes what was written without a master key. Raises Unavailable for a sealed record."""
         try:
             return stored.decode(tenant)
         except RecordError:
-            if stored.versions:  # no sealed record can be decoded as a plain one
+            if stored.key_versions:  # no sealed record can be decoded as a plain one
                 self.require_keys()
             raise
 
-    async def _keys(self, tenant: str, versions: set[int]) -> Mapping[int, DataKey]:
-        """Those that there are."""
+    async def _load_keys(self, tenant: str, versions: set[int]) -> Mapping[int, DataKey]:
+        """Load the keys by version; those that were destroyed are missing."""
         if not versions:
             return {}
         keyring, _ = self.require_keys()
         keys = await keyring.load_keys(tenant)
         return keys if versions <= keys.keys() else await keyring.load_keys(tenant, fresh=True)
 
-    async def _encoded(self, speaker: Speaker, *, fresh: bool) -> Written:
+    async def _encode(self, speaker: Speaker, *, fresh: bool) -> NewRecords:
         if self.keyring is None:
             return _encode_speaker(speaker)
         keyring, sealing = self.require_keys()
         key = await keyring.load_sealing_key(speaker.tenant, fresh=fresh)
         if sealing.options.protect_templates:
-            return await asyncio.to_thread(_sealed, speaker, key, templates_rotated=True)
-        return _sealed(speaker, key, templates_rotated=False)
+            return await asyncio.to_thread(_seal_speaker, speaker, key, templates_rotated=True)
+        return _seal_speaker(speaker, key, templates_rotated=False)
 
-    async def _refuses_plain(self, tenant: str, stored: Sequence[Stored]) -> bool:
-        """Whether records that are not sealed are refused; asks only if there are such."""
+    async def _refuses_plain(self, tenant: str, stored: Sequence[StoredRecords]) -> bool:
+        """Whether unsealed records are refused; looks that up only if there are any."""
         if self._sealing is None or self.keyring is None or all(map(_is_sealed, stored)):
             return False
         if self._sealing.options.sealed_only is None:
@@ -188,7 +193,9 @@ class Records:
         return self._sealing.options.sealed_only
 
 
-def _attempt(decode: Callable[[Stored], Speaker], stored: Stored) -> Speaker | RecordError:
+def _decode_or_error(
+    decode: Callable[[StoredRecords], Speaker], stored: StoredRecords
+) -> Speaker | RecordError:
     try:
         return decode(stored)
     except RecordError as error:
@@ -196,20 +203,20 @@ def _attempt(decode: Callable[[Stored], Speaker], stored: Stored) -> Speaker | R
 
 
 def _decode_sealed(
-    tenant: str, stored: Stored, keys: Mapping[int, DataKey], *, strict: bool
+    tenant: str, stored: StoredRecords, keys: Mapping[int, DataKey], *, strict: bool
 ) -> Speaker:
     if strict:
         _require_sealed(stored)
-    if not stored.versions <= keys.keys():
+    if not stored.key_versions <= keys.keys():
         raise RecordError("a stored record is sealed by a key that was destroyed")
-    return _speaker(tenant, stored, keys)
+    return _decode_opened(tenant, stored, keys)
 
 
-def _is_sealed(stored: Stored) -> bool:
+def _is_sealed(stored: StoredRecords) -> bool:
     return all(map(is_sealed, stored.records))
 
 
-def _require_sealed(stored: Stored) -> None:
+def _require_sealed(stored: StoredRecords) -> None:
     if not _is_sealed(stored):
         raise RecordError(
             "a stored record is not sealed, and this server reads no other: it was put there by "
@@ -217,15 +224,15 @@ def _require_sealed(stored: Stored) -> None:
         )
 
 
-def _encode_speaker(speaker: Speaker) -> Written:
-    return Written(
+def _encode_speaker(speaker: Speaker) -> NewRecords:
+    return NewRecords(
         speaker.speaker_id,
         speaker.etag,
         encode_profile(speaker),
         encode_history(speaker.history),
         tuple(
-            (model_id, encode_voiceprint(held), held.used_at)
-            for model_id, held in speaker.voiceprints.items()
+            (model_id, encode_voiceprint(voiceprint), voiceprint.used_at)
+            for model_id, voiceprint in speaker.voiceprints.items()
         ),
         tenant=speaker.tenant,
         key_version=0,
@@ -233,10 +240,10 @@ def _encode_speaker(speaker: Speaker) -> Written:
     )
 
 
-def _sealed(speaker: Speaker, key: DataKey, *, templates_rotated: bool) -> Written:
+def _seal_speaker(speaker: Speaker, key: DataKey, *, templates_rotated: bool) -> NewRecords:
     if templates_rotated:
-        turn = partial(_rotate, key)
-        speaker = _with_vectors(speaker, turn, turn)
+        transform = partial(_rotate, key)
+        speaker = _transform_vectors(speaker, transform, transform)
     plain, cipher = _encode_speaker(speaker), key.cipher_for(speaker.speaker_id)
 
     def seal(kind: Kind, record: bytes, model_id: str = "") -> bytes:
@@ -255,11 +262,13 @@ def _sealed(speaker: Speaker, key: DataKey, *, templates_rotated: bool) -> Writt
     )
 
 
-def _open_records(tenant: str, stored: Stored, keys: Mapping[int, DataKey]) -> Stored:
-    ciphers = {version: keys[version].cipher_for(stored.speaker_id) for version in stored.versions}
+def _open_records(tenant: str, stored: StoredRecords, keys: Mapping[int, DataKey]) -> StoredRecords:
+    ciphers = {
+        version: keys[version].cipher_for(stored.speaker_id) for version in stored.key_versions
+    }
 
     def open_(kind: Kind, record: bytes, model_id: str = "") -> bytes:
-        return _plain(ciphers, Place(tenant, stored.speaker_id, kind, model_id), record)
+        return _open_record(ciphers, Place(tenant, stored.speaker_id, kind, model_id), record)
 
     return replace(
         stored,
@@ -272,7 +281,7 @@ def _open_records(tenant: str, stored: Stored, keys: Mapping[int, DataKey]) -> S
     )
 
 
-def _plain(ciphers: Mapping[int, AESGCM], place: Place, record: bytes) -> bytes:
+def _open_record(ciphers: Mapping[int, AESGCM], place: Place, record: bytes) -> bytes:
     if not is_sealed(record):
         return record
     try:
@@ -284,37 +293,43 @@ def _plain(ciphers: Mapping[int, AESGCM], place: Place, record: bytes) -> bytes:
         ) from error
 
 
-def _speaker(tenant: str, stored: Stored, keys: Mapping[int, DataKey]) -> Speaker:
+def _decode_opened(tenant: str, stored: StoredRecords, keys: Mapping[int, DataKey]) -> Speaker:
     speaker = _open_records(tenant, stored, keys).decode(tenant)
     if not stored.has_rotated_vectors:
         return speaker
     records = {model_id: record for model_id, record, _ in stored.voiceprints}
-    return _with_vectors(
+    return _transform_vectors(
         speaker,
-        lambda held: _rotate_back(keys, records[held.model_id], held),
-        lambda held: _rotate_back(keys, stored.history, held),
+        lambda voiceprint: _rotate_back(keys, records[voiceprint.model_id], voiceprint),
+        lambda voiceprint: _rotate_back(keys, stored.history, voiceprint),
     )
 
 
-def _with_vectors(speaker: Speaker, turn: _Turn, turn_earlier: _Turn) -> Speaker:
+def _transform_vectors(
+    speaker: Speaker, transform: _Transform, transform_earlier: _Transform
+) -> Speaker:
     history = tuple(
-        replace(version, voiceprints=_each(version.voiceprints, turn_earlier))
+        replace(version, voiceprints=_transform_all(version.voiceprints, transform_earlier))
         for version in speaker.history
     )
-    return replace(speaker, voiceprints=_each(speaker.voiceprints, turn), history=history)
+    return replace(
+        speaker, voiceprints=_transform_all(speaker.voiceprints, transform), history=history
+    )
 
 
-def _each(held: Mapping[str, Voiceprint], turn: _Turn) -> dict[str, Voiceprint]:
-    return {model_id: turn(voiceprint) for model_id, voiceprint in held.items()}
+def _transform_all(
+    voiceprints: Mapping[str, Voiceprint], transform: _Transform
+) -> dict[str, Voiceprint]:
+    return {model_id: transform(voiceprint) for model_id, voiceprint in voiceprints.items()}
 
 
-def _rotate(key: DataKey, held: Voiceprint) -> Voiceprint:
-    return replace(held, vectors=key.rotate(held.model_id, held.vectors))
+def _rotate(key: DataKey, voiceprint: Voiceprint) -> Voiceprint:
+    return replace(voiceprint, vectors=key.rotate(voiceprint.model_id, voiceprint.vectors))
 
 
-def _rotate_back(keys: Mapping[int, DataKey], record: bytes, held: Voiceprint) -> Voiceprint:
-    """As the record says of itself."""
+def _rotate_back(keys: Mapping[int, DataKey], record: bytes, voiceprint: Voiceprint) -> Voiceprint:
+    """Undo the rotation if the voiceprint's `record` says that there was one."""
     if not is_rotated(record):
-        return held
-    vectors = keys[read_key_version(record)].rotate_back(held.model_id, held.vectors)
-    return replace(held, vectors=vectors)
+        return voiceprint
+    key = keys[read_key_version(record)]
+    return replace(voiceprint, vectors=key.rotate_back(voiceprint.model_id, voiceprint.vectors))

@@ -1,12 +1,12 @@
-"""Looking after a sealed store: to seal what is there, to change keys, and to destroy them.
+"""Maintains a sealed store while servers run.
 
-    seal     every record by the tenant's current key; the earlier keys are destroyed after that
-    rotate   a new key, then seal
-    rewrap   every tenant's keys under the newest master key; no record changes
-    erase    the tenant's keys destroyed, then what they sealed deleted
-    damaged  which records cannot be read, and why; changes nothing
+    seal          seals every record by the tenant's current key, then destroys the earlier keys
+    rotate        makes a new key, then seals
+    rewrap        wraps every tenant's keys under the newest master key; no record changes
+    erase         destroys the tenant's keys, then deletes what they sealed
+    find_damaged  says which records cannot be read, and why; changes nothing
 
-Servers may run meanwhile. A rewriting is a write: the speaker's etag changes.
+Sealing a speaker again is a write: its etag changes.
 """
 
 import contextlib
@@ -17,8 +17,8 @@ from service.sealing.envelope import make_record_prefix
 from service.store import RecordError, SealedStore
 
 _PAGE = 200
-_PATIENCE = 3  # times in a row that nothing could be rewritten
-_NOTHING = b"nothing begins like this"
+_MOST_STUCK_ROUNDS = 3  # in a row, in which nothing could be rewritten
+_NO_RECORD = b"no record begins like this"
 
 
 async def seal(store: SealedStore, tenant: str) -> int:
@@ -33,13 +33,15 @@ async def seal(store: SealedStore, tenant: str) -> int:
     rewritten, stuck, left = 0, 0, True
     while left:
         key = await keyring.load_sealing_key(tenant, fresh=True)
-        found = make_record_prefix(key.version, templates_rotated=sealing.options.protect_templates)
+        prefix = make_record_prefix(
+            key.version, templates_rotated=sealing.options.protect_templates
+        )
         before, left = rewritten, False
-        async for speaker_ids in _lagging(store, tenant, found):
+        async for speaker_ids in _list_lagging(store, tenant, prefix):
             left = True
-            rewritten += await _rewritten(store, tenant, speaker_ids)
+            rewritten += await _rewrite(store, tenant, speaker_ids)
         stuck = stuck + 1 if left and rewritten == before else 0
-        if stuck == _PATIENCE:
+        if stuck == _MOST_STUCK_ROUNDS:
             raise RecordError(
                 "some records cannot be read, so they are not sealed: `sayso tenants check` names "
                 "them; delete or restore them, and run this again"
@@ -70,16 +72,16 @@ async def erase(store: SealedStore, tenant: str) -> int:
     """
     await (store.records.keyring or store.keys).erase(tenant)
     deleted = 0
-    async for speaker_ids in _lagging(store, tenant, _NOTHING):
+    async for speaker_ids in _list_lagging(store, tenant, _NO_RECORD):
         for speaker_id in speaker_ids:
             deleted += await store.delete(tenant, speaker_id)
     await store.settle()
     return deleted
 
 
-async def damaged(store: SealedStore, tenant: str) -> AsyncIterator[tuple[str, RecordError]]:
+async def find_damaged(store: SealedStore, tenant: str) -> AsyncIterator[tuple[str, RecordError]]:
     """Yield each speaker whose records cannot be read, and why."""
-    async for speaker_ids in _lagging(store, tenant, _NOTHING):
+    async for speaker_ids in _list_lagging(store, tenant, _NO_RECORD):
         for speaker_id in speaker_ids:
             try:
                 await store.get(tenant, speaker_id)
@@ -87,12 +89,13 @@ async def damaged(store: SealedStore, tenant: str) -> AsyncIterator[tuple[str, R
                 yield speaker_id, error
 
 
-async def _lagging(
-    store: SealedStore, tenant: str, beginning_: bytes
+async def _list_lagging(
+    store: SealedStore, tenant: str, beginning: bytes
 ) -> AsyncIterator[Sequence[str]]:
+    """List page by page the speakers whose records do not begin with `beginning`."""
     after = None
     while True:
-        page = await store.lagging(tenant, beginning_, limit=_PAGE, after=after)
+        page = await store.lagging(tenant, beginning, limit=_PAGE, after=after)
         if page.speaker_ids:
             yield page.speaker_ids
         if page.next_after is None:
@@ -100,7 +103,7 @@ async def _lagging(
         after = page.next_after
 
 
-async def _rewritten(store: SealedStore, tenant: str, speaker_ids: Sequence[str]) -> int:
+async def _rewrite(store: SealedStore, tenant: str, speaker_ids: Sequence[str]) -> int:
     """Rewrite speakers; one that changes meanwhile is sealed by that other write."""
     count = 0
     for speaker in await store.get_many(tenant, speaker_ids):

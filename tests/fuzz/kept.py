@@ -27,7 +27,7 @@ from service.store.records import (
     encode_profile,
     encode_voiceprint,
 )
-from service.store.sealed import Records, Stored, Written
+from service.store.sealed import NewRecords, RecordCodec, StoredRecords
 from tests.fuzz import surgery
 from tests.fuzz.harness import Check, Harness, limited, stateless
 
@@ -144,8 +144,8 @@ class _OneKey:
     async def erase(self, tenant: str) -> None: ...
 
 
-def _sealing_records(*, protect_templates: bool = False) -> Records:
-    return Records(_OneKey(), Sealing(_Unwrapped(), SealingOptions(protect_templates)))
+def _sealing_records(*, protect_templates: bool = False) -> RecordCodec:
+    return RecordCodec(_OneKey(), Sealing(_Unwrapped(), SealingOptions(protect_templates)))
 
 
 @contextmanager
@@ -157,7 +157,7 @@ def _opening_sealed() -> Iterator[Check]:
         def check(data: bytes) -> None:
             profile, history, voiceprint = _unpacked(data)
             prints = [("m", voiceprint, None)] if voiceprint else []
-            stored = Stored("alice", "1", profile, history, prints)
+            stored = StoredRecords("alice", "1", profile, history, prints)
             for coroutine in (records.decode("t", stored), master.unwrap(data, b"context")):
                 try:
                     runner.run(coroutine)
@@ -176,9 +176,9 @@ def _sealed_seeds() -> Iterator[bytes]:
 
 
 async def _sealed(speaker: Speaker, *, protect_templates: bool) -> bytes:
-    sealed: list[Written] = []
+    sealed: list[NewRecords] = []
 
-    async def keep(written: Written) -> bool:
+    async def keep(written: NewRecords) -> bool:
         sealed.append(written)
         return True
 

@@ -1,11 +1,11 @@
-"""A Redis address taken apart: which servers, which mode, which credentials and options.
+"""Parses a Redis address: servers, mode, credentials and options.
 
 redis://[user:password@]host[:port][/db]        rediss:// in place of redis:// for TLS
 redis+sentinel://host[:port],.../group[?db=n]   ?sentinel_username= and ?sentinel_password= too
 redis+cluster://host[:port],...
 
-User and password are percent-encoded. No error quotes an address, or any part of it: where it was
-written wrongly, any part may be of the password.
+User and password are percent-encoded. No error quotes any part of an address: in a malformed one
+any part may belong to the password.
 """
 
 import enum
@@ -18,7 +18,7 @@ from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 from service.errors import StoreError
 
 _EXAMPLE = "redis://user:password@host:6379/0"
-# An @ that ends the credentials comes before the first / ? or #, or it ends a password with one.
+# The @ after the credentials comes before any / ? or #; a later one shows that a password has one.
 _UNENCODED = re.compile(r"[^:/]+://(?:[^/?#]*[/?#].*@|.*#)")
 _PORT = 6379
 _SENTINEL_PORT = 26379
@@ -58,12 +58,12 @@ class Address:
             parts = urlsplit(url)
             base, _, suffix = parts.scheme.partition("+")
             mode = Mode(suffix or "single")
-            username, password, nodes = _authority(parts, mode)
-            query = _query(parts, mode, tls=base == "rediss")
+            username, password, nodes = _parse_authority(parts, mode)
+            query = _parse_query(parts, mode, tls=base == "rediss")
             group = unquote(parts.path[1:]) if mode is Mode.SENTINEL else ""
             db = query.get("db", "0") if mode is Mode.SENTINEL else parts.path[1:] or "0"
         except ValueError:
-            # Neither its message nor a traceback with it: both may quote the password.
+            # without its message or traceback, which may quote the password
             raise StoreError(f"the Redis address cannot be read; it is like {_EXAMPLE}") from None
         if base not in ("redis", "rediss"):
             raise StoreError(f"a Redis address is like {_EXAMPLE}")
@@ -87,24 +87,24 @@ class Address:
         )
 
 
-def _authority(
+def _parse_authority(
     parts: SplitResult, mode: Mode
 ) -> tuple[str | None, str | None, tuple[tuple[str, int], ...]]:
     credentials, _, hosts = parts.netloc.rpartition("@")
     username, _, password = credentials.partition(":")
     port = _SENTINEL_PORT if mode is Mode.SENTINEL else _PORT
-    nodes = tuple(_node(host, port) for host in hosts.split(","))
+    nodes = tuple(_parse_node(host, port) for host in hosts.split(","))
     return unquote(username) or None, unquote(password) or None, nodes
 
 
-def _node(text: str, default_port: int) -> tuple[str, int]:
+def _parse_node(text: str, default_port: int) -> tuple[str, int]:
     parts = urlsplit(f"//{text}")
     if not parts.hostname:
         raise ValueError("a host is missing")
     return parts.hostname, default_port if parts.port is None else parts.port
 
 
-def _query(parts: SplitResult, mode: Mode, *, tls: bool) -> dict[str, str]:
+def _parse_query(parts: SplitResult, mode: Mode, *, tls: bool) -> dict[str, str]:
     query = dict(parse_qsl(parts.query))
     known = (_TLS_OPTIONS if tls else frozenset()) | (
         _SENTINEL_OPTIONS if mode is Mode.SENTINEL else frozenset()
@@ -118,8 +118,8 @@ def _query(parts: SplitResult, mode: Mode, *, tls: bool) -> dict[str, str]:
     return query
 
 
-def without_password(url: str) -> str:
-    """A store's address as it may be shown: where it is, never who asks, nor a password."""
+def hide_password(url: str) -> str:
+    """A store's address as it may be shown: without user, password and options."""
     scheme, separator, rest = url.partition("://")
     if scheme == "sqlite":
         return url

@@ -1,4 +1,4 @@
-"""Groups in Redis: Lua keeps versions in the same step as the write that they count.
+"""Groups in Redis. Lua counts versions in the same step as the write that they count.
 
     sayso:{tenant}:groups              sorted set of the names, all of score 0
     sayso:{tenant}:group_ids           hash from name to group id
@@ -9,8 +9,8 @@
     sayso:{tenant}:left:<group id>     sorted set of the slots of those who left, by version
     sayso:{tenant}:memberships:<id>    set of the group ids of a speaker
 
-A group that is deleted goes in one step whatever its size: the memberships that name it are cleared
-when their speakers are next written.
+A group is deleted in one step whatever its size: memberships that still name it are cleared when
+their speakers are next written.
 """
 
 import secrets
@@ -36,6 +36,7 @@ from service.store.groups import (
 )
 
 Evaluate = Callable[[str, Sequence[bytes], Sequence[str | bytes | int]], Awaitable[Any]]
+"""Runs a Lua script with keys and arguments."""
 
 _LEAVE = f"""
 local function leave(tenant, group_id, speaker_id)
@@ -78,8 +79,8 @@ end
 # Every script: KEYS the tenant's names of groups; ARGV[1] the prefix of its keys, ARGV[2] a name.
 _CREATE = """
 local tenant, name, group_id = ARGV[1], ARGV[2], ARGV[3]
-local found = redis.call('HGET', tenant .. 'group_ids', name)
-if found then return found == group_id and 1 or 0 end
+local existing = redis.call('HGET', tenant .. 'group_ids', name)
+if existing then return existing == group_id and 1 or 0 end
 if redis.call('ZCARD', KEYS[1]) >= tonumber(ARGV[6]) then return -1 end
 redis.call('ZADD', KEYS[1], 0, name)
 redis.call('HSET', tenant .. 'group_ids', name, group_id)
@@ -92,8 +93,8 @@ _GROUP = """
 local function group(tenant, name)
   local group_id = redis.call('HGET', tenant .. 'group_ids', name)
   if not group_id then return nil end
-  local held = redis.call('HMGET', tenant .. 'group:' .. group_id, 'description', 'created_at')
-  return {name, held[1], held[2], redis.call('ZCARD', tenant .. 'members:' .. group_id)}
+  local fields = redis.call('HMGET', tenant .. 'group:' .. group_id, 'description', 'created_at')
+  return {name, fields[1], fields[2], redis.call('ZCARD', tenant .. 'members:' .. group_id)}
 end
 """
 
@@ -103,11 +104,11 @@ _GET = _GROUP + "return group(ARGV[1], ARGV[2])"
 _LIST = (
     _GROUP
     + """
-local found = {}
+local groups = {}
 for _, name in ipairs(redis.call('ZRANGEBYLEX', KEYS[1], ARGV[2], '+', 'LIMIT', 0, ARGV[3])) do
-  found[#found + 1] = group(ARGV[1], name)
+  groups[#groups + 1] = group(ARGV[1], name)
 end
-return found
+return groups
 """
 )
 
@@ -176,11 +177,11 @@ return redis.call(
 
 # ARGV[2]: a speaker id. Nil stands for a group that was deleted.
 _OF = """
-local found = {}
+local names = {}
 for _, group_id in ipairs(redis.call('SMEMBERS', ARGV[1] .. 'memberships:' .. ARGV[2])) do
-  found[#found + 1] = redis.call('HGET', ARGV[1] .. 'group:' .. group_id, 'name')
+  names[#names + 1] = redis.call('HGET', ARGV[1] .. 'group:' .. group_id, 'name')
 end
-return found
+return names
 """
 
 # ARGV[3]: the group id that the reader holds ('' for none), ARGV[4]: its version, ARGV[5]: how
@@ -191,25 +192,25 @@ if not group_id then return nil end
 local version = tonumber(redis.call('HGET', tenant .. 'group:' .. group_id, 'version'))
 local since = tonumber(ARGV[4])
 if group_id ~= ARGV[3] or since > version or since < version - {DEPARTURES} then since = 0 end
-local found = {{group_id, version}}
+local answer = {{group_id, version}}
 local function add(kind, describe)
   local rows = redis.call('ZRANGEBYSCORE', tenant .. kind .. group_id, '(' .. since, '+inf',
     'WITHSCORES', 'LIMIT', 0, ARGV[5])
   for i = 1, #rows, 2 do
     local slot, speaker_id = describe(rows[i])
-    found[#found + 1] = {{tonumber(rows[i + 1]), tonumber(slot), speaker_id}}
+    answer[#answer + 1] = {{tonumber(rows[i + 1]), tonumber(slot), speaker_id}}
   end
 end
 add('changes:', function(id)
   return redis.call('HGET', tenant .. 'slots:' .. group_id, id), id
 end)
 add('left:', function(slot) return slot, '' end)
-return found
+return answer
 """
 
 
 class RedisGroups:
-    """`Groups` by way of `evaluate(script, keys, arguments)`; `prefix` is of a tenant's keys."""
+    """`Groups` on Redis. `evaluate` runs scripts; `prefix` begins a tenant's keys."""
 
     def __init__(self, evaluate: Evaluate, *, prefix: Callable[[str], bytes]) -> None:
         self._evaluate = evaluate
@@ -228,11 +229,11 @@ class RedisGroups:
             raise group_exists()
 
     async def get(self, tenant: str, name: str) -> Group:
-        return _group(await self._run(_GET, tenant, name))
+        return _parse_group(await self._run(_GET, tenant, name))
 
     async def list(self, tenant: str, *, limit: int, after: str | None = None) -> GroupPage:
-        rows = await self._run(_LIST, tenant, _start(after), limit)
-        groups = tuple(_group(row) for row in rows)
+        rows = await self._run(_LIST, tenant, _start_after(after), limit)
+        groups = tuple(_parse_group(row) for row in rows)
         return GroupPage(groups, groups[-1].name if len(groups) == limit else None)
 
     async def delete(self, tenant: str, name: str) -> None:
@@ -240,25 +241,25 @@ class RedisGroups:
             raise no_such_group()
 
     async def add(self, tenant: str, name: str, speaker_ids: Sequence[str]) -> Group:
-        asked = dict.fromkeys(speaker_ids)
-        outcome = await self._run(_ADD, tenant, name, MAX_MEMBERS, *asked)
+        distinct_ids = dict.fromkeys(speaker_ids)
+        outcome = await self._run(_ADD, tenant, name, MAX_MEMBERS, *distinct_ids)
         if outcome == -1:
             raise too_many_members()
         if isinstance(outcome, int):
-            raise unknown_speakers(outcome, len(asked))
-        return _group(outcome)
+            raise unknown_speakers(outcome, len(distinct_ids))
+        return _parse_group(outcome)
 
     async def remove(self, tenant: str, name: str, speaker_ids: Sequence[str]) -> Group:
-        return _group(await self._run(_REMOVE, tenant, name, *speaker_ids))
+        return _parse_group(await self._run(_REMOVE, tenant, name, *speaker_ids))
 
     async def members(
         self, tenant: str, name: str, *, limit: int, after: str | None = None
     ) -> MemberPage:
-        found = await self._run(_MEMBERS, tenant, name, _start(after), limit)
-        if found is None:
+        ids = await self._run(_MEMBERS, tenant, name, _start_after(after), limit)
+        if ids is None:
             raise no_such_group()
-        speaker_ids = tuple(speaker_id.decode() for speaker_id in found)
-        return MemberPage(speaker_ids, speaker_ids[-1] if len(found) == limit else None)
+        speaker_ids = tuple(speaker_id.decode() for speaker_id in ids)
+        return MemberPage(speaker_ids, speaker_ids[-1] if len(ids) == limit else None)
 
     async def of(self, tenant: str, speaker_id: str) -> Sequence[str]:
         names = await self._run(_OF, tenant, speaker_id)
@@ -268,10 +269,10 @@ class RedisGroups:
         self, tenant: str, name: str, *, since: Revision | None, limit: int
     ) -> Changes:
         known = since or Revision("", 0)
-        found = await self._run(_CHANGES, tenant, name, known.group_id, known.version, limit)
-        if found is None:
+        answer = await self._run(_CHANGES, tenant, name, known.group_id, known.version, limit)
+        if answer is None:
             raise no_such_group()
-        group_id, version, *rows = found
+        group_id, version, *rows = answer
         now = Revision(group_id.decode(), version)
         page = sorted(rows)[:limit]
         more = len(page) == limit
@@ -287,11 +288,11 @@ class RedisGroups:
         return await self._evaluate(script, [prefix + b"groups"], [prefix, *args])
 
 
-def _start(after: str | None) -> bytes:
+def _start_after(after: str | None) -> bytes:
     return b"-" if after is None else b"(" + after.encode()
 
 
-def _group(row: Sequence[Any] | None) -> Group:
+def _parse_group(row: Sequence[Any] | None) -> Group:
     if row is None:
         raise no_such_group()
     name, description, created_at, members = row

@@ -1,5 +1,5 @@
-"""What a Redis must be to keep voices: a master that takes writes and runs scripts, and that never
-evicts what it keeps. Also what its errors mean, in words that repeat neither keys nor credentials.
+"""Checks that a Redis is fit to keep voices: a master that takes writes, runs scripts and never
+evicts a key. Explains its errors in words that repeat neither keys nor credentials.
 """
 
 import asyncio
@@ -75,7 +75,7 @@ _PROBE = b"sayso:ping"
 
 
 async def write_by_script(client: Client) -> None:
-    """Raises redis-py's errors, but none for a Redis that is full: its voices can still be read."""
+    """Write by a script; raises redis-py's errors, but none for a full Redis: it can be read."""
     try:
         await client.eval(_WRITE, 1, _PROBE, b"1")
     except RedisError as error:
@@ -83,12 +83,12 @@ async def write_by_script(client: Client) -> None:
             raise
 
 
-async def unfit(client: Client, *, follows_master: bool) -> str | None:
-    """Why this Redis must not be asked for voices, if so.
+async def find_fault(client: Client, *, follows_master: bool) -> str | None:
+    """Say why this Redis must not be used, or None.
 
-    With `follows_master` a replica is what is left of a failover, and gone in a moment.
+    With `follows_master` a replica is no fault: it is left of a failover, and soon replaced.
     """
-    for section in [await _info(client, name) for name in ("replication", "memory")]:
+    for section in [await _read_info(client, name) for name in ("replication", "memory")]:
         for node in section:
             if node.get("role", "master") != "master" and not follows_master:
                 return REPLICA
@@ -98,7 +98,7 @@ async def unfit(client: Client, *, follows_master: bool) -> str | None:
 
 
 def explain(error: Exception) -> str:
-    """What went wrong, and what the operator can do about it."""
+    """Say what went wrong, and what the operator can do about it."""
     for kind, reason in _BY_KIND:
         if isinstance(error, kind):
             return reason
@@ -109,24 +109,24 @@ def explain(error: Exception) -> str:
     return f"the store failed: {type(error).__name__}"
 
 
-async def _info(client: Client, section: str) -> list[Mapping[str, Any]]:
-    """Of the one Redis there is, or of each master of a Cluster that answers: one that is away
-    takes only its own tenants along."""
+async def _read_info(client: Client, section: str) -> list[Mapping[str, Any]]:
+    """The section of INFO of the only Redis, or of each master of a Cluster that answers. A master
+    that is away is no fault of the others, which serve other tenants."""
     if isinstance(client, Redis):
         return [await client.info(section)]
-    asked = (_of_node(client, node, section) for node in client.get_primaries())
-    answers = [found for found in await asyncio.gather(*asked) if found is not None]
+    calls = (_read_node_info(client, node, section) for node in client.get_primaries())
+    answers = [info for info in await asyncio.gather(*calls) if info is not None]
     if not answers:
         raise RedisTimeoutError
     return answers
 
 
-async def _of_node(
+async def _read_node_info(
     client: RedisCluster, node: ClusterNode, section: str
 ) -> Mapping[str, Any] | None:
     try:
         async with asyncio.timeout(_NODE_S):
-            found: Mapping[str, Any] = await client.info(section, target_nodes=node)
-            return found
+            info: Mapping[str, Any] = await client.info(section, target_nodes=node)
+            return info
     except (RedisConnectionError, RedisTimeoutError, OSError):
         return None

@@ -10,8 +10,8 @@ from service.store.redis.groups import Evaluate
 
 _READ = "return redis.call('HGETALL', KEYS[1])"
 
-# KEYS: keys, index of speakers. ARGV: version, wrapped key, 1 for a tenant without speakers only. A
-# reply that was lost is found by the key that is there already.
+# KEYS: keys, index of speakers. ARGV: version, wrapped key, 1 for a tenant without speakers only.
+# If the key is there already, an earlier try wrote it and its reply was lost.
 _ADD = """
 local current = math.abs(tonumber(redis.call('HGET', KEYS[1], 'current') or '0'))
 local version = tonumber(ARGV[1])
@@ -22,11 +22,11 @@ redis.call('HSET', KEYS[1], 'current', ARGV[1], ARGV[1], ARGV[2])
 return 1
 """
 
-# ARGV: version, wrapped key, the one in its place so far.
+# ARGV: version, new wrapped key, expected wrapped key.
 _REPLACE = """
-local held = redis.call('HGET', KEYS[1], ARGV[1])
-if held == ARGV[2] then return 1 end
-if held ~= ARGV[3] then return 0 end
+local stored = redis.call('HGET', KEYS[1], ARGV[1])
+if stored == ARGV[2] then return 1 end
+if stored ~= ARGV[3] then return 0 end
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
 return 1
 """
@@ -49,8 +49,8 @@ return 1
 
 
 class RedisKeys:
-    """`KeyTable` by way of `evaluate(script, keys, arguments)`; `key` is of a tenant's hash,
-    `index` of its speakers' ids."""
+    """`KeyTable` on Redis. `evaluate` runs scripts; `key` gives the key of a tenant's hash, `index`
+    that of its speakers' ids."""
 
     def __init__(
         self, evaluate: Evaluate, *, key: Callable[[str], bytes], index: Callable[[str], bytes]
@@ -61,9 +61,9 @@ class RedisKeys:
 
     async def read(self, tenant: str) -> KeySet:
         flat = await self._evaluate(_READ, [self._key(tenant)], [])
-        found = dict(zip(flat[::2], flat[1::2], strict=True))
-        current = abs(int(found.pop(b"current", b"0")))
-        return KeySet(current, {int(version): wrapped for version, wrapped in found.items()})
+        fields = dict(zip(flat[::2], flat[1::2], strict=True))
+        current = abs(int(fields.pop(b"current", b"0")))
+        return KeySet(current, {int(version): wrapped for version, wrapped in fields.items()})
 
     async def add(
         self, tenant: str, version: int, wrapped: bytes, *, if_empty: bool = False

@@ -3,16 +3,15 @@
     sayso:{tenant}:speaker:<id>   etag, profile, voiceprint:<model id>, used_at:<model id>
     sayso:{tenant}:speakers       sorted set of the ids, all of score 0: lexicographic pages
     sayso:{tenant}:write:<token>  for a minute after a write, so that a retry is not a second write
-    sayso:{tenant}:keys           the tenant's wrapped keys: redis_keys.py
+    sayso:{tenant}:keys           the tenant's wrapped keys: keys.py
     sayso:{tenant}:opt_outs       hash from the SHA-256 of a speaker who opted out to etag and time
-    sayso:{tenant}:swept          when the tenant's voices were last looked through
-    (the keys of groups are in redis_groups.py, of failed verifications in redis_failures.py)
+    sayso:{tenant}:swept          when the tenant was last swept for expired voices
+    (the keys of groups are in groups.py, those of failed verifications in failures.py)
 
-The tenant is percent-encoded inside the braces, and is so the hash tag: on a Cluster a tenant
-lives in one slot. How durable an acknowledged write is depends on Redis: only `appendonly yes`
-with `appendfsync always` loses none, `everysec` may lose a second, and a failover loses what had
-not yet reached the replica (`min-replicas-to-write` narrows that). `maxmemory-policy` must be
-`noeviction`.
+The tenant in braces, percent-encoded, is the hash tag: on a Cluster a tenant lives in one slot. How
+durable an acknowledged write is depends on Redis: only `appendonly yes` with `appendfsync always`
+loses none, `everysec` may lose a second, and a failover loses what had not yet reached the replica
+(`min-replicas-to-write` narrows that). `maxmemory-policy` must be `noeviction`.
 """
 
 import asyncio
@@ -49,10 +48,10 @@ from service.store.records import (
 from service.store.redis.address import Address, Mode
 from service.store.redis.failures import RedisFailures, parse_count
 from service.store.redis.groups import SPEAKER_DELETED, SPEAKER_WRITTEN, RedisGroups
-from service.store.redis.health import REPLICA, Client, explain, unfit, write_by_script
+from service.store.redis.health import REPLICA, Client, explain, find_fault, write_by_script
 from service.store.redis.keys import RedisKeys
 from service.store.redis.sentinel import Sentinels
-from service.store.sealed import Records, Stored, Written
+from service.store.sealed import NewRecords, RecordCodec, StoredRecords
 
 _VOICEPRINT = b"voiceprint:"
 _BACKOFF = ExponentialWithJitterBackoff(base=0.01, cap=0.1)
@@ -73,11 +72,11 @@ if redis.call('EXISTS', KEYS[3]) == 1 then return 1 end
 if (redis.call('HGET', KEYS[4], 'current') or '0') ~= ARGV[6] then return -1 end
 local etag = redis.call('HGET', KEYS[1], 'etag')
 if not etag then
-  local left = redis.call('HGET', KEYS[5], ARGV[7])
-  etag = left and left:match('^%S+') or ''
+  local opt_out = redis.call('HGET', KEYS[5], ARGV[7])
+  etag = opt_out and opt_out:match('^%S+') or ''
 end
 if etag ~= ARGV[1] then return 0 end
--- the first write is one that a full Redis refuses: it takes any that comes after a deletion
+-- a full Redis refuses this write; it would take one that comes after a deletion
 redis.call('HSET', KEYS[1], 'etag', ARGV[2], 'profile', ARGV[4], 'history', ARGV[5])
 local kept = {etag = true, profile = true, history = true}
 for i = 9, #ARGV, 3 do
@@ -102,8 +101,8 @@ return 1
 """
 )
 
-# KEYS: speaker, index, write. ARGV: expected etag ('' for any), speaker id. What is no record
-# at all can be deleted, too.
+# KEYS: speaker, index, write. ARGV: expected etag ('' for any), speaker id. A key that holds
+# no record can be deleted, too.
 _DELETE = (
     SPEAKER_DELETED
     + """
@@ -137,8 +136,8 @@ return 1
 class RedisStore:
     """`Store` on one Redis, a Sentinel group or a Cluster; connects when first asked.
 
-    A call that is not answered within `timeout_s`, retries and waiting for one of
-    `max_connections` included, raises Unavailable.
+    A call raises Unavailable if it is not answered within `timeout_s`, which includes retries and
+    the wait for one of `max_connections`.
     """
 
     def __init__(
@@ -154,11 +153,11 @@ class RedisStore:
         self._sentinel = sentinel
         self._timeout_s = timeout_s
         self._free = asyncio.Semaphore(max_connections)
-        self._unfit: str | None = None
+        self._fault: str | None = None
         self.groups = RedisGroups(self._evaluate, prefix=_prefix)
         self.failures = RedisFailures(self._evaluate, prefix=_prefix)
         self.keys = RedisKeys(self._evaluate, key=keys_key, index=_index_key)
-        self.records = Records(self.keys, sealing)
+        self.records = RecordCodec(self.keys, sealing)
 
     @classmethod
     def from_url(
@@ -176,7 +175,7 @@ class RedisStore:
             "password": address.password,
             "max_connections": max_connections,
             "retry": Retry(_BACKOFF, _RETRIES, _RETRIED),
-            # Time is kept in `_call`: with a socket timeout redis-py sends under
+            # `_ask_in_time` keeps the time: with a socket timeout redis-py sends under
             # `asyncio.wait_for`, which up to Python 3.11 can swallow a cancellation.
             "socket_timeout": None,
             "socket_connect_timeout": timeout_s / 2,
@@ -210,42 +209,44 @@ class RedisStore:
             await self._sentinel.aclose()
 
     async def ping(self) -> None:
-        """Also proves that Redis is fit to keep voices; other calls are refused while it is not."""
+        """Also checks that Redis may keep voices; until it may, other calls raise Unavailable."""
         follows_master = self._sentinel is not None
         try:
-            await self._ask(lambda: write_by_script(self._client))
+            await self._ask_in_time(lambda: write_by_script(self._client))
         except Unavailable as error:
             stale = error.message == REPLICA and not follows_master
-            self._unfit = REPLICA if stale else None
+            self._fault = REPLICA if stale else None
             raise
-        self._unfit = await self._ask(lambda: unfit(self._client, follows_master=follows_master))
-        if self._unfit is not None:
-            raise Unavailable(self._unfit)
+        self._fault = await self._ask_in_time(
+            lambda: find_fault(self._client, follows_master=follows_master)
+        )
+        if self._fault is not None:
+            raise Unavailable(self._fault)
 
     async def get(self, tenant: str, speaker_id: str) -> Speaker | None:
-        fields = await self._call(lambda: self._read(speaker_key(tenant, speaker_id)))
-        return await self.records.decode(tenant, _stored(speaker_id, fields)) if fields else None
+        fields = await self._call(lambda: self._read_hash(speaker_key(tenant, speaker_id)))
+        return (
+            await self.records.decode(tenant, _parse_fields(speaker_id, fields)) if fields else None
+        )
 
     async def get_with_failures(
         self, tenant: str, speaker_id: str
     ) -> tuple[Speaker | None, FailureCount]:
         key, failures = speaker_key(tenant, speaker_id), self.failures.key(tenant, speaker_id)
-        fields, record = await self._call(lambda: self._read_with(key, failures))
-        stored = _stored(speaker_id, fields) if fields else None
+        fields, record = await self._call(lambda: self._read_hash_and_string(key, failures))
+        stored = _parse_fields(speaker_id, fields) if fields else None
         speaker = await self.records.decode(tenant, stored) if stored else None
         return speaker, parse_count(record or b"")
 
     async def get_many(self, tenant: str, speaker_ids: Sequence[str]) -> Sequence[Speaker]:
         speakers: list[Speaker] = []
         for at in range(0, len(speaker_ids), _READ_AT_ONCE):
-            asked = speaker_ids[at : at + _READ_AT_ONCE]
-            speakers += await self.records.decode_readable(
-                tenant, await self._stored(tenant, asked)
-            )
+            stored = await self._read_records(tenant, speaker_ids[at : at + _READ_AT_ONCE])
+            speakers += await self.records.decode_readable(tenant, stored)
         return speakers
 
     async def list(self, tenant: str, *, limit: int, after: str | None = None) -> Page:
-        speaker_ids, next_after = await self._ids(tenant, limit, after)
+        speaker_ids, next_after = await self._list_ids(tenant, limit, after)
         return Page(tuple(await self.get_many(tenant, speaker_ids)), next_after)
 
     async def count(self, tenant: str) -> int:
@@ -267,10 +268,10 @@ class RedisStore:
 
     async def opted_out(self, tenant: str, speaker_id: str) -> Speaker | None:
         name = hash_subject(tenant, speaker_id).hex()
-        left = await self._call(lambda: self._client.hget(_opt_outs_key(tenant), name))
-        if left is None:
+        opt_out = await self._call(lambda: self._client.hget(_opt_outs_key(tenant), name))
+        if opt_out is None:
             return None
-        etag, at = left.decode().split()
+        etag, at = opt_out.decode().split()
         return opted_out_speaker(tenant, speaker_id, etag=etag, at=float(at))
 
     async def swept_at(self, tenant: str) -> float | None:
@@ -278,40 +279,39 @@ class RedisStore:
         return None if at is None else float(at)
 
     async def note_sweep(self, tenant: str, *, at: float) -> None:
-        await self._call(lambda: self._client.set(_swept_key(tenant), _seconds(at)))
+        await self._call(lambda: self._client.set(_swept_key(tenant), _format_time(at)))
 
     async def touch(self, tenant: str, speaker_id: str, model_id: str, *, at: float) -> None:
-        args = [model_id, _seconds(at), _seconds(at - USE_RESOLUTION_S)]
+        args = [model_id, _format_time(at), _format_time(at - USE_RESOLUTION_S)]
         await self._eval(_TOUCH, [speaker_key(tenant, speaker_id)], args)
 
     async def settle(self) -> None:
-        """Redis keeps nothing beside its memory but the append-only file, which only its operator
-        can have rewritten."""
+        """Does nothing: deleted records can remain only in the append-only file, which its operator
+        has to rewrite."""
 
     async def lagging(
         self, tenant: str, beginning: bytes, *, limit: int, after: str | None = None
     ) -> MemberPage:
-        speaker_ids, next_after = await self._ids(tenant, limit, after)
+        speaker_ids, next_after = await self._list_ids(tenant, limit, after)
         keys = [speaker_key(tenant, speaker_id) for speaker_id in speaker_ids]
         profiles = await self._call(lambda: self._read_profiles(keys))
-        found = zip(speaker_ids, profiles, strict=True)
         others = (
-            name
-            for name, held in found
-            if not isinstance(held, bytes) or not held.startswith(beginning)
+            speaker_id
+            for speaker_id, profile in zip(speaker_ids, profiles, strict=True)
+            if not isinstance(profile, bytes) or not profile.startswith(beginning)
         )
         return MemberPage(tuple(others), next_after)
 
     async def tenants(self) -> Sequence[str]:
-        found = set()
+        tenants = set()
         async for names in self._scan(b"sayso:{*}:*s"):
             for match in filter(None, map(_TENANT_KEY.fullmatch, names)):
-                found.add(unquote(match[1].decode()))
-        return sorted(found)
+                tenants.add(unquote(match[1].decode()))
+        return sorted(tenants)
 
     async def _scan(self, pattern: bytes) -> AsyncIterator[Sequence[bytes]]:
-        """Names of keys, a round trip at a time: patience is for each of them, however many there
-        are and however few match."""
+        """List names of keys, one round trip at a time. Each of them has `timeout_s`, however many
+        keys there are and however few match."""
         scan = partial(self._client.scan, match=pattern, count=_SCANNED)
         if isinstance(self._client, Redis):
             cursor, names = await self._call(scan)
@@ -325,26 +325,28 @@ class RedisStore:
         for name, cursor in cursors.items():
             node = self._client.get_node(node_name=name)
             while cursor:
-                left, names = await self._call(partial(scan, cursor, target_nodes=node))
-                cursor = left[name]  # noqa: PLW2901
+                next_cursors, names = await self._call(partial(scan, cursor, target_nodes=node))
+                cursor = next_cursors[name]  # noqa: PLW2901
                 yield names
 
-    async def _stored(self, tenant: str, speaker_ids: Sequence[str]) -> Sequence[Stored]:
-        """Of those that there are; one that is no record of a speaker is skipped."""
+    async def _read_records(
+        self, tenant: str, speaker_ids: Sequence[str]
+    ) -> Sequence[StoredRecords]:
+        """Read the speakers that exist; a key that holds no record is reported and skipped."""
         keys = [speaker_key(tenant, speaker_id) for speaker_id in speaker_ids]
         stored = []
         for speaker_id, fields in zip(
-            speaker_ids, await self._call(lambda: self._read_all(keys)), strict=True
+            speaker_ids, await self._call(lambda: self._read_hashes(keys)), strict=True
         ):
             try:
                 if fields:
-                    stored.append(_stored(speaker_id, fields))
+                    stored.append(_parse_fields(speaker_id, fields))
             except RecordError as error:
                 self.records.report_unreadable(tenant, error)
         return stored
 
-    async def _put(self, speaker: Written, expected_etag: str | None) -> bool:
-        """False, and nothing written, unless the tenant's current key is the one that sealed it."""
+    async def _put(self, speaker: NewRecords, expected_etag: str | None) -> bool:
+        """Returns False, without writing, if the key that sealed the records is not current."""
         keys = _write_keys(speaker.tenant, speaker.speaker_id, token=speaker.etag)
         keys += [keys_key(speaker.tenant), _opt_outs_key(speaker.tenant)]
         head = (expected_etag or "", speaker.etag, speaker.speaker_id)
@@ -354,19 +356,19 @@ class RedisStore:
             speaker.history,
             str(speaker.key_version),
             hash_subject(speaker.tenant, speaker.speaker_id).hex(),
-            _seconds(speaker.opted_out_at),
+            _format_time(speaker.opted_out_at),
         ]
         for model_id, record, used_at in speaker.voiceprints:
-            args += [model_id, record, _seconds(used_at)]
+            args += [model_id, record, _format_time(used_at)]
         outcome = await self._eval(_PUT, keys, args)
         if not outcome:
             raise Aborted("the speaker changed since it was read: read it again and retry")
         return outcome > 0
 
-    async def _ids(
+    async def _list_ids(
         self, tenant: str, limit: int, after: str | None
     ) -> tuple[Sequence[str], str | None]:
-        """A page of ids, and where the next one begins."""
+        """A page of ids, and the id after which the next one begins."""
         start = b"[" if after is None else b"(" + after.encode()
         index = _index_key(tenant)
         names = await self._call(
@@ -383,7 +385,7 @@ class RedisStore:
     ) -> Any:
         return await self._call(lambda: self._client.eval(script, len(keys), *keys, *args))
 
-    async def _read(self, key: bytes) -> Mapping[bytes, bytes] | ResponseError:
+    async def _read_hash(self, key: bytes) -> Mapping[bytes, bytes] | ResponseError:
         try:
             fields: Mapping[bytes, bytes] = await self._client.hgetall(key)  # type: ignore[assignment]
         except ResponseError as error:
@@ -392,7 +394,7 @@ class RedisStore:
             return error
         return fields
 
-    async def _read_with(
+    async def _read_hash_and_string(
         self, key: bytes, other: bytes
     ) -> tuple[Mapping[bytes, bytes] | ResponseError, bytes | None]:
         """The hash at `key` and the string at `other`, both of one tenant, in one round trip."""
@@ -400,34 +402,34 @@ class RedisStore:
         pipeline.hgetall(key)
         pipeline.get(other)
         fields, value = await pipeline.execute(raise_on_error=False)
-        _but_wrong_types([fields])
+        _raise_unless_wrong_type([fields])
         if isinstance(value, Exception):
             raise value
         return fields, value
 
-    async def _read_all(
+    async def _read_hashes(
         self, keys: Sequence[bytes]
     ) -> Sequence[Mapping[bytes, bytes] | ResponseError]:
         pipeline = self._client.pipeline(transaction=False)
         for key in keys:
             pipeline.hgetall(key)
-        return _but_wrong_types(await pipeline.execute(raise_on_error=False))
+        return _raise_unless_wrong_type(await pipeline.execute(raise_on_error=False))
 
     async def _read_profiles(self, keys: Sequence[bytes]) -> Sequence[bytes | ResponseError | None]:
         pipeline = self._client.pipeline(transaction=False)
         for key in keys:
             pipeline.hget(key, "profile")
-        return _but_wrong_types(await pipeline.execute(raise_on_error=False))
+        return _raise_unless_wrong_type(await pipeline.execute(raise_on_error=False))
 
     async def _call(self, work: Callable[[], Awaitable[Any]]) -> Any:
-        if self._unfit is not None:
-            raise Unavailable(self._unfit)
-        return await self._ask(work)
+        if self._fault is not None:
+            raise Unavailable(self._fault)
+        return await self._ask_in_time(work)
 
-    async def _ask(self, work: Callable[[], Awaitable[Any]]) -> Any:
-        """Do `work`, and once more if the connection fails or half of the time has gone by.
+    async def _ask_in_time(self, work: Callable[[], Awaitable[Any]]) -> Any:
+        """Do `work`, and again if the connection fails or half of the time is over.
 
-        Only a new command lets redis-py ask the Sentinels again where the master is.
+        Only a new command makes redis-py ask the Sentinels again where the master is.
         """
         try:
             async with asyncio.timeout(self._timeout_s), self._free:
@@ -439,8 +441,8 @@ class RedisStore:
             raise Unavailable(explain(error)) from error
 
 
-def _but_wrong_types(replies: Sequence[Any]) -> Sequence[Any]:
-    """Raises the first error that is not about one key alone."""
+def _raise_unless_wrong_type(replies: Sequence[Any]) -> Sequence[Any]:
+    """Return the replies; raises the first error that is not about the type of a single key."""
     for reply in replies:
         if isinstance(reply, Exception) and not _is_wrong_type(reply):
             raise reply
@@ -480,12 +482,12 @@ def keys_key(tenant: str) -> bytes:
     return _prefix(tenant) + b"keys"
 
 
-def _seconds(at: float | None) -> str:
+def _format_time(at: float | None) -> str:
     return "" if at is None else repr(float(at))
 
 
-def _stored(speaker_id: str, fields: Mapping[bytes, bytes] | ResponseError) -> Stored:
-    """Raises RecordError for what no server of ours wrote."""
+def _parse_fields(speaker_id: str, fields: Mapping[bytes, bytes] | ResponseError) -> StoredRecords:
+    """Raises RecordError for fields that no Sayso server wrote."""
     if isinstance(fields, ResponseError):
         raise RecordError("the key of a stored record holds another type of value")
 
@@ -495,7 +497,7 @@ def _stored(speaker_id: str, fields: Mapping[bytes, bytes] | ResponseError) -> S
 
     models = [name[len(_VOICEPRINT) :] for name in fields if name.startswith(_VOICEPRINT)]
     try:
-        return Stored(
+        return StoredRecords(
             speaker_id,
             etag=fields[b"etag"].decode(),
             profile=fields[b"profile"],

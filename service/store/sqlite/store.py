@@ -26,7 +26,7 @@ from service.sealing import Sealing
 from service.store.failures import FailureCount
 from service.store.groups import MemberPage
 from service.store.records import USE_RESOLUTION_S, Page, Speaker, opted_out_speaker
-from service.store.sealed import Records, Stored, Written
+from service.store.sealed import NewRecords, RecordCodec, StoredRecords
 from service.store.sqlite import failures as sqlite_failures
 from service.store.sqlite import groups as sqlite_groups
 from service.store.sqlite import keys as sqlite_keys
@@ -78,7 +78,7 @@ class SqliteStore:
         self.groups = sqlite_groups.SqliteGroups(read=self._reader.run, write=self._write)
         self.failures = sqlite_failures.SqliteFailures(read=self._reader.run, write=self._write)
         self.keys = sqlite_keys.SqliteKeys(read=self._reader.run, write=self._write)
-        self.records = Records(self.keys, sealing)
+        self.records = RecordCodec(self.keys, sealing)
 
     @classmethod
     def from_url(cls, url: str, timeout_s: float = 1.0, sealing: Sealing | None = None) -> Self:
@@ -219,7 +219,7 @@ class SqliteStore:
                 "process reads the file: end it, and run this again"
             )
 
-    def _put(self, speaker: Written, expected_etag: str | None, db: sqlite3.Connection) -> bool:
+    def _put(self, speaker: NewRecords, expected_etag: str | None, db: sqlite3.Connection) -> bool:
         outcome = _put(db, speaker, expected_etag)
         if outcome is _Outcome.ERASED:
             self._forget(db)
@@ -261,7 +261,7 @@ class _Outcome(enum.Enum):
     ERASED = enum.auto()
 
 
-def _put(database: sqlite3.Connection, speaker: Written, expected_etag: str | None) -> _Outcome:
+def _put(database: sqlite3.Connection, speaker: NewRecords, expected_etag: str | None) -> _Outcome:
     key = (speaker.tenant, speaker.speaker_id)
     with transaction(database):
         if sqlite_keys.read_current_version(database, speaker.tenant) != speaker.key_version:
@@ -330,9 +330,11 @@ def _count_history_bytes(database: sqlite3.Connection, tenant: str, speaker_id: 
     return int(row[0]) if row else 0
 
 
-def _parse_rows(rows: Iterable[tuple[Any, ...]]) -> list[Stored]:
+def _parse_rows(rows: Iterable[tuple[Any, ...]]) -> list[StoredRecords]:
     return [
-        Stored(*(name, etag, profile, history), [row[4:] for row in group if row[4] is not None])
+        StoredRecords(
+            *(name, etag, profile, history), [row[4:] for row in group if row[4] is not None]
+        )
         for (name, etag, profile, history), group in itertools.groupby(
             rows, key=lambda row: row[:4]
         )

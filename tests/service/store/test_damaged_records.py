@@ -61,9 +61,9 @@ async def test_a_torn_record_is_left_out_and_counted(
     assert "carol" not in caplog.text
     with pytest.raises(RecordError):
         await store.get(tenant, "carol")
-    assert [name async for name, _ in upkeep.damaged(store, tenant)] == ["carol"]
+    assert [name async for name, _ in upkeep.find_damaged(store, tenant)] == ["carol"]
     assert await store.delete(tenant, "carol")
-    assert [name async for name, _ in upkeep.damaged(store, tenant)] == []
+    assert [name async for name, _ in upkeep.find_damaged(store, tenant)] == []
 
 
 async def test_what_is_no_record_at_all_is_left_out(
@@ -80,7 +80,7 @@ async def test_what_is_no_record_at_all_is_left_out(
             redis_server.command(words[0], key, *words[1:])
         page = await store.list(speaker.tenant, limit=10)
         assert page.speakers == (speaker,)
-        named = [name async for name, _ in upkeep.damaged(store, speaker.tenant)]
+        named = [name async for name, _ in upkeep.find_damaged(store, speaker.tenant)]
         assert named == ["bob-0", "bob-1", "bob-2"]
         for speaker_id in named:
             assert await store.delete(speaker.tenant, speaker_id)

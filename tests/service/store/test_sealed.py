@@ -32,7 +32,7 @@ from service.store import (
     upkeep,
 )
 from service.store.records import encode_profile
-from service.store.sealed import Records, Stored
+from service.store.sealed import RecordCodec, StoredRecords
 from tests.support.master_keys import Clock, CountingKms
 from tests.support.redis_server import RedisServer
 
@@ -460,8 +460,8 @@ record = st.binary(max_size=60) | sealed_like
 def test_any_bytes(profile: bytes, history: bytes, voiceprint: bytes) -> None:
     """Refused as a record, and nothing else."""
     one: Any = OneKey()
-    records = Records(one, Sealing(one))
-    stored = Stored("alice", "e", profile, history, [("m", voiceprint, None)])
+    records = RecordCodec(one, Sealing(one))
+    stored = StoredRecords("alice", "e", profile, history, [("m", voiceprint, None)])
     with pytest.raises(RecordError):
         asyncio.run(records.decode("t", stored))
 
