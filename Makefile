@@ -21,6 +21,10 @@ ARGS ?=
 demo: $(VENV)/.base  ## enrol and verify the clips of demo/audio on a real server; SAYSO_DEMO_AUDIO=folder for your own, MODEL=file.onnx for another model
 	@$(if $(MODEL),SAYSO_MODEL=$(MODEL) )$(BIN)/python -m demo.run
 
+.PHONY: sample-corpus
+sample-corpus: $(VENV)/.base  ## a small corpus of made voices to try training on: build/sample/manifest.csv
+	@$(BIN)/python -m demo.make_corpus build/sample
+
 ##@ Measure
 
 DATA ?= ../shared/data/manifest.csv
@@ -105,7 +109,7 @@ attack: $(VENV)/.base  ## what answers tell of a stored voice: benchmarks/result
 	$(BIN)/python -m benchmarks.security.attack --data $(DATA) $(ARGS)
 
 .PHONY: bench-report
-bench-report: $(VENV)/.base  ## write benchmarks/results into the README and docs/benchmarks.md
+bench-report: $(VENV)/.base  ## write benchmarks/results into docs/benchmarks.md, a dozen figures into the README
 	$(BIN)/python -m benchmarks.report
 
 .PHONY: streaming-figures

@@ -1,4 +1,4 @@
-"""A sentence for each figure with a target, as the README prints it."""
+"""A sentence for each figure with a target, for docs/benchmarks.md."""
 
 from collections.abc import Mapping
 

@@ -23,6 +23,23 @@ def write_section(page: Path, begin: str, end: str, section: str) -> None:
     page.write_text(replace_section(text, begin, end, section), encoding="utf-8")
 
 
+def read_cell(text: str, heading: str, row: str, column: str) -> str:
+    """A cell of the first table under a heading; `row` is how its line begins, `column` how the
+    head of the column does, the first of several. ValueError unless all three are there, heading
+    and row once."""
+    _, below = text.split(f"{heading}\n")
+    table = [line for line in below.partition("\n#")[0].splitlines() if line.startswith("|")]
+    (line,) = [line for line in table if line.startswith(f"| {row} |")]
+    place, *_ = (
+        place for place, name in enumerate(_split_cells(table[0])) if name.startswith(column)
+    )
+    return _split_cells(line)[place]
+
+
+def _split_cells(line: str) -> list[str]:
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
 def write_measured(page: Path, section: str) -> None:
     """Replace the one measured table of a page of docs/."""
     write_section(page, "<!-- measured: begin -->\n", "<!-- measured: end -->\n", section)

@@ -1,19 +1,21 @@
-"""The README does what it says: its client as it stands, its commands on small data."""
+"""README and docs/start do what they say: programs as they stand, commands on small data."""
 
-import csv
 import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
+from demo.make_corpus import make_corpus
 from tests.support.local_server import LocalServer
 from tests.support.sayso_server import ROOT
+from training.data import manifest
 
-README = (ROOT / "README.md").read_text()
-DATA = ROOT.parent / "shared" / "data"
+README = ROOT / "README.md"
+QUICKSTART = ROOT / "docs" / "start" / "quickstart.md"
 BIN = Path(sys.executable).parent
 TINY_RECIPE = """
 sampling = { speakers = 8, crop_s = [1.0], held_out_speakers = 0.3 }
@@ -21,70 +23,135 @@ encoder = { name = "ecapa", width = 32, groups = 4, stride = 2, embedding_dim = 
 losses = [{ name = "info_nce" }]
 schedule = { steps = 4, warmup_steps = 1, validate_every = 4 }
 """
+ELSEWHERE = {
+    "make demo": "tests/demo/test_demo.py, and CI",
+    "make demo MODEL=sample.onnx": "test_the_learning_commands_make_a_model, by the same server",
+    "make dev": "CI: these tests run in what it installs",
+    "make sample-corpus": "tests/demo/test_make_corpus.py",
+    "pip install ./client": "tests/integration/test_client_alone.py",
+    ".venv/bin/sayso serve --store sqlite:///sayso.db": "the fixture sqlite_server",
+    ".venv/bin/sayso serve --store sqlite:///quickstart.db": "the fixture sqlite_server",
+    ".venv/bin/python stream.py": "test_programs_print_what_the_page_says",
+}
+"""Commands of the pages that these tests do not run as they stand, and what does."""
+
+pages = pytest.mark.parametrize("page", [README, QUICKSTART], ids=lambda page: page.stem)
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+def find_blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
 
 
-def commands(tool: str) -> list[list[str]]:
-    """The README's shell commands that run a tool of this project, split into words."""
-    lines = [line for block in blocks("sh") for line in block.splitlines()]
-    words = [shlex.split(line) for line in lines]
-    return [command for command in words if Path(command[0]).name.startswith(tool)]
+def find_commands(page: Path) -> list[str]:
+    """The page's shell commands, without comments."""
+    lines = [line for block in find_blocks(page, "sh") for line in block.splitlines()]
+    return [command for line in lines if (command := line.partition("  #")[0].strip())]
 
 
-def run(command: list[str], changes: dict[str, str]) -> str:
-    """Runs a README command with its paths replaced by those of `changes`."""
-    program = BIN / Path(command[0]).name
-    arguments = [changes.get(word, word) for word in command[1:]]
+def find_commands_of(page: Path, tool: str) -> list[str]:
+    """The page's commands that run a tool of this project, but those that run elsewhere."""
+    here = [command for command in find_commands(page) if command not in ELSEWHERE]
+    return [command for command in here if command.split()[0] == f".venv/bin/{tool}"]
+
+
+def run(command: str, changes: Mapping[str, str], *, status: int = 0) -> str:
+    """Run a page's command with its paths replaced by those of `changes`."""
+    program, *arguments = shlex.split(command)
     done = subprocess.run(
-        [program, *arguments], cwd=ROOT, capture_output=True, text=True, check=False
+        [BIN / Path(program).name, *(changes.get(word, word) for word in arguments)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
     )
-    assert done.returncode == 0, (command, done.stdout, done.stderr)
+    assert done.returncode == status, (command, done.stdout, done.stderr)
     return done.stdout
 
 
-def test_the_client_works_as_printed(sqlite_server: LocalServer) -> None:
-    (program,) = blocks("python")
-    assert len(program.splitlines()) < 15
-    program = program.replace("127.0.0.1:50051", sqlite_server.address)
+@pages
+def test_every_command_is_run_by_a_test(page: Path) -> None:
+    tools = ("sayso", "sayso-train", "sayso-export", "sayso-evaluate")
+    here = {command for tool in tools for command in find_commands_of(page, tool)}
+    assert set(find_commands(page)) <= here | ELSEWHERE.keys()
+
+
+@pages
+def test_programs_print_what_the_page_says(page: Path, sqlite_server: LocalServer) -> None:
+    with sqlite_server.client() as sayso:
+        sayso.enroll("slt", ROOT / "demo/audio/slt/enroll-1.flac")
+    (program,) = find_blocks(page, "python")
+    printed = find_blocks(page, "text")
     done = subprocess.run(
-        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+        [sys.executable, "-c", program.replace("127.0.0.1:50051", sqlite_server.address)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
     )
-    assert done.stdout.split()[0] in {"ACCEPTED", "REJECTED"}
+    assert done.stdout in printed
 
 
-def test_the_serving_commands_work(
+def test_the_program_of_the_readme_is_short() -> None:
+    (program,) = find_blocks(README, "python")
+    assert len([line for line in program.splitlines() if line]) <= 7
+    assert len(README.read_text().splitlines()) < 130
+
+
+def test_the_commands_of_the_quickstart_say_what_the_page_says(
     sqlite_server: LocalServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SAYSO_SERVER", sqlite_server.address)
-    asked = [command for command in commands("sayso") if Path(command[0]).name == "sayso"]
-    assert [command[1] for command in asked].count("serve") == 1
-    for command in asked:
-        if command[1] != "serve":  # which the fixture has done
-            run(command, {})
+    enroll, verify, speakers, impostor = find_commands_of(QUICKSTART, "sayso")
+    assert "enrolled; 8.8 s of net speech in all" in run(enroll, {})
+    accepted = run(verify, {})
+    assert "ACCEPTED" in accepted
+    assert "10.9" in accepted
+    assert "ENROLLED" in run(speakers, {})
+    rejected = run(impostor, {}, status=1)
+    assert "REJECTED" in rejected
+    assert "-6.8" in rejected
 
 
-@pytest.mark.skipif(not DATA.is_dir(), reason="needs ../shared/data")
+def test_the_lines_of_the_demo_are_what_it_prints() -> None:
+    demo, _ = find_blocks(README, "text")
+    done = subprocess.run(
+        [sys.executable, "-m", "demo.run"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    printed = {" ".join(line.split()[:5]) for line in done.stdout.splitlines()}
+    trials = [line for line in demo.splitlines() if "verify-" in line]
+    assert trials
+    assert {" ".join(line.split()[:5]) for line in trials} <= printed
+    assert demo.splitlines()[-1] in done.stdout
+
+
+def make_small_corpus(folder: Path) -> Path:
+    """The sample corpus with three clips a speaker, since each is embedded a dozen times."""
+    path = make_corpus(folder)
+    chosen: dict[str, list[manifest.Row]] = {}
+    for row in manifest.read(path):
+        chosen.setdefault(row.speaker, []).append(row)
+    manifest.write(path, [row for rows in chosen.values() for row in rows[:3]])
+    return path
+
+
 def test_the_learning_commands_make_a_model(tmp_path: Path) -> None:
     recipe = tmp_path / "tiny.toml"
     recipe.write_text(TINY_RECIPE)
     changes = {
-        "first": str(recipe),
-        "../shared/data/manifest.csv": str(_small_manifest(tmp_path)),
-        "runs/first": str(tmp_path / "run"),
-        "runs/first/best.pt": str(tmp_path / "run" / "best.pt"),
-        "model.onnx": str(tmp_path / "model.onnx"),
+        "sample": str(recipe),
+        "build/sample/manifest.csv": str(make_small_corpus(tmp_path / "sample")),
+        "runs/sample": str(tmp_path / "run"),
+        "runs/sample/best.pt": str(tmp_path / "run" / "best.pt"),
+        "sample.onnx": str(tmp_path / "model.onnx"),
     }
-    names = []
-    for command in (*commands("sayso-train"), *commands("sayso-export")):
-        names.append(command[0])
-        run(command, changes)
-    for command in commands("sayso-evaluate"):
-        output = ["--output", str(tmp_path / "report"), "--cache", str(tmp_path / "cache.sqlite")]
-        assert "EER" in run([*command, *output], changes)
-    assert len(names) == 3
+    (train,) = find_commands_of(README, "sayso-train")
+    run(train, changes)
+    export, calibrate = find_commands_of(README, "sayso-export")
+    run(export, changes)
+    run(calibrate, changes)
+    (evaluate,) = find_commands_of(README, "sayso-evaluate")
+    here = f"--output {tmp_path / 'report'} --cache {tmp_path / 'cache.sqlite'}"
+    assert "EER" in run(f"{evaluate} {here}", changes)
     with (
         LocalServer(
             store=f"sqlite:///{tmp_path / 'sayso.db'}",
@@ -96,24 +163,3 @@ def test_the_learning_commands_make_a_model(tmp_path: Path) -> None:
     ):
         assert sayso.enroll("slt", ROOT / "demo/audio/slt/enroll-1.flac").stored
         assert sayso.verify("slt", ROOT / "demo/audio/slt/verify-1.flac").llr is not None
-
-
-def _small_manifest(folder: Path) -> Path:
-    """Ten clips each of twelve speakers of each split of one corpus, by absolute paths."""
-    chosen: dict[tuple[str, str], list[dict[str, str]]] = {}
-    with (DATA / "manifest.csv").open(newline="") as file:
-        for row in csv.DictReader(file):
-            if row["corpus"] == "speechocean762":
-                chosen.setdefault((row["split"], row["speaker"]), []).append(row)
-    rows = []
-    for split in ("train", "dev"):
-        speakers = [clips for key, clips in sorted(chosen.items()) if key[0] == split][:12]
-        rows += [
-            {**row, "path": str(DATA / row["path"])} for clips in speakers for row in clips[:10]
-        ]
-    manifest = folder / "manifest.csv"
-    with manifest.open("w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0])
-        writer.writeheader()
-        writer.writerows(rows)
-    return manifest
