@@ -1,4 +1,4 @@
-"""Write what the benchmarks measured into the README and docs/benchmarks.md.
+"""Write what the benchmarks measured into README, docs/benchmarks.md and docs/operate/sizing.md.
 
     python -m benchmarks.report
 
@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks import pages
+from benchmarks import pages, sizing
 from benchmarks.claims import SAID
 from benchmarks.figures import RESULTS, Figure
 
@@ -19,6 +19,8 @@ ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
 PAGE = ROOT / "docs" / "benchmarks.md"
 BEGIN, END = "<!-- bench: begin -->\n", "<!-- bench: end -->\n"
+SIZING = ROOT / "docs" / "operate" / "sizing.md"
+SIZING_BEGIN, SIZING_END = "<!-- sizing: begin -->\n", "<!-- sizing: end -->\n"
 PLACES = 4
 COMMANDS = {"attack": "attack", "gpu": "gpu-check", "soak": "soak"}  # others: bench- and the name
 
@@ -168,6 +170,13 @@ def render_headlines(found: Results) -> str:
     return "\n".join(lines) + "\n"
 
 
+def render_sizing(found: Results) -> str:
+    """The tables of docs/operate/sizing.md."""
+    return sizing.render_sizes(
+        {one["name"]: one["value"] for group in found.values() for one in group}
+    )
+
+
 def render_page(found: Results) -> str:
     """What docs/benchmarks.md shows: the targets first, then every figure."""
     return f"## Targets\n\n{render_summary(found)}\n{render_all(found)}"
@@ -240,6 +249,7 @@ def main() -> None:
     for page, inner in ((README, render_headlines(found)), (PAGE, render_page(found))):
         pages.write_section(page, BEGIN, END, inner)
         print(f"{page.relative_to(ROOT)}: {inner.count(chr(10))} lines")
+    pages.write_section(SIZING, SIZING_BEGIN, SIZING_END, render_sizing(found))
 
 
 if __name__ == "__main__":
