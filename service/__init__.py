@@ -1,10 +1,10 @@
-"""The gRPC service: a request becomes audio, speech, windows, an embedding, a score, a decision.
+"""The gRPC service: turns audio into speech, windows, an embedding, a score and a decision.
 
     request -> audio -> speech -> windows -> batcher -> session -> embedding
                                                                       |
                                   decision <- scoring <- store <------+
 
-Nothing in here imports torch: the model file carries its own front end.
+Nothing here imports torch: the model file contains its front end.
 """
 
 import os

@@ -1,7 +1,7 @@
-"""The contract: what a model file says about itself, and what every part of Sayso relies on.
+"""The contract: a model file's description of itself, on which every part of Sayso relies.
 
-It travels as one JSON document under `METADATA_KEY` in the ONNX metadata. Exporters write it,
-the server refuses to start on one it does not understand. Standard library only.
+It is one JSON document under `METADATA_KEY` in the ONNX metadata. Exporters write it; the server
+does not start with one that it cannot read. Imports only the standard library.
 """
 
 import base64
@@ -21,8 +21,8 @@ _FLOAT32_BYTES = 4
 
 
 class ScoreKind(enum.StrEnum):
-    """Which score of two embeddings a calibration maps: their cosine, or that after adaptive
-    S-norm against the contract's cohort (Matejka et al. 2017)."""
+    """The score of two embeddings that a calibration maps: their cosine, or the cosine normalized
+    by adaptive S-norm with the contract's cohort (Matejka et al. 2017)."""
 
     COSINE = "cosine"
     AS_NORM = "as_norm"
@@ -32,14 +32,14 @@ class ScoreKind(enum.StrEnum):
 class Calibration:
     """Maps a score and its quality measures to a natural-log likelihood ratio.
 
-    `llr = bias + sum(weights[term] * term)`, the terms being those of
-    `service.decisions.scoring.TERMS` (logistic regression on development trials, Brümmer and du
-    Preez 2006); where a term's name says cosine, it means the `score` that it was fitted on.
-    `false_match` holds measured `(rate, llr threshold)` points, rates falling, from non-target
-    trials that the regression did not see.
+    `llr = bias + sum(weights[term] * term)`, with the terms of `service.decisions.scoring.TERMS`
+    (logistic regression on development trials, Brümmer and du Preez 2006); "cosine" in the name of
+    a term means the `score` that it was fitted on. `false_match` holds measured
+    `(rate, llr threshold)` points, by falling rate, from non-target trials that the regression did
+    not see.
 
-    Who speaks chooses how much to say and in how much noise, so a calibration may lower a ratio for
-    poor quality and must never raise it; `rewards_poor_quality` names the terms by which it would.
+    A caller chooses how long and in how much noise to speak, so a calibration may lower the llr for
+    poor quality but must never raise it; `rewards_poor_quality` names the terms that would.
     """
 
     bias: float
@@ -57,16 +57,16 @@ class Calibration:
 
     @property
     def rewards_poor_quality(self) -> tuple[str, ...]:
-        """The terms that raise a ratio as the heard side gets noisier or shorter; none should."""
+        """The terms that raise the llr as the test audio gets noisier or shorter."""
         noise = ("snr",) if self.weights.get("snr", 0.0) < 0 else ()
-        at_most = math.inf if self.score is ScoreKind.AS_NORM else 1.0  # of the score, either way
+        max_score = math.inf if self.score is ScoreKind.AS_NORM else 1.0  # in magnitude
         change = self.weights.get("cosine_log_test_speech", 0.0)
         least = self.weights.get("log_test_speech", 0.0)
-        least -= at_most * abs(change) if change else 0.0
+        least -= max_score * abs(change) if change else 0.0
         return (*noise, "log_test_speech") if least < 0 else noise
 
     def require_fair_quality(self) -> None:
-        """Raises `ContractError` if poor quality would raise a ratio."""
+        """Raise `ContractError` if poor quality would raise an llr."""
         _require(
             not self.rewards_poor_quality,
             "calibration",
@@ -77,7 +77,7 @@ class Calibration:
 
 @dataclass(frozen=True, slots=True)
 class OperatingPoint:
-    """The default threshold when a request names none: a false-match rate to hold."""
+    """The false-match rate of the default threshold, for requests that choose none."""
 
     target_false_match_rate: float
 
@@ -87,9 +87,9 @@ class OperatingPoint:
 
 @dataclass(frozen=True, slots=True)
 class Cohort:
-    """Embeddings of other speakers for adaptive score normalisation (Matejka et al. 2017).
+    """Embeddings of other speakers for adaptive score normalization (Matejka et al. 2017).
 
-    `vectors` is little-endian float32, `(count, dimension)`, L2-normalised.
+    `vectors` is little-endian float32, `(count, dimension)`, L2-normalized.
     """
 
     vectors: bytes
@@ -103,11 +103,11 @@ class Cohort:
 
 @dataclass(frozen=True, slots=True)
 class Contract:
-    """What a model expects and promises; lengths are samples at `sample_rate` hertz.
+    """What a model expects and returns; lengths are samples at `sample_rate` hertz.
 
-    `short_windows` are lengths below `window_samples` that may be run as shapes of their own.
-    `provenance` says where the weights come from (data, licences, recipe), `evaluation` what they
-    measured; both are for people and are not interpreted by the server.
+    `short_windows` are lengths below `window_samples` that the graph also accepts. `provenance`
+    says where the weights come from (data, licenses, recipe) and `evaluation` how they scored; both
+    are for people, and the server does not interpret them.
     """
 
     model_id: str
@@ -153,7 +153,7 @@ class Contract:
         return self.min_speech_samples / self.sample_rate
 
     def to_metadata(self) -> dict[str, str]:
-        """The ONNX metadata that carries this contract."""
+        """Return the ONNX metadata with this contract."""
         document = {"schema_version": SCHEMA_VERSION, **dataclasses.asdict(self)}
         if self.cohort is not None:
             document["cohort"]["vectors"] = base64.b64encode(self.cohort.vectors).decode("ascii")
@@ -161,7 +161,7 @@ class Contract:
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, str]) -> Self:
-        """Reads what `to_metadata` wrote; raises `ContractError` on anything else."""
+        """Read what `to_metadata` wrote; raises `ContractError` on anything else."""
         if METADATA_KEY not in metadata:
             raise ContractError(
                 "the model file carries no Sayso contract; make one with `sayso-export`"
@@ -178,12 +178,12 @@ class Contract:
                 f"{SCHEMA_VERSION}; export the model again with a matching `sayso-export`"
             )
         try:
-            return cls(**_parsed(document))
+            return cls(**_parse_document(document))
         except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
             raise ContractError(f"the model's contract is malformed: {error}") from error
 
 
-def _parsed(document: dict[str, Any]) -> dict[str, Any]:
+def _parse_document(document: dict[str, Any]) -> dict[str, Any]:
     parts = dict(document)
     parts["short_windows"] = tuple(parts.get("short_windows", ()))
     if (calibration := parts.get("calibration")) is not None:
@@ -198,6 +198,6 @@ def _parsed(document: dict[str, Any]) -> dict[str, Any]:
     return parts
 
 
-def _require(holds: bool, name: str, problem: str) -> None:
-    if not holds:
+def _require(condition: bool, name: str, problem: str) -> None:
+    if not condition:
         raise ContractError(f"the model's contract is malformed: {name} {problem}")

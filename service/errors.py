@@ -1,9 +1,9 @@
 """Everything that can go wrong, sorted by who must act.
 
-    SaysoError                  INTERNAL             a defect here; told without detail
+    SaysoError                  INTERNAL             a defect here; sent without detail
     ├── InvalidArgument         INVALID_ARGUMENT     the caller corrects the request
     │   └── AudioError                               ... the audio in it
-    ├── Unauthenticated         UNAUTHENTICATED      the caller shows a credential that holds
+    ├── Unauthenticated         UNAUTHENTICATED      the caller sends a valid credential
     ├── PermissionDenied        PERMISSION_DENIED    the caller asks for another role
     ├── NotFound                NOT_FOUND            the caller names something that exists
     ├── AlreadyExists           ALREADY_EXISTS       the caller chooses another name
@@ -12,7 +12,7 @@
     ├── Aborted                 ABORTED              the caller reads again and retries
     ├── TimedOut                DEADLINE_EXCEEDED    the caller sends sooner
     ├── Overloaded              RESOURCE_EXHAUSTED   the caller waits `retry_after_s`
-    │   └── OverLimit                                ... as it used up a share of its own
+    │   └── OverLimit                                ... because it used up its own share
     ├── Unavailable             UNAVAILABLE          the operator brings back what is away
     │   └── StillReadable                            ... or ends what reads what was erased
     └── StartupError            (never on the wire)  the operator corrects the installation
@@ -34,8 +34,8 @@ ERROR_DOMAIN = "sayso"
 class SaysoError(Exception):
     """Root of the tree; `code` is the gRPC status that a caller sees.
 
-    `reason` names the error for programs, within `ERROR_DOMAIN` and for ever; empty where the code
-    says it all. `retry_after_s` is None unless another try is worth while after so many seconds.
+    `reason` names the error for programs, within `ERROR_DOMAIN`, and never changes; it is empty if
+    the code says enough. `retry_after_s` is None unless a retry after so many seconds may succeed.
     """
 
     code: ClassVar[grpc.StatusCode] = grpc.StatusCode.INTERNAL
@@ -48,7 +48,7 @@ class SaysoError(Exception):
 
     @property
     def status_message(self) -> str:
-        """What the status that a caller sees says."""
+        """The message of the gRPC status."""
         return self.message
 
 
@@ -74,7 +74,7 @@ class AudioError(InvalidArgument):
 
 
 class Unauthenticated(SaysoError):
-    """The call shows no credential, or none that holds; the message never repeats it."""
+    """The call has no valid credential; the message never repeats the one it has."""
 
     code = grpc.StatusCode.UNAUTHENTICATED
 
@@ -99,7 +99,7 @@ class FailedPrecondition(SaysoError):
 
 class SpeakerLocked(FailedPrecondition):
     """Too many verifications of the speaker failed: wait `retry_after_s` or, if it is None, have an
-    operator unlock it. Says nothing of whom, how often or how closely it failed."""
+    operator unlock it. The message does not say who failed, how often or how closely."""
 
     reason = "SPEAKER_LOCKED"
 
@@ -120,13 +120,13 @@ class Aborted(SaysoError):
 
 
 class TimedOut(SaysoError):
-    """A caller said nothing for too long."""
+    """A caller sent nothing for too long."""
 
     code = grpc.StatusCode.DEADLINE_EXCEEDED
 
 
 class Overloaded(SaysoError):
-    """A queue is full or a limit is reached; worth another try after `retry_after_s` seconds."""
+    """A queue is full or a limit is reached; a retry after `retry_after_s` seconds may succeed."""
 
     code = grpc.StatusCode.RESOURCE_EXHAUSTED
 
@@ -140,13 +140,13 @@ class OverLimit(Overloaded):
 
 
 class Unavailable(SaysoError):
-    """Something the server depends on, such as the store, is away for now."""
+    """A dependency of the server, such as the store, is temporarily unavailable."""
 
     code = grpc.StatusCode.UNAVAILABLE
 
 
 class StillReadable(Unavailable):
-    """What was erased is gone from the store, and a copy of it could not be removed beside it."""
+    """Data was erased from the store, but a copy of it beside the store could not be removed."""
 
 
 class StartupError(SaysoError):

@@ -1,4 +1,4 @@
-"""The listener: where the server is reached, what callers show, what is around every call."""
+"""The listener: the port, TLS, the credentials that are checked, and the limits of connections."""
 
 import logging
 from collections.abc import Sequence
@@ -18,12 +18,12 @@ from service.settings import Settings
 
 log = logging.getLogger(__name__)
 
-_STREAMS_BESIDE = 100  # of one connection, beside the calls that the server takes
+_SPARE_STREAMS = 100  # of one connection, beyond the calls that the server accepts
 
-# What a client may send before it is read: gRPC would let a call grow to megabytes.
+# Bytes that a client may send before the server reads them; gRPC allows megabytes by default.
 _WINDOWS = (("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", 128 * 1024))
 
-# A connection that says nothing is not held for ever, nor one whose other end is gone.
+# Close connections that are idle for long, and those whose other end is gone.
 _CONNECTIONS = (
     # Clients ping a call on hold every 10 s; gRPC would cut them off after the third ping.
     ("grpc.http2.min_ping_interval_without_data_ms", 9_000),
@@ -37,7 +37,7 @@ _CONNECTIONS = (
 
 
 def open_configured_authenticator(settings: Settings) -> Authenticator | None:
-    """None where no credential is asked for; raises `SettingsError`."""
+    """Open what checks credentials, or return None if none are required; raises `SettingsError`."""
     return open_authenticator(
         keys=settings.keys,
         jwks=settings.jwks,
@@ -46,14 +46,14 @@ def open_configured_authenticator(settings: Settings) -> Authenticator | None:
     )
 
 
-def grpc_server(
+def make_grpc_server(
     settings: Settings,
     guards: GuardInterceptor,
     *,
     outer: Sequence[grpc.aio.ServerInterceptor] = (),
     share_port: bool,
 ) -> grpc.aio.Server:
-    """A server with `outer` interceptors and then the `guards` of every call."""
+    """Make a server with `outer` interceptors around the `guards` of every call."""
     reading = Reading(
         max_pause_s=settings.max_pause_s,
         tenant=lambda: current().tenant,
@@ -63,8 +63,8 @@ def grpc_server(
         interceptors=(*outer, guards, reading),
         options=(
             ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-            # A connection that has all places gets its refusals told instead of queueing for them.
-            ("grpc.max_concurrent_streams", settings.max_streams + _STREAMS_BESIDE),
+            # So that calls beyond the limit are refused, instead of queued by the client.
+            ("grpc.max_concurrent_streams", settings.max_streams + _SPARE_STREAMS),
             ("grpc.so_reuseport", int(share_port)),
             *_CONNECTIONS,
             *_WINDOWS,
@@ -72,23 +72,23 @@ def grpc_server(
     )
 
 
-class _ByName:
-    """A server that services are added to by their names and no more."""
+class _GenericHandlersOnly:
+    """A server to which services add only their generic handlers, which find methods by name."""
 
     def __init__(self, server: grpc.aio.Server) -> None:
         self.add_generic_rpc_handlers = server.add_generic_rpc_handlers
 
     def add_registered_method_handlers(self, service: str, handlers: object) -> None:
-        """Registers none: on every call grpc.aio would look at each that is."""
+        """Register none: grpc.aio would look at each registered handler on every call."""
 
 
-def add_by_name(server: grpc.aio.Server) -> grpc.aio.Server:
-    """What services are to be added to."""
-    return cast(grpc.aio.Server, _ByName(server))
+def add_generically(server: grpc.aio.Server) -> grpc.aio.Server:
+    """Return the object to which services are added."""
+    return cast(grpc.aio.Server, _GenericHandlersOnly(server))
 
 
 def bind_port(server: grpc.aio.Server, settings: Settings, *, open_to_all: bool) -> str:
-    """The address (host:port) that `server` will listen on; raises `SettingsError`."""
+    """Bind the port of `server` and return its address, host:port; raises `SettingsError`."""
     listen = settings.listen
     host, _ = parse_host_and_port(listen, variable="SAYSO_LISTEN", example="127.0.0.1:50051")
     certificates = Certificates.from_files(settings.tls)

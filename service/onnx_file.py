@@ -1,8 +1,8 @@
-"""An ONNX file read as protobuf, before a runtime reads it and without the `onnx` package, which is
-large: its fields, and whether it refers to anything outside of itself.
+"""Read an ONNX file as protobuf, without the large `onnx` package, to check that it refers to no
+other file before a runtime loads it.
 
-Weights may lie in files beside the model, and a compiled engine, too. The digest of the model is
-not of those: whoever can write them would choose what the server computes.
+Weights and compiled engines may be in files beside the model. The digest of the model does not
+cover those, so whoever can write them could change what the server computes.
 """
 
 from collections.abc import Iterator, Mapping
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from service.errors import ModelError
 
-# The fields of each message of onnx.proto that lead to a tensor, and what they are.
+# By message of onnx.proto: the fields that may contain a tensor, and the kind of their message.
 _FIELDS: Mapping[str, Mapping[int, str]] = {
     "model": {7: "graph", 20: "training", 25: "function"},
     "training": {1: "graph", 2: "graph"},
@@ -28,9 +28,9 @@ _DEEPEST = 64
 
 
 def require_self_contained(path: Path) -> None:
-    """Raises `ModelError` for a file that refers to others, or is no protobuf."""
+    """Raise `ModelError` for a file that refers to others, or is no protobuf."""
     try:
-        _search(memoryview(path.read_bytes()), "model", path, 0)
+        _check_message(memoryview(path.read_bytes()), "model", path, 0)
     except (IndexError, ValueError) as error:
         raise ModelError(
             f"{path} is damaged, or no ONNX model; fetch it again, or make it again with "
@@ -38,7 +38,7 @@ def require_self_contained(path: Path) -> None:
         ) from error
 
 
-def _search(data: memoryview, kind: str, path: Path, depth: int) -> None:
+def _check_message(data: memoryview, kind: str, path: Path, depth: int) -> None:
     if depth > _DEEPEST:
         raise ValueError("nested too deeply")
     inner = _FIELDS[kind]
@@ -46,30 +46,30 @@ def _search(data: memoryview, kind: str, path: Path, depth: int) -> None:
         if kind == "tensor" and (
             number == _EXTERNAL_DATA or (number, value) == (_DATA_LOCATION, 1)
         ):
-            raise _refers(path, "keeps weights in other files")
-        named = bytes(value) if isinstance(value, memoryview) and number == _OP_TYPE else b""
-        if kind == "node" and named == b"EPContext":
-            raise _refers(path, "runs an engine that is compiled already")
+            raise _make_error(path, "keeps weights in other files")
+        op_type = bytes(value) if isinstance(value, memoryview) and number == _OP_TYPE else b""
+        if kind == "node" and op_type == b"EPContext":
+            raise _make_error(path, "runs an engine that is compiled already")
         if number in inner:
             if isinstance(value, int):
                 raise ValueError("a number in the place of a message")
-            _search(value, inner[number], path, depth + 1)
+            _check_message(value, inner[number], path, depth + 1)
 
 
 def read_fields(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
-    """Number and value of each field of a message; raises IndexError or ValueError.
+    """Yield number and value of each field of a message; raises IndexError or ValueError.
 
     https://protobuf.dev/programming-guides/encoding
     """
     at, end = 0, len(data)
     while at < end:
-        key, at = _varint(data, at)
+        key, at = _read_varint(data, at)
         wire = key & 7
         value: int | memoryview = 0
         if wire == _VARINT:
-            value, at = _varint(data, at)
+            value, at = _read_varint(data, at)
         elif wire == _LENGTH:
-            size, at = _varint(data, at)
+            size, at = _read_varint(data, at)
             value, at = data[at : at + size], at + size
         elif wire in (_FIXED64, _FIXED32):
             at += 8 if wire == _FIXED64 else 4
@@ -80,8 +80,8 @@ def read_fields(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
         yield key >> 3, value
 
 
-def _varint(data: memoryview, at: int) -> tuple[int, int]:
-    """The number and where it ends."""
+def _read_varint(data: memoryview, at: int) -> tuple[int, int]:
+    """Read a number; returns it and the position after it."""
     value = shift = 0
     while True:
         byte = data[at]
@@ -93,7 +93,7 @@ def _varint(data: memoryview, at: int) -> tuple[int, int]:
             raise ValueError("a number of more than 64 bits")
 
 
-def _refers(path: Path, how: str) -> ModelError:
+def _make_error(path: Path, how: str) -> ModelError:
     return ModelError(
         f"{path} {how}, which its digest does not cover: export it as one file "
         "(`sayso-export` does), or with onnx.save(model, path, save_as_external_data=False)"

@@ -1,7 +1,7 @@
-"""Composition root: settings in, a running gRPC server out, drained on the way down.
+"""Composition root: start a gRPC server from settings, and drain it at the end.
 
-wiring.py    what the rpcs work with      listener.py    where and to whom they are served
-readiness.py   health, which follows the store
+wiring      the parts that the rpcs use      listener    the port and its connections
+readiness   health, which follows the store
 """
 
 import asyncio
@@ -18,9 +18,9 @@ from service.audit import Auditor, Origin
 from service.inference.embedder import Embedder
 from service.inference.session import Session
 from service.observability import metrics
-from service.observability.logs import log_calls, request_id
+from service.observability.logs import get_request_id, log_calls
 from service.observability.metrics.calls import count_calls
-from service.observability.tracing import tracing
+from service.observability.tracing import open_tracing
 from service.rpc.interceptors import GuardInterceptor, enforce_limits
 from service.rpc.readiness import Readiness
 from service.rpc.reflection import add_reflection
@@ -41,7 +41,7 @@ VERIFICATION = SERVICES[0]
 
 
 @dataclass(frozen=True, slots=True)
-class Running:
+class RunningServer:
     """A server that accepts calls on `address` (host:port)."""
 
     address: str
@@ -49,10 +49,12 @@ class Running:
 
 
 @asynccontextmanager
-async def serving(settings: Settings, *, share_port: bool = False) -> AsyncIterator[Running]:
-    """Starts the server; on exit it turns unhealthy first, then finishes the calls in flight.
+async def open_server(
+    settings: Settings, *, share_port: bool = False
+) -> AsyncIterator[RunningServer]:
+    """Start a server. On exit it first reports itself unhealthy, then finishes the calls in flight.
 
-    With `share_port` other processes of this user may serve on the same address.
+    With `share_port` other processes of this user may listen on the same address.
 
     Raises a `StartupError` that tells the operator what to correct.
     """
@@ -63,30 +65,33 @@ async def serving(settings: Settings, *, share_port: bool = False) -> AsyncItera
             watching=(count_calls, log_calls),
             admitting=(identify_caller(authenticator), enforce_limits(allowed)),
         )
-        strangers = UnauthenticatedMethods(count_refusal=metrics.count_refusal)
-        traced = (stack.enter_context(tracing()),) if settings.tracing else ()
-        server = listener.grpc_server(
-            settings, guards, outer=(strangers, *traced), share_port=share_port
+        unauthenticated = UnauthenticatedMethods(count_refusal=metrics.count_refusal)
+        traced = (stack.enter_context(open_tracing()),) if settings.tracing else ()
+        server = listener.make_grpc_server(
+            settings, guards, outer=(unauthenticated, *traced), share_port=share_port
         )
-        services = listener.add_by_name(server)
+        services = listener.add_generically(server)
         sessions = await asyncio.to_thread(wiring.open_sessions, settings)
         store = await stack.enter_async_context(wiring.make_store(settings))
         if (trail := wiring.make_trail(settings)) is not None:
             await stack.enter_async_context(trail)
-        auditor = Auditor(trail, origin=_origin, strict=settings.trail.strict)
+        auditor = Auditor(trail, origin=_get_origin, strict=settings.trail.strict)
         embedders = [
-            await stack.enter_async_context(wiring.make_embedder(settings, each))
-            for each in sessions
+            await stack.enter_async_context(wiring.make_embedder(settings, session))
+            for session in sessions
         ]
-        enroller = wiring.make_enroller(settings, store, *(each.contract for each in sessions))
+        enroller = wiring.make_enroller(
+            settings, store, *(session.contract for session in sessions)
+        )
         lockout = wiring.make_lockout(settings, store)
         attempts = wiring.make_attempts(lockout, auditor)
         identifier = None
-        for each in reversed(sessions):
-            searching = wiring.make_identifier(
-                settings, store, each.contract, enroller, lockout, identifier
+        for session in reversed(sessions):  # the previous model's first
+            identifier = await stack.enter_async_context(
+                wiring.make_identifier(
+                    settings, store, session.contract, enroller, lockout, identifier
+                )
             )
-            identifier = await stack.enter_async_context(searching)
         assert identifier is not None, "there is a current model"
         wiring.add_services(
             services,
@@ -115,18 +120,18 @@ async def serving(settings: Settings, *, share_port: bool = False) -> AsyncItera
         stack.push_async_callback(attempts.wait_until_concluded)
         stack.push_async_callback(readiness.drain, server, settings.drain_s)
         stack.callback(attempts.drain)
-        watch = asyncio.create_task(readiness.watch(lambda: _glance(embedders)))
+        watch = asyncio.create_task(readiness.watch(lambda: _report_queues(embedders)))
         stack.callback(watch.cancel)
         expiry = asyncio.create_task(wiring.make_expiry(settings, store, auditor).run())
         stack.callback(expiry.cancel)
-        yield Running(address, sessions[0])
+        yield RunningServer(address, sessions[0])
 
 
-def _origin() -> Origin:
+def _get_origin() -> Origin:
     caller = current()
-    return Origin(caller.tenant, caller.credential, request_id())
+    return Origin(caller.tenant, caller.credential, get_request_id())
 
 
-def _glance(embedders: list[Embedder]) -> None:
-    for each in embedders:
-        metrics.set_queue(each.contract.model_id, each.queue_depth)
+def _report_queues(embedders: list[Embedder]) -> None:
+    for embedder in embedders:
+        metrics.set_queue(embedder.contract.model_id, embedder.queue_depth)

@@ -1,6 +1,7 @@
-"""Build the parts of a server from settings.
+"""Wiring: build the parts of a server from the sections of settings.
 
-session, voice activity, store -> embedder -> enroller, verifier -> live verifications -> rpc
+session, voice activity -> embedder -> verifier ─┬─> live verifications -> rpc
+store -> enroller, identifier, lockout ──────────┘
 
 Each model has a session, an embedder and a verifier: the current model and, during an upgrade, the
 previous one.
@@ -81,13 +82,13 @@ def make_trail(settings: Settings) -> Trail | None:
 def list_readiness_checks(
     settings: Settings, trail: Trail | None
 ) -> list[Callable[[], Awaitable[None]]]:
-    """List what must succeed, besides the store, for the server to be ready."""
+    """List the checks, besides that of the store, that must succeed for the server to be ready."""
     return [trail.ping] if trail is not None and settings.trail.strict else []
 
 
 def make_limits(settings: Settings, *, one_tenant: bool) -> TenantLimits:
-    """Make the limits; a fifth of the calls is reserved for tenants with few calls, unless there is
-    only `one_tenant`."""
+    """Make the limits of tenants; unless there is only `one_tenant`, a fifth of the calls is
+    reserved for tenants with few calls."""
     return TenantLimits(
         settings.tenant_quota,
         calls=settings.max_streams,
@@ -125,7 +126,7 @@ def are_calibrated(sessions: Sequence[Session]) -> bool:
 
 
 def _check_thresholds(settings: Settings, contract: Contract) -> None:
-    """Raise `StartupError` for a model or a setting with which every verification would fail."""
+    """Raise `StartupError` if every verification would fail with this model and these settings."""
     if contract.calibration is None:
         if not settings.allow_uncalibrated:
             raise ModelError(
@@ -159,8 +160,8 @@ def make_embedder(settings: Settings, session: Session) -> Embedder:
 
 
 def _count_workers(settings: Settings, session: Session) -> int:
-    """Return 1 on a GPU. On a CPU each thread runs a batch of its own, which costs less than
-    sharing one."""
+    """Return 1 on a GPU, else the number of threads: on a CPU each thread runs a batch of its own,
+    which costs less than sharing one."""
     return settings.threads or processors.count_available() if session.on_cpu else 1
 
 
@@ -236,7 +237,7 @@ def make_learner(
     auditor: Auditor,
     embedders: Sequence[Embedder],
 ) -> CallLearner:
-    """Make what learns from accepted calls: it changes nothing unless voices are adapted or
+    """Make the learner from accepted calls, which changes voices only if they are adapted or
     migrated to a new model."""
     current, *earlier = (embedder.contract.model_id for embedder in embedders)
     by_model: dict[str, Learning] = {}

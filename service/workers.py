@@ -1,12 +1,12 @@
 """Workers: several server processes on one port, each with its own connections.
 
-    parent ─┬─ holds the port (SO_REUSEPORT), accepts nothing
-            ├─ worker ── stdin   stays open as long as the parent lives; its end is a SIGTERM
-            └─ worker ── stdout  says once that it serves
+    parent ─┬─ binds the port (SO_REUSEPORT), but accepts no connection
+            ├─ worker ── stdin   open as long as the parent lives; when it closes, the worker stops
+            └─ worker ── stdout  prints one line when it is ready
 
-The kernel gives each new connection to one of the workers by its addresses and ports: a few
-connections may fall on the same one, and a connection stays where it is. Those that a worker has
-not accepted when it stops listening are reset.
+The kernel gives each new connection to one of the workers by a hash of its addresses and ports, so
+a few connections may all go to the same worker; a connection stays with its worker. Connections
+that a worker has not accepted when it stops listening are reset.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ from service.inference import processors
 from service.network import parse_host_and_port
 
 READY = "serving on "
-"""How the line begins by which a worker says that it serves."""
+"""The beginning of the line that a worker prints when it is ready."""
 
 _EARLY_DEATHS = 5
 _STEADY_S = 60.0
@@ -38,30 +38,32 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """What a worker runs, and after how many seconds one that was told to stop is killed.
+    """How to run a worker: its command line, its environment, and the `patience_s` seconds after
+    which a worker that was told to stop is killed.
 
-    `starting` is called before each start; `ended` with the process id of each that has ended.
+    `before_start` is called before each start, `after_end` with the process id of each worker that
+    has ended.
     """
 
     arguments: Sequence[str]
     environment: Mapping[str, str]
     patience_s: float
-    ended: Callable[[int], None] = lambda pid: None
-    starting: Callable[[], None] = lambda: None
+    after_end: Callable[[int], None] = lambda pid: None
+    before_start: Callable[[], None] = lambda: None
 
 
 class WorkerFailed(SaysoError):
-    """A worker did not come to serve, kept dying, or did not end as it was told to."""
+    """A worker did not become ready, died repeatedly, or did not stop when it was told to."""
 
 
 def count_worker_threads(count: int) -> int:
-    """Inference threads of one of `count` workers, where all of them share the cores."""
+    """Return the inference threads of each of `count` workers that share the processors."""
     return max(1, processors.count_available() // count)
 
 
 @contextmanager
 def reserve_port(listen: str) -> Iterator[str]:
-    """Holds a port that nobody else listens on, for this user's processes; gives host:port.
+    """Reserve a port that nobody else listens on for processes of this user; yields host:port.
 
     Raises `SettingsError`.
     """
@@ -70,56 +72,57 @@ def reserve_port(listen: str) -> Iterator[str]:
     host, port = parse_host_and_port(listen, variable="SAYSO_LISTEN", example="127.0.0.1:50051")
     with contextlib.ExitStack() as stack:
         try:
-            found = socket.getaddrinfo(host.strip("[]"), None, type=socket.SOCK_STREAM)
-            family, kind, protocol, _, (at, _, *scope) = found[0]
-            held = stack.enter_context(socket.socket(family, kind, protocol))
-            _hold(held, (at, int(port), *scope))
+            addresses = socket.getaddrinfo(host.strip("[]"), None, type=socket.SOCK_STREAM)
+            family, kind, protocol, _, (host_address, _, *scope) = addresses[0]
+            reserved = stack.enter_context(socket.socket(family, kind, protocol))
+            _bind_exclusively(reserved, (host_address, int(port), *scope))
         except (OSError, OverflowError) as error:
             raise SettingsError(
                 f"SAYSO_LISTEN: cannot listen on {listen}; is another server running there?"
             ) from error
-        yield f"{host}:{held.getsockname()[1]}"
+        yield f"{host}:{reserved.getsockname()[1]}"
 
 
-def _hold(held: socket.socket, address: tuple[object, ...]) -> None:
-    """Binds alone, past connections of a server that has ended, and shares the port after that."""
-    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    held.bind(address)
-    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
-    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+def _bind_exclusively(reserved: socket.socket, address: tuple[object, ...]) -> None:
+    """Bind as the only socket, even if connections of an earlier server linger, then allow sharing
+    of the port."""
+    reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    reserved.bind(address)
+    reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
+    reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
 
 
-async def keep(command: Command, count: int, serving: Callable[[], None]) -> None:
-    """Keeps `count` workers running until cancelled, and then stops them; calls `serving` once,
-    when all of them serve.
+async def run_workers(command: Command, count: int, on_ready: Callable[[], None]) -> None:
+    """Keep `count` workers running until cancelled, then stop them; calls `on_ready` once, when all
+    of them are ready.
 
-    The others start after the first, so it alone creates what is not there yet. A worker that dies
-    is replaced. Raises `WorkerFailed` where one dies before it ever served, and where one dies five
-    times in a row within a minute of its start.
+    The others start after the first, so that only the first creates the store. A worker that dies
+    is replaced. Raises `WorkerFailed` if one dies before it is ready, or five times in a row within
+    a minute of its start.
     """
     try:
         async with asyncio.TaskGroup() as keepers:
             for numbers in (range(1), range(1, count)):
                 ready = [asyncio.Event() for _ in numbers]
                 for number, event in zip(numbers, ready, strict=True):
-                    keepers.create_task(_keep(command, number, event))
+                    keepers.create_task(_run_worker(command, number, event))
                 for event in ready:
                     await event.wait()
-            serving()
+            on_ready()
     except ExceptionGroup as failures:
         raise failures.exceptions[0] from None
 
 
-async def _keep(command: Command, number: int, served: asyncio.Event) -> None:
-    """One worker after another."""
+async def _run_worker(command: Command, number: int, is_ready: asyncio.Event) -> None:
+    """Run one worker after another, and set `is_ready` when the first of them is ready."""
     deaths = 0
     while True:
         began_s = time.monotonic()
         async with _worker(command) as worker:
             if await _wait_until_ready(worker):
-                served.set()
+                is_ready.set()
             status = await worker.wait()
-        if not served.is_set():
+        if not is_ready.is_set():
             raise WorkerFailed(f"a worker ended with status {status} before it served; see above")
         deaths = deaths + 1 if time.monotonic() - began_s < _STEADY_S else 1
         if deaths == _EARLY_DEATHS:
@@ -133,9 +136,9 @@ async def _keep(command: Command, number: int, served: asyncio.Event) -> None:
 
 @asynccontextmanager
 async def _worker(command: Command) -> AsyncIterator[asyncio.subprocess.Process]:
-    """A worker, stopped on leaving if it has not ended; in a group of its own, so that Ctrl-C
-    reaches the parent alone."""
-    command.starting()
+    """Start a worker, and stop it on exit if it still runs. It gets a process group of its own, so
+    that Ctrl-C reaches only the parent."""
+    command.before_start()
     worker = await asyncio.create_subprocess_exec(
         *command.arguments,
         env=command.environment,
@@ -149,11 +152,11 @@ async def _worker(command: Command) -> AsyncIterator[asyncio.subprocess.Process]
         try:
             await _stop_worker(worker, command.patience_s)
         finally:
-            command.ended(worker.pid)
+            command.after_end(worker.pid)
 
 
 async def _stop_worker(worker: asyncio.subprocess.Process, patience_s: float) -> None:
-    """Raises `WorkerFailed` for one that is told to end and does not do so in order."""
+    """Stop a worker; raises `WorkerFailed` if it does not exit cleanly."""
     if worker.returncode is not None:
         return
     worker.terminate()
@@ -168,7 +171,7 @@ async def _stop_worker(worker: asyncio.subprocess.Process, patience_s: float) ->
 
 
 async def _wait_until_ready(worker: asyncio.subprocess.Process) -> bool:
-    """Whether it came to serve before it ended."""
+    """Return whether the worker became ready, rather than ending first."""
     assert worker.stdout is not None
     async for line in worker.stdout:
         if line.decode(errors="replace").startswith(READY):
@@ -176,10 +179,11 @@ async def _wait_until_ready(worker: asyncio.subprocess.Process) -> bool:
     return False
 
 
-def stop_signal() -> asyncio.Event:
-    """Set by SIGTERM or SIGINT from here on, and by SIGHUP of a terminal that is closed.
+def watch_stop_signals() -> asyncio.Event:
+    """Return an event that SIGTERM and SIGINT set, and SIGHUP if there is a terminal, which is then
+    closed.
 
-    Elsewhere SIGHUP asks a server to read its files again, which this one does by itself.
+    Without a terminal SIGHUP asks a server to read its files again, which this one does by itself.
     """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -195,7 +199,7 @@ def _ignore_hang_up() -> None:
 
 
 def follow_parent() -> None:
-    """Sends this worker SIGTERM when its parent is gone, however the parent ended."""
+    """Send this worker SIGTERM when its parent has ended, for whatever reason."""
 
     def wait() -> None:
         while os.read(0, 1):

@@ -21,7 +21,7 @@ import grpc
 from sayso.v1 import verification_pb2 as pb
 from sayso.v1 import verification_pb2_grpc
 
-from service.server import serving
+from service.server import open_server
 from service.settings import SHIPPED_MODEL, Settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -60,7 +60,10 @@ async def profile_verify(store: str) -> FrameProfile:
     profile = FrameProfile()
     profile.install()
     settings = Settings.read(store=store, listen="127.0.0.1:0", model=SHIPPED_MODEL)
-    async with serving(settings) as server, grpc.aio.insecure_channel(server.address) as channel:
+    async with (
+        open_server(settings) as server,
+        grpc.aio.insecure_channel(server.address) as channel,
+    ):
         stub = verification_pb2_grpc.VerificationServiceStub(channel)
         await _enroll(stub)
         audio = (VOICE / "verify-1.flac").read_bytes()

@@ -32,7 +32,7 @@ from benchmarks.speed.callers import Load, hold_calls
 from benchmarks.speed.clips import RATE, cut_mixed, read_voices
 from benchmarks.speed.streaming import VOICE, read_call_audio
 from benchmarks.speed.verifying import VERIFY, start_process
-from service.server import serving
+from service.server import open_server
 from service.settings import Settings
 from tests.support.sayso_server import ROOT, SaysoServer
 
@@ -254,7 +254,7 @@ async def measure_steps(arguments: argparse.Namespace) -> list[Figure]:
             device="cpu",
             lock_after_failures=0,  # clips of others claim to be the voice
         )
-        async with serving(settings) as running:
+        async with open_server(settings) as running:
             await asyncio.to_thread(enroll_voice, running.address)
             requests = [clip.request(VOICE) for clip in cut_mixed()]
             load = Load(running.address, VOICE, read_call_audio(), STREAMS, STREAM_S, 1.0)

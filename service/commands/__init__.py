@@ -4,7 +4,8 @@ serve                                   runs the server
 enroll, voices                          enroll; verify, identify: recordings to a server
 speakers, groups                        what a server holds
 models, status                          model files, settings, readiness
-batch, manifest, results                enroll --manifest
-keys                                    who may call: API keys, client certificates
-terminal, options, connection           what every command prints to, reads and calls
+batch, manifest                         enroll --manifest
+keys, tenants                           who may call; the keys that seal a store
+audit, drift                            the audit trail; drift of scores
+terminal, options, access               shared by commands: output, options, connection
 """

@@ -37,13 +37,13 @@ class _Commands(TyperGroup):
         if cmd_name not in COMMANDS:
             return None
         module, name = COMMANDS[cmd_name]
-        found = getattr(importlib.import_module(f"service.commands.{module}"), name)
+        command = getattr(importlib.import_module(f"service.commands.{module}"), name)
         parent = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
         parent.callback()(_sayso)
-        if isinstance(found, typer.Typer):
-            parent.add_typer(found, name=cmd_name)
+        if isinstance(command, typer.Typer):
+            parent.add_typer(command, name=cmd_name)
         else:
-            parent.command(cmd_name)(found)
+            parent.command(cmd_name)(command)
         group = get_command(parent)
         assert isinstance(group, TyperGroup)
         return group.commands[cmd_name]
@@ -51,7 +51,7 @@ class _Commands(TyperGroup):
 
 app = typer.Typer(
     cls=_Commands,
-    help="Voice verification: enrol a voice, then ask whether a caller is that voice.",
+    help="Voice verification: enroll a voice, then ask whether a caller is that voice.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,

@@ -1,7 +1,9 @@
-"""`sayso audit`: verify a trail, and read its entries."""
+"""`sayso audit`: verify a trail and read its entries; and record what other commands change."""
 
+import os
 from collections import deque
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -9,8 +11,9 @@ import typer
 from rich.markup import escape
 
 from service.audit import chain, heads
-from service.audit.entries import digest, parse_line
+from service.audit.entries import Action, Event, digest, parse_line
 from service.audit.subjects import Subjects, key_beside
+from service.audit.trail import enter
 from service.commands.terminal import err, one_line_errors, out
 from service.errors import SettingsError
 
@@ -57,14 +60,14 @@ def verify(
         ),
     ] = None,
 ) -> None:
-    """Finds the first line that was forged, changed, removed, moved or cut off; exit status 1 with
-    it.
+    """Finds the first line that was forged, changed, removed, moved or cut off; exit status 1 if
+    there is one.
 
     Lines that are missing at the end are found only by a head that was among them.
     """
-    known = [*(head or ()), *_digests(heads_file or ())]
+    known = [*(head or ()), *_read_digests(heads_file or ())]
     with one_line_errors():
-        code_key = None if chain_only else _signing_key(paths, key)
+        code_key = None if chain_only else _read_signing_key(paths, key)
     try:
         verified = chain.verify(paths, key=code_key, known=known)
     except chain.BrokenChain as error:
@@ -81,12 +84,12 @@ def verify(
     )
 
 
-def _digests(files: Sequence[Path]) -> list[str]:
+def _read_digests(files: Sequence[Path]) -> list[str]:
     return [digest for file in files for digest in heads.read_digests(file.read_bytes())]
 
 
-def _signing_key(paths: Sequence[Path], key: Path | None) -> bytes:
-    """The signing key, from `key` or the default file; raises `SettingsError` without one."""
+def _read_signing_key(paths: Sequence[Path], key: Path | None) -> bytes:
+    """Read the signing key from `key` or the default file; raises `SettingsError` without one."""
     first = paths[0]
     path = key or key_beside(first if first.is_dir() else first.absolute().parent)
     if not path.exists():
@@ -107,13 +110,13 @@ def find(
     """Prints the entries of one speaker as they are; exit status 1 when there are none."""
     with one_line_errors():
         subject = Subjects.read(key).make_pseudonym(tenant, speaker)
-    found = False
+    any_found = False
     for line in chain.lines(paths):
         facts = parse_line(line.text)
         if facts is not None and facts.get("subject") == subject:
-            found = True
+            any_found = True
             _print(line.text)
-    if not found:
+    if not any_found:
         err.print("there is no entry of that speaker in these files", highlight=False)
         raise typer.Exit(1)
 
@@ -134,3 +137,24 @@ def tail(
 def _print(text: bytes) -> None:
     line = text.decode(errors="backslashreplace").rstrip("\n")
     out.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def record_change(
+    audit: Path | None, action: Action, outcome: str, tenant: str, **detail: str
+) -> None:
+    """Write an entry under this user's id, if there is a trail; raises `SettingsError` if it cannot
+    be written."""
+    if audit is None:
+        return
+    credential = f"uid:{os.getuid()}"
+    event = Event(action, outcome, tenant=tenant, credential=credential, detail=detail)
+    try:
+        at = datetime.now(UTC).timestamp()
+        enter(audit, event, at=at, key=_get_key_path(audit))
+    except OSError as error:
+        raise SettingsError(f"SAYSO_AUDIT: cannot write {audit}: {error.strerror}") from error
+
+
+def _get_key_path(audit: Path) -> Path:
+    path = os.environ.get("SAYSO_AUDIT_KEY")
+    return Path(path) if path else key_beside(audit)

@@ -1,4 +1,4 @@
-"""The banner: one log line that says what a server was started with."""
+"""The banner: one log line with the settings and the model that a server was started with."""
 
 import math
 from datetime import UTC, datetime
@@ -13,25 +13,25 @@ from service.store.redis.address import hide_password
 
 
 def describe(settings: Settings, contract: Contract, address: str) -> str:
-    """The banner's text, without secrets; it shows what a misspelt setting has left open."""
+    """Return the banner's text, without secrets; it shows what a misspelled setting left open."""
     return "; ".join(
         f"{name} {value}"
         for name, value in {
             "listens on": address,
             "model": contract.model_id,
-            "threshold": _threshold(settings, contract),
+            "threshold": _describe_threshold(settings, contract),
             "store": hide_password(settings.store),
-            "TLS": _tls(settings),
-            "callers": _callers(settings, address),
-            "voices": _sealing(settings),
+            "TLS": _describe_tls(settings),
+            "callers": _describe_callers(settings, address),
+            "voices": _describe_sealing(settings),
             "audit": settings.trail.folder or "none",
-            "lock": _lock(settings),
-            "limits of a tenant": _limits(settings),
+            "lock": _describe_lock(settings),
+            "limits of a tenant": _describe_limits(settings),
         }.items()
     )
 
 
-def _threshold(settings: Settings, contract: Contract) -> str:
+def _describe_threshold(settings: Settings, contract: Contract) -> str:
     if contract.calibration is None:
         return "NONE: the model is not calibrated, no call is verified"
     policy = make_server_policy(contract, settings.decisions)
@@ -39,7 +39,7 @@ def _threshold(settings: Settings, contract: Contract) -> str:
     return f"LLR {threshold.llr:.2f}, {threshold.source}"
 
 
-def _tls(settings: Settings) -> str:
+def _describe_tls(settings: Settings) -> str:
     certificates = Certificates.from_files(settings.tls)
     if certificates is None:
         return "none"
@@ -48,14 +48,14 @@ def _tls(settings: Settings) -> str:
     return f"{kind}, certificate until {expires:%Y-%m-%d}"
 
 
-def _callers(settings: Settings, address: str) -> str:
+def _describe_callers(settings: Settings, address: str) -> str:
     sources = {"keys": settings.keys, "tokens": settings.jwks}
     if any(sources.values()):
         return "who show " + " or ".join(name for name, path in sources.items() if path)
     return "ANYONE of this machine" if is_loopback(address) else "ANYONE"
 
 
-def _sealing(settings: Settings) -> str:
+def _describe_sealing(settings: Settings) -> str:
     if settings.master_key.vault_address:
         return "sealed by Vault"
     if settings.master_key.file or settings.master_key.keys.get_secret_value():
@@ -63,12 +63,12 @@ def _sealing(settings: Settings) -> str:
     return "not sealed"
 
 
-def _lock(settings: Settings) -> str:
+def _describe_lock(settings: Settings) -> str:
     count = settings.lockout.failures
     return f"after {count} failures" if count else "none"
 
 
-def _limits(settings: Settings) -> str:
+def _describe_limits(settings: Settings) -> str:
     limits = {
         "calls a second": settings.tenant_quota.requests_per_s,
         "s of audio a second": settings.tenant_quota.audio_s_per_s,

@@ -1,7 +1,13 @@
-"""`sayso enroll --manifest`: many recordings on one stream, with a result for each."""
+"""`sayso enroll --manifest`: many recordings on one stream, with a result for each.
 
-from collections.abc import Iterator
+The results are kept in a JSON Lines file, so that an interrupted run continues where it stopped and
+failures are retried.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any, Self, TextIO
 
 import typer
 from rich.markup import escape
@@ -10,10 +16,79 @@ from rich.table import Table
 from sayso import BatchItem, BatchResult, Client
 
 from service.commands import manifest
-from service.commands.connection import connect
 from service.commands.manifest import Row
-from service.commands.results import Outcome, Results
+from service.commands.options import connect
 from service.commands.terminal import err, out
+
+ENROLLED, REFUSED, FAILED = "enrolled", "refused", "failed"
+
+Outcome = Mapping[str, Any]
+
+
+class Results:
+    """The file of results, as a context manager: one line for each answer. The last line of a
+    recording counts."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._outcomes: dict[tuple[str, str, int | None], Outcome] = {}
+
+    def __enter__(self) -> Self:
+        content = self._path.read_bytes() if self._path.exists() else b""
+        whole = content[: content.rfind(b"\n") + 1]
+        try:
+            for line in whole.splitlines():
+                self._store(json.loads(line))
+        except (ValueError, LookupError, TypeError) as error:
+            problem = f"{self._path} is no file of results; name another"
+            raise typer.BadParameter(problem, param_hint="--results") from error
+        self._file: TextIO = self._path.open("a", encoding="utf-8")
+        self._file.truncate(len(whole))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def add(self, row: Row, result: BatchResult) -> Outcome:
+        """Append a result; it is written on return."""
+        outcome = _make_outcome(row, result)
+        self._store(outcome)
+        self._file.write(json.dumps(outcome, ensure_ascii=False) + "\n")
+        self._file.flush()
+        return outcome
+
+    def list_missing(self, rows: Iterable[Row]) -> list[Row]:
+        """List the rows that are not enrolled yet, whether they were tried or not."""
+        return [row for row in rows if self._status(row) != ENROLLED]
+
+    def list_failures(self, rows: Iterable[Row]) -> list[Outcome]:
+        """List the outcomes of the rows that were refused or failed."""
+        return [self._outcomes[row.name] for row in rows if self._status(row) in (REFUSED, FAILED)]
+
+    def _status(self, row: Row) -> str | None:
+        return self._outcomes.get(row.name, {}).get("status")
+
+    def _store(self, outcome: Outcome) -> None:
+        name = outcome["speaker_id"], outcome["path"], outcome["channel"]
+        self._outcomes[name] = outcome
+
+
+def _make_outcome(row: Row, result: BatchResult) -> Outcome:
+    speaker_id, path, channel = row.name
+    recording = {"speaker_id": speaker_id, "path": path, "channel": channel}
+    enrollment = result.enrollment
+    if enrollment is None:
+        return {**recording, "status": FAILED, "code": result.error_code, "why": result.error}
+    return {
+        **recording,
+        "status": ENROLLED if enrollment.stored else REFUSED,
+        "why": enrollment.explanation,
+        "reasons": enrollment.reasons,
+        "net_speech_s": enrollment.net_speech_s,
+        "speech_needed_s": enrollment.speech_needed_s,
+        "duplicates": enrollment.duplicates,
+    }
+
 
 _MOST_LISTED = 50
 
@@ -25,10 +100,10 @@ def enroll(
     rows = manifest.read(path, default, sample_rate=sample_rate)
     file = results or path.with_suffix(".results.jsonl")
     with connect(server) as sayso, Results(file) as outcomes:
-        missing = outcomes.missing(rows)
+        missing = outcomes.list_missing(rows)
         for row, result in _enroll(sayso, missing):
             outcomes.add(row, result)
-        failures, left = outcomes.failures(rows), outcomes.missing(rows)
+        failures, left = outcomes.list_failures(rows), outcomes.list_missing(rows)
     if failures:
         out.print(_failures_table(failures, file))
     enrolled = f"{len(missing) - len(left)} recordings enrolled, {len(rows) - len(missing)} before"

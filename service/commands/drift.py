@@ -21,7 +21,7 @@ from service.inference.session import Session
 from service.settings import Settings
 
 BUCKETS = ("sayso_decision_llr_bucket", "sayso:decision_llr_bucket:increase1w")
-"""Where live LLRs are: the server's histogram, and a recording rule over a week of it."""
+"""The metrics with live LLRs: the server's histogram, and a recording rule over a week of it."""
 
 _TIMEOUT_S = 10.0
 _FEW_CALLS = 200
@@ -46,14 +46,15 @@ def drift(
         float, typer.Option(min=0, max=1, help="The drift above which the exit status is 1.")
     ] = 1.0,
 ) -> None:
-    """Compares the log-likelihood ratios of live calls with what the calibration lets expect.
+    """Compares the log-likelihood ratios of live calls with those that the calibration
+    allows.
 
-    Exit status 1 when they are further from it than --most, to be chosen from your first weeks.
+    Exit status 1 if they differ by more than --most, which you choose from your first weeks.
     """
     with one_line_errors():
         settings = Settings.read(model=model)
         contract = Session.open(settings.model, device="cpu").contract
-        live = _live(_read(metrics), contract.model_id)
+        live = _count_live(_read_metrics(metrics), contract.model_id)
         drift_ = _measure(contract, live)
     _print(contract, live, drift_)
     raise typer.Exit(1 if drift_.distance > most else 0)
@@ -70,7 +71,7 @@ def _measure(contract: Contract, live: Live) -> Drift:
     return measured
 
 
-def _read(source: str) -> str:
+def _read_metrics(source: str) -> str:
     try:
         if not source.startswith(("http://", "https://")):
             return Path(source).read_text()
@@ -80,7 +81,7 @@ def _read(source: str) -> str:
         raise SettingsError(f"--metrics: {source} cannot be read: {error}") from error
 
 
-def _live(text: str, model_id: str) -> Live:
+def _count_live(text: str, model_id: str) -> Live:
     counts: dict[str, Counter[float]] = defaultdict(Counter)
     try:
         families = list(text_string_to_metric_families(text))
@@ -106,8 +107,8 @@ def _print(contract: Contract, live: Live, drift: Drift) -> None:
     out.print("Shares of calls at or above a log-likelihood ratio; expected by the calibration:")
     out.print(table)
     for outcome, buckets in sorted(live.items()):
-        middle = drifts.median(buckets)
-        median = f"{middle:+.2f}" if math.isfinite(middle) else "none"
+        llr = drifts.median(buckets)
+        median = f"{llr:+.2f}" if math.isfinite(llr) else "none"
         out.print(f"{outcome.lower() or 'all'}: {buckets[-1][1]:.0f} calls, median {median}")
     way = "upwards" if drift.upwards else "downwards" if drift.distance else "none"
     share = f"nearest with {drift.genuine_share:.0%} genuine callers"

@@ -7,7 +7,6 @@ import typer
 from sayso import BatchItem, Duplicates, Enrollment, InvalidArgument, RawAudio
 
 from service.commands import batch
-from service.commands.connection import connect
 from service.commands.options import (
     LOCAL,
     ChannelOption,
@@ -18,6 +17,7 @@ from service.commands.options import (
     Rate,
     Server,
     Watchlists,
+    connect,
     raw_audio,
 )
 from service.commands.terminal import err, for_each, out, print_matches

@@ -6,8 +6,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from service.commands.connection import connect
-from service.commands.options import LOCAL, GroupName, Server, SpeakerIds
+from service.commands.options import LOCAL, GroupName, Server, SpeakerIds, connect
 from service.commands.terminal import out
 
 app = typer.Typer(help="Make groups of speakers, for identify.", no_args_is_help=True)

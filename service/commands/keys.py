@@ -14,7 +14,7 @@ from service.access.certificates import NameKind
 from service.access.grants import ApiKey, ClientCertificate, Grants
 from service.access.keys import make_id, make_key, rotate_key
 from service.audit import Action
-from service.commands import operator
+from service.commands.audit import record_change
 from service.commands.terminal import err, one_line_errors, out
 from service.errors import AlreadyExists
 
@@ -28,7 +28,7 @@ app = typer.Typer(
 )
 
 
-def _tenant(name: str) -> str:
+def _check_tenant(name: str) -> str:
     if not is_tenant(name):
         raise typer.BadParameter("1 to 64 of letters, digits, '.', '_' and '-'")
     return name
@@ -46,11 +46,11 @@ KeyFile = Annotated[
 ]
 Audit = Annotated[
     Path | None,
-    typer.Option("--audit", envvar="SAYSO_AUDIT", help="The audit trail, for it to tell of this."),
+    typer.Option("--audit", envvar="SAYSO_AUDIT", help="The audit trail, to record this in."),
 ]
 EntryId = Annotated[str, typer.Argument(help="As `sayso keys list` shows it.")]
 Tenant = Annotated[
-    str, typer.Option("--tenant", callback=_tenant, help="Whose speakers it may ask about.")
+    str, typer.Option("--tenant", callback=_check_tenant, help="Whose speakers it may ask about.")
 ]
 Roles = Annotated[
     list[Role],
@@ -58,11 +58,11 @@ Roles = Annotated[
         "--role",
         parser=_parse_role,
         metavar=f"[{'|'.join(Role)}]",
-        help="What it may do; once for each role. None has another.",
+        help="What it may do; once for each role. No role includes another.",
     ),
 ]
 Days = Annotated[
-    float | None, typer.Option("--expires-days", min=0, help="How long it holds. [for ever]")
+    float | None, typer.Option("--expires-days", min=0, help="How long it holds. [forever]")
 ]
 
 
@@ -72,7 +72,7 @@ def create_key(
 ) -> None:
     """Makes an API key and prints it, once: the file holds only a hash of it."""
     now = datetime.now(UTC)
-    key, entry = make_key(tenant, role, now=now, expires=_after(now, expires_days))
+    key, entry = make_key(tenant, role, now=now, expires=_add_days(now, expires_days))
     _change(keys, audit, "created", lambda grants: (grants.replace(entry), entry, None))
     _print_once(key)
 
@@ -102,7 +102,7 @@ def trust_certificate(
         tenant=tenant,
         roles=frozenset(role),
         created=now,
-        expires=_after(now, expires_days),
+        expires=_add_days(now, expires_days),
         name=name,
         kind=kind,
     )
@@ -139,8 +139,8 @@ def revoke(entry_id: EntryId, keys: KeyFile, audit: Audit = None) -> None:
 
     def edit(grants: Grants) -> tuple[Grants, _Entry, None]:
         entry = grants.find(entry_id)
-        ended = entry.model_copy(update={"revoked": entry.revoked or now})
-        return grants.replace(ended), ended, None
+        revoked = entry.model_copy(update={"revoked": entry.revoked or now})
+        return grants.replace(revoked), revoked, None
 
     _change(keys, audit, "revoked", edit)
     out.print("revoked", highlight=False)
@@ -161,7 +161,7 @@ def rotate(
     Without --expires-days it holds as long as the other was made to.
     """
     now = datetime.now(UTC)
-    grace, expires = timedelta(hours=grace_hours), _after(now, expires_days)
+    grace, expires = timedelta(hours=grace_hours), _add_days(now, expires_days)
 
     def edit(grants: Grants) -> tuple[Grants, _Entry, str]:
         key, new, old = rotate_key(grants, entry_id, now=now, grace=grace, expires=expires)
@@ -186,12 +186,10 @@ def _change(keys: Path, audit: Path | None, what: str, edit: _Edit[T]) -> T:
 
 def _record(audit: Path | None, outcome: str, entry: _Entry, what: str) -> None:
     roles = " ".join(entry.role_names)
-    operator.record(
-        audit, Action.KEY, outcome, entry.tenant, entry=entry.id, what=what, roles=roles
-    )
+    record_change(audit, Action.KEY, outcome, entry.tenant, entry=entry.id, what=what, roles=roles)
 
 
-def _after(now: datetime, days: float | None) -> datetime | None:
+def _add_days(now: datetime, days: float | None) -> datetime | None:
     return None if days is None else now + timedelta(days=days)
 
 

@@ -14,7 +14,8 @@ OPTIONAL = ("consent", "channel", "encoding", "sample_rate")
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A recording as the manifest names it and as it is sent; equal names are one recording."""
+    """A recording: its path in the manifest, and the item that is sent. Rows with the same `name`
+    are one recording."""
 
     path: str
     item: BatchItem
@@ -25,7 +26,7 @@ class Row:
 
 
 def read(manifest: Path, default: BatchItem, *, sample_rate: int | None) -> list[Row]:
-    """Read the rows, with paths relative to the file and `default` for what a row leaves out.
+    """Read the rows; paths are relative to the file, `default` fills in what a row leaves out.
 
     Raises `typer.BadParameter` that names the line.
     """
@@ -35,13 +36,13 @@ def read(manifest: Path, default: BatchItem, *, sample_rate: int | None) -> list
         rows = []
         for cells in table:
             try:
-                rows.append(_row(manifest.parent, cells, default, sample_rate))
+                rows.append(_parse_row(manifest.parent, cells, default, sample_rate))
             except ValueError as error:
-                raise _bad(f"line {table.line_num}: {error}") from error
+                raise _make_error(f"line {table.line_num}: {error}") from error
     return list({row.name: row for row in rows}.values())
 
 
-def _row(
+def _parse_row(
     folder: Path, cells: Mapping[str, str], default: BatchItem, sample_rate: int | None
 ) -> Row:
     if not all(isinstance(cells.get(name), str) for name in cells) or not all(
@@ -52,14 +53,14 @@ def _row(
         default,
         speaker_id=cells["speaker_id"],
         audio=folder / cells["path"],
-        raw=_raw(cells, default.raw, sample_rate),
+        raw=_parse_raw(cells, default.raw, sample_rate),
         channel=int(cells["channel"]) if cells.get("channel") else default.channel,
         consent=cells.get("consent") or default.consent,
     )
     return Row(cells["path"], item)
 
 
-def _raw(
+def _parse_raw(
     cells: Mapping[str, str], default: RawAudio | None, sample_rate: int | None
 ) -> RawAudio | None:
     encoding = cells.get("encoding") or (default and default.encoding)
@@ -75,10 +76,10 @@ def _check_columns(names: Iterable[str]) -> None:
     given = set(names)
     for name in REQUIRED:
         if name not in given:
-            raise _bad(f"there is no column {name}")
+            raise _make_error(f"there is no column {name}")
     if unknown := sorted(given.difference(REQUIRED, OPTIONAL)):
-        raise _bad(f"{unknown[0]!r} is no column of {', '.join((*REQUIRED, *OPTIONAL))}")
+        raise _make_error(f"{unknown[0]!r} is no column of {', '.join((*REQUIRED, *OPTIONAL))}")
 
 
-def _bad(problem: str) -> typer.BadParameter:
+def _make_error(problem: str) -> typer.BadParameter:
     return typer.BadParameter(problem, param_hint="--manifest")

@@ -82,8 +82,8 @@ def show_model(model: ModelFile) -> None:
 
 @app.command("verify")
 def verify_model(model: ModelFile) -> None:
-    """Loads a model as the server would; exit status 0 when it is calibrated, and has a digest
-    beside it, which holds."""
+    """Loads a model as the server would; exit status 0 if it is calibrated and a digest beside it
+    matches."""
     with one_line_errors():
         inspected = _inspect(model)
     if inspected.contract.calibration is None:

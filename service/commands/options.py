@@ -1,10 +1,15 @@
-"""Arguments and options that several commands share."""
+"""Arguments and options that several commands share, and the connection to the server they name."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from sayso import ENCODINGS, RawAudio
+from sayso import ENCODINGS, Client, RawAudio
+
+from service.commands.access import Access
+from service.commands.terminal import one_line_errors
 
 LOCAL = "127.0.0.1:50051"
 
@@ -66,3 +71,10 @@ def raw_audio(encoding: str | None, sample_rate: int | None) -> RawAudio | None:
             "raw samples say no rate; give it in hertz, e.g. 8000", param_hint="--sample-rate"
         )
     return RawAudio(encoding, sample_rate)
+
+
+@contextmanager
+def connect(server: str, *, timeout_s: float = 30.0) -> Iterator[Client]:
+    """A connected client; an error that the user can act on becomes one line and exit status 2."""
+    with one_line_errors(), Access.read().client(server, timeout_s=timeout_s) as sayso:
+        yield sayso

@@ -22,12 +22,12 @@ from service.workers import (
     Command,
     count_worker_threads,
     follow_parent,
-    keep,
     reserve_port,
-    stop_signal,
+    run_workers,
+    watch_stop_signals,
 )
 
-_EXIT_S = 10.0  # that a worker may take beyond its calls in flight
+_EXIT_S = 10.0  # seconds that a worker may take to exit after its calls in flight
 _M_ARENA_MAX = -8  # malloc.h
 
 log = logging.getLogger(__name__)
@@ -96,29 +96,29 @@ def serve(
     }
     with one_line_errors():
         settings = Settings.read(**flags)
-        logs.setup(level=settings.log_level, form=settings.log_format)
+        logs.setup_logging(level=settings.log_level, form=settings.log_format)
         if worker:
             asyncio.run(_serve(settings, worker=True))
             return
-        with _metrics(settings.metrics_listen, shared=settings.workers > 1) as watched:
+        with _serve_metrics(settings.metrics_listen, shared=settings.workers > 1) as hooks:
             if settings.workers > 1:
-                asyncio.run(_serve_from(settings, flags, *watched))
+                asyncio.run(_serve_with_workers(settings, flags, *hooks))
             else:
                 asyncio.run(_serve(settings, worker=False))
 
 
 async def _serve(settings: Settings, *, worker: bool) -> None:
-    stop = stop_signal()
+    stop = watch_stop_signals()
     share_malloc_arena()
-    from service.commands.banner import describe  # noqa: PLC0415 - the parent of workers does without them
-    from service.server import serving  # noqa: PLC0415
+    from service.commands.banner import describe  # noqa: PLC0415 - the parent of workers needs neither
+    from service.server import open_server  # noqa: PLC0415
 
     if worker:
         follow_parent()
-    async with serving(settings, share_port=worker) as running:
+    async with open_server(settings, share_port=worker) as running:
         freeze_objects()
         expiry = _watch_certificates(settings)
-        await asyncio.sleep(0)  # its first look comes before anything is announced
+        await asyncio.sleep(0)  # let it check once before the server is announced
         log.info("started: %s", describe(settings, running.session.contract, running.address))
         _announce(running.address)
         await stop.wait()
@@ -126,16 +126,16 @@ async def _serve(settings: Settings, *, worker: bool) -> None:
 
 
 def share_malloc_arena() -> None:
-    """Makes all threads allocate from one arena: glibc gives each its own by default, which keeps
-    the memory of the longest recording it has had. Other C libraries have no `mallopt`."""
+    """Make all threads allocate from one arena: by default glibc gives each its own, which keeps
+    the memory of the longest recording it had. Other C libraries have no `mallopt`."""
     if (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)) is not None:
         mallopt(_M_ARENA_MAX, 1)
 
 
 def freeze_objects() -> None:
-    """Freezes all live objects, so that full collections scan only newer ones."""
+    """Freeze all live objects, so that full collections scan only newer ones."""
     gc.freeze()
-    gc.collect()  # which counts from here when the next full collection is due
+    gc.collect()  # restart the count of objects until the next full collection
 
 
 def _watch_certificates(settings: Settings) -> "asyncio.Task[None]":
@@ -144,37 +144,40 @@ def _watch_certificates(settings: Settings) -> "asyncio.Task[None]":
     return asyncio.create_task(announce_expiry(Certificates.from_files(settings.tls)))
 
 
-async def _serve_from(
+async def _serve_with_workers(
     settings: Settings,
     flags: Mapping[str, object],
-    starting: Callable[[], None],
-    ended: Callable[[int], None],
+    before_start: Callable[[], None],
+    after_end: Callable[[int], None],
 ) -> None:
-    stop = asyncio.create_task(stop_signal().wait())
+    stop = asyncio.create_task(watch_stop_signals().wait())
     with reserve_port(settings.listen) as address:
         threads = settings.threads or count_worker_threads(settings.workers)
-        chosen = {**flags, "listen": address, "threads": threads}
+        overrides = {**flags, "listen": address, "threads": threads}
         command = Command(
-            # -P: no module of the working directory is taken for one of the server's.
+            # -P: do not import modules from the working directory.
             (sys.executable, "-P", "-m", "service", "serve", "--worker"),
-            {**os.environ, **_variables(chosen)},
+            {**os.environ, **_make_environment(overrides)},
             settings.drain_s + _EXIT_S,
-            ended,
-            starting,
+            after_end,
+            before_start,
         )
-        kept = asyncio.create_task(keep(command, settings.workers, lambda: _announce(address)))
-        await asyncio.wait({stop, kept}, return_when=asyncio.FIRST_COMPLETED)
-        kept.cancel()
+        workers_task = asyncio.create_task(
+            run_workers(command, settings.workers, lambda: _announce(address))
+        )
+        await asyncio.wait({stop, workers_task}, return_when=asyncio.FIRST_COMPLETED)
+        workers_task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
-            await kept
+            await workers_task
 
 
 @contextlib.contextmanager
-def _metrics(
+def _serve_metrics(
     listen: str | None, *, shared: bool
 ) -> Iterator[tuple[Callable[[], None], Callable[[int], None]]]:
-    """Serves metrics where there is an address for them, `shared` those of workers; gives what is
-    to be called before a worker starts, and what with the process id of one that has ended."""
+    """Serve metrics if there is an address for them, those of all workers if `shared`. Yields two
+    callbacks: one to call before a worker starts, one with the process id of a worker that
+    ended."""
     if listen is None:
         yield lambda: None, lambda pid: None
         return
@@ -193,10 +196,12 @@ def _metrics(
             yield lambda: restore_folder(Path(folder)), forget_worker
 
 
-def _variables(chosen: Mapping[str, object]) -> dict[str, str]:
-    """Settings as the environment variables that a worker reads."""
+def _make_environment(overrides: Mapping[str, object]) -> dict[str, str]:
+    """Return settings as the environment variables that a worker reads."""
     return {
-        f"SAYSO_{name.upper()}": str(value) for name, value in chosen.items() if value is not None
+        f"SAYSO_{name.upper()}": str(value)
+        for name, value in overrides.items()
+        if value is not None
     }
 
 

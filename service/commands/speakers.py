@@ -10,8 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 from sayso import FailedVerifications, Migration, Speaker
 
-from service.commands.connection import connect
-from service.commands.options import LOCAL, Consent, Server, SpeakerId
+from service.commands.options import LOCAL, Consent, Server, SpeakerId, connect
 from service.commands.terminal import out
 
 app = typer.Typer(help="List, show, change and delete speakers.", no_args_is_help=True)
@@ -26,7 +25,7 @@ def list_speakers(server: Server = LOCAL) -> None:
 
 @app.command("show")
 def show_speaker(speaker_id: SpeakerId, server: Server = LOCAL) -> None:
-    """Shows what is known of one speaker; never its vectors."""
+    """Shows one speaker, but never its vectors."""
     with connect(server) as sayso:
         out.print(_speaker_table(sayso.get(speaker_id)))
 
@@ -42,7 +41,7 @@ def update_speaker(
     consent: Consent = None,
 ) -> None:
     """Changes a speaker's metadata, consent, or both."""
-    entries = _entries(metadata) if metadata else None
+    entries = _parse_entries(metadata) if metadata else None
     with connect(server) as sayso:
         updated = sayso.update(speaker_id, metadata=entries, consent=consent)
     out.print(_speaker_table(updated))
@@ -50,35 +49,35 @@ def update_speaker(
 
 @app.command("withdraw-consent")
 def withdraw_consent(speaker_id: SpeakerId, server: Server = LOCAL) -> None:
-    """Lets no use be made of a speaker's voice until a consent is recorded again."""
+    """Stops all use of a speaker's voice until a consent is recorded again."""
     with connect(server) as sayso:
         out.print(_speaker_table(sayso.withdraw_consent(speaker_id)))
 
 
 @app.command("opt-out")
 def opt_out(speaker_id: SpeakerId, server: Server = LOCAL) -> None:
-    """Erases a speaker's voice at once and refuses to enrol it again."""
+    """Erases a speaker's voice at once and refuses to enroll it again."""
     with connect(server) as sayso:
         out.print(_speaker_table(sayso.opt_out(speaker_id)))
 
 
 @app.command("opt-in")
 def opt_in(speaker_id: SpeakerId, server: Server = LOCAL) -> None:
-    """Lets one who opted out enrol again."""
+    """Lets one who opted out enroll again."""
     with connect(server) as sayso:
         out.print(_speaker_table(sayso.opt_in(speaker_id)))
 
 
 @app.command("undo")
 def undo_enrollment(speaker_id: SpeakerId, server: Server = LOCAL) -> None:
-    """Takes back the latest enrolment."""
+    """Takes back the latest enrollment."""
     with connect(server) as sayso:
         out.print(_speaker_table(sayso.undo(speaker_id)))
 
 
 @app.command("confirm")
 def confirm_enrollment(speaker_id: SpeakerId, server: Server = LOCAL) -> None:
-    """Releases an enrolment that waits for it."""
+    """Releases an enrollment that waits for it."""
     with connect(server) as sayso:
         out.print(_speaker_table(sayso.confirm(speaker_id)))
 
@@ -108,10 +107,10 @@ def export_speaker(
         typer.FileTextWrite, typer.Option(help="File to write; - for the screen.")
     ] = "-",  # type: ignore[assignment]
 ) -> None:
-    """Writes all that is held of a speaker as JSON: the answer to a request for access."""
+    """Writes all that is stored about a speaker as JSON: the answer to a request for access."""
     with connect(server) as sayso:
-        held = sayso.export(speaker_id)
-    output.write(json.dumps(held, indent=1, ensure_ascii=False) + "\n")
+        record = sayso.export(speaker_id)
+    output.write(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
 
 
 @app.command("unlock")
@@ -124,16 +123,16 @@ def unlock_speaker(speaker_id: SpeakerId, server: Server = LOCAL) -> None:
 
 @app.command("delete")
 def delete_speaker(speaker_id: SpeakerId, server: Server = LOCAL) -> None:
-    """Erases a speaker and its voiceprints, and says where the audit trail tells of it."""
+    """Erases a speaker and its voiceprints, and prints the audit entry of that."""
     with connect(server) as sayso:
         receipt = sayso.delete(speaker_id)
-    out.print(f"deleted {_dated('', receipt.at)}", highlight=False)
+    out.print(f"deleted {_format_date('', receipt.at)}", highlight=False)
     if receipt.audit_digest:
         out.print(f"subject {receipt.subject}", highlight=False, soft_wrap=True)
         out.print(f"audit entry {receipt.audit_digest}", highlight=False, soft_wrap=True)
 
 
-def _entries(pairs: list[str]) -> dict[str, str]:
+def _parse_entries(pairs: list[str]) -> dict[str, str]:
     for pair in pairs:
         if "=" not in pair:
             raise typer.BadParameter(f"{pair!r} is not key=value", param_hint="--metadata")
@@ -149,7 +148,7 @@ def _speakers_table(speakers: Iterable[Speaker]) -> Table:
             f"{speaker.net_speech_s:.1f} s",
             f"{speaker.speech_needed_s:.1f} s",
             ", ".join(speaker.model_ids),
-            _metadata(speaker),
+            _format_metadata(speaker),
         )
     return table
 
@@ -162,45 +161,45 @@ def _speaker_table(speaker: Speaker) -> Table:
         "net speech": f"{speaker.net_speech_s:.1f} s",
         "still needed": f"{speaker.speech_needed_s:.1f} s",
         "models": ", ".join(speaker.model_ids),
-        "metadata": _metadata(speaker),
-        "consent": _dated(speaker.consent, speaker.consented_at),
-        "opted out": _dated("", speaker.opted_out_at),
-        "expires": _dated("", speaker.expires_at),
-        "can be undone": f"{speaker.undo_levels} enrolments",
+        "metadata": _format_metadata(speaker),
+        "consent": _format_date(speaker.consent, speaker.consented_at),
+        "opted out": _format_date("", speaker.opted_out_at),
+        "expires": _format_date("", speaker.expires_at),
+        "can be undone": f"{speaker.undo_levels} enrollments",
     }
     if (failed := speaker.failed_verifications) is not None:
         facts["failed"] = f"{failed.consecutive} in a row, {failed.total} since the last unlock"
-        facts["locked"] = _locked(failed)
+        facts["locked"] = _describe_lock(failed)
     table = Table("", "", show_header=False)
     for name, value in facts.items():
         table.add_row(name, escape(value))
     return table
 
 
-def _locked(failed: FailedVerifications) -> str:
+def _describe_lock(failed: FailedVerifications) -> str:
     if failed.disabled:
         return "disabled: `sayso speakers unlock` enables verification again"
     if failed.locked_until is None or failed.locked_until <= datetime.now(UTC):
         return "no"
-    return _dated("until", failed.locked_until)
+    return _format_date("until", failed.locked_until)
 
 
-def _migration_table(counted: Migration) -> Table:
-    table = Table("speakers", "", "compared by", title=f"{counted.share:.1%} have moved")
-    previous = counted.previous_model_id or "none is loaded"
+def _migration_table(migration: Migration) -> Table:
+    table = Table("speakers", "", "compared by", title=f"{migration.share:.1%} have moved")
+    previous = migration.previous_model_id or "none is loaded"
     for name, count, model_id in (
-        ("moved", counted.moved, counted.model_id),
-        ("waiting", counted.waiting, previous),
-        ("of them begun", counted.begun, previous),
-        ("have to enrol again", counted.stranded, "none that is loaded"),
+        ("moved", migration.moved, migration.model_id),
+        ("waiting", migration.waiting, previous),
+        ("of them begun", migration.begun, previous),
+        ("have to enroll again", migration.stranded, "none that is loaded"),
     ):
         table.add_row(name, str(count), escape(model_id))
     return table
 
 
-def _metadata(speaker: Speaker) -> str:
+def _format_metadata(speaker: Speaker) -> str:
     return ", ".join(f"{key}={value}" for key, value in speaker.metadata.items())
 
 
-def _dated(text: str | None, at: datetime | None) -> str:
+def _format_date(text: str | None, at: datetime | None) -> str:
     return f"{text or ''} {at:%Y-%m-%d %H:%M} UTC".strip() if at else ""

@@ -1,4 +1,5 @@
-"""`sayso health`, `sayso info`: whether a server is ready, what a server would run with here."""
+"""`sayso health`, `sayso info`: whether a server is ready; the model and settings on this
+machine."""
 
 from pathlib import Path
 from typing import Annotated

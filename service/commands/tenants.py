@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from service.audit import Action
-from service.commands import operator
+from service.commands.audit import record_change
 from service.commands.terminal import err, one_line_errors, out
 from service.errors import StillReadable
 from service.sealing import KeySet, Sealing
@@ -57,9 +57,9 @@ def seal(
     tenant: Annotated[str | None, typer.Argument(help="The tenant's name; or --all.")] = None,
     every: Annotated[bool, typer.Option("--all", help="Every tenant there is.")] = False,
 ) -> None:
-    """Writes anew whatever is not sealed by its tenant's current key, and destroys earlier keys.
+    """Rewrites whatever is not sealed by its tenant's current key, and destroys earlier keys.
 
-    Servers may run meanwhile. May be broken off, and run again.
+    Servers may run meanwhile. May be interrupted, and run again.
     """
     if (tenant is None) is not every:
         raise typer.BadParameter("name a tenant, or say --all")
@@ -77,7 +77,7 @@ def seal(
 def rotate_key(context: typer.Context, tenant: Tenant) -> None:
     """Makes a new key for a tenant and seals everything by it; servers may run meanwhile.
 
-    A tenant whose key was erased can enrol again after it.
+    A tenant whose key was erased can enroll again afterwards.
     """
     sealed = _run_audited(context, "rotate-key", tenant, lambda store: upkeep.rotate(store, tenant))
     _print(f"{sealed} speakers were sealed by the new key, and the earlier one is destroyed")
@@ -99,10 +99,10 @@ def erase_key(
     """Destroys a tenant's keys and so all of its voices, then deletes its speakers.
 
     Servers stop reading them within a minute. Needs no master key. There is no way back. Exits
-    with 1 when that is done, and another process keeps a copy readable: end it, and run it again.
+    with 1 if another process keeps a copy readable after that: end that process, and run it again.
     """
     if not yes:
-        typer.confirm(f"Erase every voice of {tenant}, for ever?", abort=True)
+        typer.confirm(f"Erase every voice of {tenant}, forever?", abort=True)
     deleted = _run_audited(context, "erase-key", tenant, lambda store: upkeep.erase(store, tenant))
     _print(f"the keys of {tenant} are destroyed, and {deleted} speakers deleted")
     if not Settings.read(store=context.obj).store.startswith("sqlite"):
@@ -124,18 +124,18 @@ def expire(
 
     rules = make_retention(Settings.read(store=context.obj))
     now = rules.clock()
-    found = _run(context, lambda store: survey_voices(store, tenant, rules, since=now))
+    survey = _run(context, lambda store: survey_voices(store, tenant, rules, since=now))
     today = f"{datetime.fromtimestamp(now, UTC):%Y-%m-%d %H:%M} UTC"
-    _print(f"{len(found.expired)} of {found.voices} voices of {tenant} have expired by {today}")
-    if not found.expired:
+    _print(f"{len(survey.expired)} of {survey.voices} voices of {tenant} have expired by {today}")
+    if not survey.expired:
         return
     if not yes:
-        typer.confirm("Erase them, for ever?", abort=True)
+        typer.confirm("Erase them, forever?", abort=True)
     erased = _run_audited(
         context,
         "expire",
         tenant,
-        lambda store: erase(store, tenant, found, rules, audit=contextlib.nullcontext),
+        lambda store: erase(store, tenant, survey, rules, audit=contextlib.nullcontext),
     )
     _print(f"{erased} voices were erased")
 
@@ -186,7 +186,7 @@ def _run_audited(
     tenant: str,
     work: Callable[[SealedStore], Awaitable[_Result]],
 ) -> _Result:
-    """The result of `work`, with an audit entry before it and another when it is done."""
+    """Return the result of `work`, with an audit entry before it and another when it is done."""
     _record("BEGUN", change, tenant)
     result = _run(context, work)
     _record("DONE", change, tenant)
@@ -195,16 +195,16 @@ def _run_audited(
 
 def _record(outcome: str, change: str, tenant: str) -> None:
     with one_line_errors():
-        operator.record(Settings.read().trail.folder, Action.ADMIN, outcome, tenant, change=change)
+        record_change(Settings.read().trail.folder, Action.ADMIN, outcome, tenant, change=change)
 
 
 def _open(settings: Settings) -> SealedStore:
     """Open the store so that it also reads unsealed records, which servers may refuse."""
     from service.wiring import make_kms  # noqa: PLC0415 - other commands start without it
 
-    master = make_kms(settings)
+    kms = make_kms(settings)
     options = replace(settings.sealing, sealed_only=False)
-    sealing = None if master is None else Sealing(master, options)
+    sealing = None if kms is None else Sealing(kms, options)
     return open_store(settings.store, timeout_s=_TIMEOUT_S, sealing=sealing)
 
 

@@ -8,7 +8,6 @@ from rich.markup import escape
 from rich.table import Table
 from sayso import Decision, Identification, InvalidArgument, Match
 
-from service.commands.connection import connect
 from service.commands.options import (
     LOCAL,
     ChannelOption,
@@ -19,6 +18,7 @@ from service.commands.options import (
     Server,
     SpeakerId,
     Watchlists,
+    connect,
     raw_audio,
 )
 from service.commands.terminal import for_each, out, print_matches
@@ -97,11 +97,13 @@ def identify(
     table = _decisions_table("candidates, by LLR")
     for path, answer in answers:
         if isinstance(answer, Identification):
-            _add_decision(table, path.name, answer.decision, _list(answer.candidates))
+            _add_decision(table, path.name, answer.decision, _format_candidates(answer.candidates))
         else:
             _add_decision(table, path.name, answer)
     out.print(table)
-    _exit([one.decision if isinstance(one, Identification) else one for _, one in answers])
+    _exit(
+        [answer.decision if isinstance(answer, Identification) else answer for _, answer in answers]
+    )
 
 
 def _decisions_table(*more: str) -> Table:
@@ -116,26 +118,28 @@ def _add_decision(
         table.add_row(escape(name), "not read", *[""] * 4, escape(str(decision)))
         return
     scores = (
-        _number(decision.llr) or (decision.band or "").lower(),
-        _number(decision.threshold_llr),
-        _number(decision.cosine),
+        _format_score(decision.llr) or (decision.band or "").lower(),
+        _format_score(decision.threshold_llr),
+        _format_score(decision.cosine),
     )
     speech = f"{decision.net_speech_s:.1f} s"
     row = [name, decision.outcome, *scores, speech, decision.explanation, *more]
     table.add_row(*map(escape, row))
 
 
-def _list(candidates: tuple[Match, ...]) -> str:
-    return "\n".join(f"{match.speaker_id} {_number(match.llr)}".rstrip() for match in candidates)
+def _format_candidates(candidates: tuple[Match, ...]) -> str:
+    return "\n".join(
+        f"{match.speaker_id} {_format_score(match.llr)}".rstrip() for match in candidates
+    )
 
 
 def _exit(decisions: list[Decision | InvalidArgument]) -> None:
     """Exit with 2 if a recording could not be read, with 1 if one was not accepted."""
     if any(isinstance(decision, InvalidArgument) for decision in decisions):
         raise typer.Exit(2)
-    if not all(one.accepted for one in decisions if isinstance(one, Decision)):
+    if not all(made.accepted for made in decisions if isinstance(made, Decision)):
         raise typer.Exit(1)
 
 
-def _number(score: float | None) -> str:
+def _format_score(score: float | None) -> str:
     return "" if score is None else f"{score:.2f}"

@@ -25,14 +25,15 @@ FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 def serve_metrics(listen: str) -> Iterator[str]:
     """Serve metrics at `http://host:port/metrics`; yields host:port.
 
-    They are of all worker processes if `FOLDER_VARIABLE` is set, otherwise of this process. Port 0
+    Serves the metrics of all worker processes if `FOLDER_VARIABLE` is set, otherwise those of this
+    process. Port 0
     picks a free port. Raises `SettingsError` for an address that cannot be listened on.
     """
     host, port = parse_host_and_port(
         listen, variable="SAYSO_METRICS_LISTEN", example="127.0.0.1:9464"
     )
     try:
-        server, thread = start_http_server(int(port), host.strip("[]"), _registry())
+        server, thread = start_http_server(int(port), host.strip("[]"), _open_registry())
     except OSError as error:
         raise SettingsError(
             f"SAYSO_METRICS_LISTEN: cannot listen on {listen}; is another server running there?"
@@ -60,7 +61,7 @@ def forget_worker(pid: int) -> None:
     mark_process_dead(pid)  # type: ignore[no-untyped-call]
 
 
-def _registry() -> CollectorRegistry:
+def _open_registry() -> CollectorRegistry:
     if FOLDER_VARIABLE not in os.environ:
         return REGISTRY
     registry = CollectorRegistry()

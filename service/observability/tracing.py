@@ -1,7 +1,7 @@
 """Traces: a span for every call through OpenTelemetry's gRPC instrumentation, sent by OTLP.
 
-Where to, which share of the calls and under which name is OpenTelemetry's own configuration, the
-`OTEL_` environment variables. Its packages are imported only here, and only when tracing is on.
+OpenTelemetry's own `OTEL_` environment variables say where to, which share of the calls, and under
+which name. Its packages are imported only here, and only if tracing is on.
 """
 
 import os
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def tracing(exporter: "SpanExporter | None" = None) -> Iterator[grpc.aio.ServerInterceptor]:
-    """The interceptor to put outermost; on leaving, what was not sent yet is sent.
+def open_tracing(exporter: "SpanExporter | None" = None) -> Iterator[grpc.aio.ServerInterceptor]:
+    """Yield the interceptor to put outermost; on exit, send the spans that were not sent yet.
 
-    It sends by OTLP over gRPC unless there is another `exporter`. Raises `SettingsError` where
+    They are sent by OTLP over gRPC unless another `exporter` is given. Raises `SettingsError` if
     OpenTelemetry is not installed.
     """
     try:

@@ -15,7 +15,7 @@ from service.audio.decoding import StreamDecoder
 from service.audio.speech import SpeechDetector
 from service.calls.verification import Verifier
 from service.inference.session import Session
-from service.server import serving
+from service.server import open_server
 from service.settings import Settings
 from tests.support.voices import clips
 
@@ -57,7 +57,7 @@ async def test_what_takes_long_is_done_elsewhere(
     for owner, name in work:
         note(owner, name)
     settings = Settings.read(listen="127.0.0.1:0", store=f"sqlite:///{tmp_path}/voices.db")
-    async with serving(settings) as running:
+    async with open_server(settings) as running:
         await asyncio.to_thread(_used, running.address)
     assert len(threads) == len(work)
     assert threading.get_ident() not in set().union(*threads.values())

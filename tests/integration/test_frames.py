@@ -14,7 +14,7 @@ from sayso.v1 import audio_pb2, verification_pb2_grpc
 from sayso.v1 import verification_pb2 as pb
 
 import service
-from service.server import serving
+from service.server import open_server
 from service.settings import Settings
 from tests.support.voices import clips
 
@@ -46,7 +46,10 @@ async def settle() -> None:
 
 async def test_a_message_that_completes_no_block_costs_few_frames(tmp_path: Path) -> None:
     settings = Settings.read(listen="127.0.0.1:0", store=f"sqlite:///{tmp_path}/voices.db")
-    async with serving(settings) as running, grpc.aio.insecure_channel(running.address) as channel:
+    async with (
+        open_server(settings) as running,
+        grpc.aio.insecure_channel(running.address) as channel,
+    ):
         await asyncio.to_thread(enroll, running.address)
         call = verification_pb2_grpc.VerificationServiceStub(channel).StreamingVerify()
         config = pb.StreamingVerifyConfig(speaker_id="slt", audio=AUDIO)

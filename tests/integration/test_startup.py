@@ -23,7 +23,7 @@ from typer.testing import CliRunner
 from service.commands.application import app
 from service.contract import METADATA_KEY
 from service.errors import StartupError
-from service.server import serving
+from service.server import open_server
 from service.settings import SHIPPED_MODEL, Settings
 from tests.support.certificates import LOCAL, Authority
 from tests.support.sayso_server import ROOT, SaysoServer, ServerFailed
@@ -87,7 +87,7 @@ async def test_bad_settings(
     for name, value in chosen.items():
         monkeypatch.setenv(f"SAYSO_{name.upper()}", str(value))
     with pytest.raises(StartupError, match=re.escape(hint)):
-        async with serving(Settings.read()):
+        async with open_server(Settings.read()):
             pass
 
 

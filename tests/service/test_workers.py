@@ -16,7 +16,7 @@ import pytest
 from service import workers
 from service.commands import serve
 from service.errors import SettingsError
-from service.workers import Command, WorkerFailed, keep, reserve_port
+from service.workers import Command, WorkerFailed, reserve_port, run_workers
 
 PATIENCE_S = 30.0
 SERVES = """
@@ -34,15 +34,15 @@ Gauge("running", "", multiprocess_mode="livesum").inc()
 """
 
 
-def _command(program: str, *, ended: Callable[[int], None] = lambda pid: None) -> Command:
-    return Command((sys.executable, "-c", program), dict(os.environ), PATIENCE_S, ended)
+def _command(program: str, *, after_end: Callable[[int], None] = lambda pid: None) -> Command:
+    return Command((sys.executable, "-c", program), dict(os.environ), PATIENCE_S, after_end)
 
 
 @asynccontextmanager
 async def _kept(command: Command, count: int) -> AsyncIterator[set[int]]:
     """The process ids of workers that serve."""
     before, serving = _children(), asyncio.Event()
-    task = asyncio.create_task(keep(command, count, serving.set))
+    task = asyncio.create_task(run_workers(command, count, serving.set))
     try:
         async with asyncio.timeout(PATIENCE_S):
             await serving.wait()
@@ -60,28 +60,30 @@ def _children() -> set[int]:
 
 async def test_one_that_dies_before_it_served() -> None:
     with pytest.raises(WorkerFailed, match="ended with status 7 before it served"):
-        await keep(_command("raise SystemExit(7)"), 3, lambda: pytest.fail("none served"))
+        await run_workers(_command("raise SystemExit(7)"), 3, lambda: pytest.fail("none served"))
 
 
 async def test_one_that_keeps_dying() -> None:
-    ended: list[int] = []
+    after_end: list[int] = []
     with pytest.raises(WorkerFailed, match="died 5 times in a row soon after its start"):
-        await keep(_command(DIES_ONCE_IT_SERVES, ended=ended.append), 1, lambda: None)
-    assert len(set(ended)) == 5
+        await run_workers(
+            _command(DIES_ONCE_IT_SERVES, after_end=after_end.append), 1, lambda: None
+        )
+    assert len(set(after_end)) == 5
 
 
 async def test_all_are_stopped_with_the_keeper() -> None:
-    ended: list[int] = []
-    async with _kept(_command(SERVES, ended=ended.append), 3) as children:
+    after_end: list[int] = []
+    async with _kept(_command(SERVES, after_end=after_end.append), 3) as children:
         assert len(children) == 3
-    assert set(ended) == children
+    assert set(after_end) == children
     assert not _children() & children
 
 
 async def test_one_that_does_not_end_is_killed() -> None:
     command = Command((sys.executable, "-c", NEVER_ENDS), dict(os.environ), 0.1)
     serving = asyncio.Event()
-    task = asyncio.create_task(keep(command, 1, serving.set))
+    task = asyncio.create_task(run_workers(command, 1, serving.set))
     await serving.wait()
     task.cancel()
     with pytest.raises(WorkerFailed, match="status -9"):
@@ -103,19 +105,19 @@ async def test_one_endpoint_tells_of_all_workers(
     monkeypatch.delenv("PROMETHEUS_MULTIPROC_DIR")
     monkeypatch.setattr(workers, "_BACKOFF_S", PATIENCE_S)  # none is replaced during the test
     caplog.set_level("INFO")
-    with serve._metrics("127.0.0.1:0", shared=True) as (_, forget):
+    with serve._serve_metrics("127.0.0.1:0", shared=True) as (_, forget):
         found = re.search(r"metrics at http://(\S+)/metrics", caplog.text)
         assert found
-        ended = asyncio.Event()
+        after_end = asyncio.Event()
 
         def tell(pid: int) -> None:
             forget(pid)
-            ended.set()
+            after_end.set()
 
-        async with _kept(_command(COUNTS + SERVES, ended=tell), 2) as children:
+        async with _kept(_command(COUNTS + SERVES, after_end=tell), 2) as children:
             assert _numbers(found[1]) == {"served_total": 2.0, "running": 2.0}
             os.kill(max(children), signal.SIGKILL)
-            await ended.wait()
+            await after_end.wait()
             assert _numbers(found[1]) == {"served_total": 2.0, "running": 1.0}
 
 

@@ -19,7 +19,7 @@ from unittest import mock
 from sayso import Client
 
 from service.inference.session import Session
-from service.server import serving
+from service.server import open_server
 from service.settings import Settings
 
 _START_S = 60.0
@@ -114,7 +114,7 @@ class LocalServer:
         async with AsyncExitStack() as stack:
             try:
                 with mock.patch.object(Session, "open", _open_session):
-                    running = await stack.enter_async_context(serving(self._settings))
+                    running = await stack.enter_async_context(open_server(self._settings))
             except BaseException as error:
                 started.set_exception(error)
                 return

@@ -7,7 +7,7 @@ import pytest
 import typer
 
 from service.access.tls import Certificates, server_credentials
-from service.commands.connection import connect
+from service.commands.options import connect
 from tests.support.certificates import LOCAL, Authority
 from tests.support.whoami_server import WhoamiServer
 

@@ -35,7 +35,7 @@ def handlers_as_before() -> Iterator[None]:
 @pytest.fixture
 def written() -> io.StringIO:
     stream = io.StringIO()
-    logs.setup(level="debug", form="json", stream=stream)
+    logs.setup_logging(level="debug", form="json", stream=stream)
     return stream
 
 
@@ -128,7 +128,7 @@ def raised() -> Exception:
 @pytest.mark.parametrize("form", ["text", "json"])
 async def test_an_unexpected_error_is_told_without_its_message(form: logs.Format) -> None:
     written = io.StringIO()
-    logs.setup(level="debug", form=form, stream=written)
+    logs.setup_logging(level="debug", form=form, stream=written)
     async with open_stub(ScriptedService(failing(raised())), guarded()) as stub:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await stub.Verify(pb.VerifyRequest())
@@ -153,7 +153,7 @@ async def test_an_error_of_our_own_is_told_whole(written: io.StringIO) -> None:
 async def test_text_lines_hold_the_same(written: io.StringIO) -> None:
     before = written.getvalue()
     stream = io.StringIO()
-    logs.setup(level="info", form="text", stream=stream)
+    logs.setup_logging(level="info", form="text", stream=stream)
     async with open_stub(ScriptedService(), guarded()) as stub:
         await stub.Verify(pb.VerifyRequest(), metadata=((logs.REQUEST_ID_KEY, "a1"),))
     [line] = stream.getvalue().splitlines()

@@ -11,7 +11,7 @@ from opentelemetry.trace import SpanKind
 from sayso.v1 import verification_pb2 as pb
 
 from service.errors import NotFound, SettingsError
-from service.observability.tracing import tracing
+from service.observability.tracing import open_tracing
 from service.rpc.interceptors import GuardInterceptor
 from service.rpc.reading import Reading
 from service.rpc.reflection import add_reflection
@@ -30,7 +30,7 @@ async def test_a_call_is_a_span_of_its_callers_trace() -> None:
     exporter = InMemorySpanExporter()
     parent = (("traceparent", f"00-{TRACE}-b7ad6b7169203331-01"),)
     reading = Reading(max_pause_s=10.0, tenant=lambda: "bank")
-    with tracing(exporter) as interceptor:
+    with open_tracing(exporter) as interceptor:
         async with open_stub(ScriptedService(), interceptor, reading) as stub:
             await stub.Verify(pb.VerifyRequest(speaker_id="alice"), metadata=parent)
             assert len([each async for each in stub.Enroll(iter([pb.EnrollRequest()]))]) == 1
@@ -44,7 +44,7 @@ async def test_a_call_is_a_span_of_its_callers_trace() -> None:
 
 async def test_a_failed_call_is_a_span_with_its_status() -> None:
     exporter = InMemorySpanExporter()
-    with tracing(exporter) as interceptor:
+    with open_tracing(exporter) as interceptor:
         async with open_stub(
             ScriptedService(refuse), interceptor, GuardInterceptor(watching=(), admitting=())
         ) as stub:
@@ -58,7 +58,7 @@ async def test_a_failed_call_is_a_span_with_its_status() -> None:
 def test_the_service_name_is_the_operators(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_SERVICE_NAME", "voices-east")
     exporter = InMemorySpanExporter()
-    with tracing(exporter) as interceptor, interceptor._tracer.start_as_current_span("x"):  # type: ignore[attr-defined]
+    with open_tracing(exporter) as interceptor, interceptor._tracer.start_as_current_span("x"):  # type: ignore[attr-defined]
         pass
     [span] = exporter.get_finished_spans()
     assert span.resource.attributes["service.name"] == "voices-east"
@@ -66,7 +66,7 @@ def test_the_service_name_is_the_operators(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_without_opentelemetry_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.grpc.trace_exporter", None)
-    with pytest.raises(SettingsError, match="extra `tracing`"), tracing():
+    with pytest.raises(SettingsError, match="extra `tracing`"), open_tracing():
         pass
 
 
@@ -84,7 +84,7 @@ def test_nothing_of_it_is_imported_while_it_is_off() -> None:
 
 async def test_a_limited_method_of_strangers_is_traced_as_well() -> None:
     exporter = InMemorySpanExporter()
-    with tracing(exporter) as interceptor:
+    with open_tracing(exporter) as interceptor:
         strangers = UnauthenticatedMethods(count_refusal=lambda limit: None)
         server = grpc.aio.server(interceptors=(strangers, interceptor))
         add_reflection(server, [])

@@ -4,8 +4,8 @@ import pytest
 import typer
 from sayso import BatchItem, BatchResult, Enrollment
 
+from service.commands.batch import Results
 from service.commands.manifest import Row
-from service.commands.results import Results
 
 ROWS = [Row(f"{name}.wav", BatchItem(name, b"")) for name in ("alice", "bob", "carol")]
 ENROLLED = BatchResult(0, "alice", Enrollment(True, "enrolled", (), 6.0, 0.0, None))
@@ -23,20 +23,20 @@ def test_only_what_is_enrolled_is_done(tmp_path: Path) -> None:
         for row, result in zip(ROWS, (ENROLLED, REFUSED, FAILED), strict=True):
             results.add(row, result)
     with Results(path) as results:
-        assert names(results.missing(ROWS)) == ["bob", "carol"]
-        assert [each["why"] for each in results.failures(ROWS)] == [
+        assert names(results.list_missing(ROWS)) == ["bob", "carol"]
+        assert [each["why"] for each in results.list_failures(ROWS)] == [
             "too noisy",
             "audio: cannot be decoded",
         ]
         results.add(ROWS[1], ENROLLED)
     with Results(path) as results:
-        assert names(results.missing(ROWS)) == ["carol"]
+        assert names(results.list_missing(ROWS)) == ["carol"]
 
 
 def test_what_was_not_tried_is_missing_and_no_failure(tmp_path: Path) -> None:
     with Results(tmp_path / "results.jsonl") as results:
-        assert results.missing(ROWS) == ROWS
-        assert results.failures(ROWS) == []
+        assert results.list_missing(ROWS) == ROWS
+        assert results.list_failures(ROWS) == []
 
 
 @pytest.mark.parametrize("kept", [1, 10])
@@ -47,10 +47,10 @@ def test_a_line_that_was_cut_off_is_dropped(tmp_path: Path, kept: int) -> None:
     whole = path.read_bytes()
     path.write_bytes(whole + whole[:kept])
     with Results(path) as results:
-        assert names(results.missing(ROWS)) == ["bob", "carol"]
+        assert names(results.list_missing(ROWS)) == ["bob", "carol"]
         results.add(ROWS[1], ENROLLED)
     with Results(path) as results:
-        assert names(results.missing(ROWS)) == ["carol"]
+        assert names(results.list_missing(ROWS)) == ["carol"]
 
 
 @pytest.mark.parametrize("text", ["not JSON\n", "[1]\n", '{"speaker_id": "alice"}\n'])
