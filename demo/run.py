@@ -93,7 +93,7 @@ def enroll(sayso: Client, voices: list[Voice]) -> int:
             continue
         if not made.stored:
             out.print(f"{name}: {clip.name} was not used: {made.explanation}", style=STYLES["open"])
-    for speaker in sayso.list():
+    for speaker in sayso.speakers.list():
         needed = f", {speaker.speech_needed_s:.1f} s more needed" * (speaker.speech_needed_s > 0)
         out.print(f"enrolled {speaker.speaker_id}: {speaker.net_speech_s:.1f} s of speech{needed}")
     return failed

@@ -86,7 +86,7 @@ class Caller:
         self.sayso.enroll(speaker_id, self.draw_audio(15), raw=RAW)
 
     def delete(self, speaker_id: str) -> None:
-        self.sayso.delete(speaker_id)
+        self.sayso.speakers.delete(speaker_id)
 
 
 @contextmanager

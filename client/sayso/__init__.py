@@ -5,11 +5,14 @@ with Client("127.0.0.1:50051") as sayso:
     print(sayso.verify("alice", Path("call.wav")).outcome)
 """
 
+from sayso.aio.client import AsyncClient
+from sayso.blocking.client import Client
 from sayso.connection import OPTIONS
 from sayso.errors import (
     Aborted,
     AlreadyExists,
     FailedPrecondition,
+    FieldViolation,
     InvalidArgument,
     NotFound,
     Overloaded,
@@ -21,10 +24,8 @@ from sayso.errors import (
     Unauthenticated,
     Unavailable,
 )
-from sayso.groups import Groups
-from sayso.messages import MAX_CHUNK_BYTES
+from sayso.recordings import MAX_CHUNK_BYTES
 from sayso.security import Tls
-from sayso.speakers import Speakers
 from sayso.values import (
     ENCODINGS,
     Band,
@@ -42,10 +43,10 @@ from sayso.values import (
     Outcome,
     RawAudio,
     Receipt,
+    Recording,
     SequentialTest,
     Speaker,
 )
-from sayso.voices import Voices
 
 __version__ = "0.1.0"
 """Also of the server's distribution: both are released together."""
@@ -56,6 +57,7 @@ __all__ = [
     "OPTIONS",
     "Aborted",
     "AlreadyExists",
+    "AsyncClient",
     "Band",
     "BatchItem",
     "BatchResult",
@@ -66,6 +68,7 @@ __all__ = [
     "Enrollment",
     "FailedPrecondition",
     "FailedVerifications",
+    "FieldViolation",
     "Group",
     "Identification",
     "InvalidArgument",
@@ -77,6 +80,7 @@ __all__ = [
     "PermissionDenied",
     "RawAudio",
     "Receipt",
+    "Recording",
     "SaysoError",
     "SequentialTest",
     "SettingsError",
@@ -87,12 +91,3 @@ __all__ = [
     "Unauthenticated",
     "Unavailable",
 ]
-
-
-class Client(Voices, Speakers, Groups):
-    """A connection to a Sayso server.
-
-    `audio` is the bytes of a WAV, FLAC or Ogg file or the path of one; for raw samples say so with
-    `raw`; `channel` picks the caller's side of a two-channel recording. Failures are raised as the
-    classes of `sayso.errors`; too little speech is a decision, not a failure.
-    """

@@ -1,19 +1,17 @@
-"""Recordings out on a stream, their results in; what cannot be sent is a result, too."""
+"""Recordings of a batch: what is sent together, alone because it is large, or not at all."""
 
 import itertools
-import logging
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import grpc
 
 from sayso import messages
-from sayso.statuses import raise_error
+from sayso.errors import SaysoError
+from sayso.recordings import read_recording
 from sayso.v1 import verification_pb2
 from sayso.values import BatchItem, BatchResult
-
-log = logging.getLogger(__name__)
 
 MAX_ITEM_BYTES = 16 * 2**20
 """The most audio that a server takes in one recording, unless it is set up otherwise."""
@@ -33,88 +31,76 @@ _OF_AN_ITEM = frozenset(
 """What an item's own stream may end with while those of others go on."""
 
 
-def results(stub: Any, items: Iterable[BatchItem], *, max_item_bytes: int) -> Iterator[BatchResult]:
-    """Of every item, in the order that they are ready; ends the stream when it is closed.
+class Outgoing:
+    """Items on their way to streams of `BatchEnroll`, and the results of those that came back.
 
-    Each run of items that fit in a message is one stream, and each larger one between them a stream
-    of its own, so that the items of a speaker are enrolled in their order.
-    """
-    outgoing = _Outgoing(items, max_item_bytes)
-    while True:
-        yield from _run(stub.BatchEnroll, outgoing)
-        if outgoing.large is None:
-            return
-        yield _streamed(stub.Enroll, *outgoing.large)
-
-
-def _run(method: Any, outgoing: "_Outgoing") -> Iterator[BatchResult]:
-    responses = method(outgoing.requests())
-    try:
-        for response in responses:
-            yield from outgoing.take_unsent()
-            yield _result(response, outgoing.sent.pop(response.index))
-        yield from outgoing.take_unsent()
-    except grpc.RpcError as error:
-        raise_error(error)
-    finally:
-        responses.cancel()
-
-
-def _streamed(method: Any, index: int, item: BatchItem, audio: bytes) -> BatchResult:
-    log.debug("a recording of %d bytes is streamed: too large for one message", len(audio))
-    requests = messages.enroll_requests(messages.enroll_config(item), [audio])
-    try:
-        *_, last = method(requests)
-    except grpc.RpcError as error:
-        if error.code() not in _OF_AN_ITEM:
-            raise_error(error)
-        return BatchResult(index, item.speaker_id, None, error.code().name, error.details() or "")
-    return BatchResult(index, item.speaker_id, messages.enrollment(last))
-
-
-class _Outgoing:
-    """Reads one item after the other, on the thread that sends them.
-
-    `sent` has the index of the item behind each request that has no answer yet. Requests end with
-    the items, or at one that is too large for a message, which is then `large`.
+    Each run of items that fit in a message is one stream. It ends with the items, or at one that is
+    too large for a message, which is then `large`, for a stream of its own: so the items of a
+    speaker are enrolled in their order. An item that cannot be sent has its result at once.
     """
 
-    def __init__(self, items: Iterable[BatchItem], max_item_bytes: int) -> None:
-        self.sent: dict[int, int] = {}
+    def __init__(self, max_item_bytes: int) -> None:
         self.large: tuple[int, BatchItem, bytes] | None = None
-        self._items = enumerate(items)
         self._max_item_bytes = max_item_bytes
+        self._indexes: dict[int, int] = {}  # of the item, by that of its request on the stream
+        self._numbers = itertools.count()
         self._unsent: deque[BatchResult] = deque()
 
-    def requests(self) -> Iterator[verification_pb2.BatchEnrollRequest]:
-        self.large = None
-        numbers = itertools.count()
-        for index, item in self._items:
-            try:
-                request = self._request(item)
-            except (OSError, ValueError) as error:
-                problem = BatchResult(index, item.speaker_id, None, _UNSENDABLE, str(error))
-                self._unsent.append(problem)
-                continue
-            if request.ByteSize() > messages.MAX_MESSAGE_BYTES:
-                self.large = (index, item, request.audio)
+    def requests(self, items: Iterator[tuple[int, BatchItem]]) -> Iterator[Any]:
+        """Yield the requests of one run; `items` come with their indexes."""
+        self._begin()
+        for index, item in items:
+            if (request := self._prepare(index, item)) is not None:
+                yield request
+            if self.large is not None:
                 return
-            self.sent[next(numbers)] = index
-            yield request
+
+    async def requests_as_they_come(
+        self, items: AsyncIterator[tuple[int, BatchItem]]
+    ) -> AsyncIterator[Any]:
+        self._begin()
+        async for index, item in items:
+            if (request := self._prepare(index, item)) is not None:
+                yield request
+            if self.large is not None:
+                return
 
     def take_unsent(self) -> Iterator[BatchResult]:
         while self._unsent:
             yield self._unsent.popleft()
 
-    def _request(self, item: BatchItem) -> verification_pb2.BatchEnrollRequest:
-        audio = messages.audio_bytes(item.audio)
-        if len(audio) > self._max_item_bytes:
-            raise ValueError(f"audio: exceeds {self._max_item_bytes} bytes; send less of it")
-        return verification_pb2.BatchEnrollRequest(config=messages.enroll_config(item), audio=audio)
+    def result(self, response: verification_pb2.BatchEnrollResponse) -> BatchResult:
+        index = self._indexes.pop(response.index)
+        if response.error_code:
+            code = _CODES.get(response.error_code, str(response.error_code))
+            return BatchResult(index, response.speaker_id, None, code, response.error_message)
+        return BatchResult(index, response.speaker_id, messages.enrollment(response.result))
+
+    def _begin(self) -> None:
+        self.large = None
+        self._numbers = itertools.count()
+
+    def _prepare(self, index: int, item: BatchItem) -> Any:
+        """The item's request; None if it is too large for a message, or cannot be sent."""
+        try:
+            audio = read_recording(item.audio)
+            if len(audio) > self._max_item_bytes:
+                raise ValueError(f"audio: exceeds {self._max_item_bytes} bytes; send less of it")
+            config = messages.enroll_config(item)
+        except (OSError, ValueError) as error:
+            problem = BatchResult(index, item.speaker_id, None, _UNSENDABLE, str(error))
+            self._unsent.append(problem)
+            return None
+        request = verification_pb2.BatchEnrollRequest(config=config, audio=audio)
+        if request.ByteSize() > messages.MAX_MESSAGE_BYTES:
+            self.large = (index, item, audio)
+            return None
+        self._indexes[next(self._numbers)] = index
+        return request
 
 
-def _result(response: verification_pb2.BatchEnrollResponse, index: int) -> BatchResult:
-    if response.error_code:
-        code = _CODES.get(response.error_code, str(response.error_code))
-        return BatchResult(index, response.speaker_id, None, code, response.error_message)
-    return BatchResult(index, response.speaker_id, messages.enrollment(response.result))
+def failure(index: int, item: BatchItem, error: SaysoError) -> BatchResult:
+    """The result of an item whose own stream failed; raises the error if it concerns all items."""
+    if error.code not in _OF_AN_ITEM:
+        raise error
+    return BatchResult(index, item.speaker_id, None, error.code.name, error.message)

@@ -1,17 +1,13 @@
-"""One channel to a server, the stubs on it, and how a call is made."""
+"""How both clients connect: channel options, the target, and a name for each call."""
 
 import json
+import secrets
 from collections.abc import Mapping
-from types import TracebackType
-from typing import Any, Self
+from dataclasses import dataclass, field
+from typing import Any
 
-import grpc
-from google.protobuf.empty_pb2 import Empty
-from google.protobuf.wrappers_pb2 import Int32Value
-
-from sayso.security import Tls, channel
-from sayso.statuses import raise_error
-from sayso.v1 import speaker_pb2_grpc, verification_pb2_grpc, watchlist_pb2_grpc
+from sayso.errors import SettingsError
+from sayso.security import Tls, is_loopback
 
 OPTIONS: Mapping[str, Any] = {
     "grpc.max_receive_message_length": 64 * 2**20,
@@ -30,86 +26,53 @@ OPTIONS: Mapping[str, Any] = {
     # The default sends all calls to the first server that answers.
     "grpc.service_config": json.dumps({"loadBalancingConfig": [{"round_robin": {}}]}),
 }
-"""Channel options of a `Client`, by gRPC's names for them."""
+"""Channel options of a client, by gRPC's names for them."""
 
-NOT_READY_KEY = "sayso-reason"
-"""The trailing metadata of a health check in which a server says why it is not ready."""
+ADDRESS = "127.0.0.1:50051"
+TIMEOUT_S = 30.0
 
-_SERVING = 1
+LEAVING_S = 5.0
+"""How long a stream that is left early waits for the server to conclude it."""
 
 
-class Connection:
-    """Closed on leaving; `timeout_s` is the deadline of every call but a live one.
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where a channel leads, with what it shows; raises `SettingsError` when it is made, if a
+    credential would leave this machine in plaintext or a file cannot be read."""
 
-    `address` is host:port or another gRPC target, such as `ipv4:10.0.0.1:50051,10.0.0.2:50051`;
-    calls go to all servers that it names, in turn. `options` are channel options of gRPC, over
-    `OPTIONS`; None leaves one to gRPC.
+    address: str
+    credential: str | None = field(repr=False)
+    tls: Tls | None
+    insecure: bool
+    options: Mapping[str, Any] | None = None
 
-    `credential` is an API key or a JSON Web Token, which every call shows. Without `tls` the
-    connection is plaintext; a credential then stays on this machine unless `insecure` allows
-    otherwise, and a `SettingsError` says so.
-    """
+    def __post_init__(self) -> None:
+        if self.tls is not None:
+            self.tls.credentials()
+        elif self.credential and not self.insecure and not is_loopback(self.address):
+            raise SettingsError(
+                f"a credential would go to {self.address} in plaintext; use TLS (SAYSO_CA), or, "
+                "where something else encrypts the connection, allow it (SAYSO_INSECURE=true)"
+            )
 
-    def __init__(
-        self,
-        address: str = "127.0.0.1:50051",
-        *,
-        timeout_s: float = 30.0,
-        credential: str | None = None,
-        tls: Tls | None = None,
-        insecure: bool = False,
-        options: Mapping[str, Any] | None = None,
-    ) -> None:
-        chosen = {**OPTIONS, **(options or {})}
-        self._channel = channel(
-            address,
-            credential=credential,
-            tls=tls,
-            insecure=insecure,
-            options=[(name, value) for name, value in chosen.items() if value is not None],
-        )
-        self._voices = verification_pb2_grpc.VerificationServiceStub(self._channel)
-        self._speakers = speaker_pb2_grpc.SpeakerServiceStub(self._channel)
-        self._groups = watchlist_pb2_grpc.WatchlistServiceStub(self._channel)
-        # grpc.health.v1 without its package: the response is one enum, field 1, like Int32Value.
-        self._health: Any = self._channel.unary_unary(
-            "/grpc.health.v1.Health/Check",
-            request_serializer=Empty.SerializeToString,
-            response_deserializer=Int32Value.FromString,
-        )
-        self._timeout_s = timeout_s
+    @property
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        """What every call shows."""
+        return (("authorization", f"Bearer {self.credential}"),) if self.credential else ()
 
-    def __enter__(self) -> Self:
-        return self
+    def open(self, library: Any) -> Any:
+        """A channel of `library`: `grpc`, or `grpc.aio`."""
+        chosen = {**OPTIONS, **(self.options or {})}
+        options = [(name, value) for name, value in chosen.items() if value is not None]
+        if self.tls is None:
+            # A proxy of the environment would take what is for this machine through another.
+            direct = [("grpc.enable_http_proxy", 0)] if is_loopback(self.address) else []
+            return library.insecure_channel(self.address, options=[*options, *direct])
+        if self.tls.server_name:
+            options.append(("grpc.ssl_target_name_override", self.tls.server_name))
+        return library.secure_channel(self.address, self.tls.credentials(), options=options)
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
-    def close(self) -> None:
-        self._channel.close()
-
-    def ready(self) -> bool:
-        """Whether the server is there, its model loaded and its store reachable."""
-        return not self.why_not_ready()
-
-    def why_not_ready(self) -> str:
-        """Empty if the server is ready; else what it is waiting for, or why it is not reached."""
-        try:
-            reply, call = self._health.with_call(Empty(), timeout=self._timeout_s)
-        except grpc.RpcError as error:
-            return f"{error.code().name}: {error.details()}"
-        if reply.value == _SERVING:
-            return ""
-        causes = [value for key, value in call.trailing_metadata() if key == NOT_READY_KEY]
-        return causes[0] if causes else "the server says NOT_SERVING"
-
-    def _call(self, method: Any, request: Any) -> Any:
-        try:
-            return method(request, timeout=self._timeout_s)
-        except grpc.RpcError as error:
-            raise_error(error)
+def make_request_id() -> str:
+    """Make a name for a call, unlike any other."""
+    return secrets.token_hex(16)

@@ -16,7 +16,12 @@ _MESSAGES = {
     "Duration": ["int64 seconds", "int32 nanos"],
     "FieldViolation": ["string field", "string description"],
     "Status": ["int32 code", "string message", "repeated Any details"],
-    "ErrorInfo": ["string reason", "string domain"],
+    "Entry": ["string key", "string value"],
+    "ErrorInfo": [
+        "string reason",
+        "string domain",
+        "repeated Entry metadata",
+    ],  # a map, on the wire
     "BadRequest": ["repeated FieldViolation field_violations"],
     "RetryInfo": ["Duration retry_delay"],
 }

@@ -4,7 +4,6 @@ import dataclasses
 import itertools
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from sayso.v1 import audio_pb2, decision_pb2, speaker_pb2, verification_pb2, watchlist_pb2
@@ -23,21 +22,10 @@ from sayso.values import (
     Speaker,
 )
 
-MAX_CHUNK_BYTES = 15 * 1024
-"""The most audio that one stream message may carry."""
-
 MAX_MESSAGE_BYTES = 4 * 2**20
 """The largest message that gRPC servers take; a longer recording is streamed."""
 
-MESSAGE_S = 0.1
-"""Seconds of audio for which a stream collects smaller chunks."""
-
-_SAMPLE_BYTES = {"LINEAR16": 2, "MULAW": 1, "ALAW": 1}
 _MAX_SPEAKERS_AT_ONCE = 1000
-
-
-def audio_bytes(audio: bytes | Path) -> bytes:
-    return audio.read_bytes() if isinstance(audio, Path) else audio
 
 
 def audio_config(raw: RawAudio | None, channel: int | None) -> audio_pb2.AudioConfig:
@@ -84,50 +72,6 @@ def enroll_config(item: BatchItem) -> verification_pb2.EnrollConfig:
     )
 
 
-def collect(chunks: Iterable[bytes], raw: RawAudio | None, message_s: float) -> Iterator[bytes]:
-    """Joins chunks to about `message_s` seconds, for a message costs a server as much as what it
-    holds. The first goes alone: if it is not what it is declared as, the server says so at once.
-
-    Audio whose size says nothing of its length, a file or packets, goes as it comes.
-    """
-    sample_bytes = raw and _SAMPLE_BYTES.get(raw.encoding)
-    if raw is None or not sample_bytes:
-        yield from chunks
-        return
-    message_bytes = message_s * raw.sample_rate * raw.channels * sample_bytes
-    joined, enough = bytearray(), 0.0
-    for chunk in chunks:
-        joined += chunk
-        if len(joined) >= enough:
-            yield bytes(joined)
-            joined.clear()
-            enough = message_bytes
-    if joined:
-        yield bytes(joined)
-
-
-def enroll_requests(
-    config: verification_pb2.EnrollConfig, chunks: Iterable[bytes]
-) -> Iterator[verification_pb2.EnrollRequest]:
-    yield verification_pb2.EnrollRequest(config=config)
-    for chunk in chunks:
-        for piece in _pieces(chunk):
-            yield verification_pb2.EnrollRequest(audio=piece)
-
-
-def call_requests(
-    config: verification_pb2.StreamingVerifyConfig, chunks: Iterable[bytes]
-) -> Iterator[verification_pb2.StreamingVerifyRequest]:
-    yield verification_pb2.StreamingVerifyRequest(config=config)
-    for chunk in chunks:
-        for piece in _pieces(chunk):
-            yield verification_pb2.StreamingVerifyRequest(audio=piece)
-
-
-def _pieces(audio: bytes) -> Iterator[bytes]:
-    return (audio[at : at + MAX_CHUNK_BYTES] for at in range(0, len(audio), MAX_CHUNK_BYTES))
-
-
 def embedding_message(embedding: Embedding) -> verification_pb2.Embedding:
     return verification_pb2.Embedding(
         model_id=embedding.model_id,
@@ -162,13 +106,35 @@ def decision(
     )
 
 
+def verification(response: verification_pb2.VerifyResponse) -> Decision:
+    return decision(response.decision, response.watchlist_matches)
+
+
+def identification(response: verification_pb2.IdentifyResponse) -> Identification:
+    return Identification(decision(response.decision), tuple(map(match, response.candidates)))
+
+
+def call_identification(response: verification_pb2.StreamingVerifyResponse) -> Identification:
+    candidates = tuple(map(match, response.candidates))
+    return Identification(decision(response.identification), candidates)
+
+
+def embedding(response: verification_pb2.EmbedResponse) -> Embedding | None:
+    if not response.HasField("embedding"):
+        return None
+    made = response.embedding
+    return Embedding(made.model_id, tuple(made.values), made.net_speech_s)
+
+
+def cosine(response: verification_pb2.CompareResponse) -> float:
+    return response.comparisons[0].cosine
+
+
 def call_decision(response: verification_pb2.StreamingVerifyResponse) -> Decision:
     made = decision(response.decision, response.watchlist_matches)
     if not response.HasField("identification"):
         return made
-    candidates = tuple(map(match, response.candidates))
-    found = Identification(decision(response.identification), candidates)
-    return dataclasses.replace(made, identification=found)
+    return dataclasses.replace(made, identification=call_identification(response))
 
 
 def enrollment(last: verification_pb2.EnrollResponse) -> Enrollment:

@@ -1,125 +1,143 @@
-"""The life of enrolled voices."""
+"""The life of enrolled voices (`SpeakerService`)."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-import grpc
 from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.json_format import MessageToDict
 
 from sayso import messages
-from sayso.connection import Connection
-from sayso.statuses import raise_error
+from sayso.calls import Call, Pages
 from sayso.v1 import speaker_pb2
+from sayso.v1.speaker_pb2_grpc import SpeakerServiceStub
 from sayso.values import Migration, Receipt, Speaker
 
 
-class Speakers(Connection):
-    """`SpeakerService`."""
+def get_speaker(speaker_id: str) -> Call[Speaker]:
+    """Reads one speaker; raises `NotFound`."""
+    request = speaker_pb2.GetSpeakerRequest(speaker_id=speaker_id)
+    return Call(SpeakerServiceStub, "GetSpeaker", request, _with_failures)
 
-    def get(self, speaker_id: str) -> Speaker:
-        """Reads one speaker; raises `NotFound`."""
-        request = speaker_pb2.GetSpeakerRequest(speaker_id=speaker_id)
-        response = self._call(self._speakers.GetSpeaker, request)
-        failed = messages.failed_verifications(response.failed_verifications)
-        return replace(messages.speaker(response.speaker), failed_verifications=failed)
 
-    def list(self, *, page_size: int = 100) -> Iterator[Speaker]:
-        """Every speaker in the order of their ids, read page by page."""
-        request = speaker_pb2.ListSpeakersRequest(page_size=page_size)
-        while True:
-            response = self._call(self._speakers.ListSpeakers, request)
-            yield from map(messages.speaker, response.speakers)
-            if not response.next_page_token:
-                return
-            request.page_token = response.next_page_token
+def list_speakers(*, page_size: int = 100) -> Pages[Speaker]:
+    """Every speaker in the order of their ids, read page by page."""
+    request = speaker_pb2.ListSpeakersRequest(page_size=page_size)
+    return Pages(SpeakerServiceStub, "ListSpeakers", request, _speakers)
 
-    def update(
-        self,
-        speaker_id: str,
-        *,
-        metadata: Mapping[str, str] | None = None,
-        consent: str | None = None,
-        etag: str = "",
-    ) -> Speaker:
-        """Replaces the metadata, the consent, or both; None leaves one as it is.
 
-        With an `etag`, as every other write, raises `Aborted` when the speaker has changed since.
-        """
-        given = {"metadata": metadata, "consent": consent}
-        speaker = speaker_pb2.Speaker(metadata=metadata or {}, consent=messages.consent(consent))
-        paths = [path for path, value in given.items() if value is not None]
-        return self._update(speaker_id, speaker, *paths, etag=etag)
+def update_speaker(
+    speaker_id: str,
+    *,
+    metadata: Mapping[str, str] | None = None,
+    consent: str | None = None,
+    etag: str = "",
+) -> Call[Speaker]:
+    """Replaces the metadata, the consent, or both; None leaves one as it is.
 
-    def withdraw_consent(self, speaker_id: str, *, etag: str = "") -> Speaker:
-        """Keeps the voice, and lets no use be made of it until `update` records a consent."""
-        return self._update(speaker_id, speaker_pb2.Speaker(), "consent", etag=etag)
+    With an `etag`, as every other write, raises `Aborted` when the speaker has changed since.
+    """
+    given = {"metadata": metadata, "consent": consent}
+    speaker = speaker_pb2.Speaker(metadata=metadata or {}, consent=messages.consent(consent))
+    paths = [path for path, value in given.items() if value is not None]
+    return _update(speaker_id, speaker, *paths, etag=etag)
 
-    def opt_out(self, speaker_id: str, *, etag: str = "") -> Speaker:
-        """Erases the voice and refuses to enrol it again, also of one who never enrolled."""
-        speaker = speaker_pb2.Speaker(state=speaker_pb2.SPEAKER_STATE_OPTED_OUT)
-        return self._update(speaker_id, speaker, "state", etag=etag, allow_missing=True)
 
-    def opt_in(self, speaker_id: str, *, etag: str = "") -> Speaker:
-        """Lets one who opted out enrol again."""
-        speaker = speaker_pb2.Speaker(state=speaker_pb2.SPEAKER_STATE_PENDING)
-        return self._update(speaker_id, speaker, "state", etag=etag)
+def withdraw_consent(speaker_id: str, *, etag: str = "") -> Call[Speaker]:
+    """Keeps the voice, and lets no use be made of it until `update` records a consent."""
+    return _update(speaker_id, speaker_pb2.Speaker(), "consent", etag=etag)
 
-    def undo(self, speaker_id: str, *, etag: str = "") -> Speaker:
-        """Takes back the latest enrolment; raises `FailedPrecondition` when there is none."""
-        request = speaker_pb2.UndoEnrollmentRequest(speaker_id=speaker_id, etag=etag)
-        return messages.speaker(self._call(self._speakers.UndoEnrollment, request).speaker)
 
-    def confirm(self, speaker_id: str, *, etag: str = "") -> Speaker:
-        """Releases an enrolment for first use; raises `FailedPrecondition` unless it waits. Needs
-        the role `confirm`, and another credential than those that enrolled."""
-        request = speaker_pb2.ConfirmEnrollmentRequest(speaker_id=speaker_id, etag=etag)
-        return messages.speaker(self._call(self._speakers.ConfirmEnrollment, request).speaker)
+def opt_out(speaker_id: str, *, etag: str = "") -> Call[Speaker]:
+    """Erases the voice and refuses to enrol it again, also of one who never enrolled."""
+    speaker = speaker_pb2.Speaker(state=speaker_pb2.SPEAKER_STATE_OPTED_OUT)
+    return _update(speaker_id, speaker, "state", etag=etag, allow_missing=True)
 
-    def migration(self, *, timeout_s: float = 600.0) -> Migration:
-        """How far the speakers have moved to the server's model; it reads every one of them."""
-        try:
-            counted = self._speakers.GetMigration(
-                speaker_pb2.GetMigrationRequest(), timeout=timeout_s
-            )
-        except grpc.RpcError as error:
-            raise_error(error)
-        return Migration(
-            counted.model_id,
-            counted.previous_model_id,
-            counted.moved,
-            counted.waiting,
-            counted.begun,
-            counted.stranded,
-        )
 
-    def delete(self, speaker_id: str, *, etag: str = "") -> Receipt:
-        """Erases a speaker; raises `NotFound`."""
-        request = speaker_pb2.DeleteSpeakerRequest(speaker_id=speaker_id, etag=etag)
-        return messages.receipt(self._call(self._speakers.DeleteSpeaker, request).receipt)
+def opt_in(speaker_id: str, *, etag: str = "") -> Call[Speaker]:
+    """Lets one who opted out enrol again."""
+    speaker = speaker_pb2.Speaker(state=speaker_pb2.SPEAKER_STATE_PENDING)
+    return _update(speaker_id, speaker, "state", etag=etag)
 
-    def export(self, speaker_id: str) -> dict[str, Any]:
-        """All that is held of a speaker, vectors included, as JSON has it; raises `NotFound`."""
-        request = speaker_pb2.ExportSpeakerRequest(speaker_id=speaker_id)
-        held = self._call(self._speakers.ExportSpeaker, request)
-        return MessageToDict(held, preserving_proto_field_name=True)
 
-    def unlock(self, speaker_id: str) -> None:
-        """Lifts the lock that failed verifications have put on a speaker, known or not."""
-        request = speaker_pb2.UnlockSpeakerRequest(speaker_id=speaker_id)
-        self._call(self._speakers.UnlockSpeaker, request)
+def undo_enrollment(speaker_id: str, *, etag: str = "") -> Call[Speaker]:
+    """Takes back the latest enrolment; raises `FailedPrecondition` when there is none."""
+    request = speaker_pb2.UndoEnrollmentRequest(speaker_id=speaker_id, etag=etag)
+    return Call(SpeakerServiceStub, "UndoEnrollment", request, _speaker)
 
-    def _update(
-        self,
-        speaker_id: str,
-        speaker: speaker_pb2.Speaker,
-        *paths: str,
-        etag: str,
-        allow_missing: bool = False,
-    ) -> Speaker:
-        speaker.speaker_id, speaker.etag = speaker_id, etag
-        request = speaker_pb2.UpdateSpeakerRequest(
-            speaker=speaker, update_mask=FieldMask(paths=paths), allow_missing=allow_missing
-        )
-        return messages.speaker(self._call(self._speakers.UpdateSpeaker, request).speaker)
+
+def confirm_enrollment(speaker_id: str, *, etag: str = "") -> Call[Speaker]:
+    """Releases an enrolment for first use; raises `FailedPrecondition` unless it waits. Needs the
+    role `confirm`, and another credential than those that enrolled."""
+    request = speaker_pb2.ConfirmEnrollmentRequest(speaker_id=speaker_id, etag=etag)
+    return Call(SpeakerServiceStub, "ConfirmEnrollment", request, _speaker)
+
+
+def get_migration(*, timeout_s: float = 600.0) -> Call[Migration]:
+    """How far the speakers have moved to the server's model; it reads every one of them."""
+    request = speaker_pb2.GetMigrationRequest()
+    return Call(SpeakerServiceStub, "GetMigration", request, _migration, timeout_s=timeout_s)
+
+
+def delete_speaker(speaker_id: str, *, etag: str = "") -> Call[Receipt]:
+    """Erases a speaker; raises `NotFound`."""
+    request = speaker_pb2.DeleteSpeakerRequest(speaker_id=speaker_id, etag=etag)
+    return Call(SpeakerServiceStub, "DeleteSpeaker", request, _receipt)
+
+
+def export_speaker(speaker_id: str) -> Call[dict[str, Any]]:
+    """All that is held of a speaker, vectors included, as JSON has it; raises `NotFound`."""
+    request = speaker_pb2.ExportSpeakerRequest(speaker_id=speaker_id)
+    return Call(SpeakerServiceStub, "ExportSpeaker", request, _as_json)
+
+
+def unlock_speaker(speaker_id: str) -> Call[None]:
+    """Lifts the lock that failed verifications have put on a speaker, known or not."""
+    request = speaker_pb2.UnlockSpeakerRequest(speaker_id=speaker_id)
+    return Call(SpeakerServiceStub, "UnlockSpeaker", request, lambda response: None)
+
+
+def _update(
+    speaker_id: str,
+    speaker: speaker_pb2.Speaker,
+    *paths: str,
+    etag: str,
+    allow_missing: bool = False,
+) -> Call[Speaker]:
+    speaker.speaker_id, speaker.etag = speaker_id, etag
+    request = speaker_pb2.UpdateSpeakerRequest(
+        speaker=speaker, update_mask=FieldMask(paths=paths), allow_missing=allow_missing
+    )
+    return Call(SpeakerServiceStub, "UpdateSpeaker", request, _speaker)
+
+
+def _speaker(response: Any) -> Speaker:
+    return messages.speaker(response.speaker)
+
+
+def _with_failures(response: speaker_pb2.GetSpeakerResponse) -> Speaker:
+    failed = messages.failed_verifications(response.failed_verifications)
+    return replace(messages.speaker(response.speaker), failed_verifications=failed)
+
+
+def _speakers(response: speaker_pb2.ListSpeakersResponse) -> list[Speaker]:
+    return list(map(messages.speaker, response.speakers))
+
+
+def _migration(response: speaker_pb2.GetMigrationResponse) -> Migration:
+    return Migration(
+        response.model_id,
+        response.previous_model_id,
+        response.moved,
+        response.waiting,
+        response.begun,
+        response.stranded,
+    )
+
+
+def _receipt(response: speaker_pb2.DeleteSpeakerResponse) -> Receipt:
+    return messages.receipt(response.receipt)
+
+
+def _as_json(response: speaker_pb2.ExportSpeakerResponse) -> dict[str, Any]:
+    return MessageToDict(response, preserving_proto_field_name=True)

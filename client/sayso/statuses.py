@@ -1,6 +1,6 @@
 """gRPC statuses to the classes of `sayso.errors`."""
 
-from typing import Any, NoReturn
+from typing import Any
 
 import grpc
 
@@ -9,6 +9,7 @@ from sayso.errors import (
     Aborted,
     AlreadyExists,
     FailedPrecondition,
+    FieldViolation,
     InvalidArgument,
     NotFound,
     Overloaded,
@@ -20,18 +21,22 @@ from sayso.errors import (
     Unavailable,
 )
 
-_DOMAIN = "sayso"
+REQUEST_ID_KEY = "x-request-id"
+"""The header that names a call, in both directions."""
+
 _DETAILS_KEY = "grpc-status-details-bin"
+_DOMAIN = "sayso"
 
 _RETRY_AFTER_S = 1.0
-"""Where something between here and the server refuses a call and does not say."""
+"""If something between here and the server refuses a call and does not say."""
 
 _TOO_LARGE = "message larger than max"
 """What gRPC says of a message; it has the same code as an overload, which passes."""
 
-_ERRORS = {
+_BY_CODE: dict[grpc.StatusCode, type[SaysoError]] = {
     kind.code: kind
     for kind in (
+        InvalidArgument,
         Unauthenticated,
         PermissionDenied,
         NotFound,
@@ -39,35 +44,44 @@ _ERRORS = {
         FailedPrecondition,
         Aborted,
         TimedOut,
+        Overloaded,
         Unavailable,
     )
 }
+_BY_REASON: dict[str, type[SaysoError]] = {"SPEAKER_LOCKED": SpeakerLocked}
 
 
-def raise_error(error: grpc.RpcError) -> NoReturn:
-    """Raises the `sayso.errors` class that the server's status stands for."""
+def make_error(error: Any, request_id: str) -> SaysoError:
+    """Make the error that a call's status stands for; `request_id` is what the call was sent with.
+
+    `error` is a grpc.RpcError with a status, of a blocking call or of an asynchronous one.
+    """
     code, text = error.code(), error.details() or ""
-    status = _status(error)
-    if (request := details.unpack(status, details.BadRequest)) is not None:
-        violation = request.field_violations[0]
-        raise InvalidArgument(violation.description, field=violation.field) from error
+    if code is grpc.StatusCode.RESOURCE_EXHAUSTED and _TOO_LARGE in text:
+        return InvalidArgument(f"{text}; send less at once", request_id=request_id)
+    trailing = dict(error.trailing_metadata() or ())
+    status = details.Status.FromString(trailing.get(_DETAILS_KEY, b""))
+    info = details.unpack(status, details.ErrorInfo) or details.ErrorInfo()
+    reason = info.reason if info.domain == _DOMAIN else ""
+    kind = _BY_REASON.get(reason) or _BY_CODE.get(code, SaysoError)
+    return kind(
+        text if kind is not SaysoError else f"{code.name}: {text}",
+        code=code,
+        reason=reason,
+        retry_after_s=_retry_after_s(status, code),
+        violations=_violations(status),
+        metadata={entry.key: entry.value for entry in info.metadata},
+        request_id=trailing.get(REQUEST_ID_KEY, request_id),
+    )
+
+
+def _retry_after_s(status: Any, code: grpc.StatusCode) -> float | None:
     retry = details.unpack(status, details.RetryInfo)
-    retry_after_s = retry and retry.retry_delay.seconds + retry.retry_delay.nanos / 1e9
-    info = details.unpack(status, details.ErrorInfo)
-    if info is not None and (info.domain, info.reason) == (_DOMAIN, SpeakerLocked.reason):
-        raise SpeakerLocked(text, retry_after_s=retry_after_s) from error
-    if retry_after_s is not None:
-        raise Overloaded(text, retry_after_s=retry_after_s) from error
-    if code is Overloaded.code and _TOO_LARGE in text:
-        raise InvalidArgument(f"{text}; send less at once", field="request") from error
-    if code is Overloaded.code:
-        raise Overloaded(f"{code.name}: {text}", retry_after_s=_RETRY_AFTER_S) from error
-    raise _ERRORS.get(code, SaysoError)(f"{code.name}: {text}") from error
+    if retry is not None:
+        return float(retry.retry_delay.seconds + retry.retry_delay.nanos / 1e9)
+    return _RETRY_AFTER_S if code is grpc.StatusCode.RESOURCE_EXHAUSTED else None
 
 
-def _status(error: Any) -> Any:
-    """The google.rpc.Status of a failed call; empty if something else than a server ended it."""
-    for key, value in error.trailing_metadata() or ():
-        if key == _DETAILS_KEY:
-            return details.Status.FromString(value)
-    return details.Status()
+def _violations(status: Any) -> tuple[FieldViolation, ...]:
+    request = details.unpack(status, details.BadRequest) or details.BadRequest()
+    return tuple(FieldViolation(each.field, each.description) for each in request.field_violations)

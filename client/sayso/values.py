@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from pathlib import Path
-from typing import Literal
+from os import PathLike
+from typing import BinaryIO, Literal
 
 from sayso.v1 import audio_pb2
 
@@ -14,6 +14,9 @@ ENCODINGS = tuple(
     if number
 )
 """Of audio without a header, by the names of the API: LINEAR16, MULAW and so on."""
+
+Recording = bytes | str | PathLike[str] | BinaryIO
+"""The bytes of a recording, the path of its file, or an open file."""
 
 Outcome = Literal["ACCEPTED", "REJECTED", "INCONCLUSIVE", "NOT_ENROLLED", "OPTED_OUT", "EXPIRED"]
 Band = Literal["WEAK", "MODERATE", "STRONG"]
@@ -131,10 +134,10 @@ class Enrollment:
 
 @dataclass(frozen=True, slots=True)
 class BatchItem:
-    """One recording of a batch: the arguments of `Client.enroll`."""
+    """One recording of a batch: the arguments of `enroll`."""
 
     speaker_id: str
-    audio: bytes | Path = field(repr=False)
+    audio: Recording = field(repr=False)
     raw: RawAudio | None = None
     channel: int | None = None
     replace: bool = False

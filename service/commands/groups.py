@@ -20,7 +20,7 @@ def create_group(
 ) -> None:
     """Makes an empty group."""
     with connect(server) as sayso:
-        sayso.create_group(name, description)
+        sayso.groups.create(name, description)
     out.print("created", highlight=False)
 
 
@@ -29,7 +29,7 @@ def list_groups(server: Server = LOCAL) -> None:
     """Lists the groups, in the order of their names."""
     table = Table("group", "members", "description")
     with connect(server) as sayso:
-        for group in sayso.groups():
+        for group in sayso.groups.list():
             table.add_row(escape(group.name), str(group.members), escape(group.description))
     out.print(table)
 
@@ -38,7 +38,7 @@ def list_groups(server: Server = LOCAL) -> None:
 def delete_group(name: GroupName, server: Server = LOCAL) -> None:
     """Removes a group; its speakers stay enrolled."""
     with connect(server) as sayso:
-        sayso.delete_group(name)
+        sayso.groups.delete(name)
     out.print("deleted", highlight=False)
 
 
@@ -46,7 +46,7 @@ def delete_group(name: GroupName, server: Server = LOCAL) -> None:
 def add_members(name: GroupName, speaker_ids: SpeakerIds, server: Server = LOCAL) -> None:
     """Adds enrolled speakers to a group."""
     with connect(server) as sayso:
-        sayso.add_members(name, speaker_ids)
+        sayso.groups.add_members(name, speaker_ids)
     out.print("added", highlight=False)
 
 
@@ -54,7 +54,7 @@ def add_members(name: GroupName, speaker_ids: SpeakerIds, server: Server = LOCAL
 def remove_members(name: GroupName, speaker_ids: SpeakerIds, server: Server = LOCAL) -> None:
     """Takes speakers out of a group; they stay enrolled."""
     with connect(server) as sayso:
-        sayso.remove_members(name, speaker_ids)
+        sayso.groups.remove_members(name, speaker_ids)
     out.print("removed", highlight=False)
 
 
@@ -62,5 +62,5 @@ def remove_members(name: GroupName, speaker_ids: SpeakerIds, server: Server = LO
 def list_members(name: GroupName, server: Server = LOCAL) -> None:
     """Prints the ids of a group's speakers, one a line."""
     with connect(server) as sayso:
-        for speaker_id in sayso.members(name):
+        for speaker_id in sayso.groups.members(name):
             out.print(escape(speaker_id), highlight=False, soft_wrap=True)

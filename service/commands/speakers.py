@@ -20,14 +20,14 @@ app = typer.Typer(help="List, show, change and delete speakers.", no_args_is_hel
 def list_speakers(server: Server = LOCAL) -> None:
     """Lists every enrolled speaker, in the order of their ids."""
     with connect(server) as sayso:
-        out.print(_speakers_table(sayso.list()))
+        out.print(_speakers_table(sayso.speakers.list()))
 
 
 @app.command("show")
 def show_speaker(speaker_id: SpeakerId, server: Server = LOCAL) -> None:
     """Shows one speaker, but never its vectors."""
     with connect(server) as sayso:
-        out.print(_speaker_table(sayso.get(speaker_id)))
+        out.print(_speaker_table(sayso.speakers.get(speaker_id)))
 
 
 @app.command("update")
@@ -43,7 +43,7 @@ def update_speaker(
     """Changes a speaker's metadata, consent, or both."""
     entries = _parse_entries(metadata) if metadata else None
     with connect(server) as sayso:
-        updated = sayso.update(speaker_id, metadata=entries, consent=consent)
+        updated = sayso.speakers.update(speaker_id, metadata=entries, consent=consent)
     out.print(_speaker_table(updated))
 
 
@@ -51,35 +51,35 @@ def update_speaker(
 def withdraw_consent(speaker_id: SpeakerId, server: Server = LOCAL) -> None:
     """Stops all use of a speaker's voice until a consent is recorded again."""
     with connect(server) as sayso:
-        out.print(_speaker_table(sayso.withdraw_consent(speaker_id)))
+        out.print(_speaker_table(sayso.speakers.withdraw_consent(speaker_id)))
 
 
 @app.command("opt-out")
 def opt_out(speaker_id: SpeakerId, server: Server = LOCAL) -> None:
     """Erases a speaker's voice at once and refuses to enroll it again."""
     with connect(server) as sayso:
-        out.print(_speaker_table(sayso.opt_out(speaker_id)))
+        out.print(_speaker_table(sayso.speakers.opt_out(speaker_id)))
 
 
 @app.command("opt-in")
 def opt_in(speaker_id: SpeakerId, server: Server = LOCAL) -> None:
     """Lets one who opted out enroll again."""
     with connect(server) as sayso:
-        out.print(_speaker_table(sayso.opt_in(speaker_id)))
+        out.print(_speaker_table(sayso.speakers.opt_in(speaker_id)))
 
 
 @app.command("undo")
 def undo_enrollment(speaker_id: SpeakerId, server: Server = LOCAL) -> None:
     """Takes back the latest enrollment."""
     with connect(server) as sayso:
-        out.print(_speaker_table(sayso.undo(speaker_id)))
+        out.print(_speaker_table(sayso.speakers.undo(speaker_id)))
 
 
 @app.command("confirm")
 def confirm_enrollment(speaker_id: SpeakerId, server: Server = LOCAL) -> None:
     """Releases an enrollment that waits for it."""
     with connect(server) as sayso:
-        out.print(_speaker_table(sayso.confirm(speaker_id)))
+        out.print(_speaker_table(sayso.speakers.confirm(speaker_id)))
 
 
 @app.command("migrate")
@@ -96,7 +96,7 @@ def migrate(
     if not status:
         raise typer.BadParameter("speakers move by themselves, in calls; ask for --status")
     with connect(server) as sayso:
-        out.print(_migration_table(sayso.migration()))
+        out.print(_migration_table(sayso.speakers.migration()))
 
 
 @app.command("export")
@@ -109,7 +109,7 @@ def export_speaker(
 ) -> None:
     """Writes all that is stored about a speaker as JSON: the answer to a request for access."""
     with connect(server) as sayso:
-        record = sayso.export(speaker_id)
+        record = sayso.speakers.export(speaker_id)
     output.write(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
 
 
@@ -117,7 +117,7 @@ def export_speaker(
 def unlock_speaker(speaker_id: SpeakerId, server: Server = LOCAL) -> None:
     """Lifts the lock that failed verifications have put on a speaker."""
     with connect(server) as sayso:
-        sayso.unlock(speaker_id)
+        sayso.speakers.unlock(speaker_id)
     out.print("unlocked", highlight=False)
 
 
@@ -125,7 +125,7 @@ def unlock_speaker(speaker_id: SpeakerId, server: Server = LOCAL) -> None:
 def delete_speaker(speaker_id: SpeakerId, server: Server = LOCAL) -> None:
     """Erases a speaker and its voiceprints, and prints the audit entry of that."""
     with connect(server) as sayso:
-        receipt = sayso.delete(speaker_id)
+        receipt = sayso.speakers.delete(speaker_id)
     out.print(f"deleted {_format_date('', receipt.at)}", highlight=False)
     if receipt.audit_digest:
         out.print(f"subject {receipt.subject}", highlight=False, soft_wrap=True)

@@ -42,7 +42,7 @@ def plaintext(authenticator: Authenticator) -> Iterator[WhoamiServer]:
 
 def test_unary_calls_and_streams_show_it(plaintext: WhoamiServer, key: str) -> None:
     with Client(plaintext.address, credential=key) as sayso:
-        assert sayso.get("x").metadata["tenant"] == "bank"
+        assert sayso.speakers.get("x").metadata["tenant"] == "bank"
         told = [each.explanation for each in sayso.verify_stream("x", [b"1", b"2"])]
     assert told == ["bank"] * len(told) != []
 
@@ -54,7 +54,7 @@ def test_over_tls(authenticator: Authenticator, authority: Authority, key: str) 
         WhoamiServer(authenticator, credentials) as server,
         Client(server.address, credential=key, tls=Tls(authority.certificate)) as sayso,
     ):
-        assert sayso.get("x").metadata["tenant"] == "bank"
+        assert sayso.speakers.get("x").metadata["tenant"] == "bank"
 
 
 def test_a_server_may_be_reached_by_another_name(authority: Authority) -> None:
@@ -70,9 +70,9 @@ def test_a_server_may_be_reached_by_another_name(authority: Authority) -> None:
 
 def test_refusals_have_classes_of_their_own(plaintext: WhoamiServer, key: str) -> None:
     with Client(plaintext.address) as nobody, pytest.raises(Unauthenticated, match="credential"):
-        nobody.get("x")
+        nobody.speakers.get("x")
     with Client(plaintext.address, credential=key) as sayso, pytest.raises(PermissionDenied):
-        sayso.delete("x")
+        sayso.speakers.delete("x")
 
 
 def test_a_credential_does_not_leave_this_machine_in_plaintext(key: str) -> None:
@@ -91,7 +91,7 @@ def test_nor_through_a_proxy_of_the_environment(
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     with Client(plaintext.address, credential=key, timeout_s=5) as sayso:
-        assert sayso.get("x").metadata["tenant"] == "bank"
+        assert sayso.speakers.get("x").metadata["tenant"] == "bank"
 
 
 def test_files_that_are_missing(authority: Authority, tmp_path: Path) -> None:

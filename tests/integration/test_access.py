@@ -51,18 +51,18 @@ def test_a_tenant_never_sees_another(tmp_path: Path, keys: Path) -> None:
         Client(running.address, credential=shop) as theirs,
     ):
         ours.enroll("alice", VOICE)
-        ours.create_group("vip")
-        ours.add_members("vip", ["alice"])
+        ours.groups.create("vip")
+        ours.groups.add_members("vip", ["alice"])
         assert ours.verify("alice", CALL).outcome == "ACCEPTED"
         assert theirs.verify("alice", CALL).outcome == "NOT_ENROLLED"
-        assert list(theirs.list()) == []
-        assert list(theirs.groups()) == []
-        for ask in (theirs.get, theirs.delete, theirs.undo):
+        assert list(theirs.speakers.list()) == []
+        assert list(theirs.groups.list()) == []
+        for ask in (theirs.speakers.get, theirs.speakers.delete, theirs.speakers.undo):
             with pytest.raises(NotFound):
                 ask("alice")
         with pytest.raises(NotFound):
             theirs.identify("vip", CALL)
-        assert [each.speaker_id for each in ours.list()] == ["alice"]
+        assert [each.speaker_id for each in ours.speakers.list()] == ["alice"]
 
 
 def test_no_call_goes_without_a_credential_and_none_beyond_its_role(

@@ -39,7 +39,7 @@ def trail(tmp_path: Path, heads: Path) -> Iterator[Path]:
     ):
         for n in range(10):
             with pytest.raises(NotFound):
-                client.delete(f"speaker-{n}")
+                client.speakers.delete(f"speaker-{n}")
     yield folder / "audit-000001.jsonl"
 
 
@@ -94,7 +94,7 @@ def test_heads_are_in_the_log_by_default(tmp_path: Path) -> None:
         server.client() as client,
     ):
         with pytest.raises(NotFound):
-            client.delete("nobody")
+            client.speakers.delete("nobody")
         log = tmp_path / "server.log"
         log.write_text(server.terminate())
     assert "audit head 2 " in log.read_text()

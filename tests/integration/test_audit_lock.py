@@ -52,7 +52,7 @@ def test_calls_end_and_health_follows(server: SaysoServer, tmp_path: Path) -> No
 def test_the_server_stops_all_the_same(server: SaysoServer, tmp_path: Path) -> None:
     with locked(tmp_path / "audit"), server.client() as sayso:
         with pytest.raises(Unavailable):
-            sayso.delete("nobody")
+            sayso.speakers.delete("nobody")
         server.terminate()
 
 

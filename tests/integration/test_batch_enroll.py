@@ -52,12 +52,12 @@ def forgotten(sqlite_server: LocalServer) -> Iterator[Client]:
     """A client of a server that forgets the speakers afterwards."""
     with sqlite_server.client() as sayso:
         yield sayso
-        for speaker in list(sayso.list()):
-            sayso.delete(speaker.speaker_id)
+        for speaker in list(sayso.speakers.list()):
+            sayso.speakers.delete(speaker.speaker_id)
 
 
 def test_a_bad_item_does_not_end_the_stream(sayso: Client, tmp_path: Path) -> None:
-    sayso.opt_out("shy")
+    sayso.speakers.opt_out("shy")
     slt, awb = clips("slt", "enroll")[0], clips("awb", "enroll")[0]
     items = [
         BatchItem("slt", slt, consent="form 9", metadata={"line": "mobile"}),
@@ -78,24 +78,24 @@ def test_a_bad_item_does_not_end_the_stream(sayso: Client, tmp_path: Path) -> No
     assert [each and each.stored for each in made] == [True, False, True]
     assert "speaker_id" in results[2].error
     assert "missing.wav" in results[4].error
-    slt_now = sayso.get("slt")
+    slt_now = sayso.speakers.get("slt")
     assert (slt_now.consent, slt_now.metadata) == ("form 9", {"line": "mobile"})
     assert sayso.verify("awb", clips("awb", "verify")[0]).accepted
-    for speaker in list(sayso.list()):
-        sayso.delete(speaker.speaker_id)
+    for speaker in list(sayso.speakers.list()):
+        sayso.speakers.delete(speaker.speaker_id)
 
 
 def test_a_repeated_item_is_not_added_twice(forgotten: Client) -> None:
     items = [BatchItem("slt", clip) for clip in clips("slt", "enroll")]
     assert len(items) > 1
     (first,) = {result.speaker_id for result in forgotten.batch_enroll(items)}
-    before = forgotten.get(first)
+    before = forgotten.speakers.get(first)
     for result in forgotten.batch_enroll([*items, *items]):
         assert result.enrollment
         assert result.enrollment.stored
-    assert forgotten.get(first) == before
+    assert forgotten.speakers.get(first) == before
     forgotten.enroll("slt", clips("slt", "enroll")[0])
-    assert forgotten.get(first) == before
+    assert forgotten.speakers.get(first) == before
 
 
 def test_cancelling_ends_the_work(tmp_path: Path) -> None:
@@ -113,7 +113,7 @@ def test_cancelling_ends_the_work(tmp_path: Path) -> None:
         results.close()  # type: ignore[attr-defined]
         go_on.set()
         until(lambda: "/BatchEnroll " in server.log)
-        assert sayso.get("slt").net_speech_s > 0
+        assert sayso.speakers.get("slt").net_speech_s > 0
         assert sayso.ready()
 
 
@@ -127,13 +127,13 @@ def test_a_manifest_is_enrolled_and_failures_are_tried_again(
     assert first.exit_code == 1, first.output
     assert "1 were not" in first.output
     assert broken.name in first.output
-    known = {speaker.speaker_id: speaker for speaker in forgotten.list()}
+    known = {speaker.speaker_id: speaker for speaker in forgotten.speakers.list()}
     assert {"rms", "slt"} <= set(known)
     broken.write_bytes(whole)
     second = sayso_enroll(sqlite_server, manifest)
     assert second.exit_code == 0, second.output
     assert second.stdout.startswith("1 recordings enrolled")
-    assert forgotten.get("slt") == known["slt"]
+    assert forgotten.speakers.get("slt") == known["slt"]
     third = sayso_enroll(sqlite_server, manifest)
     assert third.exit_code == 0
     assert third.stdout.startswith("0 recordings enrolled")
@@ -161,9 +161,9 @@ def test_a_killed_run_is_gone_on_with(
     again = sayso_enroll(sqlite_server, manifest, "--results", str(results))
     assert again.exit_code == 0, again.output
     assert again.stdout.startswith(f"{len(names) - 2} recordings enrolled, 2 before")
-    after = {speaker.speaker_id: speaker.net_speech_s for speaker in forgotten.list()}
+    after = {speaker.speaker_id: speaker.net_speech_s for speaker in forgotten.speakers.list()}
     for speaker in SPEAKERS:
-        forgotten.delete(speaker)
+        forgotten.speakers.delete(speaker)
         once = [forgotten.enroll(speaker, clip) for clip in clips(speaker, "enroll")][-1]
         assert after[speaker] == pytest.approx(once.net_speech_s)
 

@@ -41,9 +41,9 @@ with Client(sys.argv[1]) as sayso:
     print(sayso.verify("alone", audio / "verify-1.flac").outcome)
     *_, last = sayso.verify_stream("alone", [(audio / "verify-1.flac").read_bytes()])
     print(last.outcome)
-    sayso.delete("alone")
+    sayso.speakers.delete("alone")
     try:
-        sayso.get("alone")
+        sayso.speakers.get("alone")
     except NotFound as error:
         print(error.code.name)
 """

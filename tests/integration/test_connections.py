@@ -21,7 +21,7 @@ STRIKES = 3  # of gRPC: pings that come too soon before it ends a connection
 
 def answers(sayso: Client) -> bool:
     try:
-        sayso.get("nobody")
+        sayso.speakers.get("nobody")
     except NotFound:
         return True
     except SaysoError:
@@ -56,7 +56,7 @@ def test_a_connection_that_falls_silent_is_replaced(sqlite_server: LocalServer) 
         assert answers(sayso)
         proxy.stall()
         with pytest.raises(Unavailable):
-            sayso.get("nobody")
+            sayso.speakers.get("nobody")
         deadline = time.monotonic() + PATIENCE_S
         while not answers(sayso):
             assert time.monotonic() < deadline, "the client never connected again"

@@ -23,11 +23,11 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
 
 def test_no_use_is_made_of_a_voice_whose_consent_was_withdrawn(served: Client) -> None:
     served.enroll("slt", SLT, consent=SIGNED)
-    served.create_group("all")
-    served.add_members("all", ["slt"])
+    served.groups.create("all")
+    served.groups.add_members("all", ["slt"])
     assert served.verify("slt", SLT).outcome == "ACCEPTED"
     assert [each.speaker_id for each in served.identify("all", SLT).candidates] == ["slt"]
-    withdrawn = served.withdraw_consent("slt")
+    withdrawn = served.speakers.withdraw_consent("slt")
     assert withdrawn.state == "WITHOUT_CONSENT"
     refused = served.verify("slt", SLT)
     assert (refused.outcome, refused.llr) == ("OPTED_OUT", None)
@@ -35,7 +35,7 @@ def test_no_use_is_made_of_a_voice_whose_consent_was_withdrawn(served: Client) -
     assert served.identify("all", SLT).candidates == ()
     with pytest.raises(FailedPrecondition, match="withdrawn"):
         served.enroll("slt", clips("slt", "enroll")[1])
-    back = served.update("slt", consent=SIGNED)
+    back = served.speakers.update("slt", consent=SIGNED)
     assert back.state == "ENROLLED"
     assert served.verify("slt", SLT).outcome == "ACCEPTED"
 
@@ -45,23 +45,23 @@ def test_where_consent_is_required_no_voice_without_one_is_used(tmp_path: Path) 
     with LocalServer(store=store) as server, server.client() as sayso:
         sayso.enroll("slt", SLT)
     with LocalServer(store=store, require_consent=True) as server, server.client() as sayso:
-        assert sayso.get("slt").state == "WITHOUT_CONSENT"
+        assert sayso.speakers.get("slt").state == "WITHOUT_CONSENT"
         assert sayso.verify("slt", SLT).outcome == "OPTED_OUT"
-        sayso.update("slt", consent=SIGNED)
+        sayso.speakers.update("slt", consent=SIGNED)
         assert sayso.verify("slt", SLT).outcome == "ACCEPTED"
 
 
 def test_an_opt_out_is_not_forgotten_by_deleting_the_speaker(served: Client) -> None:
     served.enroll("out", SLT)
-    served.opt_out("out")
-    served.delete("out")
+    served.speakers.opt_out("out")
+    served.speakers.delete("out")
     with pytest.raises(NotFound):
-        served.get("out")
+        served.speakers.get("out")
     with pytest.raises(FailedPrecondition, match="opted out"):
         served.enroll("out", SLT)
     with pytest.raises(NotFound):
-        served.update("out", metadata={"a": "1"})
-    assert served.opt_in("out").state == "PENDING"
+        served.speakers.update("out", metadata={"a": "1"})
+    assert served.speakers.opt_in("out").state == "PENDING"
     again = served.enroll("out", SLT).speaker
     assert again is not None
     assert again.state == "ENROLLED"

@@ -40,7 +40,7 @@ def _enrol_kill_verify(store: str) -> None:
         server.kill()
         server.start()
         with server.client() as sayso:
-            assert sayso.get("slt") == before
+            assert sayso.speakers.get("slt") == before
             assert sayso.verify("slt", clips("slt", "verify")[0]).llr is not None
 
 
@@ -58,7 +58,7 @@ def test_enrolments_at_once_all_count(tmp_path: Path) -> None:
             for number, part in enumerate(parts)
         ]
         list(pool.map(lambda part: sayso.enroll("many", part, raw=raw), parts))
-        assert sayso.get("many").net_speech_s == pytest.approx(sum(each_s), rel=1e-4)
+        assert sayso.speakers.get("many").net_speech_s == pytest.approx(sum(each_s), rel=1e-4)
 
 
 def test_a_server_outlives_its_redis(tmp_path: Path) -> None:

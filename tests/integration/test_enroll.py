@@ -38,8 +38,8 @@ def call_audio() -> bytes:
 def fraud(sayso: Client) -> str:
     for speaker in ("slt", "rms"):
         sayso.enroll(f"known {speaker}", clips(speaker, "enroll")[0])
-    sayso.create_group("fraud")
-    sayso.add_members("fraud", ["known slt", "known rms"])
+    sayso.groups.create("fraud")
+    sayso.groups.add_members("fraud", ["known slt", "known rms"])
     return "fraud"
 
 
@@ -67,7 +67,7 @@ def test_it_ends_with_the_speech_that_completes_it(sayso: Client, call_audio: by
     assert last.speaker.state == "ENROLLED"
     assert ENOUGH_S <= last.net_speech_s < ENOUGH_S + 0.5
     assert all(each.speech_needed_s > 0 for each in progress)
-    assert sayso.get("no more").net_speech_s == last.net_speech_s
+    assert sayso.speakers.get("no more").net_speech_s == last.net_speech_s
 
 
 def test_what_was_enrolled_before_counts(sayso: Client, call_audio: bytes) -> None:
@@ -130,7 +130,7 @@ def test_an_unknown_watchlist_keeps_a_voice_from_being_stored(sayso: Client) -> 
     with pytest.raises(NotFound):
         sayso.enroll("unscreened", clips("slt", "verify")[0], watchlists=["none such"])
     with pytest.raises(NotFound):
-        sayso.get("unscreened")
+        sayso.speakers.get("unscreened")
 
 
 def test_the_command_line_screens_and_stops(

@@ -28,70 +28,70 @@ def enrolled(server: LocalServer) -> LocalServer:
 
 @pytest.fixture
 def group(enrolled: LocalServer, sayso: Client) -> Iterator[str]:
-    sayso.create_group("callers", "who calls often")
+    sayso.groups.create("callers", "who calls often")
     yield "callers"
-    sayso.delete_group("callers")
+    sayso.groups.delete("callers")
 
 
 def test_groups_are_made_listed_and_deleted(sayso: Client) -> None:
     names = [f"group {number}" for number in range(5)]
     for name in reversed(names):
-        made = sayso.create_group(name, f"the {name}")
+        made = sayso.groups.create(name, f"the {name}")
         assert (made.name, made.description, made.members) == (name, f"the {name}", 0)
     with pytest.raises(AlreadyExists):
-        sayso.create_group(names[0])
-    assert [listed.name for listed in sayso.groups(page_size=2)] == names
+        sayso.groups.create(names[0])
+    assert [listed.name for listed in sayso.groups.list(page_size=2)] == names
     for name in names:
-        sayso.delete_group(name)
-    assert list(sayso.groups()) == []
+        sayso.groups.delete(name)
+    assert list(sayso.groups.list()) == []
     with pytest.raises(NotFound):
-        sayso.delete_group(names[0])
+        sayso.groups.delete(names[0])
 
 
 def test_members_come_and_go(sayso: Client, group: str) -> None:
-    sayso.add_members(group, SPEAKERS)
-    sayso.add_members(group, SPEAKERS[:1])
-    assert list(sayso.members(group, page_size=2)) == list(SPEAKERS)
+    sayso.groups.add_members(group, SPEAKERS)
+    sayso.groups.add_members(group, SPEAKERS[:1])
+    assert list(sayso.groups.members(group, page_size=2)) == list(SPEAKERS)
     with pytest.raises(NotFound, match="2 of the 3"):
-        sayso.add_members(group, ["nobody", "awb", "nothing"])
-    sayso.remove_members(group, ["awb", "nobody"])
-    (listed,) = sayso.groups()
+        sayso.groups.add_members(group, ["nobody", "awb", "nothing"])
+    sayso.groups.remove_members(group, ["awb", "nobody"])
+    (listed,) = sayso.groups.list()
     assert listed.members == 2
-    assert list(sayso.members(group)) == ["rms", "slt"]
+    assert list(sayso.groups.members(group)) == ["rms", "slt"]
 
 
 def test_a_deleted_speaker_leaves_at_once(sayso: Client, group: str) -> None:
     sayso.enroll("leaver", clips("slt", "enroll")[0])
-    sayso.add_members(group, ["slt", "leaver"])
-    sayso.delete("leaver")
-    assert list(sayso.members(group)) == ["slt"]
+    sayso.groups.add_members(group, ["slt", "leaver"])
+    sayso.speakers.delete("leaver")
+    assert list(sayso.groups.members(group)) == ["slt"]
 
 
 def test_what_there_is_not_is_not_found(sayso: Client) -> None:
     with pytest.raises(NotFound):
-        sayso.add_members("none", ["awb"])
+        sayso.groups.add_members("none", ["awb"])
     with pytest.raises(NotFound):
-        sayso.remove_members("none", ["awb"])
+        sayso.groups.remove_members("none", ["awb"])
     with pytest.raises(NotFound):
-        list(sayso.members("none"))
+        list(sayso.groups.members("none"))
 
 
 @pytest.mark.parametrize("name", ["", "x" * 65, "line\nbreak"])
 def test_names_are_bounded(sayso: Client, name: str) -> None:
     with pytest.raises(InvalidArgument) as caught:
-        sayso.create_group(name)
+        sayso.groups.create(name)
     assert caught.value.field == "group.name"
 
 
 def test_texts_and_pages_are_bounded(sayso: Client) -> None:
     with pytest.raises(InvalidArgument) as caught:
-        sayso.create_group("described", "x" * 257)
+        sayso.groups.create("described", "x" * 257)
     assert caught.value.field == "group.description"
     with pytest.raises(InvalidArgument) as caught:
-        list(sayso.groups(page_size=1001))
+        list(sayso.groups.list(page_size=1001))
     assert caught.value.field == "page_size"
     with pytest.raises(InvalidArgument) as caught:
-        sayso.add_members("none", ["fine", "line\nbreak"])
+        sayso.groups.add_members("none", ["fine", "line\nbreak"])
     assert caught.value.field == "speaker_ids[1]"
 
 
@@ -99,7 +99,7 @@ def test_texts_and_pages_are_bounded(sayso: Client) -> None:
 def test_candidates_are_those_of_verification_and_who_left_is_none(
     sayso: Client, group: str
 ) -> None:
-    sayso.add_members(group, SPEAKERS)
+    sayso.groups.add_members(group, SPEAKERS)
     for path in (path for speaker in SPEAKERS for path in clips(speaker, "verify")):
         llrs = {speaker: sayso.verify(speaker, path).llr or 0.0 for speaker in SPEAKERS}
         found = sayso.identify(group, path, max_candidates=3)
@@ -107,13 +107,13 @@ def test_candidates_are_those_of_verification_and_who_left_is_none(
             SPEAKERS, key=lambda speaker: -llrs[speaker]
         )
         for speaker in SPEAKERS:
-            sayso.unlock(speaker)
+            sayso.speakers.unlock(speaker)
         for match in found.candidates:
             assert match.llr == pytest.approx(llrs[match.speaker_id])
         assert found.decision.llr == found.candidates[0].llr
         assert found.decision.threshold_llr is not None
         assert found.decision.accepted == (found.candidates[0].llr >= found.decision.threshold_llr)
-    sayso.remove_members(group, ["slt"])
+    sayso.groups.remove_members(group, ["slt"])
     found = sayso.identify(group, clips("slt", "verify")[0], max_candidates=3)
     assert {match.speaker_id for match in found.candidates} == {"awb", "rms"}
 
@@ -123,7 +123,7 @@ def test_more_candidates_need_more_evidence(sayso: Client, group: str) -> None:
     path = clips("slt", "verify")[0]
     thresholds = []
     for speaker in SPEAKERS:
-        sayso.add_members(group, [speaker])
+        sayso.groups.add_members(group, [speaker])
         decision = sayso.identify(group, path, target_false_match_rate=0.1).decision
         thresholds.append(decision.threshold_llr)
         assert "identification rate 0.1 (request)" in decision.threshold_source

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 from sayso import BatchItem, Client, InvalidArgument
+from sayso.calls import Call
 from sayso.messages import MAX_MESSAGE_BYTES
 from sayso.v1 import verification_pb2, verification_pb2_grpc
 
@@ -37,8 +38,8 @@ def sayso(sqlite_server: LocalServer) -> Iterator[Client]:
     with sqlite_server.client() as client:
         assert client.enroll("slt", large("slt", "enroll")).stored
         client.enroll("rms", recording("rms", "enroll", seconds=SECONDS, subtype="PCM_16"))
-        client.create_group("staff")
-        client.add_members("staff", ["slt", "rms"])
+        client.groups.create("staff")
+        client.groups.add_members("staff", ["slt", "rms"])
         yield client
 
 
@@ -48,7 +49,7 @@ def test_a_large_recording_is_verified_as_a_small_one_of_the_same(
 ) -> None:
     with caplog.at_level(logging.DEBUG, "sayso"):
         told = sayso.verify(speaker, large("slt", "verify"))
-    assert "streamed" in caplog.text
+    assert "too large for one message" in caplog.text
     small = recording("slt", "verify", seconds=SECONDS, subtype="PCM_16")
     expected = sayso.verify(speaker, small)
     assert told.outcome == expected.outcome == ("ACCEPTED" if speaker == "slt" else "REJECTED")
@@ -106,5 +107,6 @@ def test_a_message_that_is_too_large_is_no_overload(
         stub = verification_pb2_grpc.VerificationServiceStub(channel)
         with pytest.raises(grpc.RpcError, match="larger than max"):
             stub.Verify(request)
+    call = Call(verification_pb2_grpc.VerificationServiceStub, "Verify", request, lambda made: made)
     with pytest.raises(InvalidArgument, match="larger than max"):
-        sayso._call(sayso._voices.Verify, request)
+        sayso._transport.send(call)

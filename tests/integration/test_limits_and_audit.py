@@ -180,12 +180,12 @@ def mulaw(path: Path) -> bytes:
 
 
 def test_the_trail_tells_of_every_change(office: Office, sayso: Client, caller: str) -> None:
-    sayso.update(caller, metadata={"branch": "12"})
-    sayso.undo(caller)
+    sayso.speakers.update(caller, metadata={"branch": "12"})
+    sayso.speakers.undo(caller)
     with pytest.raises(FailedPrecondition):
-        sayso.confirm(caller)
-    sayso.opt_out(caller)
-    sayso.opt_in(caller)
+        sayso.speakers.confirm(caller)
+    sayso.speakers.opt_out(caller)
+    sayso.speakers.opt_in(caller)
     enrolments = [("enrol", "BEGUN"), ("enrol", "STORED")] * len(clips("slt", "enroll"))
     assert office.told(caller) == [
         *enrolments,
@@ -232,13 +232,13 @@ def test_a_deletion_is_proved_by_its_receipt(office: Office, sayso: Client, call
     last = office.entries(caller)[-1]
     assert (last["action"], last["outcome"], last["subject"]) == ("delete", "DONE", receipt.subject)
     with pytest.raises(NotFound):
-        sayso.delete(caller)
+        sayso.speakers.delete(caller)
     assert office.told(caller)[-1] == ("delete", "NOT_FOUND")
 
 
 def test_an_export_holds_everything(office: Office, sayso: Client, caller: str) -> None:
-    sayso.create_group("vip", "")
-    sayso.add_members("vip", [caller])
+    sayso.groups.create("vip", "")
+    sayso.groups.add_members("vip", [caller])
     held = office.speakers.ExportSpeaker(speaker_pb2.ExportSpeakerRequest(speaker_id=caller))
     assert list(held.groups) == ["vip"]
     assert held.speaker.speaker_id == caller
@@ -250,8 +250,8 @@ def test_an_export_holds_everything(office: Office, sayso: Client, caller: str) 
 
 
 def test_identification_names_whom_it_accepts(office: Office, sayso: Client, caller: str) -> None:
-    sayso.create_group("clients", "")
-    sayso.add_members("clients", [caller])
+    sayso.groups.create("clients", "")
+    sayso.groups.add_members("clients", [caller])
     found = sayso.identify("clients", clips("slt", "verify")[0])
     last = office.entries()[-1]
     assert (last["action"], last["outcome"]) == ("identify", found.decision.outcome)
@@ -273,12 +273,12 @@ def test_a_trail_that_cannot_be_written_stops_decisions_and_changes(tmp_path: Pa
         calls = (
             lambda: sayso.verify("slt", clips("slt", "verify")[0]),
             lambda: sayso.enroll("slt", clips("slt", "verify")[0]),
-            lambda: sayso.delete("slt"),
+            lambda: sayso.speakers.delete("slt"),
         )
         for call in calls:
             with pytest.raises(Unavailable, match="audit trail"):
                 call()
-        before = sayso.get("slt")
+        before = sayso.speakers.get("slt")
         resource.prlimit(pid, resource.RLIMIT_FSIZE, unlimited)
         assert sayso.verify("slt", clips("slt", "verify")[0]).accepted
         assert before.undo_levels == len(clips("slt", "enroll"))
@@ -320,6 +320,6 @@ def test_no_more_speakers_than_a_tenant_may_have(tmp_path: Path) -> None:
         with pytest.raises(Overloaded, match="has its 1 speakers"):
             sayso.enroll("rms", clips("rms", "enroll")[0])
         with pytest.raises(Overloaded):
-            sayso.opt_out("awb")
-        sayso.delete("slt")
+            sayso.speakers.opt_out("awb")
+        sayso.speakers.delete("slt")
         sayso.enroll("rms", clips("rms", "enroll")[0])

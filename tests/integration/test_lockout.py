@@ -16,7 +16,8 @@ import pytest
 import soundfile
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
-from sayso import Client, FailedVerifications, RawAudio, SpeakerLocked, voices
+from sayso import Client, FailedVerifications, RawAudio, SpeakerLocked
+from sayso.blocking import transport
 from sayso.v1 import audio_pb2, decision_pb2, verification_pb2_grpc
 from sayso.v1 import verification_pb2 as pb
 from typer.testing import CliRunner
@@ -115,7 +116,7 @@ def enrolled(sayso: Client) -> str:
 
 
 def failed(sayso: Client, speaker_id: str) -> FailedVerifications:
-    found = sayso.get(speaker_id).failed_verifications
+    found = sayso.speakers.get(speaker_id).failed_verifications
     assert found is not None
     return found
 
@@ -291,8 +292,8 @@ def locked_details(error: Any) -> tuple[str, float | None]:
 
 
 def test_who_is_locked_is_not_identified(server: Trailed, sayso: Client, caller: str) -> None:
-    sayso.create_group(caller)
-    sayso.add_members(caller, [caller])
+    sayso.groups.create(caller)
+    sayso.groups.add_members(caller, [caller])
 
     def found() -> list[str]:
         once = sayso.identify(caller, GENUINE, raw=MULAW, target_false_match_rate=0.1)
@@ -304,13 +305,13 @@ def test_who_is_locked_is_not_identified(server: Trailed, sayso: Client, caller:
     assert caller in found()
     lock(sayso, caller)
     assert found() == []
-    sayso.unlock(caller)
+    sayso.speakers.unlock(caller)
     assert caller in found()
 
 
 def test_a_lock_hides_nobody_from_a_watchlist(sayso: Client, caller: str) -> None:
-    sayso.create_group(caller)
-    sayso.add_members(caller, [caller])
+    sayso.groups.create(caller)
+    sayso.groups.add_members(caller, [caller])
     lock(sayso, caller)
     heard = sayso.verify("nobody", GENUINE, raw=MULAW, watchlists=[caller])
     assert [match.speaker_id for match in heard.watchlist_matches] == [caller]
@@ -333,7 +334,7 @@ def test_a_genuine_caller_may_leave_as_often_as_he_likes(
 def test_the_client_concludes_a_stream_that_is_left(
     server: Trailed, sayso: Client, caller: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(voices, "_LEAVING_S", 30.0)  # a busy machine may need longer than a caller
+    monkeypatch.setattr(transport, "LEAVING_S", 30.0)  # a busy machine may need it
     left = len([each for each in entries(server) if "abandoned" in each.get("detail", {})])
     for _ in range(LIMIT + 1):
         for decision in sayso.verify_stream(caller, frames(GENUINE), raw=MULAW):
@@ -386,7 +387,7 @@ def test_so_many_in_all_disable_whatever_is_accepted_between(impatient: Trailed)
             sayso.verify(caller, GENUINE, raw=MULAW)
         assert refused.value.retry_after_s is None
         assert "disabled" in show(impatient, caller)
-        sayso.unlock(caller)
+        sayso.speakers.unlock(caller)
         assert sayso.verify(caller, GENUINE, raw=MULAW).accepted
         assert failed(sayso, caller) == FailedVerifications(0, 0, None, False)
 
@@ -439,7 +440,7 @@ def test_leaving_ends_also_where_no_chunk_comes_any_more(
     server: Trailed, sayso: Client, caller: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The sender waits for a chunk and cannot half-close: the call is cancelled, as ever."""
-    monkeypatch.setattr(voices, "_LEAVING_S", 0.1)
+    monkeypatch.setattr(transport, "LEAVING_S", 0.1)
     never = queue.SimpleQueue[bytes]()
 
     def chunks() -> Iterator[bytes]:

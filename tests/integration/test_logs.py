@@ -82,14 +82,14 @@ def everything(sayso: Client, samples: np.ndarray, raw: RawAudio) -> np.ndarray:
     refused(sayso, NO_AUDIO)
     refused(sayso, VERIFY, "\n" + SPEAKER)
     refused(sayso, VERIFY, SPEAKER * 20)
-    sayso.create_group(GROUP)
-    sayso.add_members(GROUP, [SPEAKER])
+    sayso.groups.create(GROUP)
+    sayso.groups.add_members(GROUP, [SPEAKER])
     with pytest.raises(SaysoError):
-        sayso.add_members(GROUP, [STRANGER])
+        sayso.groups.add_members(GROUP, [STRANGER])
     sayso.identify(GROUP, VERIFY)
     with pytest.raises(SaysoError):
         sayso.identify(STRANGER, VERIFY)
-    sayso.opt_out(STRANGER)
+    sayso.speakers.opt_out(STRANGER)
     with suppress(SaysoError):
         sayso.enroll(STRANGER, ENROL)
     return np.array(sayso.embed(VERIFY).values)
@@ -107,7 +107,7 @@ def test_no_line_holds_audio_a_vector_or_an_id(tmp_path: Path, form: str) -> Non
         redis.kill()
         refused(sayso, VERIFY)
         with pytest.raises(SaysoError):
-            sayso.delete(SPEAKER)
+            sayso.speakers.delete(SPEAKER)
         redis.start()
         log = server.terminate()
     assert "/sayso.v1.VerificationService/Verify UNAVAILABLE" in log

@@ -43,8 +43,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> str:
         for speaker in COPIES:
             for clip in clips(speaker[:3], "enroll"):
                 assert sayso.enroll(speaker, clip).stored
-        sayso.create_group("all")
-        sayso.add_members("all", ["slt", "rms", "awb"])
+        sayso.groups.create("all")
+        sayso.groups.add_members("all", ["slt", "rms", "awb"])
     return address
 
 
@@ -83,7 +83,7 @@ def status(server: LocalServer) -> str:
 def test_nobody_has_moved_before_the_first_call(
     upgraded: LocalServer, sayso: Client, old: Contract
 ) -> None:
-    counted = sayso.migration()
+    counted = sayso.speakers.migration()
     assert (counted.model_id, counted.previous_model_id) == (NEW, old.model_id)
     assert (counted.moved, counted.waiting, counted.stranded) == (0, len(COPIES), 0)
     assert "0.0% have moved" in status(upgraded)
@@ -92,10 +92,10 @@ def test_nobody_has_moved_before_the_first_call(
 def test_impostors_are_judged_in_the_old_space_and_move_nobody(
     sayso: Client, old: Contract
 ) -> None:
-    before = sayso.get("awb")
+    before = sayso.speakers.get("awb")
     decision = sayso.verify("awb", clip("rms"))
     assert (decision.outcome, decision.model_id) == ("REJECTED", old.model_id)
-    assert sayso.get("awb") == before
+    assert sayso.speakers.get("awb") == before
 
 
 def test_a_group_is_searched_while_some_have_moved(sayso: Client, old: Contract) -> None:
@@ -112,12 +112,12 @@ def test_a_confident_accept_moves_the_caller(
 ) -> None:
     first = sayso.verify("slt", clip("slt"))
     assert (first.outcome, first.model_id) == ("ACCEPTED", old.model_id)
-    assert sayso.get("slt").model_ids == (NEW, old.model_id)
+    assert sayso.speakers.get("slt").model_ids == (NEW, old.model_id)
     second = sayso.verify("slt", clip("slt", 2), target_false_match_rate=LENIENT)
     assert (second.outcome, second.model_id) == ("ACCEPTED", NEW)
     impostor = sayso.verify("slt", clip("rms", 2), target_false_match_rate=LENIENT)
     assert (impostor.outcome, impostor.model_id) == ("REJECTED", NEW)
-    counted = sayso.migration()
+    counted = sayso.speakers.migration()
     assert counted.moved >= 1
     assert f"{counted.share:.1%} have moved" in status(upgraded)
 
@@ -147,17 +147,17 @@ def test_calls_that_end_early_move_the_caller_bit_by_bit(sayso: Client, old: Con
         answers.append((last.outcome, last.model_id))
         assert last.net_speech_s < SETTINGS["min_enroll_speech_s"] / 2
     assert answers == [("ACCEPTED", old.model_id)] * 2
-    assert sayso.get("slt-early").model_ids == (NEW, old.model_id)
-    assert sayso.migration().begun == 1
+    assert sayso.speakers.get("slt-early").model_ids == (NEW, old.model_id)
+    assert sayso.speakers.migration().begun == 1
     assert sayso.verify("slt-early", clip("slt")).model_id == old.model_id
     assert sayso.verify("slt-early", clip("slt", 2)).model_id == NEW
 
 
 def test_a_move_is_undone(sayso: Client, old: Contract) -> None:
-    before = sayso.get("slt-undone")
+    before = sayso.speakers.get("slt-undone")
     assert sayso.verify("slt-undone", clip("slt")).accepted
-    assert sayso.get("slt-undone").model_ids == (NEW, old.model_id)
-    back = sayso.undo("slt-undone")
+    assert sayso.speakers.get("slt-undone").model_ids == (NEW, old.model_id)
+    back = sayso.speakers.undo("slt-undone")
     assert (back.model_ids, back.net_speech_s) == (before.model_ids, before.net_speech_s)
     assert sayso.verify("slt-undone", clip("rms")).model_id == old.model_id
 
@@ -175,10 +175,10 @@ def test_the_trail_tells_of_moves(sayso: Client, new_model: Path, old: Contract)
 
 
 def test_nobody_else_enrols_over_an_old_voice(sayso: Client, old: Contract) -> None:
-    before = sayso.get("slt-taken")
+    before = sayso.speakers.get("slt-taken")
     stolen = sayso.enroll("slt-taken", clips("rms", "enroll")[0])
     assert stolen.reasons == ("VOICE_MISMATCH",)
-    assert sayso.get("slt-taken") == before
+    assert sayso.speakers.get("slt-taken") == before
     for speaker in ("awb", "rms"):
         found = sayso.enroll("somebody", clips(speaker, "enroll")[0], duplicates="REFUSE")
         assert found.duplicates == (speaker,)
@@ -215,9 +215,9 @@ def test_speakers_are_not_moved_by_command(upgraded: LocalServer) -> None:
 def test_without_the_previous_model_an_old_voice_is_stranded(
     upgraded: LocalServer, sayso: Client, store: str, new_model: Path
 ) -> None:
-    waiting = sayso.migration().waiting
+    waiting = sayso.speakers.migration().waiting
     assert waiting > 0
     with LocalServer(store=store, model=new_model, **SETTINGS) as server, server.client() as alone:
-        assert alone.migration().stranded == waiting
+        assert alone.speakers.migration().stranded == waiting
         decision = alone.verify("awb", clip("awb"))
         assert (decision.outcome, decision.model_id) == ("NOT_ENROLLED", NEW)

@@ -50,8 +50,8 @@ def server(tmp_path_factory: pytest.TempPathFactory, cohort: np.ndarray) -> Iter
         with running.client() as sayso:
             for speaker in SPEAKERS:
                 assert sayso.enroll(speaker, clips(speaker, "enroll")[0]).stored
-            sayso.create_group("callers")
-            sayso.add_members("callers", SPEAKERS)
+            sayso.groups.create("callers")
+            sayso.groups.add_members("callers", SPEAKERS)
         yield running
 
 

@@ -120,7 +120,7 @@ def test_workers_outlive_the_folder_of_their_metrics(
             until(lambda b=before: bool(children(server.process.pid) - b), "replaced")  # type: ignore[misc]
         until(lambda: server.log.count("started: ") == 4, "the new ones serve")
         with server.client() as sayso:
-            assert sayso.get("slt")
+            assert sayso.speakers.get("slt")
         until(lambda: "sayso_ready" in scraped(server.log), "metrics of the new ones")
         assert "metrics of workers that run are lost" in server.log
 

@@ -44,8 +44,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> str:
         for speaker in NAMES:
             for clip in clips(speaker, "enroll"):
                 assert sayso.enroll(speaker, clip).stored
-        sayso.create_group("fraud")
-        sayso.add_members("fraud", ["rms"])
+        sayso.groups.create("fraud")
+        sayso.groups.add_members("fraud", ["rms"])
     return address
 
 
@@ -120,12 +120,12 @@ def test_a_match_on_a_watchlist_is_a_use_of_the_voice(store: str) -> None:
         server = Server(running, sayso)
         assert sayso.enroll("listed", clips("awb", "enroll")[0]).stored
         assert sayso.enroll("listed", clips("awb", "enroll")[1]).stored
-        sayso.add_members("fraud", ["listed"])
+        sayso.groups.add_members("fraud", ["listed"])
         assert not server.voiceprint("listed").HasField("use_time")
         found = server.verify("slt", "awb", NOTHING).watchlist_matches
         assert "listed" in [match.speaker_id for match in found]
         assert server.voiceprint("listed").HasField("use_time")
-        sayso.delete("listed")
+        sayso.speakers.delete("listed")
 
 
 def test_the_owner_is_heard_whatever_is_asked(one_model: Server) -> None:
@@ -151,15 +151,15 @@ def test_whom_only_the_request_accepts_does_not_move_the_voice(
     models = {"model": new, "previous_model": SHIPPED_MODEL}
     with LocalServer(store=store, **SETTINGS, **models) as running, running.client() as sayso:
         server = Server(running, sayso)
-        before = sayso.get("rms")
+        before = sayso.speakers.get("rms")
         for clip in (1, 2):
             told = server.verify("rms", "slt", ANYTHING, clip).decision
             assert told.outcome == decision_pb2.OUTCOME_ACCEPTED
         server.stream("rms", "slt", ANYTHING)
-        assert sayso.get("rms") == before
-        assert sayso.migration().begun == 0
+        assert sayso.speakers.get("rms") == before
+        assert sayso.speakers.migration().begun == 0
         assert sayso.verify("rms", clips("rms", "verify-1")[0]).accepted
-        assert "new" in sayso.get("rms").model_ids
+        assert "new" in sayso.speakers.get("rms").model_ids
         assert not sayso.verify("rms", clips("slt", "verify-1")[0]).accepted
         assert sayso.verify(
             "rms", clips("rms", "verify-2")[0], target_false_match_rate=0.1

@@ -97,8 +97,8 @@ def keyed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Keyed]:
     ) as running:
         with Client(running.address, credential=operator) as sayso:
             assert sayso.enroll(OWNER, clips(OWNER, "enroll")[0]).stored
-            sayso.create_group("all")
-            sayso.add_members("all", [OWNER])
+            sayso.groups.create("all")
+            sayso.groups.add_members("all", [OWNER])
         yield Keyed(running.address, verify, analyze)
 
 
@@ -270,7 +270,7 @@ def test_comparisons_have_a_budget_by_speaker_and_by_credential(tmp_path: Path) 
     ):
         for speaker in (OWNER, OTHERS[0]):
             sayso.enroll(speaker, clips(speaker, "enroll")[0])
-        other.create_group("all")
+        other.groups.create("all")
         sayso.verify(OWNER, call)  # more than the one window that there is, and a debt from then on
         for ask in (sayso, other):
             with pytest.raises(Overloaded, match="this speaker is compared") as caught:
@@ -330,13 +330,13 @@ def test_who_enrolled_confirms_nothing_of_it(tmp_path: Path) -> None:
         first, *_ = clips(OWNER, "enroll")
         enrolling.enroll(OWNER, first)
         with pytest.raises(PermissionDenied, match="role confirm"):
-            adding.confirm(OWNER)
+            adding.speakers.confirm(OWNER)
         with pytest.raises(PermissionDenied, match="another credential"):
-            enrolling.confirm(OWNER)
+            enrolling.speakers.confirm(OWNER)
         # an undo brings back the own voice, also after somebody else's was confirmed
         adding.enroll(OWNER, clips(OTHERS[0], "enroll")[0], replace=True)
-        assert confirming.confirm(OWNER).state == "ENROLLED"
-        assert enrolling.undo(OWNER).state == "UNCONFIRMED"
+        assert confirming.speakers.confirm(OWNER).state == "ENROLLED"
+        assert enrolling.speakers.undo(OWNER).state == "UNCONFIRMED"
         with pytest.raises(PermissionDenied, match="another credential"):
-            enrolling.confirm(OWNER)
-        assert confirming.confirm(OWNER).state == "ENROLLED"
+            enrolling.speakers.confirm(OWNER)
+        assert confirming.speakers.confirm(OWNER).state == "ENROLLED"

@@ -35,7 +35,7 @@ def until(holds: Callable[[], bool]) -> None:
 def alice(sayso: Client) -> Iterator[str]:
     sayso.enroll("alice", SLT)
     yield "alice"
-    sayso.delete("alice")
+    sayso.speakers.delete("alice")
 
 
 def test_enrolments_are_undone_one_by_one(sayso: Client) -> None:
@@ -47,16 +47,16 @@ def test_enrolments_are_undone_one_by_one(sayso: Client) -> None:
     assert second is not None
     assert (first.state, second.state) == ("PENDING", "ENROLLED")
     assert second.undo_levels == 2
-    back = sayso.undo("undone", etag=second.etag)
+    back = sayso.speakers.undo("undone", etag=second.etag)
     assert (back.state, back.net_speech_s) == ("PENDING", first.net_speech_s)
     with pytest.raises(Aborted):
-        sayso.undo("undone", etag=second.etag)
-    empty = sayso.undo("undone")
+        sayso.speakers.undo("undone", etag=second.etag)
+    empty = sayso.speakers.undo("undone")
     assert (empty.state, empty.model_ids, empty.undo_levels) == ("PENDING", (), 0)
     with pytest.raises(FailedPrecondition, match="taken back"):
-        sayso.undo("undone")
+        sayso.speakers.undo("undone")
     assert sayso.verify("undone", SLT).outcome == "NOT_ENROLLED"
-    sayso.delete("undone")
+    sayso.speakers.delete("undone")
 
 
 def test_undos_at_once_take_back_one_enrolment_each(sayso: Client) -> None:
@@ -67,58 +67,58 @@ def test_undos_at_once_take_back_one_enrolment_each(sayso: Client) -> None:
 
     def undo(_: int) -> bool:
         try:
-            sayso.undo("hasty")
+            sayso.speakers.undo("hasty")
         except FailedPrecondition:
             return False
         return True
 
     with ThreadPoolExecutor(8) as pool:
         assert sum(pool.map(undo, range(8))) == 3
-    assert sayso.get("hasty").net_speech_s == 0
-    sayso.delete("hasty")
+    assert sayso.speakers.get("hasty").net_speech_s == 0
+    sayso.speakers.delete("hasty")
 
 
 def test_an_opt_out_erases_is_remembered_and_can_be_taken_back(sayso: Client, alice: str) -> None:
-    gone = sayso.opt_out(alice)
+    gone = sayso.speakers.opt_out(alice)
     assert (gone.state, gone.model_ids, gone.undo_levels) == ("OPTED_OUT", (), 0)
     assert gone.opted_out_at is not None
     assert sayso.verify(alice, SLT).outcome == "OPTED_OUT"
     with pytest.raises(FailedPrecondition, match="opt in again first"):
         sayso.enroll(alice, SLT)
-    assert sayso.opt_in(alice).state == "PENDING"
+    assert sayso.speakers.opt_in(alice).state == "PENDING"
     assert sayso.enroll(alice, SLT).stored
 
 
 def test_one_who_never_enrolled_opts_out(sayso: Client) -> None:
-    assert sayso.opt_out("stranger").state == "OPTED_OUT"
+    assert sayso.speakers.opt_out("stranger").state == "OPTED_OUT"
     with pytest.raises(FailedPrecondition):
         sayso.enroll("stranger", SLT)
-    sayso.delete("stranger")
+    sayso.speakers.delete("stranger")
 
 
 def test_updates_are_by_field_and_by_etag(sayso: Client, alice: str) -> None:
-    before = sayso.get(alice)
-    named = sayso.update(alice, metadata={"line": "mobile"}, etag=before.etag)
+    before = sayso.speakers.get(alice)
+    named = sayso.speakers.update(alice, metadata={"line": "mobile"}, etag=before.etag)
     assert named.metadata == {"line": "mobile"}
-    agreed = sayso.update(alice, consent="form 27")
+    agreed = sayso.speakers.update(alice, consent="form 27")
     assert agreed.metadata == {"line": "mobile"}
     assert agreed.consent == "form 27"
     assert agreed.consented_at is not None
     with pytest.raises(Aborted):
-        sayso.update(alice, metadata={}, etag=named.etag)
+        sayso.speakers.update(alice, metadata={}, etag=named.etag)
     with pytest.raises(InvalidArgument, match="names nothing"):
-        sayso.update(alice)
+        sayso.speakers.update(alice)
     with pytest.raises(NotFound):
-        sayso.update("nobody", metadata={})
-    assert sayso.get(alice) == agreed
+        sayso.speakers.update("nobody", metadata={})
+    assert sayso.speakers.get(alice) == agreed
     with pytest.raises(Aborted):
-        sayso.delete(alice, etag=before.etag)
+        sayso.speakers.delete(alice, etag=before.etag)
 
 
 def test_pages_are_stable_while_speakers_come_and_go(server: LocalServer, sayso: Client) -> None:
     steady = [f"steady-{number:02}" for number in range(12)]
     for speaker_id in steady:
-        sayso.opt_out(speaker_id)
+        sayso.speakers.opt_out(speaker_id)
     done = threading.Event()
     churned = []
 
@@ -127,9 +127,9 @@ def test_pages_are_stable_while_speakers_come_and_go(server: LocalServer, sayso:
             while not done.is_set():
                 for number in range(12):
                     speaker_id = f"steady-{number:02}-{len(churned) % 3}"
-                    other.opt_out(speaker_id)
+                    other.speakers.opt_out(speaker_id)
                     churned.append(speaker_id)
-                    other.delete(speaker_id)
+                    other.speakers.delete(speaker_id)
 
     with ThreadPoolExecutor(1) as pool:
         churning = pool.submit(churn)
@@ -137,7 +137,7 @@ def test_pages_are_stable_while_speakers_come_and_go(server: LocalServer, sayso:
             until(lambda: bool(churned))
             for _ in range(10):
                 before = len(churned)
-                listed = [speaker.speaker_id for speaker in sayso.list(page_size=2)]
+                listed = [speaker.speaker_id for speaker in sayso.speakers.list(page_size=2)]
                 assert listed == sorted(set(listed))
                 assert [name for name in listed if name in steady] == steady
                 until(lambda before=before: len(churned) > before)  # type: ignore[misc]
@@ -145,7 +145,7 @@ def test_pages_are_stable_while_speakers_come_and_go(server: LocalServer, sayso:
             done.set()
         churning.result()
     for speaker_id in steady:
-        sayso.delete(speaker_id)
+        sayso.speakers.delete(speaker_id)
 
 
 @pytest.mark.parametrize("server", ["sqlite"], indirect=True)
@@ -181,23 +181,23 @@ def test_an_operator_may_ask_for_consent_confirmation_and_one_id_a_voice(tmp_pat
         with pytest.raises(FailedPrecondition, match="consent"):
             sayso.enroll("alice", SLT)
         with pytest.raises(NotFound):
-            sayso.get("alice")
+            sayso.speakers.get("alice")
         waiting = sayso.enroll("alice", SLT, consent="form 27").speaker
         assert waiting is not None
         assert waiting.state == "UNCONFIRMED"
         assert waiting.consent == "form 27"
         assert sayso.verify("alice", SLT).outcome == "NOT_ENROLLED"
-        assert sayso.confirm("alice").state == "ENROLLED"
+        assert sayso.speakers.confirm("alice").state == "ENROLLED"
         assert sayso.verify("alice", SLT).llr is not None
         with pytest.raises(FailedPrecondition, match="enrolled"):
-            sayso.confirm("alice")
+            sayso.speakers.confirm("alice")
 
         double = sayso.enroll("bob", SLT, consent="form 28")
         assert not double.stored
         assert double.reasons == ("ALREADY_ENROLLED",)
         assert double.duplicates == ("alice",)
         with pytest.raises(NotFound):
-            sayso.get("bob")
+            sayso.speakers.get("bob")
         flagged = sayso.enroll("bob", SLT, consent="form 28", duplicates="FLAG")
         assert flagged.stored
         assert flagged.reasons == ("ALREADY_ENROLLED",)
@@ -222,7 +222,7 @@ def test_another_voice_is_not_added_to_the_one_enrolled(
         shell = CliRunner().invoke(app, ["enroll", "slt", str(theirs), "--server", server.address])
         assert shell.exit_code == 1
         assert "does not match the voice" in " ".join(shell.output.split())
-        assert sayso.get("slt") == before
+        assert sayso.speakers.get("slt") == before
         assert sayso.enroll("slt", mine).stored
 
 
@@ -232,7 +232,7 @@ def test_a_recording_that_does_not_cohere_is_not_enrolled(tmp_path: Path) -> Non
         assert not refused.stored
         assert refused.reasons == ("MULTIPLE_VOICES",)
         with pytest.raises(NotFound):
-            sayso.get("slt")
+            sayso.speakers.get("slt")
 
 
 def test_an_unused_voice_expires_and_an_operator_erases_it_at_once(tmp_path: Path) -> None:
@@ -241,9 +241,9 @@ def test_an_unused_voice_expires_and_an_operator_erases_it_at_once(tmp_path: Pat
         assert kept is not None
         assert kept.expires_at is not None
     with serving(tmp_path, expire_after_days=1e-9) as server, server.client() as sayso:
-        assert sayso.get("slt").state == "EXPIRED"
+        assert sayso.speakers.get("slt").state == "EXPIRED"
         assert sayso.verify("slt", SLT).outcome == "EXPIRED"
-        assert sayso.get("slt").model_ids != ()
+        assert sayso.speakers.get("slt").model_ids != ()
         store = f"sqlite:///{tmp_path / 'sayso.db'}"
         done = CliRunner().invoke(
             app,
@@ -251,9 +251,9 @@ def test_an_unused_voice_expires_and_an_operator_erases_it_at_once(tmp_path: Pat
             env={"SAYSO_EXPIRE_AFTER_DAYS": "1e-9"},
         )
         assert "1 of 1 voices of default have expired" in done.stdout
-        assert sayso.get("slt").model_ids == ()
+        assert sayso.speakers.get("slt").model_ids == ()
         sayso.enroll("rms", clips("rms", "enroll")[0])
-        assert sayso.get("rms").state == "EXPIRED"
+        assert sayso.speakers.get("rms").state == "EXPIRED"
     with serving(tmp_path) as server, server.client() as sayso:
         again = sayso.enroll("slt", SLT).speaker
         assert again is not None
@@ -267,7 +267,7 @@ def test_an_enrolment_under_a_clock_that_is_ahead_can_be_undone(tmp_path: Path) 
     with serving(tmp_path, expire_after_days=1e-9) as server, server.client() as sayso:
         sayso.enroll("slt", clips("rms", "enroll")[0])
     with serving(tmp_path) as server, server.client() as sayso:
-        back = sayso.undo("slt")
+        back = sayso.speakers.undo("slt")
         assert (back.state, back.net_speech_s) == ("ENROLLED", kept.net_speech_s)
         assert sayso.verify("slt", SLT).outcome == "ACCEPTED"
 
@@ -276,8 +276,8 @@ def test_an_opt_out_survives_a_kill(tmp_path: Path) -> None:
     with SaysoServer(store=f"sqlite:///{tmp_path / 'sayso.db'}") as server:
         with server.client() as sayso:
             sayso.enroll("slt", SLT)
-            gone: Speaker = sayso.opt_out("slt")
+            gone: Speaker = sayso.speakers.opt_out("slt")
         server.kill()
         server.start()
         with server.client() as sayso:
-            assert sayso.get("slt") == gone
+            assert sayso.speakers.get("slt") == gone

@@ -131,10 +131,10 @@ def test_silence_is_inconclusive(enrolled: Client) -> None:
 
 @pytest.fixture
 def staff(enrolled: Client) -> Iterator[str]:
-    enrolled.create_group("staff")
-    enrolled.add_members("staff", ["slt", "rms"])
+    enrolled.groups.create("staff")
+    enrolled.groups.add_members("staff", ["slt", "rms"])
     yield "staff"
-    enrolled.delete_group("staff")
+    enrolled.groups.delete("staff")
 
 
 def test_a_claim_watchlists_and_a_group_are_served_together(
@@ -217,7 +217,7 @@ def test_a_claim_of_nobody_enrolled_leaves_the_groups_to_search(
 def test_the_audio_of_one_who_opted_out_is_not_heard(
     enrolled: Client, call_audio: bytes, staff: str
 ) -> None:
-    enrolled.opt_out("private")
+    enrolled.speakers.opt_out("private")
     (only,) = enrolled.verify_stream(
         "private", frames(call_audio), raw=MULAW, watchlists=[staff], identify_group=staff
     )

@@ -111,17 +111,17 @@ def test_calls_that_take_all_places_leave_some_to_other_tenants_and_to_probes(
             assert time.monotonic() < deadline
             time.sleep(0.01)
         with pytest.raises(Overloaded, match="kept for other tenants") as refused:
-            busy.get("nobody")
+            busy.speakers.get("nobody")
         assert (refused.value.retry_after_s or 0) > 0
         with pytest.raises(NotFound):
-            calm.get("nobody")
+            calm.speakers.get("nobody")
         assert busy.ready()
         assert total(server, "sayso_refused_calls_total") == 1
         over.set()
         for call in held:
             call.result()
         with pytest.raises(NotFound):
-            busy.get("nobody")
+            busy.speakers.get("nobody")
 
 
 def test_requests_that_never_come_keep_no_other_tenant_waiting(tmp_path: Path) -> None:

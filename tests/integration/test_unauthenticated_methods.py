@@ -78,7 +78,7 @@ def assert_serving(server: SaysoServer) -> None:
         reply = stub.Check(health_pb2.HealthCheckRequest(), timeout=PATIENCE_S)
         assert reply.status == health_pb2.HealthCheckResponse.SERVING
     with server.client() as sayso, pytest.raises(NotFound):
-        sayso.get("nobody")
+        sayso.speakers.get("nobody")
 
 
 @pytest.mark.parametrize(

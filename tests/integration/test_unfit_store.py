@@ -78,10 +78,10 @@ def test_a_copy_that_was_put_in_place_is_whole_after_a_restart(tmp_path: Path) -
         until(lambda: health(server)[0] == "NOT_SERVING")
         server.kill()
     with server, server.client() as sayso:
-        assert [each.speaker_id for each in sayso.list()] == ["slt"]
+        assert [each.speaker_id for each in sayso.speakers.list()] == ["slt"]
         sayso.enroll("rms", RMS)
     with SaysoServer(store=f"sqlite:///{file}") as again, again.client() as sayso:
-        assert {each.speaker_id for each in sayso.list()} == {"slt", "rms"}
+        assert {each.speaker_id for each in sayso.speakers.list()} == {"slt", "rms"}
 
 
 def test_a_replica_is_not_served_from(tmp_path: Path) -> None:
@@ -94,7 +94,7 @@ def test_a_replica_is_not_served_from(tmp_path: Path) -> None:
             state, why = health(server)
             assert (state, "replica" in why) == ("NOT_SERVING", True)
             with pytest.raises(Unavailable, match=r"is a replica.*address of the master"):
-                sayso.get("slt")
+                sayso.speakers.get("slt")
             replica.command("REPLICAOF", "NO", "ONE")
             until(lambda: health(server) == ("SERVING", ""))
             sayso.enroll("slt", SLT)

@@ -99,7 +99,7 @@ def test_too_little_speech_is_not_stored(sayso: Client) -> None:
     assert not enrollment.stored
     assert enrollment.reasons == ("NO_SPEECH",)
     with pytest.raises(NotFound):
-        sayso.get("silent")
+        sayso.speakers.get("silent")
 
 
 def test_an_enrolment_grows_until_it_is_complete(sayso: Client) -> None:
@@ -118,7 +118,7 @@ def test_an_enrolment_grows_until_it_is_complete(sayso: Client) -> None:
     assert done.net_speech_s > once.net_speech_s
     replaced = sayso.enroll("growing", first, raw=raw, replace=True)
     assert replaced.net_speech_s == pytest.approx(once.net_speech_s, abs=1e-3)
-    sayso.delete("growing")
+    sayso.speakers.delete("growing")
 
 
 def test_speakers_are_listed_shown_and_deleted(sayso: Client) -> None:
@@ -126,14 +126,14 @@ def test_speakers_are_listed_shown_and_deleted(sayso: Client) -> None:
     names = [f"listed-{number}" for number in range(5)]
     for name in names:
         sayso.enroll(name, path, metadata={"site": "north"})
-    listed = [speaker.speaker_id for speaker in sayso.list(page_size=2)]
+    listed = [speaker.speaker_id for speaker in sayso.speakers.list(page_size=2)]
     assert [name for name in listed if name.startswith("listed-")] == names
-    assert sayso.get("listed-3").metadata == {"site": "north"}
-    sayso.delete("listed-3")
+    assert sayso.speakers.get("listed-3").metadata == {"site": "north"}
+    sayso.speakers.delete("listed-3")
     with pytest.raises(NotFound):
-        sayso.get("listed-3")
+        sayso.speakers.get("listed-3")
     with pytest.raises(NotFound):
-        sayso.delete("listed-3")
+        sayso.speakers.delete("listed-3")
 
 
 def test_embeddings_compare_without_audio(sayso: Client) -> None:

@@ -76,7 +76,7 @@ def test_flipped_bytes_in_a_voice(tmp_path: Path) -> None:
         with pytest.raises(SaysoError, match="INTERNAL"):
             sayso.verify("damaged", speech(), raw=RAW)
         assert sayso.verify("sound", speech(), raw=RAW).outcome == "ACCEPTED"
-        sayso.delete("damaged")
+        sayso.speakers.delete("damaged")
         assert sayso.enroll("damaged", speech(), raw=RAW).stored
 
 

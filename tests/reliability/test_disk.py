@@ -34,7 +34,7 @@ async def _check_full(path: Path, running: SaysoServer, make_room: Callable[[], 
     speaker_id = next(iter(enrolling.acknowledged))
     with running.client() as sayso:
         assert sayso.ready()
-        assert sayso.get(speaker_id)
+        assert sayso.speakers.get(speaker_id)
         began_s = time.monotonic()
         with pytest.raises(Unavailable, match="store"):
             sayso.enroll("late", speech(), raw=RAW)

@@ -124,7 +124,7 @@ async def test_told_to_stop_under_load(running: SaysoServer, tmp_path: Path, see
             unhealthy_s = health.until(health_pb2.HealthCheckResponse.NOT_SERVING) - told_s
             health.close()
             with running.client() as another, pytest.raises(Unavailable):
-                another.get("nobody")
+                another.speakers.get("nobody")
             assert running.process.poll() is None
             more.set()
             ended = [list(call)[-1] for call in open_calls]

@@ -74,7 +74,7 @@ class Asking:
 
     def get(self) -> Step:
         try:
-            speaker = self.sayso.get(self.speaker_id)
+            speaker = self.sayso.speakers.get(self.speaker_id)
         except NotFound:
             return _nobody
         self.etag = speaker.etag
@@ -83,7 +83,7 @@ class Asking:
 
     def delete(self) -> Step:
         try:
-            self.sayso.delete(self.speaker_id)
+            self.sayso.speakers.delete(self.speaker_id)
         except NotFound:
             return _nobody
         return lambda voice: NOBODY if voice != NOBODY else None
@@ -91,7 +91,7 @@ class Asking:
     def delete_if(self) -> Step:
         expected = self.etag or "never"
         try:
-            self.sayso.delete(self.speaker_id, etag=expected)
+            self.sayso.speakers.delete(self.speaker_id, etag=expected)
         except NotFound:
             return _nobody
         except Aborted:

@@ -137,21 +137,21 @@ async def test_some_replies_cut(sayso: SaysoServer, proxy: Proxy, long: bool, se
 def test_full(sayso: SaysoServer, redis: RedisServer) -> None:
     """Nothing new is stored, what is there stays and can be erased; room again, and all is well."""
     with sayso.client() as client:
-        client.delete(VOICE)
+        client.speakers.delete(VOICE)
         enrol(sayso)
-        before = client.get(VOICE)
+        before = client.speakers.get(VOICE)
         redis.command("CONFIG", "SET", "maxmemory", "1")
         with pytest.raises(Unavailable):
             client.enroll(VOICE, speech()[3200:], raw=RAW)
         with pytest.raises(Unavailable):
             client.enroll("another", speech(), raw=RAW)
-        assert client.get(VOICE) == before
+        assert client.speakers.get(VOICE) == before
         assert client.verify(VOICE, speech(), raw=RAW).outcome == "ACCEPTED"  # its first use
         redis.command("CONFIG", "SET", "maxmemory", "0")
         assert client.verify(VOICE, speech(), raw=RAW).outcome == "ACCEPTED"
         redis.command("CONFIG", "SET", "maxmemory", "1")
         assert client.verify(VOICE, speech(), raw=RAW).outcome == "ACCEPTED"
-        client.delete(VOICE)
+        client.speakers.delete(VOICE)
         assert client.verify(VOICE, speech(), raw=RAW).outcome == "NOT_ENROLLED"
         redis.command("CONFIG", "SET", "maxmemory", "0")
         assert client.enroll(VOICE, speech(), raw=RAW).stored

@@ -96,17 +96,17 @@ def test_settings_that_are_half_there_leave_no_server_open(bank: Bank, tmp_path:
 
 def test_without_an_authenticator_everyone_may_do_everything() -> None:
     with WhoamiServer() as server, Client(server.address) as sayso:
-        assert sayso.get("x").metadata == {
+        assert sayso.speakers.get("x").metadata == {
             "tenant": "default",
             "roles": "verify enroll admin analyze confirm",
             "credential": "none",
         }
-        sayso.delete("x")
+        sayso.speakers.delete("x")
 
 
 def test_a_key_says_who_calls(server: WhoamiServer, key: str) -> None:
     with Client(server.address, credential=key) as sayso:
-        assert sayso.get("x").metadata == {
+        assert sayso.speakers.get("x").metadata == {
             "tenant": "bank",
             "roles": "verify",
             "credential": f"key:{key.split('_')[1]}",
@@ -153,7 +153,7 @@ def test_a_role_that_is_missing_is_named(server: WhoamiServer, key: str) -> None
         Client(server.address, credential=key) as sayso,
         pytest.raises(PermissionDenied, match="the role enroll") as caught,
     ):
-        sayso.delete("x")
+        sayso.speakers.delete("x")
     assert key not in str(caught.value)
 
 
@@ -162,7 +162,7 @@ def test_no_role_includes_another(bank: Bank, server: WhoamiServer) -> None:
         Client(server.address, credential=bank.key("bank", Role.ADMIN)) as sayso,
         pytest.raises(PermissionDenied, match="the role verify"),
     ):
-        sayso.get("x")
+        sayso.speakers.get("x")
 
 
 def test_an_rpc_that_is_not_in_the_table_is_for_nobody(
@@ -173,14 +173,14 @@ def test_an_rpc_that_is_not_in_the_table_is_for_nobody(
         Client(server.address, credential=bank.key("bank", *Role)) as sayso,
         pytest.raises(PermissionDenied),
     ):
-        sayso.get("x")
+        sayso.speakers.get("x")
 
 
 def test_health_asks_for_no_credential(server: WhoamiServer) -> None:
     with Client(server.address) as sayso:
         assert sayso.ready()
         with pytest.raises(Unauthenticated, match="show a credential"):
-            sayso.get("x")
+            sayso.speakers.get("x")
 
 
 def test_a_stream_is_guarded_as_well(server: WhoamiServer) -> None:

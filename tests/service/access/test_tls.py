@@ -59,7 +59,7 @@ def shown(server: WhoamiServer, authority: Authority) -> str:
 def test_a_client_that_trusts_the_authority(server: WhoamiServer, authority: Authority) -> None:
     with Client(server.address, tls=Tls(authority.certificate)) as sayso:
         assert sayso.ready()
-        assert sayso.get("x").metadata["tenant"] == "default"
+        assert sayso.speakers.get("x").metadata["tenant"] == "default"
 
 
 def test_a_client_that_does_not(server: WhoamiServer, tmp_path: Path) -> None:
@@ -81,7 +81,7 @@ def test_a_new_connection_sees_a_new_certificate_and_an_old_one_goes_on(
         authority.issue("second", LOCAL, file="server")
         assert shown(server, authority) == "CN=second"
         assert len(list(during)) == 2
-        assert old.get("x").metadata["tenant"] == "default"
+        assert old.speakers.get("x").metadata["tenant"] == "default"
 
 
 def test_half_a_replacement_waits_for_the_other_half(
@@ -117,7 +117,7 @@ def client(server: WhoamiServer, authority: Authority, pair: Pair | None) -> Cli
 def test_mutual_tls_says_who_calls(mutual: WhoamiServer, authority: Authority) -> None:
     names = [x509.DNSName("ivr.bank.example"), x509.UniformResourceIdentifier(IVR)]
     with client(mutual, authority, authority.issue("ivr", names)) as sayso:
-        assert sayso.get("x").metadata == {
+        assert sayso.speakers.get("x").metadata == {
             "tenant": "bank",
             "roles": "verify",
             "credential": f"certificate:{IVR}",
@@ -133,7 +133,7 @@ def test_a_certificate_that_nobody_granted_anything(
         client(mutual, authority, stranger) as sayso,
         pytest.raises(Unauthenticated, match="nobody"),
     ):
-        sayso.get("x")
+        sayso.speakers.get("x")
 
 
 @pytest.mark.parametrize(
@@ -154,7 +154,7 @@ def test_a_name_of_another_kind_is_another_name(
         client(mutual, authority, pair) as sayso,
         pytest.raises(Unauthenticated, match="nobody"),
     ):
-        sayso.get("x")
+        sayso.speakers.get("x")
 
 
 def test_mutual_tls_refuses_who_shows_none_or_one_of_another_authority(
@@ -176,7 +176,7 @@ def test_the_authority_of_clients_is_replaced_too(
     roots = authority.certificate.read_bytes() + new.certificate.read_bytes()
     authority.certificate.write_bytes(roots)
     with client(mutual, authority, pair) as after:
-        assert after.get("x").metadata["tenant"] == "bank"
+        assert after.speakers.get("x").metadata["tenant"] == "bank"
 
 
 def test_half_of_the_settings_is_an_error(pair: Pair) -> None:

@@ -43,7 +43,7 @@ def tenant(path: Path, key: str) -> str:
     """The tenant of a call with this key."""
     authenticator = Authenticator(keys=Keys(path, now=lambda: datetime.now(UTC)), tokens=None)
     with WhoamiServer(authenticator) as server, Client(server.address, credential=key) as sayso:
-        return sayso.get("x").metadata["tenant"]
+        return sayso.speakers.get("x").metadata["tenant"]
 
 
 def test_a_created_key_works_and_a_revoked_one_does_not(path: Path) -> None:

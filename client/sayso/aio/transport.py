@@ -1,0 +1,147 @@
+"""Calls on a gRPC channel, from coroutines of one event loop."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable
+from typing import Any, TypeVar
+
+import grpc
+
+from sayso import health
+from sayso.calls import Call, Pages, Service, Stream
+from sayso.connection import LEAVING_S, Target
+from sayso.statuses import REQUEST_ID_KEY, make_error
+
+Result = TypeVar("Result")
+
+
+class Transport:
+    """Opens its channel at the first call, for the event loop that runs then; raises the classes of
+    `sayso.errors`."""
+
+    def __init__(self, target: Target, *, timeout_s: float, request_ids: Callable[[], str]) -> None:
+        self._target = target
+        self._timeout_s = timeout_s
+        self._request_ids = request_ids
+        self._channel: Any = None
+        self._stubs: dict[Service, Any] = {}
+
+    async def close(self) -> None:
+        if self._channel is not None:
+            await self._channel.close()
+
+    async def send(self, call: Call[Result]) -> Result:
+        method, metadata, request_id = self._prepare(call.service, call.rpc)
+        timeout_s = self._timeout_s if call.timeout_s is None else call.timeout_s
+        try:
+            sent = method(call.request, timeout=timeout_s, metadata=metadata)
+            if call.streamed:
+                *_, response = [response async for response in sent]
+            else:
+                response = await sent
+        except grpc.aio.AioRpcError as error:
+            raise make_error(error, request_id) from error
+        return call.read(response)
+
+    async def read_pages(self, pages: Pages[Result]) -> AsyncIterator[Result]:
+        while True:
+            page = await self.send(Call(pages.service, pages.rpc, pages.request, lambda page: page))
+            for each in pages.read(page):
+                yield each
+            if not page.next_page_token:
+                return
+            pages.request.page_token = page.next_page_token
+
+    async def stream(
+        self, stream: Stream[Result], chunks: AsyncIterable[bytes] | Iterable[bytes]
+    ) -> AsyncIterator[Result]:
+        requests = stream.requests_as_they_come(chunks)
+        responses = self.exchange(stream.service, stream.rpc, requests, concludes=stream.concludes)
+        async with contextlib.aclosing(responses):
+            async for response in responses:
+                yield stream.read(response)
+
+    async def exchange(
+        self, service: Service, rpc: str, requests: AsyncIterator[Any], *, concludes: bool = False
+    ) -> AsyncGenerator[Any, None]:
+        """Yield the responses while a task sends the requests."""
+        method, metadata, request_id = self._prepare(service, rpc)
+        call = method(metadata=metadata)
+        sending = asyncio.create_task(_send(call, requests))
+        try:
+            async for response in call:
+                yield response
+        except (grpc.aio.AioRpcError, asyncio.CancelledError) as error:
+            if (failure := _failure(sending)) is not None:
+                raise failure from None
+            if isinstance(error, grpc.aio.AioRpcError):
+                raise make_error(error, request_id) from error
+            raise
+        except GeneratorExit:
+            if concludes:
+                await _stop(sending)
+                await _conclude(call)
+            raise
+        finally:
+            await _stop(sending)
+            call.cancel()
+
+    async def why_not_ready(self) -> str:
+        check = health.open_check(self._open())(
+            health.REQUEST, timeout=self._timeout_s, metadata=self._target.metadata
+        )
+        try:
+            return health.explain(await check, await check.trailing_metadata())
+        except grpc.aio.AioRpcError as error:
+            return health.explain_error(error)
+
+    def _open(self) -> Any:
+        if self._channel is None:
+            self._channel = self._target.open(grpc.aio)
+        return self._channel
+
+    def _prepare(self, service: Service, rpc: str) -> tuple[Any, Any, str]:
+        """The method of a stub, the metadata of a call, and the request id in it."""
+        if service not in self._stubs:
+            self._stubs[service] = service(self._open())
+        request_id = self._request_ids()
+        metadata = (*self._target.metadata, (REQUEST_ID_KEY, request_id))
+        return getattr(self._stubs[service], rpc), metadata, request_id
+
+
+async def _send(call: Any, requests: AsyncIterator[Any]) -> None:
+    """Write the requests, then half-close. If one cannot be made, cancel the call: half-closed, it
+    would be concluded as if they had ended."""
+    try:
+        async for request in requests:
+            if call.done():  # the server has answered all that it will
+                return
+            await call.write(request)
+        await call.done_writing()
+    except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+        pass  # the call has ended; whoever reads it is told why
+    except Exception:
+        call.cancel()
+        raise
+
+
+def _failure(sending: "asyncio.Task[None]") -> BaseException | None:
+    """What the requests raised, of which gRPC itself says only that the call was cancelled."""
+    if sending.done() and not sending.cancelled():
+        return sending.exception()
+    return None
+
+
+async def _stop(sending: "asyncio.Task[None]") -> None:
+    sending.cancel()
+    with contextlib.suppress(asyncio.CancelledError, Exception):
+        await sending
+
+
+async def _conclude(call: Any) -> None:
+    """Half-close, and wait for what the server makes of it, for a while."""
+    with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError, TimeoutError):
+        async with asyncio.timeout(LEAVING_S):
+            await call.done_writing()
+            async for _ in call:
+                pass

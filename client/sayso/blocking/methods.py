@@ -1,0 +1,73 @@
+"""Functions that make calls into methods that send them and wait."""
+
+from collections.abc import Callable, Iterable, Iterator
+from types import GenericAlias
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+from sayso.blocking.transport import Transport
+from sayso.calls import Call, Pages, Series, Stream, document
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+
+
+class Part:
+    """What methods are part of: the client itself, or a section of it."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+
+def method(
+    build: Callable[Arguments, Call[Result]],
+) -> Callable[Concatenate[Part, Arguments], Result]:
+    def send(self: Part, /, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+        return self._transport.send(build(*args, **kwargs))
+
+    document(send, build)
+    return send
+
+
+def series(build: Callable[Arguments, Series]) -> Callable[Concatenate[Part, Arguments], None]:
+    def send(self: Part, /, *args: Arguments.args, **kwargs: Arguments.kwargs) -> None:
+        for call in build(*args, **kwargs):
+            self._transport.send(call)
+
+    document(send, build)
+    return send
+
+
+def paged(
+    build: Callable[Arguments, Pages[Result]],
+) -> Callable[Concatenate[Part, Arguments], Iterator[Result]]:
+    def read(self: Part, /, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Iterator[Result]:
+        return self._transport.read_pages(build(*args, **kwargs))
+
+    document(read, build, returns=_iterator)
+    return read
+
+
+def live(
+    build: Callable[Concatenate[str, Arguments], Stream[Result]],
+) -> Callable[Concatenate[Part, str, Iterable[bytes], Arguments], Iterator[Result]]:
+    def stream(
+        self: Part,
+        speaker_id: str,
+        chunks: Iterable[bytes],
+        /,
+        *args: Arguments.args,
+        **kwargs: Arguments.kwargs,
+    ) -> Iterator[Result]:
+        return self._transport.stream(build(speaker_id, *args, **kwargs), chunks)
+
+    document(
+        stream,
+        build,
+        returns=_iterator,
+        takes=Iterable[bytes],
+    )
+    return stream
+
+
+def _iterator(result: Any) -> GenericAlias:
+    return GenericAlias(Iterator, (result,))
