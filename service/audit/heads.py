@@ -37,12 +37,12 @@ class Heads:
         try:
             self._send(f"{rfc3339(self._clock())} {line}")
         except OSError as error:
-            log.error("the audit head was not told to %s: %s", self._target, error)
+            log.error("the audit head was not sent to %s: %s", self._target, error)
 
 
 def read_digests(text: bytes) -> list[str]:
     """The digests of all heads in the text of a log or of a target file."""
-    return [found.decode() for found in _LINE.findall(text)]
+    return [digest.decode() for digest in _LINE.findall(text)]
 
 
 def _make_sender(target: str) -> Callable[[str], None]:

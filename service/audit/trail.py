@@ -5,7 +5,6 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Sequence
-from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -23,14 +22,6 @@ _DEFAULTS = AuditOptions()
 _MOST_AT_ONCE = 1000
 
 log = logging.getLogger(__name__)
-
-
-class Sync(StrEnum):
-    """Which entries are on the disk when acknowledged. The operating system holds the rest, and
-    loses them only if the machine fails."""
-
-    ALL = "all"
-    CHANGES = "changes"
 
 
 def enter(folder: Path, event: Event, *, at: float, key: Path) -> Entry:
@@ -73,7 +64,7 @@ class Trail:
         self._heads = Heads(options.heads)
         self._heads_every_s = options.heads_every_s
         self._head: Head | None = None
-        self._sync = Sync(options.sync)
+        self._sync_all = options.sync == "all"
         self._clock = clock
         self._thread = Threads(1, name="audit")
         self._subjects: Subjects | None = None
@@ -169,7 +160,8 @@ class Trail:
         self._volumes.open()
 
     def _check(self) -> None:
-        """Writing an entry about lost ones proves that the trail is writable again."""
+        """Raises OSError while no entry can be written. After a loss, the entry that reports it is
+        written, which proves that the trail is writable again."""
         assert self._volumes is not None, "a trail is used inside `async with`"
         if self._lost:
             self._append([])
@@ -180,7 +172,8 @@ class Trail:
         assert self._volumes is not None, "a trail is used inside `async with`"
         lost = self._lost
         notes = [Event(Action.LOST, "NOT_WRITTEN", detail={"entries": lost})] if lost else []
-        durable = self._sync is Sync.ALL or any(e.action not in DECISIONS for e in events)
+        # what is not durable yet is lost only if the machine fails
+        durable = self._sync_all or any(event.action not in DECISIONS for event in events)
         entries = self._volumes.append([*notes, *events], at=self._clock(), durable=durable)
         self._lost -= lost
         self._head = entries[-1].head

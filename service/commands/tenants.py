@@ -119,7 +119,7 @@ def expire(
 
     Goes by this machine's clock, and by SAYSO_EXPIRE_AFTER_DAYS. There is no way back.
     """
-    from service.speakers.expiry import erase, survey_voices  # noqa: PLC0415
+    from service.speakers.expiry import erase_expired, survey_voices  # noqa: PLC0415
     from service.wiring import make_retention  # noqa: PLC0415 - other commands start without it
 
     rules = make_retention(Settings.read(store=context.obj))
@@ -135,7 +135,7 @@ def expire(
         context,
         "expire",
         tenant,
-        lambda store: erase(store, tenant, survey, rules, audit=contextlib.nullcontext),
+        lambda store: erase_expired(store, tenant, survey, rules, audit=contextlib.nullcontext),
     )
     _print(f"{erased} voices were erased")
 

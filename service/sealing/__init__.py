@@ -7,9 +7,8 @@
 docs/security/encryption.md says which attackers this stops.
 """
 
-from service.sealing.choice import choose_kms
 from service.sealing.keyring import Keyring, KeySet, KeyTable, Sealing
-from service.sealing.kms import Kms
+from service.sealing.kms import Kms, choose_kms
 from service.sealing.local import LocalMaster
 from service.sealing.vault import VaultTransit
 

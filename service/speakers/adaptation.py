@@ -1,4 +1,4 @@
-"""Adaptation: the speech of calls that were accepted beyond doubt improves a voice.
+"""Adaptation: calls that were accepted with a margin improve a voice.
 
     accepted with a margin ─┬─ by the current model  ──> one more vector of the same voice
                             └─ by the previous model ──> one more vector of the voice of the
@@ -25,8 +25,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class AcceptedCall:
-    """A call of `speaker`, as the record was when the call began. `decision` is the server's own on
-    the whole call, `digest` the SHA-256 of the audio as it was sent, in hexadecimal."""
+    """An accepted call of `speaker`, as stored when the call began.
+
+    `decision` is by the server's own policy on the whole call; `digest` is the SHA-256 of the audio
+    as it was sent, in hexadecimal.
+    """
 
     speaker: Speaker
     utterance: Utterance
@@ -35,13 +38,13 @@ class AcceptedCall:
 
 
 Grow = Callable[[Speaker, AcceptedCall, float], Speaker]
-"""The speaker with a call added at a time, in seconds since the epoch; raises `Mismatch`."""
+"""Adds a call to a speaker at a time in seconds since the epoch; raises `Mismatch`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Learning:
-    """What a call that one model accepted does to a voice. If `unchanged_only`, any change of the
-    speaker since the call began forbids it."""
+    """How calls that one model accepts change a voice; with `unchanged_only`, only if the speaker
+    has not changed since the call began."""
 
     action: Action
     rule: LearningRule
@@ -50,7 +53,7 @@ class Learning:
 
 
 def adapt_with(enroller: Enroller, rule: LearningRule) -> Learning:
-    """Calls that the current model accepts improve its own voice."""
+    """Learning by which calls that the current model accepts improve its own voiceprint."""
 
     def grow(speaker: Speaker, call: AcceptedCall, now: float) -> Speaker:
         threshold = call.decision.threshold
@@ -61,7 +64,7 @@ def adapt_with(enroller: Enroller, rule: LearningRule) -> Learning:
 
 
 def migrate_with(enroller: Enroller, rule: LearningRule) -> Learning:
-    """Calls that the previous model accepts begin, and complete, a voice of the current one."""
+    """Learning by which calls that the previous model accepts build a current voiceprint."""
 
     def grow(speaker: Speaker, call: AcceptedCall, now: float) -> Speaker:
         return enroller.extend(speaker, call.utterance.for_model(enroller.model_id), now)
@@ -91,13 +94,13 @@ class CallLearner:
         return model_id in self._by_model
 
     async def learn(self, call: AcceptedCall) -> Speaker | None:
-        """The speaker after the call, durable and audited; None if the rules, or a change of the
-        speaker since, forbid it."""
+        """Add the call to the voice and return the stored speaker; None if the rules, or a change
+        of the speaker since the call began, forbid that."""
         learning = self._by_model.get(call.decision.model_id)
         if learning is None or not self._allows(learning.rule, call):
             return None
         async with self._auditor.record_change(learning.action, call.speaker.speaker_id) as entry:
-            learned = await self._store_grown(learning, call)
+            learned = await self._add_call(learning, call)
             outcome = "REFUSED" if learned is None else "STORED"
             entry.set_outcome(outcome, model_id=self._enroller.model_id)
         return learned
@@ -113,7 +116,7 @@ class CallLearner:
             and self._enroller.checks.is_good(utterance.for_model(self._enroller.model_id))
         )
 
-    async def _store_grown(self, learning: Learning, call: AcceptedCall) -> Speaker | None:
+    async def _add_call(self, learning: Learning, call: AcceptedCall) -> Speaker | None:
         speaker = call.speaker
 
         def step(speaker: Speaker) -> Speaker:

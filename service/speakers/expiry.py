@@ -1,12 +1,12 @@
-"""Expiry: erases the voices that nobody has used for too long, and none because a clock is wrong.
+"""Expiry: erases voices that nobody has used for too long, but none because a clock is wrong.
 
-    noted a day ago ──> survey ──> expired then and now ──> plausible? ──> erased, and noted
-    not noted ────────> noted                               └─ no ──> refused: log, metric, audit
+    swept a day ago ──> survey ──> expired then and now ──> plausible? ──> erase, note the sweep
+    never swept ──────> note the sweep                          └─ no ──> refuse: log, metric, audit
 
-A voice goes only if it had expired at two looks a day apart. The time of the first is kept in the
-store, so that no restart forgets it, and one in the future is forgotten: a clock that was once
-ahead erases nothing. One that stays ahead shows in the share of voices that would go at once, and
-in the newest use in the store being long ago.
+A voice is erased only if it had expired at two sweeps a day apart. The store keeps the time of the
+first, so that it survives a restart; a time in the future is discarded, so that a clock that was
+ahead for a while erases nothing. A clock that stays ahead is noticed because too many voices would
+expire at once, or because the newest use in the store is long ago.
 """
 
 import asyncio
@@ -28,20 +28,20 @@ from service.store import SpeakerState, Store
 log = logging.getLogger(__name__)
 
 _DAY_S = 86_400.0
-_APART_S = 0.95 * _DAY_S  # a clock that is set right by an hour between two looks is no matter
+_APART_S = 0.95 * _DAY_S  # so that setting the clock right by an hour does no harm
 _QUIET_S = 7 * _DAY_S
 _QUIET_SHARE = 1 / 12
-_ALWAYS = 5
+_ALWAYS_ALLOWED = 5  # voices, whatever share of the tenant's they are
 _PAGE = 200
 
 Audit = Callable[[str], AbstractAsyncContextManager[object]]
-"""Audits the erasure of a speaker's voice, which it is around."""
+"""Makes the context in which the voice of a speaker id is erased, and which audits that."""
 
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """How many voices a tenant has, whose have expired, and when the newest use of any was, as far
-    as it was not in the future. Times are seconds since the epoch, UTC."""
+    """How many voices a tenant has, whose have expired, and when one was last used, leaving out
+    times in the future. Times are seconds since the epoch, UTC."""
 
     voices: int
     expired: tuple[str, ...]
@@ -49,9 +49,9 @@ class Survey:
 
 
 async def survey_voices(store: Store, tenant: str, retention: Retention, *, since: float) -> Survey:
-    """`expired` are those that had expired at `since`, and still have."""
+    """Read all voices of a tenant; `expired` are those that are, and were at `since`."""
     now, voices, newest = retention.clock(), 0, -math.inf
-    gone: list[str] = []
+    expired: list[str] = []
     after = None
     while True:
         page = await store.list(tenant, limit=_PAGE, after=after)
@@ -60,17 +60,17 @@ async def survey_voices(store: Store, tenant: str, retention: Retention, *, sinc
             used_at = last_used_at(speaker)
             newest = max(newest, used_at) if used_at <= now else newest
             if retention.expires_at(speaker) <= min(since, now):
-                gone.append(speaker.speaker_id)
+                expired.append(speaker.speaker_id)
         if page.next_after is None:
-            return Survey(voices, tuple(gone), newest)
+            return Survey(voices, tuple(expired), newest)
         after = page.next_after
 
 
-async def erase(
+async def erase_expired(
     store: Store, tenant: str, survey: Survey, retention: Retention, *, audit: Audit
 ) -> int:
-    """How many voices were erased, each inside `audit` of its speaker's id; one that was used or
-    changed since the survey is not."""
+    """Erase the expired voices of a survey, each inside `audit(speaker_id)`, and return how many
+    there were. Voices that were used or changed since the survey stay."""
     erased = 0
     for speaker_id in survey.expired:
         speaker = await store.get(tenant, speaker_id)
@@ -78,15 +78,15 @@ async def erase(
             continue
         with contextlib.suppress(Aborted):
             async with audit(speaker_id):
-                left = expire(speaker, now=retention.clock())
-                await store.put(left, expected_etag=speaker.etag)
+                without_voice = expire(speaker, now=retention.clock())
+                await store.put(without_voice, expected_etag=speaker.etag)
             erased += 1
     return erased
 
 
 class Expiry:
-    """Runs for as long as the server does; at most `max_share` of a tenant's voices, or five of
-    them, go at once."""
+    """Sweeps for expired voices while the server runs; at most `max_share` of a tenant's voices, or
+    five of them, expire at once."""
 
     def __init__(
         self, store: Store, retention: Retention, auditor: Auditor, *, max_share: float
@@ -97,7 +97,7 @@ class Expiry:
         self._max_share = max_share
 
     async def run(self) -> None:
-        """Sweeps when it starts and once a day; what a sweep cannot reach waits for the next."""
+        """Sweep at the start and once a day; a sweep that fails is logged."""
         while math.isfinite(self._retention.expire_after_s):
             try:
                 await self.sweep()
@@ -106,25 +106,29 @@ class Expiry:
             await asyncio.sleep(_DAY_S)
 
     async def sweep(self) -> None:
-        """One tenant whose voices cannot be looked through does not keep the others waiting."""
-        looked_at = {tenant: await self._ripe(tenant) for tenant in await self._store.tenants()}
-        if all(since is None for since in looked_at.values()):
+        """Sweep every tenant; one whose voices cannot be read does not hold up the others."""
+        swept_at = {
+            tenant: await self._read_sweep(tenant) for tenant in await self._store.tenants()
+        }
+        if all(since is None for since in swept_at.values()):
             return
-        surveys = {tenant: await self._survey(tenant, since) for tenant, since in looked_at.items()}
-        newest = max((one.newest_use for one in surveys.values() if one), default=-math.inf)
+        surveys = {tenant: await self._survey(tenant, since) for tenant, since in swept_at.items()}
+        newest = max(
+            (survey.newest_use for survey in surveys.values() if survey), default=-math.inf
+        )
         for tenant, survey in surveys.items():
-            if survey is None or looked_at[tenant] is None:
+            if survey is None or swept_at[tenant] is None:
                 continue
             with use_caller(Caller(tenant, ANYONE.roles, "server")):
-                await self._settle(tenant, survey, newest)
+                await self._erase_or_refuse(tenant, survey, newest)
 
-    async def _ripe(self, tenant: str) -> float | None:
-        """When its voices were looked at, if that is a day ago; notes that they are, if never."""
-        now, before = self._retention.clock(), await self._store.swept_at(tenant)
-        if before is None or before > now:
+    async def _read_sweep(self, tenant: str) -> float | None:
+        """When the tenant was last swept, if that is a day ago. Notes a first sweep."""
+        now, swept_at = self._retention.clock(), await self._store.swept_at(tenant)
+        if swept_at is None or swept_at > now:
             await self._store.note_sweep(tenant, at=now)
             return None
-        return before if now - before >= _APART_S else None
+        return swept_at if now - swept_at >= _APART_S else None
 
     async def _survey(self, tenant: str, since: float | None) -> Survey | None:
         try:
@@ -135,13 +139,15 @@ class Expiry:
             log.error("voices of tenant %s were not looked through: %s", tenant, error)
             return None
 
-    async def _settle(self, tenant: str, survey: Survey, newest: float) -> None:
+    async def _erase_or_refuse(self, tenant: str, survey: Survey, newest: float) -> None:
         try:
-            if survey.expired and (refusal := self._refusal(tenant, survey, newest)):
+            if survey.expired and (refusal := self._find_refusal(tenant, survey, newest)):
                 await self._refuse(refusal)
                 return
             now = self._retention.clock()
-            erased = await erase(self._store, tenant, survey, self._retention, audit=self._audit)
+            erased = await erase_expired(
+                self._store, tenant, survey, self._retention, audit=self._audit
+            )
             await self._store.note_sweep(tenant, at=now)
         except SaysoError as error:
             log.error("expired voices of tenant %s were not erased: %s", tenant, error)
@@ -150,18 +156,18 @@ class Expiry:
             metrics.count_expired(erased)
             log.info("erased %d expired voices of tenant %s", erased, tenant)
 
-    def _refusal(self, tenant: str, survey: Survey, newest: float) -> tuple[str, str] | None:
-        """Its name and what the operator is told."""
+    def _find_refusal(self, tenant: str, survey: Survey, newest: float) -> tuple[str, str] | None:
+        """The name and message of a refusal; None if the erasure is plausible."""
         now, due = self._retention.clock(), len(survey.expired)
         quiet_s = max(_QUIET_S, _QUIET_SHARE * self._retention.expire_after_s)
         ending = f"if they are to go, run `sayso tenants expire {tenant}`"
         if now - newest > quiet_s:
             return "CLOCK_AHEAD", (
-                f"the clock says {_date(now)}, and no voice in the store was used after "
-                f"{_date(newest)}: it may be ahead, so none of the {due} voices of tenant {tenant} "
-                f"that would expire is erased; mend the clock or, {ending}"
+                f"the clock says {_format_date(now)}, and no voice in the store was used after "
+                f"{_format_date(newest)}: it may be ahead, so none of the {due} voices of tenant "
+                f"{tenant} that would expire is erased; mend the clock or, {ending}"
             )
-        if due > max(_ALWAYS, math.floor(self._max_share * survey.voices)):
+        if due > max(_ALWAYS_ALLOWED, math.floor(self._max_share * survey.voices)):
             return "TOO_MANY_AT_ONCE", (
                 f"{due} of {survey.voices} voices of tenant {tenant} would expire at once, more "
                 f"than SAYSO_EXPIRE_MAX_SHARE allows, so none is erased; {ending}"
@@ -178,5 +184,5 @@ class Expiry:
         return self._auditor.record_change(Action.EXPIRE, speaker_id)
 
 
-def _date(at: float) -> str:
+def _format_date(at: float) -> str:
     return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d}" if math.isfinite(at) else "the beginning"

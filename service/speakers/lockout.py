@@ -1,16 +1,16 @@
-"""Lockout: too many failed verifications of one speaker stop its verification, at last for good.
+"""Lockout: too many failed verifications of a speaker lock it for a while, and in the end for good.
 
     open ── locked ──> SpeakerLocked
-      └─ may_answer ... may_answer ─ settle ──> counted, audited, then answered
+      └─ may_answer ... may_answer ─ settle ──> count, audit, then answer
             │                          └─ locked meanwhile ──> SpeakerLocked, as at `may_answer`
-            └─ left without settle ──> a failure if the last answer was below the server's
-                                       threshold, unless the server itself ended the call
+            └─ no settle ──> a failure if the last answer was below the server's threshold,
+                             unless the server itself ended the call
 
-    below the server's threshold ──> counted, may lock or disable the speaker
+    below the server's threshold ──> a failure, which may lock or disable the speaker
     meets the server's policy ─────> the count of failures in a row starts again from 0
 
-Only a claim counts: a caller who is identified, or who claims nobody, guesses at no one speaker. If
-the store cannot say whether a speaker is locked, the answer is Unavailable, never a pass.
+Only claims count: a caller who is identified, or who claims nobody, does not guess at one speaker.
+If the store cannot tell whether a speaker is locked, the answer is Unavailable, never a pass.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ _CONCLUDE_S = 5.0
 log = logging.getLogger(__name__)
 
 Observe = Callable[[str], None]
-"""Called with `locked`, `disabled` or `refused` each time a speaker, or an attempt, is."""
+"""Called with `locked` or `disabled` for a speaker, and with `refused` for an attempt."""
 
 
 class Lockout:
@@ -49,17 +49,17 @@ class Lockout:
         self._clock = clock
 
     async def count(self, tenant: str, speaker_id: str) -> FailureCount:
-        """The failures of a speaker that are remembered."""
+        """The failures of a speaker so far."""
         return await self._store.failures.get(tenant, speaker_id)
 
     async def is_locked(self, tenant: str, speaker_id: str) -> bool:
-        """Whether the speaker is locked; raises `Unavailable` while nobody can know."""
+        """Whether the speaker is locked; raises `Unavailable` while the store is away."""
         if not self._rule.failures:
             return False
         return (await self.count(tenant, speaker_id)).is_locked(self._clock())
 
     async def read(self, tenant: str, speaker_id: str) -> Speaker | None:
-        """The speaker, in one read with its failures; raises as `check`."""
+        """Read the speaker together with its failures; raises as `check`."""
         if not self._rule.failures:
             return await self._store.get(tenant, speaker_id)
         speaker, count = await self._store.get_with_failures(tenant, speaker_id)
@@ -67,8 +67,10 @@ class Lockout:
         return speaker
 
     async def check(self, tenant: str, speaker_id: str) -> float:
-        """How many more failures lock the speaker, infinity if none do; raises `SpeakerLocked`
-        while it is locked, `Unavailable` while nobody can know."""
+        """How many more failures lock the speaker, infinity if locking is off.
+
+        Raises `SpeakerLocked` while it is locked, and `Unavailable` while the store is away.
+        """
         if not self._rule.failures:
             return math.inf
         count = await self.count(tenant, speaker_id)
@@ -76,11 +78,10 @@ class Lockout:
         return max(1, self._rule.failures - count.consecutive)
 
     async def note(self, tenant: str, speaker_id: str, met: bool | None) -> FailureCount | None:
-        """Counts a claim before its decision is sent: `met` says whether it met the server's own
-        policy, None that it neither did nor failed. Returns the count if this failure locked the
-        speaker.
+        """Count a claim, before its decision is sent; return the count if it locked the speaker.
 
-        Raises as `check`, and has then changed nothing.
+        `met` says whether the claim met the server's own policy, None that it neither met it nor
+        failed. Raises as `check`, and has then changed nothing.
         """
         if not self._rule.failures:
             return None
@@ -95,7 +96,7 @@ class Lockout:
         return None
 
     async def unlock(self, tenant: str, speaker_id: str) -> None:
-        """Forgets the failures of a speaker, known or not."""
+        """Forget the failures of a speaker, known or not."""
         await self._store.failures.change(tenant, speaker_id, lambda count: NO_FAILURES)
 
     def _add_failure(self, count: FailureCount) -> FailureCount:
@@ -130,17 +131,17 @@ class VerificationAttempts:
         self._none_open.set()
 
     def open(self, speaker_id: str) -> "VerificationAttempt":
-        """An attempt of the call in progress, for `async with`. An empty `speaker_id` claims
-        nobody, so that nothing can be locked."""
+        """Make an attempt for the call in progress, to be entered by `async with`. An empty
+        `speaker_id` claims nobody, so that nobody can be locked."""
         return VerificationAttempt(self, self.auditor.origin(), speaker_id)
 
     def drain(self) -> None:
-        """From now on the server may be the one that ends a call, so that leaving is no failure."""
+        """Count no more calls that end without a decision: the server may have ended them."""
         self._draining = True
 
     async def wait_until_concluded(self) -> None:
-        """Waits, for a few seconds at most, until the calls that a drain cut off are audited:
-        before the store and the trail close."""
+        """Wait, for a few seconds at most, until the calls that a drain cut off are audited. To be
+        called before the store and the trail close."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_CONCLUDE_S):
                 await self._none_open.wait()
@@ -155,20 +156,20 @@ class VerificationAttempts:
             self._none_open.set()
 
     def ended_by_server(self, error: BaseException | None) -> bool:
-        """Whether the caller has no hand in a call ending by `error`."""
+        """Whether `error` ended the call without the caller's doing."""
         overloaded = isinstance(error, Overloaded) and not isinstance(error, OverLimit)
         return self._draining or overloaded or isinstance(error, Unavailable)
 
-    def failing(self, tenant: str, speaker_id: str) -> int:
-        """How many calls in progress would have failed if they ended now."""
+    def count_failing(self, tenant: str, speaker_id: str) -> int:
+        """How many calls in progress would be failures if they ended now."""
         return self._failing[tenant, speaker_id]
 
-    def count_failing(self, tenant: str, speaker_id: str, change: int) -> None:
+    def change_failing(self, tenant: str, speaker_id: str, change: int) -> None:
         self._failing[tenant, speaker_id] += change
-        self._failing += Counter()  # drops those that are back at 0
+        self._failing += Counter()  # drops the entries that are back at 0
 
     async def report_locked(self, origin: Origin, speaker_id: str, count: FailureCount) -> None:
-        """Logs, counts and audits that a failure has locked the speaker."""
+        """Log, count and audit that a failure has locked the speaker."""
         if count.disabled:
             log.warning(
                 "a speaker is disabled after %d failed verifications: `sayso speakers unlock` "
@@ -191,18 +192,19 @@ class VerificationAttempts:
         await self.auditor.record_lock(speaker_id, origin, **detail)
 
     async def report_refused(self, origin: Origin, speaker_id: str) -> None:
-        """Counts and audits an attempt on a locked speaker."""
+        """Count and audit an attempt on a locked speaker."""
         self._observe("refused")
         await self.auditor.record_refusal(Action.VERIFY, _LOCKED, speaker_id, origin)
 
 
 class VerificationAttempt:
-    """One call's claim (ISO/IEC 19795), counted once, however it ends. A caller who leaves after an
-    answer below the server's threshold has failed; otherwise an attacker could climb on scores
-    without ever being locked out.
+    """The claim of one call (ISO/IEC 19795), counted once however it ends.
 
-    Entering reads the claimed `speaker`, and raises `SpeakerLocked`, or `Unavailable` if the store
-    cannot say whether it is.
+    A caller who hangs up after an answer below the server's threshold has failed; otherwise an
+    attacker could climb on scores without ever being locked out.
+
+    Entering reads the claimed `speaker`. It raises `SpeakerLocked`, or `Unavailable` if the store
+    cannot tell whether the speaker is locked.
     """
 
     def __init__(self, attempts: VerificationAttempts, origin: Origin, speaker_id: str) -> None:
@@ -211,8 +213,10 @@ class VerificationAttempt:
         self._lockout = attempts.lockout
         self._origin = origin
         self._speaker_id = speaker_id
-        self._answered: Decision | None = None  # the latest
-        self._met: bool | None = None  # of the latest that compared anything
+        self._last_answer: Decision | None = None
+        self._met: bool | None = (
+            None  # whether the last answer that compared anything met the policy
+        )
         self._failing = False
         self._settled = False
 
@@ -234,12 +238,12 @@ class VerificationAttempt:
             self._attempts.leave()
 
     async def may_answer(self, decision: Decision) -> bool:
-        """Whether a decision before the last may be sent; to be awaited before it is. Raises
-        `SpeakerLocked` if the speaker is by now.
+        """Whether an interim decision may be sent; to be awaited before sending it. Raises
+        `SpeakerLocked` if the speaker is locked by now.
 
-        It may not while the store is away, which ends no call, nor if the speaker would be locked
-        had the other calls in progress ended already: otherwise scores could be had from many calls
-        at once.
+        False while the store is away, which does not end the call. False also if the speaker would
+        be locked had the other calls in progress ended already; otherwise an attacker could collect
+        scores from many calls at once.
         """
         try:
             failures_left = await self._check()
@@ -247,30 +251,32 @@ class VerificationAttempt:
             log.debug("an answer is kept back: %s", error)
             return False
         met, tenant = decision.meets_server_policy, self._origin.tenant
-        others = self._attempts.failing(tenant, self._speaker_id) - self._failing
+        others = self._attempts.count_failing(tenant, self._speaker_id) - self._failing
         if met is False and not self._failing and others >= failures_left:
             return False
-        self._answered = decision
+        self._last_answer = decision
         if met is not None:
             self._met = met
             self._set_failing(not met)
         return True
 
     async def settle(self, decision: Decision, **detail: str | int) -> None:
-        """Counts and audits the last decision; to be awaited before it is sent or acted upon.
-        Raises `SpeakerLocked`, and `Unavailable` if it can neither be counted nor audited."""
+        """Count and audit the final decision; to be awaited before it is sent or acted upon.
+
+        Raises `SpeakerLocked`, and `Unavailable` if it cannot be counted or audited.
+        """
         met = decision.meets_server_policy
         if met is None and self._met is False:
-            met = False  # what cannot be judged at the end takes no failure back
+            met = False  # an end that cannot be judged does not undo a failure
         count = await self._note(met)
-        self._settled = True  # a call that is cancelled before has yet to be counted
+        self._settled = True  # only now: a call that is cancelled earlier still has to be counted
         await self._audit(decision, **detail)
         if count is not None:
             await self._attempts.report_locked(self._origin, self._speaker_id, count)
 
     async def abandon(self, *, by_server: bool = False) -> None:
-        """Counts and audits an attempt that was not settled; raises nothing."""
-        answered = self._answered
+        """Count and audit an attempt that was not settled; raises nothing."""
+        answered = self._last_answer
         if self._settled or answered is None:
             return
         self._settled = True
@@ -282,14 +288,14 @@ class VerificationAttempt:
             if count is not None:
                 await self._attempts.report_locked(self._origin, self._speaker_id, count)
         except SpeakerLocked:
-            pass  # by other calls, and audited
+            pass  # other calls locked it, and that is audited
         except SaysoError as error:
             log.error("an abandoned verification was not counted: %s", error)
 
     def _set_failing(self, failing: bool) -> None:
         if failing != self._failing:
             change = 1 if failing else -1
-            self._attempts.count_failing(self._origin.tenant, self._speaker_id, change)
+            self._attempts.change_failing(self._origin.tenant, self._speaker_id, change)
         self._failing = failing
 
     async def _check(self) -> float:

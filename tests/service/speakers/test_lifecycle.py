@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from service.errors import Aborted, FailedPrecondition, NotFound
-from service.speakers.expiry import Audit, erase, survey_voices
+from service.speakers.expiry import Audit, erase_expired, survey_voices
 from service.speakers.lifecycle import (
     UNDO_LEVELS,
     Retention,
@@ -41,11 +41,11 @@ def retention(days_later: float, *, keep_days: float = 100) -> Retention:
     return Retention(keep_days * DAY_S, lambda: MADE_AT + days_later * DAY_S)
 
 
-async def erase_expired(
+async def survey_and_erase(
     store: Store, tenant: str, keeping: Retention, *, audit: Audit = contextlib.nullcontext
 ) -> int:
     found = await survey_voices(store, tenant, keeping, since=keeping.clock())
-    return await erase(store, tenant, found, keeping, audit=audit)
+    return await erase_expired(store, tenant, found, keeping, audit=audit)
 
 
 def with_voice(speaker: Speaker, *values: float, adapted: bool = False, now: float) -> Speaker:
@@ -244,8 +244,8 @@ async def test_expired_voices_are_erased_and_no_others(
     silent = make_speaker("silent", voiceprints={}, state=SpeakerState.OPTED_OUT)
     for speaker in (old, kept, silent):
         await store.put(speaker, expected_etag=None)
-    assert await erase_expired(store, tenant, retention(100)) == 1
-    assert await erase_expired(store, tenant, retention(100)) == 0
+    assert await survey_and_erase(store, tenant, retention(100)) == 1
+    assert await survey_and_erase(store, tenant, retention(100)) == 0
     page = await store.list(tenant, limit=10)
     states = {speaker.speaker_id: speaker.state for speaker in page.speakers}
     assert states == {
@@ -273,5 +273,5 @@ async def test_each_erasure_happens_inside_what_is_put_around_it(
         return found and found.state  # type: ignore[return-value]
 
     await store.put(with_voice(make_speaker("old"), 1, now=MADE_AT), expected_etag=None)
-    assert await erase_expired(store, tenant, retention(100), audit=audit) == 1
+    assert await survey_and_erase(store, tenant, retention(100), audit=audit) == 1
     assert seen == [SpeakerState.ENROLLED, SpeakerState.EXPIRED]

@@ -188,7 +188,7 @@ async def test_of_calls_at_once_no_more_are_told_scores_than_may_fail(desk: Desk
         assert await calls[0].may_answer(ACCEPTED)
         assert await calls[-1].may_answer(REJECTED)
         assert not await calls[-2].may_answer(REJECTED)
-    assert desk.attempts.failing("t", "alice") == 0
+    assert desk.attempts.count_failing("t", "alice") == 0
 
 
 @pytest.mark.parametrize("error", [Unavailable("away"), Overloaded("full", retry_after_s=1.0)])
