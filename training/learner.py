@@ -37,7 +37,7 @@ class Learner:
             average=self.average.state_dict(),
             framework=self.framework.state_dict(),
             optimizer=self.optimizer.state_dict(),
-            random=checkpoint.random_state(),
+            random=checkpoint.read_random_state(),
         )
 
     def restore(self, state: Checkpoint) -> None:
@@ -84,7 +84,7 @@ def require_fit(recipe: Recipe, start_from: Checkpoint | Path) -> None:
         ) from error
 
 
-def same_voices(other: Checkpoint, recipe: Recipe, progress: Progress) -> bool:
+def has_same_voices(other: Checkpoint, recipe: Recipe, progress: Progress) -> bool:
     """Whether the losses of `other`, with a class for each voice, fit this run unchanged."""
     sampling = other.recipe.sampling
     return (
@@ -101,7 +101,7 @@ def trainable(*modules: nn.Module) -> list[nn.Parameter]:
     return [p for module in modules for p in module.parameters() if p.requires_grad]
 
 
-def new_learner(
+def make_learner(
     recipe: Recipe,
     voices: int,
     device: torch.device,

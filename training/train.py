@@ -18,7 +18,7 @@ from training.data.library import Library, Pcm
 from training.data.teacher import Targets
 from training.encoders.compilation import compile_encoder
 from training.errors import CheckpointError, DivergenceError
-from training.learner import follow, new_learner, same_voices, trainable
+from training.learner import follow, has_same_voices, make_learner, trainable
 from training.losses.settings import TripletLoss
 from training.ranks import ALONE, Ranks
 from training.runs import checkpoint, collapse, reproduction
@@ -45,7 +45,7 @@ class Limits:
 NO_LIMITS = Limits()
 
 
-def learning_rate(schedule: Schedule, step: int) -> float:
+def compute_learning_rate(schedule: Schedule, step: int) -> float:
     """Linear warm-up, then cosine decay; a function of the 0-based step alone."""
     if step < schedule.warmup_steps:
         return schedule.learning_rate * (step + 1) / schedule.warmup_steps
@@ -96,8 +96,8 @@ def train(  # noqa: PLR0912, PLR0915 - the loop is told from top to bottom
     last, best = output / checkpoint.LAST, output / checkpoint.BEST
     material = prepare(recipe, library, noises, targets, ranks)
     target_dim = targets.dim if targets else None
-    learner = new_learner(recipe, material.voices, device, target_dim, ranks)
-    conditions = reproduction.conditions(
+    learner = make_learner(recipe, material.voices, device, target_dim, ranks)
+    conditions = reproduction.list_conditions(
         noises=noises, targets=targets, device=device, processes=ranks.world
     )
     progress = Progress.at_start(
@@ -111,7 +111,7 @@ def train(  # noqa: PLR0912, PLR0915 - the loop is told from top to bottom
     elif isinstance(start_from, Path):
         learner.begin_at(start_from)
     elif start_from is not None:
-        learner.begin_from(start_from, same_voices=same_voices(start_from, recipe, progress))
+        learner.begin_from(start_from, same_voices=has_same_voices(start_from, recipe, progress))
 
     margins = [loss.margin for loss in recipe.losses if isinstance(loss, TripletLoss)]
     encoder, framework = learner.encoder, learner.framework
@@ -149,7 +149,7 @@ def train(  # noqa: PLR0912, PLR0915 - the loop is told from top to bottom
             stop = progress.step
         for batch in lap.time(stream(material.batches, progress.step, stop, workers)):
             # the schedule counts from 0, progress counts the steps done
-            rate = learning_rate(schedule, progress.step)
+            rate = compute_learning_rate(schedule, progress.step)
             for group in learner.optimizer.param_groups:
                 group["lr"] = rate
             decay = min(schedule.average_decay, (1 + progress.step) / (10 + progress.step))
@@ -183,7 +183,7 @@ def train(  # noqa: PLR0912, PLR0915 - the loop is told from top to bottom
                 improved = errors.mean < progress.best
                 report.on_validation(progress.step, errors, best=improved)
                 if outcome.compared is not None:
-                    fallen = collapse.diagnosis(
+                    fallen = collapse.diagnose(
                         *outcome.compared, outcome.parts, triplet_margin=max(margins, default=None)
                     )
                     if fallen is not None:

@@ -64,12 +64,12 @@ async def hear_callers(
     """
     gate = asyncio.Semaphore(AT_ONCE)
     callers = await asyncio.gather(
-        *(_caller(embedder, own, policy, plan, seed, gate) for own in _by_speaker(clips))
+        *(_make_caller(embedder, own, policy, plan, seed, gate) for own in _group_by_speaker(clips))
     )
     return tuple(caller for caller in callers if caller is not None)
 
 
-async def _caller(
+async def _make_caller(
     embedder: Embedder,
     clips: Sequence[Clip],
     policy: Policy,
@@ -84,14 +84,14 @@ async def _caller(
         if len(joined) < 2:
             return None
         enrolled = _step(await embedder.embed(joined[0]))
-        calls = [await _steps(embedder, samples, policy) for samples in joined[1:]]
+        calls = [await _list_steps(embedder, samples, policy) for samples in joined[1:]]
     complete = tuple(steps for steps in calls if steps)
     if enrolled is None or not complete:
         return None
     return Caller(clips[0].speaker, enrolled, complete)
 
 
-async def _steps(embedder: Embedder, samples: Samples, policy: Policy) -> tuple[Step, ...]:
+async def _list_steps(embedder: Embedder, samples: Samples, policy: Policy) -> tuple[Step, ...]:
     call = RunningDecision(embedder.open_stream(), Verifier(embedder.contract), None, policy)
     size = int(PIECE_S * embedder.contract.sample_rate)
     steps = []
@@ -111,7 +111,7 @@ def _step(utterance: Utterance) -> Step | None:
     return Step(utterance.embedding, quality.net_speech_s, snr_db)
 
 
-def _by_speaker(clips: Sequence[Clip]) -> Iterator[tuple[Clip, ...]]:
+def _group_by_speaker(clips: Sequence[Clip]) -> Iterator[tuple[Clip, ...]]:
     speakers: dict[Speaker, list[Clip]] = {}
     for clip in clips:
         speakers.setdefault(clip.speaker, []).append(clip)

@@ -30,7 +30,7 @@ from exporters.graph import trace
 from exporters.macs import count_macs
 from training import config, encoders
 from training.encoders import SpeakerEncoder
-from training.encoders.size import parameters
+from training.encoders.size import count_parameters
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "learn" / "encoders.md"
@@ -131,7 +131,7 @@ def table(repeats: int, clips: int, steps: int, ways: Mapping[str, bool]) -> str
     for choice, model, graph, time_s in zip(CHOICES, models, graphs, times_s, strict=True):
         cells = [
             choice.title(),
-            f"{parameters(model) / 1e6:.2f}",
+            f"{count_parameters(model) / 1e6:.2f}",
             f"{count_macs(graph, samples) / 1e6:.0f}",
             f"{1e3 * time_s:.1f}",
             *(f"{clips_per_s(choice, clips, steps, compiled=way):.1f}" for way in ways.values()),

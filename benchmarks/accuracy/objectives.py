@@ -43,7 +43,7 @@ from training.encoders.ecapa import EcapaTdnn
 from training.frontends.log_mel import LogMel
 from training.learner import trainable
 from training.runs.validation import Validation
-from training.train import learning_rate
+from training.train import compute_learning_rate
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE, KEPT = ROOT / "docs" / "learn" / "objectives.md", Path(__file__).with_suffix(".json")
@@ -225,7 +225,7 @@ class Trainer:
         optimizer = torch.optim.AdamW(parameters, weight_decay=recipe.schedule.weight_decay)
         for step, (features, labels) in enumerate(self.bank.batches(study, seed)):
             for group in optimizer.param_groups:
-                group["lr"] = learning_rate(recipe.schedule, step)
+                group["lr"] = compute_learning_rate(recipe.schedule, step)
             embeddings = functional.normalize(self.embed(features), dim=1)
             loss, _ = objective(embeddings, labels)
             optimizer.zero_grad(set_to_none=True)

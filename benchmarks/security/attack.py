@@ -196,7 +196,7 @@ class Solved:
     calls, the number of calls, how many recordings were accepted as they are, and the refusal
     that ended it."""
 
-    average_voice: Vector
+    voice: Vector
     reached: dict[int, float]
     calls: int
     accepted: int

@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 from benchmarks.figures import Figure, below, figure, merge
 from benchmarks.processes import processor_s, resident_mb
 from service.contract import Contract
-from service.inference.session import Session, _options
+from service.inference.session import Session, _make_options
 from service.settings import SHIPPED_MODEL
 from tests.support.sayso_server import ROOT, SaysoServer
 
@@ -92,7 +92,7 @@ def load_session(
     model: Path, change: Change | None = None, *, threads: int = 1, spinning: bool = False
 ) -> onnxruntime.InferenceSession:
     """Load a model as the service does, on one thread, except for `change`."""
-    options = _options(threads, spinning=spinning)
+    options = _make_options(threads, spinning=spinning)
     if change is not None:
         change(options)
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])

@@ -35,7 +35,7 @@ from training.config import Recipe
 from training.data.batches import Batch, stream
 from training.data.library import Clip, Library, Pcm
 from training.encoders import SpeakerEncoder
-from training.learner import Learner, follow, new_learner, trainable
+from training.learner import Learner, follow, make_learner, trainable
 from training.runs.material import Material, prepare
 
 BASE = "first"
@@ -157,7 +157,7 @@ class Bench:
         self.material: Material = prepare(recipe, make_clips(load.voices, chance), noises)
         self._drawn = 0
         self.batch = self.material.batches[0].to(load.device)
-        own = new_learner(recipe, self.material.voices, load.device)
+        own = make_learner(recipe, self.material.voices, load.device)
         self.learn = make_step(own, recipe, compiled=load.compiled)
         self.others: dict[str, Callable[[Batch], None]] = {}
         if has_speechbrain():

@@ -7,11 +7,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from evaluation.commands import options
 from evaluation.commands.options import takes_request
+from evaluation.commands.terminal import out
 from evaluation.experiments.request import Request
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def compare_back_ends(
         )
     )
     files.write_extra(output_folder, score_variants.NAME, document)
-    Console().print(_variant_table(document))
+    out.print(_variant_table(document))
 
 
 def _variant_table(document: Document) -> Table:

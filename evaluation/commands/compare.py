@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from evaluation.commands import options
+from evaluation.commands.terminal import out
 
 if TYPE_CHECKING:
     from evaluation.report.document import Document
@@ -37,7 +37,7 @@ def compare_reports(
     written = document.read(output_folder / "comparison.json")
     html = page.render_comparison(written, written["systems"])
     (output_folder / "comparison.html").write_text(html, encoding="utf-8")
-    Console().print(_difference_table(written))
+    out.print(_difference_table(written))
 
 
 def _difference_table(comparison: Document) -> Table:

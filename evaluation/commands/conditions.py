@@ -6,11 +6,11 @@ import asyncio
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from evaluation.commands import options
 from evaluation.commands.options import takes_request
+from evaluation.commands.terminal import out
 from evaluation.experiments.request import Request
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def measure_conditions(
     )
     document = asyncio.run(condition_grid.measure(request, list(wanted), clips=clips))
     files.write_extra(output_folder, condition_grid.NAME, document)
-    Console().print(_grid_table(document))
+    out.print(_grid_table(document))
 
 
 def _grid_table(document: Document) -> Table:

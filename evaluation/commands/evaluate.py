@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
 from evaluation.commands import options
 from evaluation.commands.options import takes_request
-from evaluation.commands.terminal import Version
+from evaluation.commands.terminal import Version, out, say
 from evaluation.experiments.request import Request
 
 if TYPE_CHECKING:
@@ -67,7 +66,7 @@ def evaluate(
 
     if shard is not None:
         count = asyncio.run(embed_share(request, Shard.parse(shard)))
-        typer.echo(f"{count:,} clips are in {request.cache}")
+        say(f"{count:,} clips are in {request.cache}")
         return
     outcome = asyncio.run(run(request))
     files.write(output_folder, outcome.document, outcome.model)
@@ -77,15 +76,14 @@ def evaluate(
 def _print(outcome: Outcome, folder: Path) -> None:
     from evaluation.report import files, table
 
-    console = Console()
     for assessment in filter(None, (outcome.model, outcome.baseline)):
-        console.print(table.make_table(assessment.groups, assessment.system))
+        out.print(table.make_table(assessment.groups, assessment.system))
     for warning in outcome.document["warnings"]:
         typer.echo(f"warning: {warning}", err=True)
     scored = outcome.model.scored
-    console.print(
+    say(
         f"failure to acquire {scored.failure_to_acquire:.2%} of clips,"
         f" failure to enroll {scored.failure_to_enrol:.2%} of models:"
         f" {scored.unscored:,} trials were not scored"
     )
-    console.print(f"the report is {folder / files.REPORT}")
+    say(f"the report is {folder / files.REPORT}")

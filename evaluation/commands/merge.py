@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from evaluation.commands.terminal import say
+
 
 def merge_caches(
     into: Annotated[Path, typer.Argument(help="Cache to fill, made when missing.")],
@@ -23,4 +25,4 @@ def merge_caches(
             raise typer.BadParameter(f"{shard} is missing", param_hint="SHARDS")
     with Cache.open(into) as merged:
         for shard in shards:
-            typer.echo(f"{shard}: {merged.absorb(shard):,} new embeddings")
+            say(f"{shard}: {merged.absorb(shard):,} new embeddings")

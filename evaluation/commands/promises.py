@@ -6,11 +6,11 @@ import asyncio
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from evaluation.commands import options
 from evaluation.commands.options import takes_request
+from evaluation.commands.terminal import out
 from evaluation.experiments.request import Request
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def check_promises(
 
     document = asyncio.run(promises.measure(request, condition or tuple(impairments.IMPAIRMENTS)))
     files.write_extra(output_folder, promises.NAME, document)
-    Console().print(_promise_table(document))
+    out.print(_promise_table(document))
 
 
 def _promise_table(document: Document) -> Table:

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from evaluation.commands import options
+from evaluation.commands.terminal import out, say
 
 
 def evaluate_scores(
@@ -50,6 +50,6 @@ def evaluate_scores(
     )
     for warning in document["warnings"]:
         typer.echo(f"warning: {warning}", err=True)
-    Console().print(table.make_table(assessment.groups, assessment.system))
+    out.print(table.make_table(assessment.groups, assessment.system))
     files.write(output_folder, document, assessment)
-    typer.echo(f"the report is {output_folder / files.REPORT}")
+    say(f"the report is {output_folder / files.REPORT}")

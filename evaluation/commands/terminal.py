@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -16,7 +17,16 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from evaluation.errors import EvaluationError
 from service.errors import SaysoError
 
+_UNLIMITED = 10_000  # columns; tables take what they need
+
+# Off a terminal no line is wrapped or cut: programs read it.
+out = Console(width=None if sys.stdout.isatty() else _UNLIMITED)
 err = Console(stderr=True)
+
+
+def say(line: str) -> None:
+    """Print a line as it is: on a terminal it may wrap, but no word or digest is broken."""
+    out.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def show_version(context: typer.Context, wanted: bool) -> None:

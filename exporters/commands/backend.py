@@ -6,9 +6,9 @@ import asyncio
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from evaluation.commands.options import ModelArgument, takes_request
+from evaluation.commands.terminal import say
 from evaluation.experiments.request import Request
 from exporters.commands.options import BackEnd, Output
 
@@ -44,7 +44,6 @@ def backend(
     contract, judgments = asyncio.run(
         backends.publish(request, fitting, output, clips=clips, force=force)
     )
-    console = Console()
     for row in judgments:
-        console.print(str(row), soft_wrap=True, highlight=False)
-    console.print(f"{output}: {contract.model_id}, calibration none", highlight=False)
+        say(str(row))
+    say(f"{output}: {contract.model_id}, calibration none")

@@ -6,9 +6,9 @@ import asyncio
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from evaluation.commands.options import ModelArgument, takes_request
+from evaluation.commands.terminal import say
 from evaluation.experiments.request import Request
 from exporters.commands.options import InPlace, OptionalOutput
 from exporters.commands.terminal import choose_output
@@ -82,9 +82,6 @@ def calibrate(
         )
     )
     contract = calibration.write(request.model, fitted, target)
-    console = Console()
-    console.print(
-        f"{contract.model_id}: {fitted.calibration.score} fitted on {fitted.calibration.fitted_on}"
-    )
+    say(f"{contract.model_id}: {fitted.calibration.score} fitted on {fitted.calibration.fitted_on}")
     for rate, llr in fitted.calibration.false_match:
-        console.print(f"  false-match rate {rate:7.4%}  at a log-likelihood ratio of {llr:6.2f}")
+        say(f"  false-match rate {rate:7.4%}  at a log-likelihood ratio of {llr:6.2f}")

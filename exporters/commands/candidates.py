@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
-from evaluation.commands.terminal import show_steps
+from evaluation.commands.terminal import say, show_steps
 from exporters.commands.options import (
     ARCHITECTURES,
     Features,
@@ -53,7 +52,7 @@ def checkpoint(
         show(f"exporting {source}")
         candidate = checkpoints.make_candidate(source, name=name, windows=windows, licence=licence)
         line = _publish(candidate, output, speech, show)
-    Console().print(line, soft_wrap=True, highlight=False)
+    say(line)
 
 
 def adopt(
@@ -133,7 +132,7 @@ def adopt(
         show(f"reading {source}")
         with adoption.make_candidate(request) as candidate:
             line = _publish(candidate, output, speech, show)
-    Console().print(line, soft_wrap=True, highlight=False)
+    say(line)
 
 
 def _publish(

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from evaluation.commands.terminal import show_steps
+from evaluation.commands.terminal import say, show_steps
 from exporters.commands.options import ModelFile, Output, Precision, Speech
 
 
@@ -34,10 +33,8 @@ def quantize(
         contract, small = quantization.publish(model, kind, output, speech=speech, on_step=show)
     before, after = contract.provenance["quantised"]["bytes"]
     calibrated = "kept" if contract.calibration else "none: run sayso-export calibrate"
-    Console().print(
+    say(
         f"{output}: {contract.model_id}, {before / 1e6:.1f} to {after / 1e6:.1f} MB, cosine "
         f"least {small.least:.5f}, mean {small.mean:.5f} on {small.speech}; calibration "
-        f"{calibrated}",
-        soft_wrap=True,
-        highlight=False,
+        f"{calibrated}"
     )

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
+from evaluation.commands.terminal import say
 from exporters.commands.options import InPlace, ModelFile, OptionalOutput
 from exporters.commands.terminal import choose_output
 
@@ -26,4 +26,4 @@ def record_evaluation(
     from exporters.tuning import record
 
     contract = record.write(model, report, target)
-    Console().print(f"{contract.model_id}: {contract.evaluation['report']}", soft_wrap=True)
+    say(f"{contract.model_id}: {contract.evaluation['report']}")

@@ -6,9 +6,9 @@ import asyncio
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from evaluation.commands.options import ModelArgument, takes_request
+from evaluation.commands.terminal import say
 from evaluation.experiments.request import Request
 from exporters.commands.options import MinSpeechS, OptionalOutput
 
@@ -40,13 +40,11 @@ def windows(
     choices = windowing.list_choices(window_s, overlaps=overlap, min_speech_s=min_speech_s)
     measured = asyncio.run(windowing.measure(request, choices))
     chosen = windowing.choose_best(measured)
-    console = Console()
     for row in measured:
         mark = "*" if row is chosen else " "
-        console.print(
+        say(
             f"{mark} window {row.windows.window_s:4.2f} s, hop {row.windows.hop_s:4.2f} s: "
-            f"EER {row.eer:7.3%}, {row.load:.2f} s of audio for one of speech",
-            highlight=False,
+            f"EER {row.eer:7.3%}, {row.load:.2f} s of audio for one of speech"
         )
     if output is not None:
         graph, contract = model_file.read(request.model)

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from evaluation.scoring.embeddings import Voices
 from evaluation.trials.manifest import Clip, Speaker
-from tests.support.made_speech import model_file, spoken
+from tests.support.made_speech import model_file, speech_manifest
 
-__all__ = ["model_file", "spoken"]
+__all__ = ["model_file", "speech_manifest"]
 
 World = tuple[tuple[Clip, ...], Voices]
 

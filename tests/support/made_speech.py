@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from service.audio import decoding
 from service.contract import Contract
 
-__all__ = ["model_file", "spoken"]
+__all__ = ["model_file", "speech_manifest"]
 
 DEMO = Path(__file__).parents[2] / "demo" / "audio"
 RATE = 16_000
@@ -60,7 +60,7 @@ def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def spoken(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def speech_manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A manifest of the demo's speech: 12 made speakers, the demo's four at three speeds, two
     thirds of them of split dev, each with four clips of one second or two."""
     folder = tmp_path_factory.mktemp("speech")

@@ -14,7 +14,7 @@ from torch import distributed
 from training import config
 from training.commands.terminal import end_at_once
 from training.data.batches import Batch
-from training.learner import Learner, new_learner, trainable
+from training.learner import Learner, make_learner, trainable
 from training.ranks import Ranks
 
 CPU = torch.device("cpu")
@@ -73,7 +73,7 @@ def run(ranks: Ranks) -> dict[str, dict[str, torch.Tensor]]:
     """By framework: losses of two steps, gradients of the second, and the state after it."""
     results = {}
     for name, recipe in RECIPES.items():
-        learner = new_learner(config.parse(recipe + COMMON), 4, CPU, ranks=ranks)
+        learner = make_learner(config.parse(recipe + COMMON), 4, CPU, ranks=ranks)
         losses = []
         for number in range(2):
             losses.append(step(learner, whole_batch(number), ranks))

@@ -10,7 +10,7 @@ import torch
 from training import config
 from training.config import Recipe
 from training.data.library import Library
-from training.learner import new_learner
+from training.learner import make_learner
 from training.runs import checkpoint
 from training.runs.checkpoint import Checkpoint
 from training.runs.material import prepare
@@ -83,7 +83,7 @@ def run_training(
         reporter=listener,
         device=CPU,
         limits=limits,
-        resume_from=checkpoint.previous(output, recipe, resume=True),
+        resume_from=checkpoint.load_previous(output, recipe, resume=True),
         start_from=start_from,
     )
     return listener
@@ -100,7 +100,7 @@ def recipe_of(*parts: str, **changes: str) -> Recipe:
 
 def error_of_untrained(recipe: Recipe, library: Library) -> Errors:
     material = prepare(recipe, library, ())
-    learner = new_learner(recipe, material.voices, CPU)
+    learner = make_learner(recipe, material.voices, CPU)
     return material.validation.measure(learner.framework.for_validation(learner.average), CPU)
 
 

@@ -24,11 +24,11 @@ from training.data.library import Library, load_clips, read_manifest
 from training.encoders import SpeakerEncoder
 from training.errors import CheckpointError, DivergenceError
 from training.frontends.log_mel import LogMel
-from training.learner import follow, new_learner, same_voices
+from training.learner import follow, has_same_voices, make_learner
 from training.runs import checkpoint
 from training.runs.material import prepare
 from training.runs.validation import Errors, Validation
-from training.train import Limits, learning_rate
+from training.train import Limits, compute_learning_rate
 
 LOSSES = """
 [[losses]]
@@ -69,7 +69,7 @@ def test_begins_with_the_averaged_weights_of_another_run(library: Library, tmp_p
     run_training(RECIPE, library, tmp_path, Limits(stop_at_step=3))
     other = checkpoint.load(tmp_path / "last.pt")
     classes = len(other.framework["objective.losses.aam_softmax.centres"])
-    learner = new_learner(RECIPE, classes, CPU)
+    learner = make_learner(RECIPE, classes, CPU)
     learner.begin_from(other, same_voices=True)
     for taken in (learner.encoder, learner.average):
         for name, value in taken.state_dict().items():
@@ -78,7 +78,7 @@ def test_begins_with_the_averaged_weights_of_another_run(library: Library, tmp_p
         assert torch.equal(value, other.framework[name]), name
     narrow = recipe_of(LOSSES, width="16")
     with pytest.raises(CheckpointError, match="another encoder"):
-        new_learner(narrow, classes, CPU).begin_from(other, same_voices=False)
+        make_learner(narrow, classes, CPU).begin_from(other, same_voices=False)
 
 
 @pytest.mark.parametrize("pretraining", ["pretrain", "moco", "cpc"])
@@ -94,15 +94,15 @@ def test_losses_are_taken_over_only_by_a_run_on_the_same_voices(
 ) -> None:
     run_training(RECIPE, library, tmp_path, Limits(stop_at_step=1))
     other = checkpoint.load(tmp_path / "last.pt")
-    assert same_voices(other, recipe_of(LOSSES, steps="70"), other.progress)
+    assert has_same_voices(other, recipe_of(LOSSES, steps="70"), other.progress)
     for recipe in (
         recipe_of(LOSSES, crop_s="[0.5]\nspeeds = [1.0, 0.9]"),
         recipe_of(LOSSES, crop_s="[0.5]\nlabel_share = 0.5"),
         recipe_of(LOSSES, '[framework]\nname = "simclr"'),
         recipe_of('[[losses]]\nname = "aam_softmax"'),
     ):
-        assert not same_voices(other, recipe, other.progress)
-    assert not same_voices(other, RECIPE, replace(other.progress, data_digest="other"))
+        assert not has_same_voices(other, recipe, other.progress)
+    assert not has_same_voices(other, RECIPE, replace(other.progress, data_digest="other"))
 
 
 def test_stops_when_its_time_is_up_and_refuses_other_data(library: Library, tmp_path: Path) -> None:
@@ -174,7 +174,7 @@ def test_starting_from_another_run_shows_where_it_starts(library: Library, tmp_p
     listener = run_training(
         recipe, library, tmp_path / "two", Limits(stop_at_step=2), start_from=other
     )
-    learner = new_learner(recipe, 1, CPU)
+    learner = make_learner(recipe, 1, CPU)
     learner.average.load_state_dict(other.average)
     expected = prepare(recipe, library, ()).validation.measure(learner.average, CPU)
     assert listener.errors == [expected]
@@ -237,10 +237,10 @@ def test_a_loss_that_is_not_finite_ends_the_run(library: Library, tmp_path: Path
 
 def test_learning_rate_warms_up_then_falls_as_a_cosine() -> None:
     schedule = Schedule(steps=110, warmup_steps=10, learning_rate=1.0, final_learning_rate=0.2)
-    assert [learning_rate(schedule, step) for step in (0, 4, 9, 10, 60)] == pytest.approx(
+    assert [compute_learning_rate(schedule, step) for step in (0, 4, 9, 10, 60)] == pytest.approx(
         [0.1, 0.5, 1.0, 1.0, 0.6]
     )
-    assert learning_rate(schedule, 109) == pytest.approx(0.2, abs=1e-3)
+    assert compute_learning_rate(schedule, 109) == pytest.approx(0.2, abs=1e-3)
 
 
 def test_average_follows_weights_and_statistics_and_copies_counters() -> None:

@@ -74,8 +74,8 @@ class Audition:
         rate_hz = self.recipe.front_end.sample_rate_hz
         soundfile.write(folder / "before.wav", self.speech, rate_hz, "PCM_16")
         for results in (
-            hearing.stages(self.channel, self.speech, self.seed),
-            hearing.voices(self.speech, self.recipe.sampling.speeds, rate_hz),
+            hearing.apply_stages(self.channel, self.speech, self.seed),
+            hearing.change_speeds(self.speech, self.recipe.sampling.speeds, rate_hz),
         ):
             for name, after in results:
                 if self.only is None or name.partition("-")[0] == self.only:
@@ -84,6 +84,6 @@ class Audition:
         if self._has_masks and self.only in (None, MASKS):
             encoder = encoders.build(self.recipe)
             hearing.write_spectrograms(
-                folder, MASKS, *hearing.features(encoder, self.speech, self.seed)
+                folder, MASKS, *hearing.make_features(encoder, self.speech, self.seed)
             )
             yield MASKS

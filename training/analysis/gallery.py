@@ -54,7 +54,7 @@ class Gallery:
         names = [clip.speaker for clip in self.clips]
         corpora = [clip.corpus for clip in self.clips]
         points = project_to_plane(self.embeddings, seed=seed)
-        pictures.speakers(points, names, corpora).savefig(path, dpi=100)
+        pictures.draw_speakers(points, names, corpora).savefig(path, dpi=100)
 
     def project(self, folder: Path, step: int) -> None:
         """Write points for TensorBoard's projector, with speaker and corpus of each."""

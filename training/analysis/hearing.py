@@ -32,14 +32,14 @@ def with_stage(settings: Augmentation, stage: str) -> Augmentation:
     return settings.model_copy(update={stage: 1.0})
 
 
-def stages(channel: Channel, speech: Waveform, seed: int) -> Iterator[tuple[str, Waveform]]:
+def apply_stages(channel: Channel, speech: Waveform, seed: int) -> Iterator[tuple[str, Waveform]]:
     """Each stage alone, then the whole chain as training draws it; each from the seed."""
     for stage in channel.stages:
         yield stage.name, stage.apply(speech, np.random.default_rng(seed))
     yield "chain", channel(speech, np.random.default_rng(seed))
 
 
-def voices(
+def change_speeds(
     speech: Waveform, speeds: tuple[float, ...], sample_rate_hz: int
 ) -> Iterator[tuple[str, Waveform]]:
     """The voices that the recipe's speeds make of this one."""
@@ -50,14 +50,14 @@ def voices(
 
 
 @torch.no_grad()
-def features(encoder: SpeakerEncoder, speech: Waveform, seed: int) -> tuple[Picture, Picture]:
+def make_features(encoder: SpeakerEncoder, speech: Waveform, seed: int) -> tuple[Picture, Picture]:
     """Log-mel features (mels, frames), plain and as the encoder is given them in training."""
     torch.manual_seed(seed)
     log_mel = encoder.front_end(torch.from_numpy(speech)[None])
     return log_mel[0].numpy(), encoder.masks.train()(log_mel)[0].numpy()
 
 
-def spectrogram(speech: Waveform, sample_rate_hz: int) -> Picture:
+def make_spectrogram(speech: Waveform, sample_rate_hz: int) -> Picture:
     """Power in dB, (bins, frames), no lower than 120 dB below full scale."""
     window = round(WINDOW_S * sample_rate_hz)
     _, _, power = signal.spectrogram(
@@ -76,7 +76,7 @@ def write_audio(
     """Write NAME.wav, and NAME.png with the spectrograms of before and after on one color scale."""
     soundfile.write(folder / f"{name}.wav", np.clip(after, -1.0, 1.0), sample_rate_hz, "PCM_16")
     figure = Figure(figsize=(9, 6), layout="constrained")
-    pair = [spectrogram(waveform, sample_rate_hz) for waveform in (before, after)]
+    pair = [make_spectrogram(waveform, sample_rate_hz) for waveform in (before, after)]
     loudest_db = max(float(power_db.max()) for power_db in pair)
     rows = zip(figure.subplots(2, 1), ("before", name), (before, after), pair, strict=True)
     for axes, title, waveform, power_db in rows:

@@ -9,6 +9,6 @@ Generator passed in. `Channel` is the list of stages; `masks` acts on features, 
 """
 
 from training.augment.channel import Channel, Stage
-from training.augment.waveform import Rng, Waveform, rms, wrap
+from training.augment.waveform import Rng, Waveform, measure_rms, wrap
 
-__all__ = ["Channel", "Rng", "Stage", "Waveform", "rms", "wrap"]
+__all__ = ["Channel", "Rng", "Stage", "Waveform", "measure_rms", "wrap"]

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from training.augment.codecs import CODECS
-from training.augment.handset import equalize, handset
+from training.augment.handset import draw_handset, equalize
 from training.augment.levels import drift, set_level
-from training.augment.noise import add_noise, babble, cut
-from training.augment.packets import PACKET_S, conceal, lost_packets
-from training.augment.rooms import make_rooms, reverberate, room_response
+from training.augment.noise import add_noise, cut, mix_babble
+from training.augment.packets import PACKET_S, conceal, draw_lost_packets
+from training.augment.rooms import draw_room_response, make_rooms, reverberate
 from training.augment.telephone import a_law, mu_law, send_by_telephone
 from training.augment.waveform import Rng, Waveform
 from training.config import Augmentation, Range
@@ -103,18 +103,20 @@ class Channel:
             return reverberate(speech, self._rooms[int(rng.integers(len(self._rooms)))])
         rt60_s = rng.uniform(*chosen.room_rt60_s_range)
         direct_db = rng.uniform(*chosen.room_direct_db_range)
-        return reverberate(speech, room_response(rt60_s, direct_db, self._rate_hz, rng))
+        return reverberate(speech, draw_room_response(rt60_s, direct_db, self._rate_hz, rng))
 
     def _add_noise(self, speech: Waveform, rng: Rng) -> Waveform:
         noise = cut(self._noises, speech.size, rng)
         return add_noise(speech, noise, rng.uniform(*self._settings.noise_snr_db_range))
 
     def _add_voices(self, speech: Waveform, rng: Rng) -> Waveform:
-        voices = babble(self._voices, self._settings.babble_voices, speech.size, rng)
+        voices = mix_babble(self._voices, self._settings.babble_voices, speech.size, rng)
         return add_noise(speech, voices, rng.uniform(*self._settings.babble_snr_db_range))
 
     def _color(self, speech: Waveform, rng: Rng) -> Waveform:
-        centers_hz, gains_db = handset(rng, self._settings.equaliser_deviation_db, self._rate_hz)
+        centers_hz, gains_db = draw_handset(
+            rng, self._settings.equaliser_deviation_db, self._rate_hz
+        )
         return equalize(speech, centers_hz, gains_db, self._rate_hz)
 
     def _set_level(self, speech: Waveform, rng: Rng) -> Waveform:
@@ -142,5 +144,5 @@ class Channel:
     def _lose_packets(self, speech: Waveform, rng: Rng) -> Waveform:
         share = rng.uniform(*self._settings.packet_loss_share_range)
         burst = rng.uniform(*self._settings.packet_burst_range)
-        lost = lost_packets(speech.size // self._packet_samples, share, burst, rng)
+        lost = draw_lost_packets(speech.size // self._packet_samples, share, burst, rng)
         return conceal(speech, lost, self._packet_samples)

@@ -22,7 +22,7 @@ def equalize(
     return np.asarray(fft.irfft(spectrum * 10 ** (curve_db / 20), speech.size), np.float32)
 
 
-def handset(
+def draw_handset(
     rng: Rng, deviation_db: float, sample_rate_hz: int
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Draw a microphone: a random walk of six steps above 100 Hz, as centers and gains."""

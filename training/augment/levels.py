@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from training.augment.waveform import SILENCE, Rng, Waveform, rms
+from training.augment.waveform import SILENCE, Rng, Waveform, measure_rms
 from training.config import Range
 
 
 def set_level(speech: Waveform, dbfs_range: Range, rng: Rng) -> Waveform:
     """Scale to a drawn RMS level, clipped at full scale."""
-    gain = 10 ** (rng.uniform(*dbfs_range) / 20) / max(rms(speech), SILENCE)
+    gain = 10 ** (rng.uniform(*dbfs_range) / 20) / max(measure_rms(speech), SILENCE)
     return np.asarray(np.clip(speech * gain, -1.0, 1.0), np.float32)
 
 

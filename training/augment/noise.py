@@ -6,22 +6,22 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from training.augment.waveform import SILENCE, Rng, Waveform, rms, wrap
+from training.augment.waveform import SILENCE, Rng, Waveform, measure_rms, wrap
 from training.data.library import Pcm
 
 
 def add_noise(speech: Waveform, noise: Waveform, snr_db: float) -> Waveform:
     """Add noise scaled to `snr_db` below the speech; silent noise adds nothing."""
-    gain = rms(speech) / max(rms(noise), SILENCE) * 10 ** (-snr_db / 20)
+    gain = measure_rms(speech) / max(measure_rms(noise), SILENCE) * 10 ** (-snr_db / 20)
     return np.asarray(speech + noise * gain, np.float32)
 
 
-def babble(voices: Sequence[Pcm], count: int, samples: int, rng: Rng) -> Waveform:
+def mix_babble(voices: Sequence[Pcm], count: int, samples: int, rng: Rng) -> Waveform:
     """Add up `count` drawn voices of equal level."""
     total = np.zeros(samples, np.float32)
     for _ in range(count):
         voice = cut(voices, samples, rng)
-        total += voice / np.float32(max(rms(voice), SILENCE))
+        total += voice / np.float32(max(measure_rms(voice), SILENCE))
     return total
 
 

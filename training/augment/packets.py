@@ -12,7 +12,7 @@ FADE = 0.6
 LONGEST_CONCEALED = 3
 
 
-def lost_packets(packets: int, share: float, burst: float, rng: Rng) -> npt.NDArray[np.bool_]:
+def draw_lost_packets(packets: int, share: float, burst: float, rng: Rng) -> npt.NDArray[np.bool_]:
     """(packets,), True where lost: on average a `share`, in runs of `burst` packets.
 
     Gilbert 1960, "Capacity of a burst-noise channel", with every packet of the bad state lost.

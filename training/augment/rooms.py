@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import signal
 
-from training.augment.waveform import SILENCE, Rng, Waveform, rms
+from training.augment.waveform import SILENCE, Rng, Waveform, measure_rms
 from training.config import Range
 
 Response = npt.NDArray[np.floating]
@@ -21,7 +21,7 @@ SMALLEST_M, LARGEST_M = (2.4, 2.2, 2.2), (9.0, 7.0, 3.6)
 MOUTH_TO_MICROPHONE_M = (0.1, 2.5)
 
 
-def room_response(
+def draw_room_response(
     rt60_s: float, direct_db: float, sample_rate_hz: int, rng: Rng
 ) -> npt.NDArray[np.float64]:
     """A direct path, then exponentially decaying Gaussian noise: Polack's statistical room model.
@@ -38,7 +38,7 @@ def room_response(
 def reverberate(speech: Waveform, response: Response) -> Waveform:
     """Convolve, cut to the length of the speech and restore its level."""
     wet = signal.oaconvolve(speech, response)[: speech.size]
-    return np.asarray(wet * (rms(speech) / max(rms(wet), SILENCE)), np.float32)
+    return np.asarray(wet * (measure_rms(speech) / max(measure_rms(wet), SILENCE)), np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ class Shoebox:
         return 3e-3 * float(np.sqrt(self.size_m.prod()))
 
 
-def image_response(room: Shoebox, sample_rate_hz: int, rng: Rng) -> npt.NDArray[np.float32]:
+def compute_image_response(room: Shoebox, sample_rate_hz: int, rng: Rng) -> npt.NDArray[np.float32]:
     """Images of the mouth up to the mixing time, then a noise tail that carries on their decay.
 
     It begins at the direct path, of height 1. Allen and Berkley 1979, "Image method for
@@ -128,7 +128,7 @@ def _tail(
     last = early[half:]
     time_s = np.arange(max(0, round(rt60_s * sample_rate_hz) - early.size)) / sample_rate_hz
     since_s = time_s + last.size / 2 / sample_rate_hz
-    return rng.standard_normal(time_s.size) * rms(last) * 10 ** (-3 * since_s / rt60_s)
+    return rng.standard_normal(time_s.size) * measure_rms(last) * 10 ** (-3 * since_s / rt60_s)
 
 
 def make_rooms(
@@ -136,5 +136,6 @@ def make_rooms(
 ) -> tuple[npt.NDArray[np.float32], ...]:
     """Compute the responses of drawn shoebox rooms once, to draw from."""
     return tuple(
-        image_response(Shoebox.draw(rt60_s_range, rng), sample_rate_hz, rng) for _ in range(rooms)
+        compute_image_response(Shoebox.draw(rt60_s_range, rng), sample_rate_hz, rng)
+        for _ in range(rooms)
     )

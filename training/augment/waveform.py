@@ -14,7 +14,7 @@ SILENCE = 1e-8
 FULL_SCALE = 32768.0
 
 
-def rms(waveform: npt.NDArray[np.floating]) -> float:
+def measure_rms(waveform: npt.NDArray[np.floating]) -> float:
     return float(np.sqrt(np.mean(np.square(waveform, dtype=np.float64))))
 
 

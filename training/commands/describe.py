@@ -15,7 +15,7 @@ def describe(recipe: RecipeName) -> None:
     import torch
 
     from training import config, encoders
-    from training.encoders.size import multiply_accumulates, parameters
+    from training.encoders.size import count_macs, count_parameters
 
     chosen = config.load(recipe)
     encoder = encoders.build(chosen).eval()
@@ -23,7 +23,7 @@ def describe(recipe: RecipeName) -> None:
     sys.stdout.write(
         f"encoder              {chosen.encoder.name}\n"
         f"embedding dimension  {chosen.encoder.embedding_dim}\n"
-        f"parameters           {parameters(encoder) / 1e6:.2f} M\n"
-        f"MACs                 {multiply_accumulates(encoder, second) / 1e6:.0f} M "
+        f"parameters           {count_parameters(encoder) / 1e6:.2f} M\n"
+        f"MACs                 {count_macs(encoder, second) / 1e6:.0f} M "
         "for a second of audio, front end included\n"
     )

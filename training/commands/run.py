@@ -130,7 +130,7 @@ def run(
 
     with join_torchrun(os.environ) as ranks:
         chosen = config.load(recipe)
-        resume_from = checkpoint.previous(output, chosen, resume=resume)
+        resume_from = checkpoint.load_previous(output, chosen, resume=resume)
         other = starting_weights.read(start_from) if start_from is not None else None
         teacher_targets = teacher.Targets.load(targets) if targets is not None else None
         preconditions.require(chosen, output, other, teacher_targets)
@@ -139,7 +139,11 @@ def run(
         arguments = list(list_arguments(context, "resume", "max_minutes"))
         try:
             library = load_library(
-                manifest, split, rate_hz, shown=ranks.first, check=partial(material.sides, chosen)
+                manifest,
+                split,
+                rate_hz,
+                shown=ranks.first,
+                check=partial(material.split_sides, chosen),
             )
             noises = load_noises_beside(manifest, noise, rate_hz)
             before = history.read(output, until=resume_from.progress.step) if resume_from else {}
@@ -162,12 +166,14 @@ def run(
                 )
         except KeyboardInterrupt:
             if ranks.first:
-                _say_how_to_resume(output, reproduction.command(arguments, processes=ranks.world))
+                _say_how_to_resume(
+                    output, reproduction.make_command(arguments, processes=ranks.world)
+                )
             raise typer.Exit(INTERRUPTED) from None
         if ranks.first:
             gallery.write(output, library, target)
             ended = checkpoint.load(output / checkpoint.LAST).progress
-            line = reproduction.line(
+            line = reproduction.describe_command(
                 arguments,
                 seed=chosen.seed,
                 data_digest=ended.data_digest,

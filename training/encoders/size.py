@@ -7,11 +7,11 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 
-def parameters(module: nn.Module) -> int:
+def count_parameters(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def multiply_accumulates(module: nn.Module, inputs: Tensor) -> int:
+def count_macs(module: nn.Module, inputs: Tensor) -> int:
     """Of all convolutions and products of matrices, in one forward pass in evaluation mode.
 
     As many as `exporters.macs` counts in the exported graph.

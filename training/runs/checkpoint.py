@@ -78,7 +78,7 @@ class Progress:
     def resume(self, conditions: dict[str, str]) -> Progress:
         """The progress of the run under these conditions, with a note of what changed."""
         before = self.conditions or {"code": self.code}
-        changed = {*self.changed, *reproduction.changes(before, conditions)}
+        changed = {*self.changed, *reproduction.find_changes(before, conditions)}
         return replace(
             self, code=conditions["code"], conditions=conditions, changed=sorted(changed)
         )
@@ -177,7 +177,7 @@ def _weights_of_version_2(content: State) -> State:
     }
 
 
-def previous(output: Path, recipe: Recipe, *, resume: bool) -> Checkpoint | None:
+def load_previous(output: Path, recipe: Recipe, *, resume: bool) -> Checkpoint | None:
     """The last checkpoint in a run folder, None if it holds no run.
 
     Raises CheckpointError if there is one and `resume` is off, or one of another recipe.
@@ -201,7 +201,7 @@ def load_encoder(path: Path) -> SpeakerEncoder:
     return encoder.eval()
 
 
-def random_state() -> dict[str, Tensor]:
+def read_random_state() -> dict[str, Tensor]:
     """The state of torch's generators; nothing else draws from global state."""
     states = {"cpu": torch.get_rng_state()}
     if torch.cuda.is_available():

@@ -24,7 +24,7 @@ NO_VARIANCE = (
 )
 
 
-def diagnosis(
+def diagnose(
     embeddings: Tensor,
     labels: Tensor,
     parts: Mapping[str, Tensor],

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from training import encoders
 from training.config import Recipe
-from training.encoders.size import parameters
+from training.encoders.size import count_parameters
 from training.runs import checkpoint, history
 from training.runs.checkpoint import Checkpoint
 
@@ -51,7 +51,7 @@ def read(folder: Path) -> Run:
     return Run(
         folder=str(folder),
         encoder=encoder(recipe),
-        parameters=parameters(encoders.build(recipe)),
+        parameters=count_parameters(encoders.build(recipe)),
         losses=losses(recipe),
         framework=recipe.framework.name,
         steps=state.progress.step,

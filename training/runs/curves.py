@@ -31,7 +31,7 @@ class Curves:
 
     def on_validation(self, step: int, errors: Errors, *, best: bool) -> None:
         self.on_step(step, {RECORDED: errors.recorded, CROSSED: errors.crossed})
-        pictures.curves(self._scalars).savefig(self._folder / PICTURE, dpi=100)
+        pictures.draw_curves(self._scalars).savefig(self._folder / PICTURE, dpi=100)
 
     def on_warning(self, step: int, warning: str) -> None:
         pass

@@ -51,7 +51,7 @@ class Material:
         return f"{parts}; {self.odd:,} clips unlike their speaker's others are left out"
 
 
-def sides(recipe: Recipe, clips: Sequence[Clip]) -> tuple[list[int], list[int]]:
+def split_sides(recipe: Recipe, clips: Sequence[Clip]) -> tuple[list[int], list[int]]:
     """Indices to train on, of the speakers whose labels are known, and to validate on.
 
     Raises ManifestError if too few speakers are left, or if the held-out ones make no trials.
@@ -78,7 +78,7 @@ def prepare(
     the ranks.
     """
     sampling, rate_hz = recipe.sampling, recipe.front_end.sample_rate_hz
-    chosen, kept_back = sides(recipe, library.clips)
+    chosen, kept_back = split_sides(recipe, library.clips)
     known = len(chosen)
     if sampling.least_agreement is not None:
         chosen = _choose_agreeing(library, chosen, targets, sampling.least_agreement)

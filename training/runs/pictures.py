@@ -21,7 +21,7 @@ Series = Mapping[int, float]
 Points = npt.NDArray[np.floating]
 
 
-def curves(scalars: Mapping[str, Series]) -> Figure:
+def draw_curves(scalars: Mapping[str, Series]) -> Figure:
     """Draw losses, held-out EERs with the best marked, and the learning rate over steps."""
     figure = Figure(figsize=(7, 8), layout="constrained")
     losses, errors, rates = figure.subplots(3, 1, sharex=True, height_ratios=(3, 3, 1.2))
@@ -46,7 +46,7 @@ def curves(scalars: Mapping[str, Series]) -> Figure:
     return figure
 
 
-def speakers(points: Points, names: Sequence[str], corpora: Sequence[str]) -> Figure:
+def draw_speakers(points: Points, names: Sequence[str], corpora: Sequence[str]) -> Figure:
     """Draw points (clips, 2), a color for each speaker and a marker for each corpus."""
     figure = Figure(figsize=(8, 7), layout="constrained")
     axes = figure.add_subplot()

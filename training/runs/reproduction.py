@@ -18,7 +18,7 @@ SHOWN = 12
 
 
 @cache
-def code_version() -> str:
+def hash_code() -> str:
     """The project's version and the beginning of a SHA-256 over the sources of `training`."""
     sources = Path(__file__).parents[1]
     total = hashlib.sha256()
@@ -27,12 +27,12 @@ def code_version() -> str:
     return f"{version('sayso')}+{total.hexdigest()[:SHOWN]}"
 
 
-def conditions(
+def list_conditions(
     *, noises: Sequence[Pcm], targets: Targets | None, device: torch.device, processes: int
 ) -> dict[str, str]:
     """Everything beside recipe and data that decides a run's bits, as its command line names it."""
     return {
-        "code": code_version(),
+        "code": hash_code(),
         "noise": _noise_digest(noises),
         "targets": "none" if targets is None else targets.digest()[:SHOWN],
         "processes": str(processes),
@@ -58,12 +58,12 @@ def _device(device: torch.device) -> str:
     return f"{device.type} {torch.backends.cpu.get_cpu_capability()}"
 
 
-def changes(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+def find_changes(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
     """The conditions that differ from those recorded before the run was stopped, if any were."""
     return [name for name, value in now.items() if before.get(name, value) != value]
 
 
-def command(arguments: Iterable[str], *, processes: int) -> str:
+def make_command(arguments: Iterable[str], *, processes: int) -> str:
     """The command line of a `run` with these arguments."""
     program = ["sayso-train"]
     if processes > 1:
@@ -71,7 +71,7 @@ def command(arguments: Iterable[str], *, processes: int) -> str:
     return shlex.join((*program, "run", *arguments))
 
 
-def line(
+def describe_command(
     arguments: Iterable[str],
     *,
     seed: int,
@@ -83,7 +83,7 @@ def line(
 
     Says that nothing repeats it if some of them changed while the run went on.
     """
-    again = command(arguments, processes=int(conditions.get("processes", "1")))
+    again = make_command(arguments, processes=int(conditions.get("processes", "1")))
     facts = {"seed": str(seed), "data": data_digest[:SHOWN], **conditions}
     depends = ", ".join(f"{name} {value}" for name, value in facts.items())
     if changed:

@@ -86,7 +86,7 @@ class Validation:
                 for place, waveform in enumerate(recorded)
             ]
             self._sides.append(torch.from_numpy(np.stack(sent)))
-        self._target, self._other = trial_masks([library.clips[i] for i in chosen], digests)
+        self._target, self._other = make_trial_masks([library.clips[i] for i in chosen], digests)
 
     def through(self, front_end: Callable[[Tensor], Tensor]) -> Validation:
         """The same trials as features, to measure many encoders without their front end."""
@@ -106,7 +106,7 @@ class Validation:
         return eer(Sweep.of(scores[self._target], scores[self._other]))
 
 
-def trial_masks(
+def make_trial_masks(
     clips: Sequence[Clip], digests: Sequence[bytes]
 ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
     """Which pairs of clips are of one speaker, and which of two of a corpus: (clips, clips)."""

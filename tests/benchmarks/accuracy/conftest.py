@@ -1,5 +1,5 @@
 """A toy model and real speech to measure."""
 
-from tests.support.made_speech import model_file, spoken
+from tests.support.made_speech import model_file, speech_manifest
 
-__all__ = ["model_file", "spoken"]
+__all__ = ["model_file", "speech_manifest"]

@@ -25,14 +25,14 @@ def session(model_file: Path) -> Session:
     return Session.open(model_file, device="cpu", threads=1)
 
 
-async def heard(session: Session, spoken: Path, plan: Plan) -> tuple[Caller, ...]:
-    clips = manifest.read(spoken, "dev")
+async def heard(session: Session, speech_manifest: Path, plan: Plan) -> tuple[Caller, ...]:
+    clips = manifest.read(speech_manifest, "dev")
     async with Embedder(session, VoiceActivity.open(), max_batch=4, queue_limit=64) as embedder:
         return await calls.hear_callers(embedder, clips, POLICY, plan)
 
 
-async def test_a_call_ends_as_one_recording_does(session: Session, spoken: Path) -> None:
-    callers = await heard(session, spoken, PLAN)
+async def test_a_call_ends_as_one_recording_does(session: Session, speech_manifest: Path) -> None:
+    callers = await heard(session, speech_manifest, PLAN)
     assert len(callers) == 8
     for steps in (steps for caller in callers for steps in caller.calls):
         speech_s = [step.speech_s for step in steps]
@@ -40,10 +40,14 @@ async def test_a_call_ends_as_one_recording_does(session: Session, spoken: Path)
         assert len(steps) > 1
     whole = Plan(enrol_s=1.0, call_s=3.0, calls=1)
     rate = session.contract.sample_rate
-    clips = [clip for clip in manifest.read(spoken, "dev") if clip.speaker == callers[0].speaker]
+    clips = [
+        clip for clip in manifest.read(speech_manifest, "dev") if clip.speaker == callers[0].speaker
+    ]
     parts = calls.join_recordings(clips, whole, rate, seed=0)
     (again,) = (
-        one for one in await heard(session, spoken, whole) if one.speaker == clips[0].speaker
+        one
+        for one in await heard(session, speech_manifest, whole)
+        if one.speaker == clips[0].speaker
     )
     async with Embedder(session, VoiceActivity.open(), max_batch=4, queue_limit=64) as embedder:
         enrolled, call = [await embedder.embed(samples) for samples in parts]
@@ -53,8 +57,8 @@ async def test_a_call_ends_as_one_recording_does(session: Session, spoken: Path)
     assert again.calls[0][-1].embedding @ call.embedding == pytest.approx(1)
 
 
-async def test_a_clip_is_heard_once(spoken: Path) -> None:
-    clips = manifest.read(spoken, "dev")[:4]
+async def test_a_clip_is_heard_once(speech_manifest: Path) -> None:
+    clips = manifest.read(speech_manifest, "dev")[:4]
     rate = 16_000
     parts = calls.join_recordings(clips, PLAN, rate, seed=3)
     whole = [
@@ -66,12 +70,14 @@ async def test_a_clip_is_heard_once(spoken: Path) -> None:
     assert len({part.tobytes() for part in parts}) == len(parts)
 
 
-async def test_who_said_too_little_is_no_caller(session: Session, spoken: Path) -> None:
-    assert await heard(session, spoken, Plan(enrol_s=1.0, call_s=60.0)) == ()
+async def test_who_said_too_little_is_no_caller(session: Session, speech_manifest: Path) -> None:
+    assert await heard(session, speech_manifest, Plan(enrol_s=1.0, call_s=60.0)) == ()
 
 
-async def test_calls_meet_the_enrolments_of_their_corpus(session: Session, spoken: Path) -> None:
-    callers = await heard(session, spoken, PLAN)
+async def test_calls_meet_the_enrolments_of_their_corpus(
+    session: Session, speech_manifest: Path
+) -> None:
+    callers = await heard(session, speech_manifest, PLAN)
     other = [
         Caller(Speaker("other", one.speaker.name), one.enrolled, one.calls) for one in callers[:2]
     ]

@@ -81,7 +81,7 @@ class Run:
 
 
 @pytest.fixture(scope="module")
-def run(spoken: Path) -> Iterator[Run]:
+def run(speech_manifest: Path) -> Iterator[Run]:
     """Three systems on nine clips of three speakers, a third of which hold enough for 1 s."""
     counted: Counter[str] = Counter()
     through = CrossChannel.__call__
@@ -91,7 +91,7 @@ def run(spoken: Path) -> Iterator[Run]:
         return through(self, name, samples, rate)
 
     kept = [f"{who}1-{take}.wav" for who in ("awb", "kal", "slt") for take in (0, 1, 2)]
-    clips = [one for one in manifest.read(spoken) if one.name in kept]
+    clips = [one for one in manifest.read(speech_manifest) if one.name in kept]
     speech_s = np.array([0.8 if one.name.endswith("-1.wav") else 2.0 for one in clips])
     bands = Bands(24)
     contestants = (
@@ -158,10 +158,14 @@ def test_voices_are_prepared_before_they_are_scored(run: Run) -> None:
     assert run.recorded("full").differences["mute"].second == mute
 
 
-def test_every_system_has_the_same_trials(spoken: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_system_has_the_same_trials(
+    speech_manifest: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """One system fails on clips of a second, so that nobody is tried on them."""
     monkeypatch.setattr(systems, "list_settings", lambda *_: (Setting("clean", False, None, None),))
-    clips = [one for one in manifest.read(spoken) if one.name.startswith(("awb1-", "kal1-"))]
+    clips = [
+        one for one in manifest.read(speech_manifest) if one.name.startswith(("awb1-", "kal1-"))
+    ]
     many, few = Contestant("many", Bands(24)), Contestant("few", Bands(3, least_s=1.5))
     [row] = measured((many, few), clips, np.full(len(clips), 2.0), None)
     for name in ("many", "few"):

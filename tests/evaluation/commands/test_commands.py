@@ -15,15 +15,18 @@ from evaluation.degrade import channels
 FEW = ["--replicates", "10"]
 
 
-def run(*arguments: str | Path) -> Result:
-    return CliRunner(env={"COLUMNS": "120"}).invoke(app, [str(one) for one in arguments])
+def run(*arguments: str | Path, columns: int = 30) -> Result:
+    """Run a command off a terminal, where tables are not cut at the `columns` there are."""
+    return CliRunner(env={"COLUMNS": str(columns)}).invoke(app, [str(one) for one in arguments])
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory, model_file: Path, spoken: Path) -> Path:
+def folder(
+    tmp_path_factory: pytest.TempPathFactory, model_file: Path, speech_manifest: Path
+) -> Path:
     """A folder with an evaluation in it."""
     folder = tmp_path_factory.mktemp("evaluated")
-    done = run(*evaluation(model_file, spoken, folder))
+    done = run(*evaluation(model_file, speech_manifest, folder))
     assert done.exit_code == 0, done.output
     assert "toy-1" in done.stdout
     assert "mfcc-mean-deviation-1" in done.stdout
@@ -31,10 +34,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory, model_file: Path, spoken: P
     return folder
 
 
-def evaluation(model_file: Path, spoken: Path, folder: Path) -> list[str | Path]:
+def evaluation(model_file: Path, speech_manifest: Path, folder: Path) -> list[str | Path]:
     """The main command's arguments; the cache lies in the folder."""
     where = ["--output", folder, "--cache", folder / "cache.sqlite"]
-    return ["--model", model_file, "--manifest", spoken, "--split", "dev", *where, *FEW]  # type: ignore[list-item]
+    return ["--model", model_file, "--manifest", speech_manifest, "--split", "dev", *where, *FEW]  # type: ignore[list-item]
 
 
 def test_the_document_tells_what_was_evaluated(folder: Path) -> None:
@@ -89,6 +92,7 @@ def test_two_reports_are_compared_on_shared_trials(folder: Path, tmp_path: Path)
     documents = [folder / "evaluation.json", tmp_path / "b" / "evaluation.json"]
     done = run("compare", *documents, "--output", tmp_path, *FEW)
     assert done.exit_code == 0, done.output
+    assert "B less A, 95%" in done.stdout
     assert "B is better" in done.stdout
     told = json.loads((tmp_path / "comparison.json").read_text())
     assert told["differences"]["EER"]["second_lower"] == 1
@@ -97,10 +101,10 @@ def test_two_reports_are_compared_on_shared_trials(folder: Path, tmp_path: Path)
 
 
 def test_conditions_are_measured_and_enter_the_report(
-    folder: Path, model_file: Path, spoken: Path
+    folder: Path, model_file: Path, speech_manifest: Path
 ) -> None:
     asked = ["--speech", "0.5,full", "--snr", "clean,5", "--codec", "mulaw", "--clips", "16"]
-    done = run("conditions", *evaluation(model_file, spoken, folder), *asked)
+    done = run("conditions", *evaluation(model_file, speech_manifest, folder), *asked)
     assert done.exit_code == 0, done.output
     assert "G.711 mu-law" in done.stdout
     told = json.loads((folder / "conditions.json").read_text())
@@ -114,9 +118,9 @@ def test_conditions_are_measured_and_enter_the_report(
 
 
 def test_back_ends_are_compared_and_enter_the_report(
-    folder: Path, model_file: Path, spoken: Path
+    folder: Path, model_file: Path, speech_manifest: Path
 ) -> None:
-    done = run("backends", *evaluation(model_file, spoken, folder), "--lda-dim", "3")
+    done = run("backends", *evaluation(model_file, speech_manifest, folder), "--lda-dim", "3")
     assert done.exit_code == 0, done.output
     names = [row["name"] for row in json.loads((folder / "variants.json").read_text())["rows"]]
     assert names[0] == "cosine"
@@ -126,11 +130,11 @@ def test_back_ends_are_compared_and_enter_the_report(
 
 
 def test_shards_are_embedded_apart_and_merged(
-    model_file: Path, spoken: Path, tmp_path: Path
+    model_file: Path, speech_manifest: Path, tmp_path: Path
 ) -> None:
     for index in range(2):
         where = ["--cache", tmp_path / f"{index}.sqlite", "--shard", f"{index}/2"]
-        done = run("--model", model_file, "--manifest", spoken, *where)  # type: ignore[arg-type]
+        done = run("--model", model_file, "--manifest", speech_manifest, *where)  # type: ignore[arg-type]
         assert "24 clips" in done.stdout, done.output
     shards = [tmp_path / "0.sqlite", tmp_path / "1.sqlite"]
     done = run("merge", tmp_path / "all.sqlite", *shards)
@@ -140,22 +144,26 @@ def test_shards_are_embedded_apart_and_merged(
 
 
 def test_each_side_through_its_own_channel(
-    model_file: Path, spoken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model_file: Path, speech_manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plain = replace(channels.ANY, codecs=("none", "mulaw"))
     monkeypatch.setattr(channels, "ANY", plain)
-    done = run(*evaluation(model_file, spoken, tmp_path), "--cross-channel", "--same", "gender")
+    done = run(
+        *evaluation(model_file, speech_manifest, tmp_path), "--cross-channel", "--same", "gender"
+    )
     assert done.exit_code == 0, done.output
     told = json.loads((tmp_path / "evaluation.json").read_text())
     assert "same gender" in told["trials_made"]
     assert "channel of its own" in told["trials_made"]
 
 
-def test_a_kaldi_list_with_an_enrolment_map(model_file: Path, spoken: Path, tmp_path: Path) -> None:
+def test_a_kaldi_list_with_an_enrolment_map(
+    model_file: Path, speech_manifest: Path, tmp_path: Path
+) -> None:
     (tmp_path / "list").write_text("m awb1-2.wav target\nm kal1-0.wav nontarget\n")
     (tmp_path / "map").write_text("m awb1-0.wav awb1-1.wav\n")
     asked = ["--trials", tmp_path / "list", "--enrolments", tmp_path / "map", "--no-baseline"]
-    done = run(*evaluation(model_file, spoken, tmp_path), *asked)  # type: ignore[arg-type]
+    done = run(*evaluation(model_file, speech_manifest, tmp_path), *asked)  # type: ignore[arg-type]
     assert done.exit_code == 0, done.output
     with gzip.open(tmp_path / "scores.tsv.gz", "rt") as stream:
         assert [line.split()[:3] for line in stream] == [
@@ -171,27 +179,37 @@ def test_a_kaldi_list_with_an_enrolment_map(model_file: Path, spoken: Path, tmp_
         (["--split", "dev"], "--model"),
         (["--model", "none.onnx"], "give --manifest"),
         (["--model", "none.onnx", "--manifest", "none.csv"], "none.csv: No such file"),
-        (["--model", "none.onnx", "--manifest", "{spoken}"], "no model file at none.onnx"),
-        (["--model", "none.onnx", "--manifest", "{spoken}", "--same", "age"], "no clip has"),
-        (["--model", "none.onnx", "--manifest", "{spoken}", "--shard", "2/2"], "expected i/n"),
+        (["--model", "none.onnx", "--manifest", "{speech_manifest}"], "no model file at none.onnx"),
+        (
+            ["--model", "none.onnx", "--manifest", "{speech_manifest}", "--same", "age"],
+            "no clip has",
+        ),
+        (
+            ["--model", "none.onnx", "--manifest", "{speech_manifest}", "--shard", "2/2"],
+            "expected i/n",
+        ),
         (["scores", "none.txt"], "none.txt: No such file"),
         (["compare", "a.json", "b.json"], "a.json: No such file"),
         (["merge", "out.sqlite", "none.sqlite"], "none.sqlite is missing"),
         (
-            ["conditions", "--model", "m", "--manifest", "{spoken}", "--speech", "long"],
+            ["conditions", "--model", "m", "--manifest", "{speech_manifest}", "--speech", "long"],
             "'long' is neither",
         ),
         (
-            ["backends", "--model", "m", "--manifest", "{spoken}", "--fit-split", "dev"],
+            ["backends", "--model", "m", "--manifest", "{speech_manifest}", "--fit-split", "dev"],
             "shares speakers",
         ),
     ],
 )
 def test_mistakes_are_told_in_a_line_with_status_2(
-    arguments: list[str], said: str, spoken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    arguments: list[str],
+    said: str,
+    speech_manifest: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    done = run(*(one.replace("{spoken}", str(spoken)) for one in arguments))
+    done = run(*(one.replace("{speech_manifest}", str(speech_manifest)) for one in arguments))
     assert done.exit_code == 2
     assert said in done.output
     assert "Traceback" not in done.output
@@ -199,7 +217,7 @@ def test_mistakes_are_told_in_a_line_with_status_2(
 
 def test_help_says_units_and_defaults() -> None:
     for command in ([], ["conditions"], ["backends"], ["scores"], ["compare"], ["merge"]):
-        done = run(*command, "--help")
+        done = run(*command, "--help", columns=120)
         assert done.exit_code == 0
         assert "Usage" in done.output
-    assert "seconds" in run("conditions", "--help").output
+    assert "seconds" in run("conditions", "--help", columns=120).output

@@ -31,11 +31,11 @@ def promising(model_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 
 def test_each_condition_is_checked_on_one_side_and_on_both(
-    promising: Path, spoken: Path, tmp_path: Path
+    promising: Path, speech_manifest: Path, tmp_path: Path
 ) -> None:
     where = ["--output", str(tmp_path), "--cache", str(tmp_path / "cache.sqlite")]
     asked = ["--condition", "clean", "--condition", "DC offset", "--condition", "steep line"]
-    arguments = ["promises", "--model", promising, "--manifest", spoken, "--split", "dev"]
+    arguments = ["promises", "--model", promising, "--manifest", speech_manifest, "--split", "dev"]
     done = CliRunner(env={"COLUMNS": "160"}).invoke(
         app, [*map(str, arguments), *where, *asked, "--replicates", "10"]
     )
@@ -56,9 +56,9 @@ def test_each_condition_is_checked_on_one_side_and_on_both(
     assert "fails" in done.stdout  # the toy hears who is on the same steep line as the same
 
 
-def test_a_model_that_promises_nothing_is_told(model_file: Path, spoken: Path) -> None:
+def test_a_model_that_promises_nothing_is_told(model_file: Path, speech_manifest: Path) -> None:
     done = CliRunner().invoke(
-        app, ["promises", "--model", str(model_file), "--manifest", str(spoken)]
+        app, ["promises", "--model", str(model_file), "--manifest", str(speech_manifest)]
     )
     assert done.exit_code == 2
     assert "promises nothing" in done.output

@@ -26,8 +26,10 @@ async def measure(
 
 
 @pytest.mark.parametrize("limit", [10**6, 300])
-def test_lengths_are_joined_and_limited(spoken: Path, model_file: Path, limit: int) -> None:
-    asked = trials.make_pairs(manifest.read(spoken), limit=10**6)
+def test_lengths_are_joined_and_limited(
+    speech_manifest: Path, model_file: Path, limit: int
+) -> None:
+    asked = trials.make_pairs(manifest.read(speech_manifest), limit=10**6)
     found = asyncio.run(measure(model_file, asked, 0.5, 1.0, None, limit=limit))
     enrol, test = found.speakers
     sizes = {len(part) for part in (found.measures, found.target, found.length_s, enrol, test)}
@@ -47,8 +49,8 @@ def test_lengths_are_joined_and_limited(spoken: Path, model_file: Path, limit: i
         assert set(fitted.weights) == set(TERMS)
 
 
-def test_a_length_that_no_clip_has_is_left_out(spoken: Path, model_file: Path) -> None:
-    asked = trials.make_pairs(manifest.read(spoken), limit=10**6)
+def test_a_length_that_no_clip_has_is_left_out(speech_manifest: Path, model_file: Path) -> None:
+    asked = trials.make_pairs(manifest.read(speech_manifest), limit=10**6)
     found = asyncio.run(measure(model_file, asked, 50.0, None))
     assert set(found.length_s) == {np.inf}
     assert len(found.target) == math.comb(int(found.whole.acquired.sum()), 2)

@@ -5,7 +5,7 @@ import pytest
 
 from tests.support.waveforms import RATE_HZ, noise, recordings
 from training import config
-from training.augment import Channel, rms
+from training.augment import Channel, measure_rms
 from training.config import Augmentation
 
 QUIET = Augmentation(noise=0, babble=0, room=0, equaliser=0, telephone=0)
@@ -57,15 +57,18 @@ def test_a_share_of_the_clips_only_has_its_level_set() -> None:
     speech = noise(0)
     send = channel(Augmentation(clean=0.5, noise=1, equaliser=1, telephone=1))
     heard = [send(speech, np.random.default_rng(place)) for place in range(200)]
-    alike = [np.allclose(one / rms(one), speech / rms(speech), atol=1e-4) for one in heard]
+    alike = [
+        np.allclose(one / measure_rms(one), speech / measure_rms(speech), atol=1e-4)
+        for one in heard
+    ]
     assert 0.35 < np.mean(alike) < 0.65
-    assert len({round(float(rms(one)), 6) for one in heard}) == 200
+    assert len({round(float(measure_rms(one)), 6) for one in heard}) == 200
 
 
 def test_quiet_channel_only_sets_the_level() -> None:
     speech = noise(0)
     heard = channel(QUIET)(speech, np.random.default_rng(0))
-    assert heard / rms(heard) == pytest.approx(speech / rms(speech), abs=1e-4)
+    assert heard / measure_rms(heard) == pytest.approx(speech / measure_rms(speech), abs=1e-4)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -99,5 +102,5 @@ def test_the_first_recipes_still_hear_what_they_heard(recipe: str) -> None:
         rng = np.random.default_rng((chosen.seed, 7, place))
         heard = send(speech, rng)
         assert rng.integers(2**32) == left
-        assert rms(heard) == pytest.approx(level, rel=1e-3)
+        assert measure_rms(heard) == pytest.approx(level, rel=1e-3)
         assert heard[4000] == pytest.approx(sample, abs=1e-4)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tests.support.waveforms import RATE_HZ, noise, power_db, tone
-from training.augment import rms
+from training.augment import measure_rms
 from training.augment.codecs import CODECS, Codec
 
 every_codec = pytest.mark.parametrize("codec", CODECS.values(), ids=CODECS)
@@ -15,7 +15,7 @@ def test_a_tone_survives_in_its_place_and_noise_is_changed(codec: Codec) -> None
     speech = tone(440.0)
     heard = codec(speech, RATE_HZ, np.random.default_rng(0))
     middle = slice(4000, 12000)
-    assert rms(heard[middle]) == pytest.approx(rms(speech[middle]), rel=0.2)
+    assert measure_rms(heard[middle]) == pytest.approx(measure_rms(speech[middle]), rel=0.2)
     lags = np.correlate(heard[middle], speech[3900:12100].astype(np.float32), "valid")
     assert np.abs(lags).max() > 0.9 * np.linalg.norm(heard[middle]) * np.linalg.norm(speech[middle])
     hiss = noise(0)

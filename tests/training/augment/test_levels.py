@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 
 from tests.support.waveforms import noise
-from training.augment import rms
+from training.augment import measure_rms
 from training.augment.levels import drift, set_level
 
 
 def test_level_is_within_the_range() -> None:
     for seed in range(10):
         level_db = 20 * np.log10(
-            rms(set_level(noise(0), (-30.0, -20.0), np.random.default_rng(seed)))
+            measure_rms(set_level(noise(0), (-30.0, -20.0), np.random.default_rng(seed)))
         )
         assert -30.01 <= level_db <= -19.99
 

@@ -5,19 +5,19 @@ import itertools
 import numpy as np
 import pytest
 
-from training.augment.packets import conceal, lost_packets
+from training.augment.packets import conceal, draw_lost_packets
 
 
 @pytest.mark.parametrize(("share", "burst"), [(0.02, 1.0), (0.1, 1.5), (0.1, 4.0)])
 def test_losses_have_their_share_and_their_bursts(share: float, burst: float) -> None:
-    lost = lost_packets(60000, share, burst, np.random.default_rng(0))
+    lost = draw_lost_packets(60000, share, burst, np.random.default_rng(0))
     runs = [len(list(run)) for gone, run in itertools.groupby(lost) if gone]
     assert lost.mean() == pytest.approx(share, rel=0.1)
     assert np.mean(runs) == pytest.approx(burst, rel=0.1)
 
 
 def test_nothing_is_lost_at_a_share_of_none() -> None:
-    assert not lost_packets(1000, 0.0, 3.0, np.random.default_rng(0)).any()
+    assert not draw_lost_packets(1000, 0.0, 3.0, np.random.default_rng(0)).any()
 
 
 def test_lost_packets_repeat_the_last_one_fading_to_silence() -> None:

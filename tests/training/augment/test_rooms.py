@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from tests.support.waveforms import RATE_HZ, noise
-from training.augment import rms
+from training.augment import measure_rms
 from training.augment.rooms import (
     SOUND_M_PER_S,
     Shoebox,
-    image_response,
+    compute_image_response,
+    draw_room_response,
     make_rooms,
     reverberate,
-    room_response,
 )
 
 OFFICE = Shoebox(
@@ -26,18 +26,18 @@ OFFICE = Shoebox(
 
 def test_reverberation_is_a_convolution_at_the_same_level() -> None:
     speech = noise(0, 500)
-    response = room_response(0.01, 0.0, RATE_HZ, np.random.default_rng(3))
+    response = draw_room_response(0.01, 0.0, RATE_HZ, np.random.default_rng(3))
     naive = [
         sum(response[k] * speech[n - k] for k in range(min(n + 1, response.size)))
         for n in range(speech.size)
     ]
-    expected = np.array(naive) * rms(speech) / rms(np.array(naive, np.float32))
+    expected = np.array(naive) * measure_rms(speech) / measure_rms(np.array(naive, np.float32))
     assert reverberate(speech, response) == pytest.approx(expected, abs=1e-5)
 
 
 @pytest.mark.parametrize("direct_db", [-3.0, 6.0])
 def test_room_has_the_drawn_ratio_and_decay(direct_db: float) -> None:
-    response = room_response(0.5, direct_db, RATE_HZ, np.random.default_rng(0))
+    response = draw_room_response(0.5, direct_db, RATE_HZ, np.random.default_rng(0))
     tail = response[1:]
     assert response[0] == 1.0
     assert -10 * np.log10(np.sum(tail**2)) == pytest.approx(direct_db, abs=1e-6)
@@ -47,7 +47,7 @@ def test_room_has_the_drawn_ratio_and_decay(direct_db: float) -> None:
 
 def test_first_echoes_come_from_the_six_walls(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("training.augment.rooms.IMAGE_JITTER_M", 0.0)
-    response = image_response(OFFICE, RATE_HZ, np.random.default_rng(0))
+    response = compute_image_response(OFFICE, RATE_HZ, np.random.default_rng(0))
     direct_m = np.linalg.norm(OFFICE.mouth_m - OFFICE.microphone_m)
     echoes = []
     for axis, far in itertools.product(range(3), (False, True)):
@@ -66,7 +66,7 @@ def test_first_echoes_come_from_the_six_walls(monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.parametrize("rt60_s", [0.2, 0.5, 0.9])
 def test_boxes_decay_as_they_were_asked_to(rt60_s: float) -> None:
     room = Shoebox(OFFICE.size_m, OFFICE.mouth_m, OFFICE.microphone_m, rt60_s)
-    response = image_response(room, RATE_HZ, np.random.default_rng(0)).astype(np.float64)
+    response = compute_image_response(room, RATE_HZ, np.random.default_rng(0)).astype(np.float64)
     remaining_db = 10 * np.log10(np.cumsum(response[::-1] ** 2)[::-1] + 1e-12)
     later = slice(round(room.mixing_s * RATE_HZ), round(0.7 * rt60_s * RATE_HZ))
     slope_db = np.polyfit(np.arange(response.size)[later] / RATE_HZ, remaining_db[later], 1)[0]
@@ -76,7 +76,9 @@ def test_boxes_decay_as_they_were_asked_to(rt60_s: float) -> None:
 def test_a_closer_mouth_is_drier() -> None:
     def reverberant(microphone_m: list[float]) -> float:
         room = Shoebox(OFFICE.size_m, OFFICE.mouth_m, np.array(microphone_m), 0.5)
-        return float(np.sum(image_response(room, RATE_HZ, np.random.default_rng(0))[1:] ** 2))
+        return float(
+            np.sum(compute_image_response(room, RATE_HZ, np.random.default_rng(0))[1:] ** 2)
+        )
 
     assert reverberant([1.6, 2.0, 1.6]) < reverberant([2.5, 2.0, 1.6]) / 10
 

@@ -13,7 +13,7 @@ from training.encoders.campplus import (
     segment_means,
     spread,
 )
-from training.encoders.size import parameters
+from training.encoders.size import count_parameters
 
 
 def means_by_loop(hidden: Tensor) -> Tensor:
@@ -68,4 +68,4 @@ def test_parameter_count_is_that_of_the_published_network() -> None:
         stride=1,
         embedding_dim=512,
     )
-    assert parameters(published) == pytest.approx(7.18e6, abs=0.05e6)
+    assert count_parameters(published) == pytest.approx(7.18e6, abs=0.05e6)

@@ -10,13 +10,12 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from exporters import parity
+from exporters import macs, parity
 from exporters.graph import trace
-from exporters.macs import count_macs
 from exporters.voices import synthesize_voice
 from training import config, encoders
 from training.encoders import SpeakerEncoder
-from training.encoders.size import multiply_accumulates
+from training.encoders.size import count_macs
 
 SECTIONS = (
     'name = "ecapa", width = 32, groups = 4',
@@ -102,8 +101,8 @@ def test_the_exported_graph_gives_the_same_at_other_lengths_and_batches(section:
 def test_work_is_counted_as_in_the_exported_graph(section: str) -> None:
     model = built(section, mels=23)
     graph = trace(model, speech(2, 16000))
-    counted = multiply_accumulates(model, torch.zeros(1, 20000))
-    assert counted == pytest.approx(count_macs(graph, 20000), rel=0.01)
+    counted = count_macs(model, torch.zeros(1, 20000))
+    assert counted == pytest.approx(macs.count_macs(graph, 20000), rel=0.01)
 
 
 @pytest.mark.parametrize("section", SECTIONS)

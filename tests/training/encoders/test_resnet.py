@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from training.encoders.resnet import Block, ResNet34, bands_after
-from training.encoders.size import multiply_accumulates, parameters
+from training.encoders.size import count_macs, count_parameters
 
 
 def test_a_block_adds_its_input_as_it_is_where_the_shape_stays() -> None:
@@ -31,7 +31,7 @@ def test_thirty_four_layers() -> None:
     model = ResNet34(mels=80, width=32, stride=1, embedding_dim=192)
     blocks = [part for part in model.modules() if isinstance(part, Block)]
     assert 2 * len(blocks) + 2 == 34
-    assert sum(map(parameters, blocks)) == pytest.approx(
+    assert sum(map(count_parameters, blocks)) == pytest.approx(
         21.3e6 / 4, rel=0.01
     )  # of He et al., halved
 
@@ -39,7 +39,6 @@ def test_thirty_four_layers() -> None:
 def test_a_stride_of_two_quarters_the_work() -> None:
     features = torch.zeros(1, 80, 96)
     full, quarter = (
-        multiply_accumulates(ResNet34(mels=80, width=8, stride=s, embedding_dim=12), features)
-        for s in (1, 2)
+        count_macs(ResNet34(mels=80, width=8, stride=s, embedding_dim=12), features) for s in (1, 2)
     )
     assert full / quarter == pytest.approx(4, rel=0.05)

@@ -23,8 +23,8 @@ from training.frontends.log_mel import LogMel
 def test_multiply_accumulates_are_outputs_times_their_inputs(
     layer: nn.Module, inputs: tuple[int, ...], expected: int
 ) -> None:
-    assert size.multiply_accumulates(nn.Sequential(layer), torch.zeros(inputs)) == expected
+    assert size.count_macs(nn.Sequential(layer), torch.zeros(inputs)) == expected
 
 
 def test_parameters_are_weights_and_no_statistics() -> None:
-    assert size.parameters(nn.Sequential(nn.Conv2d(2, 3, 5), nn.BatchNorm2d(3))) == 153 + 6
+    assert size.count_parameters(nn.Sequential(nn.Conv2d(2, 3, 5), nn.BatchNorm2d(3))) == 153 + 6

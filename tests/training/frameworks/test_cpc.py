@@ -12,7 +12,7 @@ from training.data.batches import Batch
 from training.data.library import Library, load_clips, read_manifest
 from training.errors import ConfigError
 from training.frameworks.cpc import Cpc, trunk_of
-from training.learner import new_learner
+from training.learner import make_learner
 from training.ranks import ALONE
 from training.runs import checkpoint
 
@@ -89,7 +89,7 @@ def test_a_latent_has_not_heard_the_next() -> None:
 )
 def test_works_with_every_encoder(encoder: str) -> None:
     text = COMMON[: COMMON.index('"ecapa"')] + encoder + COMMON[COMMON.index("\nembedding_dim") :]
-    learner = new_learner(config.parse(text + SECTION), 1, CPU)
+    learner = make_learner(config.parse(text + SECTION), 1, CPU)
     batch = Batch(torch.randn(3, 8000), torch.arange(3), torch.arange(3))
     outcome = learner.framework.step(learner.encoder, batch)
     outcome.loss.backward()
@@ -123,7 +123,7 @@ def test_pretrains_a_trunk_that_a_supervised_run_starts_from(
     library: Library, tmp_path: Path
 ) -> None:
     recipe = recipe_of(SECTION, speakers="16", clips_per_speaker="1")
-    begun = new_learner(recipe, 1, CPU)
+    begun = make_learner(recipe, 1, CPU)
     listener = run_training(recipe, library, tmp_path / "cpc")
     # the choice is among 16 clips times 7 or 6 chunks
     assert listener.losses[-1] < 0.7 * math.log(16 * 6)
@@ -142,7 +142,7 @@ def test_pretrains_a_trunk_that_a_supervised_run_starts_from(
 
 def test_outcome_names_each_step_ahead() -> None:
     recipe = recipe_of(SECTION)
-    learner = new_learner(recipe, 1, CPU)
+    learner = make_learner(recipe, 1, CPU)
     batch = Batch(torch.randn(4, 8000), torch.arange(4), torch.arange(4))
     outcome = learner.framework.step(learner.encoder, batch)
     assert outcome.parts.keys() == {"ahead_1", "ahead_2"}

@@ -9,7 +9,7 @@ from tests.support.small_runs import CPU, error_of_untrained, recipe_of, run_tra
 from training.data.batches import Batch
 from training.data.library import Library, load_clips, read_manifest
 from training.errors import ConfigError
-from training.learner import new_learner
+from training.learner import make_learner
 from training.losses.info_nce import InfoNce
 from training.runs import checkpoint
 from training.runs.material import prepare
@@ -43,7 +43,7 @@ def test_labels_are_clips_and_views_differ(library: Library) -> None:
 @pytest.mark.parametrize("head_width", [0, 16])
 def test_loss_is_nt_xent_behind_the_head(head_width: int) -> None:
     recipe = recipe_of(PARTS.replace('"simclr"', f'"simclr"\nhead_width = {head_width}'))
-    learner = new_learner(recipe, 4, CPU)
+    learner = make_learner(recipe, 4, CPU)
     learner.encoder.eval()
     labels = torch.arange(3).repeat_interleave(2)
     batch = Batch(torch.randn(6, 4000), labels, labels)

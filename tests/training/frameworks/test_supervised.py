@@ -9,7 +9,7 @@ from tests.support.small_runs import CPU, error_of_untrained, recipe_of, run_tra
 from training.data.batches import Batch
 from training.data.library import Library, load_clips, read_manifest
 from training.errors import ConfigError
-from training.learner import new_learner
+from training.learner import make_learner
 
 LOSSES = """
 [[losses]]
@@ -44,7 +44,7 @@ def test_is_what_a_recipe_without_a_framework_means() -> None:
 
 
 def test_loss_is_the_weighted_sum_over_the_labels() -> None:
-    learner = new_learner(recipe_of(LOSSES), 4, CPU)
+    learner = make_learner(recipe_of(LOSSES), 4, CPU)
     labels = torch.tensor([0, 0, 1, 1])
     outcome = learner.framework.step(
         learner.encoder, Batch(torch.randn(4, 4000), labels, torch.arange(4))
@@ -54,7 +54,7 @@ def test_loss_is_the_weighted_sum_over_the_labels() -> None:
 
 
 def test_voices_with_one_clip_are_compared_with_made_ones() -> None:
-    learner = new_learner(recipe_of(LOSSES, LATENT), 4, CPU)
+    learner = make_learner(recipe_of(LOSSES, LATENT), 4, CPU)
     labels, clips = torch.tensor([0, 0, 1, 1]), torch.tensor([0, 1, 2, 2])
     counts = []
     for _ in range(2):

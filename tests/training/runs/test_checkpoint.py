@@ -38,7 +38,7 @@ def made(step: int = 3) -> Checkpoint:
         average=average.state_dict(),
         framework={},
         optimizer=optimizer.state_dict(),
-        random=checkpoint.random_state(),
+        random=checkpoint.read_random_state(),
     )
 
 
@@ -127,13 +127,13 @@ def test_a_checkpoint_with_parts_missing_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_run_is_neither_overwritten_nor_mixed_up(tmp_path: Path) -> None:
-    assert checkpoint.previous(tmp_path, RECIPE, resume=True) is None
+    assert checkpoint.load_previous(tmp_path, RECIPE, resume=True) is None
     checkpoint.save(tmp_path / "last.pt", made())
     with pytest.raises(CheckpointError, match="--resume"):
-        checkpoint.previous(tmp_path, RECIPE, resume=False)
+        checkpoint.load_previous(tmp_path, RECIPE, resume=False)
     with pytest.raises(CheckpointError, match="another recipe"):
-        checkpoint.previous(tmp_path, RECIPE.model_copy(update={"seed": 9}), resume=True)
-    kept = checkpoint.previous(tmp_path, RECIPE, resume=True)
+        checkpoint.load_previous(tmp_path, RECIPE.model_copy(update={"seed": 9}), resume=True)
+    kept = checkpoint.load_previous(tmp_path, RECIPE, resume=True)
     assert kept is not None
     assert kept.progress.step == 3
 

@@ -7,7 +7,7 @@ from torch.nn import functional
 
 from tests.support.objectives import build_objective
 from training.losses.triplet import BatchAllTriplet, BatchHardTriplet, BatchSemiHardTriplet
-from training.runs.collapse import diagnosis
+from training.runs.collapse import diagnose
 
 MARGIN = 0.3
 LABELS = torch.arange(8).repeat_interleave(3)
@@ -25,9 +25,9 @@ def made(*, between: float, within: float, seed: int = 0) -> Tensor:
 
 def verdict(points: Tensor, mining: type[nn.Module] | None = None) -> str | None:
     if mining is None:
-        return diagnosis(points, LABELS, {"info_nce": torch.tensor(1.0)})
+        return diagnose(points, LABELS, {"info_nce": torch.tensor(1.0)})
     part = mining(margin=MARGIN)(points, LABELS)
-    return diagnosis(points, LABELS, {"triplet": part}, triplet_margin=MARGIN)
+    return diagnose(points, LABELS, {"triplet": part}, triplet_margin=MARGIN)
 
 
 @pytest.mark.parametrize("mining", [BatchHardTriplet, BatchSemiHardTriplet, BatchAllTriplet])
@@ -55,7 +55,7 @@ def test_triplet_at_its_margin(mining: type[nn.Module], spread: float) -> None:
 def test_a_triplet_that_passes_its_margin_while_learning_is_healthy() -> None:
     points = made(between=2.0, within=1.0)
     at_margin = {"triplet": torch.tensor(MARGIN)}
-    assert diagnosis(points, LABELS, at_margin, triplet_margin=MARGIN) is None
+    assert diagnose(points, LABELS, at_margin, triplet_margin=MARGIN) is None
 
 
 @pytest.mark.parametrize(("spread", "found"), [(0.0, True), (0.05, True), (0.2, False)])
@@ -69,13 +69,13 @@ def test_variance_near_zero(spread: float, found: bool) -> None:
 
 def test_clips_of_one_voice_may_coincide() -> None:
     points = torch.ones(4, 4) / 2
-    assert diagnosis(points, torch.zeros(4), {"triplet": torch.tensor(0.0)}) is None
+    assert diagnose(points, torch.zeros(4), {"triplet": torch.tensor(0.0)}) is None
 
 
 def test_clips_of_different_voices_without_positives_may_not() -> None:
     points = torch.ones(4, 4) / 2
     parts = {"triplet": torch.tensor(0.0)}
-    message = diagnosis(points, torch.arange(4), parts, triplet_margin=MARGIN)
+    message = diagnose(points, torch.arange(4), parts, triplet_margin=MARGIN)
     assert message is not None
     assert "all but coincide" in message
 
@@ -93,7 +93,7 @@ def test_a_training_that_collapses_is_found_out() -> None:
         optimizer.zero_grad()
         total.backward()
         optimizer.step()
-        messages.append(diagnosis(points, LABELS, parts, triplet_margin=MARGIN))
+        messages.append(diagnose(points, LABELS, parts, triplet_margin=MARGIN))
     assert messages[0] is None
     assert messages[-1] is not None
     assert messages[-1].startswith("collapse:")

@@ -15,7 +15,7 @@ def test_curves_show_every_loss_and_mark_the_best_validation() -> None:
         "learning_rate": {20: 1e-3, 40: 5e-4},
         "clips_per_s": {20: 9.0, 40: 9.0},
     }
-    losses, errors, rates = pictures.curves(told).axes
+    losses, errors, rates = pictures.draw_curves(told).axes
     assert [line.get_label() for line in losses.lines] == ["total", "triplet"]
     recorded, crossed, best = errors.lines
     np.testing.assert_allclose(np.asarray(recorded.get_xydata()), [[20, 40.0], [40, 30.0]])
@@ -26,13 +26,13 @@ def test_curves_show_every_loss_and_mark_the_best_validation() -> None:
 
 
 def test_curves_of_nothing_are_empty() -> None:
-    assert all(not axes.lines for axes in pictures.curves({}).axes)
+    assert all(not axes.lines for axes in pictures.draw_curves({}).axes)
 
 
 def test_speakers_have_a_colour_and_corpora_a_marker() -> None:
     names = ["a/1", "b/2", "a/1", "a/3"]
     points = np.arange(8.0).reshape(4, 2)
-    (axes,) = pictures.speakers(points, names, ["a", "b", "a", "a"]).axes
+    (axes,) = pictures.draw_speakers(points, names, ["a", "b", "a", "a"]).axes
     of_a, legend_a, of_b, legend_b = axes.collections
     np.testing.assert_allclose(np.asarray(of_a.get_offsets()), points[[0, 2, 3]])
     np.testing.assert_allclose(np.asarray(of_b.get_offsets()), points[[1]])

@@ -73,7 +73,7 @@ def test_a_start_from_another_encoder(corpus: Path, tmp_path: Path) -> None:
     other = recipe_of('[[losses]]\nname = "info_nce"')
     encoder = encoders.build(other).state_dict()
     progress = Progress(1, 0.5, "", 2, 2)
-    kept = Checkpoint(other, progress, encoder, encoder, {}, {}, checkpoint.random_state())
+    kept = Checkpoint(other, progress, encoder, encoder, {}, {}, checkpoint.read_random_state())
     checkpoint.save(tmp_path / "other.pt", kept)
     said = run(tmp_path, corpus, "--start-from", str(tmp_path / "other.pt"))
     assert "has another encoder than the recipe" in said

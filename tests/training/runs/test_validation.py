@@ -12,7 +12,7 @@ from training.augment import Channel
 from training.config import Augmentation
 from training.data.library import Clip, Library
 from training.errors import ManifestError
-from training.runs.validation import Validation, trial_masks
+from training.runs.validation import Validation, make_trial_masks
 
 QUIET = Augmentation(noise=0, babble=0, room=0, equaliser=0, telephone=0)
 CPU = torch.device("cpu")
@@ -68,7 +68,7 @@ def test_crossed_trials_are_the_same_every_time() -> None:
 def test_copies_of_a_clip_are_not_compared() -> None:
     library = tones([200, 400], 2, ["x"] * 2)
     clips = [*library.clips, library.clips[0], library.clips[3]]
-    target, other = trial_masks(clips, [b"a", b"b", b"c", b"d", b"a", b"a"])
+    target, other = make_trial_masks(clips, [b"a", b"b", b"c", b"d", b"a", b"a"])
     listed = {(int(i), int(j)) for i, j in np.argwhere(target) if i < j}
     assert listed == {(0, 1), (1, 4), (2, 3), (2, 5), (3, 5)}, "0 and 4 are one recording"
     assert other[0].tolist() == [False, False, True, True, False, False], "as are 0 and 5"

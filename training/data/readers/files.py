@@ -17,7 +17,7 @@ FOREIGN_SUFFIXES = frozenset(
 SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".opus", ".mp3"})
 
 
-def audio_files(root: Path, depth: int) -> Iterator[Path]:
+def list_audio_files(root: Path, depth: int) -> Iterator[Path]:
     """Absolute paths below the root, sorted folder by folder, with `depth` folders or more in them.
 
     Links to folders are followed: corpora are often gathered by links. Raises ManifestError for a
@@ -56,7 +56,7 @@ def count_unread(root: Path, rows: Iterable[Row]) -> Counter[str]:
     )
 
 
-def fields(path: Path, count: int) -> list[list[str]]:
+def split_fields(path: Path, count: int) -> list[list[str]]:
     """The words of each line, split at white space into at most `count`; ManifestError if fewer."""
     lines = []
     for number, line in enumerate(read_text(path).splitlines(), start=1):

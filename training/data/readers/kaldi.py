@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from training.data.manifest import Row
-from training.data.readers.files import fields
+from training.data.readers.files import split_fields
 from training.errors import ManifestError
 
 
@@ -19,10 +19,10 @@ def kaldi(root: Path) -> Iterator[Row]:
     """
     if (root / "segments").exists():
         raise ManifestError(f"{root} cuts its clips by `segments`; write them out as files first")
-    speaker_of = dict(fields(root / "utt2spk", 2))
+    speaker_of = dict(split_fields(root / "utt2spk", 2))
     sessions = root / "utt2session"
-    session_of = dict(fields(sessions, 2)) if sessions.exists() else {}
-    for utterance, file in fields(root / "wav.scp", 2):
+    session_of = dict(split_fields(sessions, 2)) if sessions.exists() else {}
+    for utterance, file in split_fields(root / "wav.scp", 2):
         if file.endswith("|"):
             raise ManifestError(f"{root}/wav.scp: {utterance} is a command; write its output out")
         if utterance not in speaker_of:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from training.data.manifest import Row
-from training.data.readers.files import audio_files
+from training.data.readers.files import list_audio_files
 
 
 def librispeech(root: Path) -> Iterator[Row]:
@@ -14,7 +14,7 @@ def librispeech(root: Path) -> Iterator[Row]:
 
     The folder's name begins with its split; the corpus is librispeech.
     """
-    for path in audio_files(root, 3):
+    for path in list_audio_files(root, 3):
         subset, speaker, chapter = path.parts[-4:-1]
         if speaker.isdigit() and chapter.isdigit():
             split = subset.split("-")[0]

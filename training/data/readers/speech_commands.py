@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from training.data.manifest import Row
-from training.data.readers.files import audio_files
+from training.data.readers.files import list_audio_files
 from training.data.text_files import read_text
 
 MARK = "_nohash_"
@@ -21,7 +21,7 @@ def speech_commands(root: Path) -> Iterator[Row]:
         if (root / listed).exists()
         for name in read_text(root / listed).split()
     }
-    for path in audio_files(root, 1):
+    for path in list_audio_files(root, 1):
         speaker, mark, _ = path.stem.partition(MARK)
         if mark:
             name = f"{path.parent.name}/{path.name}"

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from training.data.manifest import Row
-from training.data.readers.files import audio_files
+from training.data.readers.files import list_audio_files
 from training.errors import ManifestError
 
 TEST_SPEAKERS = frozenset(f"id{number}" for number in range(10270, 10310))
@@ -22,7 +22,7 @@ def voxceleb(root: Path) -> Iterator[Row]:
     ManifestError where the audio is still AAC, which is not read.
     """
     has_clips = False
-    for path in audio_files(root, 2):
+    for path in list_audio_files(root, 2):
         speaker, video = path.parts[-3:-1]
         match = SPEAKER.fullmatch(speaker)
         if match is None:
