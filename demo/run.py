@@ -153,7 +153,7 @@ def threshold(results: list[Result]) -> str:
     for result in results:
         made = result.made
         if isinstance(made, Decision) and made.threshold_llr is not None:
-            return f"accepted from an LLR of {made.threshold_llr:.2f}: {made.threshold_source}"
+            return f"accepted from an LLR of {made.threshold_llr:.2f}: {made.threshold_description}"
     return "nothing was compared"
 
 

@@ -24,6 +24,7 @@
 Raised deep, mapped to a status in one place: `service.rpc.interceptors`.
 """
 
+from enum import StrEnum
 from typing import ClassVar
 
 import grpc
@@ -31,20 +32,54 @@ import grpc
 ERROR_DOMAIN = "sayso"
 
 
+class ErrorReason(StrEnum):
+    """Names an error for programs (google.rpc.ErrorInfo), for ever; docs/integrate/errors.md says
+    what to do about each."""
+
+    INTERNAL = "INTERNAL"
+    INVALID_FIELD = "INVALID_FIELD"
+    UNREADABLE_AUDIO = "UNREADABLE_AUDIO"
+    INVALID_CREDENTIAL = "INVALID_CREDENTIAL"
+    ROLE_MISSING = "ROLE_MISSING"
+    OWN_ENROLLMENT = "OWN_ENROLLMENT"
+    NOT_FOUND = "NOT_FOUND"
+    SPEAKER_NOT_FOUND = "SPEAKER_NOT_FOUND"
+    GROUP_NOT_FOUND = "GROUP_NOT_FOUND"
+    GROUP_EXISTS = "GROUP_EXISTS"
+    GROUP_LIMIT = "GROUP_LIMIT"
+    SPEAKER_LOCKED = "SPEAKER_LOCKED"
+    SPEAKER_OPTED_OUT = "SPEAKER_OPTED_OUT"
+    SPEAKER_NOT_OPTED_OUT = "SPEAKER_NOT_OPTED_OUT"
+    CONSENT_REQUIRED = "CONSENT_REQUIRED"
+    NOTHING_TO_UNDO = "NOTHING_TO_UNDO"
+    NOTHING_TO_CONFIRM = "NOTHING_TO_CONFIRM"
+    MODEL_UNCALIBRATED = "MODEL_UNCALIBRATED"
+    SEARCH_LIMIT = "SEARCH_LIMIT"
+    WRONG_STATE = "WRONG_STATE"
+    CONCURRENT_CHANGE = "CONCURRENT_CHANGE"
+    SENT_TOO_SLOWLY = "SENT_TOO_SLOWLY"
+    OVERLOADED = "OVERLOADED"
+    TENANT_QUOTA = "TENANT_QUOTA"
+    UNAVAILABLE = "UNAVAILABLE"
+    ERASURE_PENDING = "ERASURE_PENDING"
+
+
 class SaysoError(Exception):
     """Root of the tree; `code` is the gRPC status that a caller sees.
 
-    `reason` names the error for programs, within `ERROR_DOMAIN`, and never changes; it is empty if
-    the code says enough. `retry_after_s` is None unless a retry after so many seconds may succeed.
+    `reason` is the class's own unless the error is raised with a narrower one. `retry_after_s` is
+    None unless another try is worth while after so many seconds.
     """
 
     code: ClassVar[grpc.StatusCode] = grpc.StatusCode.INTERNAL
-    reason: ClassVar[str] = ""
+    reason: ErrorReason = ErrorReason.INTERNAL
     retry_after_s: float | None = None
 
-    def __init__(self, message: str) -> None:
+    def __init__(self, message: str, *, reason: ErrorReason | None = None) -> None:
         super().__init__(message)
         self.message = message
+        if reason is not None:
+            self.reason = reason
 
     @property
     def status_message(self) -> str:
@@ -53,9 +88,10 @@ class SaysoError(Exception):
 
 
 class InvalidArgument(SaysoError):
-    """A request field is wrong; `field` is its path in the request, e.g. `audio.sample_rate`."""
+    """A request field is wrong; `field` is its path in the request, e.g. `group_name`."""
 
     code = grpc.StatusCode.INVALID_ARGUMENT
+    reason = ErrorReason.INVALID_FIELD
 
     def __init__(self, message: str, *, field: str) -> None:
         super().__init__(message)
@@ -69,6 +105,8 @@ class InvalidArgument(SaysoError):
 class AudioError(InvalidArgument):
     """The audio cannot be decoded, or is not what the request says it is."""
 
+    reason = ErrorReason.UNREADABLE_AUDIO
+
     def __init__(self, message: str, *, field: str = "audio") -> None:
         super().__init__(message, field=field)
 
@@ -77,31 +115,36 @@ class Unauthenticated(SaysoError):
     """The call has no valid credential; the message never repeats the one it has."""
 
     code = grpc.StatusCode.UNAUTHENTICATED
+    reason = ErrorReason.INVALID_CREDENTIAL
 
 
 class PermissionDenied(SaysoError):
     """The credential lacks the role that the call needs, which the message names."""
 
     code = grpc.StatusCode.PERMISSION_DENIED
+    reason = ErrorReason.ROLE_MISSING
 
 
 class NotFound(SaysoError):
     code = grpc.StatusCode.NOT_FOUND
+    reason = ErrorReason.NOT_FOUND
 
 
 class AlreadyExists(SaysoError):
     code = grpc.StatusCode.ALREADY_EXISTS
+    reason = ErrorReason.GROUP_EXISTS
 
 
 class FailedPrecondition(SaysoError):
     code = grpc.StatusCode.FAILED_PRECONDITION
+    reason = ErrorReason.WRONG_STATE
 
 
 class SpeakerLocked(FailedPrecondition):
     """Too many verifications of the speaker failed: wait `retry_after_s` or, if it is None, have an
     operator unlock it. The message does not say who failed, how often or how closely."""
 
-    reason = "SPEAKER_LOCKED"
+    reason = ErrorReason.SPEAKER_LOCKED
 
     def __init__(self, retry_after_s: float | None) -> None:
         then = (
@@ -117,18 +160,21 @@ class Aborted(SaysoError):
     """The record changed between the caller's read and its write."""
 
     code = grpc.StatusCode.ABORTED
+    reason = ErrorReason.CONCURRENT_CHANGE
 
 
 class TimedOut(SaysoError):
     """A caller sent nothing for too long."""
 
     code = grpc.StatusCode.DEADLINE_EXCEEDED
+    reason = ErrorReason.SENT_TOO_SLOWLY
 
 
 class Overloaded(SaysoError):
     """A queue is full or a limit is reached; a retry after `retry_after_s` seconds may succeed."""
 
     code = grpc.StatusCode.RESOURCE_EXHAUSTED
+    reason = ErrorReason.OVERLOADED
 
     def __init__(self, message: str, *, retry_after_s: float) -> None:
         super().__init__(message)
@@ -138,15 +184,20 @@ class Overloaded(SaysoError):
 class OverLimit(Overloaded):
     """The caller, or its tenant, has used up what it may use; the server itself has room."""
 
+    reason = ErrorReason.TENANT_QUOTA
+
 
 class Unavailable(SaysoError):
     """A dependency of the server, such as the store, is temporarily unavailable."""
 
     code = grpc.StatusCode.UNAVAILABLE
+    reason = ErrorReason.UNAVAILABLE
 
 
 class StillReadable(Unavailable):
     """Data was erased from the store, but a copy of it beside the store could not be removed."""
+
+    reason = ErrorReason.ERASURE_PENDING
 
 
 class StartupError(SaysoError):

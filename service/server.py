@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from grpc_health.v1 import health, health_pb2_grpc
-from sayso.v1 import speaker_pb2, verification_pb2, watchlist_pb2
+from sayso.v1 import group_pb2, server_pb2, speaker_pb2, verification_pb2
 
 from service import listener, wiring
 from service.access import current, identify_caller
@@ -32,7 +32,8 @@ SERVICES = tuple(
     for module, name in (
         (verification_pb2, "VerificationService"),
         (speaker_pb2, "SpeakerService"),
-        (watchlist_pb2, "WatchlistService"),
+        (group_pb2, "GroupService"),
+        (server_pb2, "ServerService"),
     )
 )
 

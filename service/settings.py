@@ -112,6 +112,11 @@ class MasterKeyOptions:
         "vault_ca_file", None, "PEM file of the roots of Vault's TLS"
     )
 
+    @property
+    def is_set(self) -> bool:
+        """Whether there is a master key, wherever it is."""
+        return bool(self.file or self.keys.get_secret_value() or self.vault_address)
+
 
 @dataclass(frozen=True, slots=True, config=_CONFIG)
 class SealingOptions:

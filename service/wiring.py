@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, replace
 
 import grpc
-from sayso.v1 import speaker_pb2_grpc, verification_pb2_grpc, watchlist_pb2_grpc
+from sayso.v1 import group_pb2_grpc, server_pb2_grpc, speaker_pb2_grpc, verification_pb2_grpc
 
 from service.access import current
 from service.access.limits import ComparisonBudgets, TenantLimits
@@ -37,10 +37,11 @@ from service.inference.embedder import Embedder
 from service.inference.session import Session
 from service.observability import metrics
 from service.observability.metrics.store import time_operations
+from service.rpc.groups import GroupRpc
 from service.rpc.requests import AudioLimits
+from service.rpc.server import ServerRpc
 from service.rpc.speakers import SpeakerRpc
 from service.rpc.verification import VerificationRpc
-from service.rpc.watchlists import WatchlistRpc
 from service.sealing import Kms, Sealing, choose_kms
 from service.settings import Settings
 from service.speakers.adaptation import (
@@ -272,6 +273,9 @@ def add_services(
         budgets=budgets,
         auditor=auditor,
     )
+    limits = AudioLimits(
+        **asdict(settings.audio), charge=lambda audio_s: allowed.charge_audio(current().tenant, audio_s)
+    )
     verification = VerificationRpc(
         live=live,
         models=models,
@@ -282,10 +286,7 @@ def add_services(
         allowed=allowed,
         budgets=budgets,
         batch_items=settings.batch_items,
-        limits=AudioLimits(
-            **asdict(settings.audio),
-            charge=lambda audio_s: allowed.charge_audio(current().tenant, audio_s),
-        ),
+        limits=limits,
     )
     speakers = SpeakerRpc(
         store=store,
@@ -295,10 +296,31 @@ def add_services(
         auditor=auditor,
         allowed=allowed,
     )
-    groups = WatchlistRpc(store=store, auditor=auditor)
+    groups = GroupRpc(store=store, auditor=auditor)
+    information = ServerRpc(
+        [embedder.contract for embedder in embedders],
+        limits,
+        min_enroll_speech_s=settings.min_enroll_speech_s,
+        features=_list_features(settings),
+    )
     verification_pb2_grpc.add_VerificationServiceServicer_to_server(verification, server)
     speaker_pb2_grpc.add_SpeakerServiceServicer_to_server(speakers, server)
-    watchlist_pb2_grpc.add_WatchlistServiceServicer_to_server(groups, server)
+    group_pb2_grpc.add_GroupServiceServicer_to_server(groups, server)
+    server_pb2_grpc.add_ServerServiceServicer_to_server(information, server)
+
+
+def _list_features(settings: Settings) -> list[str]:
+    """List what is switched on and changes what a client sees; names never change."""
+    switches = {
+        "adaptation": settings.adaptation.enabled,
+        "audit": settings.trail.folder is not None,
+        "confirmation": settings.enrollment.confirm,
+        "consent": settings.enrollment.consent_required,
+        "encryption": settings.master_key.is_set,
+        "expiry": settings.retention.expire_after_days > 0,
+        "lockout": settings.lockout.failures > 0,
+    }
+    return [name for name, on in switches.items() if on]
 
 
 def make_retention(settings: Settings) -> Retention:

@@ -23,7 +23,7 @@ from evaluation import metrics
 from evaluation.metrics.error_rates import Rate
 from evaluation.trials import manifest
 from service.audio.speech import VoiceActivity
-from service.decisions.policy import Policy, QualityGate, SequentialTest
+from service.decisions.policy import Policy, QualityGate, SequentialTest, ThresholdSource
 from service.decisions.scoring import Scorer
 from service.inference.embedder import Embedder
 from service.inference.session import Session
@@ -50,7 +50,7 @@ class Row:
 def make_policy() -> Policy:
     """Make the service's default policy, except that audio of any quality is decided on."""
     least_s = Settings.model_fields["min_verify_speech_s"].default
-    return Policy(0.01, "measured", QualityGate(least_s, -100.0, 1.0))
+    return Policy(0.01, ThresholdSource.SERVER, QualityGate(least_s, -100.0, 1.0))
 
 
 async def hear_all_callers(

@@ -25,12 +25,12 @@ from typing import Any
 import grpc
 import numpy as np
 from sayso.v1 import (
+    group_pb2,
+    group_pb2_grpc,
     speaker_pb2,
     speaker_pb2_grpc,
     verification_pb2,
     verification_pb2_grpc,
-    watchlist_pb2,
-    watchlist_pb2_grpc,
 )
 
 from benchmarks.figures import Figure, figure, write
@@ -137,7 +137,7 @@ class Target:
         channel = grpc.insecure_channel(address)
         self.voices: Any = verification_pb2_grpc.VerificationServiceStub(channel)
         self._speakers: Any = speaker_pb2_grpc.SpeakerServiceStub(channel)
-        self._groups: Any = watchlist_pb2_grpc.WatchlistServiceStub(channel)
+        self._groups: Any = group_pb2_grpc.GroupServiceStub(channel)
         self._shown = make_credential(operator)
         self._operator = operator
 
@@ -145,11 +145,13 @@ class Target:
         """Enroll voices, all in one group; return their ids."""
         names = [f"victim-{number}" for number in range(len(recordings))]
         for name, clip in zip(names, recordings, strict=True):
-            *_, last = self.voices.Enroll(_enrolment(name, pcm(clip)), metadata=self._shown)
-            assert last.stored, last.explanation
-        group = watchlist_pb2.CreateGroupRequest(group=watchlist_pb2.Group(name=GROUP))
+            *_, last = self.voices.StreamingEnroll(
+                _enrolment(name, pcm(clip)), metadata=self._shown
+            )
+            assert last.result.stored, last.result.explanation
+        group = group_pb2.CreateGroupRequest(group=group_pb2.Group(name=GROUP))
         self._groups.CreateGroup(group, metadata=self._shown)
-        members = watchlist_pb2.AddMembersRequest(group=GROUP, speaker_ids=names)
+        members = group_pb2.AddMembersRequest(group_name=GROUP, speaker_ids=names)
         self._groups.AddMembers(members, metadata=self._shown)
         return names
 
@@ -166,11 +168,11 @@ class Target:
         return Oracle(self.voices, self._operator, "Verify", name).ask(clip, SERVERS_OWN)
 
 
-def _enrolment(name: str, audio: bytes) -> Iterator[verification_pb2.EnrollRequest]:
-    config = verification_pb2.EnrollConfig(speaker_id=name, audio=LINEAR16)
-    yield verification_pb2.EnrollRequest(config=config)
+def _enrolment(name: str, audio: bytes) -> Iterator[verification_pb2.StreamingEnrollRequest]:
+    config = verification_pb2.EnrollConfig(speaker_id=name, audio_config=LINEAR16)
+    yield verification_pb2.StreamingEnrollRequest(config=config)
     for at in range(0, len(audio), _CHUNK_BYTES):
-        yield verification_pb2.EnrollRequest(audio=audio[at : at + _CHUNK_BYTES])
+        yield verification_pb2.StreamingEnrollRequest(audio=audio[at : at + _CHUNK_BYTES])
 
 
 @contextmanager

@@ -44,7 +44,7 @@ Worth: TypeAlias = Callable[[Samples], Any]
 """How good a clip is; what is compared by `>=`."""
 
 LINEAR16 = audio_pb2.AudioConfig(
-    encoding=audio_pb2.AUDIO_ENCODING_LINEAR16, sample_rate=RATE, channels=1
+    encoding=audio_pb2.AUDIO_ENCODING_LINEAR16, sample_rate_hertz=RATE, channels=1
 )
 
 
@@ -137,7 +137,7 @@ class Oracle:
 
     def _verify(self, clip: Samples, llr: float) -> Answer:
         request = verification_pb2.VerifyRequest(
-            speaker_id=self.victim, config=LINEAR16, audio=pcm(clip), policy=_require_llr(llr)
+            speaker_id=self.victim, audio_config=LINEAR16, audio=pcm(clip), policy=_require_llr(llr)
         )
         made = self.voices.Verify(request, metadata=make_credential(self.key)).decision
         accepted = made.outcome == decision_pb2.OUTCOME_ACCEPTED
@@ -146,8 +146,8 @@ class Oracle:
     def _identify(self, clip: Samples, llr: float) -> Answer:
         """Identify in a group of all victims: one call asks about each member."""
         request = verification_pb2.IdentifyRequest(
-            group=GROUP,
-            config=LINEAR16,
+            group_name=GROUP,
+            audio_config=LINEAR16,
             audio=pcm(clip),
             policy=_require_llr(llr),
             max_candidates=100,

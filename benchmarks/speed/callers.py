@@ -154,8 +154,8 @@ def open_channel(address: str) -> grpc.aio.Channel:
 
 def make_opening(speaker_id: str) -> bytes:
     """Serialize the first message of a call in mu-law."""
-    audio = audio_pb2.AudioConfig(encoding=audio_pb2.AUDIO_ENCODING_MULAW, sample_rate=RATE)
-    config = pb.StreamingVerifyConfig(speaker_id=speaker_id, audio=audio)
+    audio = audio_pb2.AudioConfig(encoding=audio_pb2.AUDIO_ENCODING_MULAW, sample_rate_hertz=RATE)
+    config = pb.StreamingVerifyConfig(speaker_id=speaker_id, audio_config=audio)
     return pb.StreamingVerifyRequest(config=config).SerializeToString()
 
 

@@ -41,8 +41,10 @@ class Clip:
         """Serialize a `VerifyRequest`."""
         assert self.fmt.codec is not None, "clips are raw audio"
         encoding = audio_pb2.AudioEncoding.Value(f"AUDIO_ENCODING_{self.fmt.codec.name}")
-        config = audio_pb2.AudioConfig(encoding=encoding, sample_rate=self.fmt.sample_rate or 0)
-        request = pb.VerifyRequest(speaker_id=speaker_id, config=config, audio=self.audio)
+        config = audio_pb2.AudioConfig(
+            encoding=encoding, sample_rate_hertz=self.fmt.sample_rate or 0
+        )
+        request = pb.VerifyRequest(speaker_id=speaker_id, audio_config=config, audio=self.audio)
         return request.SerializeToString()
 
 

@@ -23,6 +23,7 @@ from sayso.v1 import verification_pb2_grpc
 
 from service.server import open_server
 from service.settings import SHIPPED_MODEL, Settings
+from tests.support.audio_configs import FILE
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVICE = f"{ROOT / 'service'}/"
@@ -67,7 +68,7 @@ async def profile_verify(store: str) -> FrameProfile:
         stub = verification_pb2_grpc.VerificationServiceStub(channel)
         await _enroll(stub)
         audio = (VOICE / "verify-1.flac").read_bytes()
-        request = pb.VerifyRequest(speaker_id="awb", audio=audio)
+        request = pb.VerifyRequest(speaker_id="awb", audio_config=FILE, audio=audio)
         for _ in range(WARM_UP_CALLS):
             await stub.Verify(request)
         profile.active = True
@@ -79,14 +80,15 @@ async def profile_verify(store: str) -> FrameProfile:
 async def _enroll(stub: "verification_pb2_grpc.VerificationServiceAsyncStub") -> None:
     for path in sorted(VOICE.glob("enroll*")):
         audio = path.read_bytes()
-        config = pb.EnrollConfig(speaker_id="awb")
-        messages = [pb.EnrollRequest(config=config)]
+        config = pb.EnrollConfig(speaker_id="awb", audio_config=FILE)
+        messages = [pb.StreamingEnrollRequest(config=config)]
         messages += [
-            pb.EnrollRequest(audio=audio[at : at + 8192]) for at in range(0, len(audio), 8192)
+            pb.StreamingEnrollRequest(audio=audio[at : at + 8192])
+            for at in range(0, len(audio), 8192)
         ]
-        async for response in stub.Enroll(iter(messages)):
-            if response.done and not response.stored:
-                raise SystemExit(response.explanation)
+        async for response in stub.StreamingEnroll(iter(messages)):
+            if response.HasField("result") and not response.result.stored:
+                raise SystemExit(response.result.explanation)
 
 
 def main() -> None:

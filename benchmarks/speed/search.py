@@ -22,7 +22,7 @@ from service.calls.identification import Identifier
 from service.calls.ranking import Ranking
 from service.calls.search import Voices
 from service.contract import Calibration, Contract
-from service.decisions.policy import Policy, QualityGate
+from service.decisions.policy import Policy, QualityGate, ThresholdSource
 from service.decisions.scoring import l2_normalize
 from service.inference.embedder import Utterance
 from service.speakers.lifecycle import Retention
@@ -147,7 +147,7 @@ async def measure_store(chance: np.random.Generator) -> list[Figure]:
         dimension=DIMENSION,
         calibration=Calibration(-12.0, {"cosine": 20.0}, ((0.1, 0.0), (0.01, 3.0)), "made"),
     )
-    policy = Policy(0.01, "request", QualityGate(1.0, 0.0, 0.1))
+    policy = Policy(0.01, ThresholdSource.REQUEST, QualityGate(1.0, 0.0, 0.1))
     (vectors,) = draw_voices(STORED, chance)
     quality = Quality(4.0, 5.0, snr_db=20.0, clipping=0.0, peak_dbfs=-3.0)
     utterance = Utterance(vectors[0], quality, windows=1)

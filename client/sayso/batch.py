@@ -71,9 +71,9 @@ class Outgoing:
 
     def result(self, response: verification_pb2.BatchEnrollResponse) -> BatchResult:
         index = self._indexes.pop(response.index)
-        if response.error_code:
-            code = _CODES.get(response.error_code, str(response.error_code))
-            return BatchResult(index, response.speaker_id, None, code, response.error_message)
+        if response.HasField("error"):
+            code = _CODES.get(response.error.code, str(response.error.code))
+            return BatchResult(index, response.speaker_id, None, code, response.error.message)
         return BatchResult(index, response.speaker_id, messages.enrollment(response.result))
 
     def _begin(self) -> None:
@@ -86,12 +86,14 @@ class Outgoing:
             audio = read_recording(item.audio)
             if len(audio) > self._max_item_bytes:
                 raise ValueError(f"audio: exceeds {self._max_item_bytes} bytes; send less of it")
-            config = messages.enroll_config(item)
+            enrollment = verification_pb2.EnrollRequest(
+                config=messages.enroll_config(item), audio=audio
+            )
         except (OSError, ValueError) as error:
             problem = BatchResult(index, item.speaker_id, None, _UNSENDABLE, str(error))
             self._unsent.append(problem)
             return None
-        request = verification_pb2.BatchEnrollRequest(config=config, audio=audio)
+        request = verification_pb2.BatchEnrollRequest(enrollment=enrollment)
         if request.ByteSize() > messages.MAX_MESSAGE_BYTES:
             self.large = (index, item, audio)
             return None

@@ -1,41 +1,58 @@
-"""Named groups of speakers (`WatchlistService`)."""
+"""Named groups of speakers (`GroupService`)."""
 
 from collections.abc import Iterable
+from typing import Any
+
+from google.protobuf.field_mask_pb2 import FieldMask
 
 from sayso import messages
 from sayso.calls import Call, Pages, Series
-from sayso.v1 import watchlist_pb2
-from sayso.v1.watchlist_pb2_grpc import WatchlistServiceStub
+from sayso.v1 import group_pb2
+from sayso.v1.group_pb2_grpc import GroupServiceStub
 from sayso.values import Group
 
 
 def create_group(name: str, description: str = "") -> Call[Group]:
     """Makes an empty group; raises `AlreadyExists`."""
-    group = watchlist_pb2.Group(name=name, description=description)
-    request = watchlist_pb2.CreateGroupRequest(group=group)
-    return Call(WatchlistServiceStub, "CreateGroup", request, _group)
+    group = group_pb2.Group(name=name, description=description)
+    request = group_pb2.CreateGroupRequest(group=group)
+    return Call(GroupServiceStub, "CreateGroup", request, _group)
+
+
+def get_group(name: str) -> Call[Group]:
+    """Reads one group; raises `NotFound`."""
+    return Call(GroupServiceStub, "GetGroup", group_pb2.GetGroupRequest(group_name=name), _group)
+
+
+def describe_group(name: str, description: str) -> Call[Group]:
+    """Changes the description of a group; raises `NotFound`."""
+    request = group_pb2.UpdateGroupRequest(
+        group=group_pb2.Group(name=name, description=description),
+        update_mask=FieldMask(paths=["description"]),
+    )
+    return Call(GroupServiceStub, "UpdateGroup", request, _group)
 
 
 def list_groups(*, page_size: int = 100) -> Pages[Group]:
     """Every group in the order of their names, read page by page."""
-    request = watchlist_pb2.ListGroupsRequest(page_size=page_size)
-    return Pages(WatchlistServiceStub, "ListGroups", request, _groups)
+    request = group_pb2.ListGroupsRequest(page_size=page_size)
+    return Pages(GroupServiceStub, "ListGroups", request, _groups)
 
 
 def delete_group(name: str) -> Call[None]:
     """Removes a group, not its speakers; raises `NotFound`."""
-    request = watchlist_pb2.DeleteGroupRequest(name=name)
-    return Call(WatchlistServiceStub, "DeleteGroup", request, _nothing)
+    request = group_pb2.DeleteGroupRequest(group_name=name)
+    return Call(GroupServiceStub, "DeleteGroup", request, _nothing)
 
 
 def add_members(group: str, speaker_ids: Iterable[str]) -> Series:
     """Adds speakers, a thousand at a time; raises `NotFound` at the first thousand with an unknown
     one, of which none is added."""
     return Series(
-        WatchlistServiceStub,
+        GroupServiceStub,
         "AddMembers",
         (
-            watchlist_pb2.AddMembersRequest(group=group, speaker_ids=some)
+            group_pb2.AddMembersRequest(group_name=group, speaker_ids=some)
             for some in messages.thousands(speaker_ids)
         ),
     )
@@ -44,10 +61,10 @@ def add_members(group: str, speaker_ids: Iterable[str]) -> Series:
 def remove_members(group: str, speaker_ids: Iterable[str]) -> Series:
     """Takes speakers out; those who are not in it are passed over."""
     return Series(
-        WatchlistServiceStub,
+        GroupServiceStub,
         "RemoveMembers",
         (
-            watchlist_pb2.RemoveMembersRequest(group=group, speaker_ids=some)
+            group_pb2.RemoveMembersRequest(group_name=group, speaker_ids=some)
             for some in messages.thousands(speaker_ids)
         ),
     )
@@ -55,19 +72,19 @@ def remove_members(group: str, speaker_ids: Iterable[str]) -> Series:
 
 def list_members(group: str, *, page_size: int = 100) -> Pages[str]:
     """The ids of a group's speakers in their order, read page by page."""
-    request = watchlist_pb2.ListMembersRequest(group=group, page_size=page_size)
-    return Pages(WatchlistServiceStub, "ListMembers", request, _members)
+    request = group_pb2.ListMembersRequest(group_name=group, page_size=page_size)
+    return Pages(GroupServiceStub, "ListMembers", request, _members)
 
 
-def _group(response: watchlist_pb2.CreateGroupResponse) -> Group:
+def _group(response: Any) -> Group:
     return messages.group(response.group)
 
 
-def _groups(response: watchlist_pb2.ListGroupsResponse) -> list[Group]:
+def _groups(response: group_pb2.ListGroupsResponse) -> list[Group]:
     return list(map(messages.group, response.groups))
 
 
-def _members(response: watchlist_pb2.ListMembersResponse) -> list[str]:
+def _members(response: group_pb2.ListMembersResponse) -> list[str]:
     return list(response.speaker_ids)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
-from sayso.v1 import audio_pb2, decision_pb2, speaker_pb2, verification_pb2, watchlist_pb2
+from sayso.v1 import audio_pb2, decision_pb2, group_pb2, speaker_pb2, verification_pb2
 from sayso.values import (
     BatchItem,
     Decision,
@@ -30,10 +30,10 @@ _MAX_SPEAKERS_AT_ONCE = 1000
 
 def audio_config(raw: RawAudio | None, channel: int | None) -> audio_pb2.AudioConfig:
     if raw is None:
-        return audio_pb2.AudioConfig(channel=channel)
+        return audio_pb2.AudioConfig(encoding=audio_pb2.AUDIO_ENCODING_FILE, channel=channel)
     return audio_pb2.AudioConfig(
         encoding=audio_pb2.AudioEncoding.Value(f"AUDIO_ENCODING_{raw.encoding}"),
-        sample_rate=raw.sample_rate,
+        sample_rate_hertz=raw.sample_rate,
         channels=raw.channels,
         channel=channel,
     )
@@ -59,7 +59,7 @@ def policy(
 def enroll_config(item: BatchItem) -> verification_pb2.EnrollConfig:
     return verification_pb2.EnrollConfig(
         speaker_id=item.speaker_id,
-        audio=audio_config(item.raw, item.channel),
+        audio_config=audio_config(item.raw, item.channel),
         replace=item.replace,
         metadata=item.metadata,
         consent=consent(item.consent),
@@ -85,7 +85,7 @@ def reasons(reasons: Iterable[Any]) -> tuple[str, ...]:
 
 
 def decision(
-    made: decision_pb2.Decision, watchlist_matches: Iterable[watchlist_pb2.GroupMatch] = ()
+    made: decision_pb2.Decision, watchlist_matches: Iterable[group_pb2.GroupMatch] = ()
 ) -> Decision:
     outcome: Any = decision_pb2.Outcome.Name(made.outcome).removeprefix("OUTCOME_")
     band: Any = decision_pb2.Band.Name(made.band).removeprefix("BAND_") if made.band else None
@@ -96,14 +96,27 @@ def decision(
         cosine=_score(made, "cosine"),
         llr=_score(made, "llr"),
         threshold_llr=_score(made.threshold, "llr"),
-        threshold_source=made.threshold.source,
+        threshold_source=_threshold_source(made.threshold.source),
+        threshold_description=made.threshold.description,
         net_speech_s=made.quality.net_speech_s,
         snr_db=made.quality.snr_db if made.quality.HasField("snr_db") else None,
         speech_needed_s=made.speech_needed_s,
         model_id=made.model_id,
         watchlist_matches=tuple(map(match, watchlist_matches)),
         band=band,
+        audio_s=made.quality.audio_s,
+        clipping_ratio=made.quality.clipping_ratio,
+        peak_dbfs=made.quality.peak_dbfs,
+        decision_id=made.decision_id,
+        decided_at=_time(made, "decide_time"),
+        audio_offset_s=made.audio_offset_s,
+        speaker_id=made.speaker_id,
     )
+
+
+def _threshold_source(source: Any) -> Any:
+    name: str = decision_pb2.ThresholdSource.Name(source)
+    return name.removeprefix("THRESHOLD_SOURCE_") if source else None
 
 
 def verification(response: verification_pb2.VerifyResponse) -> Decision:
@@ -137,6 +150,21 @@ def call_decision(response: verification_pb2.StreamingVerifyResponse) -> Decisio
     return dataclasses.replace(made, identification=call_identification(response))
 
 
+def enrollment_progress(response: verification_pb2.StreamingEnrollResponse) -> Enrollment:
+    """Of a stream: the result once there is one, and before what has been heard."""
+    if response.HasField("result"):
+        return enrollment(response.result)
+    return Enrollment(
+        stored=False,
+        explanation="",
+        reasons=(),
+        net_speech_s=response.progress.net_speech_s,
+        speech_needed_s=response.progress.speech_needed_s,
+        speaker=None,
+        done=False,
+    )
+
+
 def enrollment(last: verification_pb2.EnrollResponse) -> Enrollment:
     return Enrollment(
         stored=last.stored,
@@ -147,7 +175,6 @@ def enrollment(last: verification_pb2.EnrollResponse) -> Enrollment:
         speaker=speaker(last.speaker) if last.HasField("speaker") else None,
         duplicates=tuple(last.duplicate_speaker_ids),
         watchlist_matches=tuple(map(match, last.watchlist_matches)),
-        done=last.done,
     )
 
 
@@ -165,12 +192,13 @@ def speaker(speaker: speaker_pb2.Speaker) -> Speaker:
         opted_out_at=_time(speaker, "opt_out_time"),
         expires_at=_time(speaker, "expire_time"),
         undo_levels=speaker.undo_levels,
+        locked_until=_time(speaker, "lock_expire_time"),
     )
 
 
 def failed_verifications(given: speaker_pb2.FailedVerifications) -> FailedVerifications:
     return FailedVerifications(
-        given.consecutive, given.total, _time(given, "locked_until"), given.disabled
+        given.consecutive, given.total, _time(given, "lock_expire_time"), given.disabled
     )
 
 
@@ -192,13 +220,13 @@ def thousands(values: Iterable[str]) -> Iterator[tuple[str, ...]]:
         yield some
 
 
-def group(group: watchlist_pb2.Group) -> Group:
-    return Group(group.name, group.description, group.members)
+def group(group: group_pb2.Group) -> Group:
+    return Group(group.name, group.description, group.member_count)
 
 
-def match(match: watchlist_pb2.GroupMatch) -> Match:
+def match(match: group_pb2.GroupMatch) -> Match:
     return Match(
-        match.group,
+        match.group_name,
         match.speaker_id,
         _score(match, "cosine"),
         _score(match, "llr"),

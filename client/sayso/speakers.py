@@ -49,15 +49,15 @@ def withdraw_consent(speaker_id: str, *, etag: str = "") -> Call[Speaker]:
 
 
 def opt_out(speaker_id: str, *, etag: str = "") -> Call[Speaker]:
-    """Erases the voice and refuses to enrol it again, also of one who never enrolled."""
-    speaker = speaker_pb2.Speaker(state=speaker_pb2.SPEAKER_STATE_OPTED_OUT)
-    return _update(speaker_id, speaker, "state", etag=etag, allow_missing=True)
+    """Erases the voice and refuses to enroll it again, also of one who never enrolled."""
+    request = speaker_pb2.OptOutSpeakerRequest(speaker_id=speaker_id, etag=etag)
+    return Call(SpeakerServiceStub, "OptOutSpeaker", request, _speaker)
 
 
 def opt_in(speaker_id: str, *, etag: str = "") -> Call[Speaker]:
-    """Lets one who opted out enrol again."""
-    speaker = speaker_pb2.Speaker(state=speaker_pb2.SPEAKER_STATE_PENDING)
-    return _update(speaker_id, speaker, "state", etag=etag)
+    """Lets one who opted out enroll again."""
+    request = speaker_pb2.OptInSpeakerRequest(speaker_id=speaker_id, etag=etag)
+    return Call(SpeakerServiceStub, "OptInSpeaker", request, _speaker)
 
 
 def undo_enrollment(speaker_id: str, *, etag: str = "") -> Call[Speaker]:
@@ -102,11 +102,10 @@ def _update(
     speaker: speaker_pb2.Speaker,
     *paths: str,
     etag: str,
-    allow_missing: bool = False,
 ) -> Call[Speaker]:
     speaker.speaker_id, speaker.etag = speaker_id, etag
     request = speaker_pb2.UpdateSpeakerRequest(
-        speaker=speaker, update_mask=FieldMask(paths=paths), allow_missing=allow_missing
+        speaker=speaker, update_mask=FieldMask(paths=paths)
     )
     return Call(SpeakerServiceStub, "UpdateSpeaker", request, _speaker)
 

@@ -11,7 +11,7 @@ from sayso.v1 import audio_pb2
 ENCODINGS = tuple(
     name.removeprefix("AUDIO_ENCODING_")
     for name, number in audio_pb2.AudioEncoding.items()
-    if number
+    if number not in {audio_pb2.AUDIO_ENCODING_UNSPECIFIED, audio_pb2.AUDIO_ENCODING_FILE}
 )
 """Of audio without a header, by the names of the API: LINEAR16, MULAW and so on."""
 
@@ -19,6 +19,7 @@ Recording = bytes | str | PathLike[str] | BinaryIO
 """The bytes of a recording, the path of its file, or an open file."""
 
 Outcome = Literal["ACCEPTED", "REJECTED", "INCONCLUSIVE", "NOT_ENROLLED", "OPTED_OUT", "EXPIRED"]
+ThresholdSource = Literal["MODEL", "SERVER", "REQUEST", "SERVER_MINIMUM"]
 Band = Literal["WEAK", "MODERATE", "STRONG"]
 Duplicates = Literal["ALLOW", "FLAG", "REFUSE"]
 
@@ -44,7 +45,8 @@ class Decision:
     """A verification decision; scores are None when nothing was compared, or when the credential
     lacks the role `analyze`.
 
-    `llr` is a natural-log likelihood ratio, `threshold_llr` what it had to reach. `band` says in
+    `llr` is a natural-log likelihood ratio, `threshold_llr` what it had to reach, by the rule of
+    `threshold_source`, in words `threshold_description`. `band` says in
     words how well the voice matches: WEAK is below the server's own threshold; None when nothing
     was compared. If watchlists or a group were asked for, `watchlist_matches` are who of them the
     voice matches, and `identification` is who of the group it is.
@@ -56,7 +58,8 @@ class Decision:
     cosine: float | None
     llr: float | None
     threshold_llr: float | None
-    threshold_source: str
+    threshold_source: "ThresholdSource | None"
+    threshold_description: str
     net_speech_s: float
     snr_db: float | None
     speech_needed_s: float
@@ -64,6 +67,13 @@ class Decision:
     watchlist_matches: tuple["Match", ...] = ()
     identification: "Identification | None" = None
     band: Band | None = None
+    audio_s: float = 0.0
+    clipping_ratio: float = 0.0
+    peak_dbfs: float = 0.0
+    decision_id: str = ""
+    decided_at: datetime | None = None
+    audio_offset_s: float = 0.0
+    speaker_id: str = ""
 
     @property
     def accepted(self) -> bool:
@@ -72,11 +82,11 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class SequentialTest:
-    """Asks for a decision as early as these error rates allow; 0 means the server's default."""
+    """Asks for a decision as early as these error rates allow; None means the server's default."""
 
-    false_match_rate: float = 0.0
-    false_non_match_rate: float = 0.0
-    max_net_speech_s: float = 0.0
+    false_match_rate: float | None = None
+    false_non_match_rate: float | None = None
+    max_net_speech_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +94,7 @@ class Speaker:
     """An enrolled speaker, without vectors; `state` as in the API, e.g. ENROLLED.
 
     `consent` is the caller's own reference to it; `undo_levels` enrolments can be taken back.
-    `failed_verifications` is None but from `get`.
+    `failed_verifications` and `locked_until` are known from `get` alone.
     """
 
     speaker_id: str
@@ -99,6 +109,7 @@ class Speaker:
     opted_out_at: datetime | None = None
     expires_at: datetime | None = None
     undo_levels: int = 0
+    locked_until: datetime | None = None
     failed_verifications: "FailedVerifications | None" = field(default=None, compare=False)
 
 

@@ -68,9 +68,13 @@ def enroll(
 def enroll_item(
     item: BatchItem, audio: bytes, *, stop_when_complete: bool = False
 ) -> Call[Enrollment]:
+    """The enrollment of a recording: in one message if it fits and all of it is to be taken."""
     config = messages.enroll_config(item)
     config.stop_when_complete = stop_when_complete
-    return _streamed(_enroll_stream(config), audio)
+    request = verification_pb2.EnrollRequest(config=config, audio=audio)
+    if stop_when_complete or _too_large(request):
+        return _streamed(_enroll_stream(config), audio)
+    return Call(VerificationServiceStub, "Enroll", request, messages.enrollment)
 
 
 def enroll_stream(
@@ -113,7 +117,7 @@ def verify(
     """Decides whether a recording is the enrolled voice; screens it against `watchlists`."""
     request = verification_pb2.VerifyRequest(
         speaker_id=speaker_id,
-        config=messages.audio_config(raw, channel),
+        audio_config=messages.audio_config(raw, channel),
         audio=read_recording(audio),
         policy=messages.policy(target_false_match_rate, None),
         watchlists=watchlists,
@@ -121,7 +125,7 @@ def verify(
     if _too_large(request):
         config = verification_pb2.StreamingVerifyConfig(
             speaker_id=speaker_id,
-            audio=request.config,
+            audio_config=request.audio_config,
             policy=request.policy,
             watchlists=request.watchlists,
         )
@@ -157,12 +161,12 @@ def verify_stream(
     """
     config = verification_pb2.StreamingVerifyConfig(
         speaker_id=speaker_id,
-        audio=messages.audio_config(raw, channel),
+        audio_config=messages.audio_config(raw, channel),
         policy=messages.policy(target_false_match_rate, sequential),
         stop_at_decision=stop_at_decision,
         continuous=continuous,
         watchlists=watchlists,
-        identify_group=identify_group,
+        identify_group_name=identify_group,
         max_candidates=max_candidates,
     )
     return _verify_stream(config, Collector(raw, message_s))
@@ -182,17 +186,17 @@ def identify(
     `target_false_match_rate` is of taking a stranger for any member.
     """
     request = verification_pb2.IdentifyRequest(
-        group=group,
-        config=messages.audio_config(raw, channel),
+        group_name=group,
+        audio_config=messages.audio_config(raw, channel),
         audio=read_recording(audio),
         policy=messages.policy(target_false_match_rate, None),
         max_candidates=max_candidates,
     )
     if _too_large(request):
         config = verification_pb2.StreamingVerifyConfig(
-            audio=request.config,
+            audio_config=request.audio_config,
             policy=request.policy,
-            identify_group=group,
+            identify_group_name=group,
             max_candidates=max_candidates,
         )
         stream = _verify_stream(config)
@@ -209,7 +213,7 @@ def embed(
     """The embedding of a recording of 4 MiB at most; None when it has too little speech. Needs the
     role `analyze`."""
     request = verification_pb2.EmbedRequest(
-        config=messages.audio_config(raw, channel), audio=read_recording(audio)
+        audio_config=messages.audio_config(raw, channel), audio=read_recording(audio)
     )
     if _too_large(request):
         problem = (
@@ -232,13 +236,13 @@ def compare(left: Embedding, right: Embedding) -> Call[float]:
 def _enroll_stream(
     config: verification_pb2.EnrollConfig, collector: Collector | None = None
 ) -> Stream[Enrollment]:
-    request = verification_pb2.EnrollRequest
+    request = verification_pb2.StreamingEnrollRequest
     return Stream(
         VerificationServiceStub,
-        "Enroll",
+        "StreamingEnroll",
         request(config=config),
         lambda audio: request(audio=audio),
-        messages.enrollment,
+        messages.enrollment_progress,
         collector or Collector(None, 0.0),
     )
 

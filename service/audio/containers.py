@@ -35,8 +35,8 @@ def detect_kind(data: bytes | bytearray) -> str:
     if name := _find_unreadable(data) or _find_bare_aac(data):
         raise AudioError(f"the audio is {name}, which is not read; {advise()}")
     raise AudioError(
-        f"the audio is not {READABLE.replace(' and ', ' or ')}; for raw audio set encoding and "
-        "sample_rate"
+        f"the audio is not {READABLE.replace(' and ', ' or ')}; for raw audio say its "
+        "encoding and sample rate"
     )
 
 
@@ -44,8 +44,8 @@ def refuse_in_raw(data: bytes, encoding: str) -> None:
     """Raises `AudioError` if audio that should have no header begins as a file does."""
     if name := _find_header(data) or _find_unreadable(data):
         raise AudioError(
-            f"the audio is a file ({name}), not raw {encoding} samples; leave the encoding unset",
-            field="audio.encoding",
+            f"the audio is a file ({name}), not raw {encoding} samples; say AUDIO_ENCODING_FILE",
+            field="audio_config.encoding",
         )
 
 

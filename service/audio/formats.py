@@ -33,7 +33,9 @@ class AudioFormat:
         if self.codec is None:
             return
         if self.sample_rate is None:
-            raise AudioError("raw audio needs its sample rate in hertz", field="audio.sample_rate")
+            raise AudioError(
+                "raw audio needs its sample rate in hertz", field="audio_config.sample_rate_hertz"
+            )
         check_rate(self.sample_rate)
         choose_channel(self.raw_channels, self.channel)
 
@@ -56,13 +58,13 @@ def check_header(fmt: AudioFormat, sample_rate: int | None, channels: int) -> No
         raise AudioError(
             f"the file's header says {sample_rate} Hz, the request {fmt.sample_rate} Hz; "
             "correct it or leave it unset",
-            field="audio.sample_rate",
+            field="audio_config.sample_rate_hertz",
         )
     if fmt.channels not in {None, channels}:
         raise AudioError(
             f"the file's header says {channels} channel(s), the request {fmt.channels}; "
             "correct it or leave it unset",
-            field="audio.channels",
+            field="audio_config.channels",
         )
 
 
@@ -71,7 +73,7 @@ def check_rate(sample_rate: int) -> None:
         raise AudioError(
             f"a sample rate of {sample_rate} Hz is outside {MIN_SAMPLE_RATE}..{MAX_SAMPLE_RATE} "
             "Hz; resample the audio",
-            field="audio.sample_rate",
+            field="audio_config.sample_rate_hertz",
         )
 
 
@@ -79,16 +81,17 @@ def choose_channel(channels: int, channel: int | None) -> int:
     """The index of the speaker's channel; raises `AudioError` if it is unclear or missing."""
     if not 1 <= channels <= MAX_CHANNELS:
         raise AudioError(
-            f"audio of {channels} channels is not supported; send 1 or 2", field="audio.channels"
+            f"audio of {channels} channels is not supported; send 1 or 2",
+            field="audio_config.channels",
         )
     if channel is None and channels > 1:
         raise AudioError(
             "the audio has two channels; say which one holds the speaker, 0 or 1",
-            field="audio.channel",
+            field="audio_config.channel",
         )
     if not 0 <= (channel or 0) < channels:
         raise AudioError(
             f"channel {channel} does not exist; the audio has {channels}, counted from 0",
-            field="audio.channel",
+            field="audio_config.channel",
         )
     return channel or 0

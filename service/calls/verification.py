@@ -21,10 +21,15 @@ from service.decisions.decision import (
     list_shortcomings,
     reject_changed_voice,
 )
-from service.decisions.policy import Policy, SequentialTest, make_server_policy
+from service.decisions.policy import (
+    Policy,
+    SequentialTest,
+    ThresholdSource,
+    make_server_policy,
+)
 from service.decisions.scoring import Scorer, average_voice, cosine, l2_normalize
 from service.decisions.thresholds import Threshold, choose_server_threshold, choose_threshold
-from service.errors import FailedPrecondition, InvalidArgument
+from service.errors import ErrorReason, FailedPrecondition, InvalidArgument
 from service.inference.embedder import Utterance
 from service.speakers.lifecycle import FOR_EVER, Retention
 from service.store import Speaker, SpeakerState, Voiceprint
@@ -131,7 +136,9 @@ class Verifier:
         score = self.score(claim, latest)
         threshold = choose_threshold(policy, self._calibration())
         if test is not None:
-            threshold = Threshold(test.reject_llr, "sequential test, lower bound")
+            threshold = Threshold(
+                test.reject_llr, ThresholdSource.REQUEST, "sequential test, lower bound"
+            )
         if score.llr >= threshold.llr:
             return None
         changed = reject_changed_voice(score, threshold, quality, self._contract.model_id)
@@ -252,7 +259,8 @@ class Verifier:
         if self._contract.calibration is None:
             raise FailedPrecondition(
                 "the model has no calibration, so no decision can be made; run "
-                "`sayso-export calibrate` on it and restart the server"
+                "`sayso-export calibrate` on it and restart the server",
+                reason=ErrorReason.MODEL_UNCALIBRATED,
             )
         return self._contract.calibration
 

@@ -36,7 +36,7 @@ def _describe_threshold(settings: Settings, contract: Contract) -> str:
         return "NONE: the model is not calibrated, no call is verified"
     policy = make_server_policy(contract, settings.decisions)
     threshold = choose_server_threshold(policy, contract.calibration)
-    return f"LLR {threshold.llr:.2f}, {threshold.source}"
+    return f"LLR {threshold.llr:.2f}, {threshold.description}"
 
 
 def _describe_tls(settings: Settings) -> str:

@@ -4,7 +4,7 @@ import enum
 from dataclasses import dataclass, replace
 
 from service.audio.quality import Quality
-from service.decisions.policy import NO_GATE, QualityGate, SequentialTest
+from service.decisions.policy import NO_GATE, QualityGate, SequentialTest, ThresholdSource
 from service.decisions.thresholds import Threshold, raise_to_least
 
 NOTHING_HEARD = Quality(net_speech_s=0, total_s=0, snr_db=None, clipping=0, peak_dbfs=-120)
@@ -113,7 +113,7 @@ def decide(score: Score, threshold: Threshold, quality: Quality, model_id: str) 
         model_id=model_id,
         explanation=(
             f"the log-likelihood ratio is {'at or above' if accepted else 'below'} the threshold "
-            f"from {threshold.source}"
+            f"from {threshold.description}"
         ),
         score=score,
         threshold=threshold,
@@ -136,7 +136,7 @@ def decide_early(
     """
     targets = f"{test.false_match_rate:.3g} / {test.false_non_match_rate:.3g}"
     accept, reject = (
-        Threshold(llr, f"sequential test at error rates {targets}")
+        Threshold(llr, ThresholdSource.REQUEST, f"sequential test at error rates {targets}")
         for llr in (test.accept_llr, test.reject_llr)
     )
     accept = accept if least is None else raise_to_least(accept, least)
@@ -148,7 +148,7 @@ def decide_early(
             outcome=Outcome.REJECTED,
             threshold=reject,
             explanation=(
-                f"the log-likelihood ratio is at or below the lower bound from {reject.source}"
+                f"the log-likelihood ratio is at or below the lower bound from {reject.description}"
             ),
         )
     return Decision(

@@ -1,7 +1,8 @@
 """Policy: how to decide, as the server asks of a model and as a request may ask on top of that."""
 
+import enum
 import math
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Self
 
 from service.contract import Contract
@@ -95,14 +96,23 @@ class SequentialTest:
         return math.log(self.false_non_match_rate / (1 - self.false_match_rate))
 
 
+class ThresholdSource(enum.Enum):
+    """Whose rule a threshold follows; the value is how sentences name it."""
+
+    MODEL = "model"
+    SERVER = "setting"
+    REQUEST = "request"
+    SERVER_MINIMUM = "the server's own"
+
+
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """How to decide. `criterion` is a target false-match rate or costs; `origin` says who chose
-    it and ends up in the threshold's source. `sequential` lets a stream decide early. The threshold
-    is never below that of the policy `at_least`."""
+    """How to decide. `criterion` is a target false-match rate or costs, and `source` says whose.
+    `sequential` lets a stream decide early. The threshold is never below that of the policy
+    `at_least`."""
 
     criterion: float | Costs
-    origin: str
+    source: ThresholdSource
     gate: QualityGate
     sequential: SequentialTest | None = None
     at_least: "Policy | None" = None
@@ -121,10 +131,11 @@ def make_server_policy(contract: Contract, rules: DecisionRules | None = None) -
     gate = QualityGate.from_rules(rules) if rules else NO_GATE
     gate = gate.require_speech(contract.min_speech_s)
     if rules is not None and rules.target_false_match_rate is not None:
-        return Policy(rules.target_false_match_rate, "setting", gate)
+        return Policy(rules.target_false_match_rate, ThresholdSource.SERVER, gate)
     if contract.operating_point is not None:
-        return Policy(contract.operating_point.target_false_match_rate, "model", gate)
-    return Policy(DEFAULT_FALSE_MATCH_RATE, "default", gate)
+        rate = contract.operating_point.target_false_match_rate
+        return Policy(rate, ThresholdSource.MODEL, gate)
+    return Policy(DEFAULT_FALSE_MATCH_RATE, ThresholdSource.SERVER, gate)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,21 +150,18 @@ class PolicyDefaults:
 
 @dataclass(frozen=True, slots=True)
 class RequestedTest:
-    """A sequential test as a request asks for it; 0 leaves a value to the server."""
+    """A sequential test as a request asks for it; None leaves a value to the server."""
 
-    false_match_rate: float = 0.0
-    false_non_match_rate: float = 0.0
-    max_speech_s: float = 0.0
+    false_match_rate: float | None = None
+    false_non_match_rate: float | None = None
+    max_speech_s: float | None = None
 
     def fill_in(self, default: SequentialTest, *, looser: bool) -> SequentialTest:
         """Return the test to use. Unless it may be `looser`, it is at least as strict as the
         default: each bound tells the caller on which side of it the score is, and both bounds
         follow from both rates."""
-        test = SequentialTest(
-            self.false_match_rate or default.false_match_rate,
-            self.false_non_match_rate or default.false_non_match_rate,
-            self.max_speech_s or default.max_speech_s,
-        )
+        requested = {name: value for name, value in asdict(self).items() if value is not None}
+        test = replace(default, **requested)
         if looser:
             return test
         return replace(
@@ -182,7 +190,7 @@ class RequestedPolicy:
         server, test = defaults.policy, self.sequential
         return Policy(
             server.criterion if self.criterion is None else self.criterion,
-            server.origin if self.criterion is None else "request",
+            server.source if self.criterion is None else ThresholdSource.REQUEST,
             self._gate(server.gate, defaults.floor_s),
             None if test is None else test.fill_in(defaults.sequential, looser=self.looser),
             at_least=None if self.looser else server,

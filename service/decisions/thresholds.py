@@ -10,16 +10,17 @@ import math
 from dataclasses import dataclass
 
 from service.contract import Calibration
-from service.decisions.policy import Costs, Policy
+from service.decisions.policy import Costs, Policy, ThresholdSource
 from service.errors import InvalidArgument
 
 
 @dataclass(frozen=True, slots=True)
 class Threshold:
-    """A natural-log likelihood ratio to reach, and where it came from."""
+    """A natural-log likelihood ratio to reach, where it came from, and that in words."""
 
     llr: float
-    source: str
+    source: ThresholdSource
+    description: str
 
 
 def choose_threshold(policy: Policy, calibration: Calibration) -> Threshold:
@@ -40,7 +41,7 @@ def choose_server_threshold(policy: Policy, calibration: Calibration) -> Thresho
     if isinstance(policy.criterion, Costs):
         return choose_threshold(policy, calibration)
     llr = careful_threshold(calibration, policy.criterion)
-    return Threshold(llr, _describe_rate(policy.criterion, policy.origin, calibration))
+    return Threshold(llr, policy.source, _describe_rate(policy, policy.criterion, calibration))
 
 
 def choose_threshold_among(voices: int, policy: Policy, calibration: Calibration) -> Threshold:
@@ -61,7 +62,7 @@ def raise_to_least(threshold: Threshold, least: Threshold) -> Threshold:
     if threshold.llr >= least.llr:
         return threshold
     why = "the request's is lower, which needs the role analyze"
-    return Threshold(least.llr, f"{least.source}; {why}")
+    return Threshold(least.llr, ThresholdSource.SERVER_MINIMUM, f"{least.description}; {why}")
 
 
 def bayes_threshold(costs: Costs) -> float:
@@ -105,15 +106,19 @@ def careful_threshold(calibration: Calibration, rate: float) -> float:
 
 def _choose_unbounded(policy: Policy, calibration: Calibration) -> Threshold:
     if isinstance(policy.criterion, Costs):
-        return Threshold(bayes_threshold(policy.criterion), f"prior and costs ({policy.origin})")
+        return Threshold(
+            bayes_threshold(policy.criterion),
+            policy.source,
+            f"prior and costs ({policy.source.value})",
+        )
     points = calibration.false_match
     below = bool(points) and policy.criterion < points[-1][0]
     llr = (careful_threshold if below else false_match_threshold)(calibration, policy.criterion)
-    return Threshold(llr, _describe_rate(policy.criterion, policy.origin, calibration))
+    return Threshold(llr, policy.source, _describe_rate(policy, policy.criterion, calibration))
 
 
-def _describe_rate(rate: float, origin: str, calibration: Calibration) -> str:
-    source = f"target false-match rate {rate:.3g} ({origin})"
+def _describe_rate(policy: Policy, rate: float, calibration: Calibration) -> str:
+    source = f"target false-match rate {rate:.3g} ({policy.source.value})"
     points = calibration.false_match
     if points and rate >= points[-1][0]:
         return source
@@ -125,13 +130,15 @@ def _choose_among(voices: int, policy: Policy, calibration: Calibration) -> Thre
     among = max(voices, 1)
     if isinstance(policy.criterion, Costs):
         llr = bayes_threshold(policy.criterion) + math.log(among)
-        return Threshold(llr, f"prior and costs ({policy.origin}), log {among} added")
+        return Threshold(
+            llr, policy.source, f"prior and costs ({policy.source.value}), log {among} added"
+        )
     rate = policy.criterion / among
-    source = (
-        f"target false-positive identification rate {policy.criterion:.3g} ({policy.origin}), "
-        f"{rate:.3g} for each of {among}"
+    description = (
+        f"target false-positive identification rate {policy.criterion:.3g} "
+        f"({policy.source.value}), {rate:.3g} for each of {among}{_beyond(calibration, rate)}"
     )
-    return Threshold(careful_threshold(calibration, rate), source + _beyond(calibration, rate))
+    return Threshold(careful_threshold(calibration, rate), policy.source, description)
 
 
 def _beyond(calibration: Calibration, rate: float) -> str:

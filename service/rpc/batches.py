@@ -13,10 +13,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TypeAlias
 
-import grpc
 from sayso.v1 import verification_pb2 as pb
 
 from service.errors import SaysoError
+from service.rpc.statuses import INTERNAL_STATUS, build_status
 
 Turn: TypeAlias = Callable[[], Awaitable[None]]
 Enroll: TypeAlias = Callable[[pb.BatchEnrollRequest, Turn], Awaitable[pb.EnrollResponse]]
@@ -78,16 +78,16 @@ class Batch:
             await self._slots.acquire()
 
     async def _answer(self, index: int, request: pb.BatchEnrollRequest) -> None:
-        answer = pb.BatchEnrollResponse(speaker_id=request.config.speaker_id, index=index)
+        speaker_id = request.enrollment.config.speaker_id
+        answer = pb.BatchEnrollResponse(speaker_id=speaker_id, index=index)
         try:
-            async with self._queue_turn(request.config.speaker_id) as turn:
+            async with self._queue_turn(speaker_id) as turn:
                 answer.result.CopyFrom(await self._enroll(request, turn))
         except SaysoError as error:
-            answer.error_code, answer.error_message = error.code.value[0], error.status_message
+            answer.error.CopyFrom(build_status(error))
         except Exception:
             log.exception("an item of a batch failed")
-            answer.error_code = grpc.StatusCode.INTERNAL.value[0]
-            answer.error_message = "internal error; see the server's log"
+            answer.error.CopyFrom(INTERNAL_STATUS)
         self._ready.put_nowait(answer)
 
     @asynccontextmanager

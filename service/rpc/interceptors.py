@@ -12,12 +12,12 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 
 import grpc
-from google.protobuf import any_pb2, duration_pb2, message
-from google.rpc import error_details_pb2, status_pb2
+from google.rpc.status_pb2 import Status
 
 from service.access import current
 from service.access.limits import TenantLimits
-from service.errors import ERROR_DOMAIN, InvalidArgument, SaysoError
+from service.errors import SaysoError
+from service.rpc.statuses import INTERNAL_STATUS, build_status
 
 log = logging.getLogger(__name__)
 
@@ -114,35 +114,13 @@ async def abort_with_status(error: Exception, name: str, context: Context) -> No
         await context.abort(grpc.StatusCode.UNIMPLEMENTED, str(error) or "not implemented yet")
     elif isinstance(error, SaysoError):
         traceback.clear_frames(error.__traceback__)
-        await _abort(error, context)
+        await _abort(error.code, build_status(error), context)
     else:
         log.error("%s failed", name, exc_info=error)
         traceback.clear_frames(error.__traceback__)
-        await context.abort(grpc.StatusCode.INTERNAL, "internal error; see the server's log")
+        await _abort(grpc.StatusCode.INTERNAL, INTERNAL_STATUS, context)
 
 
-def build_details(error: SaysoError) -> list[message.Message]:
-    """Builds the google.rpc details: the content of the message in a form for programs."""
-    packed: list[message.Message] = []
-    if error.reason:
-        packed.append(error_details_pb2.ErrorInfo(reason=error.reason, domain=ERROR_DOMAIN))
-    if isinstance(error, InvalidArgument):
-        violation = error_details_pb2.BadRequest.FieldViolation(
-            field=error.field, description=error.message
-        )
-        packed.append(error_details_pb2.BadRequest(field_violations=[violation]))
-    if error.retry_after_s is not None:
-        delay = duration_pb2.Duration()
-        delay.FromNanoseconds(int(error.retry_after_s * 1e9))
-        packed.append(error_details_pb2.RetryInfo(retry_delay=delay))
-    return packed
-
-
-async def _abort(error: SaysoError, context: Context) -> None:
-    status = status_pb2.Status(code=error.code.value[0], message=error.status_message)
-    for detail in build_details(error):
-        packed = any_pb2.Any()
-        packed.Pack(detail)
-        status.details.append(packed)
+async def _abort(code: grpc.StatusCode, status: Status, context: Context) -> None:
     trailing = (*context.trailing_metadata(), (_DETAILS_KEY, status.SerializeToString()))
-    await context.abort(error.code, error.status_message, trailing_metadata=trailing)
+    await context.abort(code, status.message, trailing_metadata=trailing)

@@ -9,7 +9,7 @@ import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from google.protobuf.timestamp_pb2 import Timestamp
-from sayso.v1 import audio_pb2, decision_pb2, speaker_pb2, verification_pb2, watchlist_pb2
+from sayso.v1 import audio_pb2, decision_pb2, group_pb2, speaker_pb2, verification_pb2
 
 from service.audio.codecs import CODECS, Codec
 from service.audio.formats import AudioFormat
@@ -20,7 +20,7 @@ from service.calls.live import Answer
 from service.calls.matching import Match
 from service.calls.verification import Comparison
 from service.decisions.decision import Band, Decision, Outcome, Reason, explain
-from service.decisions.policy import Costs, RequestedPolicy, RequestedTest
+from service.decisions.policy import Costs, RequestedPolicy, RequestedTest, ThresholdSource
 from service.errors import InvalidArgument
 from service.inference.embedder import Utterance
 from service.settings import Duplicates
@@ -34,7 +34,7 @@ MAX_TEXT_CHARACTERS = 256
 
 _FIRST_S, _LAST_S = -62_135_596_800, 253_402_300_799  # what google.protobuf.Timestamp can hold
 _CODECS: Mapping[int, type[Codec] | None] = {
-    audio_pb2.AUDIO_ENCODING_UNSPECIFIED: None,
+    audio_pb2.AUDIO_ENCODING_FILE: None,
     **{
         audio_pb2.AudioEncoding.Value(f"AUDIO_ENCODING_{name}"): codec
         for name, codec in CODECS.items()
@@ -44,6 +44,10 @@ _STATES = {
     state: speaker_pb2.SpeakerState.Value(f"SPEAKER_STATE_{state.name}") for state in SpeakerState
 }
 _OUTCOMES = {one: decision_pb2.Outcome.Value(f"OUTCOME_{one.name}") for one in Outcome}
+_SOURCES = {
+    one: decision_pb2.ThresholdSource.Value(f"THRESHOLD_SOURCE_{one.name}")
+    for one in ThresholdSource
+}
 _BANDS = {one: decision_pb2.Band.Value(f"BAND_{one.name}") for one in Band}
 _REASONS = {one: decision_pb2.Reason.Value(f"REASON_{one.name}") for one in Reason}
 _DUPLICATES = {
@@ -68,12 +72,18 @@ def parse_name(value: str, *, most: int, field: str) -> str:
 
 
 def parse_audio_format(config: audio_pb2.AudioConfig) -> AudioFormat:
+    if config.encoding == audio_pb2.AUDIO_ENCODING_UNSPECIFIED:
+        raise InvalidArgument(
+            "is required: AUDIO_ENCODING_FILE for a file that describes itself (WAV, FLAC, Ogg "
+            "Opus, MP3), or the encoding of raw samples",
+            field="audio_config.encoding",
+        )
     if config.encoding not in _CODECS:
-        raise InvalidArgument("is not an encoding of this API", field="audio.encoding")
+        raise InvalidArgument("is not an encoding of this API", field="audio_config.encoding")
     return AudioFormat(
         codec=_CODECS[config.encoding],
-        sample_rate=config.sample_rate or None,
-        channels=config.channels or None,
+        sample_rate=config.sample_rate_hertz if config.HasField("sample_rate_hertz") else None,
+        channels=config.channels if config.HasField("channels") else None,
         channel=config.channel if config.HasField("channel") else None,
     )
 
@@ -113,16 +123,16 @@ def parse_enrollment_request(
     )
 
 
-def parse_metadata(entries: Mapping[str, str]) -> dict[str, str]:
+def parse_metadata(entries: Mapping[str, str], *, field: str = "metadata") -> dict[str, str]:
     metadata = dict(entries)
     if len(metadata) > MAX_METADATA_ENTRIES:
-        raise InvalidArgument(f"holds more than {MAX_METADATA_ENTRIES} entries", field="metadata")
+        raise InvalidArgument(f"holds more than {MAX_METADATA_ENTRIES} entries", field=field)
     for key, value in metadata.items():
         if not 1 <= len(key) <= MAX_METADATA_KEY_CHARACTERS or len(value) > MAX_TEXT_CHARACTERS:
             raise InvalidArgument(
                 f"keys are 1 to {MAX_METADATA_KEY_CHARACTERS} characters, values at most "
                 f"{MAX_TEXT_CHARACTERS}",
-                field="metadata",
+                field=field,
             )
     return metadata
 
@@ -135,7 +145,7 @@ def parse_consent(
         raise InvalidArgument(
             f"must be 1 to {MAX_TEXT_CHARACTERS} characters", field="consent.reference"
         )
-    at = _parse_time(message.time, field="consent.time") if message.HasField("time") else clock()
+    at = parse_time(message.time, field="consent.time") if message.HasField("time") else clock()
     return Consent(message.reference, at)
 
 
@@ -144,7 +154,7 @@ def build_quality(quality: Quality) -> audio_pb2.Quality:
         net_speech_s=quality.net_speech_s,
         audio_s=quality.total_s,
         snr_db=quality.snr_db,
-        clipping=quality.clipping,
+        clipping_ratio=quality.clipping,
         peak_dbfs=quality.peak_dbfs,
     )
 
@@ -162,7 +172,11 @@ def build_decision(
         cosine=score.cosine if score else None,
         llr=score.llr if score else None,
         threshold=(
-            decision_pb2.Threshold(llr=threshold.llr if scores else None, source=threshold.source)
+            decision_pb2.Threshold(
+                llr=threshold.llr if scores else None,
+                source=_SOURCES[threshold.source],
+                description=threshold.description,
+            )
             if threshold
             else None
         ),
@@ -180,7 +194,11 @@ def build_progress(progress: Progress) -> speaker_pb2.EnrollmentProgress:
 
 
 def build_speaker(
-    speaker: Speaker, progress: Progress, *, expires_at: float = math.inf
+    speaker: Speaker,
+    progress: Progress,
+    *,
+    expires_at: float = math.inf,
+    locked_until: float | None = None,
 ) -> speaker_pb2.Speaker:
     consent = speaker.consent
     return speaker_pb2.Speaker(
@@ -190,24 +208,25 @@ def build_speaker(
         voiceprints=map(_summarize, speaker.voiceprints.values()),
         metadata=speaker.metadata,
         consent=(
-            speaker_pb2.Consent(reference=consent.reference, time=_build_timestamp(consent.at))
+            speaker_pb2.Consent(reference=consent.reference, time=build_timestamp(consent.at))
             if consent
             else None
         ),
-        create_time=_build_timestamp(speaker.created_at),
-        update_time=_build_timestamp(speaker.updated_at),
+        create_time=build_timestamp(speaker.created_at),
+        update_time=build_timestamp(speaker.updated_at),
         etag=speaker.etag,
         opt_out_time=None
         if speaker.opted_out_at is None
-        else _build_timestamp(speaker.opted_out_at),
-        expire_time=None if math.isinf(expires_at) else _build_timestamp(expires_at),
+        else build_timestamp(speaker.opted_out_at),
+        expire_time=None if math.isinf(expires_at) else build_timestamp(expires_at),
         undo_levels=len(speaker.history),
+        lock_expire_time=None if locked_until is None else build_timestamp(locked_until),
     )
 
 
 def build_receipt(receipt: Receipt) -> speaker_pb2.DeletionReceipt:
     return speaker_pb2.DeletionReceipt(
-        time=_build_timestamp(receipt.at), subject=receipt.subject, audit_digest=receipt.digest
+        time=build_timestamp(receipt.at), subject=receipt.subject, audit_digest=receipt.digest
     )
 
 
@@ -222,7 +241,7 @@ def build_export_response(
         speaker=message,
         voiceprints=map(_export_voiceprint, speaker.voiceprints.values()),
         history=map(_export_version, speaker.history),
-        groups=groups,
+        group_names=groups,
         failed_verifications=build_failures(failures),
     )
 
@@ -230,13 +249,12 @@ def build_export_response(
 def build_enroll_response(
     enrollment: Enrollment, matches: Sequence[Match] = (), *, scores: bool
 ) -> verification_pb2.EnrollResponse:
-    """Builds the last response of an enrollment; `matches` are those on watchlists."""
+    """Builds the result of an enrollment; `matches` are those on watchlists."""
     speaker, also = enrollment.speaker, _get_watchlist_reasons(matches)
     return verification_pb2.EnrollResponse(
-        done=True,
+        stored=speaker is not None,
         progress=build_progress(enrollment.progress),
         quality=build_quality(enrollment.quality),
-        stored=speaker is not None,
         reasons=_build_reasons((*enrollment.reasons, *also)),
         explanation=_add_reasons(enrollment.explanation, also),
         speaker=(
@@ -299,10 +317,10 @@ def build_call_response(
     )
 
 
-def build_matches(matches: Iterable[Match], *, scores: bool) -> list[watchlist_pb2.GroupMatch]:
+def build_matches(matches: Iterable[Match], *, scores: bool) -> list[group_pb2.GroupMatch]:
     return [
-        watchlist_pb2.GroupMatch(
-            group=match.group,
+        group_pb2.GroupMatch(
+            group_name=match.group,
             speaker_id=match.speaker_id,
             cosine=match.score.cosine if scores else None,
             llr=match.score.llr if scores else None,
@@ -318,7 +336,7 @@ def build_comparison(comparison: Comparison) -> verification_pb2.Comparison:
 
 def _build_candidates(
     identification: Identification, *, scores: bool
-) -> list[watchlist_pb2.GroupMatch]:
+) -> list[group_pb2.GroupMatch]:
     """Builds the candidates; without `scores` only the accepted one, since a caller could list a
     group by repeatedly asking for its nearest members."""
     candidates = identification.candidates
@@ -346,7 +364,9 @@ def _parse_costs(message: decision_pb2.CostModel) -> Costs:
 
 def _parse_sequential_test(message: decision_pb2.SequentialTest) -> RequestedTest:
     return RequestedTest(
-        message.false_match_rate, message.false_non_match_rate, message.max_net_speech_s
+        message.false_match_rate if message.HasField("false_match_rate") else None,
+        message.false_non_match_rate if message.HasField("false_non_match_rate") else None,
+        message.max_net_speech_s if message.HasField("max_net_speech_s") else None,
     )
 
 
@@ -355,8 +375,8 @@ def _summarize(voiceprint: Voiceprint) -> speaker_pb2.VoiceprintSummary:
         model_id=voiceprint.model_id,
         vectors=len(voiceprint.speech_s),
         net_speech_s=float(voiceprint.speech_s.sum()),
-        create_time=_build_timestamp(voiceprint.created_at),
-        use_time=None if voiceprint.used_at is None else _build_timestamp(voiceprint.used_at),
+        create_time=build_timestamp(voiceprint.created_at),
+        last_use_time=None if voiceprint.used_at is None else build_timestamp(voiceprint.used_at),
     )
 
 
@@ -368,15 +388,15 @@ def _export_voiceprint(voiceprint: Voiceprint) -> speaker_pb2.ExportedVoiceprint
             speaker_pb2.ExportedVector(values=values, net_speech_s=speech_s)
             for values, speech_s in vectors
         ],
-        create_time=_build_timestamp(voiceprint.created_at),
-        use_time=None if voiceprint.used_at is None else _build_timestamp(voiceprint.used_at),
+        create_time=build_timestamp(voiceprint.created_at),
+        last_use_time=None if voiceprint.used_at is None else build_timestamp(voiceprint.used_at),
     )
 
 
 def build_failures(count: FailureCount) -> speaker_pb2.FailedVerifications:
     return speaker_pb2.FailedVerifications(
-        times=[_build_timestamp(count.failed_at)] if count.failed_at else [],
-        locked_until=_build_timestamp(count.locked_until) if count.locked_until else None,
+        last_failure_time=build_timestamp(count.failed_at) if count.failed_at else None,
+        lock_expire_time=build_timestamp(count.locked_until) if count.locked_until else None,
         consecutive=count.consecutive,
         total=count.total,
         disabled=count.disabled,
@@ -387,11 +407,11 @@ def _export_version(version: Version) -> speaker_pb2.ExportedVersion:
     return speaker_pb2.ExportedVersion(
         state=_STATES[version.state],
         voiceprints=map(_export_voiceprint, version.voiceprints.values()),
-        enroll_time=None if version.enrolled_at is None else _build_timestamp(version.enrolled_at),
+        enroll_time=None if version.enrolled_at is None else build_timestamp(version.enrolled_at),
     )
 
 
-def _parse_time(stamp: Timestamp, *, field: str) -> float:
+def parse_time(stamp: Timestamp, *, field: str) -> float:
     """Returns seconds since the epoch."""
     at = stamp.seconds + stamp.nanos / 1e9
     # Checked after rounding: the last nanoseconds of the year 9999 round up to the year 10000.
@@ -400,7 +420,7 @@ def _parse_time(stamp: Timestamp, *, field: str) -> float:
     return at
 
 
-def _build_timestamp(seconds: float) -> Timestamp:
+def build_timestamp(seconds: float) -> Timestamp:
     stamp = Timestamp()
     stamp.FromNanoseconds(int(seconds * 1e9))
     return stamp

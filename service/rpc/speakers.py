@@ -1,6 +1,6 @@
 """`SpeakerService`: get, list, update, delete, undo, confirm, export, unlock, count migrated."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
 
 from google.protobuf.field_mask_pb2 import FieldMask
@@ -11,7 +11,7 @@ from service.access import ANYONE, current
 from service.access.limits import TenantLimits
 from service.audit import Action, Auditor
 from service.calls.migration import count_migrated
-from service.errors import InvalidArgument, PermissionDenied
+from service.errors import ErrorReason, InvalidArgument, PermissionDenied
 from service.rpc import messages, pages
 from service.rpc.requests import Context, get_tenant
 from service.speakers.enrollment import Enroller
@@ -27,11 +27,13 @@ from service.speakers.lifecycle import (
 )
 from service.speakers.lockout import Lockout
 from service.store import FailureCount, Speaker, SpeakerState, Store
+from service.store.failures import NO_FAILURES
 
 Step = Callable[[Speaker, float], Speaker]
 """Returns the next version of a speaker, given the time in seconds since the epoch."""
 
 _SHOWN_CHARACTERS = 40
+_STATES = {*pb.SpeakerState.values()} - {pb.SPEAKER_STATE_UNSPECIFIED}
 
 
 class SpeakerRpc(speaker_pb2_grpc.SpeakerServiceServicer):
@@ -57,41 +59,68 @@ class SpeakerRpc(speaker_pb2_grpc.SpeakerServiceServicer):
     ) -> pb.GetSpeakerResponse:
         speaker, failures = await self._find(messages.parse_speaker_id(request.speaker_id))
         return pb.GetSpeakerResponse(
-            speaker=self._build_speaker(speaker),
+            speaker=self._build_speaker(speaker, failures),
             failed_verifications=messages.build_failures(failures),
         )
 
     async def ListSpeakers(
         self, request: pb.ListSpeakersRequest, context: Context
     ) -> pb.ListSpeakersResponse:
+        meets = _parse_filter(request.filter)
         page = await self._store.list(
             get_tenant(),
             limit=pages.parse_page_size(request.page_size),
             after=pages.decode_token(request.page_token),
         )
+        speakers = map(self._build_speaker, page.speakers)
         return pb.ListSpeakersResponse(
-            speakers=map(self._build_speaker, page.speakers),
-            next_page_token=pages.encode_token(page.next_after),
+            speakers=filter(meets, speakers), next_page_token=pages.encode_token(page.next_after)
         )
 
     async def UpdateSpeaker(
         self, request: pb.UpdateSpeakerRequest, context: Context
     ) -> pb.UpdateSpeakerResponse:
         message = request.speaker
-        steps = [_UPDATES[path](message) for path in _parse_paths(request.update_mask)]
+        paths = _parse_paths(request.update_mask)
+        steps = [_UPDATES[path](message) for path in paths]
         speaker_id = messages.parse_speaker_id(message.speaker_id, field="speaker.speaker_id")
-        opts_in_again = await self._opts_in_again(request, speaker_id)
-        if request.allow_missing or opts_in_again:
+        if request.allow_missing:
             await self._allowed.check_enrollment(self._store, get_tenant(), speaker_id)
-        fields = ",".join(_parse_paths(request.update_mask))
-        async with self._auditor.record_change(_choose_action(request), speaker_id, fields=fields):
+        async with self._auditor.record_change(Action.UPDATE, speaker_id, fields=",".join(paths)):
             speaker = await self._change(
-                speaker_id,
-                *steps,
-                etag=message.etag,
-                allow_missing=request.allow_missing or opts_in_again,
+                speaker_id, *steps, etag=message.etag, allow_missing=request.allow_missing
             )
         return pb.UpdateSpeakerResponse(speaker=speaker)
+
+    async def OptOutSpeaker(
+        self, request: pb.OptOutSpeakerRequest, context: Context
+    ) -> pb.OptOutSpeakerResponse:
+        speaker_id = messages.parse_speaker_id(request.speaker_id)
+        await self._allowed.check_enrollment(self._store, get_tenant(), speaker_id)
+        async with self._auditor.record_change(Action.OPT_OUT, speaker_id):
+            speaker = await self._change(
+                speaker_id,
+                lambda speaker, now: opt_out(speaker, now=now),
+                etag=request.etag,
+                allow_missing=True,
+            )
+        return pb.OptOutSpeakerResponse(speaker=speaker)
+
+    async def OptInSpeaker(
+        self, request: pb.OptInSpeakerRequest, context: Context
+    ) -> pb.OptInSpeakerResponse:
+        speaker_id = messages.parse_speaker_id(request.speaker_id)
+        was_deleted = await self._was_deleted_after_opting_out(speaker_id)
+        if was_deleted:
+            await self._allowed.check_enrollment(self._store, get_tenant(), speaker_id)
+        async with self._auditor.record_change(Action.OPT_IN, speaker_id):
+            speaker = await self._change(
+                speaker_id,
+                lambda speaker, now: opt_in(speaker, now=now),
+                etag=request.etag,
+                allow_missing=was_deleted,
+            )
+        return pb.OptInSpeakerResponse(speaker=speaker)
 
     async def DeleteSpeaker(
         self, request: pb.DeleteSpeakerRequest, context: Context
@@ -138,7 +167,7 @@ class SpeakerRpc(speaker_pb2_grpc.SpeakerServiceServicer):
             speaker, failures = await self._find(speaker_id)
             groups = await self._store.groups.of(get_tenant(), speaker_id)
         return messages.build_export_response(
-            self._build_speaker(speaker), speaker, groups, failures
+            self._build_speaker(speaker, failures), speaker, groups, failures
         )
 
     async def UnlockSpeaker(
@@ -171,12 +200,10 @@ class SpeakerRpc(speaker_pb2_grpc.SpeakerServiceServicer):
             raise no_such_speaker()
         return speaker, failures
 
-    async def _opts_in_again(self, request: pb.UpdateSpeakerRequest, speaker_id: str) -> bool:
-        """Returns whether a deleted speaker opts in again: opt-outs survive deletion."""
+    async def _was_deleted_after_opting_out(self, speaker_id: str) -> bool:
+        """Returns whether nothing but the opt-out is left of the speaker: it outlives deletion."""
         return (
-            "state" in request.update_mask.paths
-            and request.speaker.state == pb.SPEAKER_STATE_PENDING
-            and await self._store.get(get_tenant(), speaker_id) is None
+            await self._store.get(get_tenant(), speaker_id) is None
             and await self._store.opted_out(get_tenant(), speaker_id) is not None
         )
 
@@ -203,11 +230,13 @@ class SpeakerRpc(speaker_pb2_grpc.SpeakerServiceServicer):
         )
         return self._build_speaker(changed)
 
-    def _build_speaker(self, speaker: Speaker) -> pb.Speaker:
+    def _build_speaker(self, speaker: Speaker, failures: FailureCount = NO_FAILURES) -> pb.Speaker:
+        now = self._retention.clock()
         return messages.build_speaker(
             replace(speaker, state=self._retention.state(speaker)),
             self._enroller.voices.measure_counting(speaker),
             expires_at=self._retention.expires_at(speaker),
+            locked_until=failures.locked_until if failures.locked_until > now else None,
         )
 
 
@@ -217,13 +246,45 @@ def _refuse_own(speaker: Speaker) -> None:
     caller = current()
     if caller is not ANYONE and caller.credential in speaker.enrolled_by:
         raise PermissionDenied(
-            f"{caller.credential} enrolled this voice; have another credential confirm it"
+            f"{caller.credential} enrolled this voice; have another credential confirm it",
+            reason=ErrorReason.OWN_ENROLLMENT,
         )
 
 
-def _parse_paths(mask: FieldMask) -> Iterable[str]:
-    """Returns the distinct paths of a mask in the order to apply them: the state before the
-    consent, so that a speaker can opt in and give a new consent in one request."""
+def _parse_filter(message: pb.SpeakerFilter) -> Callable[[pb.Speaker], bool]:
+    """Parses a filter into a test of a speaker as it is answered; an empty one passes all."""
+    states = set(message.states)
+    if not states <= _STATES:
+        raise InvalidArgument("holds no state of this API", field="filter.states")
+    metadata = messages.parse_metadata(message.metadata, field="filter.metadata")
+    expires_before = (
+        messages.parse_time(message.expires_before, field="filter.expires_before")
+        if message.HasField("expires_before")
+        else None
+    )
+
+    def meets(speaker: pb.Speaker) -> bool:
+        return (
+            (not states or speaker.state in states)
+            and metadata.items() <= dict(speaker.metadata).items()
+            and (
+                expires_before is None
+                or (
+                    speaker.HasField("expire_time")
+                    and speaker.expire_time.ToNanoseconds() < expires_before * 1e9
+                )
+            )
+            and (
+                not message.model_id
+                or any(one.model_id == message.model_id for one in speaker.voiceprints)
+            )
+        )
+
+    return meets
+
+
+def _parse_paths(mask: FieldMask) -> list[str]:
+    """Returns the distinct paths of a mask, in the order in which they are applied."""
     if not mask.paths:
         raise InvalidArgument(
             f"names nothing; choose of {', '.join(_UPDATES)}", field="update_mask"
@@ -237,13 +298,6 @@ def _parse_paths(mask: FieldMask) -> Iterable[str]:
     return [path for path in _UPDATES if path in mask.paths]
 
 
-def _choose_action(request: pb.UpdateSpeakerRequest) -> Action:
-    if "state" not in request.update_mask.paths:
-        return Action.UPDATE
-    opting_out = request.speaker.state == pb.SPEAKER_STATE_OPTED_OUT
-    return Action.OPT_OUT if opting_out else Action.OPT_IN
-
-
 def _update_metadata(message: pb.Speaker) -> Step:
     metadata = messages.parse_metadata(message.metadata)
     return lambda speaker, now: replace(speaker, metadata=metadata, updated_at=now)
@@ -254,17 +308,7 @@ def _update_consent(message: pb.Speaker) -> Step:
     return lambda speaker, now: set_consent(speaker, consent, now=now)
 
 
-def _update_state(message: pb.Speaker) -> Step:
-    match message.state:
-        case pb.SPEAKER_STATE_OPTED_OUT:
-            return lambda speaker, now: opt_out(speaker, now=now)
-        case pb.SPEAKER_STATE_PENDING:
-            return lambda speaker, now: opt_in(speaker, now=now)
-    raise InvalidArgument("can only be set to OPTED_OUT or PENDING", field="speaker.state")
-
-
 _UPDATES: dict[str, Callable[[pb.Speaker], Step]] = {
     "metadata": _update_metadata,
-    "state": _update_state,
     "consent": _update_consent,
 }

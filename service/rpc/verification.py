@@ -9,6 +9,7 @@ from sayso.v1 import verification_pb2_grpc
 from service.access import current
 from service.access.limits import ComparisonBudgets, TenantLimits
 from service.audio.formats import AudioFormat
+from service.audio.quality import Quality
 from service.audit import Action, Auditor
 from service.calls.identification import Identifier, check_candidates
 from service.calls.live import LiveVerifications, VerificationRequest, audit_identification
@@ -18,7 +19,7 @@ from service.calls.verification import ProbeEmbedding
 from service.errors import InvalidArgument
 from service.inference.embedder import Utterance
 from service.observability import metrics
-from service.rpc import messages, watchlists
+from service.rpc import groups, messages
 from service.rpc.batches import Batch, Turn
 from service.rpc.requests import (
     AudioLimits,
@@ -61,14 +62,17 @@ class VerificationRpc(verification_pb2_grpc.VerificationServiceServicer):
         self._allowed = allowed
         self._budgets = budgets
 
-    async def Enroll(
-        self, request_iterator: AsyncIterator[pb.EnrollRequest], context: Context
-    ) -> AsyncIterator[pb.EnrollResponse]:
+    async def Enroll(self, request: pb.EnrollRequest, context: Context) -> pb.EnrollResponse:
+        return await self._enroll(request)
+
+    async def StreamingEnroll(
+        self, request_iterator: AsyncIterator[pb.StreamingEnrollRequest], context: Context
+    ) -> AsyncIterator[pb.StreamingEnrollResponse]:
         config: pb.EnrollConfig = await read_config(request_iterator)
         request = _parse_enrollment_request(config)
-        source = self._limits.open_recording(messages.parse_audio_format(config.audio))
-        groups = watchlists.parse_watchlists(config.watchlists, field="config.watchlists")
-        before = await self._open(request, groups)
+        source = self._limits.open_recording(messages.parse_audio_format(config.audio_config))
+        watchlists = groups.parse_watchlists(config.watchlists, field="config.watchlists")
+        before = await self._open(request, watchlists)
         stream = self._models.open_stream(
             self._models.current, source, searching=True, enrolling=True
         )
@@ -79,13 +83,14 @@ class VerificationRpc(verification_pb2_grpc.VerificationServiceServicer):
                 break
             if stream.quality.net_speech_s >= reported_s + _PROGRESS_STEP_S:
                 reported_s = stream.quality.net_speech_s
-                progress = self._enroller.voices.measure_speech(before.speech_s + reported_s)
-                yield pb.EnrollResponse(
-                    progress=messages.build_progress(progress),
-                    quality=messages.build_quality(stream.quality),
+                yield _build_progress(
+                    self._enroller.voices.measure_speech(before.speech_s + reported_s),
+                    stream.quality,
                 )
-        utterance = await stream.finish()
-        yield await self._add(request, groups, utterance)
+        result = await self._add(request, watchlists, await stream.finish())
+        yield pb.StreamingEnrollResponse(
+            progress=result.progress, quality=result.quality, result=result
+        )
 
     async def BatchEnroll(
         self, request_iterator: AsyncIterator[pb.BatchEnrollRequest], context: Context
@@ -95,7 +100,7 @@ class VerificationRpc(verification_pb2_grpc.VerificationServiceServicer):
             yield answer
 
     async def Verify(self, request: pb.VerifyRequest, context: Context) -> pb.VerifyResponse:
-        source = self._limits.open_recording(messages.parse_audio_format(request.config))
+        source = self._limits.open_recording(messages.parse_audio_format(request.audio_config))
         async with self._live.begin(_parse_recording_request(request), source) as call:
             answer = await call.finish(self._limits.check_size(request.audio))
             return messages.build_verify_response(answer, scores=sees_scores())
@@ -104,7 +109,7 @@ class VerificationRpc(verification_pb2_grpc.VerificationServiceServicer):
         self, request_iterator: AsyncIterator[pb.StreamingVerifyRequest], context: Context
     ) -> AsyncIterator[pb.StreamingVerifyResponse]:
         config: pb.StreamingVerifyConfig = await read_config(request_iterator)
-        fmt = messages.parse_audio_format(config.audio)
+        fmt = messages.parse_audio_format(config.audio_config)
         source, max_bytes = self._limits.open_call(fmt), self._limits.max_call_bytes(fmt)
         async with self._live.begin(_parse_call_request(config), source) as call:
             if call.needs_audio:
@@ -118,8 +123,8 @@ class VerificationRpc(verification_pb2_grpc.VerificationServiceServicer):
 
     async def Identify(self, request: pb.IdentifyRequest, context: Context) -> pb.IdentifyResponse:
         policy = messages.parse_policy(request.policy, looser=sees_scores())
-        group = watchlists.parse_group_name(request.group)
-        fmt = messages.parse_audio_format(request.config)
+        group = groups.parse_group_name(request.group_name)
+        fmt = messages.parse_audio_format(request.audio_config)
         self._spend(0)
         await self._identifier.prepare(get_tenant(), [group])
         utterance = await self._embed(request.audio, fmt)
@@ -132,7 +137,7 @@ class VerificationRpc(verification_pb2_grpc.VerificationServiceServicer):
         return messages.build_identify_response(identification, scores=sees_scores())
 
     async def Embed(self, request: pb.EmbedRequest, context: Context) -> pb.EmbedResponse:
-        fmt = messages.parse_audio_format(request.config)
+        fmt = messages.parse_audio_format(request.audio_config)
         embedder = self._models.current.embedder
         stream, contract = embedder.open_stream(self._limits.open_recording(fmt)), embedder.contract
         utterance = await stream.finish(self._limits.check_size(request.audio))
@@ -152,22 +157,30 @@ class VerificationRpc(verification_pb2_grpc.VerificationServiceServicer):
         return await asyncio.to_thread(_compare_all, model, request)
 
     async def _enroll_item(self, item: pb.BatchEnrollRequest, turn: Turn) -> pb.EnrollResponse:
-        request = _parse_enrollment_request(item.config)
-        groups = watchlists.parse_watchlists(item.config.watchlists, field="config.watchlists")
-        fmt = messages.parse_audio_format(item.config.audio)
         self._allowed.charge_request(get_tenant())
-        await self._open(request, groups)
-        utterance = await self._embed(item.audio, fmt, enrolling=True)
-        await turn()
-        return await self._add(request, groups, utterance)
+        return await self._enroll(item.enrollment, turn)
+
+    async def _enroll(
+        self, message: pb.EnrollRequest, wait_for_turn: Turn | None = None
+    ) -> pb.EnrollResponse:
+        """Enrolls a whole recording; what is added to the speaker waits for its turn, if any."""
+        config = message.config
+        request = _parse_enrollment_request(config)
+        watchlists = groups.parse_watchlists(config.watchlists, field="config.watchlists")
+        fmt = messages.parse_audio_format(config.audio_config)
+        await self._open(request, watchlists)
+        utterance = await self._embed(message.audio, fmt, enrolling=True)
+        if wait_for_turn is not None:
+            await wait_for_turn()
+        return await self._add(request, watchlists, utterance)
 
     async def _add(
-        self, request: EnrollmentRequest, groups: Sequence[str], utterance: Utterance
+        self, request: EnrollmentRequest, watchlists: Sequence[str], utterance: Utterance
     ) -> pb.EnrollResponse:
         """Screens, then enrolls, so that nothing is stored if the groups cannot be searched."""
         matches: tuple[Match, ...] = ()
-        if groups:
-            matches = await self._identifier.screen(get_tenant(), groups, utterance)
+        if watchlists:
+            matches = await self._identifier.screen(get_tenant(), watchlists, utterance)
         async with self._auditor.record_change(Action.ENROL, request.speaker_id) as change:
             enrollment = await self._enroller.add(request, utterance)
             change.set_outcome(
@@ -178,11 +191,11 @@ class VerificationRpc(verification_pb2_grpc.VerificationServiceServicer):
         metrics.count_enrollment(enrollment.speaker, enrollment.reasons, enrollment.quality)
         return messages.build_enroll_response(enrollment, matches, scores=sees_scores())
 
-    async def _open(self, request: EnrollmentRequest, groups: Sequence[str]) -> Progress:
+    async def _open(self, request: EnrollmentRequest, watchlists: Sequence[str]) -> Progress:
         """Returns what an enrollment starts from; raises `OverLimit` if the tenant is full."""
         await self._allowed.check_enrollment(self._store, request.tenant, request.speaker_id)
         progress = await self._enroller.open(request)
-        await self._identifier.prepare(get_tenant(), groups)
+        await self._identifier.prepare(get_tenant(), watchlists)
         return progress
 
     async def _embed(self, audio: bytes, fmt: AudioFormat, *, enrolling: bool = False) -> Utterance:
@@ -196,25 +209,31 @@ class VerificationRpc(verification_pb2_grpc.VerificationServiceServicer):
         self._budgets.spend(current(), "", windows)
 
 
+def _build_progress(progress: Progress, quality: Quality) -> pb.StreamingEnrollResponse:
+    return pb.StreamingEnrollResponse(
+        progress=messages.build_progress(progress), quality=messages.build_quality(quality)
+    )
+
+
 def _parse_recording_request(request: pb.VerifyRequest) -> VerificationRequest:
     return VerificationRequest(
         messages.parse_speaker_id(request.speaker_id),
         messages.parse_policy(request.policy, looser=sees_scores()),
-        watchlists=watchlists.parse_watchlists(request.watchlists),
+        watchlists=groups.parse_watchlists(request.watchlists),
     )
 
 
 def _parse_call_request(config: pb.StreamingVerifyConfig) -> VerificationRequest:
     """Parses the config of a call; without a claimed speaker it must name groups to search."""
-    names = watchlists.parse_watchlists(config.watchlists, field="config.watchlists")
-    group, claimed = config.identify_group, config.speaker_id
+    names = groups.parse_watchlists(config.watchlists, field="config.watchlists")
+    group, claimed = config.identify_group_name, config.speaker_id
     return VerificationRequest(
         messages.parse_speaker_id(claimed, field="config.speaker_id")
         if claimed or not (names or group)
         else "",
         messages.parse_policy(config.policy, looser=sees_scores()),
         watchlists=names,
-        group=group and watchlists.parse_group_name(group, field="config.identify_group"),
+        group=group and groups.parse_group_name(group, field="config.identify_group_name"),
         max_candidates=check_candidates(config.max_candidates or 1, field="config.max_candidates"),
         continuous=config.continuous,
         stop_at_decision=config.stop_at_decision,

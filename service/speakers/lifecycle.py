@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from service.errors import FailedPrecondition, NotFound
+from service.errors import ErrorReason, FailedPrecondition, NotFound
 from service.store import Store, update
 from service.store.records import Consent, Speaker, SpeakerState, Version
 
@@ -79,7 +79,9 @@ def undo_enrollment(speaker: Speaker, *, now: float) -> Speaker:
     `FailedPrecondition` if there is nothing to undo.
     """
     if not speaker.history:
-        raise FailedPrecondition("there is no enrollment that can be taken back")
+        raise FailedPrecondition(
+            "there is no enrollment that can be taken back", reason=ErrorReason.NOTHING_TO_UNDO
+        )
     *earlier, version = speaker.history
     return replace(
         speaker,
@@ -97,7 +99,8 @@ def confirm_enrollment(speaker: Speaker, *, now: float) -> Speaker:
     if speaker.state is not SpeakerState.UNCONFIRMED:
         raise FailedPrecondition(
             "only an enrollment that waits for it can be confirmed, and this one is "
-            f"{speaker.state}"
+            f"{speaker.state}",
+            reason=ErrorReason.NOTHING_TO_CONFIRM,
         )
     return replace(speaker, state=SpeakerState.ENROLLED, awaits_confirmation=False, updated_at=now)
 
@@ -126,7 +129,8 @@ def opt_in(speaker: Speaker, *, now: float) -> Speaker:
         return speaker
     if speaker.state is not SpeakerState.OPTED_OUT:
         raise FailedPrecondition(
-            f"only one who opted out can opt in again, not one {speaker.state}"
+            f"only one who opted out can opt in again, not one {speaker.state}",
+            reason=ErrorReason.SPEAKER_NOT_OPTED_OUT,
         )
     return replace(speaker, state=SpeakerState.PENDING, opted_out_at=None, updated_at=now)
 
@@ -164,7 +168,10 @@ async def change_speaker(
 
 
 def no_such_speaker() -> NotFound:
-    return NotFound("there is no such speaker; enroll it first, or list the speakers there are")
+    return NotFound(
+        "there is no such speaker; enroll it first, or list the speakers there are",
+        reason=ErrorReason.SPEAKER_NOT_FOUND,
+    )
 
 
 def last_used_at(speaker: Speaker) -> float:

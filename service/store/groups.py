@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from service.errors import AlreadyExists, FailedPrecondition, NotFound
+from service.errors import AlreadyExists, ErrorReason, FailedPrecondition, NotFound
 
 MAX_GROUPS = 1000
 """Groups of one tenant."""
@@ -86,6 +86,10 @@ class Groups(Protocol):
 
     async def get(self, tenant: str, name: str) -> Group: ...
 
+    async def describe(self, tenant: str, name: str, description: str) -> Group:
+        """Change a group's description; raises NotFound."""
+        ...
+
     async def list(self, tenant: str, *, limit: int, after: str | None = None) -> GroupPage:
         """Up to `limit` groups with names after `after`; as stable under change as speakers."""
         ...
@@ -129,7 +133,10 @@ def must_restart(since: Revision | None, now: Revision) -> bool:
 
 
 def no_such_group() -> NotFound:
-    return NotFound("there is no such group; create it first, or list the groups there are")
+    return NotFound(
+        "there is no such group; create it first, or list the groups there are",
+        reason=ErrorReason.GROUP_NOT_FOUND,
+    )
 
 
 def group_exists() -> AlreadyExists:
@@ -137,12 +144,20 @@ def group_exists() -> AlreadyExists:
 
 
 def too_many_groups() -> FailedPrecondition:
-    return FailedPrecondition(f"there are {MAX_GROUPS} groups already; delete one first")
+    return FailedPrecondition(
+        f"there are {MAX_GROUPS} groups already; delete one first", reason=ErrorReason.GROUP_LIMIT
+    )
 
 
 def too_many_members() -> FailedPrecondition:
-    return FailedPrecondition(f"a group holds at most {MAX_MEMBERS} members; make another group")
+    return FailedPrecondition(
+        f"a group holds at most {MAX_MEMBERS} members; make another group",
+        reason=ErrorReason.GROUP_LIMIT,
+    )
 
 
 def unknown_speakers(count: int, asked: int) -> NotFound:
-    return NotFound(f"{count} of the {asked} speakers are unknown, so none was added; enroll first")
+    return NotFound(
+        f"{count} of the {asked} speakers are unknown, so none was added; enroll them first",
+        reason=ErrorReason.SPEAKER_NOT_FOUND,
+    )

@@ -19,7 +19,7 @@ from typing import Any
 import grpc
 import numpy as np
 from google.protobuf.message import DecodeError, Message
-from sayso.v1 import audio_pb2, decision_pb2, speaker_pb2, verification_pb2, watchlist_pb2
+from sayso.v1 import audio_pb2, decision_pb2, group_pb2, speaker_pb2, verification_pb2
 
 from service.access import ANYONE, use_caller
 from service.errors import SaysoError
@@ -31,8 +31,8 @@ from tests.fuzz.harness import Check, Harness, limited
 MAX_STATUS_CHARACTERS = 1_000
 _MOST_MESSAGES = 8
 _CALL_S = 30.0
-_RAW = audio_pb2.AudioConfig(encoding=audio_pb2.AUDIO_ENCODING_MULAW, sample_rate=8_000)
-_SERVICES = (verification_pb2, speaker_pb2, watchlist_pb2)
+_RAW = audio_pb2.AudioConfig(encoding=audio_pb2.AUDIO_ENCODING_MULAW, sample_rate_hertz=8_000)
+_SERVICES = (verification_pb2, speaker_pb2, group_pb2)
 
 
 class Defect(Exception):
@@ -139,23 +139,25 @@ def _well_formed() -> Iterator[bytes]:
     chunks = [speech[:6_000], speech[6_000:7_600]]
     unit = [1.0] + [0.0] * (served.DIMENSION - 1)
     vector = verification_pb2.Embedding(model_id="made", values=unit, net_speech_s=2)
-    enroll = verification_pb2.EnrollConfig(speaker_id="alice", audio=_RAW, metadata={"a": "b"})
+    enroll = verification_pb2.EnrollConfig(
+        speaker_id="alice", audio_config=_RAW, metadata={"a": "b"}
+    )
     call = verification_pb2.StreamingVerifyConfig(
         speaker_id="alice",
-        audio=_RAW,
+        audio_config=_RAW,
         policy=decision_pb2.DecisionPolicy(sequential=decision_pb2.SequentialTest()),
-        identify_group="members",
+        identify_group_name="members",
         continuous=True,
     )
-    group = watchlist_pb2.Group(name="members")
+    group = group_pb2.Group(name="members")
     yield _call(
         "Enroll",
-        verification_pb2.EnrollRequest(config=enroll),
-        *(verification_pb2.EnrollRequest(audio=chunk) for chunk in chunks),
+        verification_pb2.StreamingEnrollRequest(config=enroll),
+        *(verification_pb2.StreamingEnrollRequest(audio=chunk) for chunk in chunks),
     )
-    yield _call("CreateGroup", watchlist_pb2.CreateGroupRequest(group=group))
+    yield _call("CreateGroup", group_pb2.CreateGroupRequest(group=group))
     yield _call(
-        "AddMembers", watchlist_pb2.AddMembersRequest(group="members", speaker_ids=["alice"])
+        "AddMembers", group_pb2.AddMembersRequest(group_name="members", speaker_ids=["alice"])
     )
     yield _call("Compare", verification_pb2.CompareRequest(left=[vector], right=[vector]))
     yield _call(

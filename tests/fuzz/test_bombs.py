@@ -15,6 +15,7 @@ from sayso.v1 import audio_pb2, verification_pb2_grpc
 from sayso.v1 import verification_pb2 as pb
 
 from tests.fuzz import checksums, sound, vorbis
+from tests.support.audio_configs import FILE
 from tests.support.sayso_server import SaysoServer
 from tests.support.voices import clips
 
@@ -22,7 +23,7 @@ MAX_AUDIO_S = 60
 MAX_GROWTH_BYTES = 64 * 2**20
 CALL_S = 30.0
 HOURS_S = 20 * 3_600
-RAW = audio_pb2.AudioConfig(encoding=audio_pb2.AUDIO_ENCODING_MULAW, sample_rate=8_000)
+RAW = audio_pb2.AudioConfig(encoding=audio_pb2.AUDIO_ENCODING_MULAW, sample_rate_hertz=8_000)
 SPEECH = clips("slt", "verify")[0].read_bytes()
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
 
@@ -54,7 +55,9 @@ def in_little_memory(
 
 
 def served(voices: verification_pb2_grpc.VerificationServiceStub) -> None:
-    assert voices.Embed(pb.EmbedRequest(audio=SPEECH), timeout=CALL_S).HasField("embedding")
+    assert voices.Embed(pb.EmbedRequest(audio_config=FILE, audio=SPEECH), timeout=CALL_S).HasField(
+        "embedding"
+    )
 
 
 def refusal(call: Callable[[], object]) -> tuple[grpc.StatusCode, str]:
@@ -136,7 +139,9 @@ def test_what_would_become_much_is_refused(
     voices: verification_pb2_grpc.VerificationServiceStub, name: str
 ) -> None:
     bomb = BOMBS[name]()
-    code, message = refusal(lambda: voices.Embed(pb.EmbedRequest(audio=bomb), timeout=CALL_S))
+    code, message = refusal(
+        lambda: voices.Embed(pb.EmbedRequest(audio_config=FILE, audio=bomb), timeout=CALL_S)
+    )
     assert code is INVALID, message
     assert message.startswith("audio: ")
 
@@ -145,7 +150,7 @@ def test_of_chained_streams_no_more_is_heard_than_allowed(
     voices: verification_pb2_grpc.VerificationServiceStub,
 ) -> None:
     """Seventy seconds of them: refused, or only the first is heard."""
-    request = pb.EmbedRequest(audio=chained("OPUS", 700))
+    request = pb.EmbedRequest(audio_config=FILE, audio=chained("OPUS", 700))
     try:
         reply = voices.Embed(request, timeout=CALL_S)
     except grpc.RpcError as refused:
@@ -158,17 +163,19 @@ def test_of_a_file_no_more_is_heard_than_it_announces(
     voices: verification_pb2_grpc.VerificationServiceStub,
 ) -> None:
     less = announcing(silence(120, 8_000, "FLAC", "PCM_16"), 8_000)
-    reply = voices.Embed(pb.EmbedRequest(audio=less), timeout=CALL_S)
+    reply = voices.Embed(pb.EmbedRequest(audio_config=FILE, audio=less), timeout=CALL_S)
     assert reply.quality.audio_s == pytest.approx(1.0, abs=0.1)
 
 
 def test_a_file_that_never_ends_is_not_held(
     voices: verification_pb2_grpc.VerificationServiceStub,
 ) -> None:
-    head = pb.EnrollRequest(config=pb.EnrollConfig(speaker_id="endless"))
+    head = pb.StreamingEnrollRequest(
+        config=pb.EnrollConfig(speaker_id="endless", audio_config=FILE)
+    )
     page = chained("OPUS", 12)[: 15 * 1024]
-    endless = itertools.chain([head], itertools.repeat(pb.EnrollRequest(audio=page)))
-    code, message = refusal(lambda: list(voices.Enroll(endless, timeout=CALL_S)))
+    endless = itertools.chain([head], itertools.repeat(pb.StreamingEnrollRequest(audio=page)))
+    code, message = refusal(lambda: list(voices.StreamingEnroll(endless, timeout=CALL_S)))
     assert code is INVALID
     assert "send less" in message
 
@@ -177,13 +184,13 @@ def test_files_in_calls_are_recordings_and_take_no_more_memory(
     voices: verification_pb2_grpc.VerificationServiceStub,
 ) -> None:
     """Ten FLAC of 89 kB took 3.2 GB: a call may take an hour, and each was decoded at once."""
-    owner = pb.EnrollRequest(config=pb.EnrollConfig(speaker_id="owner"))
+    owner = pb.StreamingEnrollRequest(config=pb.EnrollConfig(speaker_id="owner", audio_config=FILE))
     for path in clips("slt", "enroll"):
-        list(voices.Enroll(iter([owner, *_pieces(path.read_bytes())])))
+        list(voices.StreamingEnroll(iter([owner, *_pieces(path.read_bytes())])))
     bomb = silence(1_200, 8_000, "FLAC", "PCM_16")
 
     def call(_: int) -> tuple[grpc.StatusCode, str]:
-        config = pb.StreamingVerifyConfig(speaker_id="owner")
+        config = pb.StreamingVerifyConfig(speaker_id="owner", audio_config=FILE)
         audio = (pb.StreamingVerifyRequest(audio=each.audio) for each in _pieces(bomb))
         requests = itertools.chain([pb.StreamingVerifyRequest(config=config)], audio)
         return refusal(lambda: list(voices.StreamingVerify(requests, timeout=CALL_S)))
@@ -194,17 +201,21 @@ def test_files_in_calls_are_recordings_and_take_no_more_memory(
             assert f"limit of {MAX_AUDIO_S} s" in message
 
 
-def _pieces(audio: bytes) -> Iterator[pb.EnrollRequest]:
+def _pieces(audio: bytes) -> Iterator[pb.StreamingEnrollRequest]:
     size = 15 * 1024
-    return (pb.EnrollRequest(audio=audio[at : at + size]) for at in range(0, len(audio), size))
+    return (
+        pb.StreamingEnrollRequest(audio=audio[at : at + size]) for at in range(0, len(audio), size)
+    )
 
 
 def test_raw_audio_that_never_ends_is_refused_at_the_limit(
     voices: verification_pb2_grpc.VerificationServiceStub,
 ) -> None:
-    head = pb.EnrollRequest(config=pb.EnrollConfig(speaker_id="endless", audio=RAW))
-    endless = itertools.chain([head], itertools.repeat(pb.EnrollRequest(audio=bytes(8_000))))
-    code, message = refusal(lambda: list(voices.Enroll(endless, timeout=CALL_S)))
+    head = pb.StreamingEnrollRequest(config=pb.EnrollConfig(speaker_id="endless", audio_config=RAW))
+    endless = itertools.chain(
+        [head], itertools.repeat(pb.StreamingEnrollRequest(audio=bytes(8_000)))
+    )
+    code, message = refusal(lambda: list(voices.StreamingEnroll(endless, timeout=CALL_S)))
     assert code is INVALID
     assert f"limit of {MAX_AUDIO_S} s" in message
 
@@ -212,10 +223,10 @@ def test_raw_audio_that_never_ends_is_refused_at_the_limit(
 def test_many_messages_of_no_audio_are_no_audio(
     voices: verification_pb2_grpc.VerificationServiceStub,
 ) -> None:
-    head = pb.EnrollRequest(config=pb.EnrollConfig(speaker_id="empty", audio=RAW))
-    empty = itertools.repeat(pb.EnrollRequest(audio=b""), 5_000)
+    head = pb.StreamingEnrollRequest(config=pb.EnrollConfig(speaker_id="empty", audio_config=RAW))
+    empty = itertools.repeat(pb.StreamingEnrollRequest(audio=b""), 5_000)
     code, message = refusal(
-        lambda: list(voices.Enroll(itertools.chain([head], empty), timeout=CALL_S))
+        lambda: list(voices.StreamingEnroll(itertools.chain([head], empty), timeout=CALL_S))
     )
     assert code is INVALID
     assert "empty" in message
@@ -224,7 +235,7 @@ def test_many_messages_of_no_audio_are_no_audio(
 def test_messages_of_no_audio_for_ever_end_with_the_deadline(
     voices: verification_pb2_grpc.VerificationServiceStub,
 ) -> None:
-    head = pb.EnrollRequest(config=pb.EnrollConfig(speaker_id="empty", audio=RAW))
-    endless = itertools.chain([head], itertools.repeat(pb.EnrollRequest(audio=b"")))
-    code, _ = refusal(lambda: list(voices.Enroll(endless, timeout=2.0)))
+    head = pb.StreamingEnrollRequest(config=pb.EnrollConfig(speaker_id="empty", audio_config=RAW))
+    endless = itertools.chain([head], itertools.repeat(pb.StreamingEnrollRequest(audio=b"")))
+    code, _ = refusal(lambda: list(voices.StreamingEnroll(endless, timeout=2.0)))
     assert code is grpc.StatusCode.DEADLINE_EXCEEDED

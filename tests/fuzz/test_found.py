@@ -80,7 +80,9 @@ def test_an_ogg_file_of_more_than_pages_never_reaches_its_decoder(rest: bytes) -
 
 async def _of(*speaker_ids: str) -> AsyncIterator[pb.BatchEnrollRequest]:
     for speaker_id in speaker_ids:
-        yield pb.BatchEnrollRequest(config=pb.EnrollConfig(speaker_id=speaker_id))
+        yield pb.BatchEnrollRequest(
+            enrollment=pb.EnrollRequest(config=pb.EnrollConfig(speaker_id=speaker_id))
+        )
 
 
 async def test_a_later_item_of_a_speaker_may_end_before_an_earlier_one() -> None:
@@ -97,12 +99,12 @@ async def test_a_later_item_of_a_speaker_may_end_before_an_earlier_one() -> None
         await second_failed.wait()
         await asyncio.sleep(0)
         await turn()
-        return pb.EnrollResponse(done=True, stored=True)
+        return pb.EnrollResponse(stored=True)
 
     answers = {a.index: a async for a in Batch(enrol, at_once=2).enroll_all(_of("alice", "alice"))}
-    assert answers[0].error_code == 0
+    assert not answers[0].HasField("error")
     assert answers[0].result.stored
-    assert answers[1].error_code == 3
+    assert answers[1].error.code == 3
 
 
 async def test_an_item_waits_for_all_earlier_ones_of_its_speaker() -> None:
@@ -110,7 +112,7 @@ async def test_an_item_waits_for_all_earlier_ones_of_its_speaker() -> None:
     third_waits, order = asyncio.Event(), list[int]()
 
     async def enrol(request: pb.BatchEnrollRequest, turn: Turn) -> pb.EnrollResponse:
-        number = int(request.config.etag)
+        number = int(request.enrollment.config.etag)
         if number == 2:
             raise AudioError("is empty")
         if number == 1:
@@ -120,12 +122,12 @@ async def test_an_item_waits_for_all_earlier_ones_of_its_speaker() -> None:
             third_waits.set()
         await turn()
         order.append(number)
-        return pb.EnrollResponse(done=True)
+        return pb.EnrollResponse(stored=True)
 
     async def requests() -> AsyncIterator[pb.BatchEnrollRequest]:
         for number in (1, 2, 3):
             config = pb.EnrollConfig(speaker_id="alice", etag=str(number))
-            yield pb.BatchEnrollRequest(config=config)
+            yield pb.BatchEnrollRequest(enrollment=pb.EnrollRequest(config=config))
             await asyncio.sleep(0)
 
     assert len([a async for a in Batch(enrol, at_once=3).enroll_all(requests())]) == 3

@@ -10,14 +10,15 @@ from typing import Any
 import grpc
 import pytest
 from google.protobuf import message_factory
-from sayso.v1 import audio_pb2, speaker_pb2, verification_pb2, watchlist_pb2
+from sayso.v1 import audio_pb2, group_pb2, speaker_pb2, verification_pb2
 
+from tests.support.audio_configs import FILE
 from tests.support.sayso_server import SaysoServer
 from tests.support.voices import clips
 
 METHODS = [
     method
-    for module in (verification_pb2, speaker_pb2, watchlist_pb2)
+    for module in (verification_pb2, speaker_pb2, group_pb2)
     for service in module.DESCRIPTOR.services_by_name.values()
     for method in service.methods
 ]
@@ -49,7 +50,9 @@ def test_what_is_no_message_is_an_invalid_argument(
 
 def test_the_items_before_what_is_no_message_are_answered(server: SaysoServer) -> None:
     item = verification_pb2.BatchEnrollRequest(
-        config=verification_pb2.EnrollConfig(speaker_id="alice")
+        enrollment=verification_pb2.EnrollRequest(
+            config=verification_pb2.EnrollConfig(speaker_id="alice", audio_config=FILE)
+        )
     )
     with grpc.insecure_channel(server.address) as channel:
         call: Any = channel.stream_stream("/sayso.v1.VerificationService/BatchEnroll")
@@ -57,12 +60,12 @@ def test_the_items_before_what_is_no_message_are_answered(server: SaysoServer) -
         answer = verification_pb2.BatchEnrollResponse.FromString(next(answers))
         with pytest.raises(grpc.RpcError) as caught:
             next(answers)
-    assert answer.error_message == "audio: the audio is empty; send at least one sample"
+    assert answer.error.message == "audio: the audio is empty; send at least one sample"
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
 
 STREAMS = [method for method in METHODS if method.client_streaming]
-RAW = audio_pb2.AudioConfig(encoding=audio_pb2.AUDIO_ENCODING_MULAW, sample_rate=8000)
+RAW = audio_pb2.AudioConfig(encoding=audio_pb2.AUDIO_ENCODING_MULAW, sample_rate_hertz=8000)
 TICK_S = 0.02
 
 

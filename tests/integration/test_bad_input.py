@@ -20,12 +20,13 @@ from sayso.v1 import (
 from sayso.v1 import speaker_pb2 as speakers
 from sayso.v1 import verification_pb2 as pb
 
+from tests.support.audio_configs import FILE
 from tests.support.local_server import LocalServer
 from tests.support.voices import clips
 
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
 LINEAR16 = audio_pb2.AUDIO_ENCODING_LINEAR16
-RAW = audio_pb2.AudioConfig(encoding=LINEAR16, sample_rate=16000)
+RAW = audio_pb2.AudioConfig(encoding=LINEAR16, sample_rate_hertz=16000)
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +43,9 @@ def voices(channel: grpc.Channel) -> verification_pb2_grpc.VerificationServiceSt
 @pytest.fixture(autouse=True)
 def still_serving(voices: verification_pb2_grpc.VerificationServiceStub) -> Iterator[None]:
     yield
-    reply = voices.Embed(pb.EmbedRequest(audio=clips("slt", "verify")[0].read_bytes()), timeout=30)
+    reply = voices.Embed(
+        pb.EmbedRequest(audio_config=FILE, audio=clips("slt", "verify")[0].read_bytes()), timeout=30
+    )
     assert reply.HasField("embedding")
 
 
@@ -94,7 +97,7 @@ AUDIO: dict[str, tuple[bytes, dict[str, Any], str]] = {
 @pytest.mark.parametrize("name", AUDIO)
 def test_bad_audio(voices: verification_pb2_grpc.VerificationServiceStub, name: str) -> None:
     audio, config, hint = AUDIO[name]
-    request = pb.EmbedRequest(config=audio_pb2.AudioConfig(**config), audio=audio)
+    request = pb.EmbedRequest(audio_config=audio_pb2.AudioConfig(**config), audio=audio)
     code, message, field = refused(voices.Embed, request)
     assert code is INVALID
     assert hint in message
@@ -102,30 +105,34 @@ def test_bad_audio(voices: verification_pb2_grpc.VerificationServiceStub, name: 
 
 
 def test_audio_over_the_limits(voices: verification_pb2_grpc.VerificationServiceStub) -> None:
-    mulaw = audio_pb2.AudioConfig(encoding=audio_pb2.AUDIO_ENCODING_MULAW, sample_rate=8000)
-    too_long = pb.EmbedRequest(config=mulaw, audio=b"\xff" * (8000 * 301))
+    mulaw = audio_pb2.AudioConfig(encoding=audio_pb2.AUDIO_ENCODING_MULAW, sample_rate_hertz=8000)
+    too_long = pb.EmbedRequest(audio_config=mulaw, audio=b"\xff" * (8000 * 301))
     assert refused(voices.Embed, too_long)[0] is INVALID
-    too_large = pb.EmbedRequest(config=RAW, audio=b"\0" * (4 * 2**20))
+    too_large = pb.EmbedRequest(audio_config=RAW, audio=b"\0" * (4 * 2**20))
     code, message, _ = refused(voices.Embed, too_large)
     assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert "larger than max" in message
 
 
-CONFIG = pb.EnrollRequest(config=pb.EnrollConfig(speaker_id="bad", audio=RAW))
-SOME = pb.EnrollRequest(audio=b"\0" * 3200)
+CONFIG = pb.StreamingEnrollRequest(config=pb.EnrollConfig(speaker_id="bad", audio_config=RAW))
+SOME = pb.StreamingEnrollRequest(audio=b"\0" * 3200)
 STREAMS = {
     "nothing": ([], "config", "ended without one"),
     "audio first": ([SOME, CONFIG], "config", "first message"),
     "config twice": ([CONFIG, SOME, CONFIG], "config", "sent twice"),
-    "an empty message": ([CONFIG, pb.EnrollRequest()], "audio", "neither config nor audio"),
+    "an empty message": (
+        [CONFIG, pb.StreamingEnrollRequest()],
+        "audio",
+        "neither config nor audio",
+    ),
     "an oversize message": (
-        [CONFIG, pb.EnrollRequest(audio=b"\0" * (MAX_CHUNK_BYTES + 2))],
+        [CONFIG, pb.StreamingEnrollRequest(audio=b"\0" * (MAX_CHUNK_BYTES + 2))],
         "audio",
         "smaller",
     ),
     "no audio": ([CONFIG], "audio", "empty"),
     "no speaker": (
-        [pb.EnrollRequest(config=pb.EnrollConfig(audio=RAW)), SOME],
+        [pb.StreamingEnrollRequest(config=pb.EnrollConfig(audio_config=RAW)), SOME],
         "config.speaker_id",
         "1 to 128",
     ),
@@ -135,7 +142,7 @@ STREAMS = {
 @pytest.mark.parametrize("name", STREAMS)
 def test_bad_streams(voices: verification_pb2_grpc.VerificationServiceStub, name: str) -> None:
     requests, expected_field, hint = STREAMS[name]
-    code, message, field = refused(voices.Enroll, iter(requests))
+    code, message, field = refused(voices.StreamingEnroll, iter(requests))
     assert code is INVALID
     assert hint in message
     assert field == expected_field
@@ -145,7 +152,7 @@ def test_bad_streams(voices: verification_pb2_grpc.VerificationServiceStub, name
 def test_bad_speaker_ids(
     voices: verification_pb2_grpc.VerificationServiceStub, speaker_id: str
 ) -> None:
-    request = pb.VerifyRequest(speaker_id=speaker_id, audio=FLAC)
+    request = pb.VerifyRequest(speaker_id=speaker_id, audio_config=FILE, audio=FLAC)
     code, _, field = refused(voices.Verify, request)
     assert code is INVALID
     assert field == "speaker_id"
@@ -161,14 +168,16 @@ POLICIES = {
 
 @pytest.mark.parametrize("field", POLICIES)
 def test_bad_policies(voices: verification_pb2_grpc.VerificationServiceStub, field: str) -> None:
-    request = pb.VerifyRequest(speaker_id="slt", audio=FLAC, policy=POLICIES[field])
+    request = pb.VerifyRequest(
+        speaker_id="slt", audio_config=FILE, audio=FLAC, policy=POLICIES[field]
+    )
     code, _, violated = refused(voices.Verify, request)
     assert code is INVALID
     assert violated == field
 
 
 def test_foreign_embeddings(voices: verification_pb2_grpc.VerificationServiceStub) -> None:
-    ours = voices.Embed(pb.EmbedRequest(audio=FLAC)).embedding
+    ours = voices.Embed(pb.EmbedRequest(audio_config=FILE, audio=FLAC)).embedding
     foreign = pb.Embedding(model_id="another-model", values=ours.values)
     short = pb.Embedding(model_id=ours.model_id, values=ours.values[:-1])
     long = pb.Embedding(model_id=ours.model_id, values=[2 * value for value in ours.values])
@@ -194,11 +203,13 @@ def test_a_stale_etag_is_aborted(
     voices: verification_pb2_grpc.VerificationServiceStub, channel: grpc.Channel
 ) -> None:
     def enroll(recording: bytes, etag: str) -> pb.EnrollResponse:
-        config = pb.EnrollConfig(speaker_id="etag", etag=etag)
+        config = pb.EnrollConfig(speaker_id="etag", etag=etag, audio_config=FILE)
         chunks = range(0, len(recording), MAX_CHUNK_BYTES)
-        audio = (pb.EnrollRequest(audio=recording[at : at + MAX_CHUNK_BYTES]) for at in chunks)
-        *_, last = voices.Enroll(iter([pb.EnrollRequest(config=config), *audio]))
-        return last
+        audio = (
+            pb.StreamingEnrollRequest(audio=recording[at : at + MAX_CHUNK_BYTES]) for at in chunks
+        )
+        *_, last = voices.StreamingEnroll(iter([pb.StreamingEnrollRequest(config=config), *audio]))
+        return last.result
 
     other, third = (path.read_bytes() for path in clips("slt", "verify")[:2])
     first = enroll(FLAC, "").speaker.etag
@@ -214,6 +225,6 @@ def test_a_stale_etag_is_aborted(
 def test_a_call_that_asks_for_nothing_is_refused(
     voices: verification_pb2_grpc.VerificationServiceStub,
 ) -> None:
-    unclaimed = pb.StreamingVerifyRequest(config=pb.StreamingVerifyConfig(audio=RAW))
+    unclaimed = pb.StreamingVerifyRequest(config=pb.StreamingVerifyConfig(audio_config=RAW))
     code, _, field = refused(voices.StreamingVerify, iter([unclaimed]))
     assert (code, field) == (INVALID, "config.speaker_id")

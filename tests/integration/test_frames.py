@@ -19,7 +19,7 @@ from service.settings import Settings
 from tests.support.voices import clips
 
 SERVICE = str(Path(service.__file__).parent)
-AUDIO = audio_pb2.AudioConfig(encoding=audio_pb2.AUDIO_ENCODING_MULAW, sample_rate=8_000)
+AUDIO = audio_pb2.AudioConfig(encoding=audio_pb2.AUDIO_ENCODING_MULAW, sample_rate_hertz=8_000)
 FRAME = pb.StreamingVerifyRequest(audio=b"\xff" * 160)
 MOST_FRAMES = 10
 
@@ -52,7 +52,7 @@ async def test_a_message_that_completes_no_block_costs_few_frames(tmp_path: Path
     ):
         await asyncio.to_thread(enroll, running.address)
         call = verification_pb2_grpc.VerificationServiceStub(channel).StreamingVerify()
-        config = pb.StreamingVerifyConfig(speaker_id="slt", audio=AUDIO)
+        config = pb.StreamingVerifyConfig(speaker_id="slt", audio_config=AUDIO)
         await call.write(pb.StreamingVerifyRequest(config=config))
         await call.write(FRAME)  # goes alone: it might begin as a file does
         await settle()

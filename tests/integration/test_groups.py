@@ -126,7 +126,7 @@ def test_more_candidates_need_more_evidence(sayso: Client, group: str) -> None:
         sayso.groups.add_members(group, [speaker])
         decision = sayso.identify(group, path, target_false_match_rate=0.1).decision
         thresholds.append(decision.threshold_llr)
-        assert "identification rate 0.1 (request)" in decision.threshold_source
+        assert "identification rate 0.1 (request)" in decision.threshold_description
     assert thresholds == sorted(thresholds)
     assert thresholds[0] != thresholds[-1]
 

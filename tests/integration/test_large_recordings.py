@@ -13,6 +13,7 @@ from sayso.calls import Call
 from sayso.messages import MAX_MESSAGE_BYTES
 from sayso.v1 import verification_pb2, verification_pb2_grpc
 
+from tests.support.audio_configs import FILE
 from tests.support.local_server import LocalServer
 from tests.support.voices import clips
 
@@ -102,7 +103,9 @@ def test_large_items_of_a_batch_are_enrolled_in_their_turn(sayso: Client) -> Non
 def test_a_message_that_is_too_large_is_no_overload(
     sqlite_server: LocalServer, sayso: Client
 ) -> None:
-    request = verification_pb2.VerifyRequest(speaker_id="slt", audio=large("slt", "verify"))
+    request = verification_pb2.VerifyRequest(
+        speaker_id="slt", audio_config=FILE, audio=large("slt", "verify")
+    )
     with grpc.insecure_channel(sqlite_server.address) as channel:
         stub = verification_pb2_grpc.VerificationServiceStub(channel)
         with pytest.raises(grpc.RpcError, match="larger than max"):

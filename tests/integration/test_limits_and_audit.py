@@ -156,8 +156,10 @@ def leave_after_a_score(office: Office, caller: str, audio: Path) -> None:
     left = threading.Event()
 
     def requests() -> Iterator[pb.StreamingVerifyRequest]:
-        format_ = audio_pb2.AudioConfig(encoding=audio_pb2.AUDIO_ENCODING_MULAW, sample_rate=8000)
-        config = pb.StreamingVerifyConfig(speaker_id=caller, audio=format_)
+        format_ = audio_pb2.AudioConfig(
+            encoding=audio_pb2.AUDIO_ENCODING_MULAW, sample_rate_hertz=8000
+        )
+        config = pb.StreamingVerifyConfig(speaker_id=caller, audio_config=format_)
         yield pb.StreamingVerifyRequest(config=config)
         samples = mulaw(audio)
         for at in range(0, len(samples), 4000):
@@ -240,7 +242,7 @@ def test_an_export_holds_everything(office: Office, sayso: Client, caller: str) 
     sayso.groups.create("vip", "")
     sayso.groups.add_members("vip", [caller])
     held = office.speakers.ExportSpeaker(speaker_pb2.ExportSpeakerRequest(speaker_id=caller))
-    assert list(held.groups) == ["vip"]
+    assert list(held.group_names) == ["vip"]
     assert held.speaker.speaker_id == caller
     (voiceprint,) = held.voiceprints
     assert len(voiceprint.vectors) == len(clips("slt", "enroll"))

@@ -136,8 +136,8 @@ class Line:
         config = pb.StreamingVerifyConfig(
             speaker_id=speaker_id,
             policy=policy,
-            audio=audio_pb2.AudioConfig(
-                encoding=audio_pb2.AUDIO_ENCODING_MULAW, sample_rate=MULAW.sample_rate
+            audio_config=audio_pb2.AudioConfig(
+                encoding=audio_pb2.AUDIO_ENCODING_MULAW, sample_rate_hertz=MULAW.sample_rate
             ),
         )
         self.call = stub.StreamingVerify(self._requests(config))
@@ -202,9 +202,11 @@ def verify(
     policy: decision_pb2.DecisionPolicy,
 ) -> pb.VerifyResponse:
     config = audio_pb2.AudioConfig(
-        encoding=audio_pb2.AUDIO_ENCODING_MULAW, sample_rate=MULAW.sample_rate
+        encoding=audio_pb2.AUDIO_ENCODING_MULAW, sample_rate_hertz=MULAW.sample_rate
     )
-    request = pb.VerifyRequest(speaker_id=speaker_id, config=config, audio=heard, policy=policy)
+    request = pb.VerifyRequest(
+        speaker_id=speaker_id, audio_config=config, audio=heard, policy=policy
+    )
     response: pb.VerifyResponse = stub(server).Verify(request)
     return response
 

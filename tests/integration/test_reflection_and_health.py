@@ -21,7 +21,7 @@ def test_reflection_describes_the_whole_api(sqlite_server: LocalServer) -> None:
         assert set(database.get_services()) == {
             "sayso.v1.VerificationService",
             "sayso.v1.SpeakerService",
-            "sayso.v1.WatchlistService",
+            "sayso.v1.GroupService",
             "grpc.health.v1.Health",
             "grpc.reflection.v1.ServerReflection",
             "grpc.reflection.v1alpha.ServerReflection",

@@ -6,10 +6,11 @@ from pathlib import Path
 import grpc
 import pytest
 from sayso import Client
-from sayso.v1 import audio_pb2, decision_pb2, speaker_pb2, speaker_pb2_grpc, verification_pb2_grpc
+from sayso.v1 import decision_pb2, speaker_pb2, speaker_pb2_grpc, verification_pb2_grpc
 from sayso.v1 import verification_pb2 as pb
 
 from service.settings import SHIPPED_MODEL
+from tests.support.audio_configs import FILE
 from tests.support.local_server import LocalServer
 from tests.support.rotated_model import rotate_embeddings
 from tests.support.voices import clips
@@ -63,7 +64,7 @@ class Server:
     ) -> pb.VerifyResponse:
         audio = clips(voice, f"verify-{clip}")[0].read_bytes()
         request = pb.VerifyRequest(
-            speaker_id=speaker, audio=audio, policy=policy, watchlists=["fraud"]
+            speaker_id=speaker, audio_config=FILE, audio=audio, policy=policy, watchlists=["fraud"]
         )
         response: pb.VerifyResponse = self._voices.Verify(request)
         return response
@@ -73,7 +74,10 @@ class Server:
     ) -> pb.StreamingVerifyResponse:
         audio = clips(voice, "verify-1")[0].read_bytes()
         config = pb.StreamingVerifyConfig(
-            speaker_id=speaker, policy=policy, audio=audio_pb2.AudioConfig(), watchlists=["fraud"]
+            speaker_id=speaker,
+            policy=policy,
+            audio_config=FILE,
+            watchlists=["fraud"],
         )
         requests = [pb.StreamingVerifyRequest(config=config)]
         requests += [
@@ -102,7 +106,7 @@ def test_whom_only_the_request_accepts_is_no_use_and_adapts_nothing(one_model: S
         assert told.outcome == decision_pb2.OUTCOME_ACCEPTED
     assert one_model.stream("slt", "rms", ANYTHING).decision.outcome == told.outcome
     assert one_model.voiceprint("slt") == before
-    assert not before.HasField("use_time")
+    assert not before.HasField("last_use_time")
 
 
 @pytest.mark.parametrize("policy", [ANYTHING, NOTHING])
@@ -121,10 +125,10 @@ def test_a_match_on_a_watchlist_is_a_use_of_the_voice(store: str) -> None:
         assert sayso.enroll("listed", clips("awb", "enroll")[0]).stored
         assert sayso.enroll("listed", clips("awb", "enroll")[1]).stored
         sayso.groups.add_members("fraud", ["listed"])
-        assert not server.voiceprint("listed").HasField("use_time")
+        assert not server.voiceprint("listed").HasField("last_use_time")
         found = server.verify("slt", "awb", NOTHING).watchlist_matches
         assert "listed" in [match.speaker_id for match in found]
-        assert server.voiceprint("listed").HasField("use_time")
+        assert server.voiceprint("listed").HasField("last_use_time")
         sayso.speakers.delete("listed")
 
 
@@ -135,7 +139,7 @@ def test_the_owner_is_heard_whatever_is_asked(one_model: Server) -> None:
     told = one_model.verify("owner", "slt", strict).decision
     assert told.outcome == decision_pb2.OUTCOME_REJECTED
     after = one_model.voiceprint("owner")
-    assert after.HasField("use_time")
+    assert after.HasField("last_use_time")
     assert after.vectors == len(clips("slt", "enroll"))
     for times in range(2):
         told = one_model.verify("owner", "slt", decision_pb2.DecisionPolicy()).decision

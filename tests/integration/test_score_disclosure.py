@@ -23,7 +23,7 @@ from tests.support.voices import clips
 
 OWNER, OTHERS = "slt", ("awb", "rms", "kal")
 LINEAR16 = audio_pb2.AudioConfig(
-    encoding=audio_pb2.AUDIO_ENCODING_LINEAR16, sample_rate=16000, channels=1
+    encoding=audio_pb2.AUDIO_ENCODING_LINEAR16, sample_rate_hertz=16000, channels=1
 )
 LOOSEST = -40.0
 
@@ -48,15 +48,16 @@ class Keyed:
                 **options,
             )
             yield voices.Identify(
-                verification_pb2.IdentifyRequest(group="all", max_candidates=9, **audio), **options
+                verification_pb2.IdentifyRequest(group_name="all", max_candidates=9, **audio),
+                **options,
             )
             for continuous, sequential in ((False, False), (True, True)):
                 config = verification_pb2.StreamingVerifyConfig(
                     speaker_id=OWNER,
-                    audio=LINEAR16,
+                    audio_config=LINEAR16,
                     policy=policy,
                     watchlists=["all"],
-                    identify_group="all",
+                    identify_group_name="all",
                     continuous=continuous,
                     max_candidates=9,
                 )
@@ -128,7 +129,7 @@ def test_answers_about_strangers_differ_in_nothing_but_the_quality_of_the_audio(
             decision.outcome,
             decision.band,
             decision.explanation,
-            decision.threshold.source.partition(";")[0],
+            decision.threshold.description.partition(";")[0],
             tuple(decision.reasons),
         )
         for other in OTHERS
@@ -146,7 +147,7 @@ def test_the_rates_of_a_sequential_test_tell_nothing_of_a_stranger(
 ) -> None:
     outcomes = []
     for given in (0.0, rate):
-        config = verification_pb2.StreamingVerifyConfig(speaker_id=OWNER, audio=LINEAR16)
+        config = verification_pb2.StreamingVerifyConfig(speaker_id=OWNER, audio_config=LINEAR16)
         config.policy.sequential.false_non_match_rate = given
         with grpc.insecure_channel(keyed.address) as channel:
             voices = verification_pb2_grpc.VerificationServiceStub(channel)
@@ -187,11 +188,11 @@ def test_a_stricter_policy_is_followed_and_a_looser_one_needs_the_role(keyed: Ke
     ):
         call = clips(OWNER, "verify")[0]
         strict = plain.verify(OWNER, call, target_false_match_rate=0.001)
-        assert strict.threshold_source == "target false-match rate 0.001 (request)"
+        assert strict.threshold_description == "target false-match rate 0.001 (request)"
         loose = plain.verify(OWNER, call, target_false_match_rate=0.1)
-        assert "needs the role analyze" in loose.threshold_source
+        assert "needs the role analyze" in loose.threshold_description
         seen = analyst.verify(OWNER, call, target_false_match_rate=0.1)
-        assert seen.threshold_source == "target false-match rate 0.1 (request)"
+        assert seen.threshold_description == "target false-match rate 0.1 (request)"
         assert (seen.outcome, seen.band) == ("ACCEPTED", plain.verify(OWNER, call).band)
         assert seen.llr is not None
         assert loose.llr is loose.cosine is loose.threshold_llr is None

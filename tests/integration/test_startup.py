@@ -183,7 +183,9 @@ def test_a_rate_below_those_measured_is_kept_by_an_upper_bound(tmp_path: Path) -
             sayso.enroll("slt", clip)
         decision = sayso.verify("slt", clips("slt", "verify")[0])
     assert decision.threshold_llr == pytest.approx(math.log(1e5), abs=1e-3)
-    assert "below the lowest measured, 0.0001, so by an upper bound" in decision.threshold_source
+    assert (
+        "below the lowest measured, 0.0001, so by an upper bound" in decision.threshold_description
+    )
     assert "threshold LLR 11.51" in server.log
 
 

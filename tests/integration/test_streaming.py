@@ -89,7 +89,7 @@ def test_a_stream_can_stop_at_its_decision(enrolled: Client, call_audio: bytes) 
     )
     assert decisions[-1].outcome in {"ACCEPTED", "REJECTED"}
     assert all(decision.reasons == ("UNDECIDED",) for decision in decisions[:-1])
-    assert decisions[-1].threshold_source.startswith("sequential test")
+    assert decisions[-1].threshold_description.startswith("sequential test")
 
 
 def test_an_undecided_test_ends_with_the_fixed_decision(
@@ -105,7 +105,7 @@ def test_an_undecided_test_ends_with_the_fixed_decision(
     assert all(decision.outcome == "INCONCLUSIVE" for decision in early)
     assert all(decision.speech_needed_s > 0 for decision in early)
     assert decisions[-1].outcome in {"ACCEPTED", "REJECTED"}
-    assert decisions[-1].threshold_source.startswith("target false-match rate")
+    assert decisions[-1].threshold_description.startswith("target false-match rate")
 
 
 def test_a_reached_decision_stands(enrolled: Client, call_audio: bytes) -> None:
@@ -196,7 +196,7 @@ def test_a_stream_without_a_claim_ends_at_its_identification(
     )
     assert last.identification is not None
     assert last.identification.speaker_id == "slt"
-    assert last.identification.decision.threshold_source.startswith("sequential test")
+    assert last.identification.decision.threshold_description.startswith("sequential test")
     whole = enrolled.identify(staff, call_audio, raw=MULAW)
     assert last.net_speech_s < whole.decision.net_speech_s / 2
     for decision in early:
@@ -249,7 +249,9 @@ def test_what_cannot_be_searched_is_refused_before_any_audio(
 
 CONFIG = pb.StreamingVerifyConfig(
     speaker_id="slt",
-    audio=audio_pb2.AudioConfig(encoding=audio_pb2.AUDIO_ENCODING_MULAW, sample_rate=8000),
+    audio_config=audio_pb2.AudioConfig(
+        encoding=audio_pb2.AUDIO_ENCODING_MULAW, sample_rate_hertz=8000
+    ),
 )
 FIRST = pb.StreamingVerifyRequest(config=CONFIG)
 
@@ -266,7 +268,7 @@ FIRST = pb.StreamingVerifyRequest(config=CONFIG)
             pb.StreamingVerifyRequest(
                 config=pb.StreamingVerifyConfig(
                     speaker_id="slt",
-                    audio=CONFIG.audio,
+                    audio_config=CONFIG.audio_config,
                     policy=decision_pb2.DecisionPolicy(
                         sequential=decision_pb2.SequentialTest(false_match_rate=0.6)
                     ),

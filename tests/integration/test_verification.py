@@ -36,7 +36,7 @@ def test_a_decision_explains_itself(enrolled: LocalServer, sayso: Client) -> Non
     assert decision.llr is not None
     assert decision.threshold_llr is not None
     assert decision.accepted == (decision.llr >= decision.threshold_llr)
-    assert decision.threshold_source.endswith("(model)")
+    assert decision.threshold_description.endswith("(model)")
     assert decision.net_speech_s > 1
     assert decision.model_id
 
@@ -49,7 +49,7 @@ def test_the_threshold_follows_the_requested_rate(enrolled: LocalServer, sayso: 
     assert strict.threshold_llr is not None
     assert lenient.threshold_llr is not None
     assert strict.threshold_llr > lenient.threshold_llr
-    assert strict.threshold_source.endswith("(request)")
+    assert strict.threshold_description.endswith("(request)")
 
 
 def test_telephone_audio_is_the_same_voice(enrolled: LocalServer, sayso: Client) -> None:

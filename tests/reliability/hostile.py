@@ -13,7 +13,7 @@ from sayso.v1 import audio_pb2
 from sayso.v1 import verification_pb2 as pb
 
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
-_RAW = audio_pb2.AudioConfig(encoding=audio_pb2.AUDIO_ENCODING_MULAW, sample_rate=8000)
+_RAW = audio_pb2.AudioConfig(encoding=audio_pb2.AUDIO_ENCODING_MULAW, sample_rate_hertz=8000)
 _SERVICE = "/sayso.v1.VerificationService/"
 _OWN = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_send_message_length", -1)]
 _EACH = 50  # calls on a connection, of the 100 that gRPC allows
@@ -74,7 +74,7 @@ class Trickle:
 
     async def __aenter__(self) -> "Trickle":
         self._channels = _channels(self._address, -(-self._count // _EACH))
-        config = pb.StreamingVerifyConfig(speaker_id=self._speaker_id, audio=_RAW)
+        config = pb.StreamingVerifyConfig(speaker_id=self._speaker_id, audio_config=_RAW)
         for number in range(self._count):
             channel = self._channels[number // _EACH]
             call = _method(channel, "StreamingVerify", "stream_stream")()

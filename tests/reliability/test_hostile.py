@@ -25,6 +25,7 @@ from tests.reliability.hostile import (
 )
 from tests.reliability.results import Seen
 from tests.reliability.serving import RAW, server, speech, wait_until
+from tests.support.audio_configs import FILE
 from tests.support.sayso_server import SaysoServer
 
 SECTION = "hostile clients"
@@ -174,7 +175,9 @@ async def test_a_flood_of_calls(
     count = 20_000 if long else 500
     pid = running.process.pid
     before_mb = resident_mb(pid)
-    ended = await flood(running.address, pb.EmbedRequest(audio=b"nothing"), count)
+    ended = await flood(
+        running.address, pb.EmbedRequest(audio_config=FILE, audio=b"nothing"), count
+    )
     assert set(ended) <= {"INVALID_ARGUMENT", "RESOURCE_EXHAUSTED", "CANCELLED"}
     answered(well_behaved, 3)
     told = ", ".join(f"{number} {code}" for code, number in sorted(ended.items()))
@@ -190,7 +193,9 @@ async def test_large_messages_all_at_once(tmp_path: Path, long: bool, seen: Seen
         assert sayso.enroll("slt", speech(), raw=RAW).stored
         pid = running.process.pid
         before_mb = resident_mb(pid)
-        ended = await flood(running.address, pb.EmbedRequest(audio=bytes(_LARGEST)), count)
+        ended = await flood(
+            running.address, pb.EmbedRequest(audio_config=FILE, audio=bytes(_LARGEST)), count
+        )
         assert set(ended) <= {"INVALID_ARGUMENT", "RESOURCE_EXHAUSTED"}
         grown_mb = peak_mb(pid) - before_mb
         answered(sayso, 3)
@@ -208,7 +213,9 @@ async def test_too_large_messages(tmp_path: Path, long: bool, seen: Seen) -> Non
     with started(tmp_path, count) as running:
         pid = running.process.pid
         before_mb = resident_mb(pid)
-        ended = await flood(running.address, pb.EmbedRequest(audio=bytes(_WHOLE)), count)
+        ended = await flood(
+            running.address, pb.EmbedRequest(audio_config=FILE, audio=bytes(_WHOLE)), count
+        )
         assert set(ended) == {"RESOURCE_EXHAUSTED"}
         grown_mb = peak_mb(pid) - before_mb
     how = f"{count} messages of 16 MiB at once, of which none is taken"
@@ -224,7 +231,9 @@ async def test_large_messages_of_nobody(tmp_path: Path, long: bool, seen: Seen) 
     with started(tmp_path, count, keys=keys) as running:
         pid = running.process.pid
         before_mb = resident_mb(pid)
-        ended = await flood(running.address, pb.EmbedRequest(audio=bytes(_WHOLE)), count)
+        ended = await flood(
+            running.address, pb.EmbedRequest(audio_config=FILE, audio=bytes(_WHOLE)), count
+        )
         assert set(ended) <= {"UNAUTHENTICATED", "CANCELLED"}
         grown_mb = peak_mb(pid) - before_mb
     how = f"{count} messages of 16 MiB at once, without a credential"

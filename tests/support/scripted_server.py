@@ -25,12 +25,12 @@ class ScriptedService(verification_pb2_grpc.VerificationServiceServicer):
         await self.act()
         return pb.VerifyResponse()
 
-    async def Enroll(
-        self, request_iterator: AsyncIterator[pb.EnrollRequest], context: Any
-    ) -> AsyncIterator[pb.EnrollResponse]:
+    async def StreamingEnroll(
+        self, request_iterator: AsyncIterator[pb.StreamingEnrollRequest], context: Any
+    ) -> AsyncIterator[pb.StreamingEnrollResponse]:
         async for _ in request_iterator:
             await self.act()
-            yield pb.EnrollResponse()
+            yield pb.StreamingEnrollResponse()
 
 
 @asynccontextmanager

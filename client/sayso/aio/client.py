@@ -5,7 +5,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Ma
 from types import TracebackType
 from typing import Any, Self
 
-from sayso import groups, speakers, voices
+from sayso import groups, server, speakers, voices
 from sayso.aio.methods import Part, live, method, of_recording, paged, series
 from sayso.aio.transport import Transport
 from sayso.batch import MAX_ITEM_BYTES, Outgoing, failure
@@ -38,6 +38,8 @@ class AsyncGroups(Part):
     """Named groups of speakers."""
 
     create = method(groups.create_group)
+    get = method(groups.get_group)
+    describe = method(groups.describe_group)
     list = paged(groups.list_groups)
     delete = method(groups.delete_group)
     add_members = series(groups.add_members)
@@ -76,6 +78,7 @@ class AsyncClient(Part):
     identify = of_recording(voices.identify)
     embed = of_recording(voices.embed)
     compare = method(voices.compare)
+    server_info = method(server.get_server_info)
 
     async def batch_enroll(
         self,

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, Self
 
-from sayso import groups, speakers, voices
+from sayso import groups, server, speakers, voices
 from sayso.batch import MAX_ITEM_BYTES, Outgoing, failure
 from sayso.blocking.methods import Part, live, method, paged, series
 from sayso.blocking.transport import Transport
@@ -37,6 +37,8 @@ class Groups(Part):
     """Named groups of speakers."""
 
     create = method(groups.create_group)
+    get = method(groups.get_group)
+    describe = method(groups.describe_group)
     list = paged(groups.list_groups)
     delete = method(groups.delete_group)
     add_members = series(groups.add_members)
@@ -84,6 +86,7 @@ class Client(Part):
     identify = method(voices.identify)
     embed = method(voices.embed)
     compare = method(voices.compare)
+    server_info = method(server.get_server_info)
 
     def batch_enroll(
         self, items: Iterable[BatchItem], *, max_item_bytes: int = MAX_ITEM_BYTES

@@ -24,25 +24,33 @@ class _AudioEncoding:
 class _AudioEncodingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AudioEncoding.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     AUDIO_ENCODING_UNSPECIFIED: _AudioEncoding.ValueType  # 0
-    """A file: WAV (PCM, float or G.711), FLAC, Ogg Opus or MP3. Its header says rate and channels."""
+    """Refused: say what the audio is."""
     AUDIO_ENCODING_LINEAR16: _AudioEncoding.ValueType  # 1
     """Raw 16-bit signed little-endian samples."""
     AUDIO_ENCODING_MULAW: _AudioEncoding.ValueType  # 2
     """Raw ITU-T G.711 mu-law, 8 bits a sample."""
     AUDIO_ENCODING_ALAW: _AudioEncoding.ValueType  # 3
     """Raw ITU-T G.711 A-law, 8 bits a sample."""
+    AUDIO_ENCODING_FILE: _AudioEncoding.ValueType  # 4
+    """A file that describes itself: WAV (PCM, float or G.711), FLAC, Ogg Opus or MP3. Its header says
+    rate and channels.
+    """
 
 class AudioEncoding(_AudioEncoding, metaclass=_AudioEncodingEnumTypeWrapper):
     """How audio bytes are encoded."""
 
 AUDIO_ENCODING_UNSPECIFIED: AudioEncoding.ValueType  # 0
-"""A file: WAV (PCM, float or G.711), FLAC, Ogg Opus or MP3. Its header says rate and channels."""
+"""Refused: say what the audio is."""
 AUDIO_ENCODING_LINEAR16: AudioEncoding.ValueType  # 1
 """Raw 16-bit signed little-endian samples."""
 AUDIO_ENCODING_MULAW: AudioEncoding.ValueType  # 2
 """Raw ITU-T G.711 mu-law, 8 bits a sample."""
 AUDIO_ENCODING_ALAW: AudioEncoding.ValueType  # 3
 """Raw ITU-T G.711 A-law, 8 bits a sample."""
+AUDIO_ENCODING_FILE: AudioEncoding.ValueType  # 4
+"""A file that describes itself: WAV (PCM, float or G.711), FLAC, Ogg Opus or MP3. Its header says
+rate and channels.
+"""
 Global___AudioEncoding: _TypeAlias = AudioEncoding  # noqa: Y015
 
 @_typing.final
@@ -52,18 +60,16 @@ class AudioConfig(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     ENCODING_FIELD_NUMBER: _builtins.int
-    SAMPLE_RATE_FIELD_NUMBER: _builtins.int
+    SAMPLE_RATE_HERTZ_FIELD_NUMBER: _builtins.int
     CHANNELS_FIELD_NUMBER: _builtins.int
     CHANNEL_FIELD_NUMBER: _builtins.int
     encoding: Global___AudioEncoding.ValueType
-    sample_rate: _builtins.int
-    """Hertz, 8000 to 48000. Required for raw encodings. For self-describing audio leave it 0, or it
-    must agree with the header.
+    sample_rate_hertz: _builtins.int
+    """Hertz, 8000 to 48000. Required for raw encodings. Of a file it may be left out; else it must agree
+    with the header.
     """
     channels: _builtins.int
-    """Interleaved channels, 1 or 2. Raw encodings: 0 means 1. Self-describing audio: 0 means as the
-    header says.
-    """
+    """Interleaved channels, 1 or 2. Unset: 1 for raw encodings, or as the header of a file says."""
     channel: _builtins.int
     """The channel, counted from 0, that carries the speaker: of a call recording the caller's side, not
     the agent's. Required for audio of two channels.
@@ -72,38 +78,47 @@ class AudioConfig(_message.Message):
         self,
         *,
         encoding: Global___AudioEncoding.ValueType = ...,
-        sample_rate: _builtins.int = ...,
-        channels: _builtins.int = ...,
+        sample_rate_hertz: _builtins.int | None = ...,
+        channels: _builtins.int | None = ...,
         channel: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_channel", b"_channel", "channel", b"channel"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_channel", b"_channel", "_channels", b"_channels", "_sample_rate_hertz", b"_sample_rate_hertz", "channel", b"channel", "channels", b"channels", "sample_rate_hertz", b"sample_rate_hertz"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_channel", b"_channel", "channel", b"channel", "channels", b"channels", "encoding", b"encoding", "sample_rate", b"sample_rate"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_channel", b"_channel", "_channels", b"_channels", "_sample_rate_hertz", b"_sample_rate_hertz", "channel", b"channel", "channels", b"channels", "encoding", b"encoding", "sample_rate_hertz", b"sample_rate_hertz"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__channel: _TypeAlias = _typing.Literal["channel"]  # noqa: Y015
     _WhichOneofArgType__channel: _TypeAlias = _typing.Literal["_channel", b"_channel"]  # noqa: Y015
+    _WhichOneofReturnType__channels: _TypeAlias = _typing.Literal["channels"]  # noqa: Y015
+    _WhichOneofArgType__channels: _TypeAlias = _typing.Literal["_channels", b"_channels"]  # noqa: Y015
+    _WhichOneofReturnType__sample_rate_hertz: _TypeAlias = _typing.Literal["sample_rate_hertz"]  # noqa: Y015
+    _WhichOneofArgType__sample_rate_hertz: _TypeAlias = _typing.Literal["_sample_rate_hertz", b"_sample_rate_hertz"]  # noqa: Y015
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__channel) -> _WhichOneofReturnType__channel | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__channels) -> _WhichOneofReturnType__channels | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__sample_rate_hertz) -> _WhichOneofReturnType__sample_rate_hertz | None: ...
 
 Global___AudioConfig: _TypeAlias = AudioConfig  # noqa: Y015
 
 @_typing.final
 class Quality(_message.Message):
-    """What was heard, measured on the raw signal before any normalisation."""
+    """What was heard, measured on the raw signal before any normalization."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     NET_SPEECH_S_FIELD_NUMBER: _builtins.int
     AUDIO_S_FIELD_NUMBER: _builtins.int
     SNR_DB_FIELD_NUMBER: _builtins.int
-    CLIPPING_FIELD_NUMBER: _builtins.int
+    CLIPPING_RATIO_FIELD_NUMBER: _builtins.int
     PEAK_DBFS_FIELD_NUMBER: _builtins.int
     net_speech_s: _builtins.float
     """Seconds of speech after voice activity detection, 0 or more."""
     audio_s: _builtins.float
     """Seconds of audio received, 0 or more."""
     snr_db: _builtins.float
-    """Signal-to-noise ratio in decibels, estimated, -10 to 60. Absent when it could not be estimated."""
-    clipping: _builtins.float
+    """Signal-to-noise ratio in decibels, estimated, -10 to 60. Absent if it could not be estimated."""
+    clipping_ratio: _builtins.float
     """Share of speech samples at full scale, 0 to 1."""
     peak_dbfs: _builtins.float
     """Highest sample magnitude in decibels relative to full scale, 0 or less."""
@@ -113,12 +128,12 @@ class Quality(_message.Message):
         net_speech_s: _builtins.float = ...,
         audio_s: _builtins.float = ...,
         snr_db: _builtins.float | None = ...,
-        clipping: _builtins.float = ...,
+        clipping_ratio: _builtins.float = ...,
         peak_dbfs: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_snr_db", b"_snr_db", "snr_db", b"snr_db"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_snr_db", b"_snr_db", "audio_s", b"audio_s", "clipping", b"clipping", "net_speech_s", b"net_speech_s", "peak_dbfs", b"peak_dbfs", "snr_db", b"snr_db"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_snr_db", b"_snr_db", "audio_s", b"audio_s", "clipping_ratio", b"clipping_ratio", "net_speech_s", b"net_speech_s", "peak_dbfs", b"peak_dbfs", "snr_db", b"snr_db"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__snr_db: _TypeAlias = _typing.Literal["snr_db"]  # noqa: Y015
     _WhichOneofArgType__snr_db: _TypeAlias = _typing.Literal["_snr_db", b"_snr_db"]  # noqa: Y015

@@ -22,30 +22,34 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from sayso.v1 import audio_pb2 as sayso_dot_v1_dot_audio__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17sayso/v1/decision.proto\x12\x08sayso.v1\x1a\x14sayso/v1/audio.proto\"O\n\tCostModel\x12\x14\n\x0ctarget_prior\x18\x01 \x01(\x01\x12\x11\n\tmiss_cost\x18\x02 \x01(\x01\x12\x19\n\x11\x66\x61lse_accept_cost\x18\x03 \x01(\x01\"b\n\x0eSequentialTest\x12\x18\n\x10\x66\x61lse_match_rate\x18\x01 \x01(\x01\x12\x1c\n\x14\x66\x61lse_non_match_rate\x18\x02 \x01(\x01\x12\x18\n\x10max_net_speech_s\x18\x03 \x01(\x01\"\xf0\x01\n\x0e\x44\x65\x63isionPolicy\x12!\n\x17target_false_match_rate\x18\x01 \x01(\x01H\x00\x12$\n\x05\x63osts\x18\x02 \x01(\x0b\x32\x13.sayso.v1.CostModelH\x00\x12\x1d\n\x10min_net_speech_s\x18\x03 \x01(\x01H\x01\x88\x01\x01\x12\x17\n\nmin_snr_db\x18\x04 \x01(\x01H\x02\x88\x01\x01\x12,\n\nsequential\x18\x05 \x01(\x0b\x32\x18.sayso.v1.SequentialTestB\x0b\n\tthresholdB\x13\n\x11_min_net_speech_sB\r\n\x0b_min_snr_db\"5\n\tThreshold\x12\x10\n\x03llr\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12\x0e\n\x06source\x18\x02 \x01(\tB\x06\n\x04_llr\"\xb5\x02\n\x08\x44\x65\x63ision\x12\"\n\x07outcome\x18\x01 \x01(\x0e\x32\x11.sayso.v1.Outcome\x12!\n\x07reasons\x18\x02 \x03(\x0e\x32\x10.sayso.v1.Reason\x12\x13\n\x0b\x65xplanation\x18\x03 \x01(\t\x12\x13\n\x06\x63osine\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12\x10\n\x03llr\x18\x05 \x01(\x01H\x01\x88\x01\x01\x12&\n\tthreshold\x18\x06 \x01(\x0b\x32\x13.sayso.v1.Threshold\x12\"\n\x07quality\x18\x07 \x01(\x0b\x32\x11.sayso.v1.Quality\x12\x17\n\x0fspeech_needed_s\x18\x08 \x01(\x01\x12\x10\n\x08model_id\x18\t \x01(\t\x12\x1c\n\x04\x62\x61nd\x18\n \x01(\x0e\x32\x0e.sayso.v1.BandB\t\n\x07_cosineB\x06\n\x04_llr*\xae\x01\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x14\n\x10OUTCOME_ACCEPTED\x10\x01\x12\x14\n\x10OUTCOME_REJECTED\x10\x02\x12\x18\n\x14OUTCOME_INCONCLUSIVE\x10\x03\x12\x18\n\x14OUTCOME_NOT_ENROLLED\x10\x04\x12\x15\n\x11OUTCOME_OPTED_OUT\x10\x05\x12\x13\n\x0fOUTCOME_EXPIRED\x10\x06*\xcd\x02\n\x06Reason\x12\x16\n\x12REASON_UNSPECIFIED\x10\x00\x12\x1c\n\x18REASON_NOT_ENOUGH_SPEECH\x10\x01\x12\x14\n\x10REASON_TOO_NOISY\x10\x02\x12\x12\n\x0eREASON_CLIPPED\x10\x03\x12\x1a\n\x16REASON_MULTIPLE_VOICES\x10\x04\x12\x14\n\x10REASON_NO_SPEECH\x10\x05\x12\x19\n\x15REASON_VOICE_MISMATCH\x10\x06\x12\x1b\n\x17REASON_ALREADY_ENROLLED\x10\x07\x12\x16\n\x12REASON_WATCHLISTED\x10\x08\x12\x18\n\x14REASON_VOICE_CHANGED\x10\t\x12\x14\n\x10REASON_UNDECIDED\x10\n\x12\x13\n\x0fREASON_NO_CLAIM\x10\x0b\x12\x1c\n\x18REASON_IMPLAUSIBLE_AUDIO\x10\x0c*O\n\x04\x42\x61nd\x12\x14\n\x10\x42\x41ND_UNSPECIFIED\x10\x00\x12\r\n\tBAND_WEAK\x10\x01\x12\x11\n\rBAND_MODERATE\x10\x02\x12\x0f\n\x0b\x42\x41ND_STRONG\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17sayso/v1/decision.proto\x12\x08sayso.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x14sayso/v1/audio.proto\"O\n\tCostModel\x12\x14\n\x0ctarget_prior\x18\x01 \x01(\x01\x12\x11\n\tmiss_cost\x18\x02 \x01(\x01\x12\x19\n\x11\x66\x61lse_accept_cost\x18\x03 \x01(\x01\"\xb4\x01\n\x0eSequentialTest\x12\x1d\n\x10\x66\x61lse_match_rate\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12!\n\x14\x66\x61lse_non_match_rate\x18\x02 \x01(\x01H\x01\x88\x01\x01\x12\x1d\n\x10max_net_speech_s\x18\x03 \x01(\x01H\x02\x88\x01\x01\x42\x13\n\x11_false_match_rateB\x17\n\x15_false_non_match_rateB\x13\n\x11_max_net_speech_s\"\xf0\x01\n\x0e\x44\x65\x63isionPolicy\x12!\n\x17target_false_match_rate\x18\x01 \x01(\x01H\x00\x12$\n\x05\x63osts\x18\x02 \x01(\x0b\x32\x13.sayso.v1.CostModelH\x00\x12\x1d\n\x10min_net_speech_s\x18\x03 \x01(\x01H\x01\x88\x01\x01\x12\x17\n\nmin_snr_db\x18\x04 \x01(\x01H\x02\x88\x01\x01\x12,\n\nsequential\x18\x05 \x01(\x0b\x32\x18.sayso.v1.SequentialTestB\x0b\n\tthresholdB\x13\n\x11_min_net_speech_sB\r\n\x0b_min_snr_db\"e\n\tThreshold\x12\x10\n\x03llr\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12)\n\x06source\x18\x02 \x01(\x0e\x32\x19.sayso.v1.ThresholdSource\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\tB\x06\n\x04_llr\"\xa7\x03\n\x08\x44\x65\x63ision\x12\"\n\x07outcome\x18\x01 \x01(\x0e\x32\x11.sayso.v1.Outcome\x12!\n\x07reasons\x18\x02 \x03(\x0e\x32\x10.sayso.v1.Reason\x12\x13\n\x0b\x65xplanation\x18\x03 \x01(\t\x12\x13\n\x06\x63osine\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12\x10\n\x03llr\x18\x05 \x01(\x01H\x01\x88\x01\x01\x12&\n\tthreshold\x18\x06 \x01(\x0b\x32\x13.sayso.v1.Threshold\x12\"\n\x07quality\x18\x07 \x01(\x0b\x32\x11.sayso.v1.Quality\x12\x17\n\x0fspeech_needed_s\x18\x08 \x01(\x01\x12\x10\n\x08model_id\x18\t \x01(\t\x12\x1c\n\x04\x62\x61nd\x18\n \x01(\x0e\x32\x0e.sayso.v1.Band\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x0b \x01(\t\x12/\n\x0b\x64\x65\x63ide_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x16\n\x0e\x61udio_offset_s\x18\r \x01(\x01\x12\x12\n\nspeaker_id\x18\x0e \x01(\tB\t\n\x07_cosineB\x06\n\x04_llr*\xae\x01\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x14\n\x10OUTCOME_ACCEPTED\x10\x01\x12\x14\n\x10OUTCOME_REJECTED\x10\x02\x12\x18\n\x14OUTCOME_INCONCLUSIVE\x10\x03\x12\x18\n\x14OUTCOME_NOT_ENROLLED\x10\x04\x12\x15\n\x11OUTCOME_OPTED_OUT\x10\x05\x12\x13\n\x0fOUTCOME_EXPIRED\x10\x06*\xcd\x02\n\x06Reason\x12\x16\n\x12REASON_UNSPECIFIED\x10\x00\x12\x1c\n\x18REASON_NOT_ENOUGH_SPEECH\x10\x01\x12\x14\n\x10REASON_TOO_NOISY\x10\x02\x12\x12\n\x0eREASON_CLIPPED\x10\x03\x12\x1a\n\x16REASON_MULTIPLE_VOICES\x10\x04\x12\x14\n\x10REASON_NO_SPEECH\x10\x05\x12\x19\n\x15REASON_VOICE_MISMATCH\x10\x06\x12\x1b\n\x17REASON_ALREADY_ENROLLED\x10\x07\x12\x16\n\x12REASON_WATCHLISTED\x10\x08\x12\x18\n\x14REASON_VOICE_CHANGED\x10\t\x12\x14\n\x10REASON_UNDECIDED\x10\n\x12\x13\n\x0fREASON_NO_CLAIM\x10\x0b\x12\x1c\n\x18REASON_IMPLAUSIBLE_AUDIO\x10\x0c*O\n\x04\x42\x61nd\x12\x14\n\x10\x42\x41ND_UNSPECIFIED\x10\x00\x12\r\n\tBAND_WEAK\x10\x01\x12\x11\n\rBAND_MODERATE\x10\x02\x12\x0f\n\x0b\x42\x41ND_STRONG\x10\x03*\xaf\x01\n\x0fThresholdSource\x12 \n\x1cTHRESHOLD_SOURCE_UNSPECIFIED\x10\x00\x12\x1a\n\x16THRESHOLD_SOURCE_MODEL\x10\x01\x12\x1b\n\x17THRESHOLD_SOURCE_SERVER\x10\x02\x12\x1c\n\x18THRESHOLD_SOURCE_REQUEST\x10\x03\x12#\n\x1fTHRESHOLD_SOURCE_SERVER_MINIMUM\x10\x04\x42m\n\x0c\x64\x65v.sayso.v1B\rDecisionProtoP\x01Z*github.com/sayso-voice/sayso-go/v1;saysov1\xaa\x02\x08Sayso.V1\xca\x02\x08Sayso\\V1\xea\x02\tSayso::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'sayso.v1.decision_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
-  _globals['_OUTCOME']._serialized_start=851
-  _globals['_OUTCOME']._serialized_end=1025
-  _globals['_REASON']._serialized_start=1028
-  _globals['_REASON']._serialized_end=1361
-  _globals['_BAND']._serialized_start=1363
-  _globals['_BAND']._serialized_end=1442
-  _globals['_COSTMODEL']._serialized_start=59
-  _globals['_COSTMODEL']._serialized_end=138
-  _globals['_SEQUENTIALTEST']._serialized_start=140
-  _globals['_SEQUENTIALTEST']._serialized_end=238
-  _globals['_DECISIONPOLICY']._serialized_start=241
-  _globals['_DECISIONPOLICY']._serialized_end=481
-  _globals['_THRESHOLD']._serialized_start=483
-  _globals['_THRESHOLD']._serialized_end=536
-  _globals['_DECISION']._serialized_start=539
-  _globals['_DECISION']._serialized_end=848
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\014dev.sayso.v1B\rDecisionProtoP\001Z*github.com/sayso-voice/sayso-go/v1;saysov1\252\002\010Sayso.V1\312\002\010Sayso\\V1\352\002\tSayso::V1'
+  _globals['_OUTCOME']._serialized_start=1129
+  _globals['_OUTCOME']._serialized_end=1303
+  _globals['_REASON']._serialized_start=1306
+  _globals['_REASON']._serialized_end=1639
+  _globals['_BAND']._serialized_start=1641
+  _globals['_BAND']._serialized_end=1720
+  _globals['_THRESHOLDSOURCE']._serialized_start=1723
+  _globals['_THRESHOLDSOURCE']._serialized_end=1898
+  _globals['_COSTMODEL']._serialized_start=92
+  _globals['_COSTMODEL']._serialized_end=171
+  _globals['_SEQUENTIALTEST']._serialized_start=174
+  _globals['_SEQUENTIALTEST']._serialized_end=354
+  _globals['_DECISIONPOLICY']._serialized_start=357
+  _globals['_DECISIONPOLICY']._serialized_end=597
+  _globals['_THRESHOLD']._serialized_start=599
+  _globals['_THRESHOLD']._serialized_end=700
+  _globals['_DECISION']._serialized_start=703
+  _globals['_DECISION']._serialized_end=1126
 # @@protoc_insertion_point(module_scope)

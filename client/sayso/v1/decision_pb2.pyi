@@ -6,6 +6,7 @@ isort:skip_file
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from sayso.v1 import audio_pb2 as _audio_pb2
@@ -34,11 +35,11 @@ class _OutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Outcome.Value
     OUTCOME_INCONCLUSIVE: _Outcome.ValueType  # 3
     """The audio does not allow a decision; `reasons` say why and `speech_needed_s` how much is missing."""
     OUTCOME_NOT_ENROLLED: _Outcome.ValueType  # 4
-    """There is no voiceprint to compare with, or its enrolment is not complete."""
+    """There is no voiceprint to compare with, or its enrollment is not complete."""
     OUTCOME_OPTED_OUT: _Outcome.ValueType  # 5
     """The speaker opted out of voice verification."""
     OUTCOME_EXPIRED: _Outcome.ValueType  # 6
-    """The voiceprint has expired; enrol again."""
+    """The voiceprint has expired; enroll again."""
 
 class Outcome(_Outcome, metaclass=_OutcomeEnumTypeWrapper):
     """What was decided about a claimed identity."""
@@ -51,11 +52,11 @@ OUTCOME_REJECTED: Outcome.ValueType  # 2
 OUTCOME_INCONCLUSIVE: Outcome.ValueType  # 3
 """The audio does not allow a decision; `reasons` say why and `speech_needed_s` how much is missing."""
 OUTCOME_NOT_ENROLLED: Outcome.ValueType  # 4
-"""There is no voiceprint to compare with, or its enrolment is not complete."""
+"""There is no voiceprint to compare with, or its enrollment is not complete."""
 OUTCOME_OPTED_OUT: Outcome.ValueType  # 5
 """The speaker opted out of voice verification."""
 OUTCOME_EXPIRED: Outcome.ValueType  # 6
-"""The voiceprint has expired; enrol again."""
+"""The voiceprint has expired; enroll again."""
 Global___Outcome: _TypeAlias = Outcome  # noqa: Y015
 
 class _Reason:
@@ -156,6 +157,36 @@ BAND_STRONG: Band.ValueType  # 3
 """Above it by 3 or more: 20 times likelier than the server asks for."""
 Global___Band: _TypeAlias = Band  # noqa: Y015
 
+class _ThresholdSource:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ThresholdSourceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ThresholdSource.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    THRESHOLD_SOURCE_UNSPECIFIED: _ThresholdSource.ValueType  # 0
+    THRESHOLD_SOURCE_MODEL: _ThresholdSource.ValueType  # 1
+    """The model file's own operating point."""
+    THRESHOLD_SOURCE_SERVER: _ThresholdSource.ValueType  # 2
+    """The operator's setting."""
+    THRESHOLD_SOURCE_REQUEST: _ThresholdSource.ValueType  # 3
+    """What the request asked for."""
+    THRESHOLD_SOURCE_SERVER_MINIMUM: _ThresholdSource.ValueType  # 4
+    """The request asked for less than the server's own threshold, which therefore holds."""
+
+class ThresholdSource(_ThresholdSource, metaclass=_ThresholdSourceEnumTypeWrapper):
+    """Whose rule a threshold follows."""
+
+THRESHOLD_SOURCE_UNSPECIFIED: ThresholdSource.ValueType  # 0
+THRESHOLD_SOURCE_MODEL: ThresholdSource.ValueType  # 1
+"""The model file's own operating point."""
+THRESHOLD_SOURCE_SERVER: ThresholdSource.ValueType  # 2
+"""The operator's setting."""
+THRESHOLD_SOURCE_REQUEST: ThresholdSource.ValueType  # 3
+"""What the request asked for."""
+THRESHOLD_SOURCE_SERVER_MINIMUM: ThresholdSource.ValueType  # 4
+"""The request asked for less than the server's own threshold, which therefore holds."""
+Global___ThresholdSource: _TypeAlias = ThresholdSource  # noqa: Y015
+
 @_typing.final
 class CostModel(_message.Message):
     """Prior and costs from which the Bayes threshold follows."""
@@ -196,23 +227,34 @@ class SequentialTest(_message.Message):
     FALSE_NON_MATCH_RATE_FIELD_NUMBER: _builtins.int
     MAX_NET_SPEECH_S_FIELD_NUMBER: _builtins.int
     false_match_rate: _builtins.float
-    """Target probability of accepting another speaker, above 0 and below 0.5. 0: the server's default."""
+    """Target probability of accepting another speaker, above 0 and below 0.5. Unset: the server's."""
     false_non_match_rate: _builtins.float
-    """Target probability of rejecting the enrolled speaker, above 0 and below 0.5. 0: the default."""
+    """Target probability of rejecting the enrolled speaker, above 0 and below 0.5. Unset: the server's."""
     max_net_speech_s: _builtins.float
-    """Seconds of net speech after which the fixed decision is taken. 0: the server's default."""
+    """Seconds of net speech after which the fixed decision is taken, above 0. Unset: the server's."""
     def __init__(
         self,
         *,
-        false_match_rate: _builtins.float = ...,
-        false_non_match_rate: _builtins.float = ...,
-        max_net_speech_s: _builtins.float = ...,
+        false_match_rate: _builtins.float | None = ...,
+        false_non_match_rate: _builtins.float | None = ...,
+        max_net_speech_s: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_false_match_rate", b"_false_match_rate", "_false_non_match_rate", b"_false_non_match_rate", "_max_net_speech_s", b"_max_net_speech_s", "false_match_rate", b"false_match_rate", "false_non_match_rate", b"false_non_match_rate", "max_net_speech_s", b"max_net_speech_s"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["false_match_rate", b"false_match_rate", "false_non_match_rate", b"false_non_match_rate", "max_net_speech_s", b"max_net_speech_s"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_false_match_rate", b"_false_match_rate", "_false_non_match_rate", b"_false_non_match_rate", "_max_net_speech_s", b"_max_net_speech_s", "false_match_rate", b"false_match_rate", "false_non_match_rate", b"false_non_match_rate", "max_net_speech_s", b"max_net_speech_s"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__false_match_rate: _TypeAlias = _typing.Literal["false_match_rate"]  # noqa: Y015
+    _WhichOneofArgType__false_match_rate: _TypeAlias = _typing.Literal["_false_match_rate", b"_false_match_rate"]  # noqa: Y015
+    _WhichOneofReturnType__false_non_match_rate: _TypeAlias = _typing.Literal["false_non_match_rate"]  # noqa: Y015
+    _WhichOneofArgType__false_non_match_rate: _TypeAlias = _typing.Literal["_false_non_match_rate", b"_false_non_match_rate"]  # noqa: Y015
+    _WhichOneofReturnType__max_net_speech_s: _TypeAlias = _typing.Literal["max_net_speech_s"]  # noqa: Y015
+    _WhichOneofArgType__max_net_speech_s: _TypeAlias = _typing.Literal["_max_net_speech_s", b"_max_net_speech_s"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__false_match_rate) -> _WhichOneofReturnType__false_match_rate | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__false_non_match_rate) -> _WhichOneofReturnType__false_non_match_rate | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_net_speech_s) -> _WhichOneofReturnType__max_net_speech_s | None: ...
 
 Global___SequentialTest: _TypeAlias = SequentialTest  # noqa: Y015
 
@@ -282,19 +324,22 @@ class Threshold(_message.Message):
 
     LLR_FIELD_NUMBER: _builtins.int
     SOURCE_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
     llr: _builtins.float
     """Natural log. Absent for a credential without the role `analyze`."""
-    source: _builtins.str
+    source: Global___ThresholdSource.ValueType
+    description: _builtins.str
     """For people and logs, e.g. "target false-match rate 1% (request)"."""
     def __init__(
         self,
         *,
         llr: _builtins.float | None = ...,
-        source: _builtins.str = ...,
+        source: Global___ThresholdSource.ValueType = ...,
+        description: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_llr", b"_llr", "llr", b"llr"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_llr", b"_llr", "llr", b"llr", "source", b"source"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_llr", b"_llr", "description", b"description", "llr", b"llr", "source", b"source"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__llr: _TypeAlias = _typing.Literal["llr"]  # noqa: Y015
     _WhichOneofArgType__llr: _TypeAlias = _typing.Literal["_llr", b"_llr"]  # noqa: Y015
@@ -320,6 +365,10 @@ class Decision(_message.Message):
     SPEECH_NEEDED_S_FIELD_NUMBER: _builtins.int
     MODEL_ID_FIELD_NUMBER: _builtins.int
     BAND_FIELD_NUMBER: _builtins.int
+    DECISION_ID_FIELD_NUMBER: _builtins.int
+    DECIDE_TIME_FIELD_NUMBER: _builtins.int
+    AUDIO_OFFSET_S_FIELD_NUMBER: _builtins.int
+    SPEAKER_ID_FIELD_NUMBER: _builtins.int
     outcome: Global___Outcome.ValueType
     explanation: _builtins.str
     """One sentence for people and logs; it never holds a score."""
@@ -335,6 +384,16 @@ class Decision(_message.Message):
     """The model whose embedding space was compared in."""
     band: Global___Band.ValueType
     """How well the voice matches, in words, for every credential."""
+    decision_id: _builtins.str
+    """Names this decision in the audit trail and in events. The responses of a stream share it until the
+    outcome changes.
+    """
+    audio_offset_s: _builtins.float
+    """Seconds from the beginning of the audio to where it was reached; 0 if it needed no audio."""
+    speaker_id: _builtins.str
+    """Whom it is about: the claimed speaker, or of a household the one who was accepted. Empty if nobody
+    is claimed, and for a household that was not accepted.
+    """
     @_builtins.property
     def reasons(self) -> _containers.RepeatedScalarFieldContainer[Global___Reason.ValueType]: ...
     @_builtins.property
@@ -343,6 +402,10 @@ class Decision(_message.Message):
 
     @_builtins.property
     def quality(self) -> _audio_pb2.Quality: ...
+    @_builtins.property
+    def decide_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was reached."""
+
     def __init__(
         self,
         *,
@@ -356,10 +419,14 @@ class Decision(_message.Message):
         speech_needed_s: _builtins.float = ...,
         model_id: _builtins.str = ...,
         band: Global___Band.ValueType = ...,
+        decision_id: _builtins.str = ...,
+        decide_time: _timestamp_pb2.Timestamp | None = ...,
+        audio_offset_s: _builtins.float = ...,
+        speaker_id: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_cosine", b"_cosine", "_llr", b"_llr", "cosine", b"cosine", "llr", b"llr", "quality", b"quality", "threshold", b"threshold"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cosine", b"_cosine", "_llr", b"_llr", "cosine", b"cosine", "decide_time", b"decide_time", "llr", b"llr", "quality", b"quality", "threshold", b"threshold"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cosine", b"_cosine", "_llr", b"_llr", "band", b"band", "cosine", b"cosine", "explanation", b"explanation", "llr", b"llr", "model_id", b"model_id", "outcome", b"outcome", "quality", b"quality", "reasons", b"reasons", "speech_needed_s", b"speech_needed_s", "threshold", b"threshold"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cosine", b"_cosine", "_llr", b"_llr", "audio_offset_s", b"audio_offset_s", "band", b"band", "cosine", b"cosine", "decide_time", b"decide_time", "decision_id", b"decision_id", "explanation", b"explanation", "llr", b"llr", "model_id", b"model_id", "outcome", b"outcome", "quality", b"quality", "reasons", b"reasons", "speaker_id", b"speaker_id", "speech_needed_s", b"speech_needed_s", "threshold", b"threshold"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__cosine: _TypeAlias = _typing.Literal["cosine"]  # noqa: Y015
     _WhichOneofArgType__cosine: _TypeAlias = _typing.Literal["_cosine", b"_cosine"]  # noqa: Y015

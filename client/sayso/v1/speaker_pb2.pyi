@@ -33,7 +33,7 @@ class _SpeakerStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SpeakerS
     SPEAKER_STATE_ENROLLED: _SpeakerState.ValueType  # 2
     """Ready for verification."""
     SPEAKER_STATE_EXPIRED: _SpeakerState.ValueType  # 3
-    """Unused for longer than allowed; enrol again. The voiceprint, if not erased yet, is not used."""
+    """Unused for longer than allowed; enroll again. The voiceprint, if not erased yet, is not used."""
     SPEAKER_STATE_OPTED_OUT: _SpeakerState.ValueType  # 4
     """Opted out: audio is refused and voiceprints are erased."""
     SPEAKER_STATE_UNCONFIRMED: _SpeakerState.ValueType  # 5
@@ -51,7 +51,7 @@ SPEAKER_STATE_PENDING: SpeakerState.ValueType  # 1
 SPEAKER_STATE_ENROLLED: SpeakerState.ValueType  # 2
 """Ready for verification."""
 SPEAKER_STATE_EXPIRED: SpeakerState.ValueType  # 3
-"""Unused for longer than allowed; enrol again. The voiceprint, if not erased yet, is not used."""
+"""Unused for longer than allowed; enroll again. The voiceprint, if not erased yet, is not used."""
 SPEAKER_STATE_OPTED_OUT: SpeakerState.ValueType  # 4
 """Opted out: audio is refused and voiceprints are erased."""
 SPEAKER_STATE_UNCONFIRMED: SpeakerState.ValueType  # 5
@@ -100,7 +100,7 @@ class VoiceprintSummary(_message.Message):
     VECTORS_FIELD_NUMBER: _builtins.int
     NET_SPEECH_S_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
-    USE_TIME_FIELD_NUMBER: _builtins.int
+    LAST_USE_TIME_FIELD_NUMBER: _builtins.int
     model_id: _builtins.str
     vectors: _builtins.int
     """Number of vectors kept."""
@@ -109,7 +109,7 @@ class VoiceprintSummary(_message.Message):
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
-    def use_time(self) -> _timestamp_pb2.Timestamp: ...
+    def last_use_time(self) -> _timestamp_pb2.Timestamp: ...
     def __init__(
         self,
         *,
@@ -117,11 +117,11 @@ class VoiceprintSummary(_message.Message):
         vectors: _builtins.int = ...,
         net_speech_s: _builtins.float = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
-        use_time: _timestamp_pb2.Timestamp | None = ...,
+        last_use_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "use_time", b"use_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "last_use_time", b"last_use_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "model_id", b"model_id", "net_speech_s", b"net_speech_s", "use_time", b"use_time", "vectors", b"vectors"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "last_use_time", b"last_use_time", "model_id", b"model_id", "net_speech_s", b"net_speech_s", "vectors", b"vectors"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -129,7 +129,7 @@ Global___VoiceprintSummary: _TypeAlias = VoiceprintSummary  # noqa: Y015
 
 @_typing.final
 class EnrollmentProgress(_message.Message):
-    """How far an enrolment has come."""
+    """How far an enrollment has come."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -189,6 +189,7 @@ class Speaker(_message.Message):
     OPT_OUT_TIME_FIELD_NUMBER: _builtins.int
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     UNDO_LEVELS_FIELD_NUMBER: _builtins.int
+    LOCK_EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     speaker_id: _builtins.str
     """The caller's own id, 1 to 128 characters, no control characters. It is stored and logged as an
     opaque key: use a customer number rather than a name.
@@ -197,7 +198,7 @@ class Speaker(_message.Message):
     etag: _builtins.str
     """Changes with every write; send it back to make a write conditional."""
     undo_levels: _builtins.int
-    """How many enrolments can be taken back."""
+    """How many enrollments can be taken back."""
     @_builtins.property
     def progress(self) -> Global___EnrollmentProgress: ...
     @_builtins.property
@@ -220,6 +221,12 @@ class Speaker(_message.Message):
     def expire_time(self) -> _timestamp_pb2.Timestamp:
         """When the voice expires unless it is used or enrolled again; absent when it never does."""
 
+    @_builtins.property
+    def lock_expire_time(self) -> _timestamp_pb2.Timestamp:
+        """Until when failed verifications lock the speaker; absent if it is not locked, or if it is until an
+        operator unlocks it. Answered by GetSpeaker and ExportSpeaker.
+        """
+
     def __init__(
         self,
         *,
@@ -235,10 +242,11 @@ class Speaker(_message.Message):
         opt_out_time: _timestamp_pb2.Timestamp | None = ...,
         expire_time: _timestamp_pb2.Timestamp | None = ...,
         undo_levels: _builtins.int = ...,
+        lock_expire_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["consent", b"consent", "create_time", b"create_time", "expire_time", b"expire_time", "opt_out_time", b"opt_out_time", "progress", b"progress", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["consent", b"consent", "create_time", b"create_time", "expire_time", b"expire_time", "lock_expire_time", b"lock_expire_time", "opt_out_time", b"opt_out_time", "progress", b"progress", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["consent", b"consent", "create_time", b"create_time", "etag", b"etag", "expire_time", b"expire_time", "metadata", b"metadata", "opt_out_time", b"opt_out_time", "progress", b"progress", "speaker_id", b"speaker_id", "state", b"state", "undo_levels", b"undo_levels", "update_time", b"update_time", "voiceprints", b"voiceprints"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consent", b"consent", "create_time", b"create_time", "etag", b"etag", "expire_time", b"expire_time", "lock_expire_time", b"lock_expire_time", "metadata", b"metadata", "opt_out_time", b"opt_out_time", "progress", b"progress", "speaker_id", b"speaker_id", "state", b"state", "undo_levels", b"undo_levels", "update_time", b"update_time", "voiceprints", b"voiceprints"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -288,24 +296,88 @@ class GetSpeakerResponse(_message.Message):
 Global___GetSpeakerResponse: _TypeAlias = GetSpeakerResponse  # noqa: Y015
 
 @_typing.final
+class SpeakerFilter(_message.Message):
+    """Which speakers to list: those that meet everything that is set."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class MetadataEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    STATES_FIELD_NUMBER: _builtins.int
+    EXPIRES_BEFORE_FIELD_NUMBER: _builtins.int
+    METADATA_FIELD_NUMBER: _builtins.int
+    MODEL_ID_FIELD_NUMBER: _builtins.int
+    model_id: _builtins.str
+    """There is a voiceprint of this model."""
+    @_builtins.property
+    def states(self) -> _containers.RepeatedScalarFieldContainer[Global___SpeakerState.ValueType]:
+        """Any of these states; empty: every state."""
+
+    @_builtins.property
+    def expires_before(self) -> _timestamp_pb2.Timestamp:
+        """The voice expires before this time, unless it is used or enrolled again."""
+
+    @_builtins.property
+    def metadata(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Metadata holds all of these entries."""
+
+    def __init__(
+        self,
+        *,
+        states: _abc.Iterable[Global___SpeakerState.ValueType] | None = ...,
+        expires_before: _timestamp_pb2.Timestamp | None = ...,
+        metadata: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        model_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expires_before", b"expires_before"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expires_before", b"expires_before", "metadata", b"metadata", "model_id", b"model_id", "states", b"states"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SpeakerFilter: _TypeAlias = SpeakerFilter  # noqa: Y015
+
+@_typing.final
 class ListSpeakersRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """1 to 1000. 0 means 100."""
     page_token: _builtins.str
-    """From the previous response; empty for the first page."""
+    """From the previous response; empty for the first page. The filter must stay the same."""
+    @_builtins.property
+    def filter(self) -> Global___SpeakerFilter: ...
     def __init__(
         self,
         *,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        filter: Global___SpeakerFilter | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -343,17 +415,16 @@ class UpdateSpeakerRequest(_message.Message):
     UPDATE_MASK_FIELD_NUMBER: _builtins.int
     ALLOW_MISSING_FIELD_NUMBER: _builtins.int
     allow_missing: _builtins.bool
-    """Makes a PENDING speaker where there is none, e.g. to remember an opt-out."""
+    """Makes a PENDING speaker if there is none."""
     @_builtins.property
     def speaker(self) -> Global___Speaker:
-        """`speaker_id` says which. With an etag the update is conditional: ABORTED when it is stale."""
+        """`speaker_id` says which. With an etag the update is conditional: ABORTED if it is stale."""
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
         """What to change, of:
         `metadata`, replaced as a whole;
-        `consent`, removed when it is not in `speaker`;
-        `state`: OPTED_OUT erases the voice and the consent at once, PENDING opts in again.
+        `consent`, removed if it is not in `speaker`.
         """
 
     def __init__(
@@ -392,6 +463,94 @@ class UpdateSpeakerResponse(_message.Message):
 Global___UpdateSpeakerResponse: _TypeAlias = UpdateSpeakerResponse  # noqa: Y015
 
 @_typing.final
+class OptOutSpeakerRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SPEAKER_ID_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    speaker_id: _builtins.str
+    etag: _builtins.str
+    """Optional; ABORTED if it is stale."""
+    def __init__(
+        self,
+        *,
+        speaker_id: _builtins.str = ...,
+        etag: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "speaker_id", b"speaker_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OptOutSpeakerRequest: _TypeAlias = OptOutSpeakerRequest  # noqa: Y015
+
+@_typing.final
+class OptOutSpeakerResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SPEAKER_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def speaker(self) -> Global___Speaker: ...
+    def __init__(
+        self,
+        *,
+        speaker: Global___Speaker | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["speaker", b"speaker"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["speaker", b"speaker"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OptOutSpeakerResponse: _TypeAlias = OptOutSpeakerResponse  # noqa: Y015
+
+@_typing.final
+class OptInSpeakerRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SPEAKER_ID_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    speaker_id: _builtins.str
+    etag: _builtins.str
+    """Optional; ABORTED if it is stale."""
+    def __init__(
+        self,
+        *,
+        speaker_id: _builtins.str = ...,
+        etag: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "speaker_id", b"speaker_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OptInSpeakerRequest: _TypeAlias = OptInSpeakerRequest  # noqa: Y015
+
+@_typing.final
+class OptInSpeakerResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SPEAKER_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def speaker(self) -> Global___Speaker:
+        """PENDING, without a voice."""
+
+    def __init__(
+        self,
+        *,
+        speaker: Global___Speaker | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["speaker", b"speaker"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["speaker", b"speaker"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OptInSpeakerResponse: _TypeAlias = OptInSpeakerResponse  # noqa: Y015
+
+@_typing.final
 class DeleteSpeakerRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -399,7 +558,7 @@ class DeleteSpeakerRequest(_message.Message):
     ETAG_FIELD_NUMBER: _builtins.int
     speaker_id: _builtins.str
     etag: _builtins.str
-    """Optional; ABORTED when it is stale."""
+    """Optional; ABORTED if it is stale."""
     def __init__(
         self,
         *,
@@ -474,7 +633,7 @@ class UndoEnrollmentRequest(_message.Message):
     ETAG_FIELD_NUMBER: _builtins.int
     speaker_id: _builtins.str
     etag: _builtins.str
-    """Optional; ABORTED when it is stale."""
+    """Optional; ABORTED if it is stale."""
     def __init__(
         self,
         *,
@@ -517,7 +676,7 @@ class ConfirmEnrollmentRequest(_message.Message):
     ETAG_FIELD_NUMBER: _builtins.int
     speaker_id: _builtins.str
     etag: _builtins.str
-    """Optional; ABORTED when it is stale."""
+    """Optional; ABORTED if it is stale."""
     def __init__(
         self,
         *,
@@ -592,7 +751,7 @@ class GetMigrationResponse(_message.Message):
     begun: _builtins.int
     """Of `waiting`, those with some speech of `model_id`, not yet enough to be compared with."""
     stranded: _builtins.int
-    """Speakers with voiceprints of other models only, who have to enrol again."""
+    """Speakers with voiceprints of other models only, who have to enroll again."""
     def __init__(
         self,
         *,
@@ -637,7 +796,7 @@ class ExportSpeakerResponse(_message.Message):
     SPEAKER_FIELD_NUMBER: _builtins.int
     VOICEPRINTS_FIELD_NUMBER: _builtins.int
     HISTORY_FIELD_NUMBER: _builtins.int
-    GROUPS_FIELD_NUMBER: _builtins.int
+    GROUP_NAMES_FIELD_NUMBER: _builtins.int
     FAILED_VERIFICATIONS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def speaker(self) -> Global___Speaker: ...
@@ -645,12 +804,10 @@ class ExportSpeakerResponse(_message.Message):
     def voiceprints(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExportedVoiceprint]: ...
     @_builtins.property
     def history(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExportedVersion]:
-        """Earlier voices, kept so that enrolments can be taken back, the oldest first."""
+        """Earlier voices, kept so that enrollments can be taken back, the oldest first."""
 
     @_builtins.property
-    def groups(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Names of the groups that the speaker is in."""
-
+    def group_names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
     def failed_verifications(self) -> Global___FailedVerifications: ...
     def __init__(
@@ -659,12 +816,12 @@ class ExportSpeakerResponse(_message.Message):
         speaker: Global___Speaker | None = ...,
         voiceprints: _abc.Iterable[Global___ExportedVoiceprint] | None = ...,
         history: _abc.Iterable[Global___ExportedVersion] | None = ...,
-        groups: _abc.Iterable[_builtins.str] | None = ...,
+        group_names: _abc.Iterable[_builtins.str] | None = ...,
         failed_verifications: Global___FailedVerifications | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["failed_verifications", b"failed_verifications", "speaker", b"speaker"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["failed_verifications", b"failed_verifications", "groups", b"groups", "history", b"history", "speaker", b"speaker", "voiceprints", b"voiceprints"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["failed_verifications", b"failed_verifications", "group_names", b"group_names", "history", b"history", "speaker", b"speaker", "voiceprints", b"voiceprints"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -676,8 +833,8 @@ class FailedVerifications(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    TIMES_FIELD_NUMBER: _builtins.int
-    LOCKED_UNTIL_FIELD_NUMBER: _builtins.int
+    LAST_FAILURE_TIME_FIELD_NUMBER: _builtins.int
+    LOCK_EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     CONSECUTIVE_FIELD_NUMBER: _builtins.int
     TOTAL_FIELD_NUMBER: _builtins.int
     DISABLED_FIELD_NUMBER: _builtins.int
@@ -688,25 +845,25 @@ class FailedVerifications(_message.Message):
     disabled: _builtins.bool
     """Verification is refused until an operator unlocks the speaker."""
     @_builtins.property
-    def times(self) -> _containers.RepeatedCompositeFieldContainer[_timestamp_pb2.Timestamp]:
-        """The latest one; empty where there was none."""
+    def last_failure_time(self) -> _timestamp_pb2.Timestamp:
+        """When the latest one was; absent if there was none."""
 
     @_builtins.property
-    def locked_until(self) -> _timestamp_pb2.Timestamp:
-        """Until when verification is or was locked; absent where it was not since the last acceptance."""
+    def lock_expire_time(self) -> _timestamp_pb2.Timestamp:
+        """Until when verification is or was locked; absent if it was not since the last acceptance."""
 
     def __init__(
         self,
         *,
-        times: _abc.Iterable[_timestamp_pb2.Timestamp] | None = ...,
-        locked_until: _timestamp_pb2.Timestamp | None = ...,
+        last_failure_time: _timestamp_pb2.Timestamp | None = ...,
+        lock_expire_time: _timestamp_pb2.Timestamp | None = ...,
         consecutive: _builtins.int = ...,
         total: _builtins.int = ...,
         disabled: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["locked_until", b"locked_until"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["last_failure_time", b"last_failure_time", "lock_expire_time", b"lock_expire_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["consecutive", b"consecutive", "disabled", b"disabled", "locked_until", b"locked_until", "times", b"times", "total", b"total"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consecutive", b"consecutive", "disabled", b"disabled", "last_failure_time", b"last_failure_time", "lock_expire_time", b"lock_expire_time", "total", b"total"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -721,25 +878,25 @@ class ExportedVoiceprint(_message.Message):
     MODEL_ID_FIELD_NUMBER: _builtins.int
     VECTORS_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
-    USE_TIME_FIELD_NUMBER: _builtins.int
+    LAST_USE_TIME_FIELD_NUMBER: _builtins.int
     model_id: _builtins.str
     @_builtins.property
     def vectors(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExportedVector]: ...
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
-    def use_time(self) -> _timestamp_pb2.Timestamp: ...
+    def last_use_time(self) -> _timestamp_pb2.Timestamp: ...
     def __init__(
         self,
         *,
         model_id: _builtins.str = ...,
         vectors: _abc.Iterable[Global___ExportedVector] | None = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
-        use_time: _timestamp_pb2.Timestamp | None = ...,
+        last_use_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "use_time", b"use_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "last_use_time", b"last_use_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "model_id", b"model_id", "use_time", b"use_time", "vectors", b"vectors"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "last_use_time", b"last_use_time", "model_id", b"model_id", "vectors", b"vectors"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -773,7 +930,7 @@ Global___ExportedVector: _TypeAlias = ExportedVector  # noqa: Y015
 
 @_typing.final
 class ExportedVersion(_message.Message):
-    """The voice that an enrolment changed."""
+    """The voice that an enrollment changed."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

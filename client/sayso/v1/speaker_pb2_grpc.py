@@ -51,6 +51,16 @@ class SpeakerServiceStub:
                 request_serializer=sayso_dot_v1_dot_speaker__pb2.UpdateSpeakerRequest.SerializeToString,
                 response_deserializer=sayso_dot_v1_dot_speaker__pb2.UpdateSpeakerResponse.FromString,
                 _registered_method=True)
+        self.OptOutSpeaker = channel.unary_unary(
+                '/sayso.v1.SpeakerService/OptOutSpeaker',
+                request_serializer=sayso_dot_v1_dot_speaker__pb2.OptOutSpeakerRequest.SerializeToString,
+                response_deserializer=sayso_dot_v1_dot_speaker__pb2.OptOutSpeakerResponse.FromString,
+                _registered_method=True)
+        self.OptInSpeaker = channel.unary_unary(
+                '/sayso.v1.SpeakerService/OptInSpeaker',
+                request_serializer=sayso_dot_v1_dot_speaker__pb2.OptInSpeakerRequest.SerializeToString,
+                response_deserializer=sayso_dot_v1_dot_speaker__pb2.OptInSpeakerResponse.FromString,
+                _registered_method=True)
         self.DeleteSpeaker = channel.unary_unary(
                 '/sayso.v1.SpeakerService/DeleteSpeaker',
                 request_serializer=sayso_dot_v1_dot_speaker__pb2.DeleteSpeakerRequest.SerializeToString,
@@ -89,21 +99,37 @@ class SpeakerServiceServicer:
     """
 
     def GetSpeaker(self, request, context):
-        """Reads one speaker. NOT_FOUND when there is none.
+        """Reads one speaker. NOT_FOUND if there is none.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListSpeakers(self, request, context):
-        """Lists speakers in the order of their ids; pages are stable under concurrent change.
+        """Lists speakers in the order of their ids; pages are stable under concurrent change. A page of a
+        filtered list may hold fewer than were asked for, or none: only an empty token ends the list.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UpdateSpeaker(self, request, context):
-        """Changes metadata, consent or opt-out, as the field mask says.
+        """Changes metadata or consent, as the field mask says.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def OptOutSpeaker(self, request, context):
+        """Notes that a speaker opted out of voice verification, known or not: erases voice and consent at
+        once, and refuses audio from then on, also after a DeleteSpeaker. Does nothing to one who has.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def OptInSpeaker(self, request, context):
+        """Lets a speaker who opted out enroll again. FAILED_PRECONDITION for one who did not.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -118,18 +144,18 @@ class SpeakerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UndoEnrollment(self, request, context):
-        """Takes back the latest enrolment, or what was adapted since; the three latest can be. After the
+        """Takes back the latest enrollment, or what was adapted since; the three latest can be. After the
         first one a PENDING speaker without a voice is left. Metadata and consent stay as they are.
-        FAILED_PRECONDITION when there is none.
+        FAILED_PRECONDITION if there is none.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ConfirmEnrollment(self, request, context):
-        """An operator's confirmation that releases an enrolment for first use. Needs the role `confirm`.
+        """An operator's confirmation that releases an enrollment for first use. Needs the role `confirm`.
         FAILED_PRECONDITION unless the speaker is UNCONFIRMED, PERMISSION_DENIED for a credential that
-        took part in the enrolment.
+        took part in the enrollment.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -145,7 +171,7 @@ class SpeakerServiceServicer:
 
     def ExportSpeaker(self, request, context):
         """Everything that is held of one speaker, vectors and group memberships included: the answer to a
-        subject's access request. NOT_FOUND when there is none.
+        subject's access request. NOT_FOUND if there is none.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -176,6 +202,16 @@ def add_SpeakerServiceServicer_to_server(servicer, server):
                     servicer.UpdateSpeaker,
                     request_deserializer=sayso_dot_v1_dot_speaker__pb2.UpdateSpeakerRequest.FromString,
                     response_serializer=sayso_dot_v1_dot_speaker__pb2.UpdateSpeakerResponse.SerializeToString,
+            ),
+            'OptOutSpeaker': grpc.unary_unary_rpc_method_handler(
+                    servicer.OptOutSpeaker,
+                    request_deserializer=sayso_dot_v1_dot_speaker__pb2.OptOutSpeakerRequest.FromString,
+                    response_serializer=sayso_dot_v1_dot_speaker__pb2.OptOutSpeakerResponse.SerializeToString,
+            ),
+            'OptInSpeaker': grpc.unary_unary_rpc_method_handler(
+                    servicer.OptInSpeaker,
+                    request_deserializer=sayso_dot_v1_dot_speaker__pb2.OptInSpeakerRequest.FromString,
+                    response_serializer=sayso_dot_v1_dot_speaker__pb2.OptInSpeakerResponse.SerializeToString,
             ),
             'DeleteSpeaker': grpc.unary_unary_rpc_method_handler(
                     servicer.DeleteSpeaker,
@@ -291,6 +327,60 @@ class SpeakerService:
             '/sayso.v1.SpeakerService/UpdateSpeaker',
             sayso_dot_v1_dot_speaker__pb2.UpdateSpeakerRequest.SerializeToString,
             sayso_dot_v1_dot_speaker__pb2.UpdateSpeakerResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def OptOutSpeaker(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sayso.v1.SpeakerService/OptOutSpeaker',
+            sayso_dot_v1_dot_speaker__pb2.OptOutSpeakerRequest.SerializeToString,
+            sayso_dot_v1_dot_speaker__pb2.OptOutSpeakerResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def OptInSpeaker(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sayso.v1.SpeakerService/OptInSpeaker',
+            sayso_dot_v1_dot_speaker__pb2.OptInSpeakerRequest.SerializeToString,
+            sayso_dot_v1_dot_speaker__pb2.OptInSpeakerResponse.FromString,
             options,
             channel_credentials,
             insecure,

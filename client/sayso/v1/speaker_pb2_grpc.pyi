@@ -36,24 +36,32 @@ class SpeakerServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> SpeakerServiceAsyncStub: ...
     GetSpeaker: _grpc.UnaryUnaryMultiCallable[_speaker_pb2.GetSpeakerRequest, _speaker_pb2.GetSpeakerResponse]
-    """Reads one speaker. NOT_FOUND when there is none."""
+    """Reads one speaker. NOT_FOUND if there is none."""
     ListSpeakers: _grpc.UnaryUnaryMultiCallable[_speaker_pb2.ListSpeakersRequest, _speaker_pb2.ListSpeakersResponse]
-    """Lists speakers in the order of their ids; pages are stable under concurrent change."""
+    """Lists speakers in the order of their ids; pages are stable under concurrent change. A page of a
+    filtered list may hold fewer than were asked for, or none: only an empty token ends the list.
+    """
     UpdateSpeaker: _grpc.UnaryUnaryMultiCallable[_speaker_pb2.UpdateSpeakerRequest, _speaker_pb2.UpdateSpeakerResponse]
-    """Changes metadata, consent or opt-out, as the field mask says."""
+    """Changes metadata or consent, as the field mask says."""
+    OptOutSpeaker: _grpc.UnaryUnaryMultiCallable[_speaker_pb2.OptOutSpeakerRequest, _speaker_pb2.OptOutSpeakerResponse]
+    """Notes that a speaker opted out of voice verification, known or not: erases voice and consent at
+    once, and refuses audio from then on, also after a DeleteSpeaker. Does nothing to one who has.
+    """
+    OptInSpeaker: _grpc.UnaryUnaryMultiCallable[_speaker_pb2.OptInSpeakerRequest, _speaker_pb2.OptInSpeakerResponse]
+    """Lets a speaker who opted out enroll again. FAILED_PRECONDITION for one who did not."""
     DeleteSpeaker: _grpc.UnaryUnaryMultiCallable[_speaker_pb2.DeleteSpeakerRequest, _speaker_pb2.DeleteSpeakerResponse]
     """Erases a speaker and its voiceprints at once, and proves it with a receipt. NOT_FOUND when there is
     none.
     """
     UndoEnrollment: _grpc.UnaryUnaryMultiCallable[_speaker_pb2.UndoEnrollmentRequest, _speaker_pb2.UndoEnrollmentResponse]
-    """Takes back the latest enrolment, or what was adapted since; the three latest can be. After the
+    """Takes back the latest enrollment, or what was adapted since; the three latest can be. After the
     first one a PENDING speaker without a voice is left. Metadata and consent stay as they are.
-    FAILED_PRECONDITION when there is none.
+    FAILED_PRECONDITION if there is none.
     """
     ConfirmEnrollment: _grpc.UnaryUnaryMultiCallable[_speaker_pb2.ConfirmEnrollmentRequest, _speaker_pb2.ConfirmEnrollmentResponse]
-    """An operator's confirmation that releases an enrolment for first use. Needs the role `confirm`.
+    """An operator's confirmation that releases an enrollment for first use. Needs the role `confirm`.
     FAILED_PRECONDITION unless the speaker is UNCONFIRMED, PERMISSION_DENIED for a credential that
-    took part in the enrolment.
+    took part in the enrollment.
     """
     GetMigration: _grpc.UnaryUnaryMultiCallable[_speaker_pb2.GetMigrationRequest, _speaker_pb2.GetMigrationResponse]
     """Says how far the speakers have moved from the previous model's voiceprints to those of the
@@ -61,7 +69,7 @@ class SpeakerServiceStub:
     """
     ExportSpeaker: _grpc.UnaryUnaryMultiCallable[_speaker_pb2.ExportSpeakerRequest, _speaker_pb2.ExportSpeakerResponse]
     """Everything that is held of one speaker, vectors and group memberships included: the answer to a
-    subject's access request. NOT_FOUND when there is none.
+    subject's access request. NOT_FOUND if there is none.
     """
     UnlockSpeaker: _grpc.UnaryUnaryMultiCallable[_speaker_pb2.UnlockSpeakerRequest, _speaker_pb2.UnlockSpeakerResponse]
     """Lifts the lock that failed verifications have put on a speaker. Does nothing to one that is not
@@ -76,24 +84,32 @@ class SpeakerServiceAsyncStub(SpeakerServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetSpeaker: _aio.UnaryUnaryMultiCallable[_speaker_pb2.GetSpeakerRequest, _speaker_pb2.GetSpeakerResponse]  # type: ignore[assignment]
-    """Reads one speaker. NOT_FOUND when there is none."""
+    """Reads one speaker. NOT_FOUND if there is none."""
     ListSpeakers: _aio.UnaryUnaryMultiCallable[_speaker_pb2.ListSpeakersRequest, _speaker_pb2.ListSpeakersResponse]  # type: ignore[assignment]
-    """Lists speakers in the order of their ids; pages are stable under concurrent change."""
+    """Lists speakers in the order of their ids; pages are stable under concurrent change. A page of a
+    filtered list may hold fewer than were asked for, or none: only an empty token ends the list.
+    """
     UpdateSpeaker: _aio.UnaryUnaryMultiCallable[_speaker_pb2.UpdateSpeakerRequest, _speaker_pb2.UpdateSpeakerResponse]  # type: ignore[assignment]
-    """Changes metadata, consent or opt-out, as the field mask says."""
+    """Changes metadata or consent, as the field mask says."""
+    OptOutSpeaker: _aio.UnaryUnaryMultiCallable[_speaker_pb2.OptOutSpeakerRequest, _speaker_pb2.OptOutSpeakerResponse]  # type: ignore[assignment]
+    """Notes that a speaker opted out of voice verification, known or not: erases voice and consent at
+    once, and refuses audio from then on, also after a DeleteSpeaker. Does nothing to one who has.
+    """
+    OptInSpeaker: _aio.UnaryUnaryMultiCallable[_speaker_pb2.OptInSpeakerRequest, _speaker_pb2.OptInSpeakerResponse]  # type: ignore[assignment]
+    """Lets a speaker who opted out enroll again. FAILED_PRECONDITION for one who did not."""
     DeleteSpeaker: _aio.UnaryUnaryMultiCallable[_speaker_pb2.DeleteSpeakerRequest, _speaker_pb2.DeleteSpeakerResponse]  # type: ignore[assignment]
     """Erases a speaker and its voiceprints at once, and proves it with a receipt. NOT_FOUND when there is
     none.
     """
     UndoEnrollment: _aio.UnaryUnaryMultiCallable[_speaker_pb2.UndoEnrollmentRequest, _speaker_pb2.UndoEnrollmentResponse]  # type: ignore[assignment]
-    """Takes back the latest enrolment, or what was adapted since; the three latest can be. After the
+    """Takes back the latest enrollment, or what was adapted since; the three latest can be. After the
     first one a PENDING speaker without a voice is left. Metadata and consent stay as they are.
-    FAILED_PRECONDITION when there is none.
+    FAILED_PRECONDITION if there is none.
     """
     ConfirmEnrollment: _aio.UnaryUnaryMultiCallable[_speaker_pb2.ConfirmEnrollmentRequest, _speaker_pb2.ConfirmEnrollmentResponse]  # type: ignore[assignment]
-    """An operator's confirmation that releases an enrolment for first use. Needs the role `confirm`.
+    """An operator's confirmation that releases an enrollment for first use. Needs the role `confirm`.
     FAILED_PRECONDITION unless the speaker is UNCONFIRMED, PERMISSION_DENIED for a credential that
-    took part in the enrolment.
+    took part in the enrollment.
     """
     GetMigration: _aio.UnaryUnaryMultiCallable[_speaker_pb2.GetMigrationRequest, _speaker_pb2.GetMigrationResponse]  # type: ignore[assignment]
     """Says how far the speakers have moved from the previous model's voiceprints to those of the
@@ -101,7 +117,7 @@ class SpeakerServiceAsyncStub(SpeakerServiceStub):
     """
     ExportSpeaker: _aio.UnaryUnaryMultiCallable[_speaker_pb2.ExportSpeakerRequest, _speaker_pb2.ExportSpeakerResponse]  # type: ignore[assignment]
     """Everything that is held of one speaker, vectors and group memberships included: the answer to a
-    subject's access request. NOT_FOUND when there is none.
+    subject's access request. NOT_FOUND if there is none.
     """
     UnlockSpeaker: _aio.UnaryUnaryMultiCallable[_speaker_pb2.UnlockSpeakerRequest, _speaker_pb2.UnlockSpeakerResponse]  # type: ignore[assignment]
     """Lifts the lock that failed verifications have put on a speaker. Does nothing to one that is not
@@ -118,21 +134,39 @@ class SpeakerServiceServicer:
         request: _speaker_pb2.GetSpeakerRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_speaker_pb2.GetSpeakerResponse, _abc.Awaitable[_speaker_pb2.GetSpeakerResponse]]:
-        """Reads one speaker. NOT_FOUND when there is none."""
+        """Reads one speaker. NOT_FOUND if there is none."""
 
     def ListSpeakers(
         self,
         request: _speaker_pb2.ListSpeakersRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_speaker_pb2.ListSpeakersResponse, _abc.Awaitable[_speaker_pb2.ListSpeakersResponse]]:
-        """Lists speakers in the order of their ids; pages are stable under concurrent change."""
+        """Lists speakers in the order of their ids; pages are stable under concurrent change. A page of a
+        filtered list may hold fewer than were asked for, or none: only an empty token ends the list.
+        """
 
     def UpdateSpeaker(
         self,
         request: _speaker_pb2.UpdateSpeakerRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_speaker_pb2.UpdateSpeakerResponse, _abc.Awaitable[_speaker_pb2.UpdateSpeakerResponse]]:
-        """Changes metadata, consent or opt-out, as the field mask says."""
+        """Changes metadata or consent, as the field mask says."""
+
+    def OptOutSpeaker(
+        self,
+        request: _speaker_pb2.OptOutSpeakerRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_speaker_pb2.OptOutSpeakerResponse, _abc.Awaitable[_speaker_pb2.OptOutSpeakerResponse]]:
+        """Notes that a speaker opted out of voice verification, known or not: erases voice and consent at
+        once, and refuses audio from then on, also after a DeleteSpeaker. Does nothing to one who has.
+        """
+
+    def OptInSpeaker(
+        self,
+        request: _speaker_pb2.OptInSpeakerRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_speaker_pb2.OptInSpeakerResponse, _abc.Awaitable[_speaker_pb2.OptInSpeakerResponse]]:
+        """Lets a speaker who opted out enroll again. FAILED_PRECONDITION for one who did not."""
 
     def DeleteSpeaker(
         self,
@@ -148,9 +182,9 @@ class SpeakerServiceServicer:
         request: _speaker_pb2.UndoEnrollmentRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_speaker_pb2.UndoEnrollmentResponse, _abc.Awaitable[_speaker_pb2.UndoEnrollmentResponse]]:
-        """Takes back the latest enrolment, or what was adapted since; the three latest can be. After the
+        """Takes back the latest enrollment, or what was adapted since; the three latest can be. After the
         first one a PENDING speaker without a voice is left. Metadata and consent stay as they are.
-        FAILED_PRECONDITION when there is none.
+        FAILED_PRECONDITION if there is none.
         """
 
     def ConfirmEnrollment(
@@ -158,9 +192,9 @@ class SpeakerServiceServicer:
         request: _speaker_pb2.ConfirmEnrollmentRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_speaker_pb2.ConfirmEnrollmentResponse, _abc.Awaitable[_speaker_pb2.ConfirmEnrollmentResponse]]:
-        """An operator's confirmation that releases an enrolment for first use. Needs the role `confirm`.
+        """An operator's confirmation that releases an enrollment for first use. Needs the role `confirm`.
         FAILED_PRECONDITION unless the speaker is UNCONFIRMED, PERMISSION_DENIED for a credential that
-        took part in the enrolment.
+        took part in the enrollment.
         """
 
     def GetMigration(
@@ -178,7 +212,7 @@ class SpeakerServiceServicer:
         context: _ServicerContext,
     ) -> _typing.Union[_speaker_pb2.ExportSpeakerResponse, _abc.Awaitable[_speaker_pb2.ExportSpeakerResponse]]:
         """Everything that is held of one speaker, vectors and group memberships included: the answer to a
-        subject's access request. NOT_FOUND when there is none.
+        subject's access request. NOT_FOUND if there is none.
         """
 
     def UnlockSpeaker(

@@ -22,61 +22,107 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
+from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
+from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 from sayso.v1 import audio_pb2 as sayso_dot_v1_dot_audio__pb2
 from sayso.v1 import decision_pb2 as sayso_dot_v1_dot_decision__pb2
+from sayso.v1 import group_pb2 as sayso_dot_v1_dot_group__pb2
 from sayso.v1 import speaker_pb2 as sayso_dot_v1_dot_speaker__pb2
-from sayso.v1 import watchlist_pb2 as sayso_dot_v1_dot_watchlist__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bsayso/v1/verification.proto\x12\x08sayso.v1\x1a\x14sayso/v1/audio.proto\x1a\x17sayso/v1/decision.proto\x1a\x16sayso/v1/speaker.proto\x1a\x18sayso/v1/watchlist.proto\"c\n\tEmbedding\x12\x10\n\x08model_id\x18\x01 \x01(\t\x12\x0e\n\x06values\x18\x02 \x03(\x02\x12\x14\n\x0cnet_speech_s\x18\x03 \x01(\x01\x12\x13\n\x06snr_db\x18\x04 \x01(\x01H\x00\x88\x01\x01\x42\t\n\x07_snr_db\"\xf1\x02\n\x0c\x45nrollConfig\x12\x12\n\nspeaker_id\x18\x01 \x01(\t\x12$\n\x05\x61udio\x18\x02 \x01(\x0b\x32\x15.sayso.v1.AudioConfig\x12\x0f\n\x07replace\x18\x03 \x01(\x08\x12\x36\n\x08metadata\x18\x04 \x03(\x0b\x32$.sayso.v1.EnrollConfig.MetadataEntry\x12\"\n\x07\x63onsent\x18\x05 \x01(\x0b\x32\x11.sayso.v1.Consent\x12\x0c\n\x04\x65tag\x18\x06 \x01(\t\x12-\n\nduplicates\x18\x07 \x01(\x0e\x32\x19.sayso.v1.DuplicatePolicy\x12\x1c\n\x14require_confirmation\x18\x08 \x01(\x08\x12\x12\n\nwatchlists\x18\t \x03(\t\x12\x1a\n\x12stop_when_complete\x18\n \x01(\x08\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"U\n\rEnrollRequest\x12(\n\x06\x63onfig\x18\x01 \x01(\x0b\x32\x16.sayso.v1.EnrollConfigH\x00\x12\x0f\n\x05\x61udio\x18\x02 \x01(\x0cH\x00\x42\t\n\x07payload\"\xae\x02\n\x0e\x45nrollResponse\x12\x0c\n\x04\x64one\x18\x01 \x01(\x08\x12.\n\x08progress\x18\x02 \x01(\x0b\x32\x1c.sayso.v1.EnrollmentProgress\x12\"\n\x07quality\x18\x03 \x01(\x0b\x32\x11.sayso.v1.Quality\x12\x0e\n\x06stored\x18\x04 \x01(\x08\x12!\n\x07reasons\x18\x05 \x03(\x0e\x32\x10.sayso.v1.Reason\x12\x13\n\x0b\x65xplanation\x18\x06 \x01(\t\x12\"\n\x07speaker\x18\x07 \x01(\x0b\x32\x11.sayso.v1.Speaker\x12\x1d\n\x15\x64uplicate_speaker_ids\x18\x08 \x03(\t\x12/\n\x11watchlist_matches\x18\t \x03(\x0b\x32\x14.sayso.v1.GroupMatch\"K\n\x12\x42\x61tchEnrollRequest\x12&\n\x06\x63onfig\x18\x01 \x01(\x0b\x32\x16.sayso.v1.EnrollConfig\x12\r\n\x05\x61udio\x18\x02 \x01(\x0c\"\x8d\x01\n\x13\x42\x61tchEnrollResponse\x12\x12\n\nspeaker_id\x18\x01 \x01(\t\x12\r\n\x05index\x18\x02 \x01(\x04\x12(\n\x06result\x18\x03 \x01(\x0b\x32\x18.sayso.v1.EnrollResponse\x12\x12\n\nerror_code\x18\x04 \x01(\x05\x12\x15\n\rerror_message\x18\x05 \x01(\t\"\x97\x01\n\rVerifyRequest\x12\x12\n\nspeaker_id\x18\x01 \x01(\t\x12%\n\x06\x63onfig\x18\x02 \x01(\x0b\x32\x15.sayso.v1.AudioConfig\x12\r\n\x05\x61udio\x18\x03 \x01(\x0c\x12(\n\x06policy\x18\x04 \x01(\x0b\x32\x18.sayso.v1.DecisionPolicy\x12\x12\n\nwatchlists\x18\x05 \x03(\t\"g\n\x0eVerifyResponse\x12$\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0b\x32\x12.sayso.v1.Decision\x12/\n\x11watchlist_matches\x18\x02 \x03(\x0b\x32\x14.sayso.v1.GroupMatch\"\xed\x01\n\x15StreamingVerifyConfig\x12\x12\n\nspeaker_id\x18\x01 \x01(\t\x12$\n\x05\x61udio\x18\x02 \x01(\x0b\x32\x15.sayso.v1.AudioConfig\x12(\n\x06policy\x18\x03 \x01(\x0b\x32\x18.sayso.v1.DecisionPolicy\x12\x12\n\nwatchlists\x18\x04 \x03(\t\x12\x16\n\x0eidentify_group\x18\x05 \x01(\t\x12\x18\n\x10stop_at_decision\x18\x06 \x01(\x08\x12\x12\n\ncontinuous\x18\x07 \x01(\x08\x12\x16\n\x0emax_candidates\x18\x08 \x01(\r\"g\n\x16StreamingVerifyRequest\x12\x31\n\x06\x63onfig\x18\x01 \x01(\x0b\x32\x1f.sayso.v1.StreamingVerifyConfigH\x00\x12\x0f\n\x05\x61udio\x18\x02 \x01(\x0cH\x00\x42\t\n\x07payload\"\xd4\x01\n\x17StreamingVerifyResponse\x12\x0c\n\x04\x64one\x18\x01 \x01(\x08\x12$\n\x08\x64\x65\x63ision\x18\x02 \x01(\x0b\x32\x12.sayso.v1.Decision\x12/\n\x11watchlist_matches\x18\x03 \x03(\x0b\x32\x14.sayso.v1.GroupMatch\x12(\n\ncandidates\x18\x04 \x03(\x0b\x32\x14.sayso.v1.GroupMatch\x12*\n\x0eidentification\x18\x05 \x01(\x0b\x32\x12.sayso.v1.Decision\"\x98\x01\n\x0fIdentifyRequest\x12\r\n\x05group\x18\x01 \x01(\t\x12%\n\x06\x63onfig\x18\x02 \x01(\x0b\x32\x15.sayso.v1.AudioConfig\x12\r\n\x05\x61udio\x18\x03 \x01(\x0c\x12(\n\x06policy\x18\x04 \x01(\x0b\x32\x18.sayso.v1.DecisionPolicy\x12\x16\n\x0emax_candidates\x18\x05 \x01(\r\"b\n\x10IdentifyResponse\x12$\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0b\x32\x12.sayso.v1.Decision\x12(\n\ncandidates\x18\x02 \x03(\x0b\x32\x14.sayso.v1.GroupMatch\"D\n\x0c\x45mbedRequest\x12%\n\x06\x63onfig\x18\x01 \x01(\x0b\x32\x15.sayso.v1.AudioConfig\x12\r\n\x05\x61udio\x18\x02 \x01(\x0c\"t\n\rEmbedResponse\x12&\n\tembedding\x18\x01 \x01(\x0b\x32\x13.sayso.v1.Embedding\x12\"\n\x07quality\x18\x02 \x01(\x0b\x32\x11.sayso.v1.Quality\x12\x17\n\x0fspeech_needed_s\x18\x03 \x01(\x01\"W\n\x0e\x43ompareRequest\x12!\n\x04left\x18\x01 \x03(\x0b\x32\x13.sayso.v1.Embedding\x12\"\n\x05right\x18\x02 \x03(\x0b\x32\x13.sayso.v1.Embedding\"6\n\nComparison\x12\x0e\n\x06\x63osine\x18\x01 \x01(\x01\x12\x10\n\x03llr\x18\x02 \x01(\x01H\x00\x88\x01\x01\x42\x06\n\x04_llr\"N\n\x0f\x43ompareResponse\x12)\n\x0b\x63omparisons\x18\x01 \x03(\x0b\x32\x14.sayso.v1.Comparison\x12\x10\n\x08model_id\x18\x02 \x01(\t*\x87\x01\n\x0f\x44uplicatePolicy\x12 \n\x1c\x44UPLICATE_POLICY_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x44UPLICATE_POLICY_ALLOW\x10\x01\x12\x19\n\x15\x44UPLICATE_POLICY_FLAG\x10\x02\x12\x1b\n\x17\x44UPLICATE_POLICY_REFUSE\x10\x03\x32\xfc\x03\n\x13VerificationService\x12?\n\x06\x45nroll\x12\x17.sayso.v1.EnrollRequest\x1a\x18.sayso.v1.EnrollResponse(\x01\x30\x01\x12N\n\x0b\x42\x61tchEnroll\x12\x1c.sayso.v1.BatchEnrollRequest\x1a\x1d.sayso.v1.BatchEnrollResponse(\x01\x30\x01\x12;\n\x06Verify\x12\x17.sayso.v1.VerifyRequest\x1a\x18.sayso.v1.VerifyResponse\x12Z\n\x0fStreamingVerify\x12 .sayso.v1.StreamingVerifyRequest\x1a!.sayso.v1.StreamingVerifyResponse(\x01\x30\x01\x12\x41\n\x08Identify\x12\x19.sayso.v1.IdentifyRequest\x1a\x1a.sayso.v1.IdentifyResponse\x12\x38\n\x05\x45mbed\x12\x16.sayso.v1.EmbedRequest\x1a\x17.sayso.v1.EmbedResponse\x12>\n\x07\x43ompare\x12\x18.sayso.v1.CompareRequest\x1a\x19.sayso.v1.CompareResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bsayso/v1/verification.proto\x12\x08sayso.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x17google/rpc/status.proto\x1a\x14sayso/v1/audio.proto\x1a\x17sayso/v1/decision.proto\x1a\x14sayso/v1/group.proto\x1a\x16sayso/v1/speaker.proto\"c\n\tEmbedding\x12\x10\n\x08model_id\x18\x01 \x01(\t\x12\x0e\n\x06values\x18\x02 \x03(\x02\x12\x14\n\x0cnet_speech_s\x18\x03 \x01(\x01\x12\x13\n\x06snr_db\x18\x04 \x01(\x01H\x00\x88\x01\x01\x42\t\n\x07_snr_db\"\x98\x03\n\x0c\x45nrollConfig\x12\x18\n\nspeaker_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x31\n\x0c\x61udio_config\x18\x02 \x01(\x0b\x32\x15.sayso.v1.AudioConfigB\x04\xe2\x41\x01\x02\x12\x0f\n\x07replace\x18\x03 \x01(\x08\x12\x36\n\x08metadata\x18\x04 \x03(\x0b\x32$.sayso.v1.EnrollConfig.MetadataEntry\x12\"\n\x07\x63onsent\x18\x05 \x01(\x0b\x32\x11.sayso.v1.Consent\x12\x0c\n\x04\x65tag\x18\x06 \x01(\t\x12-\n\nduplicates\x18\x07 \x01(\x0e\x32\x19.sayso.v1.DuplicatePolicy\x12\x1c\n\x14require_confirmation\x18\x08 \x01(\x08\x12\x12\n\nwatchlists\x18\t \x03(\t\x12\x1a\n\x12stop_when_complete\x18\n \x01(\x08\x12\x12\n\nrequest_id\x18\x0b \x01(\t\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"R\n\rEnrollRequest\x12,\n\x06\x63onfig\x18\x01 \x01(\x0b\x32\x16.sayso.v1.EnrollConfigB\x04\xe2\x41\x01\x02\x12\x13\n\x05\x61udio\x18\x02 \x01(\x0c\x42\x04\xe2\x41\x01\x02\"\xa0\x02\n\x0e\x45nrollResponse\x12\x0e\n\x06stored\x18\x01 \x01(\x08\x12.\n\x08progress\x18\x02 \x01(\x0b\x32\x1c.sayso.v1.EnrollmentProgress\x12\"\n\x07quality\x18\x03 \x01(\x0b\x32\x11.sayso.v1.Quality\x12!\n\x07reasons\x18\x04 \x03(\x0e\x32\x10.sayso.v1.Reason\x12\x13\n\x0b\x65xplanation\x18\x05 \x01(\t\x12\"\n\x07speaker\x18\x06 \x01(\x0b\x32\x11.sayso.v1.Speaker\x12\x1d\n\x15\x64uplicate_speaker_ids\x18\x07 \x03(\t\x12/\n\x11watchlist_matches\x18\x08 \x03(\x0b\x32\x14.sayso.v1.GroupMatch\"^\n\x16StreamingEnrollRequest\x12(\n\x06\x63onfig\x18\x01 \x01(\x0b\x32\x16.sayso.v1.EnrollConfigH\x00\x12\x0f\n\x05\x61udio\x18\x02 \x01(\x0cH\x00\x42\t\n\x07payload\"\x97\x01\n\x17StreamingEnrollResponse\x12.\n\x08progress\x18\x01 \x01(\x0b\x32\x1c.sayso.v1.EnrollmentProgress\x12\"\n\x07quality\x18\x02 \x01(\x0b\x32\x11.sayso.v1.Quality\x12(\n\x06result\x18\x03 \x01(\x0b\x32\x18.sayso.v1.EnrollResponse\"G\n\x12\x42\x61tchEnrollRequest\x12\x31\n\nenrollment\x18\x01 \x01(\x0b\x32\x17.sayso.v1.EnrollRequestB\x04\xe2\x41\x01\x02\"\x94\x01\n\x13\x42\x61tchEnrollResponse\x12\x12\n\nspeaker_id\x18\x01 \x01(\t\x12\r\n\x05index\x18\x02 \x01(\x04\x12*\n\x06result\x18\x03 \x01(\x0b\x32\x18.sayso.v1.EnrollResponseH\x00\x12#\n\x05\x65rror\x18\x04 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\t\n\x07outcome\"\xe3\x01\n\rVerifyRequest\x12\x18\n\nspeaker_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x31\n\x0c\x61udio_config\x18\x02 \x01(\x0b\x32\x15.sayso.v1.AudioConfigB\x04\xe2\x41\x01\x02\x12\x13\n\x05\x61udio\x18\x03 \x01(\x0c\x42\x04\xe2\x41\x01\x02\x12(\n\x06policy\x18\x04 \x01(\x0b\x32\x18.sayso.v1.DecisionPolicy\x12\x12\n\nwatchlists\x18\x05 \x03(\t\x12\x1d\n\x15household_speaker_ids\x18\x06 \x03(\t\x12\x13\n\x0bpolicy_name\x18\x07 \x01(\t\"g\n\x0eVerifyResponse\x12$\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0b\x32\x12.sayso.v1.Decision\x12/\n\x11watchlist_matches\x18\x02 \x03(\x0b\x32\x14.sayso.v1.GroupMatch\"\xb3\x02\n\x15StreamingVerifyConfig\x12\x12\n\nspeaker_id\x18\x01 \x01(\t\x12\x31\n\x0c\x61udio_config\x18\x02 \x01(\x0b\x32\x15.sayso.v1.AudioConfigB\x04\xe2\x41\x01\x02\x12(\n\x06policy\x18\x03 \x01(\x0b\x32\x18.sayso.v1.DecisionPolicy\x12\x12\n\nwatchlists\x18\x04 \x03(\t\x12\x1b\n\x13identify_group_name\x18\x05 \x01(\t\x12\x18\n\x10stop_at_decision\x18\x06 \x01(\x08\x12\x12\n\ncontinuous\x18\x07 \x01(\x08\x12\x16\n\x0emax_candidates\x18\x08 \x01(\r\x12\x1d\n\x15household_speaker_ids\x18\t \x03(\t\x12\x13\n\x0bpolicy_name\x18\n \x01(\t\"g\n\x16StreamingVerifyRequest\x12\x31\n\x06\x63onfig\x18\x01 \x01(\x0b\x32\x1f.sayso.v1.StreamingVerifyConfigH\x00\x12\x0f\n\x05\x61udio\x18\x02 \x01(\x0cH\x00\x42\t\n\x07payload\"\xd4\x01\n\x17StreamingVerifyResponse\x12\x0c\n\x04\x64one\x18\x01 \x01(\x08\x12$\n\x08\x64\x65\x63ision\x18\x02 \x01(\x0b\x32\x12.sayso.v1.Decision\x12/\n\x11watchlist_matches\x18\x03 \x03(\x0b\x32\x14.sayso.v1.GroupMatch\x12(\n\ncandidates\x18\x04 \x03(\x0b\x32\x14.sayso.v1.GroupMatch\x12*\n\x0eidentification\x18\x05 \x01(\x0b\x32\x12.sayso.v1.Decision\"\xca\x01\n\x0fIdentifyRequest\x12\x18\n\ngroup_name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x31\n\x0c\x61udio_config\x18\x02 \x01(\x0b\x32\x15.sayso.v1.AudioConfigB\x04\xe2\x41\x01\x02\x12\x13\n\x05\x61udio\x18\x03 \x01(\x0c\x42\x04\xe2\x41\x01\x02\x12(\n\x06policy\x18\x04 \x01(\x0b\x32\x18.sayso.v1.DecisionPolicy\x12\x16\n\x0emax_candidates\x18\x05 \x01(\r\x12\x13\n\x0bpolicy_name\x18\x06 \x01(\t\"b\n\x10IdentifyResponse\x12$\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0b\x32\x12.sayso.v1.Decision\x12(\n\ncandidates\x18\x02 \x03(\x0b\x32\x14.sayso.v1.GroupMatch\"V\n\x0c\x45mbedRequest\x12\x31\n\x0c\x61udio_config\x18\x01 \x01(\x0b\x32\x15.sayso.v1.AudioConfigB\x04\xe2\x41\x01\x02\x12\x13\n\x05\x61udio\x18\x02 \x01(\x0c\x42\x04\xe2\x41\x01\x02\"t\n\rEmbedResponse\x12&\n\tembedding\x18\x01 \x01(\x0b\x32\x13.sayso.v1.Embedding\x12\"\n\x07quality\x18\x02 \x01(\x0b\x32\x11.sayso.v1.Quality\x12\x17\n\x0fspeech_needed_s\x18\x03 \x01(\x01\"W\n\x0e\x43ompareRequest\x12!\n\x04left\x18\x01 \x03(\x0b\x32\x13.sayso.v1.Embedding\x12\"\n\x05right\x18\x02 \x03(\x0b\x32\x13.sayso.v1.Embedding\"6\n\nComparison\x12\x0e\n\x06\x63osine\x18\x01 \x01(\x01\x12\x10\n\x03llr\x18\x02 \x01(\x01H\x00\x88\x01\x01\x42\x06\n\x04_llr\"N\n\x0f\x43ompareResponse\x12)\n\x0b\x63omparisons\x18\x01 \x03(\x0b\x32\x14.sayso.v1.Comparison\x12\x10\n\x08model_id\x18\x02 \x01(\t*\x87\x01\n\x0f\x44uplicatePolicy\x12 \n\x1c\x44UPLICATE_POLICY_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x44UPLICATE_POLICY_ALLOW\x10\x01\x12\x19\n\x15\x44UPLICATE_POLICY_FLAG\x10\x02\x12\x1b\n\x17\x44UPLICATE_POLICY_REFUSE\x10\x03\x32\xa6\x06\n\x13VerificationService\x12o\n\x06\x45nroll\x12\x17.sayso.v1.EnrollRequest\x1a\x18.sayso.v1.EnrollResponse\"2\x82\xd3\xe4\x93\x02,\"\'/v1/speakers/{config.speaker_id}:enroll:\x01*\x12Z\n\x0fStreamingEnroll\x12 .sayso.v1.StreamingEnrollRequest\x1a!.sayso.v1.StreamingEnrollResponse(\x01\x30\x01\x12N\n\x0b\x42\x61tchEnroll\x12\x1c.sayso.v1.BatchEnrollRequest\x1a\x1d.sayso.v1.BatchEnrollResponse(\x01\x30\x01\x12h\n\x06Verify\x12\x17.sayso.v1.VerifyRequest\x1a\x18.sayso.v1.VerifyResponse\"+\x82\xd3\xe4\x93\x02%\" /v1/speakers/{speaker_id}:verify:\x01*\x12Z\n\x0fStreamingVerify\x12 .sayso.v1.StreamingVerifyRequest\x1a!.sayso.v1.StreamingVerifyResponse(\x01\x30\x01\x12n\n\x08Identify\x12\x19.sayso.v1.IdentifyRequest\x1a\x1a.sayso.v1.IdentifyResponse\"+\x82\xd3\xe4\x93\x02%\" /v1/groups/{group_name}:identify:\x01*\x12Y\n\x05\x45mbed\x12\x16.sayso.v1.EmbedRequest\x1a\x17.sayso.v1.EmbedResponse\"\x1f\x82\xd3\xe4\x93\x02\x19\"\x14/v1/embeddings:embed:\x01*\x12\x61\n\x07\x43ompare\x12\x18.sayso.v1.CompareRequest\x1a\x19.sayso.v1.CompareResponse\"!\x82\xd3\xe4\x93\x02\x1b\"\x16/v1/embeddings:compare:\x01*Bq\n\x0c\x64\x65v.sayso.v1B\x11VerificationProtoP\x01Z*github.com/sayso-voice/sayso-go/v1;saysov1\xaa\x02\x08Sayso.V1\xca\x02\x08Sayso\\V1\xea\x02\tSayso::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'sayso.v1.verification_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\014dev.sayso.v1B\021VerificationProtoP\001Z*github.com/sayso-voice/sayso-go/v1;saysov1\252\002\010Sayso.V1\312\002\010Sayso\\V1\352\002\tSayso::V1'
   _globals['_ENROLLCONFIG_METADATAENTRY']._loaded_options = None
   _globals['_ENROLLCONFIG_METADATAENTRY']._serialized_options = b'8\001'
-  _globals['_DUPLICATEPOLICY']._serialized_start=2712
-  _globals['_DUPLICATEPOLICY']._serialized_end=2847
-  _globals['_EMBEDDING']._serialized_start=138
-  _globals['_EMBEDDING']._serialized_end=237
-  _globals['_ENROLLCONFIG']._serialized_start=240
-  _globals['_ENROLLCONFIG']._serialized_end=609
-  _globals['_ENROLLCONFIG_METADATAENTRY']._serialized_start=562
-  _globals['_ENROLLCONFIG_METADATAENTRY']._serialized_end=609
-  _globals['_ENROLLREQUEST']._serialized_start=611
-  _globals['_ENROLLREQUEST']._serialized_end=696
-  _globals['_ENROLLRESPONSE']._serialized_start=699
-  _globals['_ENROLLRESPONSE']._serialized_end=1001
-  _globals['_BATCHENROLLREQUEST']._serialized_start=1003
-  _globals['_BATCHENROLLREQUEST']._serialized_end=1078
-  _globals['_BATCHENROLLRESPONSE']._serialized_start=1081
-  _globals['_BATCHENROLLRESPONSE']._serialized_end=1222
-  _globals['_VERIFYREQUEST']._serialized_start=1225
-  _globals['_VERIFYREQUEST']._serialized_end=1376
-  _globals['_VERIFYRESPONSE']._serialized_start=1378
-  _globals['_VERIFYRESPONSE']._serialized_end=1481
-  _globals['_STREAMINGVERIFYCONFIG']._serialized_start=1484
-  _globals['_STREAMINGVERIFYCONFIG']._serialized_end=1721
-  _globals['_STREAMINGVERIFYREQUEST']._serialized_start=1723
-  _globals['_STREAMINGVERIFYREQUEST']._serialized_end=1826
-  _globals['_STREAMINGVERIFYRESPONSE']._serialized_start=1829
-  _globals['_STREAMINGVERIFYRESPONSE']._serialized_end=2041
-  _globals['_IDENTIFYREQUEST']._serialized_start=2044
-  _globals['_IDENTIFYREQUEST']._serialized_end=2196
-  _globals['_IDENTIFYRESPONSE']._serialized_start=2198
-  _globals['_IDENTIFYRESPONSE']._serialized_end=2296
-  _globals['_EMBEDREQUEST']._serialized_start=2298
-  _globals['_EMBEDREQUEST']._serialized_end=2366
-  _globals['_EMBEDRESPONSE']._serialized_start=2368
-  _globals['_EMBEDRESPONSE']._serialized_end=2484
-  _globals['_COMPAREREQUEST']._serialized_start=2486
-  _globals['_COMPAREREQUEST']._serialized_end=2573
-  _globals['_COMPARISON']._serialized_start=2575
-  _globals['_COMPARISON']._serialized_end=2629
-  _globals['_COMPARERESPONSE']._serialized_start=2631
-  _globals['_COMPARERESPONSE']._serialized_end=2709
-  _globals['_VERIFICATIONSERVICE']._serialized_start=2850
-  _globals['_VERIFICATIONSERVICE']._serialized_end=3358
+  _globals['_ENROLLCONFIG'].fields_by_name['speaker_id']._loaded_options = None
+  _globals['_ENROLLCONFIG'].fields_by_name['speaker_id']._serialized_options = b'\342A\001\002'
+  _globals['_ENROLLCONFIG'].fields_by_name['audio_config']._loaded_options = None
+  _globals['_ENROLLCONFIG'].fields_by_name['audio_config']._serialized_options = b'\342A\001\002'
+  _globals['_ENROLLREQUEST'].fields_by_name['config']._loaded_options = None
+  _globals['_ENROLLREQUEST'].fields_by_name['config']._serialized_options = b'\342A\001\002'
+  _globals['_ENROLLREQUEST'].fields_by_name['audio']._loaded_options = None
+  _globals['_ENROLLREQUEST'].fields_by_name['audio']._serialized_options = b'\342A\001\002'
+  _globals['_BATCHENROLLREQUEST'].fields_by_name['enrollment']._loaded_options = None
+  _globals['_BATCHENROLLREQUEST'].fields_by_name['enrollment']._serialized_options = b'\342A\001\002'
+  _globals['_VERIFYREQUEST'].fields_by_name['speaker_id']._loaded_options = None
+  _globals['_VERIFYREQUEST'].fields_by_name['speaker_id']._serialized_options = b'\342A\001\002'
+  _globals['_VERIFYREQUEST'].fields_by_name['audio_config']._loaded_options = None
+  _globals['_VERIFYREQUEST'].fields_by_name['audio_config']._serialized_options = b'\342A\001\002'
+  _globals['_VERIFYREQUEST'].fields_by_name['audio']._loaded_options = None
+  _globals['_VERIFYREQUEST'].fields_by_name['audio']._serialized_options = b'\342A\001\002'
+  _globals['_STREAMINGVERIFYCONFIG'].fields_by_name['audio_config']._loaded_options = None
+  _globals['_STREAMINGVERIFYCONFIG'].fields_by_name['audio_config']._serialized_options = b'\342A\001\002'
+  _globals['_IDENTIFYREQUEST'].fields_by_name['group_name']._loaded_options = None
+  _globals['_IDENTIFYREQUEST'].fields_by_name['group_name']._serialized_options = b'\342A\001\002'
+  _globals['_IDENTIFYREQUEST'].fields_by_name['audio_config']._loaded_options = None
+  _globals['_IDENTIFYREQUEST'].fields_by_name['audio_config']._serialized_options = b'\342A\001\002'
+  _globals['_IDENTIFYREQUEST'].fields_by_name['audio']._loaded_options = None
+  _globals['_IDENTIFYREQUEST'].fields_by_name['audio']._serialized_options = b'\342A\001\002'
+  _globals['_EMBEDREQUEST'].fields_by_name['audio_config']._loaded_options = None
+  _globals['_EMBEDREQUEST'].fields_by_name['audio_config']._serialized_options = b'\342A\001\002'
+  _globals['_EMBEDREQUEST'].fields_by_name['audio']._loaded_options = None
+  _globals['_EMBEDREQUEST'].fields_by_name['audio']._serialized_options = b'\342A\001\002'
+  _globals['_VERIFICATIONSERVICE'].methods_by_name['Enroll']._loaded_options = None
+  _globals['_VERIFICATIONSERVICE'].methods_by_name['Enroll']._serialized_options = b'\202\323\344\223\002,\"\'/v1/speakers/{config.speaker_id}:enroll:\001*'
+  _globals['_VERIFICATIONSERVICE'].methods_by_name['Verify']._loaded_options = None
+  _globals['_VERIFICATIONSERVICE'].methods_by_name['Verify']._serialized_options = b'\202\323\344\223\002%\" /v1/speakers/{speaker_id}:verify:\001*'
+  _globals['_VERIFICATIONSERVICE'].methods_by_name['Identify']._loaded_options = None
+  _globals['_VERIFICATIONSERVICE'].methods_by_name['Identify']._serialized_options = b'\202\323\344\223\002%\" /v1/groups/{group_name}:identify:\001*'
+  _globals['_VERIFICATIONSERVICE'].methods_by_name['Embed']._loaded_options = None
+  _globals['_VERIFICATIONSERVICE'].methods_by_name['Embed']._serialized_options = b'\202\323\344\223\002\031\"\024/v1/embeddings:embed:\001*'
+  _globals['_VERIFICATIONSERVICE'].methods_by_name['Compare']._loaded_options = None
+  _globals['_VERIFICATIONSERVICE'].methods_by_name['Compare']._serialized_options = b'\202\323\344\223\002\033\"\026/v1/embeddings:compare:\001*'
+  _globals['_DUPLICATEPOLICY']._serialized_start=3285
+  _globals['_DUPLICATEPOLICY']._serialized_end=3420
+  _globals['_EMBEDDING']._serialized_start=222
+  _globals['_EMBEDDING']._serialized_end=321
+  _globals['_ENROLLCONFIG']._serialized_start=324
+  _globals['_ENROLLCONFIG']._serialized_end=732
+  _globals['_ENROLLCONFIG_METADATAENTRY']._serialized_start=685
+  _globals['_ENROLLCONFIG_METADATAENTRY']._serialized_end=732
+  _globals['_ENROLLREQUEST']._serialized_start=734
+  _globals['_ENROLLREQUEST']._serialized_end=816
+  _globals['_ENROLLRESPONSE']._serialized_start=819
+  _globals['_ENROLLRESPONSE']._serialized_end=1107
+  _globals['_STREAMINGENROLLREQUEST']._serialized_start=1109
+  _globals['_STREAMINGENROLLREQUEST']._serialized_end=1203
+  _globals['_STREAMINGENROLLRESPONSE']._serialized_start=1206
+  _globals['_STREAMINGENROLLRESPONSE']._serialized_end=1357
+  _globals['_BATCHENROLLREQUEST']._serialized_start=1359
+  _globals['_BATCHENROLLREQUEST']._serialized_end=1430
+  _globals['_BATCHENROLLRESPONSE']._serialized_start=1433
+  _globals['_BATCHENROLLRESPONSE']._serialized_end=1581
+  _globals['_VERIFYREQUEST']._serialized_start=1584
+  _globals['_VERIFYREQUEST']._serialized_end=1811
+  _globals['_VERIFYRESPONSE']._serialized_start=1813
+  _globals['_VERIFYRESPONSE']._serialized_end=1916
+  _globals['_STREAMINGVERIFYCONFIG']._serialized_start=1919
+  _globals['_STREAMINGVERIFYCONFIG']._serialized_end=2226
+  _globals['_STREAMINGVERIFYREQUEST']._serialized_start=2228
+  _globals['_STREAMINGVERIFYREQUEST']._serialized_end=2331
+  _globals['_STREAMINGVERIFYRESPONSE']._serialized_start=2334
+  _globals['_STREAMINGVERIFYRESPONSE']._serialized_end=2546
+  _globals['_IDENTIFYREQUEST']._serialized_start=2549
+  _globals['_IDENTIFYREQUEST']._serialized_end=2751
+  _globals['_IDENTIFYRESPONSE']._serialized_start=2753
+  _globals['_IDENTIFYRESPONSE']._serialized_end=2851
+  _globals['_EMBEDREQUEST']._serialized_start=2853
+  _globals['_EMBEDREQUEST']._serialized_end=2939
+  _globals['_EMBEDRESPONSE']._serialized_start=2941
+  _globals['_EMBEDRESPONSE']._serialized_end=3057
+  _globals['_COMPAREREQUEST']._serialized_start=3059
+  _globals['_COMPAREREQUEST']._serialized_end=3146
+  _globals['_COMPARISON']._serialized_start=3148
+  _globals['_COMPARISON']._serialized_end=3202
+  _globals['_COMPARERESPONSE']._serialized_start=3204
+  _globals['_COMPARERESPONSE']._serialized_end=3282
+  _globals['_VERIFICATIONSERVICE']._serialized_start=3423
+  _globals['_VERIFICATIONSERVICE']._serialized_end=4229
 # @@protoc_insertion_point(module_scope)

@@ -8,10 +8,11 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.rpc import status_pb2 as _status_pb2
 from sayso.v1 import audio_pb2 as _audio_pb2
 from sayso.v1 import decision_pb2 as _decision_pb2
+from sayso.v1 import group_pb2 as _group_pb2
 from sayso.v1 import speaker_pb2 as _speaker_pb2
-from sayso.v1 import watchlist_pb2 as _watchlist_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -34,9 +35,9 @@ class _DuplicatePolicyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Dupli
     DUPLICATE_POLICY_ALLOW: _DuplicatePolicy.ValueType  # 1
     """Do not look for it."""
     DUPLICATE_POLICY_FLAG: _DuplicatePolicy.ValueType  # 2
-    """Enrol it, and answer REASON_ALREADY_ENROLLED."""
+    """Enroll it, and answer REASON_ALREADY_ENROLLED."""
     DUPLICATE_POLICY_REFUSE: _DuplicatePolicy.ValueType  # 3
-    """Do not enrol it, and answer REASON_ALREADY_ENROLLED."""
+    """Do not enroll it, and answer REASON_ALREADY_ENROLLED."""
 
 class DuplicatePolicy(_DuplicatePolicy, metaclass=_DuplicatePolicyEnumTypeWrapper):
     """What to do with a voice that is already enrolled under another speaker."""
@@ -46,14 +47,14 @@ DUPLICATE_POLICY_UNSPECIFIED: DuplicatePolicy.ValueType  # 0
 DUPLICATE_POLICY_ALLOW: DuplicatePolicy.ValueType  # 1
 """Do not look for it."""
 DUPLICATE_POLICY_FLAG: DuplicatePolicy.ValueType  # 2
-"""Enrol it, and answer REASON_ALREADY_ENROLLED."""
+"""Enroll it, and answer REASON_ALREADY_ENROLLED."""
 DUPLICATE_POLICY_REFUSE: DuplicatePolicy.ValueType  # 3
-"""Do not enrol it, and answer REASON_ALREADY_ENROLLED."""
+"""Do not enroll it, and answer REASON_ALREADY_ENROLLED."""
 Global___DuplicatePolicy: _TypeAlias = DuplicatePolicy  # noqa: Y015
 
 @_typing.final
 class Embedding(_message.Message):
-    """An L2-normalised speaker embedding. Only embeddings of one `model_id` can be compared."""
+    """An L2-normalized speaker embedding. Only embeddings of one `model_id` can be compared."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -65,7 +66,7 @@ class Embedding(_message.Message):
     net_speech_s: _builtins.float
     """Seconds of net speech it was computed from."""
     snr_db: _builtins.float
-    """Signal-to-noise ratio in decibels, where it is known."""
+    """Signal-to-noise ratio in decibels, if known."""
     @_builtins.property
     def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]: ...
     def __init__(
@@ -111,7 +112,7 @@ class EnrollConfig(_message.Message):
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
     SPEAKER_ID_FIELD_NUMBER: _builtins.int
-    AUDIO_FIELD_NUMBER: _builtins.int
+    AUDIO_CONFIG_FIELD_NUMBER: _builtins.int
     REPLACE_FIELD_NUMBER: _builtins.int
     METADATA_FIELD_NUMBER: _builtins.int
     CONSENT_FIELD_NUMBER: _builtins.int
@@ -120,25 +121,32 @@ class EnrollConfig(_message.Message):
     REQUIRE_CONFIRMATION_FIELD_NUMBER: _builtins.int
     WATCHLISTS_FIELD_NUMBER: _builtins.int
     STOP_WHEN_COMPLETE_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
     speaker_id: _builtins.str
     """See Speaker.speaker_id."""
     replace: _builtins.bool
     """Replaces the voice enrolled so far instead of adding to it."""
     etag: _builtins.str
-    """Optional: ABORTED when the speaker has changed since."""
+    """Optional: ABORTED if the speaker has changed since."""
     duplicates: Global___DuplicatePolicy.ValueType
-    """FAILED_PRECONDITION when a search is asked for and the model has no calibration, or there are
-    more speakers than the server searches.
+    """FAILED_PRECONDITION if a search is asked for and the model has no calibration, or there are more
+    speakers than the server searches.
     """
     require_confirmation: _builtins.bool
-    """Asks for ConfirmEnrollment before first use, also where the server's setting does not."""
+    """Asks for ConfirmEnrollment before first use, also if the server's setting does not."""
     stop_when_complete: _builtins.bool
-    """Ends the stream once the speaker's net speech, with that of this stream, is enough: it is stored,
-    `done` is answered and no more audio is read. Left out, audio is taken until the client
-    half-closes. WAV, FLAC and Ogg are decoded when they are whole, so are always read to the end.
+    """Streams only. Ends the stream once the speaker's net speech, with that of this stream, is enough:
+    it is stored, the result is answered and no more audio is read. Left out, audio is taken until the
+    client half-closes. WAV, FLAC and Ogg are decoded when they are whole, so are always read to the
+    end.
+    """
+    request_id: _builtins.str
+    """The caller's own name of this enrollment, e.g. a UUID, at most 64 characters. A speaker who holds
+    one of that name already is answered as stored and not added to, whatever the audio, so that a
+    request can be sent again if its answer was lost. The latest 32 names of a speaker are remembered.
     """
     @_builtins.property
-    def audio(self) -> _audio_pb2.AudioConfig: ...
+    def audio_config(self) -> _audio_pb2.AudioConfig: ...
     @_builtins.property
     def metadata(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Merged into the speaker's metadata."""
@@ -155,7 +163,7 @@ class EnrollConfig(_message.Message):
         self,
         *,
         speaker_id: _builtins.str = ...,
-        audio: _audio_pb2.AudioConfig | None = ...,
+        audio_config: _audio_pb2.AudioConfig | None = ...,
         replace: _builtins.bool = ...,
         metadata: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         consent: _speaker_pb2.Consent | None = ...,
@@ -164,10 +172,11 @@ class EnrollConfig(_message.Message):
         require_confirmation: _builtins.bool = ...,
         watchlists: _abc.Iterable[_builtins.str] | None = ...,
         stop_when_complete: _builtins.bool = ...,
+        request_id: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["audio", b"audio", "consent", b"consent"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["audio_config", b"audio_config", "consent", b"consent"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio", b"audio", "consent", b"consent", "duplicates", b"duplicates", "etag", b"etag", "metadata", b"metadata", "replace", b"replace", "require_confirmation", b"require_confirmation", "speaker_id", b"speaker_id", "stop_when_complete", b"stop_when_complete", "watchlists", b"watchlists"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio_config", b"audio_config", "consent", b"consent", "duplicates", b"duplicates", "etag", b"etag", "metadata", b"metadata", "replace", b"replace", "request_id", b"request_id", "require_confirmation", b"require_confirmation", "speaker_id", b"speaker_id", "stop_when_complete", b"stop_when_complete", "watchlists", b"watchlists"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -175,6 +184,90 @@ Global___EnrollConfig: _TypeAlias = EnrollConfig  # noqa: Y015
 
 @_typing.final
 class EnrollRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONFIG_FIELD_NUMBER: _builtins.int
+    AUDIO_FIELD_NUMBER: _builtins.int
+    audio: _builtins.bytes
+    """The whole recording. A message holds 4 MiB at most; send a longer recording by StreamingEnroll."""
+    @_builtins.property
+    def config(self) -> Global___EnrollConfig: ...
+    def __init__(
+        self,
+        *,
+        config: Global___EnrollConfig | None = ...,
+        audio: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["config", b"config"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio", b"audio", "config", b"config"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EnrollRequest: _TypeAlias = EnrollRequest  # noqa: Y015
+
+@_typing.final
+class EnrollResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STORED_FIELD_NUMBER: _builtins.int
+    PROGRESS_FIELD_NUMBER: _builtins.int
+    QUALITY_FIELD_NUMBER: _builtins.int
+    REASONS_FIELD_NUMBER: _builtins.int
+    EXPLANATION_FIELD_NUMBER: _builtins.int
+    SPEAKER_FIELD_NUMBER: _builtins.int
+    DUPLICATE_SPEAKER_IDS_FIELD_NUMBER: _builtins.int
+    WATCHLIST_MATCHES_FIELD_NUMBER: _builtins.int
+    stored: _builtins.bool
+    """Whether the speech was added."""
+    explanation: _builtins.str
+    """One sentence for people and logs."""
+    @_builtins.property
+    def progress(self) -> _speaker_pb2.EnrollmentProgress:
+        """With this speech, whether stored or not."""
+
+    @_builtins.property
+    def quality(self) -> _audio_pb2.Quality: ...
+    @_builtins.property
+    def reasons(self) -> _containers.RepeatedScalarFieldContainer[_decision_pb2.Reason.ValueType]:
+        """Why speech was not added, or why it is doubtful that it should be."""
+
+    @_builtins.property
+    def speaker(self) -> _speaker_pb2.Speaker:
+        """The speaker as stored; absent if the speech was not."""
+
+    @_builtins.property
+    def duplicate_speaker_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Other speakers who have this voice, the likeliest first."""
+
+    @_builtins.property
+    def watchlist_matches(self) -> _containers.RepeatedCompositeFieldContainer[_group_pb2.GroupMatch]:
+        """Members of `watchlists` whom the voice matches, by falling log-likelihood ratio; `reasons` then
+        hold REASON_WATCHLISTED, whether stored or not.
+        """
+
+    def __init__(
+        self,
+        *,
+        stored: _builtins.bool = ...,
+        progress: _speaker_pb2.EnrollmentProgress | None = ...,
+        quality: _audio_pb2.Quality | None = ...,
+        reasons: _abc.Iterable[_decision_pb2.Reason.ValueType] | None = ...,
+        explanation: _builtins.str = ...,
+        speaker: _speaker_pb2.Speaker | None = ...,
+        duplicate_speaker_ids: _abc.Iterable[_builtins.str] | None = ...,
+        watchlist_matches: _abc.Iterable[_group_pb2.GroupMatch] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["progress", b"progress", "quality", b"quality", "speaker", b"speaker"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["duplicate_speaker_ids", b"duplicate_speaker_ids", "explanation", b"explanation", "progress", b"progress", "quality", b"quality", "reasons", b"reasons", "speaker", b"speaker", "stored", b"stored", "watchlist_matches", b"watchlist_matches"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EnrollResponse: _TypeAlias = EnrollResponse  # noqa: Y015
+
+@_typing.final
+class StreamingEnrollRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     CONFIG_FIELD_NUMBER: _builtins.int
@@ -199,93 +292,59 @@ class EnrollRequest(_message.Message):
     _WhichOneofArgType_payload: _TypeAlias = _typing.Literal["payload", b"payload"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_payload) -> _WhichOneofReturnType_payload | None: ...
 
-Global___EnrollRequest: _TypeAlias = EnrollRequest  # noqa: Y015
+Global___StreamingEnrollRequest: _TypeAlias = StreamingEnrollRequest  # noqa: Y015
 
 @_typing.final
-class EnrollResponse(_message.Message):
+class StreamingEnrollResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
-    DONE_FIELD_NUMBER: _builtins.int
     PROGRESS_FIELD_NUMBER: _builtins.int
     QUALITY_FIELD_NUMBER: _builtins.int
-    STORED_FIELD_NUMBER: _builtins.int
-    REASONS_FIELD_NUMBER: _builtins.int
-    EXPLANATION_FIELD_NUMBER: _builtins.int
-    SPEAKER_FIELD_NUMBER: _builtins.int
-    DUPLICATE_SPEAKER_IDS_FIELD_NUMBER: _builtins.int
-    WATCHLIST_MATCHES_FIELD_NUMBER: _builtins.int
-    done: _builtins.bool
-    """Set on the last response only."""
-    stored: _builtins.bool
-    """Whether this stream's speech was added; on the last response."""
-    explanation: _builtins.str
-    """One sentence for people and logs."""
+    RESULT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def progress(self) -> _speaker_pb2.EnrollmentProgress:
-        """With the speech of this stream, whether stored yet or not."""
+        """With the speech of this stream so far, not stored yet."""
 
     @_builtins.property
     def quality(self) -> _audio_pb2.Quality:
         """Of this stream's audio so far."""
 
     @_builtins.property
-    def reasons(self) -> _containers.RepeatedScalarFieldContainer[_decision_pb2.Reason.ValueType]:
-        """Why speech was not added, or why it is doubtful that it should be."""
-
-    @_builtins.property
-    def speaker(self) -> _speaker_pb2.Speaker:
-        """The speaker as stored; on the last response, when there is one."""
-
-    @_builtins.property
-    def duplicate_speaker_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Other speakers who have this voice, the likeliest first; on the last response."""
-
-    @_builtins.property
-    def watchlist_matches(self) -> _containers.RepeatedCompositeFieldContainer[_watchlist_pb2.GroupMatch]:
-        """Members of `EnrollConfig.watchlists` whom the voice matches, by falling log-likelihood ratio; on
-        the last response, whose `reasons` then hold REASON_WATCHLISTED, whether stored or not.
-        """
+    def result(self) -> Global___EnrollResponse:
+        """On the last response only."""
 
     def __init__(
         self,
         *,
-        done: _builtins.bool = ...,
         progress: _speaker_pb2.EnrollmentProgress | None = ...,
         quality: _audio_pb2.Quality | None = ...,
-        stored: _builtins.bool = ...,
-        reasons: _abc.Iterable[_decision_pb2.Reason.ValueType] | None = ...,
-        explanation: _builtins.str = ...,
-        speaker: _speaker_pb2.Speaker | None = ...,
-        duplicate_speaker_ids: _abc.Iterable[_builtins.str] | None = ...,
-        watchlist_matches: _abc.Iterable[_watchlist_pb2.GroupMatch] | None = ...,
+        result: Global___EnrollResponse | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["progress", b"progress", "quality", b"quality", "speaker", b"speaker"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["progress", b"progress", "quality", b"quality", "result", b"result"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["done", b"done", "duplicate_speaker_ids", b"duplicate_speaker_ids", "explanation", b"explanation", "progress", b"progress", "quality", b"quality", "reasons", b"reasons", "speaker", b"speaker", "stored", b"stored", "watchlist_matches", b"watchlist_matches"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["progress", b"progress", "quality", b"quality", "result", b"result"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___EnrollResponse: _TypeAlias = EnrollResponse  # noqa: Y015
+Global___StreamingEnrollResponse: _TypeAlias = StreamingEnrollResponse  # noqa: Y015
 
 @_typing.final
 class BatchEnrollRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
-    CONFIG_FIELD_NUMBER: _builtins.int
-    AUDIO_FIELD_NUMBER: _builtins.int
-    audio: _builtins.bytes
-    """The whole recording. A message holds 4 MiB at most; send a longer recording by Enroll."""
+    ENROLLMENT_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def config(self) -> Global___EnrollConfig: ...
+    def enrollment(self) -> Global___EnrollRequest:
+        """A longer recording than a message holds has to be sent by StreamingEnroll."""
+
     def __init__(
         self,
         *,
-        config: Global___EnrollConfig | None = ...,
-        audio: _builtins.bytes = ...,
+        enrollment: Global___EnrollRequest | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["config", b"config"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["enrollment", b"enrollment"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio", b"audio", "config", b"config"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["enrollment", b"enrollment"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -298,30 +357,31 @@ class BatchEnrollResponse(_message.Message):
     SPEAKER_ID_FIELD_NUMBER: _builtins.int
     INDEX_FIELD_NUMBER: _builtins.int
     RESULT_FIELD_NUMBER: _builtins.int
-    ERROR_CODE_FIELD_NUMBER: _builtins.int
-    ERROR_MESSAGE_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
     speaker_id: _builtins.str
     index: _builtins.int
     """Counted from 0 in the order of the requests."""
-    error_code: _builtins.int
-    """Set instead of `result` when the item failed: a google.rpc.Code number and its message."""
-    error_message: _builtins.str
     @_builtins.property
     def result(self) -> Global___EnrollResponse: ...
+    @_builtins.property
+    def error(self) -> _status_pb2.Status:
+        """Why this item failed, with the details that a call of its own would have had."""
+
     def __init__(
         self,
         *,
         speaker_id: _builtins.str = ...,
         index: _builtins.int = ...,
         result: Global___EnrollResponse | None = ...,
-        error_code: _builtins.int = ...,
-        error_message: _builtins.str = ...,
+        error: _status_pb2.Status | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["result", b"result"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "outcome", b"outcome", "result", b"result"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["error_code", b"error_code", "error_message", b"error_message", "index", b"index", "result", b"result", "speaker_id", b"speaker_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "index", b"index", "outcome", b"outcome", "result", b"result", "speaker_id", b"speaker_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType_outcome: _TypeAlias = _typing.Literal["result", "error"]  # noqa: Y015
+    _WhichOneofArgType_outcome: _TypeAlias = _typing.Literal["outcome", b"outcome"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_outcome) -> _WhichOneofReturnType_outcome | None: ...
 
 Global___BatchEnrollResponse: _TypeAlias = BatchEnrollResponse  # noqa: Y015
 
@@ -330,33 +390,48 @@ class VerifyRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     SPEAKER_ID_FIELD_NUMBER: _builtins.int
-    CONFIG_FIELD_NUMBER: _builtins.int
+    AUDIO_CONFIG_FIELD_NUMBER: _builtins.int
     AUDIO_FIELD_NUMBER: _builtins.int
     POLICY_FIELD_NUMBER: _builtins.int
     WATCHLISTS_FIELD_NUMBER: _builtins.int
+    HOUSEHOLD_SPEAKER_IDS_FIELD_NUMBER: _builtins.int
+    POLICY_NAME_FIELD_NUMBER: _builtins.int
     speaker_id: _builtins.str
+    """The claimed identity."""
     audio: _builtins.bytes
     """The whole recording. A message holds 4 MiB at most; send a longer recording by StreamingVerify."""
+    policy_name: _builtins.str
+    """A policy of the server to decide by, see ServerInfo.policies; `policy` is laid over it. Empty: the
+    server's default.
+    """
     @_builtins.property
-    def config(self) -> _audio_pb2.AudioConfig: ...
+    def audio_config(self) -> _audio_pb2.AudioConfig: ...
     @_builtins.property
     def policy(self) -> _decision_pb2.DecisionPolicy: ...
     @_builtins.property
     def watchlists(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Names of groups to screen the voice against."""
+        """Names of groups to screen the voice against, at most 16."""
+
+    @_builtins.property
+    def household_speaker_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Further speakers who share the claimed account, at most 7. The claim is that one of all of them
+        speaks, and the threshold rises by the logarithm of their number; a failure counts for each.
+        """
 
     def __init__(
         self,
         *,
         speaker_id: _builtins.str = ...,
-        config: _audio_pb2.AudioConfig | None = ...,
+        audio_config: _audio_pb2.AudioConfig | None = ...,
         audio: _builtins.bytes = ...,
         policy: _decision_pb2.DecisionPolicy | None = ...,
         watchlists: _abc.Iterable[_builtins.str] | None = ...,
+        household_speaker_ids: _abc.Iterable[_builtins.str] | None = ...,
+        policy_name: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["config", b"config", "policy", b"policy"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["audio_config", b"audio_config", "policy", b"policy"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio", b"audio", "config", b"config", "policy", b"policy", "speaker_id", b"speaker_id", "watchlists", b"watchlists"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio", b"audio", "audio_config", b"audio_config", "household_speaker_ids", b"household_speaker_ids", "policy", b"policy", "policy_name", b"policy_name", "speaker_id", b"speaker_id", "watchlists", b"watchlists"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -370,17 +445,17 @@ class VerifyResponse(_message.Message):
     WATCHLIST_MATCHES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def decision(self) -> _decision_pb2.Decision:
-        """With REASON_WATCHLISTED when there are `watchlist_matches`."""
+        """With REASON_WATCHLISTED if there are `watchlist_matches`."""
 
     @_builtins.property
-    def watchlist_matches(self) -> _containers.RepeatedCompositeFieldContainer[_watchlist_pb2.GroupMatch]:
+    def watchlist_matches(self) -> _containers.RepeatedCompositeFieldContainer[_group_pb2.GroupMatch]:
         """By falling log-likelihood ratio."""
 
     def __init__(
         self,
         *,
         decision: _decision_pb2.Decision | None = ...,
-        watchlist_matches: _abc.Iterable[_watchlist_pb2.GroupMatch] | None = ...,
+        watchlist_matches: _abc.Iterable[_group_pb2.GroupMatch] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["decision", b"decision"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -395,50 +470,60 @@ class StreamingVerifyConfig(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     SPEAKER_ID_FIELD_NUMBER: _builtins.int
-    AUDIO_FIELD_NUMBER: _builtins.int
+    AUDIO_CONFIG_FIELD_NUMBER: _builtins.int
     POLICY_FIELD_NUMBER: _builtins.int
     WATCHLISTS_FIELD_NUMBER: _builtins.int
-    IDENTIFY_GROUP_FIELD_NUMBER: _builtins.int
+    IDENTIFY_GROUP_NAME_FIELD_NUMBER: _builtins.int
     STOP_AT_DECISION_FIELD_NUMBER: _builtins.int
     CONTINUOUS_FIELD_NUMBER: _builtins.int
     MAX_CANDIDATES_FIELD_NUMBER: _builtins.int
+    HOUSEHOLD_SPEAKER_IDS_FIELD_NUMBER: _builtins.int
+    POLICY_NAME_FIELD_NUMBER: _builtins.int
     speaker_id: _builtins.str
-    """The claimed identity. Empty: only watchlists and `identify_group` are served, of which there must
-    be one.
+    """The claimed identity. Empty: only watchlists and `identify_group_name` are served, of which there
+    must be one.
     """
-    identify_group: _builtins.str
+    identify_group_name: _builtins.str
     """Also identify within this group."""
     stop_at_decision: _builtins.bool
-    """End the stream at the first conclusive decision: on the claimed speaker or, where none is
-    claimed, at the first conclusive `identification`. Watchlists alone never end it.
+    """End the stream at the first conclusive decision: on the claimed speaker or, if none is claimed, at
+    the first conclusive `identification`. Watchlists alone never end it.
     """
     continuous: _builtins.bool
     """Keep scoring after the decision and report a change of voice."""
     max_candidates: _builtins.int
-    """Candidates to answer from `identify_group`, 1 to 100. 0 means 1."""
+    """Candidates to answer from `identify_group_name`, 1 to 100. 0 means 1."""
+    policy_name: _builtins.str
+    """As VerifyRequest.policy_name."""
     @_builtins.property
-    def audio(self) -> _audio_pb2.AudioConfig: ...
+    def audio_config(self) -> _audio_pb2.AudioConfig: ...
     @_builtins.property
     def policy(self) -> _decision_pb2.DecisionPolicy: ...
     @_builtins.property
     def watchlists(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Names of groups to screen the voice against, at most 16."""
 
+    @_builtins.property
+    def household_speaker_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """As VerifyRequest.household_speaker_ids."""
+
     def __init__(
         self,
         *,
         speaker_id: _builtins.str = ...,
-        audio: _audio_pb2.AudioConfig | None = ...,
+        audio_config: _audio_pb2.AudioConfig | None = ...,
         policy: _decision_pb2.DecisionPolicy | None = ...,
         watchlists: _abc.Iterable[_builtins.str] | None = ...,
-        identify_group: _builtins.str = ...,
+        identify_group_name: _builtins.str = ...,
         stop_at_decision: _builtins.bool = ...,
         continuous: _builtins.bool = ...,
         max_candidates: _builtins.int = ...,
+        household_speaker_ids: _abc.Iterable[_builtins.str] | None = ...,
+        policy_name: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["audio", b"audio", "policy", b"policy"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["audio_config", b"audio_config", "policy", b"policy"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio", b"audio", "continuous", b"continuous", "identify_group", b"identify_group", "max_candidates", b"max_candidates", "policy", b"policy", "speaker_id", b"speaker_id", "stop_at_decision", b"stop_at_decision", "watchlists", b"watchlists"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio_config", b"audio_config", "continuous", b"continuous", "household_speaker_ids", b"household_speaker_ids", "identify_group_name", b"identify_group_name", "max_candidates", b"max_candidates", "policy", b"policy", "policy_name", b"policy_name", "speaker_id", b"speaker_id", "stop_at_decision", b"stop_at_decision", "watchlists", b"watchlists"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -485,24 +570,24 @@ class StreamingVerifyResponse(_message.Message):
     """Set on the last response only."""
     @_builtins.property
     def decision(self) -> _decision_pb2.Decision:
-        """The decision on the claimed speaker as it stands. With REASON_WATCHLISTED when there are
-        `watchlist_matches`. Where no speaker is claimed it is OUTCOME_INCONCLUSIVE with REASON_NO_CLAIM,
-        and with the reasons, where there are any, why the audio cannot be searched for yet.
+        """The decision on the claimed speaker as it stands. With REASON_WATCHLISTED if there are
+        `watchlist_matches`. If no speaker is claimed it is OUTCOME_INCONCLUSIVE with REASON_NO_CLAIM, and
+        with the reasons, if any, why the audio cannot be searched for yet.
         """
 
     @_builtins.property
-    def watchlist_matches(self) -> _containers.RepeatedCompositeFieldContainer[_watchlist_pb2.GroupMatch]:
+    def watchlist_matches(self) -> _containers.RepeatedCompositeFieldContainer[_group_pb2.GroupMatch]:
         """Members of `watchlists` whom the voice matches as it stands, by falling log-likelihood ratio."""
 
     @_builtins.property
-    def candidates(self) -> _containers.RepeatedCompositeFieldContainer[_watchlist_pb2.GroupMatch]:
-        """Members of `identify_group` who come nearest, by falling log-likelihood ratio. Without the role
-        `analyze` only the first, and only where `identification` is ACCEPTED.
+    def candidates(self) -> _containers.RepeatedCompositeFieldContainer[_group_pb2.GroupMatch]:
+        """Members of `identify_group_name` who come nearest, by falling log-likelihood ratio. Without the
+        role `analyze` only the first, and only if `identification` is ACCEPTED.
         """
 
     @_builtins.property
     def identification(self) -> _decision_pb2.Decision:
-        """Set with `identify_group`. ACCEPTED: the first candidate is speaking. REJECTED: none of the
+        """Set with `identify_group_name`. ACCEPTED: the first candidate is speaking. REJECTED: none of the
         group is. It follows the policy corrected for the size of the group, its sequential test too.
         """
 
@@ -511,8 +596,8 @@ class StreamingVerifyResponse(_message.Message):
         *,
         done: _builtins.bool = ...,
         decision: _decision_pb2.Decision | None = ...,
-        watchlist_matches: _abc.Iterable[_watchlist_pb2.GroupMatch] | None = ...,
-        candidates: _abc.Iterable[_watchlist_pb2.GroupMatch] | None = ...,
+        watchlist_matches: _abc.Iterable[_group_pb2.GroupMatch] | None = ...,
+        candidates: _abc.Iterable[_group_pb2.GroupMatch] | None = ...,
         identification: _decision_pb2.Decision | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["decision", b"decision", "identification", b"identification"]  # noqa: Y015
@@ -527,35 +612,39 @@ Global___StreamingVerifyResponse: _TypeAlias = StreamingVerifyResponse  # noqa: 
 class IdentifyRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
-    GROUP_FIELD_NUMBER: _builtins.int
-    CONFIG_FIELD_NUMBER: _builtins.int
+    GROUP_NAME_FIELD_NUMBER: _builtins.int
+    AUDIO_CONFIG_FIELD_NUMBER: _builtins.int
     AUDIO_FIELD_NUMBER: _builtins.int
     POLICY_FIELD_NUMBER: _builtins.int
     MAX_CANDIDATES_FIELD_NUMBER: _builtins.int
-    group: _builtins.str
-    """The group to search; see WatchlistService."""
+    POLICY_NAME_FIELD_NUMBER: _builtins.int
+    group_name: _builtins.str
+    """The group to search; see GroupService."""
     audio: _builtins.bytes
     """The whole recording. A message holds 4 MiB at most; send a longer recording by StreamingVerify,
-    with `identify_group`.
+    with `identify_group_name`.
     """
     max_candidates: _builtins.int
     """1 to 100. 0 means 1."""
+    policy_name: _builtins.str
+    """As VerifyRequest.policy_name."""
     @_builtins.property
-    def config(self) -> _audio_pb2.AudioConfig: ...
+    def audio_config(self) -> _audio_pb2.AudioConfig: ...
     @_builtins.property
     def policy(self) -> _decision_pb2.DecisionPolicy: ...
     def __init__(
         self,
         *,
-        group: _builtins.str = ...,
-        config: _audio_pb2.AudioConfig | None = ...,
+        group_name: _builtins.str = ...,
+        audio_config: _audio_pb2.AudioConfig | None = ...,
         audio: _builtins.bytes = ...,
         policy: _decision_pb2.DecisionPolicy | None = ...,
         max_candidates: _builtins.int = ...,
+        policy_name: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["config", b"config", "policy", b"policy"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["audio_config", b"audio_config", "policy", b"policy"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio", b"audio", "config", b"config", "group", b"group", "max_candidates", b"max_candidates", "policy", b"policy"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio", b"audio", "audio_config", b"audio_config", "group_name", b"group_name", "max_candidates", b"max_candidates", "policy", b"policy", "policy_name", b"policy_name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -572,16 +661,16 @@ class IdentifyResponse(_message.Message):
         """ACCEPTED: the first candidate is speaking. REJECTED: none of the group is."""
 
     @_builtins.property
-    def candidates(self) -> _containers.RepeatedCompositeFieldContainer[_watchlist_pb2.GroupMatch]:
-        """By falling log-likelihood ratio. Without the role `analyze` only the first, and only where the
-        decision is ACCEPTED: else a group could be listed by searching it.
+    def candidates(self) -> _containers.RepeatedCompositeFieldContainer[_group_pb2.GroupMatch]:
+        """By falling log-likelihood ratio. Without the role `analyze` only the first, and only if the decision
+        is ACCEPTED: else a group could be listed by searching it.
         """
 
     def __init__(
         self,
         *,
         decision: _decision_pb2.Decision | None = ...,
-        candidates: _abc.Iterable[_watchlist_pb2.GroupMatch] | None = ...,
+        candidates: _abc.Iterable[_group_pb2.GroupMatch] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["decision", b"decision"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -595,21 +684,21 @@ Global___IdentifyResponse: _TypeAlias = IdentifyResponse  # noqa: Y015
 class EmbedRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
-    CONFIG_FIELD_NUMBER: _builtins.int
+    AUDIO_CONFIG_FIELD_NUMBER: _builtins.int
     AUDIO_FIELD_NUMBER: _builtins.int
     audio: _builtins.bytes
     """The whole recording. A message holds 4 MiB at most."""
     @_builtins.property
-    def config(self) -> _audio_pb2.AudioConfig: ...
+    def audio_config(self) -> _audio_pb2.AudioConfig: ...
     def __init__(
         self,
         *,
-        config: _audio_pb2.AudioConfig | None = ...,
+        audio_config: _audio_pb2.AudioConfig | None = ...,
         audio: _builtins.bytes = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["config", b"config"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["audio_config", b"audio_config"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio", b"audio", "config", b"config"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio", b"audio", "audio_config", b"audio_config"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -625,7 +714,7 @@ class EmbedResponse(_message.Message):
     speech_needed_s: _builtins.float
     @_builtins.property
     def embedding(self) -> Global___Embedding:
-        """Absent when there is not enough speech; `speech_needed_s` says how much is missing."""
+        """Absent if there is not enough speech; `speech_needed_s` says how much is missing."""
 
     @_builtins.property
     def quality(self) -> _audio_pb2.Quality: ...
@@ -679,7 +768,7 @@ class Comparison(_message.Message):
     cosine: _builtins.float
     """Cosine similarity, -1 to 1."""
     llr: _builtins.float
-    """Calibrated log-likelihood ratio, natural log. Absent when the net speech of either side is not
+    """Calibrated log-likelihood ratio, natural log. Absent if the net speech of either side is not
     given, or the model has no calibration.
     """
     def __init__(

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class VerificationServiceStub:
-    """Enrols and verifies voices. Streams carry a config first, then audio.
+    """Enrolls and verifies voices. Streams carry a config first, then audio.
     """
 
     def __init__(self, channel):
@@ -35,10 +35,15 @@ class VerificationServiceStub:
         Args:
             channel: A grpc.Channel.
         """
-        self.Enroll = channel.stream_stream(
+        self.Enroll = channel.unary_unary(
                 '/sayso.v1.VerificationService/Enroll',
                 request_serializer=sayso_dot_v1_dot_verification__pb2.EnrollRequest.SerializeToString,
                 response_deserializer=sayso_dot_v1_dot_verification__pb2.EnrollResponse.FromString,
+                _registered_method=True)
+        self.StreamingEnroll = channel.stream_stream(
+                '/sayso.v1.VerificationService/StreamingEnroll',
+                request_serializer=sayso_dot_v1_dot_verification__pb2.StreamingEnrollRequest.SerializeToString,
+                response_deserializer=sayso_dot_v1_dot_verification__pb2.StreamingEnrollResponse.FromString,
                 _registered_method=True)
         self.BatchEnroll = channel.stream_stream(
                 '/sayso.v1.VerificationService/BatchEnroll',
@@ -73,19 +78,26 @@ class VerificationServiceStub:
 
 
 class VerificationServiceServicer:
-    """Enrols and verifies voices. Streams carry a config first, then audio.
+    """Enrolls and verifies voices. Streams carry a config first, then audio.
     """
 
-    def Enroll(self, request_iterator, context):
-        """Enrols a voice, or adds speech to it, from audio as it comes. Progress is answered while audio
-        arrives; the last response has `done` set and is sent when the enrolment is stored durably.
+    def Enroll(self, request, context):
+        """Enrolls a voice, or adds speech to it, from a recording. Answered once it is stored durably.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StreamingEnroll(self, request_iterator, context):
+        """As Enroll, from audio as it comes, or from a recording too long for a message. Progress is answered
+        while audio arrives; the last response has the `result`, and is sent once it is stored durably.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def BatchEnroll(self, request_iterator, context):
-        """Enrols many recordings on one stream, with a result for each: side by side, those of one speaker
+        """Enrolls many recordings on one stream, with a result for each: side by side, those of one speaker
         in their order, answered as they are ready. One that fails ends nothing. One that the voice holds
         already is answered as stored and not added again, so that what got no answer can be sent again.
         """
@@ -131,10 +143,15 @@ class VerificationServiceServicer:
 
 def add_VerificationServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
-            'Enroll': grpc.stream_stream_rpc_method_handler(
+            'Enroll': grpc.unary_unary_rpc_method_handler(
                     servicer.Enroll,
                     request_deserializer=sayso_dot_v1_dot_verification__pb2.EnrollRequest.FromString,
                     response_serializer=sayso_dot_v1_dot_verification__pb2.EnrollResponse.SerializeToString,
+            ),
+            'StreamingEnroll': grpc.stream_stream_rpc_method_handler(
+                    servicer.StreamingEnroll,
+                    request_deserializer=sayso_dot_v1_dot_verification__pb2.StreamingEnrollRequest.FromString,
+                    response_serializer=sayso_dot_v1_dot_verification__pb2.StreamingEnrollResponse.SerializeToString,
             ),
             'BatchEnroll': grpc.stream_stream_rpc_method_handler(
                     servicer.BatchEnroll,
@@ -175,11 +192,38 @@ def add_VerificationServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class VerificationService:
-    """Enrols and verifies voices. Streams carry a config first, then audio.
+    """Enrolls and verifies voices. Streams carry a config first, then audio.
     """
 
     @staticmethod
-    def Enroll(request_iterator,
+    def Enroll(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sayso.v1.VerificationService/Enroll',
+            sayso_dot_v1_dot_verification__pb2.EnrollRequest.SerializeToString,
+            sayso_dot_v1_dot_verification__pb2.EnrollResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StreamingEnroll(request_iterator,
             target,
             options=(),
             channel_credentials=None,
@@ -192,9 +236,9 @@ class VerificationService:
         return grpc.experimental.stream_stream(
             request_iterator,
             target,
-            '/sayso.v1.VerificationService/Enroll',
-            sayso_dot_v1_dot_verification__pb2.EnrollRequest.SerializeToString,
-            sayso_dot_v1_dot_verification__pb2.EnrollResponse.FromString,
+            '/sayso.v1.VerificationService/StreamingEnroll',
+            sayso_dot_v1_dot_verification__pb2.StreamingEnrollRequest.SerializeToString,
+            sayso_dot_v1_dot_verification__pb2.StreamingEnrollResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -27,18 +27,20 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class VerificationServiceStub:
-    """Enrols and verifies voices. Streams carry a config first, then audio."""
+    """Enrolls and verifies voices. Streams carry a config first, then audio."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> VerificationServiceAsyncStub: ...
-    Enroll: _grpc.StreamStreamMultiCallable[_verification_pb2.EnrollRequest, _verification_pb2.EnrollResponse]
-    """Enrols a voice, or adds speech to it, from audio as it comes. Progress is answered while audio
-    arrives; the last response has `done` set and is sent when the enrolment is stored durably.
+    Enroll: _grpc.UnaryUnaryMultiCallable[_verification_pb2.EnrollRequest, _verification_pb2.EnrollResponse]
+    """Enrolls a voice, or adds speech to it, from a recording. Answered once it is stored durably."""
+    StreamingEnroll: _grpc.StreamStreamMultiCallable[_verification_pb2.StreamingEnrollRequest, _verification_pb2.StreamingEnrollResponse]
+    """As Enroll, from audio as it comes, or from a recording too long for a message. Progress is answered
+    while audio arrives; the last response has the `result`, and is sent once it is stored durably.
     """
     BatchEnroll: _grpc.StreamStreamMultiCallable[_verification_pb2.BatchEnrollRequest, _verification_pb2.BatchEnrollResponse]
-    """Enrols many recordings on one stream, with a result for each: side by side, those of one speaker
+    """Enrolls many recordings on one stream, with a result for each: side by side, those of one speaker
     in their order, answered as they are ready. One that fails ends nothing. One that the voice holds
     already is answered as stored and not added again, so that what got no answer can be sent again.
     """
@@ -55,15 +57,17 @@ class VerificationServiceStub:
 
 @_typing.type_check_only
 class VerificationServiceAsyncStub(VerificationServiceStub):
-    """Enrols and verifies voices. Streams carry a config first, then audio."""
+    """Enrolls and verifies voices. Streams carry a config first, then audio."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
-    Enroll: _aio.StreamStreamMultiCallable[_verification_pb2.EnrollRequest, _verification_pb2.EnrollResponse]  # type: ignore[assignment]
-    """Enrols a voice, or adds speech to it, from audio as it comes. Progress is answered while audio
-    arrives; the last response has `done` set and is sent when the enrolment is stored durably.
+    Enroll: _aio.UnaryUnaryMultiCallable[_verification_pb2.EnrollRequest, _verification_pb2.EnrollResponse]  # type: ignore[assignment]
+    """Enrolls a voice, or adds speech to it, from a recording. Answered once it is stored durably."""
+    StreamingEnroll: _aio.StreamStreamMultiCallable[_verification_pb2.StreamingEnrollRequest, _verification_pb2.StreamingEnrollResponse]  # type: ignore[assignment]
+    """As Enroll, from audio as it comes, or from a recording too long for a message. Progress is answered
+    while audio arrives; the last response has the `result`, and is sent once it is stored durably.
     """
     BatchEnroll: _aio.StreamStreamMultiCallable[_verification_pb2.BatchEnrollRequest, _verification_pb2.BatchEnrollResponse]  # type: ignore[assignment]
-    """Enrols many recordings on one stream, with a result for each: side by side, those of one speaker
+    """Enrolls many recordings on one stream, with a result for each: side by side, those of one speaker
     in their order, answered as they are ready. One that fails ends nothing. One that the voice holds
     already is answered as stored and not added again, so that what got no answer can be sent again.
     """
@@ -79,15 +83,22 @@ class VerificationServiceAsyncStub(VerificationServiceStub):
     """Compares embeddings with embeddings. Needs the role `analyze`."""
 
 class VerificationServiceServicer:
-    """Enrols and verifies voices. Streams carry a config first, then audio."""
+    """Enrolls and verifies voices. Streams carry a config first, then audio."""
 
     def Enroll(
         self,
-        request_iterator: _MaybeAsyncIterator[_verification_pb2.EnrollRequest],
+        request: _verification_pb2.EnrollRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_abc.Iterator[_verification_pb2.EnrollResponse], _abc.AsyncIterator[_verification_pb2.EnrollResponse]]:
-        """Enrols a voice, or adds speech to it, from audio as it comes. Progress is answered while audio
-        arrives; the last response has `done` set and is sent when the enrolment is stored durably.
+    ) -> _typing.Union[_verification_pb2.EnrollResponse, _abc.Awaitable[_verification_pb2.EnrollResponse]]:
+        """Enrolls a voice, or adds speech to it, from a recording. Answered once it is stored durably."""
+
+    def StreamingEnroll(
+        self,
+        request_iterator: _MaybeAsyncIterator[_verification_pb2.StreamingEnrollRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_verification_pb2.StreamingEnrollResponse], _abc.AsyncIterator[_verification_pb2.StreamingEnrollResponse]]:
+        """As Enroll, from audio as it comes, or from a recording too long for a message. Progress is answered
+        while audio arrives; the last response has the `result`, and is sent once it is stored durably.
         """
 
     def BatchEnroll(
@@ -95,7 +106,7 @@ class VerificationServiceServicer:
         request_iterator: _MaybeAsyncIterator[_verification_pb2.BatchEnrollRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_verification_pb2.BatchEnrollResponse], _abc.AsyncIterator[_verification_pb2.BatchEnrollResponse]]:
-        """Enrols many recordings on one stream, with a result for each: side by side, those of one speaker
+        """Enrolls many recordings on one stream, with a result for each: side by side, those of one speaker
         in their order, answered as they are ready. One that fails ends nothing. One that the voice holds
         already is answered as stored and not added again, so that what got no answer can be sent again.
         """

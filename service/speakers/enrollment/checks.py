@@ -13,7 +13,7 @@ from service.contract import Contract
 from service.decisions.decision import Reason, list_shortcomings
 from service.decisions.policy import QualityGate
 from service.decisions.scoring import Scorer, average_voice
-from service.errors import FailedPrecondition
+from service.errors import ErrorReason, FailedPrecondition
 from service.inference.embedder import Utterance
 from service.settings import EnrollmentRules
 from service.speakers.enrollment.growth import Mismatch
@@ -95,14 +95,18 @@ def require_willing(
     """Raises `FailedPrecondition` for a speaker who opted out, or without a consent if one is
     required or was withdrawn."""
     if speaker is not None and speaker.state is SpeakerState.OPTED_OUT:
-        raise FailedPrecondition("the speaker opted out of voice verification; opt in again first")
+        raise FailedPrecondition(
+            "the speaker opted out of voice verification; opt in again first",
+            reason=ErrorReason.SPEAKER_OPTED_OUT,
+        )
     lacking = speaker is not None and retention.lacks_consent(speaker)
     required = consent_required and (speaker is None or speaker.consent is None)
     if request.consent is None and (lacking or required):
         raise FailedPrecondition(
             "enrollment needs the speaker's consent, and there is none, or it was withdrawn; "
             "send `consent` with the enrollment, or "
-            "record it with UpdateSpeaker first"
+            "record it with UpdateSpeaker first",
+            reason=ErrorReason.CONSENT_REQUIRED,
         )
 
 

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 
 from service.contract import Calibration, Contract
 from service.decisions.thresholds import careful_threshold
-from service.errors import FailedPrecondition
+from service.errors import ErrorReason, FailedPrecondition
 from service.inference.embedder import Utterance
 from service.store import Speaker, Store, Voiceprint
 
@@ -66,7 +66,8 @@ class DuplicateSearch:
             if count > self._limit:
                 raise FailedPrecondition(
                     f"there are more than {self._limit} speakers to compare with; "
-                    "allow duplicates, or raise SAYSO_DUPLICATE_LIMIT"
+                    "allow duplicates, or raise SAYSO_DUPLICATE_LIMIT",
+                    reason=ErrorReason.SEARCH_LIMIT,
                 )
             for speaker in page.speakers:
                 if (voiceprint := self._select(speaker)) is not None:
@@ -81,6 +82,7 @@ def _require_calibration(contract: Contract) -> Calibration:
     if calibration is None or not calibration.false_match:
         raise FailedPrecondition(
             f"the model {contract.model_id} has no calibration, so duplicates cannot be found; "
-            "allow them, or run `sayso-export calibrate` on it and restart the server"
+            "allow them, or run `sayso-export calibrate` on it and restart the server",
+            reason=ErrorReason.MODEL_UNCALIBRATED,
         )
     return calibration

@@ -100,6 +100,17 @@ end
 
 _GET = _GROUP + "return group(ARGV[1], ARGV[2])"
 
+# ARGV[3]: the description.
+_DESCRIBE = (
+    _GROUP
+    + """
+local group_id = redis.call('HGET', ARGV[1] .. 'group_ids', ARGV[2])
+if not group_id then return nil end
+redis.call('HSET', ARGV[1] .. 'group:' .. group_id, 'description', ARGV[3])
+return group(ARGV[1], ARGV[2])
+"""
+)
+
 # ARGV[3]: how many.
 _LIST = (
     _GROUP
@@ -230,6 +241,9 @@ class RedisGroups:
 
     async def get(self, tenant: str, name: str) -> Group:
         return _parse_group(await self._run(_GET, tenant, name))
+
+    async def describe(self, tenant: str, name: str, description: str) -> Group:
+        return _group(await self._run(_DESCRIBE, tenant, name, description))
 
     async def list(self, tenant: str, *, limit: int, after: str | None = None) -> GroupPage:
         rows = await self._run(_LIST, tenant, _start_after(after), limit)

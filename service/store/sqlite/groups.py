@@ -126,6 +126,16 @@ class SqliteGroups:
     async def get(self, tenant: str, name: str) -> Group:
         return await self._read(lambda db: _get(db, tenant, name))
 
+    async def describe(self, tenant: str, name: str, description: str) -> Group:
+        def describe(db: sqlite3.Connection) -> Group:
+            db.execute(
+                "UPDATE speaker_group SET description = ? WHERE tenant = ? AND name = ?",
+                (description, tenant, name),
+            )
+            return _get(db, tenant, name)
+
+        return await self._write(describe)
+
     async def list(self, tenant: str, *, limit: int, after: str | None = None) -> GroupPage:
         query = _GROUP + "name > ? ORDER BY name LIMIT ?"
         rows = await self._read(

@@ -11,12 +11,12 @@ from evaluation.trials import manifest
 from evaluation.trials.manifest import Speaker
 from service.audio import decoding
 from service.audio.speech import VoiceActivity
-from service.decisions.policy import Policy, QualityGate
+from service.decisions.policy import Policy, QualityGate, ThresholdSource
 from service.decisions.scoring import Scorer
 from service.inference.embedder import Embedder
 from service.inference.session import Session
 
-POLICY = Policy(0.01, "made", QualityGate(0.5, -100.0, 1.0))
+POLICY = Policy(0.01, ThresholdSource.SERVER, QualityGate(0.5, -100.0, 1.0))
 PLAN = Plan(enrol_s=1.0, call_s=2.5, calls=2)
 
 

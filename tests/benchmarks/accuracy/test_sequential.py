@@ -20,7 +20,7 @@ from service.audio.speech import VoiceActivity
 from service.calls.verification import Verifier
 from service.contract import Calibration, Cohort, Contract, ScoreKind
 from service.decisions.decision import Decision, Outcome
-from service.decisions.policy import Policy, QualityGate, SequentialTest
+from service.decisions.policy import Policy, QualityGate, SequentialTest, ThresholdSource
 from service.decisions.scoring import Scorer
 from service.inference.embedder import Embedder, Utterance
 from service.inference.session import Session
@@ -30,7 +30,7 @@ from service.store import Voiceprint
 DATA = Path(__file__).parents[4] / "shared" / "data" / "manifest.csv"
 CALIBRATION = Calibration(-4.0, {"cosine": 9.0}, ((0.1, 0.0), (0.01, 2.0)), "made")
 CONTRACT = Contract("made", 16_000, 48_000, 24_000, 8_000, 8, calibration=CALIBRATION)
-POLICY = Policy(0.01, "made", QualityGate(1.0, -100.0, 1.0))
+POLICY = Policy(0.01, ThresholdSource.SERVER, QualityGate(1.0, -100.0, 1.0))
 TARGETS = ((0.01, 0.01), (0.05, 0.05), (0.01, 0.05))
 PEOPLE = 30
 

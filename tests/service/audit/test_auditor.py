@@ -13,6 +13,7 @@ from service.audit import Action, Auditor, Origin, Trail, chain
 from service.audit.entries import parse_line
 from service.audit.subjects import Subjects
 from service.decisions.decision import Decision, Outcome, Reason, Score
+from service.decisions.policy import ThresholdSource
 from service.decisions.thresholds import Threshold
 from service.errors import NotFound, Unavailable
 
@@ -23,7 +24,7 @@ DECISION = Decision(
     "log-likelihood ratio of alice is low",
     reasons=(Reason.VOICE_CHANGED,),
     score=Score(0.123456, -1.23456),
-    threshold=Threshold(2.34567, "setting"),
+    threshold=Threshold(2.34567, ThresholdSource.SERVER, "setting"),
 )
 
 

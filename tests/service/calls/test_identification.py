@@ -15,7 +15,7 @@ from service.calls.ranking import HALF, Traits, make_ranking
 from service.calls.verification import Verifier
 from service.contract import Calibration, Cohort, Contract, ScoreKind
 from service.decisions.decision import Outcome, Reason
-from service.decisions.policy import Costs, Policy, QualityGate, SequentialTest
+from service.decisions.policy import Costs, Policy, QualityGate, SequentialTest, ThresholdSource
 from service.decisions.scoring import TERMS, Measures, l2_normalize, log_likelihood_ratio
 from service.decisions.thresholds import bayes_threshold, choose_threshold_among
 from service.errors import FailedPrecondition, InvalidArgument, NotFound
@@ -40,7 +40,7 @@ CONTRACT = Contract(
         "made",
     ),
 )
-POLICY = Policy(0.01, "request", QualityGate(1.0, 0.0, 0.1))
+POLICY = Policy(0.01, ThresholdSource.REQUEST, QualityGate(1.0, 0.0, 0.1))
 T = "tenant"
 
 Vector = NDArray[np.float32]
@@ -528,7 +528,7 @@ async def test_a_sequential_identification_waits_for_evidence(
     assert between.candidates
     ended = await ask(VOICES["alice"], speech_s=10.0)
     assert ended.decision.threshold is not None
-    assert "identification rate" in ended.decision.threshold.source
+    assert "identification rate" in ended.decision.threshold.description
     whole = await identifier.identify(T, "callers", heard(VOICES["alice"]), policy, 1)
     assert "identification rate" in whole.decision.explanation
 
@@ -545,32 +545,32 @@ def test_one_candidate_has_the_threshold_of_verification() -> None:
 def test_a_target_rate_is_shared_among_the_candidates() -> None:
     made = choose_threshold_among(10, POLICY, calibration())
     assert made.llr == pytest.approx(5.0)
-    assert "identification rate 0.01 (request), 0.001 for each of 10" in made.source
-    assert "below" not in made.source
+    assert "identification rate 0.01 (request), 0.001 for each of 10" in made.description
+    assert "below" not in made.description
 
 
 def test_above_what_was_measured_the_highest_rate_holds_and_is_named() -> None:
     made = choose_threshold_among(1, replace(POLICY, criterion=0.5), calibration())
     assert made.llr == pytest.approx(0.0)
-    assert "above the highest measured, 0.1, so by that" in made.source
+    assert "above the highest measured, 0.1, so by that" in made.description
 
 
 def test_costs_add_the_log_of_the_number() -> None:
     costs = Costs(0.01, 10.0, 1.0)
     made = choose_threshold_among(50, replace(POLICY, criterion=costs), calibration())
     assert made.llr == pytest.approx(bayes_threshold(costs) + math.log(50))
-    assert "log 50 added" in made.source
+    assert "log 50 added" in made.description
 
 
 def test_below_what_was_measured_the_log_rule_holds_and_is_named() -> None:
     made = choose_threshold_among(1000, POLICY, calibration())
     assert made.llr == pytest.approx(max(math.log(1e5), 5.0 + math.log(100)))
-    assert "below the lowest measured, 0.001, so by log N" in made.source
+    assert "below the lowest measured, 0.001, so by log N" in made.description
     overconfident = replace(calibration(), false_match=((0.1, -9.0), (0.001, -8.0)))
     assert choose_threshold_among(1000, POLICY, overconfident).llr == pytest.approx(math.log(1e5))
     unmeasured = replace(calibration(), false_match=())
     assert choose_threshold_among(1, POLICY, unmeasured).llr == pytest.approx(math.log(100))
-    assert "below any measured" in choose_threshold_among(1, POLICY, unmeasured).source
+    assert "below any measured" in choose_threshold_among(1, POLICY, unmeasured).description
 
 
 @pytest.mark.parametrize("points", [MEASURED, MEASURED[:1], ()])

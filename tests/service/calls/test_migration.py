@@ -21,7 +21,13 @@ from service.calls.models import LoadedModel, LoadedModels
 from service.calls.verification import Verifier
 from service.contract import Calibration, Contract
 from service.decisions.decision import Decision, Outcome, Reason
-from service.decisions.policy import Policy, PolicyDefaults, QualityGate, SequentialTest
+from service.decisions.policy import (
+    Policy,
+    PolicyDefaults,
+    QualityGate,
+    SequentialTest,
+    ThresholdSource,
+)
 from service.inference.embedder import Embedder, Utterance
 from service.inference.session import Session
 from service.settings import Duplicates, EnrollmentRules, LearningRule
@@ -41,7 +47,7 @@ SaveModel = Callable[..., Path]
 
 T = "tenant"
 RETENTION = Retention(clock=lambda: 1000.0)
-POLICY = Policy(0.01, "request", QualityGate(1.0, 0.0, 0.1))
+POLICY = Policy(0.01, ThresholdSource.REQUEST, QualityGate(1.0, 0.0, 0.1))
 OLD = Contract(
     model_id="old",
     sample_rate=16000,
@@ -385,7 +391,7 @@ async def test_a_group_is_searched_in_both_spaces(
 async def test_a_threshold_is_shared_out_among_both_spaces(identifier: Identifier) -> None:
     found = await identifier.identify(T, "all", heard(0), POLICY, 1)
     assert found.decision.threshold is not None
-    assert "0.00333 for each of 3" in found.decision.threshold.source
+    assert "0.00333 for each of 3" in found.decision.threshold.description
 
 
 async def test_who_moves_is_found_in_the_new_space_at_once(

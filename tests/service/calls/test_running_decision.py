@@ -11,13 +11,13 @@ from service.calls.running_decision import RunningDecision
 from service.calls.verification import Verifier
 from service.contract import Calibration, Contract
 from service.decisions.decision import Decision, Outcome, Reason
-from service.decisions.policy import Policy, QualityGate, SequentialTest
+from service.decisions.policy import Policy, QualityGate, SequentialTest, ThresholdSource
 from service.inference.embedder import Audio, Embedder, Stream, Utterance
 from service.inference.session import Session
 from service.store import Voiceprint
 
 RATE = 16_000
-POLICY = Policy(0.1, "request", QualityGate(1.0, -10.0, 1.0))
+POLICY = Policy(0.1, ThresholdSource.REQUEST, QualityGate(1.0, -10.0, 1.0))
 CERTAIN = Calibration(50.0, {"cosine": 0.0}, ((0.1, 0.0), (0.01, 1.0)), "made: always the speaker")
 UNSURE = replace(CERTAIN, bias=0.0)
 LIKENESS = Calibration(-10.0, {"cosine": 20.0}, ((0.1, 0.0), (0.01, 1.0)), "made")
@@ -77,7 +77,7 @@ async def test_undecided_evidence_ends_with_the_fixed_decision(
     assert all(made.reasons == (Reason.UNDECIDED,) for made in early)
     assert last.outcome is Outcome.ACCEPTED
     assert last.threshold is not None
-    assert "target false-match rate" in last.threshold.source
+    assert "target false-match rate" in last.threshold.description
 
 
 async def test_nothing_is_decided_of_a_voice_that_nobody_claims(

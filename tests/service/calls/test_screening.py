@@ -9,7 +9,7 @@ from service.calls.identification import Identifier
 from service.calls.screening import Findings, Screening
 from service.contract import Calibration, Contract
 from service.decisions.decision import Outcome
-from service.decisions.policy import Policy, QualityGate, SequentialTest
+from service.decisions.policy import Policy, QualityGate, SequentialTest, ThresholdSource
 from service.errors import InvalidArgument, NotFound
 from service.inference.embedder import Utterance
 from service.speakers.lifecycle import Retention
@@ -24,8 +24,8 @@ CONTRACT = Contract(
     dimension=4,
     calibration=Calibration(-10.0, {"cosine": 20.0}, ((0.1, 0.0), (0.01, 3.0)), "made"),
 )
-FIXED = Policy(0.02, "request", QualityGate(1.0, 0.0, 0.1))
-SEQUENTIAL = Policy(0.02, "request", FIXED.gate, SequentialTest(0.01, 0.01, 10.0))
+FIXED = Policy(0.02, ThresholdSource.REQUEST, QualityGate(1.0, 0.0, 0.1))
+SEQUENTIAL = Policy(0.02, ThresholdSource.REQUEST, FIXED.gate, SequentialTest(0.01, 0.01, 10.0))
 AXES = np.eye(4, dtype=np.float32)
 ALICE, UNSURE, STRANGER = 1.0, 0.55, 0.0
 """Cosines with alice: a ratio of 10, one of 1 and one of -10."""

@@ -9,7 +9,7 @@ from service.audio.quality import Quality
 from service.calls.verification import ProbeEmbedding, Verifier
 from service.contract import Calibration, Cohort, Contract, ScoreKind
 from service.decisions.decision import Decision, Outcome
-from service.decisions.policy import Costs, Policy, QualityGate
+from service.decisions.policy import Costs, Policy, QualityGate, ThresholdSource
 from service.decisions.scoring import average_voice, l2_normalize
 from service.errors import FailedPrecondition, InvalidArgument
 from service.inference.embedder import Utterance
@@ -25,7 +25,7 @@ CONTRACT = Contract(
     calibration=Calibration(-5.0, {"cosine": 10.0}, ((0.1, 0.0), (0.01, 3.0)), "made"),
 )
 VERIFIER = Verifier(CONTRACT)
-POLICY = Policy(0.01, "request", QualityGate(1.0, 0.0, 0.1))
+POLICY = Policy(0.01, ThresholdSource.REQUEST, QualityGate(1.0, 0.0, 0.1))
 ENROLLED = Voiceprint("m", np.eye(4, dtype=np.float32)[:2], np.array([3, 1], np.float32), 0.0)
 ALICE = Speaker("t", "alice", SpeakerState.ENROLLED, 0.0, 0.0, voiceprints={"m": ENROLLED})
 
@@ -56,8 +56,8 @@ def test_too_little_speech_is_inconclusive() -> None:
     assert made.speech_needed_s == pytest.approx(0.6)
 
 
-ANYTHING = Policy(Costs(0.999, 1.0, 1e-9), "request", QualityGate(0.0, -100.0, 1.0))
-NOTHING = Policy(Costs(0.001, 1e-9, 1.0), "request", QualityGate(1.0, 0.0, 0.1))
+ANYTHING = Policy(Costs(0.999, 1.0, 1e-9), ThresholdSource.REQUEST, QualityGate(0.0, -100.0, 1.0))
+NOTHING = Policy(Costs(0.001, 1e-9, 1.0), ThresholdSource.REQUEST, QualityGate(1.0, 0.0, 0.1))
 
 
 def test_the_servers_own_policy_judges_whatever_a_request_asks() -> None:
@@ -76,7 +76,9 @@ def test_the_servers_own_decision_is_by_its_own_threshold() -> None:
 
 
 def test_audio_worse_than_the_server_demands_never_meets_its_policy() -> None:
-    strict = Verifier(CONTRACT, policy=Policy(0.01, "setting", QualityGate(2.0, 0.0, 0.1)))
+    strict = Verifier(
+        CONTRACT, policy=Policy(0.01, ThresholdSource.SERVER, QualityGate(2.0, 0.0, 0.1))
+    )
     short = heard(3, 1, 0, 0, speech_s=1.0)
     made = strict.verify(ENROLLED, short, ANYTHING)
     assert made.outcome is Outcome.ACCEPTED
@@ -84,7 +86,7 @@ def test_audio_worse_than_the_server_demands_never_meets_its_policy() -> None:
 
 
 def test_the_servers_threshold_is_there_beyond_the_measured_rates() -> None:
-    verifier = Verifier(CONTRACT, policy=Policy(0.001, "setting", POLICY.gate))
+    verifier = Verifier(CONTRACT, policy=Policy(0.001, ThresholdSource.SERVER, POLICY.gate))
     assert verifier.server_threshold.llr > Verifier(CONTRACT).server_threshold.llr == 3.0
 
 

@@ -19,7 +19,7 @@ from service.decisions.decision import (
     decide_unclaimed,
     list_shortcomings,
 )
-from service.decisions.policy import Costs, Policy, QualityGate, SequentialTest
+from service.decisions.policy import Costs, Policy, QualityGate, SequentialTest, ThresholdSource
 from service.decisions.thresholds import (
     Threshold,
     bayes_threshold,
@@ -117,15 +117,23 @@ def test_calibrated_scores_reach_a_careful_threshold_no_more_often_than_asked(
 
 
 def test_a_threshold_says_where_it_came_from() -> None:
-    by_rate = choose_threshold(Policy(0.01, "request", DEMANDS), CALIBRATION)
-    assert by_rate == Threshold(2.0, "target false-match rate 0.01 (request)")
-    by_costs = choose_threshold(Policy(Costs(0.5, 1, 10), "setting", DEMANDS), CALIBRATION)
-    assert by_costs == Threshold(pytest.approx(math.log(10)), "prior and costs (setting)")  # type: ignore[arg-type]
+    by_rate = choose_threshold(Policy(0.01, ThresholdSource.REQUEST, DEMANDS), CALIBRATION)
+    assert by_rate == Threshold(
+        2.0, ThresholdSource.REQUEST, "target false-match rate 0.01 (request)"
+    )
+    by_costs = choose_threshold(
+        Policy(Costs(0.5, 1, 10), ThresholdSource.SERVER, DEMANDS), CALIBRATION
+    )
+    assert by_costs == Threshold(
+        pytest.approx(math.log(10)),  # type: ignore[arg-type]
+        ThresholdSource.SERVER,
+        "prior and costs (setting)",
+    )
 
 
 @given(llr=st.floats(-50, 50), threshold=st.floats(-50, 50))
 def test_a_decision_accepts_at_and_above_the_threshold(llr: float, threshold: float) -> None:
-    made = decide(Score(0.5, llr), Threshold(threshold, "made"), GOOD, "m")
+    made = decide(Score(0.5, llr), Threshold(threshold, ThresholdSource.SERVER, "made"), GOOD, "m")
     assert (made.outcome is Outcome.ACCEPTED) == (llr >= threshold)
     assert made.score == Score(0.5, llr)
     assert "made" in made.explanation
@@ -179,7 +187,7 @@ def test_impossible_costs_are_refused(values: tuple[float, float, float]) -> Non
 @pytest.mark.parametrize("rate", [0.0, 1.0, math.nan])
 def test_an_impossible_rate_is_refused(rate: float) -> None:
     with pytest.raises(InvalidArgument):
-        Policy(rate, "request", DEMANDS)
+        Policy(rate, ThresholdSource.REQUEST, DEMANDS)
 
 
 @pytest.mark.parametrize("changes", [{"min_speech_s": -1}, {"min_snr_db": np.nan}])
@@ -199,11 +207,17 @@ def test_the_bounds_are_walds() -> None:
 
 @given(llr=st.floats(-20, 20))
 def test_a_sequential_test_accepts_nothing_below_the_least(llr: float) -> None:
-    least = Threshold(9.0, "the server's")
+    least = Threshold(9.0, ThresholdSource.SERVER, "the server's")
     made = decide_early(Score(0.5, llr), TEST, GOOD, "m", least=least, rejects=False)
     expected = Outcome.ACCEPTED if llr >= 9.0 else Outcome.INCONCLUSIVE
     assert made.outcome is expected
-    lower = decide_early(Score(0.5, llr), TEST, GOOD, "m", least=Threshold(0.0, "the server's"))
+    lower = decide_early(
+        Score(0.5, llr),
+        TEST,
+        GOOD,
+        "m",
+        least=Threshold(0.0, ThresholdSource.SERVER, "the server's"),
+    )
     assert lower == decide_early(Score(0.5, llr), TEST, GOOD, "m")
 
 

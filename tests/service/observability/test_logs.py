@@ -111,8 +111,10 @@ async def test_a_stream_has_one_id_from_start_to_end(written: io.StringIO) -> No
         logging.getLogger("test").info("an answer")
 
     async with open_stub(ScriptedService(act), guarded()) as stub:
-        call = stub.Enroll(iter([pb.EnrollRequest(), pb.EnrollRequest()]))
-        assert [each async for each in call] == [pb.EnrollResponse()] * 2
+        call = stub.StreamingEnroll(
+            iter([pb.StreamingEnrollRequest(), pb.StreamingEnrollRequest()])
+        )
+        assert [each async for each in call] == [pb.StreamingEnrollResponse()] * 2
         made = await request_id(call)
     assert [line["request_id"] for line in lines(written)] == [made] * 3
 

@@ -33,11 +33,19 @@ async def test_a_call_is_a_span_of_its_callers_trace() -> None:
     with open_tracing(exporter) as interceptor:
         async with open_stub(ScriptedService(), interceptor, reading) as stub:
             await stub.Verify(pb.VerifyRequest(speaker_id="alice"), metadata=parent)
-            assert len([each async for each in stub.Enroll(iter([pb.EnrollRequest()]))]) == 1
+            assert (
+                len(
+                    [
+                        each
+                        async for each in stub.StreamingEnroll(iter([pb.StreamingEnrollRequest()]))
+                    ]
+                )
+                == 1
+            )
     verify, enroll = exporter.get_finished_spans()
     assert (verify.name, verify.kind) == (VERIFY, SpanKind.SERVER)
     assert f"{verify.context.trace_id:032x}" == TRACE
-    assert enroll.name == "/sayso.v1.VerificationService/Enroll"
+    assert enroll.name == "/sayso.v1.VerificationService/StreamingEnroll"
     assert verify.resource.attributes["service.name"] == "sayso"
     assert "alice" not in verify.to_json()
 

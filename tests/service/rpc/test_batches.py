@@ -11,7 +11,9 @@ from service.rpc.batches import Batch, Turn
 
 
 def item(speaker_id: str, audio: bytes = b"") -> pb.BatchEnrollRequest:
-    return pb.BatchEnrollRequest(config=pb.EnrollConfig(speaker_id=speaker_id), audio=audio)
+    return pb.BatchEnrollRequest(
+        enrollment=pb.EnrollRequest(config=pb.EnrollConfig(speaker_id=speaker_id), audio=audio)
+    )
 
 
 class Requests:
@@ -34,7 +36,7 @@ async def settled() -> None:
 
 async def stored(request: pb.BatchEnrollRequest, turn: Turn) -> pb.EnrollResponse:
     await turn()
-    return pb.EnrollResponse(done=True, stored=True)
+    return pb.EnrollResponse(stored=True)
 
 
 async def test_every_item_is_answered_under_its_index() -> None:
@@ -46,7 +48,7 @@ async def test_every_item_is_answered_under_its_index() -> None:
 
 async def test_an_item_that_fails_does_not_end_the_others() -> None:
     async def picky(request: pb.BatchEnrollRequest, turn: Turn) -> pb.EnrollResponse:
-        match request.config.speaker_id:
+        match request.enrollment.config.speaker_id:
             case "deaf":
                 raise AudioError("cannot be decoded")
             case "unlucky":
@@ -55,9 +57,9 @@ async def test_an_item_that_fails_does_not_end_the_others() -> None:
 
     requests = Requests(map(item, ("deaf", "fine", "unlucky", "fine")))
     answers = {a.index: a async for a in Batch(picky, at_once=2).enroll_all(aiter(requests))}
-    assert (answers[0].error_code, answers[0].error_message) == (3, "audio: cannot be decoded")
-    assert answers[2].error_code == 13
-    assert "secret" not in answers[2].error_message
+    assert (answers[0].error.code, answers[0].error.message) == (3, "audio: cannot be decoded")
+    assert answers[2].error.code == 13
+    assert "secret" not in answers[2].error.message
     assert not answers[0].HasField("result")
     assert answers[1].result.stored
     assert answers[3].result.stored
@@ -93,10 +95,10 @@ async def test_one_speakers_items_are_added_in_their_order() -> None:
 
     async def enrol(request: pb.BatchEnrollRequest, turn: Turn) -> pb.EnrollResponse:
         await prepared.wait()
-        for _ in range(10 - request.audio[0]):
+        for _ in range(10 - request.enrollment.audio[0]):
             await asyncio.sleep(0)
         await turn()
-        added.append(request.audio)
+        added.append(request.enrollment.audio)
         return pb.EnrollResponse(stored=True)
 
     requests = Requests(item("one", bytes([i])) for i in range(8))
@@ -108,7 +110,7 @@ async def test_one_speakers_items_are_added_in_their_order() -> None:
 
 async def test_after_one_that_failed_the_speakers_next_goes_on() -> None:
     async def enrol(request: pb.BatchEnrollRequest, turn: Turn) -> pb.EnrollResponse:
-        if request.audio == b"bad":
+        if request.enrollment.audio == b"bad":
             raise AudioError("cannot be decoded")
         return await stored(request, turn)
 
@@ -122,7 +124,7 @@ async def test_closing_cancels_what_is_in_work() -> None:
     cancelled = asyncio.Event()
 
     async def enrol(request: pb.BatchEnrollRequest, turn: Turn) -> pb.EnrollResponse:
-        if request.config.speaker_id == "quick":
+        if request.enrollment.config.speaker_id == "quick":
             return pb.EnrollResponse(stored=True)
         try:
             await asyncio.Event().wait()

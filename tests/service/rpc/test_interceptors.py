@@ -3,28 +3,43 @@
 import pytest
 from google.rpc import error_details_pb2
 
-from service.errors import InvalidArgument, NotFound, Overloaded, SaysoError, SpeakerLocked
-from service.rpc.interceptors import build_details
+from service.errors import (
+    ErrorReason,
+    InvalidArgument,
+    NotFound,
+    Overloaded,
+    SaysoError,
+    SpeakerLocked,
+)
+from service.rpc.statuses import build_details
 
-_INFO = error_details_pb2.ErrorInfo(reason="SPEAKER_LOCKED", domain="sayso")
+
+def info(reason: str) -> error_details_pb2.ErrorInfo:
+    return error_details_pb2.ErrorInfo(reason=reason, domain="sayso")
+
+
 _RETRY = error_details_pb2.RetryInfo()
 _RETRY.retry_delay.FromMilliseconds(1500)
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("error", "details"),
     [
-        (SpeakerLocked(1.5), [_INFO, _RETRY]),
-        (SpeakerLocked(None), [_INFO]),
-        (Overloaded("later", retry_after_s=1.5), [_RETRY]),
-        (NotFound("who?"), []),
+        (SpeakerLocked(1.5), [info("SPEAKER_LOCKED"), _RETRY]),
+        (SpeakerLocked(None), [info("SPEAKER_LOCKED")]),
+        (Overloaded("later", retry_after_s=1.5), [info("OVERLOADED"), _RETRY]),
+        (NotFound("who?", reason=ErrorReason.SPEAKER_NOT_FOUND), [info("SPEAKER_NOT_FOUND")]),
+        (SaysoError("a defect"), [info("INTERNAL")]),
     ],
 )
-def test_an_error_has_a_reason_and_a_time_to_retry(error: SaysoError, told: list[object]) -> None:
-    assert build_details(error) == told
+def test_an_error_has_a_reason_and_a_time_to_retry(
+    error: SaysoError, details: list[object]
+) -> None:
+    assert build_details(error) == details
 
 
 def test_a_violation_names_its_field() -> None:
-    (request,) = build_details(InvalidArgument("is empty", field="audio"))
+    reason, request = build_details(InvalidArgument("is empty", field="audio"))
+    assert reason == info("INVALID_FIELD")
     assert isinstance(request, error_details_pb2.BadRequest)
     assert request.field_violations[0].field == "audio"

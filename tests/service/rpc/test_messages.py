@@ -12,7 +12,14 @@ from service.calls.live import Answer
 from service.calls.matching import Match
 from service.calls.screening import Findings
 from service.decisions.decision import Band, Decision, Outcome, Reason, Score
-from service.decisions.policy import Costs, Policy, PolicyDefaults, QualityGate, SequentialTest
+from service.decisions.policy import (
+    Costs,
+    Policy,
+    PolicyDefaults,
+    QualityGate,
+    SequentialTest,
+    ThresholdSource,
+)
 from service.decisions.thresholds import Threshold
 from service.errors import InvalidArgument
 from service.rpc import messages
@@ -21,7 +28,7 @@ from service.speakers.enrollment import Enrollment, Progress
 from service.store import Consent, Speaker, SpeakerState
 from tests.support.score_fields import contains_score
 
-DEFAULT = Policy(0.01, "model", QualityGate(1.0, 0.0, 0.1))
+DEFAULT = Policy(0.01, ThresholdSource.MODEL, QualityGate(1.0, 0.0, 0.1))
 SEQUENTIAL = SequentialTest(0.01, 0.02, max_speech_s=10.0)
 
 
@@ -37,7 +44,7 @@ def test_an_empty_policy_is_the_servers() -> None:
 
 def test_a_requests_policy_wins() -> None:
     made = asked(target_false_match_rate=0.1, min_net_speech_s=3, min_snr_db=-5)
-    assert made == Policy(0.1, "request", QualityGate(3.0, -5.0, 0.1))
+    assert made == Policy(0.1, ThresholdSource.REQUEST, QualityGate(3.0, -5.0, 0.1))
     costs = decision_pb2.CostModel(target_prior=0.9, miss_cost=1, false_accept_cost=10)
     assert asked(costs=costs).criterion == Costs(0.9, 1, 10)
 
@@ -53,8 +60,11 @@ def test_less_speech_than_the_model_needs_cannot_be_asked_for() -> None:
 
 
 def test_zero_means_as_the_header_says() -> None:
-    assert messages.parse_audio_format(audio_pb2.AudioConfig()) == AudioFormat()
-    raw = audio_pb2.AudioConfig(encoding=2, sample_rate=8000, channels=2, channel=1)  # type: ignore[arg-type]
+    assert (
+        messages.parse_audio_format(audio_pb2.AudioConfig(encoding=audio_pb2.AUDIO_ENCODING_FILE))
+        == AudioFormat()
+    )
+    raw = audio_pb2.AudioConfig(encoding=2, sample_rate_hertz=8000, channels=2, channel=1)  # type: ignore[arg-type]
     assert messages.parse_audio_format(raw) == AudioFormat(Mulaw, 8000, 2, 1)
 
 
@@ -89,7 +99,7 @@ def test_a_watchlist_is_a_reason_and_changes_no_outcome() -> None:
     ]
     assert made.decision.explanation == "too far; the voice matches a watchlist"
     (match,) = made.watchlist_matches
-    assert (match.group, match.speaker_id, match.llr) == ("fraud", "mallory", 3.0)
+    assert (match.group_name, match.speaker_id, match.llr) == ("fraud", "mallory", 3.0)
     assert plain.decision.explanation == "too far"
 
 
@@ -113,12 +123,16 @@ def test_a_call_tells_of_the_claim_of_watchlists_and_of_the_group() -> None:
 def test_a_compared_decision_carries_its_scores() -> None:
     made = messages.build_decision(
         Decision(
-            Outcome.ACCEPTED, "m", "why", score=Score(0.5, 3.0), threshold=Threshold(2.0, "costs")
+            Outcome.ACCEPTED,
+            "m",
+            "why",
+            score=Score(0.5, 3.0),
+            threshold=Threshold(2.0, ThresholdSource.REQUEST, "costs"),
         ),
         scores=True,
     )
     assert (made.cosine, made.llr, made.threshold.llr) == (0.5, 3.0, 2.0)
-    assert made.threshold.source == "costs"
+    assert made.threshold.description == "costs"
 
 
 def test_who_sees_no_scores_cannot_move_a_bound_below_the_servers() -> None:
@@ -128,7 +142,7 @@ def test_who_sees_no_scores_cannot_move_a_bound_below_the_servers() -> None:
     stricter = asked(looser=False, min_net_speech_s=9, min_snr_db=30).gate
     assert (stricter.min_speech_s, stricter.min_snr_db) == (9, 30)
     assert asked(target_false_match_rate=0.1).at_least is None
-    for false_match, false_non_match in ((0.4, 0.4), (1e-9, 1e-9), (0.0, 0.0)):
+    for false_match, false_non_match in ((0.4, 0.4), (1e-9, 1e-9), (None, None)):
         test = decision_pb2.SequentialTest(
             false_match_rate=false_match, false_non_match_rate=false_non_match
         )
@@ -149,7 +163,11 @@ def test_every_band_has_its_value() -> None:
 def every_answer(*, scores: bool) -> list[Message]:
     """One of each kind that says something of a comparison."""
     decision = Decision(
-        Outcome.REJECTED, "m", "why", score=Score(0.5, 3.0), threshold=Threshold(2.0, "costs")
+        Outcome.REJECTED,
+        "m",
+        "why",
+        score=Score(0.5, 3.0),
+        threshold=Threshold(2.0, ThresholdSource.REQUEST, "costs"),
     )
     found, quality = Identification(decision, (MATCH, MATCH)), Quality(1.0, 2.0, None, 0.0, -3.0)
     enrolment = Enrollment(Progress(0, 5), quality, "why")

@@ -106,6 +106,16 @@ async def update(
     return (await rpc.UpdateSpeaker(request, NO_CONTEXT)).speaker
 
 
+async def opt_out(rpc: SpeakerRpc) -> pb.Speaker:
+    request = pb.OptOutSpeakerRequest(speaker_id="alice")
+    return (await rpc.OptOutSpeaker(request, NO_CONTEXT)).speaker
+
+
+async def opt_in(rpc: SpeakerRpc) -> pb.Speaker:
+    request = pb.OptInSpeakerRequest(speaker_id="alice")
+    return (await rpc.OptInSpeaker(request, NO_CONTEXT)).speaker
+
+
 async def test_an_update_changes_what_the_mask_names_and_nothing_else(
     rpc: SpeakerRpc, enroller: Enroller
 ) -> None:
@@ -133,8 +143,7 @@ async def test_an_update_changes_what_the_mask_names_and_nothing_else(
         (("etag",), {}, "update_mask"),
         (("metadata", "voiceprints"), {}, "update_mask"),
         (("metadata.a",), {}, "update_mask"),
-        (("state",), {}, "speaker.state"),
-        (("state",), {"state": pb.SPEAKER_STATE_ENROLLED}, "speaker.state"),
+        (("state",), {"state": pb.SPEAKER_STATE_ENROLLED}, "update_mask"),
         (("consent",), {"consent": pb.Consent()}, "consent.reference"),
         (("metadata",), {"metadata": {"": "x"}}, "metadata"),
         (("metadata",), {"speaker_id": ""}, "speaker.speaker_id"),
@@ -191,7 +200,7 @@ async def test_an_export_holds_the_vectors_the_groups_and_the_failures(
     assert export.speaker == await get(rpc)
     (voiceprint,) = export.voiceprints
     assert [list(vector.values) for vector in voiceprint.vectors] == [[1.0, 0.0]]
-    assert list(export.groups) == ["fraud", "vip"]
+    assert list(export.group_names) == ["fraud", "vip"]
     assert export.failed_verifications.total == 1
     await store.delete(ANYONE.tenant, "alice")
     with pytest.raises(NotFound):
@@ -210,36 +219,45 @@ async def test_what_is_not_there_is_not_found(rpc: SpeakerRpc) -> None:
 async def test_an_opt_out_is_remembered_of_one_who_never_enrolled(
     rpc: SpeakerRpc, enroller: Enroller, clock: Clock
 ) -> None:
-    out = pb.SPEAKER_STATE_OPTED_OUT
-    made = await update(rpc, "state", state=out, allow_missing=True)
-    assert made.state == out
+    made = await opt_out(rpc)
+    assert made.state == pb.SPEAKER_STATE_OPTED_OUT
     assert made.opt_out_time.seconds == int(clock.now)
-    with pytest.raises(FailedPrecondition, match="opted out"):
+    assert (await opt_out(rpc)).opt_out_time == made.opt_out_time
+    with pytest.raises(FailedPrecondition, match="opted out") as refused:
         await enrol(enroller)
-    back = await update(
-        rpc,
-        "consent",
-        "state",
-        state=pb.SPEAKER_STATE_PENDING,
-        consent=pb.Consent(reference="form 28"),
-    )
+    assert refused.value.reason == "SPEAKER_OPTED_OUT"
+    back = await opt_in(rpc)
     assert back.state == pb.SPEAKER_STATE_PENDING
-    assert back.consent.reference == "form 28"
     assert not back.HasField("opt_out_time")
     await enrol(enroller)
 
 
+async def test_an_opt_out_outlives_deletion(rpc: SpeakerRpc, enroller: Enroller) -> None:
+    await enrol(enroller)
+    await opt_out(rpc)
+    await rpc.DeleteSpeaker(pb.DeleteSpeakerRequest(speaker_id="alice"), NO_CONTEXT)
+    with pytest.raises(FailedPrecondition, match="opted out"):
+        await enrol(enroller)
+    assert (await opt_in(rpc)).state == pb.SPEAKER_STATE_PENDING
+
+
+async def test_nobody_opts_in_who_is_unknown(rpc: SpeakerRpc) -> None:
+    with pytest.raises(NotFound):
+        await opt_in(rpc)
+
+
 async def test_an_opt_out_erases_at_once(rpc: SpeakerRpc, enroller: Enroller) -> None:
     await enrol(enroller)
-    made = await update(rpc, "state", state=pb.SPEAKER_STATE_OPTED_OUT)
+    made = await opt_out(rpc)
     assert (len(made.voiceprints), made.undo_levels, made.progress.net_speech_s) == (0, 0, 0)
     assert made == await get(rpc)
 
 
 async def test_one_who_is_enrolled_cannot_opt_in(rpc: SpeakerRpc, enroller: Enroller) -> None:
     await enrol(enroller)
-    with pytest.raises(FailedPrecondition, match="opt in"):
-        await update(rpc, "state", state=pb.SPEAKER_STATE_PENDING)
+    with pytest.raises(FailedPrecondition, match="opt in") as refused:
+        await opt_in(rpc)
+    assert refused.value.reason == "SPEAKER_NOT_OPTED_OUT"
 
 
 async def test_a_confirmation_releases_and_an_undo_takes_back(
@@ -277,3 +295,47 @@ async def test_an_expired_voice_is_said_to_be(
         assert speaker.progress.speech_needed_s == 5
     with pytest.raises(FailedPrecondition, match="expired"):
         await rpc.ConfirmEnrollment(pb.ConfirmEnrollmentRequest(speaker_id="alice"), NO_CONTEXT)
+
+
+async def list_ids(rpc: SpeakerRpc, **criteria: object) -> list[str]:
+    criterion = pb.SpeakerFilter(**criteria)  # type: ignore[arg-type]
+    response = await rpc.ListSpeakers(pb.ListSpeakersRequest(filter=criterion), NO_CONTEXT)
+    return [speaker.speaker_id for speaker in response.speakers]
+
+
+async def test_a_list_holds_who_meets_the_whole_filter(
+    rpc: SpeakerRpc, enroller: Enroller, clock: Clock
+) -> None:
+    await enrol(enroller)
+    await update(rpc, "metadata", metadata={"branch": "north", "desk": "4"})
+    clock.now += DAY_S
+    await update(
+        rpc, "metadata", speaker_id="bob", metadata={"branch": "north"}, allow_missing=True
+    )
+    assert await list_ids(rpc) == ["alice", "bob"]
+    assert await list_ids(rpc, states=[pb.SPEAKER_STATE_PENDING]) == ["bob"]
+    assert await list_ids(rpc, metadata={"branch": "north"}) == ["alice", "bob"]
+    assert await list_ids(rpc, metadata={"branch": "north", "desk": "4"}) == ["alice"]
+    assert await list_ids(rpc, metadata={"desk": "5"}) == []
+    (voiceprint,) = (await get(rpc)).voiceprints
+    assert await list_ids(rpc, model_id=voiceprint.model_id) == ["alice"]
+    assert await list_ids(rpc, model_id="another") == []
+    expires = (await get(rpc)).expire_time
+    assert await list_ids(rpc, expires_before=expires) == []
+    expires.seconds += 1
+    assert await list_ids(rpc, expires_before=expires) == ["alice"]
+    with pytest.raises(InvalidArgument) as refused:
+        await list_ids(rpc, states=[pb.SPEAKER_STATE_UNSPECIFIED])
+    assert refused.value.field == "filter.states"
+
+
+async def test_a_lock_is_told_until_it_ends(
+    rpc: SpeakerRpc, enroller: Enroller, store: Store, clock: Clock
+) -> None:
+    await enrol(enroller)
+    assert not (await get(rpc)).HasField("lock_expire_time")
+    rule = LockRule(1, 60.0, 200.0)
+    await store.failures.change(ANYONE.tenant, "alice", lambda count: count.failed(clock.now, rule))
+    assert (await get(rpc)).lock_expire_time.seconds == int(clock.now + 60)
+    clock.now += 60
+    assert not (await get(rpc)).HasField("lock_expire_time")

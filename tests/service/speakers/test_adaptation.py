@@ -13,7 +13,7 @@ from service.audio.quality import Quality
 from service.audit import Auditor, Origin
 from service.contract import Calibration, Contract
 from service.decisions.decision import Decision, Outcome, Score
-from service.decisions.policy import QualityGate
+from service.decisions.policy import QualityGate, ThresholdSource
 from service.decisions.scoring import l2_normalize
 from service.decisions.thresholds import Threshold
 from service.inference.embedder import Utterance
@@ -66,7 +66,11 @@ async def undo(store: Store) -> Speaker:
 
 def accepted(llr: float = 5.0, **changes: object) -> Decision:
     decision = Decision(
-        Outcome.ACCEPTED, "m", "", score=Score(0.9, llr), threshold=Threshold(2.0, "made")
+        Outcome.ACCEPTED,
+        "m",
+        "",
+        score=Score(0.9, llr),
+        threshold=Threshold(2.0, ThresholdSource.SERVER, "made"),
     )
     return replace(decision, **changes)  # type: ignore[arg-type]
 

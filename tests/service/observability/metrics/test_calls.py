@@ -23,7 +23,7 @@ class Counted:
     """How much a sample of one method has grown since this was made."""
 
     def __init__(self, name: str, method: str, **labels: str) -> None:
-        kind = "bidi_stream" if method == "Enroll" else "unary"
+        kind = "bidi_stream" if method == "StreamingEnroll" else "unary"
         self._name = name
         self._labels = {
             "grpc_type": kind,
@@ -79,12 +79,12 @@ async def test_calls_that_fail_are_counted_by_status() -> None:
 
 
 async def test_streams_are_open_until_they_end() -> None:
-    is_open = Counted("sayso_open_calls", "Enroll")
-    handled = Counted("grpc_server_handled_total", "Enroll", grpc_code="OK")
+    is_open = Counted("sayso_open_calls", "StreamingEnroll")
+    handled = Counted("grpc_server_handled_total", "StreamingEnroll", grpc_code="OK")
     async with open_stub(ScriptedService(), guarded()) as stub:
-        call = stub.Enroll()
+        call = stub.StreamingEnroll()
         for _ in range(2):
-            await call.write(pb.EnrollRequest())
+            await call.write(pb.StreamingEnrollRequest())
             await call.read()
         assert (is_open(), handled()) == (1, 0)
         await call.done_writing()
@@ -93,15 +93,19 @@ async def test_streams_are_open_until_they_end() -> None:
     assert (is_open(), handled()) == (0, 1)
 
 
-@pytest.mark.parametrize("method", ["Verify", "Enroll"])
+@pytest.mark.parametrize("method", ["Verify", "StreamingEnroll"])
 async def test_a_caller_who_leaves(method: str) -> None:
     handled = Counted("grpc_server_handled_total", method, grpc_code="Canceled")
     is_open = Counted("sayso_open_calls", method)
     waiting = Waiting()
     async with open_stub(waiting, guarded()) as stub:
-        call = stub.Enroll() if method == "Enroll" else stub.Verify(pb.VerifyRequest())
-        if method == "Enroll":
-            await call.write(pb.EnrollRequest())
+        call = (
+            stub.StreamingEnroll()
+            if method == "StreamingEnroll"
+            else stub.Verify(pb.VerifyRequest())
+        )
+        if method == "StreamingEnroll":
+            await call.write(pb.StreamingEnrollRequest())
         await asyncio.wait_for(waiting.entered.wait(), 10)
         assert is_open() == 1
         call.cancel()

@@ -1,11 +1,12 @@
-"""`WatchlistService`: named groups of speakers and their members."""
+"""`GroupService`: named groups of speakers and their members."""
 
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 
-from sayso.v1 import watchlist_pb2 as pb
-from sayso.v1 import watchlist_pb2_grpc
+from google.protobuf.field_mask_pb2 import FieldMask
+from sayso.v1 import group_pb2 as pb
+from sayso.v1 import group_pb2_grpc
 
 from service.audit import Action, Auditor, Change
 from service.calls.identification import MAX_SCREENED_GROUPS
@@ -18,7 +19,7 @@ MAX_GROUP_NAME_CHARACTERS = 64
 MAX_SPEAKERS_AT_ONCE = 1000
 
 
-class WatchlistRpc(watchlist_pb2_grpc.WatchlistServiceServicer):
+class GroupRpc(group_pb2_grpc.GroupServiceServicer):
     def __init__(
         self, *, store: Store, auditor: Auditor, clock: Callable[[], float] = time.time
     ) -> None:
@@ -35,6 +36,10 @@ class WatchlistRpc(watchlist_pb2_grpc.WatchlistServiceServicer):
             await self._groups.create(get_tenant(), group)
         return pb.CreateGroupResponse(group=_build_group(group))
 
+    async def GetGroup(self, request: pb.GetGroupRequest, context: Context) -> pb.GetGroupResponse:
+        name = parse_group_name(request.group_name)
+        return pb.GetGroupResponse(group=_build_group(await self._groups.get(get_tenant(), name)))
+
     async def ListGroups(
         self, request: pb.ListGroupsRequest, context: Context
     ) -> pb.ListGroupsResponse:
@@ -48,10 +53,20 @@ class WatchlistRpc(watchlist_pb2_grpc.WatchlistServiceServicer):
             next_page_token=pages.encode_token(page.next_after),
         )
 
+    async def UpdateGroup(
+        self, request: pb.UpdateGroupRequest, context: Context
+    ) -> pb.UpdateGroupResponse:
+        _check_mask(request.update_mask)
+        name = parse_group_name(request.group.name, field="group.name")
+        description = _parse_description(request.group.description)
+        async with self._auditor.record_change(Action.GROUP, group=name, change="update"):
+            group = await self._groups.describe(get_tenant(), name, description)
+        return pb.UpdateGroupResponse(group=_build_group(group))
+
     async def DeleteGroup(
         self, request: pb.DeleteGroupRequest, context: Context
     ) -> pb.DeleteGroupResponse:
-        name = parse_group_name(request.name, field="name")
+        name = parse_group_name(request.group_name)
         async with self._auditor.record_change(Action.GROUP, group=name, change="delete"):
             await self._groups.delete(get_tenant(), name)
         return pb.DeleteGroupResponse()
@@ -59,7 +74,10 @@ class WatchlistRpc(watchlist_pb2_grpc.WatchlistServiceServicer):
     async def AddMembers(
         self, request: pb.AddMembersRequest, context: Context
     ) -> pb.AddMembersResponse:
-        speaker_ids, name = _parse_speaker_ids(request.speaker_ids), parse_group_name(request.group)
+        speaker_ids, name = (
+            _parse_speaker_ids(request.speaker_ids),
+            parse_group_name(request.group_name),
+        )
         async with self._audit_change(name, "add", speaker_ids):
             group = await self._groups.add(get_tenant(), name, speaker_ids)
         return pb.AddMembersResponse(group=_build_group(group))
@@ -67,7 +85,10 @@ class WatchlistRpc(watchlist_pb2_grpc.WatchlistServiceServicer):
     async def RemoveMembers(
         self, request: pb.RemoveMembersRequest, context: Context
     ) -> pb.RemoveMembersResponse:
-        speaker_ids, name = _parse_speaker_ids(request.speaker_ids), parse_group_name(request.group)
+        speaker_ids, name = (
+            _parse_speaker_ids(request.speaker_ids),
+            parse_group_name(request.group_name),
+        )
         async with self._audit_change(name, "remove", speaker_ids):
             group = await self._groups.remove(get_tenant(), name, speaker_ids)
         return pb.RemoveMembersResponse(group=_build_group(group))
@@ -77,7 +98,7 @@ class WatchlistRpc(watchlist_pb2_grpc.WatchlistServiceServicer):
     ) -> pb.ListMembersResponse:
         page = await self._groups.members(
             get_tenant(),
-            parse_group_name(request.group),
+            parse_group_name(request.group_name),
             limit=pages.parse_page_size(request.page_size),
             after=pages.decode_token(request.page_token),
         )
@@ -95,7 +116,7 @@ class WatchlistRpc(watchlist_pb2_grpc.WatchlistServiceServicer):
         )
 
 
-def parse_group_name(value: str, *, field: str = "group") -> str:
+def parse_group_name(value: str, *, field: str = "group_name") -> str:
     return messages.parse_name(value, most=MAX_GROUP_NAME_CHARACTERS, field=field)
 
 
@@ -117,6 +138,11 @@ def _parse_speaker_ids(values: Iterable[str]) -> list[str]:
     ]
 
 
+def _check_mask(mask: FieldMask) -> None:
+    if list(mask.paths) != ["description"]:
+        raise InvalidArgument("must be `description`, which alone can change", field="update_mask")
+
+
 def _parse_description(value: str) -> str:
     if len(value) > messages.MAX_TEXT_CHARACTERS:
         raise InvalidArgument(
@@ -126,4 +152,9 @@ def _parse_description(value: str) -> str:
 
 
 def _build_group(group: Group) -> pb.Group:
-    return pb.Group(name=group.name, description=group.description, members=group.members)
+    return pb.Group(
+        name=group.name,
+        description=group.description,
+        member_count=group.members,
+        create_time=messages.build_timestamp(group.created_at),
+    )
