@@ -211,6 +211,40 @@ class Embedding:
 
 
 @dataclass(frozen=True, slots=True)
+class CalibratedRange:
+    """The false-match rates that were measured; a threshold below the lowest is an upper bound."""
+
+    lowest: float
+    highest: float
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """A model that a server has loaded; `sample_rate` in hertz, `calibrated_range` None if nothing
+    can be decided with it."""
+
+    model_id: str
+    dimension: int
+    sample_rate: int
+    window_s: float
+    min_net_speech_s: float
+    calibrated_range: CalibratedRange | None
+
+
+@dataclass(frozen=True, slots=True)
+class ServerInfo:
+    """What a server is and can do. The first model makes new voiceprints; a second is the previous
+    one, whose voiceprints are still accepted."""
+
+    version: str
+    models: tuple[ModelInfo, ...]
+    max_recording_s: float
+    max_call_s: float
+    enrollment_net_speech_s: float
+    features: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Group:
     """A named set of speakers, for identification and for screening."""
 

@@ -23,6 +23,7 @@ from typing import Any, TypeAlias
 
 import grpc
 from google.protobuf.message import DecodeError
+from sayso.v1.verification_pb2 import BatchEnrollRequest
 
 from service.errors import InvalidArgument, OverLimit, TimedOut
 
@@ -140,7 +141,7 @@ class _Stream:
             raise TimedOut(self._refusal) from error
         if request is grpc.aio.EOF:
             raise StopAsyncIteration
-        audio_s = len(require_legible(request).audio) / _LEAST_BYTES_PER_S
+        audio_s = len(_get_audio(require_legible(request))) / _LEAST_BYTES_PER_S
         left_s = self._patience_s - (time.monotonic() - began_s)
         self._patience_s = min(self._max_pause_s, left_s + audio_s)
         return request
@@ -154,6 +155,13 @@ async def _read(context: Context, patience_s: float, refusal: str) -> Any:
             return await context.read()
     except TimeoutError as error:
         raise TimedOut(refusal) from error
+
+
+def _get_audio(request: Any) -> bytes:
+    """Returns the audio of a stream message; an item of a batch holds a whole enrollment."""
+    batched = isinstance(request, BatchEnrollRequest)
+    audio: bytes = request.enrollment.audio if batched else request.audio
+    return audio
 
 
 def tolerate_illegible(deserialize: Callable[[bytes], Any]) -> Callable[[bytes], Any]:

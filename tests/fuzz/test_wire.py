@@ -10,7 +10,7 @@ from typing import Any
 import grpc
 import pytest
 from google.protobuf import message_factory
-from sayso.v1 import audio_pb2, group_pb2, speaker_pb2, verification_pb2
+from sayso.v1 import audio_pb2, group_pb2, server_pb2, speaker_pb2, verification_pb2
 
 from tests.support.audio_configs import FILE
 from tests.support.sayso_server import SaysoServer
@@ -18,7 +18,7 @@ from tests.support.voices import clips
 
 METHODS = [
     method
-    for module in (verification_pb2, speaker_pb2, group_pb2)
+    for module in (verification_pb2, speaker_pb2, group_pb2, server_pb2)
     for service in module.DESCRIPTOR.services_by_name.values()
     for method in service.methods
 ]
@@ -81,15 +81,19 @@ def impatient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SaysoServer]
 
 def messages(method: Any, *, each: int, ticks: int) -> Iterator[bytes]:
     """A request of `method`, with `each` bytes of audio every `TICK_S`."""
-    kind = message_factory.GetMessageClass(method.input_type)
-    config: Any = kind.DESCRIPTOR.fields_by_name["config"].message_type
-    begun: Any = message_factory.GetMessageClass(config)(speaker_id="slt", audio=RAW)
-    if "payload" in kind.DESCRIPTOR.oneofs_by_name:
+    kind: Any = message_factory.GetMessageClass(method.input_type)
+    audio = b"\xff" * each
+    if kind is verification_pb2.BatchEnrollRequest:
+        config: Any = verification_pb2.EnrollConfig(speaker_id="slt", audio_config=RAW)
+        request = kind(enrollment=verification_pb2.EnrollRequest(config=config, audio=audio))
+    else:
+        config = kind.DESCRIPTOR.fields_by_name["config"].message_type
+        begun = message_factory.GetMessageClass(config)(speaker_id="slt", audio_config=RAW)
         yield kind(config=begun).SerializeToString()
-        begun = None
+        request = kind(audio=audio)
     for _ in range(ticks):
         time.sleep(TICK_S)
-        yield kind(config=begun, audio=b"\xff" * each).SerializeToString()
+        yield request.SerializeToString()
 
 
 def ended(running: SaysoServer, method: Any, requests: Iterator[bytes]) -> grpc.StatusCode:

@@ -75,21 +75,26 @@ FLAC = clips("slt", "enroll")[0].read_bytes()
 
 AUDIO: dict[str, tuple[bytes, dict[str, Any], str]] = {
     "empty": (b"", {}, "audio"),
-    "text": (b"This is not audio at all, but prose." * 100, {}, "raw audio set encoding"),
+    "text": (b"This is not audio at all, but prose." * 100, {}, "for raw audio say its encoding"),
     "a header and no more": (FLAC[:64], {}, "audio"),
     "cut in the middle": (FLAC[: len(FLAC) // 2], {}, "cut short"),
     "NaN samples": (wav(np.full(16000, np.nan), subtype="FLOAT"), {}, "NaN"),
     "raw without a rate": (b"\0" * 3200, {"encoding": LINEAR16}, "sample_rate"),
-    "raw at 4 kHz": (b"\0" * 3200, {"encoding": LINEAR16, "sample_rate": 4000}, "8000"),
+    "raw at 4 kHz": (b"\0" * 3200, {"encoding": LINEAR16, "sample_rate_hertz": 4000}, "8000"),
     "two channels, none named": (wav(np.zeros((16000, 2))), {}, "which one holds the speaker"),
     "a file sent as raw samples": (
         wav(np.zeros(16000)),
-        {"encoding": LINEAR16, "sample_rate": 16000},
-        "leave the encoding unset",
+        {"encoding": LINEAR16, "sample_rate_hertz": 16000},
+        "AUDIO_ENCODING_FILE",
     ),
     "WebM": (b"\x1a\x45\xdf\xa3" + bytes(3200), {}, "ffmpeg -i INPUT -ac 1 -ar 16000 OUTPUT.wav"),
-    "a rate that contradicts the header": (wav(np.zeros(16000)), {"sample_rate": 8000}, "16000"),
+    "a rate that contradicts the header": (
+        wav(np.zeros(16000)),
+        {"sample_rate_hertz": 8000},
+        "16000",
+    ),
     "a channel that is not there": (wav(np.zeros(16000)), {"channel": 1}, "channel"),
+    "no encoding": (wav(np.zeros(16000)), {"encoding": 0}, "is required: AUDIO_ENCODING_FILE"),
     "an unknown encoding": (wav(np.zeros(16000)), {"encoding": 99}, "encoding"),
 }
 
@@ -97,6 +102,7 @@ AUDIO: dict[str, tuple[bytes, dict[str, Any], str]] = {
 @pytest.mark.parametrize("name", AUDIO)
 def test_bad_audio(voices: verification_pb2_grpc.VerificationServiceStub, name: str) -> None:
     audio, config, hint = AUDIO[name]
+    config = {"encoding": audio_pb2.AUDIO_ENCODING_FILE} | config
     request = pb.EmbedRequest(audio_config=audio_pb2.AudioConfig(**config), audio=audio)
     code, message, field = refused(voices.Embed, request)
     assert code is INVALID

@@ -42,7 +42,7 @@ class Keyed:
         options: dict[str, Any] = {"metadata": (("x-api-key", key),)}
         with grpc.insecure_channel(self.address) as channel:
             voices = verification_pb2_grpc.VerificationServiceStub(channel)
-            audio: dict[str, Any] = {"config": LINEAR16, "audio": clip, "policy": policy}
+            audio: dict[str, Any] = {"audio_config": LINEAR16, "audio": clip, "policy": policy}
             yield voices.Verify(
                 verification_pb2.VerifyRequest(speaker_id=OWNER, watchlists=["all"], **audio),
                 **options,
@@ -146,9 +146,13 @@ def test_the_rates_of_a_sequential_test_tell_nothing_of_a_stranger(
     keyed: Keyed, rate: float
 ) -> None:
     outcomes = []
-    for given in (0.0, rate):
-        config = verification_pb2.StreamingVerifyConfig(speaker_id=OWNER, audio_config=LINEAR16)
-        config.policy.sequential.false_non_match_rate = given
+    for given in (None, rate):
+        test = decision_pb2.SequentialTest(false_non_match_rate=given)
+        config = verification_pb2.StreamingVerifyConfig(
+            speaker_id=OWNER,
+            audio_config=LINEAR16,
+            policy=decision_pb2.DecisionPolicy(sequential=test),
+        )
         with grpc.insecure_channel(keyed.address) as channel:
             voices = verification_pb2_grpc.VerificationServiceStub(channel)
             call = voices.StreamingVerify(

@@ -118,12 +118,24 @@ async def test_members_come_and_go(store: Store, tenant: str, make_speaker: Make
     assert await members(store, tenant) == [name for name in names if name not in ("00", "03")]
 
 
+async def test_a_new_description_leaves_the_members(
+    store: Store, tenant: str, make_speaker: MakeSpeaker
+) -> None:
+    await enrol(store, make_speaker, "alice")
+    await store.groups.create(tenant, group())
+    await store.groups.add(tenant, "callers", ["alice"])
+    changed = await store.groups.describe(tenant, "callers", "others")
+    assert changed == replace(group(), description="others", members=1)
+    assert await store.groups.get(tenant, "callers") == changed
+
+
 async def test_an_unknown_group_is_not_found(
     store: Store, tenant: str, make_speaker: MakeSpeaker
 ) -> None:
     await enrol(store, make_speaker, "alice")
     calls = [
         store.groups.get(tenant, "none"),
+        store.groups.describe(tenant, "none", ""),
         store.groups.delete(tenant, "none"),
         store.groups.add(tenant, "none", ["alice"]),
         store.groups.remove(tenant, "none", ["alice"]),
