@@ -274,7 +274,8 @@ def add_services(
         auditor=auditor,
     )
     limits = AudioLimits(
-        **asdict(settings.audio), charge=lambda audio_s: allowed.charge_audio(current().tenant, audio_s)
+        **asdict(settings.audio),
+        charge=lambda audio_s: allowed.charge_audio(current().tenant, audio_s),
     )
     verification = VerificationRpc(
         live=live,

@@ -1,5 +1,7 @@
 """What a client can learn of a server before it sends audio."""
 
+from pathlib import Path
+
 import pytest
 import sayso
 

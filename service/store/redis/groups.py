@@ -243,7 +243,7 @@ class RedisGroups:
         return _parse_group(await self._run(_GET, tenant, name))
 
     async def describe(self, tenant: str, name: str, description: str) -> Group:
-        return _group(await self._run(_DESCRIBE, tenant, name, description))
+        return _parse_group(await self._run(_DESCRIBE, tenant, name, description))
 
     async def list(self, tenant: str, *, limit: int, after: str | None = None) -> GroupPage:
         rows = await self._run(_LIST, tenant, _start_after(after), limit)

@@ -335,7 +335,9 @@ async def test_a_lock_is_told_until_it_ends(
     await enrol(enroller)
     assert not (await get(rpc)).HasField("lock_expire_time")
     rule = LockRule(1, 60.0, 200.0)
-    await store.failures.change(ANYONE.tenant, "alice", lambda count: count.failed(clock.now, rule))
+    await store.failures.change(
+        ANYONE.tenant, "alice", lambda count: count.add_failure(clock.now, rule)
+    )
     assert (await get(rpc)).lock_expire_time.seconds == int(clock.now + 60)
     clock.now += 60
     assert not (await get(rpc)).HasField("lock_expire_time")
