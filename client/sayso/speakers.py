@@ -104,9 +104,7 @@ def _update(
     etag: str,
 ) -> Call[Speaker]:
     speaker.speaker_id, speaker.etag = speaker_id, etag
-    request = speaker_pb2.UpdateSpeakerRequest(
-        speaker=speaker, update_mask=FieldMask(paths=paths)
-    )
+    request = speaker_pb2.UpdateSpeakerRequest(speaker=speaker, update_mask=FieldMask(paths=paths))
     return Call(SpeakerServiceStub, "UpdateSpeaker", request, _speaker)
 
 
