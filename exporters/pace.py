@@ -123,7 +123,7 @@ def listen(table: Path, output: Path, split: str | None, shard: Shard, count: in
             speech = extract(vad, wrong).samples
             if speech.size >= pace.SPEECH_SAMPLES:
                 own = (own_split, str(clips[0].speaker), line, reading)
-                rows.append((pace.features(speech), *own))
+                rows.append((pace.compute_features(speech), *own))
     features, *labels = zip(*rows, strict=True)
     Heard(np.array(features), *map(np.array, labels)).save(output)
 

@@ -1,4 +1,4 @@
-"""Audio: turns the bytes of a request into windows of speech at the model's rate, and its quality.
+"""Audio: turn the bytes of a request into windows of speech at the model's rate, and its quality.
 
 stream: bytes ─> decoding ─────────────────────> speech ────────> windows
                  ├ containers, formats           ├ voice_activity  └ pace

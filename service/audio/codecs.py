@@ -21,8 +21,8 @@ Samples = NDArray[np.float32]
 class Codec(ABC):
     """One stream in one encoding; any chunking of its bytes gives the same samples.
 
-    `sample_rate` in hertz and `channels` are those of the samples, `bytes_per_s` is how fast the
-    bytes come. A codec whose messages are packets says 0, and is given one message at a time.
+    `sample_rate` in hertz and `channels` are those of the samples, `bytes_per_s` is the rate of the
+    bytes. A codec whose messages are packets has a rate of 0, and decodes one message at a time.
     """
 
     name: ClassVar[str]
@@ -34,16 +34,16 @@ class Codec(ABC):
 
     @abstractmethod
     def __init__(self, sample_rate: int, channels: int, channel: int) -> None:
-        """As the caller declares them; `channel`, from 0, is the one that will be heard."""
+        """Takes the caller's declaration; `channel`, from 0, is the speaker's."""
 
     @property
     def verdict(self) -> str:
-        """What the audio looks like instead of what it is declared as, if it does."""
+        """The encoding that the audio looks like if it is not the declared one, else empty."""
         return ""
 
     @abstractmethod
     def decode(self, data: bytes) -> Samples:
-        """The `(frames, channels)` that `data` completes, full scale 1."""
+        """Returns the samples `(frames, channels)` that `data` completes, full scale 1."""
 
 
 class _Pcm(Codec):
@@ -68,12 +68,12 @@ class _Pcm(Codec):
         end = len(data) - len(data) % self._frame_bytes
         self._part = data[end:]
         self._plausibility.push(data[:end])
-        return self._samples(data[:end]).reshape(-1, self.channels)
+        return self._convert(data[:end]).reshape(-1, self.channels)
 
     @staticmethod
     @abstractmethod
-    def _samples(data: bytes) -> Samples:
-        """The `(samples,)` of whole frames."""
+    def _convert(data: bytes) -> Samples:
+        """Converts the bytes of whole frames to samples `(n,)`."""
 
 
 class Linear16(_Pcm):
@@ -83,7 +83,7 @@ class Linear16(_Pcm):
     sample_bytes = 2
 
     @staticmethod
-    def _samples(data: bytes) -> Samples:
+    def _convert(data: bytes) -> Samples:
         return np.frombuffer(data, "<i2").astype(np.float32) / np.float32(32_768)
 
 
@@ -92,7 +92,7 @@ class Mulaw(_Pcm):
 
     name = "MULAW"
     sample_bytes = 1
-    _samples = staticmethod(g711.mulaw)
+    _convert = staticmethod(g711.decode_mulaw)
 
 
 class Alaw(_Pcm):
@@ -100,7 +100,7 @@ class Alaw(_Pcm):
 
     name = "ALAW"
     sample_bytes = 1
-    _samples = staticmethod(g711.alaw)
+    _convert = staticmethod(g711.decode_alaw)
 
 
 CODECS: Mapping[str, type[Codec]] = {codec.name: codec for codec in (Linear16, Mulaw, Alaw)}

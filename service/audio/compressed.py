@@ -1,4 +1,5 @@
-"""Compressed files: FLAC, Ogg Opus and MP3, kept until they are whole and decoded by libsndfile."""
+"""Compressed files: FLAC, Ogg Opus and MP3, collected until they are whole, then decoded by
+libsndfile."""
 
 import io
 from collections.abc import Iterator
@@ -71,8 +72,8 @@ class CompressedSource:
 
 
 class _SequentialFile(soundfile.SoundFile):  # type: ignore[misc]
-    """Read once from front to back: soundfile's seek after each read fails at the end of a FLAC
-    of unknown length, and libsndfile keeps its own position."""
+    """A file that is read once from front to back: soundfile's seek after each read fails at the
+    end of a FLAC of unknown length, and libsndfile keeps its own position."""
 
     def seekable(self) -> bool:
         return False

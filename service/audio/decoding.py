@@ -27,8 +27,8 @@ _WAV_BLOCK_BYTES = 1 << 18
 
 
 def decode(data: bytes, fmt: AudioFormat, *, rate: int, max_s: float) -> Samples:
-    """All of `data` as `(samples,)` float32 mono at `rate` hertz; raises `AudioError`, also if it
-    is longer than `max_s` seconds."""
+    """Decodes all of `data` to `(samples,)` float32 mono at `rate` hertz; raises `AudioError`, also
+    if it is longer than `max_s` seconds."""
     decoder = StreamDecoder(fmt, rate=rate, max_s=max_s)
     return np.concatenate([decoder.push(data), *decoder.blocks()])
 
@@ -36,8 +36,8 @@ def decode(data: bytes, fmt: AudioFormat, *, rate: int, max_s: float) -> Samples
 class StreamDecoder:
     """Decodes one stream; any chunking of its bytes gives the samples of `decode`.
 
-    Raw audio and WAV come out at most 0.12 s after they go in (soxr works in blocks), other files
-    at the end. After an `AudioError` the decoder is of no further use.
+    Samples of raw audio and WAV come at most 0.12 s late (soxr works in blocks), those of other
+    files at the end. Do not use the decoder after an `AudioError`.
     """
 
     def __init__(self, fmt: AudioFormat, *, rate: int, max_s: float) -> None:
@@ -47,30 +47,30 @@ class StreamDecoder:
 
     @property
     def bytes_per_s(self) -> float:
-        """How many bytes are a second of audio; 0 while each one may change what is known of the
-        stream, infinite if they are only stored until the end."""
+        """The bytes of a second of audio; 0 while the header or the beginning is still read,
+        infinite if the bytes are only stored until the end."""
         return self._source.bytes_per_s
 
     @property
     def suspicions(self) -> Suspicions:
-        """What the audio that was pushed so far makes doubtful."""
+        """The doubts about the audio so far."""
         verdict, louder = self._source.verdict, self._resampler.louder_channel
         if not verdict and louder is None:
             return UNSUSPICIOUS
         return Suspicions(verdict, louder)
 
     def push(self, data: bytes) -> Samples:
-        """The `(samples,)` that `data` completes, perhaps none."""
+        """Returns the `(samples,)` that `data` completes, perhaps none."""
         return self._source.push(data)
 
     def blocks(self) -> Iterator[Samples]:
-        """The remaining samples, block by block; iterate once, after the last push."""
+        """Yields the remaining samples in blocks; iterate once, after the last push."""
         yield from self._source.blocks()
         yield self._resampler.finish()
 
 
 class _Source(Protocol):
-    """One way for bytes to become the frames that a `Resampler` takes."""
+    """Turns bytes into frames, and passes them through a `Resampler`."""
 
     @property
     def verdict(self) -> str: ...
@@ -118,7 +118,7 @@ class _RawSource:
 
 
 class _FileSource:
-    """A file whose kind its first bytes tell, and whose header is believed."""
+    """A file, whose kind its first bytes tell and whose format its header."""
 
     verdict = ""
 

@@ -1,4 +1,4 @@
-"""Formats: what a caller says about its audio, and whether it can be so."""
+"""Formats: what a caller declares about its audio, and checks of that."""
 
 from dataclasses import dataclass
 
@@ -14,8 +14,8 @@ MAX_CHANNELS = 2
 class AudioFormat:
     """The caller's declaration; `sample_rate` in hertz.
 
-    No `codec` means a file: WAV, FLAC, Ogg Opus or MP3. No `sample_rate` or `channels` means as
-    the file's header says; raw audio needs its rate and has one channel unless it says otherwise.
+    No `codec` means a file: WAV, FLAC, Ogg Opus or MP3. Without `sample_rate` or
+    `channels` the file's header decides; raw audio needs its rate, and has one channel by default.
     `channel`, from 0, is the one that carries the speaker; audio of two channels needs it.
     """
 
@@ -78,7 +78,8 @@ def check_rate(sample_rate: int) -> None:
 
 
 def choose_channel(channels: int, channel: int | None) -> int:
-    """The index of the speaker's channel; raises `AudioError` if it is unclear or missing."""
+    """Returns the index of the speaker's channel; raises `AudioError` if it is unclear or
+    missing."""
     if not 1 <= channels <= MAX_CHANNELS:
         raise AudioError(
             f"audio of {channels} channels is not supported; send 1 or 2",

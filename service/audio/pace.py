@@ -1,9 +1,9 @@
-"""Pace: whether speech was recorded at the sample rate that it is played at.
+"""Pace: detect speech whose declared sample rate is half or twice the true one.
 
     speech -> mel bands below 3400 Hz -> correlations, of bands and in time -> two weighted sums
 
-At half or twice its rate a voice has formants at half or twice their frequency and moves half or
-twice as fast. Neither depends on what a line or a microphone does to every moment alike. The
+At half or twice its rate a voice has formants at half or twice their frequency and changes half or
+twice as fast. Neither depends on what a line or a microphone does to all of the audio alike. The
 weights are fitted by `models/fit_pace.py`; what they find is in docs/integrate/streaming.md.
 """
 
@@ -32,39 +32,39 @@ _VERDICTS = {
 }
 
 
-def verdict(speech: Floats) -> str:
-    """What is wrong with the sample rate of `speech (n,)` at 16 kHz, as far as its first 2.56 s
-    tell; empty if nothing is, or if there is less."""
+def judge_rate(speech: Floats) -> str:
+    """Say what is wrong with the sample rate of `speech (n,)` at 16 kHz, by its first 2.56 s; empty
+    if nothing is, or if the speech is shorter."""
     if speech.size < SPEECH_SAMPLES:
         return ""
-    measured = features(speech)
-    for name, weights in _weights().items():
-        if measured @ weights[1:] > weights[0]:
+    features = compute_features(speech)
+    for name, weights in _load_weights().items():
+        if features @ weights[1:] > weights[0]:
             return _VERDICTS[name]
     return ""
 
 
-def features(speech: Floats) -> Floats:
-    """Features `(471,)` of the first 2.56 s of `speech`: the correlations between each two of 29
-    bands' logarithms, and of each of 13 cepstra with itself 10 to 160 ms later."""
+def compute_features(speech: Floats) -> Floats:
+    """Compute features `(471,)` of the first 2.56 s of `speech`: the correlations between each two
+    of 29 bands' logarithms, and of each of 13 cepstra with itself 10 to 160 ms later."""
     speech = speech[:SPEECH_SAMPLES]
     frames = np.lib.stride_tricks.sliding_window_view(speech - speech.mean(), _FRAME)[::_HOP]
     spectrum = np.fft.rfft(frames * np.hamming(_FRAME).astype(np.float32), _DFT)
-    bands = (spectrum.real**2 + spectrum.imag**2) @ _filters()
+    bands = (spectrum.real**2 + spectrum.imag**2) @ _make_filters()
     bands = np.log(bands / (bands.mean(axis=0) + np.float32(1e-12)) + np.float32(_FLOOR))
     bands -= bands.mean(axis=0)
     scaled = bands / (bands.std(axis=0) + np.float32(1e-6))
     together = scaled.T @ scaled / len(scaled)
-    cepstra = bands @ _cosines()
+    cepstra = bands @ _make_cosines()
     power = np.square(cepstra).sum(axis=0) + np.float32(1e-9)
     lasting = [(cepstra[lag:] * cepstra[:-lag]).sum(axis=0) / power for lag in _LAGS]
-    measured: Floats = np.concatenate([together[np.triu_indices(_BANDS, 1)], *lasting])
-    return measured
+    features: Floats = np.concatenate([together[np.triu_indices(_BANDS, 1)], *lasting])
+    return features
 
 
 @cache
-def _filters() -> Floats:
-    """Triangles `(257, 29)`, as wide as they are far apart on the mel scale."""
+def _make_filters() -> Floats:
+    """Make triangular filters `(257, 29)`, equally spaced on the mel scale."""
     lowest, highest = 2_595 * np.log10(1 + np.array([_LOWEST_HZ, _HIGHEST_HZ]) / 700)
     edges = 700 * (10 ** (np.linspace(lowest, highest, _BANDS + 2) / 2_595) - 1)
     hertz = np.arange(_DFT // 2 + 1)[:, np.newaxis] * SAMPLE_RATE / _DFT
@@ -74,8 +74,8 @@ def _filters() -> Floats:
 
 
 @cache
-def _cosines() -> Floats:
-    """The first 13 functions `(29, 13)` of an orthonormal discrete cosine transform."""
+def _make_cosines() -> Floats:
+    """Make the first 13 functions `(29, 13)` of an orthonormal discrete cosine transform."""
     turns = np.outer(np.arange(_BANDS) + 0.5, np.arange(_CEPSTRA)) * np.pi / _BANDS
     waves = np.cos(turns) * np.sqrt(2 / _BANDS)
     waves[:, 0] /= np.sqrt(2)
@@ -84,7 +84,7 @@ def _cosines() -> Floats:
 
 
 @cache
-def _weights() -> dict[str, Floats]:
-    """The threshold and the weights `(1 + 471,)` of each verdict."""
+def _load_weights() -> dict[str, Floats]:
+    """Load the threshold and the weights `(1 + 471,)` of each verdict."""
     with np.load(WEIGHTS) as stored:
         return {name: stored[name] for name in _VERDICTS}

@@ -1,7 +1,7 @@
-"""Plausibility: checks that raw bytes are what they are declared as.
+"""Plausibility: check that raw bytes have the encoding that they are declared to have.
 
-Sound is smooth. Read in the right way, its bytes change least from sample to sample, relative to
-their power; with another law, byte order or alignment they are closer to noise. Rates of detection
+Sound is smooth: decoded correctly, it changes least from sample to sample, relative to its power;
+decoded with another law, byte order or alignment it is closer to noise. Rates of detection
 and of false alarms, measured on real speech, are in docs/integrate/streaming.md.
 """
 
@@ -23,7 +23,7 @@ _LEAST_POWER = 1e-7  # -70 dBFS
 _LINEAR16, _MULAW, _ALAW = "LINEAR16", "MULAW", "ALAW"
 
 
-def _linear(order: str, start: int = 0) -> Reading:
+def _make_linear_reader(order: str, start: int = 0) -> Reading:
     def read(data: bytes) -> Floats:
         data = data[start:]
         samples = np.frombuffer(data[: len(data) - len(data) % 2], f"{order}i2")
@@ -33,18 +33,18 @@ def _linear(order: str, start: int = 0) -> Reading:
 
 
 _READINGS: Mapping[str, Reading] = {
-    _LINEAR16: _linear("<"),
-    "LINEAR16 with the high byte first": _linear(">"),
-    "LINEAR16 that begins half way into a sample": _linear("<", 1),
-    _MULAW: g711.mulaw,
-    _ALAW: g711.alaw,
+    _LINEAR16: _make_linear_reader("<"),
+    "LINEAR16 with the high byte first": _make_linear_reader(">"),
+    "LINEAR16 that begins half way into a sample": _make_linear_reader("<", 1),
+    _MULAW: g711.decode_mulaw,
+    _ALAW: g711.decode_alaw,
 }
 
 
 class Plausibility:
-    """Reads up to the first 160 KiB of a raw stream in every way.
+    """Decodes up to the first 160 KiB of a raw stream in every way.
 
-    `verdict` says what the bytes look like if that is not what they are declared as.
+    `verdict` says what encoding the bytes look like if it is not the declared one.
     """
 
     def __init__(self, encoding: str, channels: int, channel: int) -> None:
@@ -56,7 +56,7 @@ class Plausibility:
         self._sums = {name: np.zeros(3) for name in _READINGS}  # steps', samples' squares; count
 
     def push(self, data: bytes) -> None:
-        """Takes the next bytes; all but the last of a stream are whole frames."""
+        """Takes the next bytes: whole frames, except at the end of the stream."""
         if self._read_bytes >= _MOST_BYTES:
             return
         self._block += data[:_MOST_BYTES]

@@ -122,12 +122,12 @@ class QualityMeter:
 
     @property
     def net_speech_s(self) -> float:
-        """As in `quality`, but quick: it is asked for at every block of a call."""
+        """As in `quality`, but quick to read: every block of a call needs it."""
         return self._speech_samples / SAMPLE_RATE
 
     @property
     def total_s(self) -> float:
-        """As in `quality`, but quick: it is asked for at every block of a call."""
+        """As in `quality`, but quick to read: every block of a call needs it."""
         return self._total_samples / SAMPLE_RATE
 
     def quality(self) -> Quality:

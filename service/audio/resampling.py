@@ -20,8 +20,8 @@ class Resampler:
     """Picks the speaker's channel, checks its samples and brings them to `rate` hertz; any
     chunking of the frames gives the same samples, bit for bit.
 
-    `channel`, from 0, is the speaker's, None if the caller did not say. At most `max_s` seconds are
-    taken.
+    `channel`, from 0, is the speaker's, None if the caller did not declare one. At most `max_s`
+    seconds are accepted.
     """
 
     def __init__(self, channel: int | None, rate: int, *, max_s: float) -> None:
@@ -36,9 +36,9 @@ class Resampler:
         self._has_samples = False
 
     def begin(self, source_rate: int, channels: int) -> None:
-        """Sets what the frames to come are; a chain of Ogg streams begins more than once.
+        """Sets the format of the frames to come; a chain of Ogg streams begins more than once.
 
-        Raises `AudioError` if such audio is not taken.
+        Raises `AudioError` if the format is not supported.
         """
         check_rate(source_rate)
         self._channel = choose_channel(channels, self._declared_channel)
@@ -57,7 +57,7 @@ class Resampler:
         return loudest if louder else None
 
     def push(self, frames: Samples) -> Samples:
-        """The `(samples,)` that `frames (n, channels)` complete; raises `AudioError`."""
+        """Returns the `(samples,)` that `frames (n, channels)` complete; raises `AudioError`."""
         self._frames_left -= len(frames)
         if self._frames_left < 0:
             raise AudioError(f"the audio is longer than the limit of {self.max_s:g} s; send less")
@@ -72,7 +72,7 @@ class Resampler:
         return self._resample(samples, last=False)
 
     def finish(self) -> Samples:
-        """The last samples; raises `AudioError` if there were none at all."""
+        """Returns the last samples; raises `AudioError` if there were none at all."""
         if not self._has_samples:
             raise AudioError(EMPTY)
         return self._resample(NO_SAMPLES, last=True)

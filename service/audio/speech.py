@@ -1,4 +1,4 @@
-"""Speech: finds where someone talks, as the samples come.
+"""Speech: find where someone talks, piece by piece.
 
     samples -> frames of 32 ms -> probability of speech -> segmentation -> speech samples
                         └---------------- raw signal --------------------> quality
@@ -34,15 +34,15 @@ _BLOCK_SAMPLES = 512 * FRAME_SAMPLES
 class VoiceActivity:
     """Silero's recurrent model; one instance serves every stream and thread.
 
-    A stream starts from `initial_state`, which is that after a moment of silence: from its zero
-    state the model misses speech that starts at once.
+    A stream starts from `initial_state`, the state after a moment of silence: from the zero state
+    the model misses speech at the very beginning.
     """
 
     def __init__(self, session: onnxruntime.InferenceSession) -> None:
         self._session = session
         zero = np.zeros(_STATE_SHAPE, np.float32)
         silence = np.zeros((_LEAD_IN_FRAMES, CONTEXT_SAMPLES + FRAME_SAMPLES), np.float32)
-        _, self.initial_state = self.probabilities(silence, (zero, zero))
+        _, self.initial_state = self.estimate_speech(silence, (zero, zero))
 
     @classmethod
     def open(cls, path: Path | None = None, *, threads: int = 1) -> Self:
@@ -58,8 +58,9 @@ class VoiceActivity:
         except Exception as error:  # ONNX Runtime's exceptions share no narrower base
             raise StartupError(f"{path} is no model of voice activity ({error})") from error
 
-    def probabilities(self, frames: Samples, state: State) -> tuple[Samples, State]:
-        """The probability of speech `(n,)` in consecutive `frames (n, 576)`, and the next state.
+    def estimate_speech(self, frames: Samples, state: State) -> tuple[Samples, State]:
+        """Returns the probability of speech `(n,)` in consecutive `frames (n, 576)`, and the next
+        state.
 
         A frame is 512 samples, preceded by the 64 before them.
         """
@@ -118,12 +119,12 @@ class SpeechDetector:
 
     @property
     def net_speech_s(self) -> float:
-        """As in `quality`, but quick."""
+        """As in `quality`, but quick to read."""
         return self._meter.net_speech_s
 
     @property
     def total_s(self) -> float:
-        """As in `quality`, but quick."""
+        """As in `quality`, but quick to read."""
         return self._meter.total_s
 
     def push(self, samples: Samples) -> Samples:
@@ -167,7 +168,7 @@ class SpeechDetector:
 
     def _measure(self, new: Samples, padding: int) -> Iterator[tuple[int, float]]:
         """Returns the level and the probability of speech of each of the frames `new (n, 576)`."""
-        probabilities, self._state = self._vad.probabilities(new, self._state)
+        probabilities, self._state = self._vad.estimate_speech(new, self._state)
         levels = measure_levels(new[:, CONTEXT_SAMPLES:], padding=padding)
         return zip(levels, probabilities.tolist(), strict=True)
 

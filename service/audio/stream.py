@@ -1,9 +1,10 @@
-"""Stream: the bytes of one utterance in, windows of its speech and its quality out.
+"""Stream: turn the bytes of one utterance into windows of its speech, and measure its quality.
 
     bytes -> decoder, resampler -> voice activity -> windows
                                         └> quality
 
-Synchronous and pure: no event loop, no thread, no clock. Any chunking of the bytes gives the same.
+Synchronous and pure: no event loop, thread or clock. Any chunking of the bytes gives the same
+windows.
 """
 
 from collections.abc import Iterable, Iterator
@@ -40,7 +41,7 @@ class Decoder(Protocol):
 
 
 class DecodedAudio:
-    """A decoder for what is decoded already: samples `(n,)` at 16 kHz."""
+    """A decoder for audio that is decoded already: samples `(n,)` at 16 kHz."""
 
     bytes_per_s = 0.0
     suspicions = UNSUSPICIOUS
@@ -54,18 +55,20 @@ class DecodedAudio:
 
 @dataclass(frozen=True, slots=True)
 class Windows:
-    """What some audio completed: windows to embed, each `(window_samples,)` or, of speech shorter
-    than one, of a short window's length; and of an enrollment windows of half the length."""
+    """The windows that some audio completed: `whole` ones, each `(window_samples,)` or, of speech
+    shorter than that, of a short window's length; and for an enrollment `halves`, of half the
+    length."""
 
     whole: list[Samples]
     halves: list[Samples]
 
 
 class AudioStream:
-    """One utterance, in memory that does not grow with it but for a compressed file.
+    """Cuts one utterance into windows. Its memory does not grow with the audio, except for a
+    compressed file.
 
-    With `halves` it also cuts windows of half the length, which tell whether two voices speak.
-    After an `AudioError` it is of no further use.
+    With `halves` it also cuts windows of half the length, which show whether two voices speak. Do
+    not use it after an `AudioError`.
     """
 
     def __init__(
@@ -78,12 +81,12 @@ class AudioStream:
         half = max(2, contract.window_samples // 2)
         self._halves = WindowAccumulator(half, half // 2) if halves else None
         self._speech_samples = 0
-        self._wrong_rate: str | None = None  # not known before the first window
+        self._wrong_rate: str | None = None  # None before the first window
 
     @property
     def block_bytes(self) -> int:
-        """How many bytes are worth a push: 100 ms of audio, or any number while the first bytes
-        can still show that the stream is not what it is declared as."""
+        """How many bytes to collect for a push: 100 ms of audio, but 1 while the first bytes can
+        still show that the declaration is wrong."""
         return int(min(max(1, self._decoder.bytes_per_s * _BLOCK_S), _MAX_BLOCK_BYTES))
 
     @property
@@ -98,17 +101,17 @@ class AudioStream:
 
     @property
     def net_speech_s(self) -> float:
-        """As in `quality`, but quick."""
+        """As in `quality`, but quick to read."""
         return self._detector.net_speech_s
 
     @property
     def total_s(self) -> float:
-        """As in `quality`, but quick."""
+        """As in `quality`, but quick to read."""
         return self._detector.total_s
 
     @property
     def has_enough_speech(self) -> bool:
-        """Whether there is as much as the model needs."""
+        """Whether there is as much speech as the model needs."""
         return self._speech_samples >= self._contract.min_speech_samples
 
     def push(self, audio: Any) -> Windows:
@@ -117,16 +120,16 @@ class AudioStream:
 
     def finish(self, audio: Any = None) -> Windows:
         """Takes the last audio, if any, and ends the utterance; call once. Raises `AudioError`."""
-        windows = self._cut(self._last_speech(audio))
+        windows = self._cut(self._read_last_speech(audio))
         if self.has_enough_speech:
-            windows.whole.extend(self.last_windows())
+            windows.whole.extend(self.cut_last_windows())
         return windows
 
-    def last_windows(self) -> Samples:
-        """The windows `(k, length)` that `finish` would add now: one that ends with the speech or,
-        of speech shorter than a window, those of the longest allowed length that it fills, or else,
-        repeated, of the shortest."""
-        tail, hop = self._windows.tail(), self._contract.hop_samples
+    def cut_last_windows(self) -> Samples:
+        """Returns the windows `(k, length)` that `finish` would add now: one that ends with the
+        speech or, if the speech is shorter than a window, those of the longest allowed length that
+        it fills. If it fills none, it is repeated to the shortest length."""
+        tail, hop = self._windows.cut_tail(), self._contract.hop_samples
         lengths = sorted((*self._contract.short_windows, self._contract.window_samples))
         length = max((n for n in lengths if n <= self._speech_samples), default=lengths[0])
         if length == self._contract.window_samples:
@@ -134,9 +137,9 @@ class AudioStream:
         speech = tail[0, : self._speech_samples]  # the tail starts with all of it
         return cut(speech, window_samples=length, hop_samples=min(hop, length))
 
-    def _last_speech(self, audio: Any) -> Iterator[Samples]:
-        """The pieces of speech `(n,)` up to the end; one by one, for an hour of silence in 100 kB
-        is 230 MB of samples."""
+    def _read_last_speech(self, audio: Any) -> Iterator[Samples]:
+        """Yields the pieces of speech `(n,)` up to the end, one by one: an hour of silence in 100
+        kB of a compressed file is 230 MB of samples."""
         if audio is not None:
             yield self._detector.push(self._decoder.push(audio))
         for block in self._decoder.blocks():
@@ -144,7 +147,7 @@ class AudioStream:
         yield self._detector.finish()
 
     def _cut(self, pieces: Iterable[Samples]) -> Windows:
-        """The windows that consecutive pieces of speech `(n,)` complete."""
+        """Returns the windows that consecutive pieces of speech `(n,)` complete."""
         windows = Windows([], [])
         for speech in pieces:
             self._speech_samples += speech.size
@@ -152,5 +155,5 @@ class AudioStream:
             if self._halves is not None:
                 windows.halves.extend(self._halves.push(speech))
         if self._wrong_rate is None and windows.whole:
-            self._wrong_rate = pace.verdict(windows.whole[0])
+            self._wrong_rate = pace.judge_rate(windows.whole[0])
         return windows

@@ -1,6 +1,6 @@
-"""Voice activity: opens Silero's model, with the weights of its package in a faster graph.
+"""Voice activity: open Silero's model, with the weights of its package in a faster graph.
 
-    weights in the `silero-vad` package ─ arrange ─> voice_activity.onnx, which holds none
+    weights in the `silero-vad` package ─ arrange ─> voice_activity.onnx, which has no weights
 
 The package needs torch, so it is never imported. `exporters/voice_activity.py` makes the graph and
 explains why it is faster.
@@ -97,9 +97,9 @@ def read_weights(model: Path) -> dict[str, Floats]:
     return weights
 
 
-def _find_messages(data: memoryview, wanted: int) -> Iterator[memoryview]:
+def _find_messages(data: memoryview, field: int) -> Iterator[memoryview]:
     for number, value in read_fields(data):
-        if number == wanted and isinstance(value, memoryview):
+        if number == field and isinstance(value, memoryview):
             yield value
 
 

@@ -1,4 +1,4 @@
-"""WAV: reads frames of float32 samples, as the bytes come.
+"""WAV: read frames of float32 samples, piece by piece.
 
     RIFF | WAVE | fmt ... | ... | data ............................. | LIST ...
                    header         samples, whatever length is announced   ignored
@@ -106,7 +106,7 @@ class WavReader:
             name, size = struct.unpack_from(f"{order}4sI", self._header, at)
             body = at + _CHUNK_BYTES
             if name == b"data":
-                self._begin(size if size < _LENGTH_UNKNOWN else long_size)
+                self._begin_samples(size if size < _LENGTH_UNKNOWN else long_size)
                 del self._header[:body]
                 return True
             at = body + size + size % 2
@@ -120,7 +120,7 @@ class WavReader:
                 long_size = int.from_bytes(self._header[body + 8 : body + 16], "little")
         return False
 
-    def _begin(self, announced: int) -> None:
+    def _begin_samples(self, announced: int) -> None:
         if self.format is None:
             raise AudioError("the WAV file says nothing of its samples; it has no fmt chunk")
         self._announced_bytes = announced or None
@@ -133,14 +133,14 @@ class WavReader:
         data, self._undecided = self._undecided + data, b""
         if self._announced_bytes is None:
             return data
-        here, after = data[: self._announced_bytes], data[self._announced_bytes :]
-        self._announced_bytes -= len(here)
-        if len(after) <= _CHUNK_BYTES:
-            self._undecided = after
-            return here
+        samples, rest = data[: self._announced_bytes], data[self._announced_bytes :]
+        self._announced_bytes -= len(samples)
+        if len(rest) <= _CHUNK_BYTES:
+            self._undecided = rest
+            return samples
         self._announced_bytes = None
-        self._ended = _is_chunk(after[:4]) or _is_chunk(after[1:5])  # odd lengths are padded
-        return here if self._ended else data
+        self._ended = _is_chunk(rest[:4]) or _is_chunk(rest[1:5])  # odd lengths are padded
+        return samples if self._ended else data
 
     def _decode_frames(self, data: bytes) -> Frames:
         assert self.format is not None, "there is a header before there are samples"
@@ -205,6 +205,6 @@ _DECODERS: Mapping[tuple[int, int], _Decode] = {
     (_PCM, 32): _signed_decoder(4),
     (_FLOAT, 32): _float_decoder(4),
     (_FLOAT, 64): _float_decoder(8),
-    (_ALAW, 8): lambda data, _: g711.alaw(data),
-    (_MULAW, 8): lambda data, _: g711.mulaw(data),
+    (_ALAW, 8): lambda data, _: g711.decode_alaw(data),
+    (_MULAW, 8): lambda data, _: g711.decode_mulaw(data),
 }

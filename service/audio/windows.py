@@ -1,4 +1,4 @@
-"""Windows: cuts speech of any length into equal pieces, at once or as it comes.
+"""Windows: cut speech of any length into equal pieces, at once or piece by piece.
 
 The last window ends with the speech, and speech shorter than a window is repeated until it fills
 one. So no window holds padding, and every sample is in at least one window.
@@ -16,7 +16,7 @@ def cut(speech: Samples, *, window_samples: int, hop_samples: int) -> Samples:
     """Cuts `speech (n,)` to `(windows, window_samples)`, one every `hop_samples`, at most a window;
     no speech gives no windows."""
     windows = WindowAccumulator(window_samples, hop_samples)
-    return np.concatenate([windows.push(speech), windows.tail()])
+    return np.concatenate([windows.push(speech), windows.cut_tail()])
 
 
 class WindowAccumulator:
@@ -45,7 +45,7 @@ class WindowAccumulator:
         self._drop_old()
         return windows
 
-    def tail(self) -> Samples:
+    def cut_tail(self) -> Samples:
         """Returns the window `(0 or 1, window_samples)` that would end the speech here; changes
         nothing."""
         if not self._buffered:

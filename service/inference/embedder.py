@@ -199,7 +199,7 @@ class EmbedStream:
         return now."""
         if self._windows or not self._audio.has_enough_speech:
             return self._make_utterance(self._sum, self._windows)
-        last = await self._infer(list(self._audio.last_windows()))
+        last = await self._infer(list(self._audio.cut_last_windows()))
         return self._make_utterance(np.stack(last).astype(np.float64).sum(axis=0), len(last))
 
     def _charge_decoded(self) -> None:

@@ -1,1 +1,1 @@
-"""What a server tells its operator: metrics, logs and traces."""
+"""Observability: metrics, logs and traces for the operator of a server."""

@@ -115,33 +115,33 @@ def count_refusal(limit: str) -> None:
 
 
 def make_batch_observer(model_id: str) -> Callable[[BatchReport], None]:
-    """A function to which a model's batcher reports its batches."""
+    """Make the function to which a model's batcher reports its batches."""
     size = BATCH.labels(model_id)
-    waited, ran = BATCH_WAIT_S.labels(model_id), BATCH_RUN_S.labels(model_id)
+    wait_s, run_s = BATCH_WAIT_S.labels(model_id), BATCH_RUN_S.labels(model_id)
 
     def observe(report: BatchReport) -> None:
         size.observe(report.size)
-        waited.observe(report.waited_s)
-        ran.observe(report.ran_s)
+        wait_s.observe(report.waited_s)
+        run_s.observe(report.ran_s)
 
     return observe
 
 
 def set_queue(model_id: str, windows: int) -> None:
-    """Set how many windows wait; to be called repeatedly, also while the device hangs."""
+    """Set how many windows wait; call it repeatedly, also while the device hangs."""
     QUEUE.labels(model_id).set(windows)
 
 
 def count_decision(decision: Decision) -> None:
     """Count a final decision on a claim, also one made without audio."""
-    _count(decision, "verification")
+    _count_decision(decision, "verification")
     if decision.score is not None:
         LLR.labels(decision.model_id, decision.outcome.name).observe(decision.score.llr)
 
 
 def count_identification(decision: Decision) -> None:
     """Count a final decision of a search. Its LLR is the best of many, so `LLR` does not get it."""
-    _count(decision, "identification")
+    _count_decision(decision, "identification")
 
 
 def count_lock(event: str) -> None:
@@ -176,8 +176,8 @@ def set_model(contract: Contract, provider: str) -> None:
     """Announce a model that this process serves."""
     BUILD.labels(version("sayso")).set(1)
     MODEL.labels(contract.model_id, provider).set(1)
-    # Among several workers this opens the file of such gauges now: a call that opened it later
-    # would fail if the folder had been cleaned away meanwhile.
+    # With several workers this opens the file of such gauges now: a later call would fail if a
+    # cleaner of temporary files had removed the folder.
     set_queue(contract.model_id, 0)
 
 
@@ -186,7 +186,7 @@ def set_ready(serving: bool) -> None:
     READY.set(serving)
 
 
-def _count(decision: Decision, kind: str) -> None:
+def _count_decision(decision: Decision, kind: str) -> None:
     DECISIONS.labels(kind, decision.model_id, decision.outcome.name).inc()
     for reason in decision.reasons:
         DECISION_REASONS.labels(reason.name).inc()

@@ -1,4 +1,5 @@
-"""Calls, counted under the names of go-grpc-prometheus, which its dashboards and alerts use."""
+"""Count calls under the metric names of go-grpc-prometheus, for which dashboards and alerts
+exist."""
 
 import functools
 from collections.abc import Iterator
@@ -21,12 +22,12 @@ _TYPES = {
 
 @contextmanager
 def count_calls(name: str, context: Context) -> Iterator[None]:
-    """A guard: the call of method `name`, `/package.Service/Method`, from its start to its end."""
-    started, open_, handling_s = _series(name)
+    """A guard: counts a call of method `name`, `/package.Service/Method`, from start to end."""
+    started, open_, handling_s = _get_series(name)
 
     def report(code: grpc.StatusCode, seconds: float) -> None:
         open_.dec()
-        _handled(name, code).inc()
+        _get_handled(name, code).inc()
         handling_s.observe(seconds)
 
     started.inc()
@@ -39,25 +40,25 @@ _CODES = {
     code: "".join("OK" if part == "OK" else part.capitalize() for part in code.name.split("_"))
     for code in grpc.StatusCode
 }
-"""As Go writes them: OK, InvalidArgument. Of Canceled it has one l less."""
+"""Status codes as Go writes them: OK, InvalidArgument; Canceled has one l there."""
 _CODES[grpc.StatusCode.CANCELLED] = "Canceled"
 
 
 @functools.cache
-def _series(name: str) -> tuple[Counter, Gauge, Histogram]:
-    """Of a method; to look them up takes longer than to count."""
-    labels = _labels(name)
+def _get_series(name: str) -> tuple[Counter, Gauge, Histogram]:
+    """Get the series of a method; cached, as looking them up takes longer than counting."""
+    labels = _make_labels(name)
     return STARTED.labels(*labels), OPEN.labels(*labels), HANDLING_S.labels(*labels)
 
 
 @functools.cache
-def _handled(name: str, code: grpc.StatusCode) -> Counter:
-    return HANDLED.labels(*_labels(name), _CODES[code])
+def _get_handled(name: str, code: grpc.StatusCode) -> Counter:
+    return HANDLED.labels(*_make_labels(name), _CODES[code])
 
 
 @functools.cache
-def _labels(name: str) -> tuple[str, str, str]:
-    """Type, service and method."""
+def _make_labels(name: str) -> tuple[str, str, str]:
+    """Make the labels of a method: type, service and method."""
     service, method = name.removeprefix("/").split("/")
-    found = descriptor_pool.Default().FindMethodByName(f"{service}.{method}")
-    return _TYPES[found.client_streaming, found.server_streaming], service, method
+    descriptor = descriptor_pool.Default().FindMethodByName(f"{service}.{method}")
+    return _TYPES[descriptor.client_streaming, descriptor.server_streaming], service, method

@@ -16,7 +16,7 @@ LINEAR16, MULAW, ALAW = Linear16, Mulaw, Alaw
 
 def _g711(samples: np.ndarray, encoding: type[Codec]) -> bytes:
     """The nearest code of each sample."""
-    decode = g711.mulaw if encoding is MULAW else g711.alaw
+    decode = g711.decode_mulaw if encoding is MULAW else g711.decode_alaw
     table = decode(bytes(range(256)))
     order = np.argsort(table, kind="stable")
     between = (table[order][1:] + table[order][:-1]) / 2

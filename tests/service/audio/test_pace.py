@@ -30,7 +30,7 @@ def _spoken(who: str) -> Samples:
 def _verdict(vad: VoiceActivity, samples: Samples, is_: int, declared: int) -> str:
     """Of the speech in `samples` at 16 kHz, sent at the rate `is_` and declared as another."""
     sent = soxr.resample(samples, RATE, is_)
-    return pace.verdict(extract(vad, soxr.resample(sent, declared, RATE)).samples)
+    return pace.judge_rate(extract(vad, soxr.resample(sent, declared, RATE)).samples)
 
 
 @pytest.mark.parametrize("who", WHO)
@@ -52,15 +52,15 @@ def test_twice_the_rate_is_noticed(vad: VoiceActivity, who: str) -> None:
 def test_less_speech_than_it_needs_is_not_judged(vad: VoiceActivity) -> None:
     slow = soxr.resample(_spoken("slt"), 8_000, RATE)
     speech = extract(vad, slow).samples
-    assert pace.verdict(speech[: pace.SPEECH_SAMPLES])
-    assert pace.verdict(speech[: pace.SPEECH_SAMPLES - 1]) == ""
+    assert pace.judge_rate(speech[: pace.SPEECH_SAMPLES])
+    assert pace.judge_rate(speech[: pace.SPEECH_SAMPLES - 1]) == ""
 
 
 @pytest.mark.parametrize("gain", [1e-3, 1.0])
 def test_the_level_does_not_matter(vad: VoiceActivity, gain: float) -> None:
     speech = extract(vad, _spoken("awb")).samples
-    expected = pace.features(speech)
-    np.testing.assert_allclose(pace.features(gain * speech), expected, atol=0.02)
+    expected = pace.compute_features(speech)
+    np.testing.assert_allclose(pace.compute_features(gain * speech), expected, atol=0.02)
 
 
 @pytest.mark.parametrize("who", WHO)

@@ -56,7 +56,7 @@ class FakeActivity(VoiceActivity):
         self.initial_state = (zero, zero)
         self.frames: list[np.ndarray] = []
 
-    def probabilities(self, frames: np.ndarray, state: State) -> tuple[np.ndarray, State]:
+    def estimate_speech(self, frames: np.ndarray, state: State) -> tuple[np.ndarray, State]:
         self.frames.extend(frames)
         return frames[:, CONTEXT_SAMPLES:].mean(axis=1), state
 
@@ -68,9 +68,9 @@ class Blocks(FakeActivity):
         super().__init__()
         self.blocks: list[int] = []
 
-    def probabilities(self, frames: np.ndarray, state: State) -> tuple[np.ndarray, State]:
+    def estimate_speech(self, frames: np.ndarray, state: State) -> tuple[np.ndarray, State]:
         self.blocks.append(len(frames))
-        return super().probabilities(frames, state)
+        return super().estimate_speech(frames, state)
 
 
 def _noise(seconds: float, level: float) -> np.ndarray:

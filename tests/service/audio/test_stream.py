@@ -100,7 +100,7 @@ def test_short_speech_fills_a_short_window(vad: VoiceActivity) -> None:
         stream.push(samples[start : start + 800])
         if stream.net_speech_s > 1.2:
             break
-    assert {window.size for window in stream.last_windows()} == {RATE}
+    assert {window.size for window in stream.cut_last_windows()} == {RATE}
     assert {window.size for window in stream.finish().whole} == {RATE}
 
 

@@ -24,8 +24,8 @@ def frames(samples: np.ndarray) -> np.ndarray:
 def test_it_hears_what_silero_hears() -> None:
     theirs, ours = VoiceActivity.open(voice_activity.find_package_model()), VoiceActivity.open()
     heard = frames(np.concatenate(read_voices()))
-    expected, _ = theirs.probabilities(heard, theirs.initial_state)
-    found, _ = ours.probabilities(heard, ours.initial_state)
+    expected, _ = theirs.estimate_speech(heard, theirs.initial_state)
+    found, _ = ours.estimate_speech(heard, ours.initial_state)
     assert 0.1 < np.mean(expected > 0.5) < 0.95
     np.testing.assert_allclose(found, expected, atol=5e-5)
 
@@ -34,10 +34,10 @@ def test_it_hears_what_silero_hears() -> None:
 def test_any_number_of_frames_at_once_gives_the_same_bits(at_once: int) -> None:
     vad = VoiceActivity.open()
     heard = frames(read_voices()[0])
-    whole, last = vad.probabilities(heard, vad.initial_state)
+    whole, last = vad.estimate_speech(heard, vad.initial_state)
     found, state = [], vad.initial_state
     for start in range(0, len(heard), at_once):
-        some, state = vad.probabilities(heard[start : start + at_once], state)
+        some, state = vad.estimate_speech(heard[start : start + at_once], state)
         found.append(some)
     np.testing.assert_array_equal(np.concatenate(found), whole)
     np.testing.assert_array_equal(state, last)
@@ -59,7 +59,7 @@ def test_with_other_weights_the_package_s_own_graph_is_used(
     onnx.save(make_graph(), package)
     with caplog.at_level(logging.WARNING):
         vad = VoiceActivity.open()
-    heard, _ = vad.probabilities(frames(np.zeros(FRAME_SAMPLES, np.float32)), vad.initial_state)
+    heard, _ = vad.estimate_speech(frames(np.zeros(FRAME_SAMPLES, np.float32)), vad.initial_state)
     assert heard.tolist() == [1.0]
     [record] = caplog.records
     assert "silero-vad is laid out anew" in record.getMessage()

@@ -59,7 +59,7 @@ def test_any_chunking_accumulates_to_the_cut(counts: list[int], shape: tuple[int
     speech = _speech(sum(counts))
     accumulator = WindowAccumulator(window, hop)
     parts = [accumulator.push(piece) for piece in np.split(speech, np.cumsum(counts))[:-1]]
-    parts.append(accumulator.tail())
+    parts.append(accumulator.cut_tail())
     whole = cut(speech, window_samples=window, hop_samples=hop)
     assert np.array_equal(np.concatenate(parts), whole)
 
@@ -68,9 +68,9 @@ def test_any_chunking_accumulates_to_the_cut(counts: list[int], shape: tuple[int
 def test_looking_at_the_tail_changes_nothing(counts: list[int], shape: tuple[int, int]) -> None:
     looked_at, left_alone = WindowAccumulator(*shape), WindowAccumulator(*shape)
     for piece in np.split(_speech(sum(counts)), np.cumsum(counts)):
-        looked_at.tail()
+        looked_at.cut_tail()
         assert np.array_equal(looked_at.push(piece), left_alone.push(piece))
-        assert np.array_equal(looked_at.tail(), left_alone.tail())
+        assert np.array_equal(looked_at.cut_tail(), left_alone.cut_tail())
 
 
 @given(st.lists(lengths, min_size=1, max_size=30), shapes)

@@ -271,9 +271,9 @@ async def test_neither_voice_activity_nor_inference_runs_on_the_event_loop(
     class WatchedActivity(VoiceActivity):
         threads: set[int]
 
-        def probabilities(self, frames: Samples, state: object) -> object:  # type: ignore[override]
+        def estimate_speech(self, frames: Samples, state: object) -> object:  # type: ignore[override]
             self.threads = {*getattr(self, "threads", ()), threading.get_ident()}
-            return super().probabilities(frames, state)  # type: ignore[arg-type]
+            return super().estimate_speech(frames, state)  # type: ignore[arg-type]
 
     vad = WatchedActivity.open()
     vad.threads = set()
