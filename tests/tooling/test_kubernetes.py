@@ -16,7 +16,7 @@ from tests.support.deployed_settings import DEFAULTS
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "deploy" / "kubernetes"
-PAGE = ROOT / "docs" / "operate" / "deploy.md"
+PAGE = ROOT / "docs" / "operate" / "kubernetes.md"
 FILES = sorted(FOLDER.rglob("*.yaml"))
 VERSIONS = ["1.32", "1.35", "1.37"]
 LISTEN_PORT = int(DEFAULTS["listen"].default.rpartition(":")[2])
