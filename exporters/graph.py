@@ -25,8 +25,8 @@ TOOLS = {
 
 
 def trace(model: nn.Module, example: Tensor) -> onnx.ModelProto:
-    """`model` in evaluation mode as plain ONNX ops: `waveform (batch, samples)` to `embedding
-    (batch, dim)`, constants folded, equal weights stored once.
+    """Trace `model` in evaluation mode as plain ONNX ops: `waveform (batch, samples)` to
+    `embedding (batch, dim)`, constants folded, equal weights stored once.
 
     The TorchScript exporter is used because it takes half a second where the newer one takes
     sixteen, keeps an LSTM one node, and its graphs run faster; that it generalized from `example`
@@ -43,7 +43,7 @@ def trace(model: nn.Module, example: Tensor) -> onnx.ModelProto:
 def trace_part(
     model: nn.Module, example: Tensor, *, axes: Mapping[str, dict[int, str]], version: int = OPSET
 ) -> onnx.ModelProto:
-    """`model` as ONNX; `axes` names its input and then its outputs, with their dynamic axes."""
+    """Trace `model` as ONNX; `axes` names its input, then its outputs, with their dynamic axes."""
     buffer: Any = io.BytesIO()  # the stubs know paths only
     source, *results = axes
     with warnings.catch_warnings(), torch.no_grad():
@@ -108,7 +108,7 @@ def require_valid(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def read_opset(model: onnx.ModelProto) -> int:
-    """The version of ONNX that `model` is written in; raises `GraphError` for other operators."""
+    """Read the version of ONNX that `model` is in; raises `GraphError` for other operators."""
     versions = {entry.domain: entry.version for entry in model.opset_import}
     others = sorted(domain for domain in versions if domain not in {"", "ai.onnx"})
     if others:
@@ -117,7 +117,7 @@ def read_opset(model: onnx.ModelProto) -> int:
 
 
 def fingerprint(model: onnx.ModelProto) -> str:
-    """Hex SHA-256 over the weights (names and bytes, sorted by name) and the nodes.
+    """Hash the weights (names and bytes, sorted by name) and the nodes: hex SHA-256.
 
     Two files share it only if they compute the same embedding from the same waveform.
     """

@@ -22,7 +22,7 @@ _ID_DIGITS = 12
 
 
 def make_model_id(name: str, model: onnx.ModelProto) -> str:
-    """`name-0123456789ab`: a name for people, and digits from the weights and the graph."""
+    """Make `name-0123456789ab`: a name for people, and digits from the weights and the graph."""
     if not _NAME.fullmatch(name):
         raise ExportError(
             f"{name!r} cannot name a model: up to 64 of a-z, 0-9, '.', '_' and '-', "
@@ -32,7 +32,7 @@ def make_model_id(name: str, model: onnx.ModelProto) -> str:
 
 
 def write(path: Path, model: onnx.ModelProto, contract: Contract) -> None:
-    """Writes `model` with `contract` in its metadata, replacing `path` in one step, and then its
+    """Write `model` with `contract` in its metadata, replacing `path` in one step, and then its
     digest beside it."""
     document = contract.to_metadata()
     metadata = {entry.key: entry.value for entry in model.metadata_props} | document
@@ -47,7 +47,7 @@ def write(path: Path, model: onnx.ModelProto, contract: Contract) -> None:
 
 
 def require_writable(path: Path) -> None:
-    """Raises ExportError, before long work, when no file can be written beside `path`."""
+    """Raise ExportError, before long work, if no file can be written beside `path`."""
     try:
         existing = next(parent for parent in path.absolute().parents if parent.exists())
         with tempfile.TemporaryFile(dir=existing) as file:
@@ -58,7 +58,7 @@ def require_writable(path: Path) -> None:
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """The file is the old one or the new one, never part of one, and is on disk on return."""
+    """Write so that the file is the old or the new one, never a part, and on disk on return."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(
@@ -98,7 +98,7 @@ def read_graph(path: Path) -> onnx.ModelProto:
 
 
 def read(path: Path) -> tuple[onnx.ModelProto, Contract]:
-    """A model file and its contract; raises `GraphError`, or `ContractError` from the contract."""
+    """Read a model file and its contract; raises `GraphError` or `ContractError`."""
     model = read_graph(path)
     metadata = {entry.key: entry.value for entry in model.metadata_props}
     return model, Contract.from_metadata(metadata)
@@ -107,7 +107,7 @@ def read(path: Path) -> tuple[onnx.ModelProto, Contract]:
 def rewrite_contract(
     path: Path, change: Callable[[Contract], Contract], *, output: Path | None = None
 ) -> Contract:
-    """Puts `change(contract)` into the file (or a copy at `output`); graph and weights stay.
+    """Put `change(contract)` into the file (or a copy at `output`); graph and weights stay.
 
     The model id stays too, so `change` must not alter what an embedding is.
     """
@@ -120,7 +120,7 @@ def rewrite_contract(
 
 
 def digest(path: Path) -> str:
-    """`sha256:` and the hex digest of the whole file, contract included."""
+    """Hash the whole file, contract included: `sha256:` and the hex digest."""
     try:
         with path.open("rb") as file:
             return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"

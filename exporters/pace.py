@@ -73,7 +73,7 @@ class Heard:
 
 
 def read_recordings(table: Path) -> list[tuple[str, Sequence[Clip]]]:
-    """The split and clips of one speaker that last 7 s together, at most 12 times of a speaker, in
+    """Yield a split and clips of one speaker that last 7 s together, at most 12 times a speaker, in
     random order."""
     chance, made = random.Random(5), list[tuple[str, Sequence[Clip]]]()  # noqa: S311
     for split in SPLITS:
@@ -106,7 +106,7 @@ def join_clips(clips: Sequence[Clip]) -> Iterator[Sequence[Clip]]:
 
 
 def listen(table: Path, output: Path, split: str | None, shard: Shard, count: int | None) -> None:
-    """Hears recordings at their right rates and at wrong ones."""
+    """Compute features of recordings at their right rates and at wrong ones, and save them."""
     vad = VoiceActivity.open()
     rows = list[tuple[Samples, str, str, str, str]]()
     asked = [each for each in read_recordings(table) if split in (None, each[0])]
@@ -129,7 +129,7 @@ def listen(table: Path, output: Path, split: str | None, shard: Shard, count: in
 
 
 def pass_through_line(samples: Samples, rng: np.random.Generator) -> tuple[str, Samples]:
-    """As recorded, or in noise or over a line, as often; and its name."""
+    """Add noise or a telephone line to half of the recordings; return its name and the samples."""
     if rng.random() < 0.5:
         return "as recorded", samples
     line = LINES[int(rng.integers(len(LINES)))]
@@ -148,7 +148,7 @@ def pass_through_line(samples: Samples, rng: np.random.Generator) -> tuple[str, 
 
 
 def misread(samples: Samples) -> Iterator[tuple[str, Samples]]:
-    """What a server would hear, at 16 kHz, of `samples` (n,) at that rate."""
+    """Yield what a server would hear, at 16 kHz, if `samples` (n,) are declared at each rate."""
     narrow = soxr.resample(samples, SAMPLE_RATE, HALF_RATE)
     yield RIGHT[0], samples
     yield RIGHT[1], soxr.resample(narrow, HALF_RATE, SAMPLE_RATE)
@@ -158,7 +158,7 @@ def misread(samples: Samples) -> Iterator[tuple[str, Samples]]:
 
 
 def fit_discriminant(features: Doubles, wrong: Bools) -> Doubles:
-    """Fisher's linear discriminant (1 + 471,): a threshold half way, and the weights."""
+    """Fit Fisher's linear discriminant (1 + 471,): a threshold half way, and the weights."""
     centre, scale = features.mean(axis=0), features.std(axis=0) + 1e-6
     scaled = (features - centre) / scale
     means = [scaled[kind].mean(axis=0) for kind in (~wrong, wrong)]
@@ -171,7 +171,7 @@ def fit_discriminant(features: Doubles, wrong: Bools) -> Doubles:
 
 
 def measure_excess(features: Doubles, fitted: Doubles) -> Doubles:
-    """How far (n,) features are above the threshold."""
+    """Measure how far (n,) features are above the threshold."""
     distance: Doubles = features @ fitted[1:] - fitted[0]
     return distance
 

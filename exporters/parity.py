@@ -24,7 +24,7 @@ Embed = Callable[[Floats], Floats]
 
 
 def ignore(step: str) -> None:
-    """Show nobody what is done now."""
+    """Take the name of a step and show it to nobody."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +101,8 @@ def _require_unit_length(embeddings: Floats) -> None:
 
 
 def least_cosine(left: Floats, right: Floats) -> float:
-    """The smallest cosine between rows of two `(n, dim)`; -1 if shapes differ or a number is not
-    finite."""
+    """Find the smallest cosine between rows of two `(n, dim)`; -1 if shapes differ or a number is
+    not finite."""
     if left.shape != right.shape:
         return -1.0
     a, b = left.astype(np.float64), right.astype(np.float64)
@@ -111,7 +111,7 @@ def least_cosine(left: Floats, right: Floats) -> float:
 
 
 def module_embed(model: nn.Module) -> Embed:
-    """`model` on the CPU, in evaluation mode."""
+    """Embed by `model` on the CPU, in evaluation mode."""
     model.eval()
 
     def embed(waveforms: Floats) -> Floats:
@@ -123,7 +123,7 @@ def module_embed(model: nn.Module) -> Embed:
 
 
 def graph_embed(model: onnx.ModelProto, *, threads: int = 1) -> Embed:
-    """`model` in ONNX Runtime on the CPU; raises `GraphError` when it does not load."""
+    """Embed by `model` in ONNX Runtime on the CPU; raises `GraphError` if it does not load."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3

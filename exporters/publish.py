@@ -41,7 +41,7 @@ class Windows:
             raise ExportError(f"short windows must be above 0 and below {self.window_s} s")
 
     def lengths(self, rate: int) -> tuple[int, ...]:
-        """Lengths for the gate, in samples: the windows, one above them and one below."""
+        """List the gate's lengths in samples: the windows, one above them and one below."""
         window_s = self.window_s
         seconds = {*self.short_s, window_s, window_s + self.hop_s + 0.007, window_s * 0.43}
         return tuple(sorted(round(length * rate) for length in seconds))

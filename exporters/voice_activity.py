@@ -31,8 +31,8 @@ Floats = NDArray[np.float32]
 
 
 def make_graph(weights: Mapping[str, Floats]) -> onnx.ModelProto:
-    """The graph, with the inputs and outputs of Silero's; `weights` are named, and given on
-    loading."""
+    """Make the graph, with the inputs and outputs of Silero's; `weights` are named, and given when
+    it is loaded."""
     net = _Graph(weights)
     _probabilities(net, _encode(net, _magnitudes(net)))
     state = [(name, _STATE) for name in ("h", "c")]

@@ -26,7 +26,7 @@ Waveforms = NDArray[np.float32]
 def load_voices(
     folder: Path | None, *, rate: int, samples: int, count: int
 ) -> tuple[Waveforms, str]:
-    """`(count, samples)` of speech at `rate` hertz, and what it is.
+    """Load `(count, samples)` of speech at `rate` hertz, and say what it is.
 
     Taken from recordings in `folder` if given; else from the shared corpora beside the checkout if
     there are any; else synthesized.
@@ -39,7 +39,7 @@ def load_voices(
 
 
 def read_recordings(folder: Path, *, rate: int, samples: int, count: int) -> Waveforms:
-    """Recordings evenly spread over `folder`, `(count, samples)`; short ones are joined."""
+    """Read recordings evenly spread over `folder`, `(count, samples)`; short ones are joined."""
     files = _files(folder)
     if not files:
         raise ExportError(f"{folder} holds no {', '.join(sorted(_SUFFIXES))} files")
@@ -60,8 +60,8 @@ def _row(files: Sequence[Path], start: int, rate: int, samples: int) -> NDArray[
 
 
 def _read(path: Path, rate: int) -> NDArray[np.float32]:
-    """The first channel; raises `ExportError` for what is broken, empty, silent or not finite:
-    a gate that compares embeddings of such audio says nothing."""
+    """Read the first channel; raises `ExportError` for what is broken, empty, silent or not finite,
+    because a gate that compares embeddings of such audio says nothing."""
     try:
         recorded = recording.read(path)
     except AudioError as error:

@@ -36,7 +36,7 @@ LOSS_FADE = 0.6
 
 
 def list_available() -> tuple[str, ...]:
-    """The names of the codecs that can be used here."""
+    """List the codecs that can be used here."""
     return tuple(name for name in _CODECS if name not in _NEEDS or _NEEDS[name]())
 
 

@@ -50,7 +50,7 @@ class Request:
 
 @contextmanager
 def make_candidate(request: Request) -> Iterator[Candidate]:
-    """The candidate that `request` describes; a downloaded file lasts as long as the context.
+    """Make the candidate that `request` describes; a downloaded file lasts as long as the context.
 
     Raises `ExportError` naming what is wrong, or which option is missing.
     """

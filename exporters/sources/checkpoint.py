@@ -17,7 +17,7 @@ from training.runs import checkpoint
 
 
 def make_candidate(path: Path, *, name: str, windows: Windows, licence: str = "") -> Candidate:
-    """The averaged encoder of the run's checkpoint at `path`; raises `CheckpointError`."""
+    """Export the averaged encoder of the run's checkpoint at `path`; raises `CheckpointError`."""
     try:
         loaded = checkpoint.load(path)
         encoder = encoders.build(loaded.recipe)

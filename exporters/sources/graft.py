@@ -81,7 +81,7 @@ class _Unit(nn.Module):
 
 
 def make_candidate(path: Path, features: Features | None = None) -> Candidate:
-    """The ONNX file at `path` with its front end; `features` replaces what its metadata says.
+    """Join the ONNX file at `path` to its front end; `features` replaces what its metadata says.
 
     Raises `GraphError` if it does not start at features, if its features are unknown, or if it runs
     only at the shape that it was exported at.
@@ -162,7 +162,7 @@ def _check_metadata(kind: Features, metadata: Mapping[str, str]) -> None:
 
 
 def _layout(value: onnx.ValueInfoProto) -> tuple[int, bool]:
-    """The number of mels, and whether they come before the frames."""
+    """Read the number of mels, and whether they come before the frames."""
     _, first, second = _dims(value)
     plausible = [size in _PLAUSIBLE_MELS for size in (first, second)]
     if plausible == [False, True]:

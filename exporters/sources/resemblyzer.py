@@ -81,7 +81,7 @@ class VoiceEncoder(nn.Module):
 def make_candidate(
     source: Path | None = None, *, name: str = "resemblyzer", amplify: bool = True
 ) -> Candidate:
-    """The encoder whose weights are at `source`, else in the installed package; without
+    """Load the encoder from `source`, else from the installed package; without
     `amplify` a quiet voice stays quiet, as it does without the package's `preprocess_wav`.
 
     Raises `CheckpointError` when there are none, or they are of another architecture.

@@ -29,7 +29,7 @@ class Shapes:
     architecture: str
 
     def size(self, name: str, axis: int = 0) -> int:
-        """Raises `CheckpointError` when there is no such tensor or axis."""
+        """Read a size of a tensor; raises `CheckpointError` if there is no such tensor or axis."""
         if name not in self.state or self.state[name].ndim <= axis:
             raise CheckpointError(
                 f"the checkpoint does not hold the weights of {self.architecture}: it lacks {name}"

@@ -94,7 +94,7 @@ class Judged:
 
 
 def helps(judgments: Sequence[Judged]) -> bool:
-    """Whether the back-end is shown to be better on some trials and worse on none."""
+    """Say whether the back-end is shown to be better on some trials and worse on none."""
     verdicts = {judgment.difference.verdict for judgment in judgments}
     return "B is better" in verdicts and "A is better" not in verdicts
 
@@ -102,7 +102,7 @@ def helps(judgments: Sequence[Judged]) -> bool:
 async def publish(
     request: Request, fitting: Fitting, output: Path, *, clips: int, force: bool = False
 ) -> tuple[Contract, list[Judged]]:
-    """Writes `request.model` with a back-end to `output` when that helps, or by `force`.
+    """Write `request.model` with a back-end to `output` if that helps, or by `force`.
 
     Judged on the pairs of `clips` clips of the request's split; `request.cross_channel` fits on
     channel-simulated speech too, and judges each side through a channel of its own too. The model
@@ -179,7 +179,7 @@ def append(model: onnx.ModelProto, projection: Projection) -> onnx.ModelProto:
 def _choose_clips(
     request: Request, fitting: Fitting, count: int
 ) -> tuple[tuple[Clip, ...], tuple[Clip, ...]]:
-    """The clips to judge on and those to fit on, of different speakers."""
+    """Choose the clips to judge on and those to fit on, of different speakers."""
     if request.manifest is None:
         raise EvaluationError("a back-end needs --manifest")
     judged, others = (

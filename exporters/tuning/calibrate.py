@@ -1,4 +1,4 @@
-"""A model file's scores made likelihood ratios, fitted on trials run as the service runs them.
+"""Calibrate a model file's scores to likelihood ratios, on trials run as the service runs them.
 
 model.onnx ─ sayso_model ─> voices ─> scores at several lengths ─> logistic regression
     ─> contract
@@ -76,7 +76,7 @@ async def fit(
 ) -> Fitted:
     """Fit calibration and operating point of `request.model` on the trials that `request` asks for.
 
-    The probe side is cut to its first seconds of net speech at each of `lengths_s` (None: all of
+    The test side is cut to its first seconds of net speech at each of `lengths_s` (None: all of
     it), so that the calibration holds for a call's first second and for all of it. It also passes
     through each of `conditions`, alone and together with the enrolled side, so that impostors on
     the same kind of line are known. The cohort is heard as recorded and in each of
@@ -138,7 +138,7 @@ def _format_conditions(conditions: Sequence[str]) -> str:
 
 
 def choose_operating_rate(fitted: Calibration, wanted: float | None) -> float:
-    """`wanted`, or a default, among the rates that `fitted` measured; else `TrialError`."""
+    """Choose `wanted`, or a default, if `fitted` measured that rate; else raise `TrialError`."""
     rates = [rate for rate, _ in fitted.false_match]
     if not rates:
         raise TrialError("too few non-target trials to measure any false-match rate")
@@ -194,7 +194,7 @@ def _drop_clean(conditions: Sequence[str]) -> list[str]:
 
 
 def _normalizer(kind: ScoreKind, cohort: Cohort | None) -> Cohort | None:
-    """The cohort that scores are normalized by, if any."""
+    """Pick the cohort that scores are normalized by, if any."""
     if kind is ScoreKind.COSINE:
         return None
     if cohort is None:

@@ -150,7 +150,7 @@ class _Rows(quantization.CalibrationDataReader):  # type: ignore[misc]
 
 
 def find_front_end_nodes(model: onnx.ModelProto) -> list[str]:
-    """The names of the Fourier convolution and the mel product.
+    """Find the names of the Fourier convolution and the mel product.
 
     They come before any other product, and 8 bits would spoil them.
     """
@@ -165,9 +165,9 @@ def publish(
     speech: Path | None = None,
     on_step: Callable[[str], None] = parity.ignore,
 ) -> tuple[Contract, Variant]:
-    """Writes the `kind` of the model file `source` to `output`, with its cost in its provenance.
+    """Write the `kind` of the model file `source` to `output`, with its cost in its provenance.
 
-    The variant has a model id of its own. A calibration goes with it only where every cosine with
+    The variant has a model id of its own. A calibration goes with it only if every cosine with
     the original is at least that of fp16; otherwise it has to be fitted again.
     """
     graph, contract = model_file.read(source)

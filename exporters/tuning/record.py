@@ -13,7 +13,7 @@ from service.contract import Contract
 
 
 def write(model: Path, report: Path, output: Path | None = None) -> Contract:
-    """Puts the summary of `report`, an `evaluation.json` of `sayso-evaluate`, into the contract.
+    """Put the summary of `report`, an `evaluation.json` of `sayso-evaluate`, into the contract.
 
     Raises `ExportError` when it is no such report, or of another model.
     """
@@ -30,7 +30,7 @@ def write(model: Path, report: Path, output: Path | None = None) -> Contract:
 
 
 def summarize(report: Path) -> dict[str, Any]:
-    """EER as a share by group, trials and two digests, of the report's first system."""
+    """Summarize the report's first system: EER as a share by group, trials and two digests."""
     try:
         system = json.loads(report.read_text(encoding="utf-8"))["systems"][0]
         groups = {

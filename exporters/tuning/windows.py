@@ -61,7 +61,7 @@ async def _measure(
 
 
 def apply(contract: Contract, windows: Windows) -> Contract:
-    """`contract` with other windows, and without the calibration fitted on the old ones."""
+    """Put other windows into `contract`, and drop the calibration fitted on the old ones."""
     rate = contract.sample_rate
     return dataclasses.replace(
         contract,
@@ -75,7 +75,7 @@ def apply(contract: Contract, windows: Windows) -> Contract:
 
 
 def choose_best(measured: Sequence[MeasuredWindows]) -> MeasuredWindows:
-    """The cheapest choice whose EER is within 3% of the least, the shorter window where equal."""
+    """Choose the cheapest windows whose EER is within 3% of the least, the shorter if equal."""
     least = min(choice.eer for choice in measured)
     near = [choice for choice in measured if choice.eer <= NEAR_BEST * least]
     return min(near, key=lambda choice: (choice.load, choice.windows.window_s))
@@ -84,7 +84,7 @@ def choose_best(measured: Sequence[MeasuredWindows]) -> MeasuredWindows:
 def list_choices(
     windows_s: Sequence[float], *, overlaps: Sequence[float], min_speech_s: float
 ) -> list[Windows]:
-    """Every window with every overlap (0 to below 1); the shorter windows become short windows."""
+    """Combine every window with every overlap (0 to below 1); shorter ones become short windows."""
     ordered = sorted(windows_s)
     return [
         Windows(
