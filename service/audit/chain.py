@@ -79,41 +79,42 @@ class _Chain:
 
     def add(self, line: Line) -> None:
         if not line.text.endswith(b"\n"):
-            raise _broken(line, "is cut off")
+            raise _make_error(line, "is cut off")
         facts = parse_line(line.text)
         if facts is None:
             if self._unreadable is not None:
-                raise _broken(self._unreadable, "is no entry")
+                raise _make_error(self._unreadable, "is no entry")
             self._unreadable = line
             return
-        self._after_unreadable(repair=facts.get("action") == Action.REPAIR)
+        self._end_unreadable(repair=facts.get("action") == Action.REPAIR)
         seq, prev = int(facts["seq"]), str(facts["prev"])
         if not self._entries and not self._torn:
             self._check_first(line, seq, prev)
         else:
             self._check_next(line, seq, prev)
         if self._key is not None and not is_authentic(line.text, self._key):
-            raise _broken(line, "was not written with this key: forged, or of another key")
+            raise _make_error(line, "was not written with this key: forged, or of another key")
         self._head, self._last = Head(seq, digest(line.text)), line
         self._entries += 1
         self._digests.add(self._head.digest)
 
     def end(self, known: set[str]) -> Verified:
         if self._unreadable is not None:
-            raise _broken(self._unreadable, "is no entry")
+            raise _make_error(self._unreadable, "is no entry")
         last = self._last or Line(Path(), 0, b"")
         if missing := known - self._digests:
-            raise _broken(
+            raise _make_error(
                 last, f"the trail ends here, without the entry {min(missing)}: it was cut off"
             )
         return Verified(self._entries, self._first, self._head, tuple(self._torn))
 
-    def _after_unreadable(self, *, repair: bool) -> None:
+    def _end_unreadable(self, *, repair: bool) -> None:
+        """Accept an unreadable line as torn if a repair follows it; raises `BrokenChain` if not."""
         line = self._unreadable
         if line is None:
             return
         if not repair:
-            raise _broken(line, "is no entry")
+            raise _make_error(line, "is no entry")
         self._torn.append(f"{line.path}:{line.number}")
         self._head = Head(self._head.seq, digest(line.text))
         self._last, self._unreadable = line, None
@@ -121,7 +122,7 @@ class _Chain:
     def _check_first(self, line: Line, seq: int, prev: str) -> None:
         oldest = line.path.name == "audit-000001.jsonl"
         if (seq == 1 and prev != GENESIS) or (seq != 1 and oldest):
-            raise _broken(line, "is not the first entry of a trail; earlier ones are missing")
+            raise _make_error(line, "is not the first entry of a trail; earlier ones are missing")
         self._first = seq
 
     def _check_next(self, line: Line, seq: int, prev: str) -> None:
@@ -129,10 +130,12 @@ class _Chain:
         assert previous is not None, "the first line is checked by _check_first"
         expected = self._head.seq + 1
         if seq != expected:
-            raise _broken(line, f"is entry {seq} where entry {expected} belongs")
+            raise _make_error(line, f"is entry {seq} where entry {expected} belongs")
         if prev != self._head.digest:
-            raise _broken(previous, "is not as it was written: the next entry holds another digest")
+            raise _make_error(
+                previous, "is not as it was written: the next entry holds another digest"
+            )
 
 
-def _broken(line: Line, problem: str) -> BrokenChain:
+def _make_error(line: Line, problem: str) -> BrokenChain:
     return BrokenChain(line.path, line.number, problem)

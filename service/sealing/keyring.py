@@ -160,7 +160,7 @@ class Keyring:
         keys = await self._table.read(tenant)
         for version, wrapped in keys.wrapped.items():
             mark, inner = _split_mark(wrapped)
-            context = _context(tenant, version, all_sealed=bool(mark))
+            context = _make_context(tenant, version, all_sealed=bool(mark))
             renewed = mark + await self._kms.rewrap(inner, context)
             await self._table.replace(tenant, version, renewed, expected=wrapped)
         self._cached.pop(tenant, None)
@@ -188,12 +188,12 @@ class Keyring:
         return await self._table.add(tenant, version, wrapped, if_empty=if_empty)
 
     async def _wrap(self, tenant: str, version: int, material: bytes, *, all_sealed: bool) -> bytes:
-        context = _context(tenant, version, all_sealed=all_sealed)
+        context = _make_context(tenant, version, all_sealed=all_sealed)
         return (_ALL_SEALED if all_sealed else b"") + await self._kms.wrap(material, context)
 
     async def _unwrap(self, tenant: str, version: int, wrapped: bytes) -> bytes:
         mark, inner = _split_mark(wrapped)
-        return await self._kms.unwrap(inner, _context(tenant, version, all_sealed=bool(mark)))
+        return await self._kms.unwrap(inner, _make_context(tenant, version, all_sealed=bool(mark)))
 
     async def _load(self, tenant: str, *, fresh: bool) -> _CachedKeys:
         asked_at = self._clock()
@@ -233,7 +233,7 @@ class Keyring:
         return _CachedKeys(keys, read_at, unwrapped)
 
 
-def _context(tenant: str, version: int, *, all_sealed: bool) -> bytes:
+def _make_context(tenant: str, version: int, *, all_sealed: bool) -> bytes:
     scope = " of all records" if all_sealed else ""
     return f"sayso tenant key {version}{scope}\0{tenant}".encode()
 

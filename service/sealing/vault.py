@@ -89,7 +89,9 @@ class VaultTransit:
         return wrapped.encode()
 
     async def unwrap(self, wrapped: bytes, context: bytes) -> bytes:
-        answer = await self._ask("decrypt", "plaintext", context, ciphertext=_ciphertext(wrapped))
+        answer = await self._ask(
+            "decrypt", "plaintext", context, ciphertext=_decode_wrapped(wrapped)
+        )
         digest = hashlib.sha256(context).digest()
         try:
             plain = base64.b64decode(answer, validate=True)
@@ -102,7 +104,9 @@ class VaultTransit:
         return plain[len(digest) :]
 
     async def rewrap(self, wrapped: bytes, context: bytes) -> bytes:
-        answer = await self._ask("rewrap", "ciphertext", context, ciphertext=_ciphertext(wrapped))
+        answer = await self._ask(
+            "rewrap", "ciphertext", context, ciphertext=_decode_wrapped(wrapped)
+        )
         return answer.encode()
 
     async def _ask(self, what: str, field: str, context: bytes, **body: str) -> str:
@@ -153,11 +157,11 @@ def _check_address(address: str) -> None:
         parts = urlsplit(address)
         place = f"{parts.hostname or ''}:{parts.port or 0}"
     except ValueError as error:
-        raise _bad_address() from error
+        raise _make_address_error() from error
     if parts.scheme == "http" and is_loopback(place):
         return
     if parts.scheme != "https" or not parts.hostname:
-        raise _bad_address()
+        raise _make_address_error()
 
 
 def _find_roots(ca_file: Path | None) -> str | None:
@@ -173,7 +177,7 @@ def _find_roots(ca_file: Path | None) -> str | None:
     return str(ca_file)
 
 
-def _bad_address() -> SettingsError:
+def _make_address_error() -> SettingsError:
     return SettingsError(
         "Vault's address is https://host:port, or http:// of an agent on this machine, as tenants' "
         "keys pass over it"
@@ -184,7 +188,7 @@ def _encode(plain: bytes) -> str:
     return base64.b64encode(plain).decode()
 
 
-def _ciphertext(wrapped: bytes) -> str:
+def _decode_wrapped(wrapped: bytes) -> str:
     if not wrapped.startswith(_MARK):
         raise Unavailable("a tenant's key was wrapped by another master key than Vault's")
     return wrapped.decode()
