@@ -113,7 +113,7 @@ bench-report: $(VENV)/.base  ## write benchmarks/results into docs/benchmarks.md
 	$(BIN)/python -m benchmarks.report
 
 .PHONY: streaming-figures
-streaming-figures: $(VENV)/.dev  ## how soon the sequential test decides, into docs/integrate/streaming.md; DATA=manifest.csv
+streaming-figures: $(VENV)/.dev  ## how soon the sequential test decides, into docs/integrate/decisions.md; DATA=manifest.csv
 	$(BIN)/python -m benchmarks.accuracy.early_decisions --manifest $(DATA) $(ARGS)
 
 .PHONY: template-figures
@@ -121,7 +121,7 @@ template-figures: $(VENV)/.dev  ## what protected templates cost, into docs/secu
 	$(BIN)/python -m benchmarks.accuracy.protected_templates --manifest $(DATA) $(ARGS)
 
 .PHONY: voice-figures
-voice-figures: $(VENV)/.dev  ## how well the checks of an enrolment work, into docs/integrate/enrollment.md; DATA=manifest.csv
+voice-figures: $(VENV)/.dev  ## how well the checks of an enrolment work, into docs/operate/voices.md; DATA=manifest.csv
 	$(BIN)/python -m benchmarks.accuracy.enrollment_checks --manifest $(DATA) $(ARGS)
 
 ##@ Develop

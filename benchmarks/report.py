@@ -25,7 +25,7 @@ PLACES = 4
 COMMANDS = {"attack": "attack", "gpu": "gpu-check", "soak": "soak"}  # others: bench- and the name
 
 MODELS = ROOT / "models" / "README.md"
-DECISIONS = ROOT / "docs" / "integrate" / "streaming.md"
+DECISIONS = ROOT / "docs" / "integrate" / "decisions.md"
 ADOPTED = ROOT / "docs" / "learn" / "adopting.md"
 RELIABILITY = ROOT / "tests" / "reliability" / "results.json"
 

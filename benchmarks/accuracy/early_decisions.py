@@ -1,5 +1,5 @@
 """Measure the sequential test on real speech, and rewrite "How soon it decides" in
-docs/integrate/streaming.md.
+docs/integrate/decisions.md.
 
     python -m benchmarks.accuracy.early_decisions [MODEL] [--manifest ../shared/data/manifest.csv]
 
@@ -30,7 +30,7 @@ from service.inference.session import Session
 from service.settings import SHIPPED_MODEL, SequentialDefaults, Settings
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGE = ROOT / "docs" / "integrate" / "streaming.md"
+PAGE = ROOT / "docs" / "integrate" / "decisions.md"
 TARGETS = ((0.01, 0.01), (0.05, 0.05), (0.01, 0.05))
 CAP_S = SequentialDefaults().max_speech_s
 FIXED_S = (3.0, CAP_S)

@@ -1,4 +1,4 @@
-"""Measure the checks of an enrolment on real speech, for the table of docs/integrate/enrollment.md.
+"""Measure the checks of an enrolment on real speech, for the table of docs/operate/voices.md.
 
     python -m benchmarks.accuracy.enrollment_checks [MODEL] [--manifest ../shared/data/manifest.csv]
 
@@ -30,7 +30,7 @@ from service.inference.session import Session
 from service.settings import SHIPPED_MODEL, EnrollmentRules
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGE = ROOT / "docs" / "integrate" / "enrollment.md"
+PAGE = ROOT / "docs" / "operate" / "voices.md"
 HALVES_S = (3.0, 4.0, 6.0, 8.0)
 THRESHOLDS = (-1.0, 0.0, 1.0, 2.0)
 VOICES = (10, 100, 1000, 10_000)

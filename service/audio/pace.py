@@ -4,7 +4,7 @@
 
 At half or twice its rate a voice has formants at half or twice their frequency and changes half or
 twice as fast. Neither depends on what a line or a microphone does to all of the audio alike. The
-weights are fitted by `models/fit_pace.py`; what they find is in docs/integrate/streaming.md.
+weights are fitted by `exporters/pace.py`; what they find is in docs/integrate/audio.md.
 """
 
 from functools import cache

@@ -2,7 +2,7 @@
 
 Sound is smooth: decoded correctly, it changes least from sample to sample, relative to its power;
 decoded with another law, byte order or alignment it is closer to noise. Rates of detection
-and of false alarms, measured on real speech, are in docs/integrate/streaming.md.
+and of false alarms, measured on real speech, are in docs/integrate/audio.md.
 """
 
 from collections.abc import Callable, Mapping

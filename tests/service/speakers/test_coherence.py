@@ -1,7 +1,7 @@
 """What the check for several voices in one recording rests on, measured on real speech.
 
 Two recordings are joined: of one person, or of two from the same corpus.
-`docs/integrate/enrollment.md` has the error rates of a larger run.
+`docs/operate/voices.md` has the error rates of a larger run.
 """
 
 import csv
