@@ -1,8 +1,8 @@
 """The client of a Sayso server.
 
 with Client("127.0.0.1:50051") as sayso:
-    sayso.enroll("alice", Path("alice.wav"))
-    print(sayso.verify("alice", Path("call.wav")).outcome)
+    sayso.enroll("alice", "alice.wav")
+    print(sayso.verify("alice", "call.wav").outcome)
 """
 
 from sayso.aio.client import AsyncClient

@@ -61,13 +61,13 @@ def opt_in(speaker_id: str, *, etag: str = "") -> Call[Speaker]:
 
 
 def undo_enrollment(speaker_id: str, *, etag: str = "") -> Call[Speaker]:
-    """Takes back the latest enrolment; raises `FailedPrecondition` when there is none."""
+    """Takes back the latest enrollment; raises `FailedPrecondition` when there is none."""
     request = speaker_pb2.UndoEnrollmentRequest(speaker_id=speaker_id, etag=etag)
     return Call(SpeakerServiceStub, "UndoEnrollment", request, _speaker)
 
 
 def confirm_enrollment(speaker_id: str, *, etag: str = "") -> Call[Speaker]:
-    """Releases an enrolment for first use; raises `FailedPrecondition` unless it waits. Needs the
+    """Releases an enrollment for first use; raises `FailedPrecondition` unless it waits. Needs the
     role `confirm`, and another credential than those that enrolled."""
     request = speaker_pb2.ConfirmEnrollmentRequest(speaker_id=speaker_id, etag=etag)
     return Call(SpeakerServiceStub, "ConfirmEnrollment", request, _speaker)

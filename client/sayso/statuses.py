@@ -1,10 +1,11 @@
 """gRPC statuses to the classes of `sayso.errors`."""
 
-from typing import Any
+from typing import Any, TypeVar
 
 import grpc
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2, status_pb2
 
-from sayso import details
 from sayso.errors import (
     Aborted,
     AlreadyExists,
@@ -20,6 +21,8 @@ from sayso.errors import (
     Unauthenticated,
     Unavailable,
 )
+
+Detail = TypeVar("Detail", bound=Message)
 
 REQUEST_ID_KEY = "x-request-id"
 """The header that names a call, in both directions."""
@@ -60,8 +63,8 @@ def make_error(error: Any, request_id: str) -> SaysoError:
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED and _TOO_LARGE in text:
         return InvalidArgument(f"{text}; send less at once", request_id=request_id)
     trailing = dict(error.trailing_metadata() or ())
-    status = details.Status.FromString(trailing.get(_DETAILS_KEY, b""))
-    info = details.unpack(status, details.ErrorInfo) or details.ErrorInfo()
+    status = status_pb2.Status.FromString(trailing.get(_DETAILS_KEY, b""))
+    info = _detail(status, error_details_pb2.ErrorInfo) or error_details_pb2.ErrorInfo()
     reason = info.reason if info.domain == _DOMAIN else ""
     kind = _BY_REASON.get(reason) or _BY_CODE.get(code, SaysoError)
     return kind(
@@ -70,18 +73,27 @@ def make_error(error: Any, request_id: str) -> SaysoError:
         reason=reason,
         retry_after_s=_retry_after_s(status, code),
         violations=_violations(status),
-        metadata={entry.key: entry.value for entry in info.metadata},
+        metadata=info.metadata,
         request_id=trailing.get(REQUEST_ID_KEY, request_id),
     )
 
 
 def _retry_after_s(status: Any, code: grpc.StatusCode) -> float | None:
-    retry = details.unpack(status, details.RetryInfo)
+    retry = _detail(status, error_details_pb2.RetryInfo)
     if retry is not None:
-        return float(retry.retry_delay.seconds + retry.retry_delay.nanos / 1e9)
+        return float(retry.retry_delay.ToTimedelta().total_seconds())
     return _RETRY_AFTER_S if code is grpc.StatusCode.RESOURCE_EXHAUSTED else None
 
 
 def _violations(status: Any) -> tuple[FieldViolation, ...]:
-    request = details.unpack(status, details.BadRequest) or details.BadRequest()
+    request = _detail(status, error_details_pb2.BadRequest) or error_details_pb2.BadRequest()
     return tuple(FieldViolation(each.field, each.description) for each in request.field_violations)
+
+
+def _detail(status: status_pb2.Status, kind: type[Detail]) -> Detail | None:
+    """The detail of that kind, if the status has one."""
+    for packed in status.details:
+        detail = kind()
+        if packed.Unpack(detail):
+            return detail
+    return None

@@ -48,8 +48,10 @@ class Decision:
     `llr` is a natural-log likelihood ratio, `threshold_llr` what it had to reach, by the rule of
     `threshold_source`, in words `threshold_description`. `band` says in
     words how well the voice matches: WEAK is below the server's own threshold; None when nothing
-    was compared. If watchlists or a group were asked for, `watchlist_matches` are who of them the
-    voice matches, and `identification` is who of the group it is.
+    was compared. `audio_s` seconds were heard, a `clipping_ratio` of their speech samples at full
+    scale and the highest at `peak_dbfs`; `snr_db` is None if it could not be estimated. If
+    watchlists or a group were asked for, `watchlist_matches` are who of them the voice matches, and
+    `identification` is who of the group it is.
     """
 
     outcome: Outcome
@@ -93,7 +95,7 @@ class SequentialTest:
 class Speaker:
     """An enrolled speaker, without vectors; `state` as in the API, e.g. ENROLLED.
 
-    `consent` is the caller's own reference to it; `undo_levels` enrolments can be taken back.
+    `consent` is the caller's own reference to it; `undo_levels` enrollments can be taken back.
     `failed_verifications` and `locked_until` are known from `get` alone.
     """
 
@@ -126,7 +128,7 @@ class FailedVerifications:
 
 @dataclass(frozen=True, slots=True)
 class Enrollment:
-    """The result of an enrolment; `stored` is False when the speech was not added, and why.
+    """The result of an enrollment; `stored` is False when the speech was not added, and why.
 
     `duplicates` are other speakers who have this voice, `watchlist_matches` those of the asked
     watchlists. `done` is False while audio is still taken.
@@ -162,8 +164,8 @@ class BatchItem:
 
 @dataclass(frozen=True, slots=True)
 class BatchResult:
-    """What came of the item at `index`: its enrolment, or the gRPC status code that it failed with,
-    e.g. INVALID_ARGUMENT, and why."""
+    """What came of the item at `index`: its enrollment, or the gRPC status code that it failed
+    with, e.g. INVALID_ARGUMENT, and why."""
 
     index: int
     speaker_id: str
@@ -185,7 +187,7 @@ class Receipt:
 @dataclass(frozen=True, slots=True)
 class Migration:
     """How many speakers are compared in the space of `model_id`, or wait in that of
-    `previous_model_id`, of whom some have `begun` to move, or have to enrol again."""
+    `previous_model_id`, of whom some have `begun` to move, or have to enroll again."""
 
     model_id: str
     previous_model_id: str

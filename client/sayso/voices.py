@@ -89,8 +89,8 @@ def enroll_stream(
     message_s: float = MESSAGE_S,
 ) -> Stream[Enrollment]:
     """Enrolls while the speaker still talks: yields progress and, stored durably, the result, when
-    `chunks` end or, with `stop_when_complete`, as soon as there is enough speech. Leave early and
-    nothing is stored. For `message_s` see `verify_stream`."""
+    `chunks` end or, with `stop_when_complete`, as soon as there is enough speech. Leaving early
+    cancels the stream. For `message_s` see `verify_stream`."""
     item = BatchItem(
         speaker_id,
         b"",

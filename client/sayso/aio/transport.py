@@ -67,23 +67,22 @@ class Transport:
         """Yield the responses while a task sends the requests."""
         method, metadata, request_id = self._prepare(service, rpc)
         call = method(metadata=metadata)
-        sending = asyncio.create_task(_send(call, requests))
+        sender = _Sender(call, requests)
         try:
             async for response in call:
                 yield response
         except (grpc.aio.AioRpcError, asyncio.CancelledError) as error:
-            if (failure := _failure(sending)) is not None:
+            if (failure := sender.failure()) is not None:
                 raise failure from None
             if isinstance(error, grpc.aio.AioRpcError):
                 raise make_error(error, request_id) from error
             raise
         except GeneratorExit:
             if concludes:
-                await _stop(sending)
-                await _conclude(call)
+                await _conclude(call, sender)
             raise
         finally:
-            await _stop(sending)
+            sender.cancel()
             call.cancel()
 
     async def why_not_ready(self) -> str:
@@ -109,39 +108,53 @@ class Transport:
         return getattr(self._stubs[service], rpc), metadata, request_id
 
 
-async def _send(call: Any, requests: AsyncIterator[Any]) -> None:
-    """Write the requests, then half-close. If one cannot be made, cancel the call: half-closed, it
-    would be concluded as if they had ended."""
-    try:
-        async for request in requests:
-            if call.done():  # the server has answered all that it will
-                return
-            await call.write(request)
-        await call.done_writing()
-    except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
-        pass  # the call has ended; whoever reads it is told why
-    except Exception:
-        call.cancel()
-        raise
+class _Sender:
+    """A task that writes requests, and half-closes the call when they end.
+
+    If one cannot be made, the call is cancelled: half-closed, it would be concluded as if they had
+    ended.
+    """
+
+    def __init__(self, call: Any, requests: AsyncIterator[Any]) -> None:
+        self._call = call
+        self._requests = requests
+        self._writing = asyncio.Lock()  # gRPC cancels a call of which a write is cancelled
+        self._task = asyncio.create_task(self._send())
+
+    def cancel(self) -> None:
+        self._task.cancel()
+        self.failure()  # asyncio reports an exception that nobody has asked for
+
+    async def end(self) -> None:
+        """Write no more requests, and half-close."""
+        async with self._writing:
+            self._task.cancel()
+            await self._call.done_writing()
+
+    def failure(self) -> BaseException | None:
+        """What the requests raised, of which gRPC itself says only that the call was cancelled."""
+        if self._task.done() and not self._task.cancelled():
+            return self._task.exception()
+        return None
+
+    async def _send(self) -> None:
+        try:
+            async for request in self._requests:
+                async with self._writing:
+                    await self._call.write(request)
+            async with self._writing:
+                await self._call.done_writing()
+        except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            pass  # the call has ended; whoever reads it is told why
+        except Exception:
+            self._call.cancel()
+            raise
 
 
-def _failure(sending: "asyncio.Task[None]") -> BaseException | None:
-    """What the requests raised, of which gRPC itself says only that the call was cancelled."""
-    if sending.done() and not sending.cancelled():
-        return sending.exception()
-    return None
-
-
-async def _stop(sending: "asyncio.Task[None]") -> None:
-    sending.cancel()
-    with contextlib.suppress(asyncio.CancelledError, Exception):
-        await sending
-
-
-async def _conclude(call: Any) -> None:
+async def _conclude(call: Any, sender: _Sender) -> None:
     """Half-close, and wait for what the server makes of it, for a while."""
     with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError, TimeoutError):
         async with asyncio.timeout(LEAVING_S):
-            await call.done_writing()
+            await sender.end()
             async for _ in call:
                 pass
