@@ -118,7 +118,7 @@ async def _run_worker(command: Command, number: int, is_ready: asyncio.Event) ->
     deaths = 0
     while True:
         began_s = time.monotonic()
-        async with _worker(command) as worker:
+        async with _start_worker(command) as worker:
             if await _wait_until_ready(worker):
                 is_ready.set()
             status = await worker.wait()
@@ -135,7 +135,7 @@ async def _run_worker(command: Command, number: int, is_ready: asyncio.Event) ->
 
 
 @asynccontextmanager
-async def _worker(command: Command) -> AsyncIterator[asyncio.subprocess.Process]:
+async def _start_worker(command: Command) -> AsyncIterator[asyncio.subprocess.Process]:
     """Start a worker, and stop it on exit if it still runs. It gets a process group of its own, so
     that Ctrl-C reaches only the parent."""
     command.before_start()

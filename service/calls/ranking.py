@@ -68,7 +68,7 @@ class Ranking:
 
     def compute_llrs(self, cosines: Vector, traits: Traits) -> Vector:
         """Compute the llrs `(n,)` from `cosines (n,)` with as many voices."""
-        scores = self._scores(cosines, traits)
+        scores = self._compute_scores(cosines, traits)
         llrs: Vector = scores * np.float32(self.slope_speech)
         llrs += np.float32(self.offset_speech)
         llrs *= traits.log_speech
@@ -82,7 +82,7 @@ class Ranking:
         by_score = max(abs(self.slope + self.slope_speech * end) for end in log_speech)
         return by_score if self.scale is None else by_score * (max_gain + self.scale.gain)
 
-    def _scores(self, cosines: Vector, traits: Traits) -> Vector:
+    def _compute_scores(self, cosines: Vector, traits: Traits) -> Vector:
         if self.scale is None:
             return cosines
         scores: Vector = traits.gain + np.float32(self.scale.gain)

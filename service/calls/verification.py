@@ -90,7 +90,7 @@ class Verifier:
     def server_threshold(self) -> Threshold:
         """The threshold of the server's own policy, which decides about all consequences of a call;
         raises `FailedPrecondition` if the model has no calibration."""
-        return choose_server_threshold(self._policy, self._calibration())
+        return choose_server_threshold(self._policy, self._require_calibration())
 
     def resolve_claim(self, speaker: Speaker | None) -> Voiceprint | Decision:
         """Return the voiceprint to compare with, or a decision that needs no audio."""
@@ -134,7 +134,7 @@ class Verifier:
         """Return REJECTED if the `latest` speech is not of the enrolled voice, else None."""
         test = policy.sequential
         score = self.score(claim, latest)
-        threshold = choose_threshold(policy, self._calibration())
+        threshold = choose_threshold(policy, self._require_calibration())
         if test is not None:
             threshold = Threshold(
                 test.reject_llr, ThresholdSource.REQUEST, "sequential test, lower bound"
@@ -156,7 +156,7 @@ class Verifier:
         policy: Policy,
         test: SequentialTest | None,
     ) -> Decision:
-        threshold = choose_threshold(policy, self._calibration())
+        threshold = choose_threshold(policy, self._require_calibration())
         if reasons := list_shortcomings(utterance.quality, policy.gate):
             return decide_inconclusive(
                 reasons, utterance.quality, policy.gate, self._contract.model_id
@@ -208,12 +208,14 @@ class Verifier:
             return [Comparison(float(similarity), None) for similarity in cosines.flat]
         scores = self.scorer.normalize(cosines, rows, columns)
         return [
-            Comparison(float(cosines[i, j]), self._llr(float(scores[i, j]), first, second))
+            Comparison(float(cosines[i, j]), self._compute_llr(float(scores[i, j]), first, second))
             for i, first in enumerate(left)
             for j, second in enumerate(right)
         ]
 
-    def _llr(self, score: float, left: ProbeEmbedding, right: ProbeEmbedding) -> float | None:
+    def _compute_llr(
+        self, score: float, left: ProbeEmbedding, right: ProbeEmbedding
+    ) -> float | None:
         """Return the llr of a score, or None unless the net speech of both sides is known."""
         if left.speech_s is None or right.speech_s is None:
             return None
@@ -255,7 +257,7 @@ class Verifier:
         assert comparison.llr is not None, "there is a calibration and net speech on both sides"
         return Score(comparison.cosine, comparison.llr)
 
-    def _calibration(self) -> Calibration:
+    def _require_calibration(self) -> Calibration:
         if self._contract.calibration is None:
             raise FailedPrecondition(
                 "the model has no calibration, so no decision can be made; run "

@@ -33,41 +33,41 @@ class Access:
     def read(cls) -> Self:
         """Read the environment; raises `SettingsError` that names the variable."""
         return cls(
-            credential=_text("CREDENTIAL"),
-            ca=_path("CA"),
-            client_certificate=_path("CLIENT_CERTIFICATE"),
-            client_key=_path("CLIENT_KEY"),
-            server_name=_text("SERVER_NAME"),
-            tls=_flag("TLS"),
-            insecure=_flag("INSECURE"),
+            credential=_read_text("CREDENTIAL"),
+            ca=_read_path("CA"),
+            client_certificate=_read_path("CLIENT_CERTIFICATE"),
+            client_key=_read_path("CLIENT_KEY"),
+            server_name=_read_text("SERVER_NAME"),
+            tls=_read_flag("TLS"),
+            insecure=_read_flag("INSECURE"),
         )
 
-    def client(self, server: str, *, timeout_s: float) -> Client:
+    def open_client(self, server: str, *, timeout_s: float) -> Client:
         return Client(
             server,
             timeout_s=timeout_s,
             credential=self.credential,
-            tls=self._tls(),
+            tls=self._make_tls(),
             insecure=self.insecure,
         )
 
-    def _tls(self) -> Tls | None:
+    def _make_tls(self) -> Tls | None:
         if not (self.tls or self.ca or self.client_certificate or self.client_key):
             return None
         return Tls(self.ca, self.client_certificate, self.client_key, self.server_name)
 
 
-def _text(name: str) -> str | None:
+def _read_text(name: str) -> str | None:
     return os.environ.get(f"SAYSO_{name}") or None
 
 
-def _path(name: str) -> Path | None:
-    text = _text(name)
+def _read_path(name: str) -> Path | None:
+    text = _read_text(name)
     return None if text is None else Path(text)
 
 
-def _flag(name: str) -> bool:
-    text = (_text(name) or "false").lower()
+def _read_flag(name: str) -> bool:
+    text = (_read_text(name) or "false").lower()
     if text not in _TRUE | _FALSE:
         raise SettingsError(f"SAYSO_{name}: is true or false")
     return text in _TRUE

@@ -18,7 +18,7 @@ from service.commands.options import (
     Server,
     Watchlists,
     connect,
-    raw_audio,
+    parse_raw_audio,
 )
 from service.commands.terminal import err, for_each, out, print_matches
 
@@ -68,7 +68,7 @@ def enroll(
     recording of the manifest is enrolled, by this run or an earlier one.
     """
     if manifest is None:
-        raw = raw_audio(encoding, sample_rate)
+        raw = parse_raw_audio(encoding, sample_rate)
     else:  # whose rows may have rates of their own
         raw = RawAudio(encoding, sample_rate or 0) if encoding else None
     item = BatchItem(

@@ -14,7 +14,7 @@ import sayso
 from service.commands.access import Access
 from service.errors import SaysoError
 
-_OWN = "127.0.0.1:50051"
+_DEFAULT_LISTEN = "127.0.0.1:50051"
 _TIMEOUT_S = 5.0
 _ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104 - where others listen
 
@@ -26,12 +26,12 @@ def main(arguments: Sequence[str]) -> int:
     )
     parser.add_argument(
         "--server",
-        default=os.environ.get("SAYSO_SERVER") or _own_address(),
+        default=os.environ.get("SAYSO_SERVER") or _find_own_address(),
         help="host:port [SAYSO_SERVER, else where SAYSO_LISTEN says, %(default)s]",
     )
     server = parser.parse_args(arguments).server
     try:
-        with Access.read().client(server, timeout_s=_TIMEOUT_S) as client:
+        with Access.read().open_client(server, timeout_s=_TIMEOUT_S) as client:
             cause = client.why_not_ready()
     except (SaysoError, sayso.SaysoError) as error:
         sys.stderr.write(f"error: {error}\n")
@@ -40,7 +40,7 @@ def main(arguments: Sequence[str]) -> int:
     return 1 if cause else 0
 
 
-def _own_address() -> str:
-    """The address at which this machine reaches a server started with this environment."""
-    host, _, port = os.environ.get("SAYSO_LISTEN", _OWN).rpartition(":")
+def _find_own_address() -> str:
+    """Find the address at which this machine reaches a server with this environment."""
+    host, _, port = os.environ.get("SAYSO_LISTEN", _DEFAULT_LISTEN).rpartition(":")
     return f"{_ANY_ADDRESS.get(host, host)}:{port}"

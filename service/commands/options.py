@@ -59,8 +59,8 @@ Consent = Annotated[
 ]
 
 
-def raw_audio(encoding: str | None, sample_rate: int | None) -> RawAudio | None:
-    """The format of raw samples, or None for a file.
+def parse_raw_audio(encoding: str | None, sample_rate: int | None) -> RawAudio | None:
+    """Parse the format of raw samples; None for a file.
 
     Raises `typer.BadParameter` if the rate is missing: at a guessed rate it is another voice.
     """
@@ -76,5 +76,5 @@ def raw_audio(encoding: str | None, sample_rate: int | None) -> RawAudio | None:
 @contextmanager
 def connect(server: str, *, timeout_s: float = 30.0) -> Iterator[Client]:
     """A connected client; an error that the user can act on becomes one line and exit status 2."""
-    with one_line_errors(), Access.read().client(server, timeout_s=timeout_s) as sayso:
+    with one_line_errors(), Access.read().open_client(server, timeout_s=timeout_s) as sayso:
         yield sayso

@@ -19,7 +19,7 @@ from service.commands.options import (
     SpeakerId,
     Watchlists,
     connect,
-    raw_audio,
+    parse_raw_audio,
 )
 from service.commands.terminal import for_each, out, print_matches
 
@@ -42,7 +42,7 @@ def verify(
     LLR is the natural log of how much likelier the audio is from this speaker than from another. A
     credential without the role `analyze` is told it in words: weak, moderate or strong.
     """
-    raw = raw_audio(encoding, sample_rate)
+    raw = parse_raw_audio(encoding, sample_rate)
     with connect(server) as sayso:
 
         def ask(path: Path) -> Decision:
@@ -80,7 +80,7 @@ def identify(
     ] = None,
 ) -> None:
     """Finds who of a group is speaking; exit status 0 when every recording is of a member."""
-    raw = raw_audio(encoding, sample_rate)
+    raw = parse_raw_audio(encoding, sample_rate)
     with connect(server) as sayso:
 
         def ask(path: Path) -> Identification:

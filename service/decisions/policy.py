@@ -191,12 +191,12 @@ class RequestedPolicy:
         return Policy(
             server.criterion if self.criterion is None else self.criterion,
             server.source if self.criterion is None else ThresholdSource.REQUEST,
-            self._gate(server.gate, defaults.floor_s),
+            self._make_gate(server.gate, defaults.floor_s),
             None if test is None else test.fill_in(defaults.sequential, looser=self.looser),
             at_least=None if self.looser else server,
         )
 
-    def _gate(self, server: QualityGate, floor_s: float) -> QualityGate:
+    def _make_gate(self, server: QualityGate, floor_s: float) -> QualityGate:
         gate = QualityGate(
             server.min_speech_s if self.min_speech_s is None else self.min_speech_s,
             server.min_snr_db if self.min_snr_db is None else self.min_snr_db,

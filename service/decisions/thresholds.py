@@ -136,12 +136,13 @@ def _choose_among(voices: int, policy: Policy, calibration: Calibration) -> Thre
     rate = policy.criterion / among
     description = (
         f"target false-positive identification rate {policy.criterion:.3g} "
-        f"({policy.source.value}), {rate:.3g} for each of {among}{_beyond(calibration, rate)}"
+        f"({policy.source.value}), {rate:.3g} for each of {among}"
+        f"{_note_unmeasured(calibration, rate)}"
     )
     return Threshold(careful_threshold(calibration, rate), policy.source, description)
 
 
-def _beyond(calibration: Calibration, rate: float) -> str:
+def _note_unmeasured(calibration: Calibration, rate: float) -> str:
     """Return a note for a rate outside of those that were measured, else nothing."""
     points = calibration.false_match
     if not points:

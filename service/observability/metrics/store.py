@@ -49,7 +49,7 @@ def _time_method(
     seconds = STORE_S.labels(operation)
 
     @functools.wraps(call)
-    async def timed(*args: Any, **options: Any) -> Any:
+    async def call_timed(*args: Any, **options: Any) -> Any:
         began_s = clock()
         try:
             return await call(*args, **options)
@@ -60,4 +60,4 @@ def _time_method(
         finally:
             seconds.observe(clock() - began_s)
 
-    return timed
+    return call_timed

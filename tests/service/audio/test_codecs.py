@@ -7,7 +7,7 @@ from sayso.messages import audio_config
 from sayso.v1 import audio_pb2
 
 from service.audio.codecs import CODECS, Codec
-from service.commands.options import raw_audio
+from service.commands.options import parse_raw_audio
 from service.rpc.messages import parse_audio_format
 
 FILE = "UNSPECIFIED"
@@ -22,7 +22,7 @@ def test_every_encoding_of_the_api_has_a_codec_and_every_codec_a_name_in_it() ->
 
 @pytest.mark.parametrize("name", CODECS)
 def test_a_name_of_the_command_line_reaches_its_codec(name: str) -> None:
-    raw = raw_audio(name, 8_000)
+    raw = parse_raw_audio(name, 8_000)
     assert raw == RawAudio(name, 8_000)
     fmt = parse_audio_format(audio_config(raw, None))
     assert fmt.codec is CODECS[name]
