@@ -192,7 +192,7 @@ protos: $(VENV)/.dev  ## regenerate the stubs in client/sayso/v1
 	@$(call stubs_into,client)
 
 .PHONY: reference
-reference: $(VENV)/.base  ## write docs/settings.md from the code
+reference: $(VENV)/.dev  ## write docs/settings.md and docs/integrate/api.md from the code
 	$(BIN)/python -m benchmarks.reference
 
 .PHONY: constraints

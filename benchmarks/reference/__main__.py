@@ -2,10 +2,13 @@
 
 from pathlib import Path
 
-from benchmarks.reference import settings
+from benchmarks.reference import api, settings
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
-PAGES = {DOCS / "settings.md": settings.render_page}
+PAGES = {
+    DOCS / "settings.md": settings.render_page,
+    DOCS / "integrate" / "api.md": api.render_page,
+}
 """What renders each page, by its path."""
 
 

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.reference import settings
+from benchmarks.reference import api, settings
 from benchmarks.reference.__main__ import DOCS, PAGES
+from service.access import ROLES
 from service.settings import OF_CLIENTS, list_settings, list_variables
 
 
@@ -44,3 +45,34 @@ def test_a_range_is_said_in_words() -> None:
         line for line in settings.render_page().splitlines() if "`SAYSO_SEQUENTIAL_FALSE_M" in line
     ]
     assert row.endswith("(above 0, below 0.5) |")
+
+
+def test_every_method_message_and_enumeration_is_in_the_api_page() -> None:
+    page = api.render_page()
+    names = {
+        one.name
+        for file in api.read_protos().values()
+        for kind in ("service", "message_type", "enum_type")
+        for one in getattr(file.descriptor, kind)
+    }
+    assert {"VerificationService", "Decision", "Outcome"} <= names
+    headings = [line.lstrip("# ") for line in page.splitlines() if line.startswith("##")]
+    assert sorted(headings) == sorted([*names, "What they share"])
+    for name in ROLES:
+        assert f"| `{name.rpartition('/')[2]}` |" in page
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        "| `Embed` | `analyze` | [EmbedRequest](#embedrequest) → [EmbedResponse](#embedresponse). "
+        "Turns a recording into an embedding. Needs the role `analyze`. "
+        "`POST /v1/embeddings:embed` |",
+        "| `llr` | optional double | Natural log. Absent for a credential without the role "
+        "`analyze`. |",
+        "| `metadata` | map of string to string | Merged into the speaker's metadata. |",
+        "| `OUTCOME_OPTED_OUT` | The speaker opted out of voice verification. |",
+    ],
+)
+def test_a_row_of_the_api_page_says_type_meaning_and_role(row: str) -> None:
+    assert row in api.render_page().splitlines()
