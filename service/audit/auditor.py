@@ -110,6 +110,8 @@ class Auditor:
         **detail: str | int,
     ) -> None:
         """Record a decision; to be awaited before answering with it."""
+        if decision.stamp is not None:
+            detail = {"decision": decision.stamp.decision_id, **detail}
         event = self._make_event(
             action, decision.outcome.name, speaker_id, origin or self.origin(), detail
         )

@@ -26,6 +26,7 @@ from service.decisions.decision import (
     list_shortcomings,
 )
 from service.decisions.policy import Policy, SequentialTest
+from service.decisions.stamp import DecisionStamper
 from service.decisions.thresholds import choose_threshold_among
 from service.errors import InvalidArgument, Unavailable
 from service.inference.embedder import Utterance
@@ -46,6 +47,10 @@ class Identification:
 
     decision: Decision
     candidates: tuple[Match, ...] = ()
+
+    def stamp(self, stamper: DecisionStamper) -> "Identification":
+        """Return the identification with its decision stamped."""
+        return replace(self, decision=stamper.stamp(self.decision))
 
 
 class Identifier:

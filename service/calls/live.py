@@ -23,6 +23,7 @@ from service.calls.running_decision import RunningDecision
 from service.calls.screening import NO_FINDINGS, Findings, Screening
 from service.decisions.decision import Decision, Outcome
 from service.decisions.policy import AS_SERVER, RequestedPolicy
+from service.decisions.stamp import DecisionStamper
 from service.errors import Unavailable
 from service.inference.embedder import AudioSource, Stream
 from service.observability import metrics
@@ -127,6 +128,7 @@ class LiveVerification:
         self._attempt = attempt
         self._screening = screening
         self._caller = current()
+        self._stamper = DecisionStamper(request.speaker_id, shared.clock)
         self._model, self._claim = self._resolve_claim()
         self._charged_windows = 0
         self._early_answer: Answer | None = None
@@ -155,7 +157,7 @@ class LiveVerification:
         if isinstance(claim, Decision) and (
             self._screening is None or claim.outcome is Outcome.OPTED_OUT
         ):
-            self._early_answer = Answer(claim)
+            self._early_answer = Answer(self._stamper.stamp(claim))
             return
         self._spend(0)
         if self._screening is not None:
@@ -179,6 +181,7 @@ class LiveVerification:
             self._digest.update(audio)
         if (decision := await running_decision.hear(audio)) is None:
             return None
+        decision = self._stamper.stamp(decision)
         self._charge(self.stream.windows)
         screening, findings = self._screening, NO_FINDINGS
         if screening is not None:
@@ -209,7 +212,7 @@ class LiveVerification:
         running_decision = self._running_decision
         if self._digest is not None and audio is not None:
             self._digest.update(audio)
-        decision = await running_decision.finish(audio)
+        decision = self._stamper.stamp(await running_decision.finish(audio))
         utterance = running_decision.utterance
         self._charge(utterance.windows)
         if self._screening is None:

@@ -11,6 +11,7 @@ from typing import TypeAlias
 from service.calls.identification import Identification, Identifier, check_candidates
 from service.calls.matching import Match
 from service.decisions.policy import Policy
+from service.decisions.stamp import DecisionStamper
 from service.inference.embedder import Utterance
 
 _Identify: TypeAlias = Callable[[str, str, Utterance, Policy, int], Awaitable[Identification]]
@@ -52,6 +53,7 @@ class Screening:
         self._group = group
         self._max_candidates = check_candidates(max_candidates, field="config.max_candidates")
         self._conclusive: Identification | None = None
+        self._stamper = DecisionStamper()
 
     @property
     def is_decided(self) -> bool:
@@ -83,6 +85,7 @@ class Screening:
         identification = await identify(
             tenant, self._group, utterance, self._policy, self._max_candidates
         )
+        identification = identification.stamp(self._stamper)
         if self._conclusive is None and identification.decision.conclusive:
             self._conclusive = identification
         return Findings(matches, identification)

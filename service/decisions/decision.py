@@ -57,13 +57,23 @@ class Score:
 
 
 @dataclass(frozen=True, slots=True)
+class Stamp:
+    """Names a decision: when it was reached, in seconds since the epoch, and how many seconds of
+    audio it took."""
+
+    decision_id: str
+    decided_at: float
+    audio_offset_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Decision:
     """An outcome with everything needed to explain it; a score never travels alone.
 
     `meets_server_policy` decides about consequences, whatever the request asked: True if the server
     itself would accept the speech, False if its ratio is below the server's threshold, None if
     nothing was compared or the audio is worse than the server demands. `band` is None if nothing
-    was compared.
+    was compared. `speaker_id` is who was claimed; a decision that is answered has a `stamp`.
     """
 
     outcome: Outcome
@@ -76,6 +86,8 @@ class Decision:
     speech_needed_s: float = 0.0
     meets_server_policy: bool | None = None
     band: Band | None = None
+    speaker_id: str = ""
+    stamp: Stamp | None = None
 
     @property
     def conclusive(self) -> bool:

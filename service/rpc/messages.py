@@ -163,7 +163,7 @@ def build_decision(
     decision: Decision, matches: Sequence[Match] = (), *, scores: bool
 ) -> decision_pb2.Decision:
     """Builds a decision; `matches` are those on watchlists."""
-    score, threshold = decision.score if scores else None, decision.threshold
+    score, threshold, stamp = decision.score if scores else None, decision.threshold, decision.stamp
     also = _get_watchlist_reasons(matches)
     return decision_pb2.Decision(
         outcome=_OUTCOMES[decision.outcome],
@@ -184,6 +184,10 @@ def build_decision(
         speech_needed_s=decision.speech_needed_s,
         model_id=decision.model_id,
         band=_BANDS[decision.band] if decision.band else decision_pb2.BAND_UNSPECIFIED,
+        decision_id=stamp.decision_id if stamp else "",
+        decide_time=build_timestamp(stamp.decided_at) if stamp else None,
+        audio_offset_s=stamp.audio_offset_s if stamp else 0.0,
+        speaker_id=decision.speaker_id,
     )
 
 

@@ -16,6 +16,7 @@ from service.calls.live import LiveVerifications, VerificationRequest, audit_ide
 from service.calls.matching import Match
 from service.calls.models import LoadedModel, LoadedModels
 from service.calls.verification import ProbeEmbedding
+from service.decisions.stamp import DecisionStamper
 from service.errors import InvalidArgument
 from service.inference.embedder import Utterance
 from service.observability import metrics
@@ -133,6 +134,7 @@ class VerificationRpc(verification_pb2_grpc.VerificationServiceServicer):
             *(get_tenant(), group, utterance, policy.fill_in(self._models.current.defaults)),
             request.max_candidates or 1,
         )
+        identification = identification.stamp(DecisionStamper())
         await audit_identification(self._auditor, identification, group)
         return messages.build_identify_response(identification, scores=sees_scores())
 
