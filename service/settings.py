@@ -425,6 +425,9 @@ class Settings(BaseSettings):
     previous_model: Path | None = Field(
         None, description="the previous model, used for callers who have not been migrated yet"
     )
+    policies: Path | None = Field(
+        None, description="TOML file of named policies, which requests may ask for"
+    )
     store: str = Field(
         "sqlite:///sayso.db", repr=False, description="sqlite:///file or redis://host:port/db"
     )

@@ -24,10 +24,12 @@ from service.calls.migration import MigratingModels
 from service.calls.models import LoadedModel, LoadedModels
 from service.calls.verification import Verifier
 from service.contract import Contract
+from service.decisions.named_policies import NamedPolicies
 from service.decisions.policy import (
     PolicyDefaults,
     QualityGate,
     SequentialTest,
+    ThresholdSource,
     make_server_policy,
 )
 from service.decisions.thresholds import choose_threshold
@@ -273,6 +275,8 @@ def add_services(
         budgets=budgets,
         auditor=auditor,
     )
+    policies = NamedPolicies.read(settings.policies)
+    _check_policies(policies, models.current)
     limits = AudioLimits(
         **asdict(settings.audio),
         charge=lambda audio_s: allowed.charge_audio(current().tenant, audio_s),
@@ -287,6 +291,7 @@ def add_services(
         allowed=allowed,
         budgets=budgets,
         batch_items=settings.batch_items,
+        policies=policies,
         limits=limits,
     )
     speakers = SpeakerRpc(
@@ -303,11 +308,32 @@ def add_services(
         limits,
         min_enroll_speech_s=settings.min_enroll_speech_s,
         features=_list_features(settings),
+        policies=policies,
     )
     verification_pb2_grpc.add_VerificationServiceServicer_to_server(verification, server)
     speaker_pb2_grpc.add_SpeakerServiceServicer_to_server(speakers, server)
     group_pb2_grpc.add_GroupServiceServicer_to_server(groups, server)
     server_pb2_grpc.add_ServerServiceServicer_to_server(information, server)
+
+
+def _check_policies(policies: NamedPolicies, model: LoadedModel) -> None:
+    """Raise `SettingsError` for a named policy that the model cannot follow, or that is looser than
+    the server's own."""
+    calibration = model.embedder.contract.calibration
+    if calibration is None:
+        return
+    for policy in policies:
+        try:
+            rules = policy.rules.fill_in(model.defaults, source=ThresholdSource.POLICY)
+            threshold = choose_threshold(rules, calibration)
+        except InvalidArgument as error:
+            raise SettingsError(f"SAYSO_POLICIES: {policy.name}: {error.message}") from error
+        if threshold.source is ThresholdSource.SERVER_MINIMUM:
+            raise SettingsError(
+                f"SAYSO_POLICIES: {policy.name}: asks for less than the server's own threshold, "
+                f"{threshold.description.partition(';')[0]}; make the policy stricter, or loosen "
+                "SAYSO_TARGET_FALSE_MATCH_RATE"
+            )
 
 
 def _list_features(settings: Settings) -> list[str]:

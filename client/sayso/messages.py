@@ -69,6 +69,7 @@ def enroll_config(item: BatchItem) -> verification_pb2.EnrollConfig:
         ),
         etag=item.etag,
         watchlists=item.watchlists,
+        request_id=item.request_id,
     )
 
 

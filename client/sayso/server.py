@@ -21,6 +21,7 @@ def _server_info(response: server_pb2.GetServerInfoResponse) -> ServerInfo:
         max_call_s=limits.max_call_s,
         enrollment_net_speech_s=limits.enrollment_net_speech_s,
         features=tuple(response.features),
+        policies=tuple(policy.name for policy in response.policies),
     )
 
 

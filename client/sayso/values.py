@@ -19,7 +19,7 @@ Recording = bytes | str | PathLike[str] | BinaryIO
 """The bytes of a recording, the path of its file, or an open file."""
 
 Outcome = Literal["ACCEPTED", "REJECTED", "INCONCLUSIVE", "NOT_ENROLLED", "OPTED_OUT", "EXPIRED"]
-ThresholdSource = Literal["MODEL", "SERVER", "REQUEST", "SERVER_MINIMUM"]
+ThresholdSource = Literal["MODEL", "SERVER", "REQUEST", "SERVER_MINIMUM", "POLICY"]
 Band = Literal["WEAK", "MODERATE", "STRONG"]
 Duplicates = Literal["ALLOW", "FLAG", "REFUSE"]
 
@@ -160,6 +160,7 @@ class BatchItem:
     duplicates: Duplicates | None = None
     etag: str = ""
     watchlists: tuple[str, ...] = ()
+    request_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,7 +237,7 @@ class ModelInfo:
 @dataclass(frozen=True, slots=True)
 class ServerInfo:
     """What a server is and can do. The first model makes new voiceprints; a second is the previous
-    one, whose voiceprints are still accepted."""
+    one, whose voiceprints are still accepted. `policies` are the names that `verify` takes."""
 
     version: str
     models: tuple[ModelInfo, ...]
@@ -244,6 +245,7 @@ class ServerInfo:
     max_call_s: float
     enrollment_net_speech_s: float
     features: tuple[str, ...]
+    policies: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,12 +42,14 @@ def enroll(
     etag: str = "",
     watchlists: Iterable[str] = (),
     stop_when_complete: bool = False,
+    request_id: str = "",
 ) -> Call[Enrollment]:
     """Adds a recording to a speaker's voice; stored durably when this returns.
 
     `consent` is your own reference to the speaker's consent, given now. `duplicates` says what to
     do with a voice that is already enrolled under another id. The voice is screened against
-    `watchlists`. With `stop_when_complete` no more of `raw` audio is taken than is needed.
+    `watchlists`. With `stop_when_complete` no more of `raw` audio is taken than is needed. A
+    `request_id` of your own makes it safe to ask again after a lost answer.
     """
     item = BatchItem(
         speaker_id,
@@ -61,6 +63,7 @@ def enroll(
         duplicates=duplicates,
         etag=etag,
         watchlists=tuple(watchlists),
+        request_id=request_id,
     )
     return enroll_item(item, read_recording(audio), stop_when_complete=stop_when_complete)
 
@@ -87,6 +90,7 @@ def enroll_stream(
     watchlists: Iterable[str] = (),
     stop_when_complete: bool = False,
     message_s: float = MESSAGE_S,
+    request_id: str = "",
 ) -> Stream[Enrollment]:
     """Enrolls while the speaker still talks: yields progress and, stored durably, the result, when
     `chunks` end or, with `stop_when_complete`, as soon as there is enough speech. Leaving early
@@ -99,6 +103,7 @@ def enroll_stream(
         replace=replace,
         consent=consent,
         watchlists=tuple(watchlists),
+        request_id=request_id,
     )
     config = messages.enroll_config(item)
     config.stop_when_complete = stop_when_complete
@@ -113,14 +118,17 @@ def verify(
     channel: int | None = None,
     target_false_match_rate: float | None = None,
     watchlists: Iterable[str] = (),
+    policy: str = "",
 ) -> Call[Decision]:
-    """Decides whether a recording is the enrolled voice; screens it against `watchlists`."""
+    """Decides whether a recording is the enrolled voice; screens it against `watchlists`. `policy`
+    names one of the server's."""
     request = verification_pb2.VerifyRequest(
         speaker_id=speaker_id,
         audio_config=messages.audio_config(raw, channel),
         audio=read_recording(audio),
         policy=messages.policy(target_false_match_rate, None),
         watchlists=watchlists,
+        policy_name=policy,
     )
     if _too_large(request):
         config = verification_pb2.StreamingVerifyConfig(
@@ -128,6 +136,7 @@ def verify(
             audio_config=request.audio_config,
             policy=request.policy,
             watchlists=request.watchlists,
+            policy_name=policy,
         )
         return _streamed(_verify_stream(config), request.audio)
     return Call(VerificationServiceStub, "Verify", request, messages.verification)
@@ -146,6 +155,7 @@ def verify_stream(
     identify_group: str = "",
     max_candidates: int = 1,
     message_s: float = MESSAGE_S,
+    policy: str = "",
 ) -> Stream[Decision]:
     """Decides while the caller still talks: yields the decision as it stands, the last one when
     `chunks` end or, with `stop_at_decision`, when it is conclusive.
@@ -157,7 +167,7 @@ def verify_stream(
     concludes on what it has heard, rather than cancelled.
 
     With an empty `speaker_id` only `watchlists` and `identify_group` are searched: the decision is
-    INCONCLUSIVE, and its `identification` is what counts.
+    INCONCLUSIVE, and its `identification` is what counts. `policy` names one of the server's.
     """
     config = verification_pb2.StreamingVerifyConfig(
         speaker_id=speaker_id,
@@ -168,6 +178,7 @@ def verify_stream(
         watchlists=watchlists,
         identify_group_name=identify_group,
         max_candidates=max_candidates,
+        policy_name=policy,
     )
     return _verify_stream(config, Collector(raw, message_s))
 
@@ -180,10 +191,12 @@ def identify(
     channel: int | None = None,
     target_false_match_rate: float | None = None,
     max_candidates: int = 1,
+    policy: str = "",
 ) -> Call[Identification]:
     """Finds who of a group is speaking, or that it is none of them; raises `NotFound`.
 
-    `target_false_match_rate` is of taking a stranger for any member.
+    `target_false_match_rate` is of taking a stranger for any member. `policy` names one of the
+    server's.
     """
     request = verification_pb2.IdentifyRequest(
         group_name=group,
@@ -191,6 +204,7 @@ def identify(
         audio=read_recording(audio),
         policy=messages.policy(target_false_match_rate, None),
         max_candidates=max_candidates,
+        policy_name=policy,
     )
     if _too_large(request):
         config = verification_pb2.StreamingVerifyConfig(
@@ -198,6 +212,7 @@ def identify(
             policy=request.policy,
             identify_group_name=group,
             max_candidates=max_candidates,
+            policy_name=policy,
         )
         stream = _verify_stream(config)
         requests = stream.requests([request.audio])

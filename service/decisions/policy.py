@@ -103,6 +103,7 @@ class ThresholdSource(enum.Enum):
     SERVER = "setting"
     REQUEST = "request"
     SERVER_MINIMUM = "the server's own"
+    POLICY = "policy"
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +174,8 @@ class RequestedTest:
 
 @dataclass(frozen=True, slots=True)
 class RequestedPolicy:
-    """A request's policy; None leaves a value to the server.
+    """A request's policy; None leaves a value to the named policy's `rules`, if any, and to the
+    server.
 
     Unless it may be `looser`, its threshold and its gate are at least the server's: outcomes under
     many thresholds would reveal the score, and worse audio makes it less certain.
@@ -184,16 +186,25 @@ class RequestedPolicy:
     min_snr_db: float | None = None
     sequential: RequestedTest | None = None
     looser: bool = False
+    rules: "RequestedPolicy | None" = None
 
-    def fill_in(self, defaults: PolicyDefaults) -> Policy:
+    def fill_in(
+        self, defaults: PolicyDefaults, *, source: ThresholdSource = ThresholdSource.REQUEST
+    ) -> Policy:
         """Return the policy for one model; raises `InvalidArgument` for a value out of range."""
-        server, test = defaults.policy, self.sequential
+        base, default_test = defaults.policy, defaults.sequential
+        if self.rules is not None:
+            base = self.rules.fill_in(defaults, source=ThresholdSource.POLICY)
+            default_test = base.sequential or default_test
+        test = base.sequential
+        if self.sequential is not None:
+            test = self.sequential.fill_in(default_test, looser=self.looser)
         return Policy(
-            server.criterion if self.criterion is None else self.criterion,
-            server.source if self.criterion is None else ThresholdSource.REQUEST,
-            self._make_gate(server.gate, defaults.floor_s),
-            None if test is None else test.fill_in(defaults.sequential, looser=self.looser),
-            at_least=None if self.looser else server,
+            base.criterion if self.criterion is None else self.criterion,
+            base.source if self.criterion is None else source,
+            self._make_gate(base.gate, defaults.floor_s),
+            test,
+            at_least=None if self.looser else base,
         )
 
     def _make_gate(self, server: QualityGate, floor_s: float) -> QualityGate:

@@ -41,7 +41,10 @@ def choose_server_threshold(policy: Policy, calibration: Calibration) -> Thresho
     if isinstance(policy.criterion, Costs):
         return choose_threshold(policy, calibration)
     llr = careful_threshold(calibration, policy.criterion)
-    return Threshold(llr, policy.source, _describe_rate(policy, policy.criterion, calibration))
+    threshold = Threshold(llr, policy.source, _describe_rate(policy, policy.criterion, calibration))
+    if policy.at_least is None:
+        return threshold
+    return raise_to_least(threshold, choose_server_threshold(policy.at_least, calibration))
 
 
 def choose_threshold_among(voices: int, policy: Policy, calibration: Calibration) -> Threshold:
@@ -54,7 +57,8 @@ def choose_threshold_among(voices: int, policy: Policy, calibration: Calibration
     threshold = _choose_among(voices, policy, calibration)
     if policy.at_least is None:
         return threshold
-    return raise_to_least(threshold, _choose_among(voices, policy.at_least, calibration))
+    least = choose_threshold_among(voices, policy.at_least, calibration)
+    return raise_to_least(threshold, least)
 
 
 def raise_to_least(threshold: Threshold, least: Threshold) -> Threshold:

@@ -20,6 +20,7 @@ from service.calls.live import Answer
 from service.calls.matching import Match
 from service.calls.verification import Comparison
 from service.decisions.decision import Band, Decision, Outcome, Reason, explain
+from service.decisions.named_policies import NamedPolicy
 from service.decisions.policy import Costs, RequestedPolicy, RequestedTest, ThresholdSource
 from service.errors import InvalidArgument
 from service.inference.embedder import Utterance
@@ -28,6 +29,7 @@ from service.speakers.enrollment import Enrollment, EnrollmentRequest, Progress
 from service.store import Consent, FailureCount, Speaker, SpeakerState, Version, Voiceprint
 
 MAX_SPEAKER_ID_CHARACTERS = 128
+MAX_REQUEST_ID_CHARACTERS = 64
 MAX_METADATA_ENTRIES = 32
 MAX_METADATA_KEY_CHARACTERS = 64
 MAX_TEXT_CHARACTERS = 256
@@ -88,8 +90,11 @@ def parse_audio_format(config: audio_pb2.AudioConfig) -> AudioFormat:
     )
 
 
-def parse_policy(message: decision_pb2.DecisionPolicy, *, looser: bool) -> RequestedPolicy:
-    """Parses the policy of a request; `looser` says whether it may be looser than the server's."""
+def parse_policy(
+    message: decision_pb2.DecisionPolicy, *, looser: bool, named: NamedPolicy | None = None
+) -> RequestedPolicy:
+    """Parses the policy of a request, laid over the `named` one; `looser` says whether it may be
+    looser than those of the server."""
     criterion: float | Costs | None = None
     match message.WhichOneof("threshold"):
         case "target_false_match_rate":
@@ -102,6 +107,7 @@ def parse_policy(message: decision_pb2.DecisionPolicy, *, looser: bool) -> Reque
         message.min_snr_db if message.HasField("min_snr_db") else None,
         _parse_sequential_test(message.sequential) if message.HasField("sequential") else None,
         looser=looser,
+        rules=None if named is None else named.rules,
     )
 
 
@@ -120,7 +126,14 @@ def parse_enrollment_request(
         confirm=config.require_confirmation,
         duplicates=_DUPLICATES[config.duplicates],
         credential=credential,
+        request_id=_parse_request_id(config.request_id),
     )
+
+
+def _parse_request_id(value: str) -> str:
+    if not value:
+        return ""
+    return parse_name(value, most=MAX_REQUEST_ID_CHARACTERS, field="config.request_id")
 
 
 def parse_metadata(entries: Mapping[str, str], *, field: str = "metadata") -> dict[str, str]:

@@ -7,6 +7,7 @@ from sayso.v1 import server_pb2 as pb
 from sayso.v1 import server_pb2_grpc
 
 from service.contract import Contract
+from service.decisions.named_policies import NamedPolicies
 from service.rpc.reading import MAX_MESSAGE_BYTES
 from service.rpc.requests import MAX_CHUNK_BYTES, AudioLimits, Context
 
@@ -21,6 +22,7 @@ class ServerRpc(server_pb2_grpc.ServerServiceServicer):
         *,
         min_enroll_speech_s: float,
         features: Sequence[str],
+        policies: NamedPolicies,
     ) -> None:
         self._info = pb.GetServerInfoResponse(
             version=version("sayso"),
@@ -33,6 +35,10 @@ class ServerRpc(server_pb2_grpc.ServerServiceServicer):
                 enrollment_net_speech_s=min_enroll_speech_s,
             ),
             features=features,
+            policies=[
+                pb.PolicyInfo(name=policy.name, description=policy.description)
+                for policy in policies
+            ],
         )
 
     async def GetServerInfo(

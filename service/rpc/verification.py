@@ -1,7 +1,7 @@
 """`VerificationService`: enroll, verify, identify, embed, compare."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 
 from sayso.v1 import verification_pb2 as pb
 from sayso.v1 import verification_pb2_grpc
@@ -16,6 +16,7 @@ from service.calls.live import LiveVerifications, VerificationRequest, audit_ide
 from service.calls.matching import Match
 from service.calls.models import LoadedModel, LoadedModels
 from service.calls.verification import ProbeEmbedding
+from service.decisions.named_policies import NamedPolicies, NamedPolicy
 from service.decisions.stamp import DecisionStamper
 from service.errors import InvalidArgument
 from service.inference.embedder import Utterance
@@ -51,6 +52,7 @@ class VerificationRpc(verification_pb2_grpc.VerificationServiceServicer):
         auditor: Auditor,
         allowed: TenantLimits,
         budgets: ComparisonBudgets,
+        policies: NamedPolicies,
     ) -> None:
         self._live = live
         self._models = models
@@ -62,6 +64,7 @@ class VerificationRpc(verification_pb2_grpc.VerificationServiceServicer):
         self._auditor = auditor
         self._allowed = allowed
         self._budgets = budgets
+        self._policies = policies
 
     async def Enroll(self, request: pb.EnrollRequest, context: Context) -> pb.EnrollResponse:
         return await self._enroll(request)
@@ -102,7 +105,8 @@ class VerificationRpc(verification_pb2_grpc.VerificationServiceServicer):
 
     async def Verify(self, request: pb.VerifyRequest, context: Context) -> pb.VerifyResponse:
         source = self._limits.open_recording(messages.parse_audio_format(request.audio_config))
-        async with self._live.begin(_parse_recording_request(request), source) as call:
+        named = self._policies.get(request.policy_name)
+        async with self._live.begin(_parse_recording_request(request, named), source) as call:
             answer = await call.finish(self._limits.check_size(request.audio))
             return messages.build_verify_response(answer, scores=sees_scores())
 
@@ -112,7 +116,8 @@ class VerificationRpc(verification_pb2_grpc.VerificationServiceServicer):
         config: pb.StreamingVerifyConfig = await read_config(request_iterator)
         fmt = messages.parse_audio_format(config.audio_config)
         source, max_bytes = self._limits.open_call(fmt), self._limits.max_call_bytes(fmt)
-        async with self._live.begin(_parse_call_request(config), source) as call:
+        named = self._policies.get(config.policy_name)
+        async with self._live.begin(_parse_call_request(config, named), source) as call:
             if call.needs_audio:
                 async for block in read_blocks(request_iterator, call.stream, max_bytes=max_bytes):
                     answer = await call.hear(block)
@@ -123,7 +128,8 @@ class VerificationRpc(verification_pb2_grpc.VerificationServiceServicer):
             yield messages.build_call_response(await call.finish(), scores=sees_scores())
 
     async def Identify(self, request: pb.IdentifyRequest, context: Context) -> pb.IdentifyResponse:
-        policy = messages.parse_policy(request.policy, looser=sees_scores())
+        named = self._policies.get(request.policy_name)
+        policy = messages.parse_policy(request.policy, looser=sees_scores(), named=named)
         group = groups.parse_group_name(request.group_name)
         fmt = messages.parse_audio_format(request.audio_config)
         self._spend(0)
@@ -217,23 +223,33 @@ def _build_progress(progress: Progress, quality: Quality) -> pb.StreamingEnrollR
     )
 
 
-def _parse_recording_request(request: pb.VerifyRequest) -> VerificationRequest:
+def _parse_recording_request(
+    request: pb.VerifyRequest, named: NamedPolicy | None
+) -> VerificationRequest:
     return VerificationRequest(
         messages.parse_speaker_id(request.speaker_id),
-        messages.parse_policy(request.policy, looser=sees_scores()),
-        watchlists=groups.parse_watchlists(request.watchlists),
+        messages.parse_policy(request.policy, looser=sees_scores(), named=named),
+        watchlists=groups.parse_watchlists(_add_watchlists(request.watchlists, named)),
     )
 
 
-def _parse_call_request(config: pb.StreamingVerifyConfig) -> VerificationRequest:
+def _add_watchlists(names: Iterable[str], named: NamedPolicy | None) -> Iterable[str]:
+    """Adds the watchlists of the named policy, if any, to those of the request."""
+    return names if named is None else (*names, *named.watchlists)
+
+
+def _parse_call_request(
+    config: pb.StreamingVerifyConfig, named: NamedPolicy | None
+) -> VerificationRequest:
     """Parses the config of a call; without a claimed speaker it must name groups to search."""
-    names = groups.parse_watchlists(config.watchlists, field="config.watchlists")
+    watchlists = _add_watchlists(config.watchlists, named)
+    names = groups.parse_watchlists(watchlists, field="config.watchlists")
     group, claimed = config.identify_group_name, config.speaker_id
     return VerificationRequest(
         messages.parse_speaker_id(claimed, field="config.speaker_id")
         if claimed or not (names or group)
         else "",
-        messages.parse_policy(config.policy, looser=sees_scores()),
+        messages.parse_policy(config.policy, looser=sees_scores(), named=named),
         watchlists=names,
         group=group and groups.parse_group_name(group, field="config.identify_group_name"),
         max_candidates=check_candidates(config.max_candidates or 1, field="config.max_candidates"),

@@ -90,6 +90,7 @@ def undo_enrollment(speaker: Speaker, *, now: float) -> Speaker:
         enrolled_at=version.enrolled_at,
         awaits_confirmation=version.awaits_confirmation,
         history=tuple(earlier),
+        request_ids=(),  # one of them may be what is taken back, and may be asked for again
         updated_at=now,
     )
 
@@ -201,6 +202,7 @@ def _erase_voice(speaker: Speaker, state: SpeakerState, now: float) -> Speaker:
         enrolled_at=None,
         awaits_confirmation=False,
         adapted_from=(),
+        request_ids=(),
         enrolled_by=(),
         updated_at=now,
     )

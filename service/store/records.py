@@ -122,7 +122,8 @@ class Speaker:
 
     `state` is as stored; `Retention.state` gives the state as of now. `enrolled_at` is when speech
     was last added, `enrolled_by` names every credential that enrolled any, and `adapted_from` holds
-    digests of the recordings of calls that added any. `etag` names this version of the record;
+    digests of the recordings of calls that added any, `request_ids` the callers' own names of the
+    latest enrollments. `etag` names this version of the record;
     `put` sets it.
     """
 
@@ -139,6 +140,7 @@ class Speaker:
     opted_out_at: float | None = None
     awaits_confirmation: bool = False
     adapted_from: tuple[str, ...] = ()
+    request_ids: tuple[str, ...] = ()
     enrolled_by: tuple[str, ...] = ()
     history: tuple[Version, ...] = ()
     etag: str = ""
@@ -190,6 +192,7 @@ def encode_profile(speaker: Speaker) -> bytes:
         "opted_out_at": speaker.opted_out_at,
         "awaits_confirmation": speaker.awaits_confirmation,
         "adapted_from": list(speaker.adapted_from),
+        "request_ids": list(speaker.request_ids),
         "enrolled_by": list(speaker.enrolled_by),
         "created_at": speaker.created_at,
         "updated_at": speaker.updated_at,
@@ -264,6 +267,7 @@ def decode_speaker(
             opted_out_at=document.get("opted_out_at"),
             awaits_confirmation=document.get("awaits_confirmation", False),
             adapted_from=tuple(document.get("adapted_from", ())),
+            request_ids=tuple(document.get("request_ids", ())),
             enrolled_by=tuple(document.get("enrolled_by", ())),
             history=decode_history(history),
             created_at=document["created_at"],

@@ -172,6 +172,8 @@ class _ThresholdSourceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Thres
     """What the request asked for."""
     THRESHOLD_SOURCE_SERVER_MINIMUM: _ThresholdSource.ValueType  # 4
     """The request asked for less than the server's own threshold, which therefore holds."""
+    THRESHOLD_SOURCE_POLICY: _ThresholdSource.ValueType  # 5
+    """The named policy of the server that the request asked for."""
 
 class ThresholdSource(_ThresholdSource, metaclass=_ThresholdSourceEnumTypeWrapper):
     """Whose rule a threshold follows."""
@@ -185,6 +187,8 @@ THRESHOLD_SOURCE_REQUEST: ThresholdSource.ValueType  # 3
 """What the request asked for."""
 THRESHOLD_SOURCE_SERVER_MINIMUM: ThresholdSource.ValueType  # 4
 """The request asked for less than the server's own threshold, which therefore holds."""
+THRESHOLD_SOURCE_POLICY: ThresholdSource.ValueType  # 5
+"""The named policy of the server that the request asked for."""
 Global___ThresholdSource: _TypeAlias = ThresholdSource  # noqa: Y015
 
 @_typing.final
@@ -391,9 +395,7 @@ class Decision(_message.Message):
     audio_offset_s: _builtins.float
     """Seconds from the beginning of the audio to where it was reached; 0 if it needed no audio."""
     speaker_id: _builtins.str
-    """Whom it is about: the claimed speaker, or of a household the one who was accepted. Empty if nobody
-    is claimed, and for a household that was not accepted.
-    """
+    """The claimed speaker; empty if nobody is claimed."""
     @_builtins.property
     def reasons(self) -> _containers.RepeatedScalarFieldContainer[Global___Reason.ValueType]: ...
     @_builtins.property

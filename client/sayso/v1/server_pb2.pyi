@@ -58,7 +58,7 @@ class GetServerInfoResponse(_message.Message):
 
     @_builtins.property
     def policies(self) -> _containers.RepeatedCompositeFieldContainer[Global___PolicyInfo]:
-        """Named policies that this credential may ask for, in the order of their names."""
+        """What a request may name as its `policy_name`, in the order of the names."""
 
     def __init__(
         self,

@@ -394,15 +394,15 @@ class VerifyRequest(_message.Message):
     AUDIO_FIELD_NUMBER: _builtins.int
     POLICY_FIELD_NUMBER: _builtins.int
     WATCHLISTS_FIELD_NUMBER: _builtins.int
-    HOUSEHOLD_SPEAKER_IDS_FIELD_NUMBER: _builtins.int
     POLICY_NAME_FIELD_NUMBER: _builtins.int
     speaker_id: _builtins.str
     """The claimed identity."""
     audio: _builtins.bytes
     """The whole recording. A message holds 4 MiB at most; send a longer recording by StreamingVerify."""
     policy_name: _builtins.str
-    """A policy of the server to decide by, see ServerInfo.policies; `policy` is laid over it. Empty: the
-    server's default.
+    """A policy of the server to decide by, see GetServerInfoResponse.policies: its thresholds, what it
+    demands of the audio, and the groups that it screens against. `policy` is laid over it and, but
+    for the role `analyze`, is never looser. Empty: the server's default.
     """
     @_builtins.property
     def audio_config(self) -> _audio_pb2.AudioConfig: ...
@@ -412,12 +412,6 @@ class VerifyRequest(_message.Message):
     def watchlists(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Names of groups to screen the voice against, at most 16."""
 
-    @_builtins.property
-    def household_speaker_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Further speakers who share the claimed account, at most 7. The claim is that one of all of them
-        speaks, and the threshold rises by the logarithm of their number; a failure counts for each.
-        """
-
     def __init__(
         self,
         *,
@@ -426,12 +420,11 @@ class VerifyRequest(_message.Message):
         audio: _builtins.bytes = ...,
         policy: _decision_pb2.DecisionPolicy | None = ...,
         watchlists: _abc.Iterable[_builtins.str] | None = ...,
-        household_speaker_ids: _abc.Iterable[_builtins.str] | None = ...,
         policy_name: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["audio_config", b"audio_config", "policy", b"policy"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio", b"audio", "audio_config", b"audio_config", "household_speaker_ids", b"household_speaker_ids", "policy", b"policy", "policy_name", b"policy_name", "speaker_id", b"speaker_id", "watchlists", b"watchlists"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio", b"audio", "audio_config", b"audio_config", "policy", b"policy", "policy_name", b"policy_name", "speaker_id", b"speaker_id", "watchlists", b"watchlists"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -477,7 +470,6 @@ class StreamingVerifyConfig(_message.Message):
     STOP_AT_DECISION_FIELD_NUMBER: _builtins.int
     CONTINUOUS_FIELD_NUMBER: _builtins.int
     MAX_CANDIDATES_FIELD_NUMBER: _builtins.int
-    HOUSEHOLD_SPEAKER_IDS_FIELD_NUMBER: _builtins.int
     POLICY_NAME_FIELD_NUMBER: _builtins.int
     speaker_id: _builtins.str
     """The claimed identity. Empty: only watchlists and `identify_group_name` are served, of which there
@@ -503,10 +495,6 @@ class StreamingVerifyConfig(_message.Message):
     def watchlists(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Names of groups to screen the voice against, at most 16."""
 
-    @_builtins.property
-    def household_speaker_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """As VerifyRequest.household_speaker_ids."""
-
     def __init__(
         self,
         *,
@@ -518,12 +506,11 @@ class StreamingVerifyConfig(_message.Message):
         stop_at_decision: _builtins.bool = ...,
         continuous: _builtins.bool = ...,
         max_candidates: _builtins.int = ...,
-        household_speaker_ids: _abc.Iterable[_builtins.str] | None = ...,
         policy_name: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["audio_config", b"audio_config", "policy", b"policy"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio_config", b"audio_config", "continuous", b"continuous", "household_speaker_ids", b"household_speaker_ids", "identify_group_name", b"identify_group_name", "max_candidates", b"max_candidates", "policy", b"policy", "policy_name", b"policy_name", "speaker_id", b"speaker_id", "stop_at_decision", b"stop_at_decision", "watchlists", b"watchlists"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio_config", b"audio_config", "continuous", b"continuous", "identify_group_name", b"identify_group_name", "max_candidates", b"max_candidates", "policy", b"policy", "policy_name", b"policy_name", "speaker_id", b"speaker_id", "stop_at_decision", b"stop_at_decision", "watchlists", b"watchlists"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

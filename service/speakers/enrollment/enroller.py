@@ -25,11 +25,12 @@ from service.speakers.voiceprints import ModelSuccession
 from service.store import Speaker, SpeakerState, Store
 
 _DIGESTS_KEPT = 200
+_REQUEST_IDS_KEPT = 32
 _DEFAULT_RULES = EnrollmentRules()
 
 
 class _AlreadyEnrolled(Exception):
-    """Stops a write: the voice of `speaker` holds the recording."""
+    """Stops a write: `speaker` holds the recording, or an enrollment by the same request id."""
 
     def __init__(self, speaker: Speaker) -> None:
         super().__init__()
@@ -165,6 +166,8 @@ class Enroller:
         self._require_willing(current, request)
         has_expired = self._retention.state(current) is SpeakerState.EXPIRED
         speaker = expire(current, now=now) if has_expired else current
+        if request.request_id and request.request_id in speaker.request_ids:
+            raise _AlreadyEnrolled(current)
         voiceprint = self.voices.get_newest(speaker)
         if (
             voiceprint
@@ -190,6 +193,7 @@ class Enroller:
                 ),
                 # also of voices that are replaced: an undo brings them back
                 enrolled_by=tuple(dict.fromkeys((*current.enrolled_by, request.credential))),
+                request_ids=_add_request_id(speaker.request_ids, request.request_id),
             ),
             self._growth.extend(self.voices.get_newest(base), utterance, now),
         )
@@ -204,6 +208,10 @@ class Enroller:
     ) -> Enrollment:
         progress = await self.open(request)
         return refuse(progress, utterance.quality, (doubt,), explain((doubt,), 0.0))
+
+
+def _add_request_id(request_ids: tuple[str, ...], request_id: str) -> tuple[str, ...]:
+    return (*request_ids, request_id)[-_REQUEST_IDS_KEPT:] if request_id else request_ids
 
 
 def _repeat(current: Speaker, request: EnrollmentRequest, now: float) -> Speaker:

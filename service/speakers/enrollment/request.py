@@ -17,8 +17,8 @@ class EnrollmentRequest:
 
     `replacing` forgets what was enrolled before; `etag` makes the write conditional; `confirm` asks
     for an operator's confirmation before first use; `credential` is whose request it is. A
-    recording that the voice already holds adds nothing, so that a request whose answer was lost
-    can be sent again.
+    recording that the voice already holds adds nothing, nor does a `request_id` that it was
+    enrolled by, so that a request whose answer was lost can be sent again.
     """
 
     tenant: str
@@ -30,6 +30,7 @@ class EnrollmentRequest:
     confirm: bool = False
     duplicates: Duplicates | None = None
     credential: str = ""
+    request_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -192,6 +192,32 @@ async def test_enrolments_at_once_lose_nothing(store: Store) -> None:
     assert len(found.voiceprints["m"].speech_s) == 20
 
 
+async def test_a_request_id_is_enrolled_once(enroller: Enroller, store: Store) -> None:
+    named = replace(ALICE, request_id="call-7")
+    first = await enroller.add(named, utterance(0))
+    again = await enroller.add(named, utterance(1))
+    assert again.speaker == first.speaker
+    await enroller.add(replace(ALICE, request_id="call-8"), utterance(1))
+    assert (await stored(store)).request_ids == ("call-7", "call-8")
+    assert (await enroller.add(named, utterance(2))).progress.speech_s == pytest.approx(4.0)
+
+
+async def test_of_an_enrollment_that_is_taken_back_the_request_id_is_forgotten(
+    enroller: Enroller, store: Store
+) -> None:
+    named = replace(ALICE, request_id="call-7")
+    await enroller.add(named, utterance(0))
+    await undo(store)
+    again = await enroller.add(named, utterance(0))
+    assert again.progress.speech_s == pytest.approx(2.0)
+
+
+async def test_the_latest_request_ids_are_remembered(enroller: Enroller, store: Store) -> None:
+    for number in range(40):
+        await enroller.add(replace(ALICE, request_id=f"call-{number}"), utterance(number % 4))
+    assert (await stored(store)).request_ids == tuple(f"call-{n}" for n in range(8, 40))
+
+
 async def test_one_who_opted_out_is_refused(enroller: Enroller, store: Store) -> None:
     opted_out = Speaker("t", "alice", SpeakerState.OPTED_OUT, created_at=0.0, updated_at=0.0)
     await store.put(opted_out, expected_etag=None)
