@@ -113,6 +113,8 @@ class _Outgoing:
                 if self._ended.is_set():
                     return
                 yield request
+        except GeneratorExit:  # gRPC takes no more of them, e.g. after the server's refusal
+            raise
         except BaseException as error:
             self.error = error
             raise
