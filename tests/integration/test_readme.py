@@ -16,6 +16,7 @@ from training.data import manifest
 
 README = ROOT / "README.md"
 QUICKSTART = ROOT / "docs" / "start" / "quickstart.md"
+LEARN = [ROOT / "docs" / "learn" / f"{name}.md" for name in ("training", "evaluating", "tuning")]
 BIN = Path(sys.executable).parent
 TINY_RECIPE = """
 sampling = { speakers = 8, crop_s = [1.0], held_out_speakers = 0.3 }
@@ -31,11 +32,20 @@ ELSEWHERE = {
     "pip install ./client": "tests/integration/test_client_alone.py",
     ".venv/bin/sayso serve --store sqlite:///sayso.db": "the fixture sqlite_server",
     ".venv/bin/sayso serve --store sqlite:///quickstart.db": "the fixture sqlite_server",
+    "SAYSO_MODEL=sample.onnx SAYSO_TARGET_FALSE_MATCH_RATE=0.005 sayso serve": (
+        "tests/integration/test_request_policy.py, by the same setting"
+    ),
+    ".venv/bin/sayso-train manifest SpeechCommands --layout speech_commands --output corpus.csv": (
+        "tests/training/data/readers"
+    ),
     ".venv/bin/python stream.py": "test_programs_print_what_the_page_says",
 }
 """Commands of the pages that these tests do not run as they stand, and what does."""
 
 pages = pytest.mark.parametrize("page", [README, QUICKSTART], ids=lambda page: page.stem)
+every_page = pytest.mark.parametrize(
+    "page", [README, QUICKSTART, *LEARN], ids=lambda page: page.stem
+)
 
 
 def find_blocks(page: Path, language: str) -> list[str]:
@@ -68,7 +78,7 @@ def run(command: str, changes: Mapping[str, str], *, status: int = 0) -> str:
     return done.stdout
 
 
-@pages
+@every_page
 def test_every_command_is_run_by_a_test(page: Path) -> None:
     tools = ("sayso", "sayso-train", "sayso-export", "sayso-evaluate")
     here = {command for tool in tools for command in find_commands_of(page, tool)}
@@ -143,15 +153,27 @@ def test_the_learning_commands_make_a_model(tmp_path: Path) -> None:
         "runs/sample": str(tmp_path / "run"),
         "runs/sample/best.pt": str(tmp_path / "run" / "best.pt"),
         "sample.onnx": str(tmp_path / "model.onnx"),
+        "report": str(tmp_path / "report"),
+        "report-sample": str(tmp_path / "report-sample"),
+        "report/evaluation.json": str(tmp_path / "report" / "evaluation.json"),
+        "report-sample/evaluation.json": str(tmp_path / "report-sample" / "evaluation.json"),
     }
-    (train,) = find_commands_of(README, "sayso-train")
-    run(train, changes)
-    export, calibrate = find_commands_of(README, "sayso-export")
-    run(export, changes)
-    run(calibrate, changes)
+    training, evaluating, tuning = LEARN
+    inspect, train = find_commands_of(training, "sayso-train")
+    (export,) = find_commands_of(training, "sayso-export")
+    (calibrate,) = find_commands_of(tuning, "sayso-export")
+    shipped, own, compare = find_commands_of(evaluating, "sayso-evaluate")
+    assert find_commands_of(README, "sayso-train") == [train]
+    assert find_commands_of(README, "sayso-export") == [export, calibrate]
     (evaluate,) = find_commands_of(README, "sayso-evaluate")
-    here = f"--output {tmp_path / 'report'} --cache {tmp_path / 'cache.sqlite'}"
-    assert "EER" in run(f"{evaluate} {here}", changes)
+    assert own.startswith(evaluate)
+    assert "40" in run(inspect, changes)
+    for command in (train, export, calibrate):
+        run(command, changes)
+    cache = f"--cache {tmp_path / 'cache.sqlite'} --replicates 10"
+    for command in (shipped, own):
+        assert "EER" in run(f"{command} {cache}", changes)
+    run(f"{compare} --output {tmp_path / 'comparison'} --replicates 10", changes)
     with (
         LocalServer(
             store=f"sqlite:///{tmp_path / 'sayso.db'}",
