@@ -179,7 +179,7 @@ lint: $(VENV)/.dev node_modules/.installed  ## style, types, import directions, 
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/mypy demo benchmarks
+	$(BIN)/mypy demo benchmarks examples/python
 	$(BIN)/mypy tests
 	$(BIN)/pyright
 	$(BIN)/lint-imports

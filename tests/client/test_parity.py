@@ -24,8 +24,9 @@ def public_methods(kind: type) -> dict[str, Callable[..., Any]]:
 
 
 def read_signature(method: Callable[..., Any]) -> str:
-    """Its signature, with the blocking kinds of iterables for both."""
+    """Its signature, with the blocking kinds of iterables and generators for both."""
     signature = str(inspect.signature(method)).replace("Async", "")
+    signature = re.sub(r"(Generator\[[\w.]+, None), None\]", r"\1]", signature)
     return re.sub(r"(collections\.abc\.Iterable\[[\w.]+\]) \| \1", r"\1", signature)
 
 

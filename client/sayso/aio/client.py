@@ -1,7 +1,14 @@
 """The client for asyncio: the methods of `Client`, awaited."""
 
 import contextlib
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Callable,
+    Iterable,
+    Mapping,
+)
 from types import TracebackType
 from typing import Any, Self
 
@@ -85,7 +92,7 @@ class AsyncClient(Part):
         items: AsyncIterable[BatchItem] | Iterable[BatchItem],
         *,
         max_item_bytes: int = MAX_ITEM_BYTES,
-    ) -> AsyncIterator[BatchResult]:
+    ) -> AsyncGenerator[BatchResult, None]:
         """Enrolls many recordings on one stream; see `Client.batch_enroll`."""
         numbered, outgoing = _number(items), Outgoing(max_item_bytes)
         while True:

@@ -1,7 +1,7 @@
 """Functions that make calls into methods that send them, to be awaited."""
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Coroutine, Iterable
 from types import GenericAlias
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -57,19 +57,19 @@ def series(
 
 def paged(
     build: Callable[Arguments, Pages[Result]],
-) -> Callable[Concatenate[Part, Arguments], AsyncIterator[Result]]:
+) -> Callable[Concatenate[Part, Arguments], AsyncGenerator[Result, None]]:
     def read(
         self: Part, /, *args: Arguments.args, **kwargs: Arguments.kwargs
-    ) -> AsyncIterator[Result]:
+    ) -> AsyncGenerator[Result, None]:
         return self._transport.read_pages(build(*args, **kwargs))
 
-    document(read, build, returns=_iterator)
+    document(read, build, returns=_generator)
     return read
 
 
 def live(
     build: Callable[Concatenate[str, Arguments], Stream[Result]],
-) -> Callable[Concatenate[Part, str, Chunks, Arguments], AsyncIterator[Result]]:
+) -> Callable[Concatenate[Part, str, Chunks, Arguments], AsyncGenerator[Result, None]]:
     def stream(
         self: Part,
         speaker_id: str,
@@ -77,17 +77,17 @@ def live(
         /,
         *args: Arguments.args,
         **kwargs: Arguments.kwargs,
-    ) -> AsyncIterator[Result]:
+    ) -> AsyncGenerator[Result, None]:
         return self._transport.stream(build(speaker_id, *args, **kwargs), chunks)
 
     document(
         stream,
         build,
-        returns=_iterator,
+        returns=_generator,
         takes=Chunks,
     )
     return stream
 
 
-def _iterator(result: Any) -> GenericAlias:
-    return GenericAlias(AsyncIterator, (result,))
+def _generator(result: Any) -> GenericAlias:
+    return GenericAlias(AsyncGenerator, (result, None))

@@ -43,7 +43,7 @@ class Transport:
             raise make_error(error, request_id) from error
         return call.read(response)
 
-    async def read_pages(self, pages: Pages[Result]) -> AsyncIterator[Result]:
+    async def read_pages(self, pages: Pages[Result]) -> AsyncGenerator[Result, None]:
         while True:
             page = await self.send(Call(pages.service, pages.rpc, pages.request, lambda page: page))
             for each in pages.read(page):
@@ -54,7 +54,7 @@ class Transport:
 
     async def stream(
         self, stream: Stream[Result], chunks: AsyncIterable[bytes] | Iterable[bytes]
-    ) -> AsyncIterator[Result]:
+    ) -> AsyncGenerator[Result, None]:
         requests = stream.requests_as_they_come(chunks)
         responses = self.exchange(stream.service, stream.rpc, requests, concludes=stream.concludes)
         async with contextlib.aclosing(responses):

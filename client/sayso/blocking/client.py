@@ -1,7 +1,7 @@
 """The client that blocks."""
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from types import TracebackType
 from typing import Any, Self
 
@@ -90,7 +90,7 @@ class Client(Part):
 
     def batch_enroll(
         self, items: Iterable[BatchItem], *, max_item_bytes: int = MAX_ITEM_BYTES
-    ) -> Iterator[BatchResult]:
+    ) -> Generator[BatchResult, None, None]:
         """Enrolls many recordings on one stream; yields a result for each as it is ready.
 
         An item that fails does not end the others; a recording that the voice holds already is not

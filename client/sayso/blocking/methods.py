@@ -1,6 +1,6 @@
 """Functions that make calls into methods that send them and wait."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from types import GenericAlias
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -39,17 +39,19 @@ def series(build: Callable[Arguments, Series]) -> Callable[Concatenate[Part, Arg
 
 def paged(
     build: Callable[Arguments, Pages[Result]],
-) -> Callable[Concatenate[Part, Arguments], Iterator[Result]]:
-    def read(self: Part, /, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Iterator[Result]:
+) -> Callable[Concatenate[Part, Arguments], Generator[Result, None, None]]:
+    def read(
+        self: Part, /, *args: Arguments.args, **kwargs: Arguments.kwargs
+    ) -> Generator[Result, None, None]:
         return self._transport.read_pages(build(*args, **kwargs))
 
-    document(read, build, returns=_iterator)
+    document(read, build, returns=_generator)
     return read
 
 
 def live(
     build: Callable[Concatenate[str, Arguments], Stream[Result]],
-) -> Callable[Concatenate[Part, str, Iterable[bytes], Arguments], Iterator[Result]]:
+) -> Callable[Concatenate[Part, str, Iterable[bytes], Arguments], Generator[Result, None, None]]:
     def stream(
         self: Part,
         speaker_id: str,
@@ -57,17 +59,17 @@ def live(
         /,
         *args: Arguments.args,
         **kwargs: Arguments.kwargs,
-    ) -> Iterator[Result]:
+    ) -> Generator[Result, None, None]:
         return self._transport.stream(build(speaker_id, *args, **kwargs), chunks)
 
     document(
         stream,
         build,
-        returns=_iterator,
+        returns=_generator,
         takes=Iterable[bytes],
     )
     return stream
 
 
-def _iterator(result: Any) -> GenericAlias:
-    return GenericAlias(Iterator, (result,))
+def _generator(result: Any) -> GenericAlias:
+    return GenericAlias(Generator, (result, None, None))

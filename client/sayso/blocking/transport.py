@@ -40,7 +40,7 @@ class Transport:
             raise make_error(error, request_id) from error
         return call.read(response)
 
-    def read_pages(self, pages: Pages[Result]) -> Iterator[Result]:
+    def read_pages(self, pages: Pages[Result]) -> Generator[Result, None, None]:
         while True:
             page = self.send(Call(pages.service, pages.rpc, pages.request, lambda page: page))
             yield from pages.read(page)
@@ -48,7 +48,9 @@ class Transport:
                 return
             pages.request.page_token = page.next_page_token
 
-    def stream(self, stream: Stream[Result], chunks: Iterable[bytes]) -> Iterator[Result]:
+    def stream(
+        self, stream: Stream[Result], chunks: Iterable[bytes]
+    ) -> Generator[Result, None, None]:
         responses = self.exchange(
             stream.service, stream.rpc, stream.requests(chunks), concludes=stream.concludes
         )
