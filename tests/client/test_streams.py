@@ -4,10 +4,11 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterator
 
+import grpc
 import pytest
-from sayso import AsyncClient, Client
+from sayso import AsyncClient, Client, NotFound
 
-from tests.support.overheard_server import OverheardServer
+from tests.support.overheard_server import REFUSED, OverheardServer
 
 CHUNKS = [b"one", b"two", b"three"]
 
@@ -96,6 +97,22 @@ async def test_leaving_an_awaited_enrollment_cancels_it(
         async for _ in progress:
             break
     assert server.wait_for_ending() == "cancelled"
+
+
+def test_a_refusal_is_raised_though_the_source_goes_on(
+    server: OverheardServer, client: Client
+) -> None:
+    server.refuse(grpc.StatusCode.NOT_FOUND, "no group")
+    with pytest.raises(NotFound, match="no group"):
+        list(client.verify_stream(REFUSED, iter(lambda: b"more", None)))
+
+
+async def test_a_refusal_is_raised_where_it_is_awaited(
+    server: OverheardServer, awaited: AsyncClient
+) -> None:
+    server.refuse(grpc.StatusCode.NOT_FOUND, "no group")
+    with pytest.raises(NotFound, match="no group"):
+        [each async for each in awaited.verify_stream(REFUSED, speak())]
 
 
 def test_a_source_that_fails_cancels_and_raises(server: OverheardServer, client: Client) -> None:

@@ -53,7 +53,7 @@ async def test_recordings(sayso: AsyncClient, slt: str) -> None:
     decision = await sayso.verify(slt, VERIFY)
     assert (decision.outcome, decision.audio_s > 1) == ("ACCEPTED", True)
     with VERIFY.open("rb") as file:
-        assert await sayso.verify(slt, file) == decision
+        assert (await sayso.verify(slt, file)).llr == decision.llr
     mine, theirs = await sayso.embed(ENROLL), await sayso.embed(VERIFY)
     assert mine
     assert theirs

@@ -15,6 +15,9 @@ from sayso.v1 import (
     verification_pb2_grpc,
 )
 
+REFUSED = "refused"
+"""The speaker whose verification fails with the status that `refuse` is given."""
+
 _END_S = 10.0
 _CANCELLATION_S = 0.1  # requests may end like half-closed ones just before gRPC cancels the call
 
@@ -116,6 +119,8 @@ class _Voices(verification_pb2_grpc.VerificationServiceServicer):
         number = 0
         try:
             async for request in requests:
+                if request.config.speaker_id == REFUSED:
+                    await self._server.abort(context)
                 if request.audio:
                     self._server.audio.append(request.audio)
                     yield number

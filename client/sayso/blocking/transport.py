@@ -102,7 +102,7 @@ class _Outgoing:
     of which gRPC itself says only that the call failed."""
 
     def __init__(self, requests: Iterator[Any]) -> None:
-        self.error: BaseException | None = None
+        self.error: Exception | None = None
         self._requests = requests
         self._ended = threading.Event()
 
@@ -115,9 +115,7 @@ class _Outgoing:
                 if self._ended.is_set():
                     return
                 yield request
-        except GeneratorExit:  # gRPC takes no more of them, e.g. after the server's refusal
-            raise
-        except BaseException as error:
+        except Exception as error:  # not the GeneratorExit of a call that the server has ended
             self.error = error
             raise
 
