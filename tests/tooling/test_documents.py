@@ -35,6 +35,19 @@ def test_its_commands_exist(path: Path) -> None:
         )
 
 
+def test_the_table_of_roles_names_every_method_under_its_role() -> None:
+    text = (ROOT / "docs" / "security" / "access.md").read_text()
+    table = text.partition("| role | may call |\n|---|---|\n")[2].partition("\n\n")[0]
+    listed = {
+        (row.split("`")[1], name)
+        for row in table.splitlines()
+        for name in re.findall(
+            r"\b[A-Z][a-z]+[A-Z]\w+\b|\b(?:Verify|Identify|Embed|Compare|Enroll)\b", row
+        )
+    }
+    assert listed == {(role.value, name.rpartition("/")[2]) for name, role in ROLES.items()}
+
+
 def test_methods_need_the_roles_that_the_threats_name() -> None:
     roles = {name.rpartition("/")[2]: role.value for name, role in ROLES.items()}
     text = (ROOT / "docs" / "security" / "threats.md").read_text()
