@@ -8,6 +8,8 @@ import typer.main
 
 from service.access import ROLES
 from service.commands.application import app
+from service.decisions.named_policies import NamedPolicies
+from service.errors import ErrorReason
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = [ROOT / "README.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -46,6 +48,22 @@ def test_the_table_of_roles_names_every_method_under_its_role() -> None:
         )
     }
     assert listed == {(role.value, name.rpartition("/")[2]) for name, role in ROLES.items()}
+
+
+def test_the_page_of_errors_says_what_to_do_about_every_reason() -> None:
+    text = (ROOT / "docs" / "integrate" / "errors.md").read_text()
+    reasons = re.findall(r"^\| `([A-Z_]+)` \| `[A-Z_]+` \| .{10}", text, re.MULTILINE)
+    assert sorted(reasons) == sorted(ErrorReason)
+
+
+def test_the_policies_of_the_page_are_read(tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "integrate" / "policies.md").read_text()
+    (example,) = re.findall(r"^```toml\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    file = tmp_path / "policies.toml"
+    file.write_text(example)
+    payments = NamedPolicies.read(file).get("payments")
+    assert payments is not None
+    assert payments.watchlists == ("fraud",)
 
 
 def test_methods_need_the_roles_that_the_threats_name() -> None:
