@@ -8,7 +8,6 @@ Only `analyze` callers receive scores, because enough scores reveal the stored v
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Self
 
 
 class Role(StrEnum):
@@ -24,7 +23,7 @@ class Role(StrEnum):
     CONFIRM = "confirm"
 
     @classmethod
-    def _missing_(cls, value: object) -> Self | None:
+    def _missing_(cls, value: object) -> "Role | None":
         return cls.ENROLL if value == "enrol" else None
 
 
