@@ -195,6 +195,18 @@ protos: $(VENV)/.dev  ## regenerate the stubs in client/sayso/v1
 reference: $(VENV)/.dev  ## write docs/settings.md and docs/integrate/api.md from the code
 	$(BIN)/python -m benchmarks.reference
 
+# Google's generator for OpenAPI is written in Go.
+OPENAPI := build/go/bin/protoc-gen-openapi
+
+.PHONY: openapi
+openapi: $(VENV)/.dev $(OPENAPI)  ## write protos/openapi.yaml from the protos (needs Go)
+	PATH="$(abspath $(dir $(OPENAPI))):$$PATH" $(BIN)/python -m grpc_tools.protoc -I protos \
+		--openapi_out=naming=proto,fq_schema_naming=false,enum_type=string,title=Sayso,version=v1:protos \
+		$(PROTOS)
+
+$(OPENAPI):
+	GOBIN="$(abspath $(dir $@))" go install github.com/google/gnostic/cmd/protoc-gen-openapi@v0.7.0
+
 .PHONY: constraints
 constraints: build/uv/bin/uv  ## remake constraints.txt from pyproject.toml; ARGS=--upgrade takes newer versions
 	printf '%s\n' $(SILERO_VAD) $(RESEMBLYZER) | $< pip compile --quiet --all-extras --no-annotate $(ARGS) \
