@@ -1,4 +1,4 @@
-"""protos/openapi.yaml is of today's protos: the path, the verb and the fields of every unary rpc."""
+"""protos/openapi.yaml has the path, the verb and the fields of every unary rpc."""
 
 from pathlib import Path
 from typing import Any
