@@ -59,7 +59,7 @@ own](../../client/README.md).
 - Errors are gRPC statuses with `google.rpc.ErrorInfo` of the domain `sayso`, whose `reason` never
   changes.
 - Fields marked `optional` tell "unset" from zero. A method with a path also says where it is as
-  JSON over HTTP; the server itself speaks gRPC only.
+  JSON over HTTP ([OpenAPI](../../protos/openapi.yaml)); the server itself speaks gRPC only.
 - Names end in their unit: `_s` is seconds, `_db` decibels.
 """
 

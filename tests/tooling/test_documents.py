@@ -9,7 +9,6 @@ import typer.main
 from service.access import ROLES
 from service.commands.application import app
 from service.decisions.named_policies import NamedPolicies
-from service.errors import ErrorReason
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = [ROOT / "README.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -48,12 +47,6 @@ def test_the_table_of_roles_names_every_method_under_its_role() -> None:
         )
     }
     assert listed == {(role.value, name.rpartition("/")[2]) for name, role in ROLES.items()}
-
-
-def test_the_page_of_errors_says_what_to_do_about_every_reason() -> None:
-    text = (ROOT / "docs" / "integrate" / "errors.md").read_text()
-    reasons = re.findall(r"^\| `([A-Z_]+)` \| `[A-Z_]+` \| .{10}", text, re.MULTILINE)
-    assert sorted(reasons) == sorted(ErrorReason)
 
 
 def test_the_policies_of_the_page_are_read(tmp_path: Path) -> None:
