@@ -8,16 +8,15 @@ from typing import Any
 import grpc
 
 from sayso import messages
-from sayso.errors import SaysoError
+from sayso.errors import InvalidArgument, SaysoError
 from sayso.recordings import read_recording
+from sayso.statuses import make_item_error
 from sayso.v1 import verification_pb2
 from sayso.values import BatchItem, BatchResult
 
 MAX_ITEM_BYTES = 16 * 2**20
 """The most audio that a server takes in one recording, unless it is set up otherwise."""
 
-_CODES = {code.value[0]: code.name for code in grpc.StatusCode}
-_UNSENDABLE = grpc.StatusCode.INVALID_ARGUMENT.name
 _OF_AN_ITEM = frozenset(
     {
         grpc.StatusCode.INVALID_ARGUMENT,
@@ -72,8 +71,7 @@ class Outgoing:
     def result(self, response: verification_pb2.BatchEnrollResponse) -> BatchResult:
         index = self._indexes.pop(response.index)
         if response.HasField("error"):
-            code = _CODES.get(response.error.code, str(response.error.code))
-            return BatchResult(index, response.speaker_id, None, code, response.error.message)
+            return BatchResult(index, response.speaker_id, error=make_item_error(response.error))
         return BatchResult(index, response.speaker_id, messages.enrollment(response.result))
 
     def _begin(self) -> None:
@@ -90,8 +88,8 @@ class Outgoing:
                 config=messages.enroll_config(item), audio=audio
             )
         except (OSError, ValueError) as error:
-            problem = BatchResult(index, item.speaker_id, None, _UNSENDABLE, str(error))
-            self._unsent.append(problem)
+            unsent = BatchResult(index, item.speaker_id, error=InvalidArgument(str(error)))
+            self._unsent.append(unsent)
             return None
         request = verification_pb2.BatchEnrollRequest(enrollment=enrollment)
         if request.ByteSize() > messages.MAX_MESSAGE_BYTES:
@@ -105,4 +103,4 @@ def failure(index: int, item: BatchItem, error: SaysoError) -> BatchResult:
     """The result of an item whose own stream failed; raises the error if it concerns all items."""
     if error.code not in _OF_AN_ITEM:
         raise error
-    return BatchResult(index, item.speaker_id, None, error.code.name, error.message)
+    return BatchResult(index, item.speaker_id, error=error)

@@ -36,6 +36,7 @@ _RETRY_AFTER_S = 1.0
 _TOO_LARGE = "message larger than max"
 """What gRPC says of a message; it has the same code as an overload, which passes."""
 
+_CODES = {code.value[0]: code for code in grpc.StatusCode}
 _BY_CODE: dict[grpc.StatusCode, type[SaysoError]] = {
     kind.code: kind
     for kind in (
@@ -64,6 +65,18 @@ def make_error(error: Any, request_id: str) -> SaysoError:
         return InvalidArgument(f"{text}; send less at once", request_id=request_id)
     trailing = dict(error.trailing_metadata() or ())
     status = status_pb2.Status.FromString(trailing.get(_DETAILS_KEY, b""))
+    return _make_error(code, text, status, trailing.get(REQUEST_ID_KEY, request_id))
+
+
+def make_item_error(status: status_pb2.Status) -> SaysoError:
+    """Make the error of one item of a batch; its request is that of the whole batch."""
+    code = _CODES.get(status.code, grpc.StatusCode.UNKNOWN)
+    return _make_error(code, status.message, status, "")
+
+
+def _make_error(
+    code: grpc.StatusCode, text: str, status: status_pb2.Status, request_id: str
+) -> SaysoError:
     info = _detail(status, error_details_pb2.ErrorInfo) or error_details_pb2.ErrorInfo()
     reason = info.reason if info.domain == _DOMAIN else ""
     kind = _BY_REASON.get(reason) or _BY_CODE.get(code, SaysoError)
@@ -74,7 +87,7 @@ def make_error(error: Any, request_id: str) -> SaysoError:
         retry_after_s=_retry_after_s(status, code),
         violations=_violations(status),
         metadata=info.metadata,
-        request_id=trailing.get(REQUEST_ID_KEY, request_id),
+        request_id=request_id,
     )
 
 

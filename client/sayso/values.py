@@ -6,6 +6,7 @@ from datetime import datetime
 from os import PathLike
 from typing import BinaryIO, Literal
 
+from sayso.errors import SaysoError
 from sayso.v1 import audio_pb2
 
 ENCODINGS = tuple(
@@ -165,14 +166,12 @@ class BatchItem:
 
 @dataclass(frozen=True, slots=True)
 class BatchResult:
-    """What came of the item at `index`: its enrollment, or the gRPC status code that it failed
-    with, e.g. INVALID_ARGUMENT, and why."""
+    """What came of the item at `index`: its enrollment, or the error that it failed with."""
 
     index: int
     speaker_id: str
     enrollment: Enrollment | None = None
-    error_code: str = ""
-    error: str = ""
+    error: SaysoError | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,7 +78,9 @@ def _make_outcome(row: Row, result: BatchResult) -> Outcome:
     recording = {"speaker_id": speaker_id, "path": path, "channel": channel}
     enrollment = result.enrollment
     if enrollment is None:
-        return {**recording, "status": FAILED, "code": result.error_code, "why": result.error}
+        assert result.error is not None, "a result is an enrollment or an error"
+        code, why = result.error.code.name, result.error.message
+        return {**recording, "status": FAILED, "code": code, "why": why}
     return {
         **recording,
         "status": ENROLLED if enrollment.stored else REFUSED,

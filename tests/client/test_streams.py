@@ -8,7 +8,7 @@ import grpc
 import pytest
 from sayso import AsyncClient, Client, NotFound
 
-from tests.support.overheard_server import REFUSED, OverheardServer
+from tests.support.overheard_server import BRIEF, REFUSED, OverheardServer
 
 CHUNKS = [b"one", b"two", b"three"]
 
@@ -113,6 +113,26 @@ async def test_a_refusal_is_raised_where_it_is_awaited(
     server.refuse(grpc.StatusCode.NOT_FOUND, "no group")
     with pytest.raises(NotFound, match="no group"):
         [each async for each in awaited.verify_stream(REFUSED, speak())]
+
+
+@pytest.mark.parametrize("pause_s", [None, 0, 0.001])
+async def test_an_end_that_crosses_a_write_is_what_the_server_says(
+    server: OverheardServer, awaited: AsyncClient, pause_s: float | None
+) -> None:
+    """It is lost in grpc.aio two times of three."""
+
+    async def hurry() -> AsyncIterator[bytes]:
+        while True:
+            yield bytes(10_000)
+            if pause_s is not None:
+                await asyncio.sleep(pause_s)
+
+    server.refuse(grpc.StatusCode.NOT_FOUND, "no group")
+    for _ in range(20):
+        heard = [each.explanation async for each in awaited.verify_stream(BRIEF, hurry())]
+        assert heard == ["0"]
+        with pytest.raises(NotFound, match="no group"):
+            [each async for each in awaited.verify_stream(REFUSED, hurry())]
 
 
 def test_a_source_that_fails_cancels_and_raises(server: OverheardServer, client: Client) -> None:

@@ -110,8 +110,9 @@ async def test_a_batch(sayso: AsyncClient, tmp_path: Path) -> None:
             yield BatchItem(f"batch-{number}", audio)
 
     results = {result.index: result async for result in sayso.batch_enroll(list_items())}
-    assert [results[index].error_code for index in range(5)] == [
-        *("", "INVALID_ARGUMENT", "", "INVALID_ARGUMENT", "")
+    errors = [results[index].error for index in range(5)]
+    assert [error and type(error) for error in errors] == [
+        *(None, InvalidArgument, None, InvalidArgument, None)
     ]
     for index in (0, 2, 4):
         await sayso.speakers.delete(f"batch-{index}")

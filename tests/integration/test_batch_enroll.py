@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from sayso import BatchItem, Client, RawAudio
+from sayso import BatchItem, Client, FailedPrecondition, InvalidArgument, RawAudio
 from typer.testing import CliRunner, Result
 
 from service.commands.application import app
@@ -71,13 +71,18 @@ def test_a_bad_item_does_not_end_the_stream(sayso: Client, tmp_path: Path) -> No
     ]
     results = {result.index: result for result in sayso.batch_enroll(items)}
     assert sorted(results) == list(range(len(items)))
-    codes = [results[index].error_code for index in range(len(items))]
-    invalid = "INVALID_ARGUMENT"
-    assert codes == ["", invalid, invalid, "FAILED_PRECONDITION", invalid, "", invalid, ""]
+    errors = [results[index].error for index in range(len(items))]
+    invalid = InvalidArgument
+    kinds = [None, invalid, invalid, FailedPrecondition, invalid, None, invalid, None]
+    assert [error and type(error) for error in errors] == kinds
+    assert [error and error.reason for error in errors[1:4]] == [
+        *("UNREADABLE_AUDIO", "INVALID_FIELD", "SPEAKER_OPTED_OUT")
+    ]
+    fields = [error.field for error in errors if isinstance(error, InvalidArgument)]
+    assert fields[:2] == ["audio", "config.speaker_id"]
     made = [results[index].enrollment for index in (0, 5, 7)]
     assert [each and each.stored for each in made] == [True, False, True]
-    assert "speaker_id" in results[2].error
-    assert "missing.wav" in results[4].error
+    assert "missing.wav" in str(errors[4])
     slt_now = sayso.speakers.get("slt")
     assert (slt_now.consent, slt_now.metadata) == ("form 9", {"line": "mobile"})
     assert sayso.verify("awb", clips("awb", "verify")[0]).accepted

@@ -18,6 +18,9 @@ from sayso.v1 import (
 REFUSED = "refused"
 """The speaker whose verification fails with the status that `refuse` is given."""
 
+BRIEF = "brief"
+"""The speaker whose verification is over with the first message of audio."""
+
 _END_S = 10.0
 _CANCELLATION_S = 0.1  # requests may end like half-closed ones just before gRPC cancels the call
 
@@ -116,15 +119,18 @@ class _Voices(verification_pb2_grpc.VerificationServiceServicer):
     async def _count(self, requests: AsyncIterator[Any], context: Any) -> AsyncIterator[int]:
         """The number of each message of audio and, when they end, of the next."""
         self._server.note_call(context)
-        number = 0
+        number, speaker_id = 0, ""
         try:
             async for request in requests:
-                if request.config.speaker_id == REFUSED:
+                speaker_id = request.config.speaker_id or speaker_id
+                if speaker_id == REFUSED:
                     await self._server.abort(context)
                 if request.audio:
                     self._server.audio.append(request.audio)
                     yield number
                     number += 1
+                    if speaker_id == BRIEF:
+                        return
             await asyncio.sleep(_CANCELLATION_S)
         except (asyncio.CancelledError, GeneratorExit, grpc.aio.BaseError):
             self._server.note_ending("cancelled")

@@ -2,18 +2,27 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Callable,
+    Coroutine,
+    Iterable,
+)
 from typing import Any, TypeVar
 
 import grpc
 from grpc._cython import cygrpc  # type: ignore[attr-defined]
 
 from sayso import health
-from sayso.calls import Call, Pages, Service, Stream
+from sayso.calls import Call, Pages, Service, Stream, iterate
 from sayso.connection import LEAVING_S, Target
 from sayso.statuses import REQUEST_ID_KEY, make_error
 
 Result = TypeVar("Result")
+
+_LATE_WRITE = "Internal error from Core"
 
 
 class Transport:
@@ -32,14 +41,15 @@ class Transport:
             await self._channel.close()
 
     async def send(self, call: Call[Result]) -> Result:
-        method, metadata, request_id = self._prepare(call.service, call.rpc)
         timeout_s = self._timeout_s if call.timeout_s is None else call.timeout_s
+        if call.streamed:
+            requests = iterate(call.request)
+            sent = self.exchange(call.service, call.rpc, requests, timeout_s=timeout_s)
+            *_, response = [response async for response in sent]
+            return call.read(response)
+        method, metadata, request_id = self._prepare(call.service, call.rpc)
         try:
-            sent = method(call.request, timeout=timeout_s, metadata=metadata)
-            if call.streamed:
-                *_, response = [response async for response in sent]
-            else:
-                response = await sent
+            response = await method(call.request, timeout=timeout_s, metadata=metadata)
         except grpc.aio.AioRpcError as error:
             raise make_error(error, request_id) from error
         return call.read(response)
@@ -63,11 +73,18 @@ class Transport:
                 yield stream.read(response)
 
     async def exchange(
-        self, service: Service, rpc: str, requests: AsyncIterator[Any], *, concludes: bool = False
+        self,
+        service: Service,
+        rpc: str,
+        requests: AsyncIterator[Any],
+        *,
+        concludes: bool = False,
+        timeout_s: float | None = None,
     ) -> AsyncGenerator[Any, None]:
         """Yield the responses while a task sends the requests."""
         method, metadata, request_id = self._prepare(service, rpc)
-        call = method(metadata=metadata)
+        call = method(timeout=timeout_s, metadata=metadata)
+        ended = _Ending(call)
         sender = _Sender(call, requests)
         try:
             async for response in call:
@@ -75,9 +92,10 @@ class Transport:
         except (grpc.aio.AioRpcError, asyncio.CancelledError) as error:
             if (failure := sender.failure()) is not None:
                 raise failure from None
-            if isinstance(error, grpc.aio.AioRpcError):
-                raise make_error(error, request_id) from error
-            raise
+            if isinstance(error, asyncio.CancelledError):
+                raise
+            if (ending := ended.correct(error)) is not None:
+                raise make_error(ending, request_id) from error
         except GeneratorExit:
             if concludes:
                 await _conclude(call, sender)
@@ -107,6 +125,42 @@ class Transport:
         request_id = self._request_ids()
         metadata = (*self._target.metadata, (REQUEST_ID_KEY, request_id))
         return getattr(self._stubs[service], rpc), metadata, request_id
+
+
+class _Ending:
+    """What the server ended a call with.
+
+    A write that fails because the server has just ended the call makes grpc.aio put INTERNAL in the
+    place of the status (github.com/grpc/grpc/issues/36066), so the status is noted when it comes.
+    """
+
+    def __init__(self, call: Any) -> None:
+        self._noted: tuple[Any, ...] | None = None
+        call.add_done_callback(self._note)
+
+    def correct(self, error: grpc.aio.AioRpcError) -> grpc.aio.AioRpcError | None:
+        """The error of the status that came first, if grpc.aio has replaced it; None if all went
+        well."""
+        if self._noted is None or error.details() != _LATE_WRITE:
+            return error
+        code, trailing, text = self._noted
+        if code is grpc.StatusCode.OK:
+            return None
+        return grpc.aio.AioRpcError(code, grpc.aio.Metadata(), trailing, text)
+
+    def _note(self, call: Any) -> None:
+        if self._noted is None:
+            asked = (call.code(), call.trailing_metadata(), call.details())
+            self._noted = tuple(map(_finish, asked))
+
+
+def _finish(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """The result of a coroutine that has nothing to wait for. To await it would be too late."""
+    try:
+        coroutine.send(None)
+    except StopIteration as finished:
+        return finished.value
+    raise AssertionError("a call that is done knows its status")
 
 
 class _Sender:

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 import typer
-from sayso import BatchItem, BatchResult, Enrollment
+from sayso import BatchItem, BatchResult, Enrollment, InvalidArgument
 
 from service.commands.batch import Results
 from service.commands.manifest import Row
@@ -10,7 +10,7 @@ from service.commands.manifest import Row
 ROWS = [Row(f"{name}.wav", BatchItem(name, b"")) for name in ("alice", "bob", "carol")]
 ENROLLED = BatchResult(0, "alice", Enrollment(True, "enrolled", (), 6.0, 0.0, None))
 REFUSED = BatchResult(1, "bob", Enrollment(False, "too noisy", ("LOW_SNR",), 0.0, 5.0, None))
-FAILED = BatchResult(2, "carol", None, "INVALID_ARGUMENT", "audio: cannot be decoded")
+FAILED = BatchResult(2, "carol", error=InvalidArgument("audio: cannot be decoded"))
 
 
 def names(rows: list[Row]) -> list[str]:
