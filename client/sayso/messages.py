@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
+from google.protobuf.timestamp_pb2 import Timestamp
+
 from sayso.v1 import audio_pb2, decision_pb2, group_pb2, speaker_pb2, verification_pb2
 from sayso.values import (
     BatchItem,
@@ -94,20 +96,17 @@ def decision(
         outcome=outcome,
         explanation=made.explanation,
         reasons=reasons(made.reasons),
-        cosine=_score(made, "cosine"),
-        llr=_score(made, "llr"),
-        threshold_llr=_score(made.threshold, "llr"),
+        cosine=_optional(made, "cosine"),
+        llr=_optional(made, "llr"),
+        threshold_llr=_optional(made.threshold, "llr"),
         threshold_source=_threshold_source(made.threshold.source),
         threshold_description=made.threshold.description,
         net_speech_s=made.quality.net_speech_s,
-        snr_db=made.quality.snr_db if made.quality.HasField("snr_db") else None,
         speech_needed_s=made.speech_needed_s,
         model_id=made.model_id,
         watchlist_matches=tuple(map(match, watchlist_matches)),
         band=band,
-        audio_s=made.quality.audio_s,
-        clipping_ratio=made.quality.clipping_ratio,
-        peak_dbfs=made.quality.peak_dbfs,
+        **_quality(made.quality),
         decision_id=made.decision_id,
         decided_at=_time(made, "decide_time"),
         audio_offset_s=made.audio_offset_s,
@@ -163,6 +162,7 @@ def enrollment_progress(response: verification_pb2.StreamingEnrollResponse) -> E
         speech_needed_s=response.progress.speech_needed_s,
         speaker=None,
         done=False,
+        **_quality(response.quality),
     )
 
 
@@ -176,7 +176,17 @@ def enrollment(last: verification_pb2.EnrollResponse) -> Enrollment:
         speaker=speaker(last.speaker) if last.HasField("speaker") else None,
         duplicates=tuple(last.duplicate_speaker_ids),
         watchlist_matches=tuple(map(match, last.watchlist_matches)),
+        **_quality(last.quality),
     )
+
+
+def _quality(quality: audio_pb2.Quality) -> dict[str, Any]:
+    return {
+        "audio_s": quality.audio_s,
+        "snr_db": _optional(quality, "snr_db"),
+        "clipping_ratio": quality.clipping_ratio,
+        "peak_dbfs": quality.peak_dbfs,
+    }
 
 
 def speaker(speaker: speaker_pb2.Speaker) -> Speaker:
@@ -194,12 +204,18 @@ def speaker(speaker: speaker_pb2.Speaker) -> Speaker:
         expires_at=_time(speaker, "expire_time"),
         undo_levels=speaker.undo_levels,
         locked_until=_time(speaker, "lock_expire_time"),
+        created_at=_time(speaker, "create_time"),
+        updated_at=_time(speaker, "update_time"),
     )
 
 
 def failed_verifications(given: speaker_pb2.FailedVerifications) -> FailedVerifications:
     return FailedVerifications(
-        given.consecutive, given.total, _time(given, "lock_expire_time"), given.disabled
+        given.consecutive,
+        given.total,
+        _time(given, "lock_expire_time"),
+        given.disabled,
+        _time(given, "last_failure_time"),
     )
 
 
@@ -215,6 +231,14 @@ def _time(message: Any, field: str) -> datetime | None:
     return getattr(message, field).ToDatetime(tzinfo=UTC) if message.HasField(field) else None
 
 
+def timestamp(time: datetime | None) -> Timestamp | None:
+    if time is None:
+        return None
+    made = Timestamp()
+    made.FromDatetime(time)
+    return made
+
+
 def thousands(values: Iterable[str]) -> Iterator[tuple[str, ...]]:
     remaining = iter(values)
     while some := tuple(itertools.islice(remaining, _MAX_SPEAKERS_AT_ONCE)):
@@ -222,18 +246,19 @@ def thousands(values: Iterable[str]) -> Iterator[tuple[str, ...]]:
 
 
 def group(group: group_pb2.Group) -> Group:
-    return Group(group.name, group.description, group.member_count)
+    created_at = _time(group, "create_time")
+    return Group(group.name, group.description, group.member_count, created_at)
 
 
 def match(match: group_pb2.GroupMatch) -> Match:
     return Match(
         match.group_name,
         match.speaker_id,
-        _score(match, "cosine"),
-        _score(match, "llr"),
+        _optional(match, "cosine"),
+        _optional(match, "llr"),
         match.model_id,
     )
 
 
-def _score(message: Any, field: str) -> float | None:
+def _optional(message: Any, field: str) -> float | None:
     return getattr(message, field) if message.HasField(field) else None

@@ -22,6 +22,8 @@ def _server_info(response: server_pb2.GetServerInfoResponse) -> ServerInfo:
         enrollment_net_speech_s=limits.enrollment_net_speech_s,
         features=tuple(response.features),
         policies=tuple(policy.name for policy in response.policies),
+        max_message_bytes=limits.max_message_bytes,
+        max_chunk_bytes=limits.max_chunk_bytes,
     )
 
 

@@ -1,7 +1,8 @@
 """The life of enrolled voices (`SpeakerService`)."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 from google.protobuf.field_mask_pb2 import FieldMask
@@ -20,9 +21,24 @@ def get_speaker(speaker_id: str) -> Call[Speaker]:
     return Call(SpeakerServiceStub, "GetSpeaker", request, _with_failures)
 
 
-def list_speakers(*, page_size: int = 100) -> Pages[Speaker]:
-    """Every speaker in the order of their ids, read page by page."""
-    request = speaker_pb2.ListSpeakersRequest(page_size=page_size)
+def list_speakers(
+    *,
+    states: Iterable[str] = (),
+    metadata: Mapping[str, str] | None = None,
+    expires_before: datetime | None = None,
+    model_id: str = "",
+    page_size: int = 100,
+) -> Pages[Speaker]:
+    """Every speaker in the order of their ids, read page by page: those in any of `states`, whose
+    metadata holds all of `metadata`, whose voice expires before a time, who have a voiceprint of a
+    model."""
+    wanted = speaker_pb2.SpeakerFilter(
+        states=[speaker_pb2.SpeakerState.Value(f"SPEAKER_STATE_{state}") for state in states],
+        metadata=metadata or {},
+        expires_before=messages.timestamp(expires_before),
+        model_id=model_id,
+    )
+    request = speaker_pb2.ListSpeakersRequest(page_size=page_size, filter=wanted)
     return Pages(SpeakerServiceStub, "ListSpeakers", request, _speakers)
 
 

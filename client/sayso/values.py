@@ -113,6 +113,8 @@ class Speaker:
     expires_at: datetime | None = None
     undo_levels: int = 0
     locked_until: datetime | None = None
+    created_at: datetime | None = None
+    updated_at: datetime | None = None
     failed_verifications: "FailedVerifications | None" = field(default=None, compare=False)
 
 
@@ -125,6 +127,7 @@ class FailedVerifications:
     total: int
     locked_until: datetime | None
     disabled: bool
+    last_failed_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +135,8 @@ class Enrollment:
     """The result of an enrollment; `stored` is False when the speech was not added, and why.
 
     `duplicates` are other speakers who have this voice, `watchlist_matches` those of the asked
-    watchlists. `done` is False while audio is still taken.
+    watchlists. `done` is False while audio is still taken. The last four describe this recording,
+    as in a `Decision`.
     """
 
     stored: bool
@@ -144,6 +148,10 @@ class Enrollment:
     duplicates: tuple[str, ...] = ()
     watchlist_matches: tuple["Match", ...] = ()
     done: bool = True
+    audio_s: float = 0.0
+    snr_db: float | None = None
+    clipping_ratio: float = 0.0
+    peak_dbfs: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,6 +253,8 @@ class ServerInfo:
     enrollment_net_speech_s: float
     features: tuple[str, ...]
     policies: tuple[str, ...] = ()
+    max_message_bytes: int = 0
+    max_chunk_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,6 +264,7 @@ class Group:
     name: str
     description: str
     members: int
+    created_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,41 +1,80 @@
 """Nothing that a server answers is lost on the way to a value."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
-from sayso import messages
-from sayso.v1 import decision_pb2
+from sayso import messages, server
+from sayso.v1 import decision_pb2, group_pb2, server_pb2, speaker_pb2, verification_pb2
+
+FieldPath = tuple[str, ...]
+
+READ: dict[Any, Callable[[Any], Any]] = {
+    decision_pb2.Decision: messages.decision,
+    group_pb2.Group: messages.group,
+    group_pb2.GroupMatch: messages.match,
+    server_pb2.GetServerInfoResponse: server._server_info,
+    speaker_pb2.FailedVerifications: messages.failed_verifications,
+    speaker_pb2.Speaker: messages.speaker,
+    verification_pb2.EnrollResponse: messages.enrollment,
+}
+LEFT_OUT = {
+    ("policies", "description"),
+    ("quality", "net_speech_s"),  # of an enrollment: its progress has it
+    ("voiceprints", "create_time"),
+    ("voiceprints", "last_use_time"),
+    ("voiceprints", "net_speech_s"),
+    ("voiceprints", "vectors"),
+}
+"""What no value has, by the last two names of its path."""
 
 
-def list_fields(kind: Descriptor, *path: str) -> Iterator[tuple[str, ...]]:
-    """The path of every field that is not a message, in this message and those inside it."""
+def list_fields(kind: Descriptor, *path: str) -> Iterator[FieldPath]:
+    """The path of every field in this message and those inside it, but of maps and times whole."""
     for field in kind.fields:
-        if field.message_type:
-            yield from list_fields(field.message_type, *path, field.name)
+        inside = field.message_type
+        if inside and inside.full_name.startswith("sayso.") and not inside.GetOptions().map_entry:
+            yield from list_fields(inside, *path, field.name)
         else:
             yield (*path, field.name)
 
 
-def set_field(message: Any, path: tuple[str, ...]) -> None:
-    """Give the field a value that it does not have by itself."""
-    *parents, name = path
+def reach(message: Any, parents: FieldPath) -> Any:
+    """The message inside that holds a field, which is there from now on."""
     for parent in parents:
-        message = getattr(message, parent)
+        inside = getattr(message, parent)
+        message = inside.add() if hasattr(inside, "add") else inside
+        message.SetInParent()
+    return message
+
+
+def set_field(message: Any, name: str) -> None:
+    """Give the field a value that it does not have by itself."""
     field: FieldDescriptor = message.DESCRIPTOR.fields_by_name[name]
-    value = "x" if field.cpp_type == FieldDescriptor.CPPTYPE_STRING else 1
-    if field.is_repeated:
-        getattr(message, name).append(value)
+    if field.message_type and field.message_type.GetOptions().map_entry:
+        getattr(message, name)["x"] = "x"
+    elif field.message_type:
+        getattr(message, name).FromSeconds(1)
+    elif field.is_repeated:
+        getattr(message, name).append(make_value(field))
     else:
-        setattr(message, name, value)
+        setattr(message, name, make_value(field))
 
 
-FIELDS = list(list_fields(decision_pb2.Decision.DESCRIPTOR))
+def make_value(field: FieldDescriptor) -> str | int:
+    return "x" if field.cpp_type == FieldDescriptor.CPPTYPE_STRING else 1
 
 
-@pytest.mark.parametrize("path", FIELDS, ids=".".join)
-def test_every_field_of_a_decision_is_in_its_value(path: tuple[str, ...]) -> None:
-    empty, filled = decision_pb2.Decision(), decision_pb2.Decision()
-    set_field(filled, path)
-    assert messages.decision(filled) != messages.decision(empty)
+FIELDS = [(kind, path) for kind in READ for path in list_fields(kind.DESCRIPTOR)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "path"), FIELDS, ids=[f"{kind.__name__}.{'.'.join(path)}" for kind, path in FIELDS]
+)
+def test_every_field_of_an_answer_is_in_its_value(kind: Any, path: FieldPath) -> None:
+    empty, filled = kind(), kind()
+    reach(empty, path[:-1])
+    set_field(reach(filled, path[:-1]), path[-1])
+    left_out = path[-2:] in LEFT_OUT and kind is not decision_pb2.Decision
+    assert (READ[kind](filled) == READ[kind](empty)) is left_out

@@ -2,11 +2,13 @@
 
 import contextlib
 from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 import soundfile
 from sayso import (
+    MAX_CHUNK_BYTES,
     AsyncClient,
     BatchItem,
     InvalidArgument,
@@ -14,7 +16,9 @@ from sayso import (
     RawAudio,
     Recording,
     SequentialTest,
+    __version__,
 )
+from sayso.messages import MAX_MESSAGE_BYTES
 
 from tests.support.local_server import LocalServer
 from tests.support.sayso_server import ROOT
@@ -120,6 +124,13 @@ async def test_a_batch(sayso: AsyncClient, tmp_path: Path) -> None:
 
 async def test_the_life_of_a_voice(sayso: AsyncClient, slt: str) -> None:
     assert [each.speaker_id async for each in sayso.speakers.list(page_size=1)] == [slt]
+    for wanted, found in (
+        (sayso.speakers.list(states=["ENROLLED", "EXPIRED"], metadata={"line": "mobile"}), [slt]),
+        (sayso.speakers.list(states=["OPTED_OUT"]), []),
+        (sayso.speakers.list(expires_before=datetime.now(UTC)), []),
+        (sayso.speakers.list(model_id="none such"), []),
+    ):
+        assert [each.speaker_id async for each in wanted] == found
     updated = await sayso.speakers.update(slt, consent="form 27")
     assert (updated.consent, updated.metadata) == ("form 27", {"line": "mobile"})
     assert (await sayso.speakers.withdraw_consent(slt)).state == "WITHOUT_CONSENT"
@@ -131,6 +142,13 @@ async def test_the_life_of_a_voice(sayso: AsyncClient, slt: str) -> None:
     await sayso.speakers.delete("shy")
     with pytest.raises(NotFound):
         await sayso.speakers.get("shy")
+
+
+async def test_the_server(sayso: AsyncClient) -> None:
+    info = await sayso.server_info()
+    assert info.version == __version__
+    assert info.max_message_bytes == MAX_MESSAGE_BYTES
+    assert info.max_chunk_bytes == MAX_CHUNK_BYTES
 
 
 async def test_groups(sayso: AsyncClient, slt: str) -> None:

@@ -13,7 +13,6 @@ from collections.abc import (
 from typing import Any, TypeVar
 
 import grpc
-from grpc._cython import cygrpc  # type: ignore[attr-defined]
 
 from sayso import health
 from sayso.calls import Call, Pages, Service, Stream, iterate
@@ -196,7 +195,7 @@ class _Sender:
         try:
             async for request in self._requests:
                 async with self._writing:
-                    await _write(self._call, request)
+                    await self._call.write(request)
             async with self._writing:
                 await self._call.done_writing()
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
@@ -204,26 +203,6 @@ class _Sender:
         except Exception:
             self._call.cancel()
             raise
-
-
-async def _write(call: Any, request: Any) -> None:
-    """Write a request, as `call.write` does, but leave the status to the server.
-
-    If a write meets a call that the server has just ended, gRPC's own method sets the status to
-    INTERNAL before the server's has been read (`_write` in grpc/aio/_call.py), and why is lost.
-    """
-    try:
-        started, transport = call._metadata_sent, call._cython_call
-    except AttributeError:  # another release of gRPC
-        await call.write(request)
-        return
-    await started.wait()
-    if call.done():
-        raise asyncio.InvalidStateError("the call has ended")
-    try:
-        await transport.send_serialized_message(request.SerializeToString())
-    except cygrpc.InternalError as error:
-        raise asyncio.InvalidStateError("the call has ended") from error
 
 
 async def _conclude(call: Any, sender: _Sender) -> None:
