@@ -19,6 +19,9 @@ from service.access.certificates import CertificateName, NameKind, guess_kinds
 from service.access.roles import Role
 from service.errors import NotFound
 
+MAX_LABEL = 64
+"""Characters of a label."""
+
 
 def _check_tenant(name: str) -> str:
     if not is_tenant(name):
@@ -27,13 +30,17 @@ def _check_tenant(name: str) -> str:
 
 
 class Grant(BaseModel):
-    """The tenant and roles of whoever presents the credential described here; times are UTC."""
+    """The tenant and roles of whoever presents the credential described here; times are UTC.
+
+    `label` tells people who or what it is for.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     id: Annotated[str, Field(min_length=1, max_length=64)]
     tenant: Annotated[str, AfterValidator(_check_tenant)]
     roles: Annotated[frozenset[Role], Field(min_length=1)]
+    label: Annotated[str, Field(max_length=MAX_LABEL)] = ""
     created: AwareDatetime
     expires: AwareDatetime | None = None
     revoked: AwareDatetime | None = None

@@ -29,7 +29,12 @@ _NOBODY = ApiKey(
 
 
 def make_key(
-    tenant: str, roles: Iterable[Role], *, now: datetime, expires: datetime | None
+    tenant: str,
+    roles: Iterable[Role],
+    *,
+    now: datetime,
+    expires: datetime | None,
+    label: str = "",
 ) -> tuple[str, ApiKey]:
     """A new key, which is stored nowhere, and its entry, which holds only the hash.
 
@@ -40,6 +45,7 @@ def make_key(
         id=key_id,
         tenant=tenant,
         roles=frozenset(roles),
+        label=label,
         created=now,
         expires=expires,
         sha256=_sha256(secret),
@@ -50,8 +56,8 @@ def make_key(
 def rotate_key(
     grants: Grants, key_id: str, *, now: datetime, grace: timedelta, expires: datetime | None
 ) -> tuple[str, ApiKey, ApiKey]:
-    """A new key for the tenant and roles of `key_id`: the key, its entry, and the old entry, which
-    now expires after `grace`.
+    """A new key for the tenant, roles and label of `key_id`: the key, its entry, and the old entry,
+    which now expires after `grace`.
 
     Without `expires` the new key lives as long as the old one was to. Raises `NotFound`, and
     `FailedPrecondition` if `key_id` is not a valid API key.
@@ -61,7 +67,7 @@ def rotate_key(
         raise FailedPrecondition(f"{key_id} is no valid API key; use `sayso keys create`")
     if expires is None and old.expires is not None:
         expires = now + (old.expires - old.created)
-    key, new = make_key(old.tenant, old.roles, now=now, expires=expires)
+    key, new = make_key(old.tenant, old.roles, label=old.label, now=now, expires=expires)
     end = now + grace if old.expires is None else min(old.expires, now + grace)
     return key, new, old.model_copy(update={"expires": end})
 

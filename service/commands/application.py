@@ -1,12 +1,16 @@
 """The commands of `sayso` as one application; `service.__main__` runs it."""
 
 import importlib
+import inspect
 from types import MappingProxyType
 from typing import Any
 
 import typer
+from rich.markup import escape
 from typer.core import TyperGroup
 from typer.main import get_command
+
+from service.commands.terminal import Version
 
 COMMANDS = MappingProxyType(
     {
@@ -46,18 +50,29 @@ class _Commands(TyperGroup):
             parent.command(cmd_name)(command)
         group = get_command(parent)
         assert isinstance(group, TyperGroup)
-        return group.commands[cmd_name]
+        found = group.commands[cmd_name]
+        _prepare_help(found)
+        return found
 
 
-app = typer.Typer(
-    cls=_Commands,
-    help="Voice verification: enroll a voice, then ask whether a caller is that voice.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    add_completion=False,
-)
+def _prepare_help(command: Any) -> None:
+    """Join the lines of each paragraph of a command's help, so that only the terminal wraps them,
+    and show brackets in its options' help as they are; the same for its subcommands."""
+    for parameter in command.params:
+        parameter.help = escape(parameter.help or "")
+    paragraphs = inspect.cleandoc(command.help or "").split("\n\n")
+    command.help = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
+    if isinstance(command, TyperGroup):
+        for each in command.commands.values():
+            _prepare_help(each)
+
+
+app = typer.Typer(name="sayso", cls=_Commands, no_args_is_help=True, pretty_exceptions_enable=False)
 
 
 @app.callback()
-def _sayso() -> None:
-    """Makes Typer treat this as a group, although it has no commands of its own."""
+def _sayso(version: Version = False) -> None:
+    """Voice verification: enroll a voice, then ask whether a caller is that voice.
+
+    Example: sayso verify alice call.wav
+    """

@@ -14,7 +14,7 @@ from service.audit import chain, heads
 from service.audit.entries import Action, Event, digest, parse_line
 from service.audit.subjects import Subjects, key_beside
 from service.audit.trail import enter
-from service.commands.terminal import err, one_line_errors, out
+from service.commands.terminal import Json, err, one_line_errors, print_json, say, warn
 from service.errors import SettingsError
 
 app = typer.Typer(help="Check and read the audit trail.", no_args_is_help=True)
@@ -22,6 +22,10 @@ app = typer.Typer(help="Check and read the audit trail.", no_args_is_help=True)
 Paths = Annotated[
     list[Path],
     typer.Argument(help="The trail's folder, or its files, the oldest first.", exists=True),
+]
+EntriesAsJson = Annotated[
+    bool,
+    typer.Option("--json", help='Entries are JSON already; print a torn line as {"torn": ...}.'),
 ]
 
 
@@ -59,11 +63,14 @@ def verify(
             dir_okay=False,
         ),
     ] = None,
+    as_json: Json = False,
 ) -> None:
     """Finds the first line that was forged, changed, removed, moved or cut off; exit status 1 if
     there is one.
 
     Lines that are missing at the end are found only by a head that was among them.
+
+    Example: sayso audit verify audit --key audit.key --heads server.log
     """
     known = [*(head or ()), *_read_digests(heads_file or ())]
     with one_line_errors():
@@ -71,16 +78,29 @@ def verify(
     try:
         verified = chain.verify(paths, key=code_key, known=known)
     except chain.BrokenChain as error:
+        if as_json:
+            print_json({"whole": False, "problem": str(error)})
         err.print(f"[red]broken:[/red] {escape(str(error))}", highlight=False, soft_wrap=True)
         raise typer.Exit(1) from error
-    for torn in verified.torn:
-        out.print(f"torn by a crash, and repaired: {torn}", highlight=False, soft_wrap=True)
     last = verified.first + verified.entries - 1
-    out.print(
+    if as_json:
+        print_json(
+            {
+                "whole": True,
+                "authenticated": code_key is not None,
+                "entries": verified.entries,
+                "first": verified.first,
+                "last": last,
+                "head": verified.head.digest,
+                "torn": verified.torn,
+            }
+        )
+        return
+    for torn in verified.torn:
+        say(f"torn by a crash, and repaired: {torn}")
+    say(
         f"whole{'' if code_key else ', by the chain only'}: {verified.entries} entries, "
-        f"{verified.first} to {last}; head {verified.head.digest}",
-        highlight=False,
-        soft_wrap=True,
+        f"{verified.first} to {last}; head {verified.head.digest}"
     )
 
 
@@ -106,8 +126,12 @@ def find(
     speaker: Annotated[str, typer.Option(help="Your own id for the speaker.")],
     key: Annotated[Path, typer.Option(help="The key file of the trail.", dir_okay=False)],
     tenant: Annotated[str, typer.Option(help="Whose speaker.")] = "default",
+    as_json: EntriesAsJson = False,
 ) -> None:
-    """Prints the entries of one speaker as they are; exit status 1 when there are none."""
+    """Prints the entries of one speaker as they are; exit status 1 when there are none.
+
+    Example: sayso audit find audit --key audit.key --speaker 27-1182
+    """
     with one_line_errors():
         subject = Subjects.read(key).make_pseudonym(tenant, speaker)
     any_found = False
@@ -115,9 +139,9 @@ def find(
         facts = parse_line(line.text)
         if facts is not None and facts.get("subject") == subject:
             any_found = True
-            _print(line.text)
+            _print(line.text, as_json=as_json)
     if not any_found:
-        err.print("there is no entry of that speaker in these files", highlight=False)
+        warn("there is no entry of that speaker in these files")
         raise typer.Exit(1)
 
 
@@ -125,18 +149,25 @@ def find(
 def tail(
     paths: Paths,
     count: Annotated[int, typer.Option("-n", help="How many entries.", min=1)] = 10,
+    as_json: EntriesAsJson = False,
 ) -> None:
-    """Prints the last entries, and the digest of the last one to keep elsewhere."""
+    """Prints the last entries, and the digest of the last one to keep elsewhere.
+
+    Example: sayso audit tail audit -n 5
+    """
     last = deque(chain.lines(paths), maxlen=count)
     for line in last:
-        _print(line.text)
+        _print(line.text, as_json=as_json)
     if last:
-        err.print(f"head {digest(last[-1].text)}", highlight=False, soft_wrap=True)
+        warn(f"head {digest(last[-1].text)}")
 
 
-def _print(text: bytes) -> None:
+def _print(text: bytes, *, as_json: bool) -> None:
     line = text.decode(errors="backslashreplace").rstrip("\n")
-    out.print(line, highlight=False, markup=False, soft_wrap=True)
+    if as_json and parse_line(text) is None:
+        print_json({"torn": line})
+    else:
+        typer.echo(line)
 
 
 def record_change(

@@ -1,7 +1,12 @@
-"""The banner: one log line with the settings and the model that a server was started with."""
+"""The banner: the settings and the model that a server was started with, as lines on a terminal
+and one line of the log."""
 
 import math
+from collections.abc import Mapping
 from datetime import UTC, datetime
+
+from rich.markup import escape
+from rich.table import Table
 
 from service.access.tls import Certificates
 from service.contract import Contract
@@ -12,23 +17,34 @@ from service.settings import Settings
 from service.store.redis.address import hide_password
 
 
-def describe(settings: Settings, contract: Contract, address: str) -> str:
-    """Return the banner's text, without secrets; it shows what a misspelled setting left open."""
-    return "; ".join(
-        f"{name} {value}"
-        for name, value in {
-            "listens on": address,
-            "model": contract.model_id,
-            "threshold": _describe_threshold(settings, contract),
-            "store": hide_password(settings.store),
-            "TLS": _describe_tls(settings),
-            "callers": _describe_callers(settings, address),
-            "voices": _describe_sealing(settings),
-            "audit": settings.trail.folder or "none",
-            "lock": _describe_lock(settings),
-            "limits of a tenant": _describe_limits(settings),
-        }.items()
-    )
+def list_facts(settings: Settings, contract: Contract, address: str) -> dict[str, str]:
+    """List what the banner says, by name, without secrets; it shows what a misspelled setting left
+    open."""
+    return {
+        "listens on": address,
+        "model": contract.model_id,
+        "threshold": _describe_threshold(settings, contract),
+        "store": hide_password(settings.store),
+        "TLS": _describe_tls(settings),
+        "callers": _describe_callers(settings, address),
+        "voices": _describe_sealing(settings),
+        "audit": str(settings.trail.folder or "none"),
+        "lock": _describe_lock(settings),
+        "limits of a tenant": _describe_limits(settings),
+    }
+
+
+def join_facts(facts: Mapping[str, str]) -> str:
+    """Join the facts to one line, for the log."""
+    return "; ".join(f"{name} {value}" for name, value in facts.items())
+
+
+def make_table(facts: Mapping[str, str]) -> Table:
+    """Make a table of the facts, for a terminal."""
+    table = Table("", "", show_header=False, box=None, padding=(0, 1))
+    for name, value in facts.items():
+        table.add_row(name, escape(value))
+    return table
 
 
 def _describe_threshold(settings: Settings, contract: Contract) -> str:

@@ -18,7 +18,7 @@ from sayso import BatchItem, BatchResult, Client
 from service.commands import manifest
 from service.commands.manifest import Row
 from service.commands.options import connect
-from service.commands.terminal import err, out
+from service.commands.terminal import err, out, print_json, say, warn
 
 ENROLLED, REFUSED, FAILED = "enrolled", "refused", "failed"
 
@@ -96,21 +96,32 @@ _MOST_LISTED = 50
 
 
 def enroll(
-    path: Path, default: BatchItem, *, sample_rate: int | None, results: Path | None, server: str
+    path: Path,
+    default: BatchItem,
+    *,
+    sample_rate: int | None,
+    results: Path | None,
+    server: str,
+    as_json: bool,
 ) -> None:
-    """Enroll the rows that `results` does not list as enrolled; exit status 0 if none is left."""
+    """Enroll the rows that `results` does not list as enrolled; exit status 0 if none is left.
+
+    JSON is the outcome of each row that this run tried, and the summary goes to standard error.
+    """
     rows = manifest.read(path, default, sample_rate=sample_rate)
     file = results or path.with_suffix(".results.jsonl")
     with connect(server) as sayso, Results(file) as outcomes:
         missing = outcomes.list_missing(rows)
         for row, result in _enroll(sayso, missing):
-            outcomes.add(row, result)
+            outcome = outcomes.add(row, result)
+            if as_json:
+                print_json(outcome)
         failures, left = outcomes.list_failures(rows), outcomes.list_missing(rows)
-    if failures:
+    if failures and not as_json:
         out.print(_failures_table(failures, file))
     enrolled = f"{len(missing) - len(left)} recordings enrolled, {len(rows) - len(missing)} before"
     trouble = f"; {len(left)} were not, and are tried again by the next run" if left else ""
-    out.print(f"{enrolled}{trouble}", highlight=False)
+    (warn if as_json else say)(f"{enrolled}{trouble}")
     if left:
         raise typer.Exit(1)
 

@@ -12,12 +12,11 @@ import typer
 from prometheus_client.parser import text_string_to_metric_families
 from rich.table import Table
 
-from service.commands.terminal import err, one_line_errors, out
+from service.commands.terminal import Json, one_line_errors, out, print_json, say, warn
 from service.contract import Contract
 from service.decisions import drift as drifts
 from service.decisions.drift import Buckets, Drift
 from service.errors import SettingsError
-from service.inference.session import Session
 from service.settings import Settings
 
 BUCKETS = ("sayso_decision_llr_bucket", "sayso:decision_llr_bucket:increase1w")
@@ -45,18 +44,28 @@ def drift(
     most: Annotated[
         float, typer.Option(min=0, max=1, help="The drift above which the exit status is 1.")
     ] = 1.0,
+    as_json: Json = False,
 ) -> None:
     """Compares the log-likelihood ratios of live calls with those that the calibration
     allows.
 
     Exit status 1 if they differ by more than --most, which you choose from your first weeks.
+
+    Example: sayso drift --metrics http://127.0.0.1:9464/metrics
     """
+    from service.inference.session import Session  # noqa: PLC0415 - `--help` starts without it
+
     with one_line_errors():
         settings = Settings.read(model=model)
         contract = Session.open(settings.model, device="cpu").contract
         live = _count_live(_read_metrics(metrics), contract.model_id)
         drift_ = _measure(contract, live)
-    _print(contract, live, drift_)
+    if as_json:
+        _print_as_json(contract, live, drift_)
+    else:
+        _print(contract, live, drift_)
+    if live[""][-1][1] < _FEW_CALLS:
+        warn(f"fewer than {_FEW_CALLS} calls: their shares are uncertain")
     raise typer.Exit(1 if drift_.distance > most else 0)
 
 
@@ -112,6 +121,23 @@ def _print(contract: Contract, live: Live, drift: Drift) -> None:
         out.print(f"{outcome.lower() or 'all'}: {buckets[-1][1]:.0f} calls, median {median}")
     way = "upwards" if drift.upwards else "downwards" if drift.distance else "none"
     share = f"nearest with {drift.genuine_share:.0%} genuine callers"
-    out.print(f"drift {drift.distance:.3f} ({way}); {share}", highlight=False)
-    if live[""][-1][1] < _FEW_CALLS:
-        err.print(f"fewer than {_FEW_CALLS} calls: their shares are uncertain")
+    say(f"drift {drift.distance:.3f} ({way}); {share}")
+
+
+def _print_as_json(contract: Contract, live: Live, drift: Drift) -> None:
+    print_json(
+        {
+            "model_id": contract.model_id,
+            "drift": drift.distance,
+            "upwards": drift.upwards,
+            "genuine_share": drift.genuine_share,
+            "outcomes": {
+                outcome.lower() or "all": {
+                    "calls": buckets[-1][1],
+                    "median_llr": drifts.median(buckets),
+                }
+                for outcome, buckets in live.items()
+            },
+            "levels": drift.levels,
+        }
+    )

@@ -20,7 +20,15 @@ from service.commands.options import (
     connect,
     parse_raw_audio,
 )
-from service.commands.terminal import err, for_each, out, print_matches
+from service.commands.terminal import (
+    Json,
+    for_each,
+    list_fields,
+    print_json,
+    print_matches,
+    say,
+    warn,
+)
 
 
 def enroll(
@@ -61,11 +69,22 @@ def enroll(
     stop_when_complete: Annotated[
         bool, typer.Option("--stop-when-complete", help="Send no more than is needed.")
     ] = False,
+    request_id: Annotated[
+        str,
+        typer.Option(
+            help="Your own name of this enrollment, e.g. a UUID: asked again with it after a lost "
+            "answer, the server adds nothing twice. For one recording.",
+            show_default=False,
+        ),
+    ] = "",
+    as_json: Json = False,
 ) -> None:
-    """Enrols a speaker from recordings, or adds them to what is enrolled.
+    """Enrolls a speaker from recordings, or adds them to what is enrolled.
 
     Exit status 0 when every recording was added and no more speech is needed, or when every
     recording of the manifest is enrolled, by this run or an earlier one.
+
+    Example: sayso enroll 27-1182 call-1.wav call-2.wav --consent form-881
     """
     if manifest is None:
         raw = parse_raw_audio(encoding, sample_rate)
@@ -81,21 +100,31 @@ def enroll(
         require_confirmation=confirm,
         duplicates=duplicates,
         watchlists=tuple(watchlist or ()),
+        request_id=request_id,
     )
+    if request_id and (manifest is not None or len(recordings or ()) > 1):
+        raise typer.BadParameter("names one recording", param_hint="--request-id")
     if manifest is not None:
         if speaker_id is not None or replacing or stop_when_complete:
             raise typer.BadParameter(
                 "goes without speaker, --replace and --stop-when-complete", param_hint="--manifest"
             )
-        batch.enroll(manifest, item, sample_rate=sample_rate, results=results, server=server)
+        batch.enroll(
+            manifest, item, sample_rate=sample_rate, results=results, server=server, as_json=as_json
+        )
     elif speaker_id is None or not recordings:
         raise typer.BadParameter("name a speaker and recordings, or a --manifest")
     else:
-        _enroll(item, recordings, server, stop_when_complete=stop_when_complete)
+        _enroll(item, recordings, server, stop_when_complete=stop_when_complete, as_json=as_json)
 
 
 def _enroll(
-    item: BatchItem, recordings: list[Path], server: str, *, stop_when_complete: bool
+    item: BatchItem,
+    recordings: list[Path],
+    server: str,
+    *,
+    stop_when_complete: bool,
+    as_json: bool,
 ) -> None:
     needed_s, refused, unread, replacing = 0.0, False, False, item.replace
     with connect(server) as sayso:
@@ -112,23 +141,30 @@ def _enroll(
                 duplicates=item.duplicates,
                 watchlists=item.watchlists,
                 stop_when_complete=stop_when_complete,
+                request_id=item.request_id,
             )
 
         for path, done in for_each(recordings, "enrolling", ask):
+            _print_result(path, done, as_json=as_json)
             if isinstance(done, InvalidArgument):
                 unread = True
-                err.print(f"{path.name}: not read: {done}", highlight=False, markup=False)
                 continue
             needed_s, refused = done.speech_needed_s, refused or not done.stored
             replacing = replacing and not done.stored
-            out.print(
-                f"{path.name}: {done.explanation}; {done.net_speech_s:.1f} s of net speech in all",
-                highlight=False,
-            )
-            print_matches(path.name, done.watchlist_matches)
             if stop_when_complete and needed_s == 0:
                 break
     if unread:
         raise typer.Exit(2)
     if needed_s > 0 or refused:
         raise typer.Exit(1)
+
+
+def _print_result(path: Path, result: Enrollment | InvalidArgument, *, as_json: bool) -> None:
+    if as_json:
+        print_json({"recording": path, **list_fields(result)})
+    elif isinstance(result, InvalidArgument):
+        warn(f"{path.name}: not read: {result}")
+    else:
+        in_all = f"{result.net_speech_s:.1f} s of net speech in all"
+        say(f"{path.name}: {result.explanation}; {in_all}")
+        print_matches(path.name, result.watchlist_matches)

@@ -5,9 +5,10 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 from rich.table import Table
+from sayso import Group
 
 from service.commands.options import LOCAL, GroupName, Server, SpeakerIds, connect
-from service.commands.terminal import out
+from service.commands.terminal import Json, out, print_json, say
 
 app = typer.Typer(help="Make groups of speakers, for identify.", no_args_is_help=True)
 
@@ -17,50 +18,122 @@ def create_group(
     name: GroupName,
     server: Server = LOCAL,
     description: Annotated[str, typer.Option(help="For people, at most 256 characters.")] = "",
+    as_json: Json = False,
 ) -> None:
-    """Makes an empty group."""
+    """Makes an empty group.
+
+    Example: sayso groups create fraud --description "confirmed cases"
+    """
     with connect(server) as sayso:
-        sayso.groups.create(name, description)
-    out.print("created", highlight=False)
+        group = sayso.groups.create(name, description)
+    _print_change("created", group, as_json=as_json)
 
 
 @app.command("list")
-def list_groups(server: Server = LOCAL) -> None:
-    """Lists the groups, in the order of their names."""
-    table = Table("group", "members", "description")
+def list_groups(server: Server = LOCAL, as_json: Json = False) -> None:
+    """Lists the groups, in the order of their names.
+
+    Example: sayso groups list --json
+    """
     with connect(server) as sayso:
+        if as_json:
+            for group in sayso.groups.list():
+                print_json(group)
+            return
+        table = Table("group", "members", "description")
         for group in sayso.groups.list():
             table.add_row(escape(group.name), str(group.members), escape(group.description))
     out.print(table)
 
 
+@app.command("get")
+def get_group(name: GroupName, server: Server = LOCAL, as_json: Json = False) -> None:
+    """Shows one group: how many speakers are in it, and its description.
+
+    Example: sayso groups get fraud
+    """
+    with connect(server) as sayso:
+        group = sayso.groups.get(name)
+    if as_json:
+        print_json(group)
+    else:
+        say(f"{group.name}: {group.members} members; {group.description or 'no description'}")
+
+
+@app.command("describe")
+def describe_group(
+    name: GroupName,
+    description: Annotated[str, typer.Argument(help="For people, at most 256 characters.")],
+    server: Server = LOCAL,
+    as_json: Json = False,
+) -> None:
+    """Replaces the description of a group.
+
+    Example: sayso groups describe fraud "confirmed cases of this year"
+    """
+    with connect(server) as sayso:
+        group = sayso.groups.describe(name, description)
+    _print_change("described", group, as_json=as_json)
+
+
 @app.command("delete")
-def delete_group(name: GroupName, server: Server = LOCAL) -> None:
-    """Removes a group; its speakers stay enrolled."""
+def delete_group(name: GroupName, server: Server = LOCAL, as_json: Json = False) -> None:
+    """Removes a group; its speakers stay enrolled.
+
+    Example: sayso groups delete fraud
+    """
     with connect(server) as sayso:
         sayso.groups.delete(name)
-    out.print("deleted", highlight=False)
+    if as_json:
+        print_json({"name": name, "deleted": True})
+    else:
+        say("deleted")
 
 
 @app.command("add")
-def add_members(name: GroupName, speaker_ids: SpeakerIds, server: Server = LOCAL) -> None:
-    """Adds enrolled speakers to a group."""
+def add_members(
+    name: GroupName, speaker_ids: SpeakerIds, server: Server = LOCAL, as_json: Json = False
+) -> None:
+    """Adds enrolled speakers to a group.
+
+    Example: sayso groups add fraud c-1041 c-2203
+    """
     with connect(server) as sayso:
         sayso.groups.add_members(name, speaker_ids)
-    out.print("added", highlight=False)
+        group = sayso.groups.get(name)
+    _print_change("added", group, as_json=as_json)
 
 
 @app.command("remove")
-def remove_members(name: GroupName, speaker_ids: SpeakerIds, server: Server = LOCAL) -> None:
-    """Takes speakers out of a group; they stay enrolled."""
+def remove_members(
+    name: GroupName, speaker_ids: SpeakerIds, server: Server = LOCAL, as_json: Json = False
+) -> None:
+    """Takes speakers out of a group; they stay enrolled.
+
+    Example: sayso groups remove fraud c-2203
+    """
     with connect(server) as sayso:
         sayso.groups.remove_members(name, speaker_ids)
-    out.print("removed", highlight=False)
+        group = sayso.groups.get(name)
+    _print_change("removed", group, as_json=as_json)
 
 
 @app.command("members")
-def list_members(name: GroupName, server: Server = LOCAL) -> None:
-    """Prints the ids of a group's speakers, one a line."""
+def list_members(name: GroupName, server: Server = LOCAL, as_json: Json = False) -> None:
+    """Prints the ids of a group's speakers, one a line.
+
+    Example: sayso groups members fraud
+    """
     with connect(server) as sayso:
         for speaker_id in sayso.groups.members(name):
-            out.print(escape(speaker_id), highlight=False, soft_wrap=True)
+            if as_json:
+                print_json({"speaker_id": speaker_id})
+            else:
+                say(speaker_id)
+
+
+def _print_change(what: str, group: Group, *, as_json: bool) -> None:
+    if as_json:
+        print_json(group)
+    else:
+        say(what)

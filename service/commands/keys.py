@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Annotated, TypeAlias, TypeVar
+from typing import Annotated, Any, TypeAlias, TypeVar
 
 import typer
 from rich.markup import escape
@@ -11,11 +11,11 @@ from rich.table import Column, Table
 
 from service.access import Role, is_tenant, key_file
 from service.access.certificates import NameKind
-from service.access.grants import ApiKey, ClientCertificate, Grants
+from service.access.grants import MAX_LABEL, ApiKey, ClientCertificate, Grants
 from service.access.keys import make_id, make_key, rotate_key
 from service.audit import Action
 from service.commands.audit import record_change
-from service.commands.terminal import err, one_line_errors, out
+from service.commands.terminal import Json, one_line_errors, out, print_json, say, warn
 from service.errors import AlreadyExists
 
 T = TypeVar("T")
@@ -32,6 +32,12 @@ def _check_tenant(name: str) -> str:
     if not is_tenant(name):
         raise typer.BadParameter("1 to 64 of letters, digits, '.', '_' and '-'")
     return name
+
+
+def _check_label(text: str) -> str:
+    if len(text) > MAX_LABEL or not text.isprintable():
+        raise typer.BadParameter(f"is one line of at most {MAX_LABEL} characters")
+    return text
 
 
 def _parse_role(name: str) -> Role:
@@ -64,17 +70,35 @@ Roles = Annotated[
 Days = Annotated[
     float | None, typer.Option("--expires-days", min=0, help="How long it holds. [forever]")
 ]
+Label = Annotated[
+    str,
+    typer.Option(
+        callback=_check_label,
+        help="For people: who or what it is for, at most 64 characters.",
+        show_default=False,
+    ),
+]
 
 
 @app.command("create")
 def create_key(
-    keys: KeyFile, tenant: Tenant, role: Roles, expires_days: Days = None, audit: Audit = None
+    keys: KeyFile,
+    tenant: Tenant,
+    role: Roles,
+    label: Label = "",
+    expires_days: Days = None,
+    audit: Audit = None,
+    as_json: Json = False,
 ) -> None:
-    """Makes an API key and prints it, once: the file holds only a hash of it."""
+    """Makes an API key and prints it, once: the file holds only a hash of it.
+
+    Example: sayso keys create --keys keys.json --tenant bank --role verify --label "IVR, Leeds"
+    """
     now = datetime.now(UTC)
-    key, entry = make_key(tenant, role, now=now, expires=_add_days(now, expires_days))
+    expires = _add_days(now, expires_days)
+    key, entry = make_key(tenant, role, label=label, now=now, expires=expires)
     _change(keys, audit, "created", lambda grants: (grants.replace(entry), entry, None))
-    _print_once(key)
+    _print_once(key, entry, now, as_json=as_json)
 
 
 @app.command("trust")
@@ -92,15 +116,21 @@ def trust_certificate(
     kind: Annotated[
         NameKind | None, typer.Option(help="What kind of name it is, if its looks do not say so.")
     ] = None,
+    label: Label = "",
     expires_days: Days = None,
     audit: Audit = None,
+    as_json: Json = False,
 ) -> None:
-    """Lets clients call that show a certificate of this name (mutual TLS)."""
+    """Lets clients call that show a certificate of this name (mutual TLS).
+
+    Example: sayso keys trust spiffe://bank/ivr --keys keys.json --tenant bank --role verify
+    """
     now = datetime.now(UTC)
     entry = ClientCertificate(
         id=make_id(),
         tenant=tenant,
         roles=frozenset(role),
+        label=label,
         created=now,
         expires=_add_days(now, expires_days),
         name=name,
@@ -109,41 +139,59 @@ def trust_certificate(
     _change(
         keys, audit, "trusted", lambda grants: (_add_certificate(grants, entry, now), entry, None)
     )
-    out.print(f"trusted as {entry.id}", highlight=False)
+    if as_json:
+        print_json(_describe(entry, now))
+    else:
+        say(f"trusted as {entry.id}")
 
 
 @app.command("list")
-def list_keys(keys: KeyFile) -> None:
-    """Lists keys and certificates; never a secret, which the file does not hold."""
+def list_keys(keys: KeyFile, as_json: Json = False) -> None:
+    """Lists keys and certificates; never a secret, which the file does not hold. Times are UTC.
+
+    Example: sayso keys list --keys keys.json
+    """
     with one_line_errors():
         grants = key_file.read(keys)
     now = datetime.now(UTC)
-    what = Column("what", overflow="fold")
-    table = Table(Column("id", no_wrap=True), what, "tenant", "roles", "expires", "state")
+    if as_json:
+        for entry in grants.entries:
+            print_json(_describe(entry, now))
+        return
+    columns = ("label", "tenant", "roles", "created", "expires", "state")
+    table = Table(Column("id", no_wrap=True), Column("what", overflow="fold"), *columns)
     for entry in grants.entries:
         table.add_row(
             entry.id,
             "API key" if isinstance(entry, ApiKey) else escape(entry.name),
+            escape(entry.label),
             entry.tenant,
             ", ".join(entry.role_names),
-            f"{entry.expires:%Y-%m-%d %H:%M}" if entry.expires else "",
+            _format_time(entry.created),
+            _format_time(entry.expires),
             entry.state(now),
         )
     out.print(table)
 
 
 @app.command("revoke")
-def revoke(entry_id: EntryId, keys: KeyFile, audit: Audit = None) -> None:
-    """Ends a key or the trust in a certificate; running servers follow within a second or two."""
+def revoke(entry_id: EntryId, keys: KeyFile, audit: Audit = None, as_json: Json = False) -> None:
+    """Ends a key or the trust in a certificate; running servers follow within a second or two.
+
+    Example: sayso keys revoke 1f21f10b58f1f964 --keys keys.json
+    """
     now = datetime.now(UTC)
 
-    def edit(grants: Grants) -> tuple[Grants, _Entry, None]:
+    def edit(grants: Grants) -> tuple[Grants, _Entry, _Entry]:
         entry = grants.find(entry_id)
         revoked = entry.model_copy(update={"revoked": entry.revoked or now})
-        return grants.replace(revoked), revoked, None
+        return grants.replace(revoked), revoked, revoked
 
-    _change(keys, audit, "revoked", edit)
-    out.print("revoked", highlight=False)
+    revoked = _change(keys, audit, "revoked", edit)
+    if as_json:
+        print_json(_describe(revoked, now))
+    else:
+        say("revoked")
 
 
 @app.command("rotate")
@@ -155,19 +203,23 @@ def rotate(
     ] = 24.0,
     expires_days: Days = None,
     audit: Audit = None,
+    as_json: Json = False,
 ) -> None:
     """Makes a new key for the tenant and roles of another, and prints it, once.
 
     Without --expires-days it holds as long as the other was made to.
+
+    Example: sayso keys rotate 1f21f10b58f1f964 --keys keys.json --grace-hours 24
     """
     now = datetime.now(UTC)
     grace, expires = timedelta(hours=grace_hours), _add_days(now, expires_days)
 
-    def edit(grants: Grants) -> tuple[Grants, _Entry, str]:
+    def edit(grants: Grants) -> tuple[Grants, _Entry, tuple[str, ApiKey]]:
         key, new, old = rotate_key(grants, entry_id, now=now, grace=grace, expires=expires)
-        return grants.replace(old, new), new, key
+        return grants.replace(old, new), new, (key, new)
 
-    _print_once(_change(keys, audit, f"made for {entry_id}", edit))
+    key, entry = _change(keys, audit, f"made for {entry_id}", edit)
+    _print_once(key, entry, now, as_json=as_json)
 
 
 def _change(keys: Path, audit: Path | None, what: str, edit: _Edit[T]) -> T:
@@ -193,10 +245,33 @@ def _add_days(now: datetime, days: float | None) -> datetime | None:
     return None if days is None else now + timedelta(days=days)
 
 
-def _print_once(key: str) -> None:
-    """Print only the key to standard output, for `KEY=$(sayso keys create ...)`."""
-    err.print("keep it now; it cannot be shown again:", highlight=False)
-    out.print(key, highlight=False, markup=False, soft_wrap=True)
+def _print_once(key: str, entry: ApiKey, now: datetime, *, as_json: bool) -> None:
+    """Print only the key to standard output, for `KEY=$(sayso keys create ...)`, or an object that
+    holds it."""
+    warn("keep it now; it cannot be shown again:")
+    if as_json:
+        print_json({"key": key, **_describe(entry, now)})
+    else:
+        say(key)
+
+
+def _describe(entry: _Entry, now: datetime) -> dict[str, Any]:
+    """Describe an entry for JSON, without the hash of its secret."""
+    return {
+        "id": entry.id,
+        "certificate": entry.name if isinstance(entry, ClientCertificate) else None,
+        "label": entry.label,
+        "tenant": entry.tenant,
+        "roles": entry.role_names,
+        "created": entry.created,
+        "expires": entry.expires,
+        "revoked": entry.revoked,
+        "state": entry.state(now),
+    }
+
+
+def _format_time(at: datetime | None) -> str:
+    return f"{at:%Y-%m-%d %H:%M}" if at else ""
 
 
 def _add_certificate(grants: Grants, entry: ClientCertificate, now: datetime) -> Grants:

@@ -1,10 +1,12 @@
 """`sayso models`: model files on this machine."""
 
 import hashlib
+import json
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import typer
@@ -12,11 +14,21 @@ from rich.markup import escape
 from rich.progress import track
 from rich.table import Table
 
-from service.commands.terminal import err, one_line_errors, out
+from service.commands.terminal import (
+    Json,
+    err,
+    one_line_errors,
+    out,
+    print_json,
+    say,
+    warn,
+)
 from service.contract import Contract
 from service.errors import ModelError
-from service.inference.session import Session, get_digest_path
 from service.settings import Settings
+
+if TYPE_CHECKING:
+    from service.inference.session import Session
 
 _TIMED_RUNS = 5
 
@@ -41,25 +53,100 @@ class InspectedModel:
 
 
 @app.command("list")
-def list_models(folder: ModelFolder = None) -> None:
+def list_models(folder: ModelFolder = None, as_json: Json = False) -> None:
     """Lists the model files of a folder: contract, digest, size, and speed on this machine.
 
     Speed is seconds of audio embedded in one second, one window at a time.
+
+    Example: sayso models list models
     """
-    table = Table("file", "model id", "rate", "window", "size", "speed", "digest")
-    broken = False
     with one_line_errors():
         paths = _list_files(folder or Settings.read().model.parent)
-    for path in track(paths, "loading", console=err, transient=True):
-        try:
-            model = _inspect(path)
-        except ModelError as error:
-            broken = True
-            table.add_row(path.name, f"[red]{escape(str(error))}[/red]")
+    inspected = [
+        (path, _try_to_inspect(path))
+        for path in track(paths, "loading", console=err, transient=True)
+    ]
+    if as_json:
+        for path, model in inspected:
+            print_json(_describe(path, model))
+    else:
+        out.print(_models_table(inspected))
+    if any(isinstance(model, ModelError) for _, model in inspected):
+        raise typer.Exit(1)
+
+
+@app.command("show")
+def show_model(
+    model: ModelFile,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the JSON on one line, without colors.")
+    ] = False,
+) -> None:
+    """Prints a model's whole contract as JSON.
+
+    Example: sayso models show models/sayso.onnx
+    """
+    with one_line_errors():
+        contract = _inspect(model).contract
+    document = next(iter(contract.to_metadata().values()))
+    if as_json:
+        print_json(json.loads(document))
+    else:
+        out.print_json(document)
+
+
+@app.command("verify")
+def verify_model(model: ModelFile, as_json: Json = False) -> None:
+    """Loads a model as the server would; exit status 0 if it is calibrated and a digest beside it
+    matches.
+
+    Example: sayso models verify new.onnx
+    """
+    with one_line_errors():
+        inspected = _inspect(model)
+    if as_json:
+        print_json(_describe(model, inspected))
+    else:
+        say(f"{model.name}: {inspected.contract.model_id}, sha256 {inspected.sha256}")
+    if inspected.contract.calibration is None:
+        warn(
+            f"{model.name} loads, but has no calibration: no call could be verified; make one by "
+            "`sayso-export calibrate`"
+        )
+        raise typer.Exit(1)
+    if not inspected.signed:
+        warn(f"{model.name} loads, but there is no {model.name}.sha256 to check it against")
+        raise typer.Exit(1)
+
+
+def _describe(path: Path, model: InspectedModel | ModelError) -> dict[str, Any]:
+    """Describe a model file for JSON."""
+    if isinstance(model, ModelError):
+        return {"file": path, "error": str(model)}
+    contract = model.contract
+    return {
+        "file": path,
+        "model_id": contract.model_id,
+        "sample_rate": contract.sample_rate,
+        "window_s": contract.window_s,
+        "dimension": contract.dimension,
+        "calibrated": contract.calibration is not None,
+        "sha256": model.sha256,
+        "signed": model.signed,
+        "size_bytes": model.size_bytes,
+        "speed": model.speed,
+    }
+
+
+def _models_table(inspected: Iterable[tuple[Path, InspectedModel | ModelError]]) -> Table:
+    table = Table("file", "model id", "rate", "window", "size", "speed", "digest")
+    for path, model in inspected:
+        if isinstance(model, ModelError):
+            table.add_row(escape(path.name), f"[red]{escape(str(model))}[/red]")
             continue
         contract = model.contract
         table.add_row(
-            path.name,
+            escape(path.name),
             contract.model_id,
             f"{contract.sample_rate} Hz",
             f"{contract.window_s:g} s",
@@ -67,37 +154,7 @@ def list_models(folder: ModelFolder = None) -> None:
             f"{model.speed:.0f} x",
             f"{model.sha256[:12]}{'' if model.signed else ' (unsigned)'}",
         )
-    out.print(table)
-    if broken:
-        raise typer.Exit(1)
-
-
-@app.command("show")
-def show_model(model: ModelFile) -> None:
-    """Prints a model's whole contract as JSON."""
-    with one_line_errors():
-        contract = _inspect(model).contract
-    out.print_json(next(iter(contract.to_metadata().values())))
-
-
-@app.command("verify")
-def verify_model(model: ModelFile) -> None:
-    """Loads a model as the server would; exit status 0 if it is calibrated and a digest beside it
-    matches."""
-    with one_line_errors():
-        inspected = _inspect(model)
-    if inspected.contract.calibration is None:
-        err.print(
-            f"{model.name} loads, but has no calibration: no call could be verified; make one by "
-            "`sayso-export calibrate`"
-        )
-        raise typer.Exit(1)
-    if not inspected.signed:
-        err.print(f"{model.name} loads, but there is no {model.name}.sha256 to check it against")
-        raise typer.Exit(1)
-    out.print(
-        f"{model.name}: {inspected.contract.model_id}, sha256 {inspected.sha256}", highlight=False
-    )
+    return table
 
 
 def _list_files(folder: Path) -> list[Path]:
@@ -107,8 +164,20 @@ def _list_files(folder: Path) -> list[Path]:
     return sorted(folder.glob("*.onnx"))
 
 
+def _try_to_inspect(path: Path) -> InspectedModel | ModelError:
+    try:
+        return _inspect(path)
+    except ModelError as error:
+        return error
+
+
 def _inspect(path: Path) -> InspectedModel:
     """Load, check and time a model; raises `ModelError` as the server would at start."""
+    from service.inference.session import (  # noqa: PLC0415 - `--help` starts without ONNX Runtime
+        Session,
+        get_digest_path,
+    )
+
     session = Session.open(path, device="auto")
     data = path.read_bytes()
     return InspectedModel(
@@ -120,7 +189,7 @@ def _inspect(path: Path) -> InspectedModel:
     )
 
 
-def _measure_speed(session: Session) -> float:
+def _measure_speed(session: "Session") -> float:
     contract = session.contract
     window = np.random.default_rng(0).normal(0, 0.1, (1, contract.window_samples))
     durations_s = []

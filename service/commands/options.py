@@ -29,13 +29,17 @@ OptionalSpeakerId = Annotated[
 ]
 OptionalRecordings = Annotated[
     list[Path] | None,
-    typer.Argument(help="WAV, FLAC, Ogg Opus or MP3; raw samples with --encoding.", exists=True),
+    typer.Argument(
+        help="WAV, FLAC, Ogg Opus or MP3; raw samples with --encoding.", exists=True, dir_okay=False
+    ),
 ]
 SpeakerIds = Annotated[list[str], typer.Argument(help="Ids of speakers.")]
 GroupName = Annotated[str, typer.Argument(help="The group's name, 1 to 64 characters.")]
 Recordings = Annotated[
     list[Path],
-    typer.Argument(help="WAV, FLAC, Ogg Opus or MP3; raw samples with --encoding.", exists=True),
+    typer.Argument(
+        help="WAV, FLAC, Ogg Opus or MP3; raw samples with --encoding.", exists=True, dir_okay=False
+    ),
 ]
 EncodingOption = Annotated[
     str | None,
@@ -53,6 +57,14 @@ ChannelOption = Annotated[
 Watchlists = Annotated[
     list[str] | None,
     typer.Option("--watchlist", help="A group to screen the voice against; may be repeated."),
+]
+PolicyName = Annotated[
+    str,
+    typer.Option(
+        "--policy",
+        help="A policy of the server to decide by; `sayso info --server` lists them. [its default]",
+        show_default=False,
+    ),
 ]
 Consent = Annotated[
     str | None, typer.Option(help="Your own reference to the speaker's consent, given now.")

@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from service.commands.terminal import one_line_errors, out
+from service.commands.terminal import one_line_errors, out, print_json, say
 from service.observability import logs
 from service.settings import Settings
 from service.workers import (
@@ -79,10 +79,15 @@ def serve(
         ),
     ] = None,
     worker: Annotated[bool, typer.Option(hidden=True, help="One of several processes.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Say where it serves in JSON: one object, once ready.")
+    ] = False,
 ) -> None:
     """Runs the server until SIGTERM or SIGINT, then finishes the calls in flight.
 
     Every other setting is an environment variable; `sayso info` lists them all.
+
+    Example: sayso serve --listen 127.0.0.1:50051 --store sqlite:///sayso.db
     """
     flags = {
         "listen": listen,
@@ -98,19 +103,19 @@ def serve(
         settings = Settings.read(**flags)
         logs.setup_logging(level=settings.log_level, form=settings.log_format)
         if worker:
-            asyncio.run(_serve(settings, worker=True))
+            asyncio.run(_serve(settings, worker=True, as_json=False))
             return
         with _serve_metrics(settings.metrics_listen, shared=settings.workers > 1) as hooks:
             if settings.workers > 1:
-                asyncio.run(_serve_with_workers(settings, flags, *hooks))
+                asyncio.run(_serve_with_workers(settings, flags, *hooks, as_json=as_json))
             else:
-                asyncio.run(_serve(settings, worker=False))
+                asyncio.run(_serve(settings, worker=False, as_json=as_json))
 
 
-async def _serve(settings: Settings, *, worker: bool) -> None:
+async def _serve(settings: Settings, *, worker: bool, as_json: bool) -> None:
     stop = watch_stop_signals()
     share_malloc_arena()
-    from service.commands.banner import describe  # noqa: PLC0415 - the parent of workers needs neither
+    from service.commands import banner  # noqa: PLC0415 - the parent of workers needs neither
     from service.server import open_server  # noqa: PLC0415
 
     if worker:
@@ -119,8 +124,13 @@ async def _serve(settings: Settings, *, worker: bool) -> None:
         freeze_objects()
         expiry = _watch_certificates(settings)
         await asyncio.sleep(0)  # let it check once before the server is announced
-        log.info("started: %s", describe(settings, running.session.contract, running.address))
-        _announce(running.address)
+        facts = banner.list_facts(settings, running.session.contract, running.address)
+        on_terminal = sys.stdout.isatty() and sys.stderr.isatty() and not as_json
+        if not on_terminal:
+            log.info("started: %s", banner.join_facts(facts))
+        _announce(running.address, facts, as_json=as_json)
+        if on_terminal:
+            out.print(banner.make_table(facts))
         await stop.wait()
         expiry.cancel()
 
@@ -149,6 +159,8 @@ async def _serve_with_workers(
     flags: Mapping[str, object],
     before_start: Callable[[], None],
     after_end: Callable[[int], None],
+    *,
+    as_json: bool,
 ) -> None:
     stop = asyncio.create_task(watch_stop_signals().wait())
     with reserve_port(settings.listen) as address:
@@ -163,7 +175,11 @@ async def _serve_with_workers(
             before_start,
         )
         workers_task = asyncio.create_task(
-            run_workers(command, settings.workers, lambda: _announce(address))
+            run_workers(
+                command,
+                settings.workers,
+                lambda: _announce(address, {"workers": str(settings.workers)}, as_json=as_json),
+            )
         )
         await asyncio.wait({stop, workers_task}, return_when=asyncio.FIRST_COMPLETED)
         workers_task.cancel()
@@ -205,6 +221,9 @@ def _make_environment(overrides: Mapping[str, object]) -> dict[str, str]:
     }
 
 
-def _announce(address: str) -> None:
-    out.print(f"{READY}{address}", highlight=False)
+def _announce(address: str, facts: Mapping[str, str], *, as_json: bool) -> None:
+    if as_json:
+        print_json({"address": address, "started": facts})
+    else:
+        say(f"{READY}{address}")
     sys.stdout.flush()

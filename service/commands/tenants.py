@@ -13,7 +13,7 @@ from rich.table import Table
 
 from service.audit import Action
 from service.commands.audit import record_change
-from service.commands.terminal import err, one_line_errors, out
+from service.commands.terminal import Json, err, one_line_errors, out, print_json, say, warn
 from service.errors import StillReadable
 from service.sealing import KeySet, Sealing
 from service.settings import Settings
@@ -43,10 +43,18 @@ def choose(
 
 
 @app.command("list")
-def list_tenants(context: typer.Context) -> None:
-    """Lists the tenants that have speakers or keys, and what seals them."""
+def list_tenants(context: typer.Context, as_json: Json = False) -> None:
+    """Lists the tenants that have speakers or keys, and what seals them.
+
+    Example: sayso tenants --store sqlite:///sayso.db list
+    """
+    tenants = _run(context, _list_tenants)
+    if as_json:
+        for tenant, speakers, keys in tenants:
+            print_json({"tenant": tenant, "speakers": speakers, "sealed_by": _describe_keys(keys)})
+        return
     table = Table("tenant", "speakers", "sealed by")
-    for tenant, speakers, keys in _run(context, _list_tenants):
+    for tenant, speakers, keys in tenants:
         table.add_row(escape(tenant), str(speakers), _describe_keys(keys))
     out.print(table)
 
@@ -56,10 +64,13 @@ def seal(
     context: typer.Context,
     tenant: Annotated[str | None, typer.Argument(help="The tenant's name; or --all.")] = None,
     every: Annotated[bool, typer.Option("--all", help="Every tenant there is.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Rewrites whatever is not sealed by its tenant's current key, and destroys earlier keys.
 
     Servers may run meanwhile. May be interrupted, and run again.
+
+    Example: sayso tenants seal --all
     """
     if (tenant is None) is not every:
         raise typer.BadParameter("name a tenant, or say --all")
@@ -70,24 +81,32 @@ def seal(
         return sum([await upkeep.seal(store, name) for name in names])
 
     sealed = _run_audited(context, "seal", tenant or "", work)
-    _print(f"{sealed} speakers were sealed, the others were already")
+    result = f"{sealed} speakers were sealed, the others were already"
+    _print(result, as_json=as_json, sealed=sealed)
 
 
 @app.command("rotate-key")
-def rotate_key(context: typer.Context, tenant: Tenant) -> None:
+def rotate_key(context: typer.Context, tenant: Tenant, as_json: Json = False) -> None:
     """Makes a new key for a tenant and seals everything by it; servers may run meanwhile.
 
     A tenant whose key was erased can enroll again afterwards.
+
+    Example: sayso tenants rotate-key bank
     """
     sealed = _run_audited(context, "rotate-key", tenant, lambda store: upkeep.rotate(store, tenant))
-    _print(f"{sealed} speakers were sealed by the new key, and the earlier one is destroyed")
+    result = f"{sealed} speakers were sealed by the new key, and the earlier one is destroyed"
+    _print(result, as_json=as_json, sealed=sealed)
 
 
 @app.command("rewrap")
-def rewrap(context: typer.Context) -> None:
-    """Wraps every tenant's keys under the newest master key; the records stay as they are."""
+def rewrap(context: typer.Context, as_json: Json = False) -> None:
+    """Wraps every tenant's keys under the newest master key; the records stay as they are.
+
+    Example: sayso tenants rewrap
+    """
     rewrapped = _run_audited(context, "rewrap", "", upkeep.rewrap)
-    _print(f"{rewrapped} keys are wrapped by the newest master key")
+    result = f"{rewrapped} keys are wrapped by the newest master key"
+    _print(result, as_json=as_json, rewrapped=rewrapped)
 
 
 @app.command("erase-key")
@@ -95,18 +114,23 @@ def erase_key(
     context: typer.Context,
     tenant: Tenant,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Destroys a tenant's keys and so all of its voices, then deletes its speakers.
 
     Servers stop reading them within a minute. Needs no master key. There is no way back. Exits
     with 1 if another process keeps a copy readable after that: end that process, and run it again.
+
+    Example: sayso tenants erase-key bank
     """
     if not yes:
-        typer.confirm(f"Erase every voice of {tenant}, forever?", abort=True)
+        typer.confirm(f"Erase every voice of {tenant}, forever?", abort=True, err=as_json)
     deleted = _run_audited(context, "erase-key", tenant, lambda store: upkeep.erase(store, tenant))
-    _print(f"the keys of {tenant} are destroyed, and {deleted} speakers deleted")
+    result = f"the keys of {tenant} are destroyed, and {deleted} speakers deleted"
+    _print(result, as_json=as_json, deleted=deleted)
     if not Settings.read(store=context.obj).store.startswith("sqlite"):
-        _print("Redis' append-only file holds them until it is rewritten: BGREWRITEAOF")
+        advice = "Redis' append-only file holds them until it is rewritten: BGREWRITEAOF"
+        (warn if as_json else say)(advice)
 
 
 @app.command("expire")
@@ -114,10 +138,13 @@ def expire(
     context: typer.Context,
     tenant: Tenant,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Erases a tenant's expired voices now, also more of them than servers erase by themselves.
 
     Goes by this machine's clock, and by SAYSO_EXPIRE_AFTER_DAYS. There is no way back.
+
+    Example: sayso tenants expire bank
     """
     from service.speakers.expiry import erase_expired, survey_voices  # noqa: PLC0415
     from service.wiring import make_retention  # noqa: PLC0415 - other commands start without it
@@ -126,28 +153,34 @@ def expire(
     now = rules.clock()
     survey = _run(context, lambda store: survey_voices(store, tenant, rules, since=now))
     today = f"{datetime.fromtimestamp(now, UTC):%Y-%m-%d %H:%M} UTC"
-    _print(f"{len(survey.expired)} of {survey.voices} voices of {tenant} have expired by {today}")
+    expired = f"{len(survey.expired)} of {survey.voices} voices of {tenant} have expired by {today}"
+    (warn if as_json else say)(expired)
     if not survey.expired:
+        if as_json:
+            print_json({"voices": survey.voices, "erased": 0})
         return
     if not yes:
-        typer.confirm("Erase them, forever?", abort=True)
+        typer.confirm("Erase them, forever?", abort=True, err=as_json)
     erased = _run_audited(
         context,
         "expire",
         tenant,
         lambda store: erase_expired(store, tenant, survey, rules, audit=contextlib.nullcontext),
     )
-    _print(f"{erased} voices were erased")
+    _print(f"{erased} voices were erased", as_json=as_json, voices=survey.voices, erased=erased)
 
 
 @app.command("check")
 def check(
     context: typer.Context,
     tenant: Annotated[str | None, typer.Argument(help="The tenant's name; else every one.")] = None,
+    as_json: Json = False,
 ) -> None:
     """Names the speakers whose records cannot be read, and says why; exits with 1 for any.
 
     Servers leave them out of lists and searches. Delete the speaker, or restore it from a backup.
+
+    Example: sayso tenants check bank
     """
 
     async def work(store: SealedStore) -> list[tuple[str, str, str]]:
@@ -161,10 +194,13 @@ def check(
 
     damaged = _run(context, work)
     for name, speaker_id, why in damaged:
-        _print(f"{name}: {speaker_id}: {why}")
+        if as_json:
+            print_json({"tenant": name, "speaker_id": speaker_id, "problem": why})
+        else:
+            say(f"{name}: {speaker_id}: {why}")
     if damaged:
         raise typer.Exit(1)
-    _print("every record can be read")
+    (warn if as_json else say)("every record can be read")
 
 
 def _run(context: typer.Context, work: Callable[[SealedStore], Awaitable[_Result]]) -> _Result:
@@ -229,5 +265,9 @@ def _describe_keys(keys: KeySet) -> str:
     return f"key {keys.current}{left}"
 
 
-def _print(text: str) -> None:
-    out.print(escape(text), highlight=False, soft_wrap=True)
+def _print(text: str, *, as_json: bool, **fields: int) -> None:
+    """Print a result: in words, or its fields as JSON."""
+    if as_json:
+        print_json(fields)
+    else:
+        say(text)
