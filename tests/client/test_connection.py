@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
-from sayso import Client, PermissionDenied, SettingsError, Tls, Unauthenticated
+from sayso import AsyncClient, Client, PermissionDenied, SettingsError, Tls, Unauthenticated
 
 from service.access import Authenticator, Keys, Role, key_file
 from service.access.keys import make_key
@@ -57,6 +57,22 @@ def test_over_tls(authenticator: Authenticator, authority: Authority, key: str) 
         assert sayso.speakers.get("x").metadata["tenant"] == "bank"
 
 
+async def test_awaited_calls_and_streams_show_it(
+    authenticator: Authenticator, authority: Authority, key: str
+) -> None:
+    pair = authority.issue("server", LOCAL)
+    credentials = server_credentials(Certificates(pair.certificate, pair.key))
+    tls = Tls(authority.certificate)
+    with WhoamiServer(authenticator, credentials) as server:
+        async with AsyncClient(server.address, credential=key, tls=tls) as sayso:
+            assert (await sayso.speakers.get("x")).metadata["tenant"] == "bank"
+            stream = sayso.verify_stream("x", [b"1", b"2"])
+            assert {each.explanation async for each in stream} == {"bank"}
+        async with AsyncClient(server.address, tls=tls) as nobody:
+            with pytest.raises(Unauthenticated):
+                await nobody.speakers.get("x")
+
+
 def test_a_server_may_be_reached_by_another_name(authority: Authority) -> None:
     pair = authority.issue("server", [x509.DNSName("voice.bank.example")])
     credentials = server_credentials(Certificates(pair.certificate, pair.key))
@@ -79,6 +95,8 @@ def test_a_credential_does_not_leave_this_machine_in_plaintext(key: str) -> None
     with pytest.raises(SettingsError, match="SAYSO_CA") as caught:
         Client("voice.bank.example:50051", credential=key)
     assert key not in str(caught.value)
+    with pytest.raises(SettingsError, match="SAYSO_CA"):
+        AsyncClient("voice.bank.example:50051", credential=key)
     Client("voice.bank.example:50051", credential=key, insecure=True).close()
     Client("voice.bank.example:50051", credential=key, tls=Tls()).close()
     Client("voice.bank.example:50051").close()
