@@ -57,7 +57,8 @@ async function stream(client, speakerId, path) {
 
 /** Sends audio as a call brings it, a frame every 20 ms, until the server has ended the stream. */
 async function sendFrames(responses, samples) {
-  for (let start = 0; start < samples.length && !responses.readableEnded && !responses.destroyed; start += FRAME_BYTES) {
+  for (let start = 0; start < samples.length; start += FRAME_BYTES) {
+    if (responses.readableEnded || responses.destroyed) return;
     responses.write({ audio: samples.subarray(start, start + FRAME_BYTES) });
     await sleep(FRAME_MS);
   }
