@@ -28,6 +28,14 @@ from tests.support.voices import clips
 FAILURES = 3
 
 
+def _states(entry: dict[str, Any], facts: dict[str, Any]) -> bool:
+    """Whether an entry of the trail has these facts, of `detail` at least those that are given."""
+    return all(
+        fact.items() <= entry.get(name, {}).items() if name == "detail" else entry.get(name) == fact
+        for name, fact in facts.items()
+    )
+
+
 class Office:
     """A running server with a trail, and what the trail holds."""
 
@@ -51,13 +59,7 @@ class Office:
     def wait_for(self, count: int, **facts: object) -> None:
         """Until so many entries have these facts."""
         deadline = time.monotonic() + 20.0
-        while (
-            sum(
-                all(entry.get(name) == fact for name, fact in facts.items())
-                for entry in self.entries()
-            )
-            < count
-        ):
+        while sum(_states(entry, facts) for entry in self.entries()) < count:
             assert time.monotonic() < deadline, self.entries()
             time.sleep(0.01)
 
@@ -257,7 +259,8 @@ def test_identification_names_whom_it_accepts(office: Office, sayso: Client, cal
     found = sayso.identify("clients", clips("slt", "verify")[0])
     last = office.entries()[-1]
     assert (last["action"], last["outcome"]) == ("identify", found.decision.outcome)
-    assert last["detail"] == {"group": "clients"}
+    decision_id = found.decision.decision_id
+    assert last["detail"] == {"decision": decision_id, "group": "clients"}
     assert ("subject" in last) == (found.decision.outcome == "ACCEPTED")
 
 
