@@ -17,6 +17,10 @@ class LineDropped(Exception):
     pass
 
 
+class UpstreamFailed(grpc.RpcError):
+    """What a source raises that reads from another gRPC server."""
+
+
 @pytest.fixture
 def server() -> Iterator[OverheardServer]:
     with OverheardServer() as running:
@@ -35,9 +39,9 @@ async def awaited(server: OverheardServer) -> AsyncIterator[AsyncClient]:
         yield connected
 
 
-def drop() -> Iterator[bytes]:
+def drop(error: BaseException) -> Iterator[bytes]:
     yield b"one"
-    raise LineDropped
+    raise error
 
 
 async def speak() -> AsyncIterator[bytes]:
@@ -135,17 +139,29 @@ async def test_an_end_that_crosses_a_write_is_what_the_server_says(
             [each async for each in awaited.verify_stream(REFUSED, hurry())]
 
 
-def test_a_source_that_fails_cancels_and_raises(server: OverheardServer, client: Client) -> None:
-    with pytest.raises(LineDropped):
-        list(client.enroll_stream("alice", drop()))
+@pytest.mark.parametrize("error", [LineDropped(), UpstreamFailed()])
+def test_a_source_that_fails_cancels_and_raises(
+    server: OverheardServer, client: Client, error: Exception
+) -> None:
+    with pytest.raises(type(error)):
+        list(client.enroll_stream("alice", drop(error)))
     assert server.wait_for_ending() == "cancelled"
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        LineDropped(),
+        asyncio.InvalidStateError(),
+        asyncio.CancelledError(),
+        grpc.aio.AioRpcError(grpc.StatusCode.ABORTED, grpc.aio.Metadata(), grpc.aio.Metadata()),
+    ],
+)
 async def test_a_source_that_fails_cancels_and_raises_where_it_is_awaited(
-    server: OverheardServer, awaited: AsyncClient
+    server: OverheardServer, awaited: AsyncClient, error: BaseException
 ) -> None:
-    with pytest.raises(LineDropped):
-        [each async for each in awaited.enroll_stream("alice", drop())]
+    with pytest.raises(type(error)):
+        [each async for each in awaited.enroll_stream("alice", drop(error))]
     assert server.wait_for_ending() == "cancelled"
 
 

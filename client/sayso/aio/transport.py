@@ -21,6 +21,9 @@ from sayso.statuses import REQUEST_ID_KEY, make_error
 
 Result = TypeVar("Result")
 
+_HAS_ENDED = (grpc.aio.AioRpcError, grpc.aio.InternalError, asyncio.InvalidStateError)
+"""What using a call raises that has ended."""
+
 _LATE_WRITE = "Internal error from Core"
 
 
@@ -172,16 +175,19 @@ class _Sender:
     def __init__(self, call: Any, requests: AsyncIterator[Any]) -> None:
         self._call = call
         self._requests = requests
+        self._left = False
         self._writing = asyncio.Lock()  # gRPC cancels a call of which a write is cancelled
         self._task = asyncio.create_task(self._send())
 
     def cancel(self) -> None:
+        self._left = True
         self._task.cancel()
         self.failure()  # asyncio reports an exception that nobody has asked for
 
     async def end(self) -> None:
         """Write no more requests, and half-close."""
         async with self._writing:
+            self._left = True
             self._task.cancel()
             await self._call.done_writing()
 
@@ -194,20 +200,29 @@ class _Sender:
     async def _send(self) -> None:
         try:
             async for request in self._requests:
-                async with self._writing:
-                    await self._call.write(request)
+                if not await self._write(request):
+                    return
+        except BaseException:  # also what awaits something that was cancelled
+            if not self._left:
+                self._call.cancel()
+            raise
+        with contextlib.suppress(*_HAS_ENDED):
             async with self._writing:
                 await self._call.done_writing()
-        except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
-            pass  # the call has ended; whoever reads it is told why
-        except Exception:
-            self._call.cancel()
-            raise
+
+    async def _write(self, request: Any) -> bool:
+        """False if the call has ended; whoever reads it is told why."""
+        async with self._writing:
+            try:
+                await self._call.write(request)
+            except _HAS_ENDED:
+                return False
+        return True
 
 
 async def _conclude(call: Any, sender: _Sender) -> None:
     """Half-close, and wait for what the server makes of it, for a while."""
-    with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError, TimeoutError):
+    with contextlib.suppress(*_HAS_ENDED, TimeoutError):
         async with asyncio.timeout(LEAVING_S):
             await sender.end()
             async for _ in call:
