@@ -56,7 +56,7 @@ promises: $(VENV)/.dev  ## does the promised false-match rate hold on lines, cod
 		--output build/promises
 
 .PHONY: compare-systems
-compare-systems: $(VENV)/.dev  ## models beside Resemblyzer and MFCC, clean, telephone, noisy: build/systems; MODELS='new.onnx old.onnx'
+compare-systems: $(VENV)/.dev  ## models beside Resemblyzer and MFCC, clean, telephone, noisy: build/systems; MODELS='new.onnx old.onnx', ARGS=--record
 	$(BIN)/python -m benchmarks.accuracy.compare_systems $(SYSTEMS) $(or $(MODELS),models/sayso.onnx) --manifest $(DATA) $(ARGS)
 
 .PHONY: bench-evaluation

@@ -22,11 +22,14 @@ BEGIN, END = "<!-- bench: begin -->\n", "<!-- bench: end -->\n"
 SIZING = ROOT / "docs" / "operate" / "sizing.md"
 SIZING_BEGIN, SIZING_END = "<!-- sizing: begin -->\n", "<!-- sizing: end -->\n"
 PLACES = 4
-COMMANDS = {"attack": "attack", "gpu": "gpu-check", "soak": "soak"}  # others: bench- and the name
+COMMANDS = {
+    "attack": "attack",
+    "gpu": "gpu-check",
+    "soak": "soak",
+    "systems": "compare-systems",
+}  # others: bench- and the name
 
-MODELS = ROOT / "models" / "README.md"
 DECISIONS = ROOT / "docs" / "integrate" / "decisions.md"
-ADOPTED = ROOT / "docs" / "learn" / "adopting.md"
 RELIABILITY = ROOT / "tests" / "reliability" / "results.json"
 
 Results = Mapping[str, Sequence[Figure]]  # by the name of the benchmark
@@ -43,19 +46,16 @@ class Headline:
 
 HEADLINES: Sequence[Headline] = (
     Headline(
-        "equal error rate, telephone calls, each through a line of its own",
-        "{telephone_ours}%",
-        "Resemblyzer {telephone_resemblyzer}%",
+        "equal error rate, telephone, each side through a line of its own",
+        "{systems_telephone_cross_channel_ours:.1f}%",
+        "adopted CAM++ {systems_telephone_cross_channel_3d_speaker_campp:.1f}%, "
+        "Resemblyzer {systems_telephone_cross_channel_resemblyzer:.1f}%",
     ),
     Headline(
-        "the same, clean recordings of one sitting",
-        "{clean_ours}%",
-        "Resemblyzer {clean_resemblyzer}%",
-    ),
-    Headline(
-        "CAM++ adopted with one command, all clips as recorded",
-        "{campp}%",
-        "Resemblyzer {adopted_resemblyzer}%",
+        "the same, clean as recorded",
+        "{systems_clean_as_recorded_ours:.1f}%",
+        "adopted CAM++ {systems_clean_as_recorded_3d_speaker_campp:.1f}%, "
+        "Resemblyzer {systems_clean_as_recorded_resemblyzer:.1f}%",
     ),
     Headline(
         "net speech until half of the callers are decided; 1% asked of both errors",
@@ -119,34 +119,15 @@ def read_headline_values(found: Results) -> dict[str, object]:
     reliability = json.loads(RELIABILITY.read_text(encoding="utf-8"))
     figures = [one for group in (*found.values(), *reliability.values()) for one in group]
     verdicts = [one["holds"] for one in figures if one["target"] is not None]
-    models, decisions, adopted = (
-        page.read_text(encoding="utf-8") for page in (MODELS, DECISIONS, ADOPTED)
-    )
+    decisions = DECISIONS.read_text(encoding="utf-8")
     return {
         **{one["name"]: one["value"] for one in figures},
         "targets": len(verdicts),
         "targets_missed": verdicts.count(False),
-        "telephone_ours": _read_rate(models, "cross-channel", "telephone", "sayso-"),
-        "telephone_resemblyzer": _read_rate(models, "cross-channel", "telephone", "Resemblyzer"),
-        "clean_ours": _read_rate(models, "as recorded", "clean", "sayso-"),
-        "clean_resemblyzer": _read_rate(models, "as recorded", "clean", "Resemblyzer"),
-        "campp": _read_adopted(adopted, "CAM++ (zh_en), adopted"),
-        "adopted_resemblyzer": _read_adopted(adopted, "Resemblyzer's own pipeline"),
         "decided_median": _read_decided(decisions, "median"),
         "decided_fmr": _read_decided(decisions, "false matches"),
         "decided_fnmr": _read_decided(decisions, "false non-matches"),
     }
-
-
-def _read_rate(page: str, mode: str, condition: str, system: str) -> str:
-    """The EER of the model that ships, or of a peer, on all speech of a condition; percent."""
-    return _drop_interval(
-        pages.read_cell(page, f"### EER, {mode}", f"{condition} | full", system)
-    ).removesuffix("%")
-
-
-def _read_adopted(page: str, system: str) -> str:
-    return pages.read_cell(page, "## Accuracy of an adopted model", system, "all").removesuffix("%")
 
 
 def _read_decided(page: str, column: str) -> str:

@@ -4,7 +4,8 @@
 
 The first model is the one that the target is for; Resemblyzer's own pipeline and mean-and-deviation
 MFCC are always beside it. Writes FOLDER/systems.json and FOLDER/systems.md, both again after every
-row, so that a run that is stopped leaves the rows that it finished. Embeddings are cached.
+row, so that a run that is stopped leaves the rows that it finished. Embeddings are cached. With
+--record the EERs on all speech go to benchmarks/results/systems.json, which the README shows.
 """
 
 import argparse
@@ -15,6 +16,7 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+from benchmarks import figures
 from benchmarks.accuracy import systems, systems_page
 from benchmarks.accuracy.resemblyzer_pipeline import ResemblyzerPipeline
 from benchmarks.accuracy.systems import Contestant, SettingRow
@@ -65,6 +67,8 @@ async def compare(arguments: argparse.Namespace) -> None:
                 seed=arguments.seed,
                 on_row=results.add,
             )
+            if arguments.record:
+                results.record()
 
 
 class Results:
@@ -96,6 +100,10 @@ class Results:
         page = systems_page.render_page(self._cells, self._names, self._sample)
         (self._folder / "systems.md").write_text(page)
 
+    def record(self) -> None:
+        """Write the EERs on all speech to benchmarks/results/systems.json."""
+        figures.write("systems", systems_page.list_figures(self._cells, self._names, self._sample))
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
@@ -109,6 +117,7 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=cache.default_path())
     parser.add_argument("--replicates", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--record", action="store_true", help="write benchmarks/results, too")
     warnings.simplefilter("ignore")
     asyncio.run(compare(parser.parse_args()))
 

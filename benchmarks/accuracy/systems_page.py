@@ -1,8 +1,10 @@
 """What several systems measured on the same trials: the target, tables in Markdown, and JSON."""
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
+from benchmarks import figures as results
 from benchmarks.accuracy.systems import POOLED, SettingRow
 from evaluation.metrics.comparison import Difference
 from evaluation.metrics.figures import Figure, Figures
@@ -144,6 +146,32 @@ def _differences(rows: list[SettingRow], names: list[str]) -> str:
         for row in rows
     ]
     return format_table(["condition", "net speech heard", *others], lines)
+
+
+def list_figures(rows: list[SettingRow], names: list[str], sample: str) -> list[results.Figure]:
+    """The EER of each system on all speech, in per cent, for benchmarks/results/systems.json.
+
+    The first model is `ours`; the name of another loses the digest at its end, so that it stays.
+    The spread is the 95% interval.
+    """
+    keys = {name: _make_key(name) for name in names} | {names[0]: "ours"}
+    listed = []
+    for row in rows:
+        for name, key in keys.items():
+            eer = row.figures[name][POOLED].eer
+            if row.speech_s is None and eer.interval is not None:
+                title = f"systems_{name_setting(row)}_{key}"
+                how = f"EER of {name}, {name_setting(row)}; 95% interval; {sample}"
+                percent = [100 * one for one in (eer.interval.low, eer.value, eer.interval.high)]
+                made = results.figure(_make_key(title), percent, "%", None, how)
+                listed.append(made | {"value": round(percent[1], 3)})
+    return listed
+
+
+def _make_key(name: str) -> str:
+    """A name in lower case, of words joined by `_`, without a digest at its end."""
+    plain = re.sub(r"-[0-9a-f]{12}$", "", name)
+    return re.sub(r"\W+", "_", plain).lower()
 
 
 def make_document(rows: list[SettingRow], names: list[str], sample: str) -> dict[str, Any]:

@@ -81,3 +81,14 @@ def test_the_document_holds_every_cell_and_the_target(rows: list[SettingRow]) ->
     )
     assert held["figures"][OURS]["made"]["eer"] == 0.20
     assert held["less_reference"][OURS]["high"] == pytest.approx(-0.04)
+
+
+def test_figures_are_of_all_speech_and_named_by_system(rows: list[SettingRow]) -> None:
+    listed = systems_page.list_figures(rows, [OURS, REFERENCE], "A sample.")
+    assert [one["name"] for one in listed] == [
+        "systems_clean_as_recorded_ours",
+        "systems_clean_as_recorded_resemblyzer",
+    ]
+    assert listed[0]["value"] == 30.0
+    assert listed[0]["spread"] == [15.0, 60.0]
+    assert "A sample." in listed[0]["how"]
