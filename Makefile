@@ -18,8 +18,8 @@ ARGS ?=
 ##@ Use
 
 .PHONY: demo
-demo: $(VENV)/.base  ## enrol and verify the clips of demo/audio on a real server; SAYSO_DEMO_AUDIO=folder for your own, MODEL=file.onnx for another model
-	@$(if $(MODEL),SAYSO_MODEL=$(MODEL) )$(BIN)/python -m demo.run
+demo: $(VENV)/.base  ## enroll and verify the clips of demo/audio on a real server; SAYSO_DEMO_AUDIO=folder for your own, MODEL=file.onnx for another model
+	@$(if $(MODEL),SAYSO_MODEL=$(MODEL) )$(BIN)/sayso demo
 
 .PHONY: sample-corpus
 sample-corpus: $(VENV)/.base  ## a small corpus of made voices to try training on: build/sample/manifest.csv

@@ -35,7 +35,7 @@ CLIENTS = {
     "SAYSO_SERVER_NAME": "the name in the server's certificate, if it is not the address",
     "SAYSO_CLIENT_CERTIFICATE": "PEM file of a client certificate",
     "SAYSO_CLIENT_KEY": "PEM file of its key",
-    "SAYSO_DEMO_AUDIO": "`make demo` only: a folder of your own recordings, one folder a speaker",
+    "SAYSO_DEMO_AUDIO": "`sayso demo` only: a folder of your own recordings, one folder a speaker",
 }
 """What the commands and the demo read, besides the server's own settings."""
 

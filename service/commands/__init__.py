@@ -3,9 +3,11 @@
 serve                                   runs the server
 enroll, voices                          enroll; verify, identify: recordings to a server
 speakers, groups                        what a server holds
-models, status                          model files, settings, readiness
+models, status, environment             model files, settings, readiness
+demo                                    a server that voices are tried on
 batch, manifest                         enroll --manifest
 keys, tenants                           who may call; the keys that seal a store
 audit, drift                            the audit trail; drift of scores
 terminal, options, access               shared by commands: output, options, connection
+application, health                     all commands as one program; one that starts at once
 """

@@ -20,6 +20,7 @@ COMMANDS = MappingProxyType(
         "identify": ("voices", "identify"),
         "health": ("status", "health"),
         "info": ("status", "info"),
+        "demo": ("demo.run", "demo"),
         "drift": ("drift", "drift"),
         "speakers": ("speakers", "app"),
         "models": ("models", "app"),

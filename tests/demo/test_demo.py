@@ -1,6 +1,7 @@
 """The demo: which clips it tries, what it says of the results, and a whole run."""
 
 import csv
+import json
 import os
 import subprocess
 import sys
@@ -9,9 +10,10 @@ from pathlib import Path
 import pytest
 from sayso import Decision, SaysoError
 
-from demo.run import SHIPPED, Result, summary
-from demo.voices import SUFFIXES, Trial, make_trials, read_voices
 from service.audio.decoding import AudioFormat, decode
+from service.commands.demo.report import Result, summarize
+from service.commands.demo.run import SHIPPED
+from service.commands.demo.voices import SUFFIXES, Trial, make_trials, read_voices
 from service.settings import SHIPPED_MODEL
 
 ROOT = SHIPPED.parents[1]
@@ -113,14 +115,14 @@ def test_a_wrong_decision_is_called_wrong() -> None:
 
 def test_the_summary_counts_what_is_right() -> None:
     results = [result("a", "ACCEPTED"), result("a", "INCONCLUSIVE"), result("b", "ACCEPTED")]
-    said = summary(results)
+    said = summarize(results)
     assert said.startswith("1 of 2 genuine calls accepted, 0 of 1 impostors rejected; 1 wrong")
     assert "1 undecided" in said
 
 
-def run_demo(**settings: str) -> subprocess.CompletedProcess[str]:
+def run_demo(*options: str, **settings: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "demo.run"],
+        [sys.executable, "-m", "service", "demo", *options],
         cwd=ROOT,
         env={**os.environ, **settings},
         capture_output=True,
@@ -131,7 +133,7 @@ def run_demo(**settings: str) -> subprocess.CompletedProcess[str]:
 
 def test_it_says_why_the_server_does_not_start(tmp_path: Path) -> None:
     done = run_demo(SAYSO_MODEL=str(tmp_path / "missing.onnx"))
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "missing.onnx" in done.stderr
     assert "the server did not start (exit status 2)" in done.stderr
     assert "Traceback" not in done.stderr
@@ -139,13 +141,14 @@ def test_it_says_why_the_server_does_not_start(tmp_path: Path) -> None:
 
 def test_a_folder_without_clips_is_refused(tmp_path: Path) -> None:
     done = run_demo(SAYSO_DEMO_AUDIO=str(tmp_path))
-    assert done.returncode == 1
-    assert "no speaker folders" in done.stderr
+    assert done.returncode == 2
+    assert f"{tmp_path}: has no speaker folders" in done.stderr
 
 
 @pytest.mark.skipif(not SHIPPED_MODEL.exists(), reason="no model in models/ yet")
-def test_the_whole_demo() -> None:
-    done = run_demo()
+def test_the_whole_demo_whatever_is_set_for_a_real_server(tmp_path: Path) -> None:
+    done = run_demo(SAYSO_AUDIT=str(tmp_path / "audit"), SAYSO_KEYS=str(tmp_path / "keys.json"))
+    assert not list(tmp_path.iterdir())
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("verify-") == len(make_trials(read_voices(SHIPPED)))
     assert ", 0 failed" in done.stdout
@@ -161,5 +164,17 @@ def test_a_clip_that_is_not_audio_fails_alone(tmp_path: Path) -> None:
     (tmp_path / "a" / "3.wav").write_bytes((SHIPPED / "slt" / "verify-1.flac").read_bytes())
     done = run_demo(SAYSO_DEMO_AUDIO=str(tmp_path))
     assert done.returncode == 1
-    assert "a: 2.wav failed" in done.stdout
+    assert "a: 2.wav failed" in done.stderr
     assert "1 of 1 genuine" in done.stdout or "0 of 1 genuine" in done.stdout
+
+
+@pytest.mark.skipif(not SHIPPED_MODEL.exists(), reason="no model in models/ yet")
+def test_every_trial_is_an_object(tmp_path: Path) -> None:
+    for speaker in ("slt", "rms"):
+        (tmp_path / speaker).symlink_to(SHIPPED / speaker)
+    done = run_demo("--json", "--audio", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    results = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(results) == len(make_trials(read_voices(tmp_path)))
+    assert {result["verdict"] for result in results} == {"right"}
+    assert all(result["decision"]["decision_id"] for result in results)

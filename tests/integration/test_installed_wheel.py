@@ -54,6 +54,12 @@ def test_it_serves_a_call(installed: Path, address: str, tmp_path: Path) -> None
     run(sayso, "health", *of_server, folder=tmp_path)
 
 
+def test_it_has_the_demo(installed: Path, tmp_path: Path) -> None:
+    shown = run(installed / "bin" / "sayso", "demo", folder=tmp_path)
+    assert "6 of 6 genuine calls accepted, 12 of 12 impostors rejected" in shown
+    assert not list(tmp_path.iterdir())
+
+
 def test_nothing_of_it_comes_from_the_checkout(installed: Path, tmp_path: Path) -> None:
     program = (
         "import sayso, service, service.settings as settings;"

@@ -125,7 +125,11 @@ def test_the_commands_of_the_quickstart_say_what_the_page_says(
 def test_the_lines_of_the_demo_are_what_it_prints() -> None:
     demo, _ = find_blocks(README, "text")
     done = subprocess.run(
-        [sys.executable, "-m", "demo.run"], cwd=ROOT, capture_output=True, text=True, check=True
+        [sys.executable, "-m", "service", "demo"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     printed = {" ".join(line.split()[:5]) for line in done.stdout.splitlines()}
     trials = [line for line in demo.splitlines() if "verify-" in line]

@@ -253,5 +253,15 @@ def test_a_server_says_in_json_where_it_serves(machine: Machine) -> None:
     machine.has_run.add(("serve",))
 
 
+def test_the_demo(machine: Machine) -> None:
+    for speaker in ("slt", "awb"):
+        (machine.folder / "audio" / speaker).mkdir(parents=True)
+        for clip in (clips(speaker, "enroll")[0], clips(speaker, "verify")[0]):
+            (machine.folder / "audio" / speaker / clip.name).symlink_to(clip)
+    tried = machine.run("demo", "--audio", machine.folder / "audio")
+    assert [each["genuine"] for each in tried] == [True, False, True, False]
+    assert {each["verdict"] for each in tried} == {"right"}
+
+
 def test_no_command_was_left_out(machine: Machine) -> None:
     assert machine.has_run == set(LEAVES)

@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-SUFFIXES = {".wav", ".flac", ".ogg", ".opus"}
+SUFFIXES = {".wav", ".flac", ".ogg", ".opus", ".mp3"}
 
 
 @dataclass(frozen=True, slots=True)
 class Voice:
-    """A speaker's clips; one who enrols nothing is a stranger."""
+    """A speaker's clips; one who enrolls nothing is a stranger."""
 
     name: str
     enroll: tuple[Path, ...]
@@ -29,9 +29,9 @@ class Trial:
 
 
 def read_voices(folder: Path) -> list[Voice]:
-    """One voice for each sub-folder with clips: those named enrol* enrol, the others call.
+    """Read one voice for each subfolder with clips: those named enrol* enroll, the others call.
 
-    Where no clip in the whole folder is named so, the first half of each speaker's clips enrols.
+    If no clip in the whole folder is named so, the first half of each speaker's clips enrolls.
     """
     clips = {
         speaker.name: sorted(clip for clip in speaker.rglob("*") if clip.suffix.lower() in SUFFIXES)
@@ -39,16 +39,17 @@ def read_voices(folder: Path) -> list[Voice]:
         if speaker.is_dir()
     }
     named = any(_is_enroll(clip) for mine in clips.values() for clip in mine)
-    return [_voice(name, mine, named=named) for name, mine in clips.items() if mine]
+    return [_make_voice(name, mine, named=named) for name, mine in clips.items() if mine]
 
 
 def make_trials(voices: list[Voice]) -> list[Trial]:
-    """Each call is tried as its own speaker and as the next; a stranger's call as every speaker."""
+    """List the trials: each call as its own speaker's and as the next one's, and a stranger's call
+    as every speaker's."""
     speakers = [voice.name for voice in voices if voice.enroll]
     return [
         Trial(voice.name, call, claim)
         for voice in voices
-        for claim in _claims(voice, speakers)
+        for claim in _list_claims(voice, speakers)
         for call in voice.calls
     ]
 
@@ -57,13 +58,13 @@ def _is_enroll(clip: Path) -> bool:
     return clip.name.startswith("enrol")
 
 
-def _voice(name: str, clips: list[Path], *, named: bool) -> Voice:
+def _make_voice(name: str, clips: list[Path], *, named: bool) -> Voice:
     half = (len(clips) + 1) // 2
     enroll = [clip for clip in clips if _is_enroll(clip)] if named else clips[:half]
     return Voice(name, tuple(enroll), tuple(clip for clip in clips if clip not in enroll))
 
 
-def _claims(voice: Voice, speakers: list[str]) -> list[str]:
+def _list_claims(voice: Voice, speakers: list[str]) -> list[str]:
     if not voice.enroll:
         return speakers
     following = speakers[(speakers.index(voice.name) + 1) % len(speakers)]
