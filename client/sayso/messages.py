@@ -11,6 +11,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from sayso.v1 import audio_pb2, decision_pb2, group_pb2, speaker_pb2, verification_pb2
 from sayso.values import (
     BatchItem,
+    Costs,
     Decision,
     Embedding,
     Enrollment,
@@ -42,11 +43,25 @@ def audio_config(raw: RawAudio | None, channel: int | None) -> audio_pb2.AudioCo
 
 
 def policy(
-    target_false_match_rate: float | None, sequential: SequentialTest | None
+    target_false_match_rate: float | None,
+    costs: Costs | None,
+    min_net_speech_s: float | None,
+    min_snr_db: float | None,
+    sequential: SequentialTest | None = None,
 ) -> decision_pb2.DecisionPolicy:
-    policy = decision_pb2.DecisionPolicy()
+    if target_false_match_rate is not None and costs is not None:
+        raise ValueError("a threshold follows from target_false_match_rate or costs, not from both")
+    policy = decision_pb2.DecisionPolicy(min_net_speech_s=min_net_speech_s, min_snr_db=min_snr_db)
     if target_false_match_rate is not None:
         policy.target_false_match_rate = target_false_match_rate
+    if costs is not None:
+        policy.costs.CopyFrom(
+            decision_pb2.CostModel(
+                target_prior=costs.target_prior,
+                miss_cost=costs.miss_cost,
+                false_accept_cost=costs.false_accept_cost,
+            )
+        )
     if sequential is not None:
         policy.sequential.CopyFrom(
             decision_pb2.SequentialTest(

@@ -84,6 +84,16 @@ class Decision:
 
 
 @dataclass(frozen=True, slots=True)
+class Costs:
+    """From which the Bayes threshold follows: how likely a caller is who they claim to be, above 0
+    and below 1, and what the two errors cost, in one unit."""
+
+    target_prior: float
+    miss_cost: float
+    false_accept_cost: float
+
+
+@dataclass(frozen=True, slots=True)
 class SequentialTest:
     """Asks for a decision as early as these error rates allow; None means the server's default."""
 

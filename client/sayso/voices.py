@@ -15,6 +15,7 @@ from sayso.v1 import verification_pb2
 from sayso.v1.verification_pb2_grpc import VerificationServiceStub
 from sayso.values import (
     BatchItem,
+    Costs,
     Decision,
     Duplicates,
     Embedding,
@@ -125,16 +126,19 @@ def verify(
     raw: RawAudio | None = None,
     channel: int | None = None,
     target_false_match_rate: float | None = None,
+    costs: Costs | None = None,
+    min_net_speech_s: float | None = None,
+    min_snr_db: float | None = None,
     watchlists: Iterable[str] = (),
     policy: str = "",
 ) -> Call[Decision]:
     """Decides whether a recording is the enrolled voice; screens it against `watchlists`. `policy`
-    names one of the server's."""
+    names one of the server's; the other rules are laid over it."""
     request = verification_pb2.VerifyRequest(
         speaker_id=speaker_id,
         audio_config=messages.audio_config(raw, channel),
         audio=read_recording(audio),
-        policy=messages.policy(target_false_match_rate, None),
+        policy=messages.policy(target_false_match_rate, costs, min_net_speech_s, min_snr_db),
         watchlists=watchlists,
         policy_name=policy,
     )
@@ -156,6 +160,9 @@ def verify_stream(
     raw: RawAudio | None = None,
     channel: int | None = None,
     target_false_match_rate: float | None = None,
+    costs: Costs | None = None,
+    min_net_speech_s: float | None = None,
+    min_snr_db: float | None = None,
     sequential: SequentialTest | None = None,
     stop_at_decision: bool = False,
     continuous: bool = False,
@@ -180,7 +187,9 @@ def verify_stream(
     config = verification_pb2.StreamingVerifyConfig(
         speaker_id=speaker_id,
         audio_config=messages.audio_config(raw, channel),
-        policy=messages.policy(target_false_match_rate, sequential),
+        policy=messages.policy(
+            target_false_match_rate, costs, min_net_speech_s, min_snr_db, sequential
+        ),
         stop_at_decision=stop_at_decision,
         continuous=continuous,
         watchlists=watchlists,
@@ -198,6 +207,9 @@ def identify(
     raw: RawAudio | None = None,
     channel: int | None = None,
     target_false_match_rate: float | None = None,
+    costs: Costs | None = None,
+    min_net_speech_s: float | None = None,
+    min_snr_db: float | None = None,
     max_candidates: int = 1,
     policy: str = "",
 ) -> Call[Identification]:
@@ -210,7 +222,7 @@ def identify(
         group_name=group,
         audio_config=messages.audio_config(raw, channel),
         audio=read_recording(audio),
-        policy=messages.policy(target_false_match_rate, None),
+        policy=messages.policy(target_false_match_rate, costs, min_net_speech_s, min_snr_db),
         max_candidates=max_candidates,
         policy_name=policy,
     )

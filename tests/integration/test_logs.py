@@ -33,18 +33,22 @@ def shapes(data: bytes) -> Iterator[str]:
         yield ", ".join(map(str, piece[:8]))
 
 
-def numbers(vector: np.ndarray) -> Iterator[str]:
-    """How the values of a vector look in a line: by themselves, to five places."""
-    yield from (f"{abs(value):.5f}" for value in vector if abs(value) > 0.01)
-    yield from shapes(vector.astype("<f4").tobytes())
+def values_in(line: str, vector: np.ndarray) -> list[str]:
+    """The values of a vector that a line shows to five places; one alone may be seconds."""
+    values = [f"{abs(value):.6f}"[:7] for value in vector if abs(value) > 0.01]
+    seen = [value for value in values if value in line]
+    return seen if len(seen) > 1 else []
 
 
 def found(text: str, names: list[str], pieces: list[bytes], vectors: list[np.ndarray]) -> list[str]:
     sought = [form for name in names for form in (name, name.encode().hex())]
     sought += [base64.b64encode(name.encode())[:-4].decode() for name in names]
     sought += [shape for piece in pieces for shape in shapes(piece)]
-    sought += [number for vector in vectors for number in numbers(vector)]
-    return [each for each in sought if each in text]
+    sought += [shape for vector in vectors for shape in shapes(vector.astype("<f4").tobytes())]
+    written = [each for each in sought if each in text]
+    for line in text.splitlines():
+        written += [value for vector in vectors for value in values_in(line, vector)]
+    return written
 
 
 @pytest.mark.parametrize(
