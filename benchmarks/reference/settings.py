@@ -45,9 +45,9 @@ INTRODUCTION = """\
 <!-- Written by `make reference` from service/settings.py. -->
 
 You configure a server: every setting is an environment variable, read once when the server starts.
-`sayso info` prints the values in force. The server does not start with a `SAYSO_` variable that it
-does not know, or that is empty: unset it instead. The [index](README.md) leads to the page on
-each subject.
+`sayso info` prints the values in force, `sayso info --env` a file to begin with. The server does
+not start with a `SAYSO_` variable that it does not know, or that is empty: unset it instead. The
+[index](README.md) leads to the page on each subject.
 
 An llr is a natural-log likelihood ratio: 0 says that both explanations are equally likely, 3 that
 "same speaker" is 20 times as likely, -3 the reverse. More words are in the [glossary](glossary.md).
