@@ -61,6 +61,8 @@ async def open_server(
     """
     async with AsyncExitStack() as stack:
         authenticator = listener.open_configured_authenticator(settings)
+        if authenticator is not None:
+            await stack.enter_async_context(authenticator.keep_last_uses())
         allowed = wiring.make_limits(settings, one_tenant=authenticator is None)
         guards = GuardInterceptor(
             watching=(count_calls, log_calls),

@@ -1,7 +1,7 @@
 """Authenticate each call by its credential, and check that its role permits the method."""
 
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,10 @@ class Authenticator:
         if self._keys is None or not names:
             raise Unauthenticated(_SHOW_ONE)
         return self._keys.authenticate_certificate(names)
+
+    def keep_last_uses(self) -> AbstractAsyncContextManager[None]:
+        """Keep the file of last uses of keys and certificates written while the context lasts."""
+        return nullcontext() if self._keys is None else self._keys.last_uses.keep_written()
 
     def _authenticate_credential(self, credential: str) -> Caller:
         if credential.startswith(PREFIX):

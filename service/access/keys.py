@@ -11,6 +11,7 @@ from service.access import key_file
 from service.access.caller import Caller
 from service.access.certificates import CertificateName
 from service.access.grants import ApiKey, ClientCertificate, Grants
+from service.access.last_use import LastUses
 from service.access.roles import Role
 from service.errors import FailedPrecondition, Unauthenticated
 from service.reload import Reloaded
@@ -89,6 +90,7 @@ class Keys:
             (path,), lambda: _Index(key_file.read(path)), look_every_s=look_every_s
         )
         self._now = now
+        self.last_uses = LastUses(path)
 
     def load(self) -> None:
         """Read the file; raises `SettingsError` that says what is wrong with it."""
@@ -104,22 +106,26 @@ class Keys:
         matches = hmac.compare_digest(_sha256(secret), entry.sha256)
         if entry is _NOBODY or not matches:
             raise Unauthenticated("there is no such API key")
-        state = entry.state(self._now())
+        now = self._now()
+        state = entry.state(now)
         if state != "valid":
             raise Unauthenticated(f"the API key {entry.id} is {state}; use a newer one")
+        self.last_uses.note(entry.id, now)
         return entry.caller
 
     def authenticate_certificate(self, names: Iterable[CertificateName]) -> Caller:
         """The caller whose certificate has `names`; raises `Unauthenticated`."""
         now, certificates = self._now(), self._file.value.certificates
-        callers = {
-            entry.caller
+        entries = {
+            entry
             for name in names
             for entry in certificates.get(name, ())
             if entry.state(now) == "valid"
         }
-        match list(callers):
+        match list({entry.caller for entry in entries}):
             case [caller]:
+                for entry in entries:
+                    self.last_uses.note(entry.id, now)
                 return caller
             case []:
                 raise Unauthenticated("nobody is known by this client certificate")

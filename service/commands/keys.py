@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 from rich.table import Column, Table
 
-from service.access import Role, is_tenant, key_file
+from service.access import Role, is_tenant, key_file, last_use
 from service.access.certificates import NameKind
 from service.access.grants import MAX_LABEL, ApiKey, ClientCertificate, Grants
 from service.access.keys import make_id, make_key, rotate_key
@@ -149,16 +149,18 @@ def trust_certificate(
 def list_keys(keys: KeyFile, as_json: Json = False) -> None:
     """Lists keys and certificates; never a secret, which the file does not hold. Times are UTC.
 
+    Servers write last uses each minute to a file beside the key file, if they may.
+
     Example: sayso keys list --keys keys.json
     """
     with one_line_errors():
         grants = key_file.read(keys)
-    now = datetime.now(UTC)
+    now, last_uses = datetime.now(UTC), last_use.read(keys)
     if as_json:
         for entry in grants.entries:
-            print_json(_describe(entry, now))
+            print_json({**_describe(entry, now), "last_use": last_uses.get(entry.id)})
         return
-    columns = ("label", "tenant", "roles", "created", "expires", "state")
+    columns = ("label", "tenant", "roles", "created", "expires", "last use", "state")
     table = Table(Column("id", no_wrap=True), Column("what", overflow="fold"), *columns)
     for entry in grants.entries:
         table.add_row(
@@ -169,6 +171,7 @@ def list_keys(keys: KeyFile, as_json: Json = False) -> None:
             ", ".join(entry.role_names),
             _format_time(entry.created),
             _format_time(entry.expires),
+            _format_time(last_uses.get(entry.id)),
             entry.state(now),
         )
     out.print(table)

@@ -1,7 +1,9 @@
 """Who may ask, of a real server: tenants that never meet, roles, and TLS, from the settings."""
 
+import json
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +43,25 @@ def create(keys: Path, tenant: str, *roles: str) -> str:
 
 def server(folder: Path, **settings: Any) -> LocalServer:
     return LocalServer(store=f"sqlite:///{folder / 'sayso.db'}", **settings)
+
+
+def test_the_list_of_keys_tells_when_each_was_last_used(tmp_path: Path, keys: Path) -> None:
+    used, unused = (create(keys, "bank", "enroll") for _ in range(2))
+    before = keys.read_bytes()
+    began = datetime.now(UTC)
+    with (
+        server(tmp_path, keys=keys) as running,
+        Client(running.address, credential=used) as ours,
+        Client(running.address, credential=used[:-1] + "x") as stranger,
+    ):
+        assert list(ours.speakers.list()) == []
+        with pytest.raises(Unauthenticated):
+            stranger.speakers.get("alice")
+    listed = sayso("keys", "list", "--json", SAYSO_KEYS=str(keys)).splitlines()
+    uses = {each["id"]: each["last_use"] for each in map(json.loads, listed)}
+    assert began <= datetime.fromisoformat(uses[used.split("_")[1]]) <= datetime.now(UTC)
+    assert uses[unused.split("_")[1]] is None
+    assert keys.read_bytes() == before
 
 
 def test_a_tenant_never_sees_another(tmp_path: Path, keys: Path) -> None:
