@@ -195,6 +195,14 @@ protos: $(VENV)/.dev  ## regenerate the stubs in client/sayso/v1
 reference: $(VENV)/.dev  ## write docs/settings.md and docs/integrate/api.md from the code
 	$(BIN)/python -m benchmarks.reference
 
+PROMETHEUS_RULE := deploy/kubernetes/monitoring/prometheusrule.yaml
+
+.PHONY: prometheus-rule
+prometheus-rule:  ## write the PrometheusRule of deploy/kubernetes from the alerts
+	mkdir -p build
+	{ sed '/^spec:/q' $(PROMETHEUS_RULE); sed 's/^\(.\)/  \1/' deploy/prometheus/alerts.yml; } > build/rule.yaml
+	mv build/rule.yaml $(PROMETHEUS_RULE)
+
 # Google's generator for OpenAPI is written in Go.
 OPENAPI := build/go/bin/protoc-gen-openapi
 

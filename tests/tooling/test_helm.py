@@ -13,6 +13,8 @@ from tests.support.deployed_settings import find_unknown_names
 ROOT = Path(__file__).resolve().parents[2]
 CHART = ROOT / "deploy" / "helm" / "sayso"
 BASE = ROOT / "deploy" / "kubernetes" / "base"
+MONITORING = ROOT / "deploy" / "kubernetes" / "monitoring"
+GRAFANA = ROOT / "deploy" / "grafana"
 OPERATOR_KINDS = {"ServiceMonitor", "PrometheusRule"}  # of the operator: no schema at hand
 
 Document = dict[str, Any]
@@ -125,6 +127,19 @@ def test_monitoring_carries_the_alerts_and_the_dashboard() -> None:
     assert objects["PrometheusRule"]["spec"] == alerts
     dashboard = (ROOT / "deploy/grafana/dashboards/sayso.json").read_text().rstrip("\n")
     assert objects["ConfigMap"]["data"]["sayso.json"] == dashboard
+
+
+def test_monitoring_is_what_kustomize_has() -> None:
+    parts = ("dashboard", "prometheusRule", "serviceMonitor")
+    rendered = render(*(f"monitoring.{part}=true" for part in parts))
+    for kind in ("ServiceMonitor", "PrometheusRule"):
+        path = MONITORING / f"{kind.lower()}.yaml"
+        assert rendered[kind]["spec"] == yaml.safe_load(path.read_text())["spec"], kind
+    kustomization = yaml.safe_load((GRAFANA / "kustomization.yaml").read_text())
+    (dashboard,) = kustomization["configMapGenerator"]
+    assert rendered["ConfigMap"]["metadata"]["name"] == dashboard["name"]
+    labels = rendered["ConfigMap"]["metadata"]["labels"]
+    assert dashboard["options"]["labels"].items() <= labels.items()
 
 
 @pytest.mark.parametrize("value", ["replica=3", "settings.PATH=/tmp", "secrets.store="])

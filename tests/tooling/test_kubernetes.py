@@ -16,6 +16,9 @@ from tests.support.deployed_settings import DEFAULTS
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "deploy" / "kubernetes"
+GRAFANA = ROOT / "deploy" / "grafana"
+ALERTS = ROOT / "deploy" / "prometheus" / "alerts.yml"
+OPERATOR_KINDS = {"ServiceMonitor", "PrometheusRule"}  # of the operator: no schema at hand
 PAGE = ROOT / "docs" / "operate" / "kubernetes.md"
 FILES = sorted(FOLDER.rglob("*.yaml"))
 VERSIONS = ["1.32", "1.35", "1.37"]
@@ -69,7 +72,8 @@ def kustomize(folder: Path, components: list[str]) -> Iterator[Document]:
     kubectl = shutil.which("kubectl")
     if kubectl is None:
         pytest.skip("kubectl is not on PATH")
-    shutil.copytree(FOLDER, folder / "kubernetes")
+    for part in (FOLDER, GRAFANA):
+        shutil.copytree(part, folder / part.name)
     top = {"resources": ["base"], "components": components}
     (folder / "kubernetes" / "kustomization.yaml").write_text(yaml.safe_dump(top))
     made = subprocess.run(
@@ -78,17 +82,36 @@ def kustomize(folder: Path, components: list[str]) -> Iterator[Document]:
     yield from yaml.safe_load_all(made.stdout)
 
 
-@pytest.mark.parametrize("components", [[], ["tls"], ["cuda"], ["tls", "cuda", "monitoring"]])
+@pytest.mark.parametrize(
+    "components",
+    [[], ["tls"], ["cuda"], ["openshift"], ["tls", "cuda", "monitoring", "openshift"]],
+)
 def test_its_schema_allows_what_kustomize_makes(
     validate: Validate, tmp_path: Path, components: list[str]
 ) -> None:
     made = list(kustomize(tmp_path, components))
     kinds = {document["kind"] for document in made}
     assert kinds >= BASE.keys() - {"Kustomization"}
-    assert ("ServiceMonitor" in kinds) == ("monitoring" in components)
+    assert (kinds >= OPERATOR_KINDS) == ("monitoring" in components)
     for document in made:
-        if document["kind"] != "ServiceMonitor":
+        if document["kind"] not in OPERATOR_KINDS:
             validate(document, VERSIONS[-1])
+
+
+def test_monitoring_carries_the_alerts_and_the_dashboard(tmp_path: Path) -> None:
+    made = {document["kind"]: document for document in kustomize(tmp_path, ["monitoring"])}
+    alerts = yaml.safe_load(ALERTS.read_text())
+    assert made["PrometheusRule"]["spec"] == alerts, "make prometheus-rule"
+    dashboard = (GRAFANA / "dashboards" / "sayso.json").read_text()
+    assert made["ConfigMap"]["data"] == {"sayso.json": dashboard}
+
+
+def test_on_openshift_the_cluster_chooses_the_user(tmp_path: Path) -> None:
+    documents = kustomize(tmp_path, ["openshift"])
+    (server,) = (document for document in documents if document["kind"] == "StatefulSet")
+    context = server["spec"]["template"]["spec"]["securityContext"]
+    assert not context.keys() & {"runAsUser", "runAsGroup", "fsGroup"}
+    assert context["runAsNonRoot"] is True
 
 
 def test_with_tls_plaintext_is_off_and_the_probes_use_tls(tmp_path: Path) -> None:
