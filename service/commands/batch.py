@@ -112,10 +112,14 @@ def enroll(
     file = results or path.with_suffix(".results.jsonl")
     with connect(server) as sayso, Results(file) as outcomes:
         missing = outcomes.list_missing(rows)
-        for row, result in _enroll(sayso, missing):
-            outcome = outcomes.add(row, result)
-            if as_json:
-                print_json(outcome)
+        try:
+            for row, result in _enroll(sayso, missing):
+                outcome = outcomes.add(row, result)
+                if as_json:
+                    print_json(outcome)
+        except KeyboardInterrupt:
+            warn(f"interrupted: the same command goes on with what {file} does not list yet")
+            raise
         failures, left = outcomes.list_failures(rows), outcomes.list_missing(rows)
     if failures and not as_json:
         out.print(_failures_table(failures, file))

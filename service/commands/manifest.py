@@ -1,6 +1,7 @@
 """Read the recordings to enroll from a CSV file: `speaker_id,path` and optional columns."""
 
 import csv
+import io
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,17 +29,20 @@ class Row:
 def read(manifest: Path, default: BatchItem, *, sample_rate: int | None) -> list[Row]:
     """Read the rows; paths are relative to the file, `default` fills in what a row leaves out.
 
-    Raises `typer.BadParameter` that names the line.
+    Raises `typer.BadParameter` that names the file and the line.
     """
-    with manifest.open(newline="", encoding="utf-8-sig") as file:
-        table = csv.DictReader(file)
+    try:
+        text = manifest.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise _make_error(f"{manifest}: is not UTF-8; save it as UTF-8") from error
+    table = csv.DictReader(io.StringIO(text, newline=""))
+    rows = []
+    try:
         _check_columns(table.fieldnames or ())
-        rows = []
         for cells in table:
-            try:
-                rows.append(_parse_row(manifest.parent, cells, default, sample_rate))
-            except ValueError as error:
-                raise _make_error(f"line {table.line_num}: {error}") from error
+            rows.append(_parse_row(manifest.parent, cells, default, sample_rate))
+    except ValueError as error:
+        raise _make_error(f"{manifest}, line {table.line_num}: {error}") from error
     return list({row.name: row for row in rows}.values())
 
 
@@ -76,9 +80,9 @@ def _check_columns(names: Iterable[str]) -> None:
     given = set(names)
     for name in REQUIRED:
         if name not in given:
-            raise _make_error(f"there is no column {name}")
+            raise ValueError(f"there is no column {name}")
     if unknown := sorted(given.difference(REQUIRED, OPTIONAL)):
-        raise _make_error(f"{unknown[0]!r} is no column of {', '.join((*REQUIRED, *OPTIONAL))}")
+        raise ValueError(f"{unknown[0]!r} is no column of {', '.join((*REQUIRED, *OPTIONAL))}")
 
 
 def _make_error(problem: str) -> typer.BadParameter:

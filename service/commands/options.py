@@ -5,11 +5,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
+import sayso
 import typer
 from sayso import ENCODINGS, Client, RawAudio
 
 from service.commands.access import Access
 from service.commands.terminal import one_line_errors
+from service.errors import Unavailable
 
 LOCAL = "127.0.0.1:50051"
 
@@ -88,5 +90,11 @@ def parse_raw_audio(encoding: str | None, sample_rate: int | None) -> RawAudio |
 @contextmanager
 def connect(server: str, *, timeout_s: float = 30.0) -> Iterator[Client]:
     """A connected client; an error that the user can act on becomes one line and exit status 2."""
-    with one_line_errors(), Access.read().open_client(server, timeout_s=timeout_s) as sayso:
-        yield sayso
+    with one_line_errors(), Access.read().open_client(server, timeout_s=timeout_s) as client:
+        try:
+            yield client
+        except sayso.Unavailable as error:
+            raise Unavailable(
+                f"{server} is unavailable: {error}; see whether a server runs there, and what "
+                f"`sayso health --server {server}` says"
+            ) from error

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 import typer
+from typer.testing import CliRunner
 
 from service.access.tls import Certificates, server_credentials
+from service.commands.application import app
 from service.commands.options import connect
 from tests.support.certificates import LOCAL, Authority
 from tests.support.whoami_server import WhoamiServer
@@ -71,3 +73,10 @@ def test_a_credential_goes_where_it_is_allowed(monkeypatch: pytest.MonkeyPatch) 
             allowed.setenv(name, "true")
             with connect("voice.bank.example:1"):
                 pass
+
+
+def test_a_server_that_does_not_answer_is_named() -> None:
+    ended = CliRunner().invoke(app, ["speakers", "list", "--server", "127.0.0.1:1"])
+    assert ended.exit_code == 2
+    assert ended.stderr.startswith("error: 127.0.0.1:1 is unavailable: ")
+    assert "`sayso health --server 127.0.0.1:1`" in ended.stderr

@@ -36,6 +36,13 @@ def test_a_row_overrides_what_holds_for_every_row(tmp_path: Path) -> None:
     assert other.item.raw == RawAudio("ALAW", 8000)
 
 
+def test_a_manifest_of_another_encoding_is_named(tmp_path: Path) -> None:
+    manifest = tmp_path / "latin.csv"
+    manifest.write_bytes("speaker_id,path\nzoë,a.wav\n".encode("latin-1"))
+    with pytest.raises(typer.BadParameter, match=r"latin\.csv: is not UTF-8"):
+        read(manifest, EVERY, sample_rate=None)
+
+
 def test_a_recording_named_twice_is_one(tmp_path: Path) -> None:
     assert len(rows(tmp_path, "speaker_id,path\nalice,a.wav\nalice,a.wav\nbob,a.wav\n")) == 2
 

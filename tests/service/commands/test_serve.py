@@ -1,6 +1,8 @@
 """Memory of a server: one malloc arena for all threads, and no scan of what was there at start."""
 
+import os
 import platform
+import pty
 import subprocess
 import sys
 from pathlib import Path
@@ -62,3 +64,20 @@ def output_of(program: str, *arguments: str) -> str:
     )
     assert ended.returncode == 0, ended.stderr
     return ended.stdout.strip()
+
+
+def test_on_a_terminal_it_shows_what_it_was_started_with(tmp_path: Path) -> None:
+    own, terminal = pty.openpty()
+    command = [sys.executable, "-m", "service", "serve", "--listen", "127.0.0.1:0"]
+    store = f"sqlite:///{tmp_path}/sayso.db"
+    with subprocess.Popen([*command, "--store", store], stdout=terminal, stderr=terminal) as server:
+        shown = b""
+        while b"limits of a tenant" not in shown:
+            shown += os.read(own, 4096)
+        server.terminate()
+    os.close(terminal)
+    os.close(own)
+    text = shown.decode()
+    assert "serving on 127.0.0.1:" in text
+    assert "ANYONE of this machine" in text
+    assert "started:" not in text
