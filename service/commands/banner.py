@@ -41,7 +41,7 @@ def join_facts(facts: Mapping[str, str]) -> str:
 
 def make_table(facts: Mapping[str, str]) -> Table:
     """Make a table of the facts, for a terminal."""
-    table = Table("", "", show_header=False, box=None, padding=(0, 1))
+    table = Table("", "", show_header=False, box=None, pad_edge=False)
     for name, value in facts.items():
         table.add_row(name, escape(value))
     return table
