@@ -116,12 +116,12 @@ class Keys:
     def authenticate_certificate(self, names: Iterable[CertificateName]) -> Caller:
         """The caller whose certificate has `names`; raises `Unauthenticated`."""
         now, certificates = self._now(), self._file.value.certificates
-        entries = {
+        entries = [
             entry
             for name in names
             for entry in certificates.get(name, ())
             if entry.state(now) == "valid"
-        }
+        ]
         match list({entry.caller for entry in entries}):
             case [caller]:
                 for entry in entries:
