@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,7 +10,7 @@ import typer
 from rich.table import Table
 
 from evaluation.commands import options
-from evaluation.commands.terminal import out
+from evaluation.commands.terminal import out, quote_command
 
 if TYPE_CHECKING:
     from evaluation.report.document import Document
@@ -33,7 +34,8 @@ def compare_reports(
 
     comparison = external_scores.compare(first, second, replicates=max(replicates, 2), seed=seed)
     output_folder.mkdir(parents=True, exist_ok=True)
-    document.write(output_folder / "comparison.json", comparison)
+    made = document.describe_run(quote_command(), datetime.now(UTC))
+    document.write(output_folder / "comparison.json", {**made, **comparison})
     written = document.read(output_folder / "comparison.json")
     html = page.render_comparison(written, written["systems"])
     (output_folder / "comparison.html").write_text(html, encoding="utf-8")

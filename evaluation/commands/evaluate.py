@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,7 +11,7 @@ import typer
 
 from evaluation.commands import options
 from evaluation.commands.options import takes_request
-from evaluation.commands.terminal import Version, out, say
+from evaluation.commands.terminal import Version, out, quote_command, say
 from evaluation.experiments.request import Request
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def evaluate(
     if request.model is None:
         raise typer.BadParameter("is needed", param_hint="--model")
     from evaluation.experiments.model_assessment import embed_share, run
-    from evaluation.report import files
+    from evaluation.report import document, files
     from evaluation.trials.sampling import Shard
 
     if shard is not None:
@@ -69,7 +70,8 @@ def evaluate(
         say(f"{count:,} clips are in {request.cache}")
         return
     outcome = asyncio.run(run(request))
-    files.write(output_folder, outcome.document, outcome.model)
+    made = document.describe_run(quote_command(), datetime.now(UTC))
+    files.write(output_folder, {**made, **outcome.document}, outcome.model)
     _print(outcome, output_folder)
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from evaluation.commands import options
-from evaluation.commands.terminal import out, say
+from evaluation.commands.terminal import out, quote_command, say
 
 
 def evaluate_scores(
@@ -43,13 +44,14 @@ def evaluate_scores(
     Example: sayso-evaluate scores their-scores.txt --trials trials.txt
     """
     from evaluation.experiments import external_scores
-    from evaluation.report import files, table
+    from evaluation.report import document, files, table
 
-    assessment, document = external_scores.assess(
+    assessment, described = external_scores.assess(
         file, listed=trials, known=manifest, columns=columns, replicates=replicates, seed=seed
     )
-    for warning in document["warnings"]:
+    for warning in described["warnings"]:
         typer.echo(f"warning: {warning}", err=True)
     out.print(table.make_table(assessment.groups, assessment.system))
-    files.write(output_folder, document, assessment)
+    made = document.describe_run(quote_command(), datetime.now(UTC))
+    files.write(output_folder, {**made, **described}, assessment)
     say(f"the report is {output_folder / files.REPORT}")

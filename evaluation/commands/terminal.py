@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import inspect
+import shlex
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -27,6 +29,12 @@ err = Console(stderr=True)
 def say(line: str) -> None:
     """Print a line as it is: on a terminal it may wrap, but no word or digest is broken."""
     out.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def quote_command() -> str:
+    """Return this process's command line, as it can be pasted into a shell."""
+    name = Path(sys.argv[0]).name
+    return shlex.join(["sayso-evaluate" if name == "__main__.py" else name, *sys.argv[1:]])
 
 
 def show_version(context: typer.Context, wanted: bool) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from evaluation.degrade import channels
 from evaluation.degrade.channels import CrossChannel
+from evaluation.experiments.operating_point import measure_at_operating_point
 from evaluation.experiments.request import Request
 from evaluation.experiments.trial_selection import read_trials
 from evaluation.report import assessment, document
@@ -61,6 +62,11 @@ async def run(request: Request) -> Outcome:
             scored_trials = model_assessment.scored.trials
             baseline_assessment = _assess(request, mfcc, scored_trials, standardized)
     document = _describe(request, model_assessment, baseline_assessment, contract)
+    if contract.calibration is not None and contract.operating_point is not None:
+        sides = voices[0].enrolled, voices[0].test
+        document["operating_point"] = measure_at_operating_point(request, trials, contract, *sides)[
+            1
+        ]
     return Outcome(model_assessment, baseline_assessment, document)
 
 

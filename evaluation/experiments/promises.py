@@ -13,19 +13,18 @@ import numpy as np
 
 from evaluation.degrade.impairments import CLEAN, Impaired
 from evaluation.degrade.treatment import Treatment
-from evaluation.errors import EvaluationError
+from evaluation.experiments.operating_point import measure_at_operating_point, read_promise
 from evaluation.experiments.request import Request
 from evaluation.experiments.trial_selection import read_trials
-from evaluation.metrics.error_rates import Rate, measure_error_rates
+from evaluation.metrics.error_rates import Rate
 from evaluation.report import document
 from evaluation.report.document import Document
-from evaluation.scoring import calibration, embeddings, scores
+from evaluation.scoring import embeddings
 from evaluation.scoring.cache import Cache
 from evaluation.scoring.embeddings import Voices
 from evaluation.scoring.sayso_model import SaysoModel
 from evaluation.trials.trials import Trials
-from service.contract import Contract, ScoreKind
-from service.decisions.thresholds import false_match_threshold
+from service.contract import Contract
 
 NAME = "promises.json"
 
@@ -74,51 +73,30 @@ async def measure(request: Request, conditions: Sequence[str]) -> Document:
                 sides += [(name, False, clean, impaired), (name, True, impaired, impaired)]
             for name, both_sides, enrolled, test in sides:
                 rows.append(
-                    _measure_row(
-                        request, trials, contract, threshold, name, both_sides, enrolled, test
-                    )
+                    _measure_row(request, trials, contract, name, both_sides, enrolled, test)
                 )
     head = document.make_head(request.seed, request.replicates, str(request.manifest), "")
     return {**head, "system": contract.model_id, "promised": rate, "llr": threshold, "rows": rows}
-
-
-def read_promise(contract: Contract) -> tuple[float, float]:
-    """The false-match rate of the operating point, and its LLR threshold."""
-    if contract.calibration is None or contract.operating_point is None:
-        raise EvaluationError(
-            f"{contract.model_id} promises nothing: it has no calibration; run"
-            " `sayso-export calibrate`"
-        )
-    rate = contract.operating_point.target_false_match_rate
-    return rate, false_match_threshold(contract.calibration, rate)
 
 
 def _measure_row(
     request: Request,
     trials: Trials,
     contract: Contract,
-    threshold: float,
     condition: str,
     both_sides: bool,
     enrolled: Voices,
     test: Voices,
 ) -> PromiseRow:
-    assert contract.calibration is not None, "read_promise() refuses a model without"
-    cohort = contract.cohort if contract.calibration.score is ScoreKind.AS_NORM else None
-    scored = scores.score(trials, enrolled, test, cohort=cohort)
-    target, sides = scored.trials.target, scored.trials.sides()
-    llr = calibration.apply_calibration(contract.calibration, scored.measures)
-    accepted, rejected = measure_error_rates(
-        llr, target, sides, threshold, replicates=request.replicates, seed=request.seed
-    )
-    rate = read_promise(contract)[0]
+    scored, rates = measure_at_operating_point(request, trials, contract, enrolled, test)
+    accepted = rates.accepted
     least = accepted.value if accepted.interval is None else accepted.interval.low
     return PromiseRow(
         condition,
         both_sides,
         accepted,
-        rejected,
+        rates.rejected,
         scored.failure_to_acquire,
         float(np.median(scored.measures.snr_db)),
-        holds=least <= rate,
+        holds=least <= rates.promised,
     )

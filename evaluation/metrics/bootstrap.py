@@ -98,12 +98,16 @@ def resample(
     return Curves(1 - rejected, missed)
 
 
-def percentile_interval(values: Floats, level: float = 0.95) -> Interval | None:
-    """The percentile interval of a figure's replicates (r,); None when there are none."""
+def percentile_interval(values: Floats, estimate: float, level: float = 0.95) -> Interval | None:
+    """The percentile interval of a figure's replicates (r,); None when there are none.
+
+    It is widened to hold the `estimate`. A minimum over thresholds, as EER and minDCF are, is
+    biased in a draw of few speakers, and all replicates may lie on one side of the estimate.
+    """
     if not len(values):
         return None
     low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(float(low), float(high))
+    return Interval(min(float(low), estimate), max(float(high), estimate))
 
 
 def resample_eer(curves: Curves) -> Floats:

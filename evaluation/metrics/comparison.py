@@ -77,7 +77,7 @@ def compare(
 
 def _subtract(values: tuple[float, float], replicates: tuple[Floats, Floats]) -> Difference:
     difference = replicates[1] - replicates[0]
-    interval = bootstrap.percentile_interval(difference)
+    interval = bootstrap.percentile_interval(difference, values[1] - values[0])
     if interval is None:
         raise EvaluationError(
             "too few speakers to compare: no draw of them has both kinds of trial"

@@ -49,6 +49,6 @@ def measure_error_rates(
         scores, target, sides, draws, grid=np.array([threshold]), trial_weights=weights
     )
     return (
-        Rate(fmr, bootstrap.percentile_interval(curves.fmr[1])),
-        Rate(fnmr, bootstrap.percentile_interval(curves.fnmr[1])),
+        Rate(fmr, bootstrap.percentile_interval(curves.fmr[1], fmr)),
+        Rate(fnmr, bootstrap.percentile_interval(curves.fnmr[1], fnmr)),
     )

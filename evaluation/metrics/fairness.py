@@ -62,20 +62,16 @@ def _measure_row(
     scores: Floats, target: Truth, sides: Sides, threshold: float, replicates: int, seed: int
 ) -> FairnessRow:
     accepted = scores >= threshold
+    fmr, fnmr = float(accepted[~target].mean()), float(1 - accepted[target].mean())
     fmr_interval = fnmr_interval = None
     if replicates:
         sides = sides.compact()
         draws = bootstrap.draw(sides, replicates, np.random.default_rng(seed))
         curves = bootstrap.resample(scores, target, sides, draws, grid=np.array([threshold]))
-        fmr_interval = bootstrap.percentile_interval(curves.fmr[1])
-        fnmr_interval = bootstrap.percentile_interval(curves.fnmr[1])
+        fmr_interval = bootstrap.percentile_interval(curves.fmr[1], fmr)
+        fnmr_interval = bootstrap.percentile_interval(curves.fnmr[1], fnmr)
     return FairnessRow(
-        int(target.sum()),
-        int((~target).sum()),
-        float(accepted[~target].mean()),
-        fmr_interval,
-        float(1 - accepted[target].mean()),
-        fnmr_interval,
+        int(target.sum()), int((~target).sum()), fmr, fmr_interval, fnmr, fnmr_interval
     )
 
 

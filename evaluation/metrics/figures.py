@@ -92,7 +92,7 @@ def _add_interval(
 ) -> Figure:
     if curves is None:
         return Figure(value)
-    return Figure(value, bootstrap.percentile_interval(replicates_of(curves)))
+    return Figure(value, bootstrap.percentile_interval(replicates_of(curves), value))
 
 
 def _measure_llr(llr: Floats, target: Truth) -> Calibrated:

@@ -1,6 +1,6 @@
 """From scored trials to what a person reads.
 
 assessment (breakdowns, held_out, worst) ─> document ─> files ─┬─> evaluation.json, scores.tsv.gz
-                                                               ├─> page, plots ─> report.html
+                                                               ├─> meaning, plots, page ─> report
                                                                └─> table ─> terminal
 """

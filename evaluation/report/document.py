@@ -9,6 +9,8 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields, is_dataclass
+from datetime import datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +45,11 @@ def make_head(seed: int, replicates: int, source: str, trials_made: str) -> Docu
         "source": source,
         "trials_made": trials_made,
     }
+
+
+def describe_run(command: str, time: datetime) -> Document:
+    """Describe how a report came about: when, by which version, and with which command line."""
+    return {"date": f"{time:%Y-%m-%d %H:%M %Z}", "version": version("sayso"), "command": command}
 
 
 def describe_system(measured: Assessment) -> Document:

@@ -8,7 +8,7 @@ from typing import Any
 
 import jinja2
 
-from evaluation.report import plots
+from evaluation.report import few_trials, meaning, plots
 
 Document = Mapping[str, Any]
 
@@ -37,6 +37,8 @@ def render(evaluation: Document, extras: Mapping[str, Document]) -> str:
         conditions=_arrange_grid(extras["conditions"]) if "conditions" in extras else None,
         promises=extras.get("promises"),
         variants=extras.get("variants"),
+        meaning=meaning.say_meaning(evaluation),
+        min_trials=few_trials.MIN_TRIALS,
     )
 
 
@@ -71,6 +73,7 @@ def _render_template(template: str, **values: object) -> str:
     environment.filters.update(
         percent=_percent, figure=_figure, interval=_interval, uri=_uri, count=_count
     )
+    environment.tests["too_few"] = few_trials.has_too_few
     return environment.get_template(template).render(**values)
 
 

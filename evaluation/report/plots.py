@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
+from itertools import cycle, product
 from typing import Any
 
 import matplotlib as mpl
@@ -19,7 +20,11 @@ PERCENT_TICKS = (0.1, 0.5, 1, 2, 5, 10, 20, 40, 60, 80, 90)
 LIMITS = (0.0005, 0.92)
 MARKERS = ("o", "s", "^", "D")
 LLR_LIMIT = 9
-TARGET, NONTARGET = "#0b6e4f", "#b3392f"
+# Okabe and Ito's colors, which those who see red and green alike tell apart. Yellow is left out:
+# it is hard to see on white.
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+STYLES = tuple(product(("-", "--", ":"), COLORS))
+TARGET, NONTARGET = COLORS[:2]
 
 
 def plot_det(curves: Mapping[str, Document], points: Mapping[str, Sequence[Document]]) -> Figure:
@@ -30,13 +35,14 @@ def plot_det(curves: Mapping[str, Document], points: Mapping[str, Sequence[Docum
     figure, axes = _axes(5.6, 5.2)
     limits = ndtri(LIMITS)
     axes.plot(limits, limits, color="0.85", linewidth=0.8, zorder=0)
-    for name, curve in curves.items():
+    for (name, curve), (dashes, color) in zip(curves.items(), cycle(STYLES), strict=False):
         fmr, fnmr = np.array(curve["fmr"]), np.array(curve["fnmr"])
         counted = (fmr > 0) & (fnmr > 0)
-        (line,) = axes.plot(ndtri(fmr[counted]), ndtri(fnmr[counted]), linewidth=1.6, label=name)
+        at = ndtri(fmr[counted]), ndtri(fnmr[counted])
+        axes.plot(*at, dashes, color=color, linewidth=1.6, label=name)
         for marker, point in zip(MARKERS, points.get(name, ()), strict=False):
             at = ndtri(np.clip([point["fmr"], point["fnmr"]], LIMITS[0], LIMITS[1]))
-            axes.plot(*at, marker, color=line.get_color(), markersize=5.5)
+            axes.plot(*at, marker, color=color, markersize=5.5)
     marked: Sequence[Document] = next(iter(points.values()), ())
     for marker, point in zip(MARKERS, marked, strict=False):
         axes.plot([], [], marker, color="0.4", markersize=5.5, label=point["name"])

@@ -1,9 +1,11 @@
 """The commands, run as a user runs them, with a toy model on the demo's speech."""
 
 import gzip
+import html
 import json
 import re
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -64,6 +66,32 @@ def test_the_report_stands_alone(folder: Path) -> None:
     assert played
     assert all(Path(uri.removeprefix("file://")).is_file() for uri in played)
     assert (folder / "det.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_report_begins_with_what_it_means_and_how_it_was_made(folder: Path) -> None:
+    page = (folder / "report.html").read_text()
+    told = json.loads((folder / "evaluation.json").read_text())
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d UTC", told["date"])
+    assert told["version"] == version("sayso")
+    for value in (told["date"], f"sayso {told['version']}", html.escape(told["command"])):
+        assert f">{value}</" in page
+    assert page.index('class="meaning"') < page.index("<h2>")
+    assert "operating_point" not in told  # of a model that promises nothing
+    assert "none of its own" in page
+
+
+def test_on_a_narrow_screen_tables_scroll_and_the_page_does_not(folder: Path) -> None:
+    page = (folder / "report.html").read_text()
+    assert page.count("<table") > 3
+    assert page.count("<table") == page.count('<div class="scroll" tabindex="0"><table')
+    assert ".scroll { overflow-x: auto; }" in page
+
+
+def test_rows_of_few_trials_are_gray(folder: Path) -> None:
+    page = (folder / "report.html").read_text()
+    rows = re.findall(r'<tr class="[^"]*few[^"]*"><td>[^<]*(.{25})', page)
+    assert rows
+    assert all(row.startswith("<small>too few</small>") for row in rows)
 
 
 def test_the_scores_can_be_evaluated_again(folder: Path, tmp_path: Path) -> None:

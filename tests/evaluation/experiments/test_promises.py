@@ -56,6 +56,21 @@ def test_each_condition_is_checked_on_one_side_and_on_both(
     assert "fails" in done.stdout  # the toy hears who is on the same steep line as the same
 
 
+def test_the_report_measures_at_the_models_own_operating_point(
+    promising: Path, speech_manifest: Path, tmp_path: Path
+) -> None:
+    where = ["--output", str(tmp_path), "--cache", str(tmp_path / "cache.sqlite")]
+    asked = ["--model", str(promising), "--manifest", str(speech_manifest), "--split", "dev"]
+    done = CliRunner().invoke(app, [*asked, *where, "--replicates", "10", "--no-baseline"])
+    assert done.exit_code == 0, done.output
+    own = json.loads((tmp_path / "evaluation.json").read_text())["operating_point"]
+    assert (own["promised"], own["llr"]) == (0.1, 0.0)
+    page = (tmp_path / "report.html").read_text()
+    assert "the model's own: 10.00% false matches promised" in page
+    assert f"{100 * own['rejected']['value']:.2f}% of genuine callers rejected" in page
+    assert "At the model&#39;s own threshold, of" in page
+
+
 def test_a_model_that_promises_nothing_is_told(model_file: Path, speech_manifest: Path) -> None:
     done = CliRunner().invoke(
         app, ["promises", "--model", str(model_file), "--manifest", str(speech_manifest)]
