@@ -242,7 +242,9 @@ def test_a_strict_request_neither_counts_nor_keeps_from_clearing(
     sayso.verify(caller, IMPOSTOR, raw=MULAW)
     strict = verify(server, caller, GENUINE, NOTHING)
     assert strict.decision.outcome == decision_pb2.OUTCOME_REJECTED
-    assert failed(sayso, caller) == FailedVerifications(0, 1, None, False)
+    count = failed(sayso, caller)
+    assert (count.consecutive, count.total, count.locked_until) == (0, 1, None)
+    assert not count.disabled
 
 
 def test_a_stream_that_ends_inconclusive_after_a_score_counts(
