@@ -6,6 +6,7 @@ PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3.14
 	$(shell $(name) -c 'import sys; print(sys.executable)' 2>/dev/null)))
 VENV := .venv
 BIN := $(VENV)/bin
+PROTOC := build/protoc
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 BUF := node_modules/.bin/buf
 PIP_AUDIT := build/pip-audit/bin/pip-audit
@@ -175,7 +176,7 @@ fuzz: $(VENV)/.dev  ## coverage-guided fuzzing of every decoder and of messages;
 	$(BIN)/python -m tests.fuzz $(ARGS)
 
 .PHONY: lint
-lint: $(VENV)/.dev node_modules/.installed  ## style, types, import directions, protos
+lint: $(VENV)/.dev $(PROTOC)/.made node_modules/.installed  ## style, types, import directions, protos
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

@@ -5,7 +5,7 @@ import warnings
 
 from sayso.v1 import group_pb2 as sayso_dot_v1_dot_group__pb2
 
-GRPC_GENERATED_VERSION = '1.85.1'
+GRPC_GENERATED_VERSION = '1.76.0'
 GRPC_VERSION = grpc.__version__
 _version_not_supported = False
 
@@ -25,7 +25,7 @@ if _version_not_supported:
     )
 
 
-class GroupServiceStub:
+class GroupServiceStub(object):
     """Named groups of enrolled speakers, for identification and for screening.
     """
 
@@ -77,7 +77,7 @@ class GroupServiceStub:
                 _registered_method=True)
 
 
-class GroupServiceServicer:
+class GroupServiceServicer(object):
     """Named groups of enrolled speakers, for identification and for screening.
     """
 
@@ -192,7 +192,7 @@ def add_GroupServiceServicer_to_server(servicer, server):
 
 
  # This class is part of an EXPERIMENTAL API.
-class GroupService:
+class GroupService(object):
     """Named groups of enrolled speakers, for identification and for screening.
     """
 

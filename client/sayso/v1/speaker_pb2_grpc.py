@@ -5,7 +5,7 @@ import warnings
 
 from sayso.v1 import speaker_pb2 as sayso_dot_v1_dot_speaker__pb2
 
-GRPC_GENERATED_VERSION = '1.85.1'
+GRPC_GENERATED_VERSION = '1.76.0'
 GRPC_VERSION = grpc.__version__
 _version_not_supported = False
 
@@ -25,7 +25,7 @@ if _version_not_supported:
     )
 
 
-class SpeakerServiceStub:
+class SpeakerServiceStub(object):
     """The life of enrolled voices. A speaker belongs to the caller's tenant, which comes from the
     credential and never from a message.
     """
@@ -93,7 +93,7 @@ class SpeakerServiceStub:
                 _registered_method=True)
 
 
-class SpeakerServiceServicer:
+class SpeakerServiceServicer(object):
     """The life of enrolled voices. A speaker belongs to the caller's tenant, which comes from the
     credential and never from a message.
     """
@@ -251,7 +251,7 @@ def add_SpeakerServiceServicer_to_server(servicer, server):
 
 
  # This class is part of an EXPERIMENTAL API.
-class SpeakerService:
+class SpeakerService(object):
     """The life of enrolled voices. A speaker belongs to the caller's tenant, which comes from the
     credential and never from a message.
     """

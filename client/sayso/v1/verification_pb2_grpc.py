@@ -5,7 +5,7 @@ import warnings
 
 from sayso.v1 import verification_pb2 as sayso_dot_v1_dot_verification__pb2
 
-GRPC_GENERATED_VERSION = '1.85.1'
+GRPC_GENERATED_VERSION = '1.76.0'
 GRPC_VERSION = grpc.__version__
 _version_not_supported = False
 
@@ -25,7 +25,7 @@ if _version_not_supported:
     )
 
 
-class VerificationServiceStub:
+class VerificationServiceStub(object):
     """Enrolls and verifies voices. Streams carry a config first, then audio.
     """
 
@@ -77,7 +77,7 @@ class VerificationServiceStub:
                 _registered_method=True)
 
 
-class VerificationServiceServicer:
+class VerificationServiceServicer(object):
     """Enrolls and verifies voices. Streams carry a config first, then audio.
     """
 
@@ -191,7 +191,7 @@ def add_VerificationServiceServicer_to_server(servicer, server):
 
 
  # This class is part of an EXPERIMENTAL API.
-class VerificationService:
+class VerificationService(object):
     """Enrolls and verifies voices. Streams carry a config first, then audio.
     """
 
