@@ -188,8 +188,16 @@ lint: $(VENV)/.dev $(PROTOC)/.made node_modules/.installed  ## style, types, imp
 	@$(protos_drift)
 	@$(protos_breaking)
 
+# Stubs work with protobuf of the major version that made them and with the next: made by 6, they let
+# `sayso-client` stand beside packages that do not take 7 yet.
+$(PROTOC)/.made: $(VENV)/.base
+	$(BIN)/python -m venv $(PROTOC)
+	$(PROTOC)/bin/python -m pip install --quiet --disable-pip-version-check \
+		grpcio-tools==1.76.0 'setuptools<81' mypy-protobuf==5.1.0
+	touch $@
+
 .PHONY: protos
-protos: $(VENV)/.dev  ## regenerate the stubs in client/sayso/v1
+protos: $(PROTOC)/.made  ## regenerate the stubs in client/sayso/v1
 	@$(call stubs_into,client)
 
 .PHONY: reference
@@ -365,7 +373,7 @@ node_modules/.installed: package.json package-lock.json
 
 # Only protos with a service get gRPC stubs.
 define stubs_into
-export PATH="$(abspath $(BIN)):$$PATH"; \
+export PATH="$(abspath $(PROTOC)/bin):$$PATH"; \
 python -m grpc_tools.protoc -I protos --python_out=$(1) --mypy_out=quiet:$(1) $(PROTOS) && \
 python -m grpc_tools.protoc -I protos --grpc_python_out=$(1) \
 	--mypy_grpc_out=quiet,generate_concrete_servicer_stubs:$(1) $$(grep -l '^service ' $(PROTOS))
