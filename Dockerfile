@@ -37,6 +37,7 @@ FROM dependencies AS code
 COPY README.md LICENSE ./
 COPY client client
 COPY models models
+COPY demo/audio demo/audio
 COPY service service
 COPY training training
 COPY exporters exporters
