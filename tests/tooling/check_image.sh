@@ -41,17 +41,21 @@ buildah build --quiet --isolation chroot --pull-never --layers --format docker -
     --volume "$folder/pip.conf:/etc/pip.conf:ro" --volume "$certificates:$certificates:ro" .
 
 container=$(buildah from --pull-never sayso)
-trap 'rm -rf "$folder/volume"; buildah rm "$container" > /dev/null' EXIT
+trap 'rm -rf "$folder/volume" "$folder/empty"; buildah rm "$container" > /dev/null' EXIT
 root=$(buildah mount "$container")
 mount --bind "$root" "$root"
 mount -o remount,bind,ro "$root"
 mount -t tmpfs tmpfs "$root/tmp"
 mount -t tmpfs -o mode=0755 tmpfs "$root/run"  # buildah makes a mount point there
 
+# The image's own folder, before a run leaves a mount on it.
+rm -rf "$folder/empty"
+cp -a "$root/var/lib/sayso" "$folder/empty"
+
 # check NAME USER: serve on a read-only root as that user, enroll, and verify two callers.
 check() {
     rm -rf "$folder/volume"
-    cp -a "$root/var/lib/sayso" "$folder/volume"
+    cp -a "$folder/empty" "$folder/volume"
     port=$((20000 + RANDOM % 20000))
     buildah run --isolation chroot --user "$2" \
         --volume "$folder/volume:/var/lib/sayso" --volume "$PWD/demo/audio:/mnt:ro" \
