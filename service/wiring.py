@@ -276,7 +276,8 @@ def add_services(
         auditor=auditor,
     )
     policies = NamedPolicies.read(settings.policies)
-    _check_policies(policies, models.current)
+    for embedder in embedders:
+        _check_policies(policies, models.select(embedder.contract.model_id))
     limits = AudioLimits(
         **asdict(settings.audio),
         charge=lambda audio_s: allowed.charge_audio(current().tenant, audio_s),

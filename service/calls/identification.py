@@ -25,6 +25,7 @@ from service.decisions.decision import (
     decide_inconclusive,
     list_shortcomings,
 )
+from service.decisions.named_policies import MAX_WATCHLISTS
 from service.decisions.policy import Policy, SequentialTest
 from service.decisions.stamp import DecisionStamper
 from service.decisions.thresholds import choose_threshold_among
@@ -35,7 +36,6 @@ from service.speakers.voiceprints import ModelSuccession
 from service.store import Store
 
 MAX_CANDIDATES = 100
-MAX_SCREENED_GROUPS = 16
 _MAX_VOICES = 2_000_000
 
 log = logging.getLogger(__name__)
@@ -132,8 +132,8 @@ class Identifier:
         `InvalidArgument` for too many groups.
         """
         names = list(dict.fromkeys(groups))
-        if len(names) > MAX_SCREENED_GROUPS:
-            raise InvalidArgument(f"more than {MAX_SCREENED_GROUPS} groups", field="watchlists")
+        if len(names) > MAX_WATCHLISTS:
+            raise InvalidArgument(f"more than {MAX_WATCHLISTS} groups", field="watchlists")
         policy = self._require_speech(self._matcher.policy)
         indexes = [await self._open_indexes(tenant, group) for group in names]
         if not names or list_shortcomings(utterance.quality, policy.gate):

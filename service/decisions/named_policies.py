@@ -25,6 +25,7 @@ from service.decisions.policy import Costs, RequestedPolicy, RequestedTest
 from service.errors import InvalidArgument, SettingsError
 
 MAX_WATCHLISTS = 16
+"""Groups that one voice is screened against."""
 
 _Rate = Annotated[float, Field(gt=0, lt=1)]
 _ErrorRate = Annotated[float, Field(gt=0, lt=0.5)]

@@ -9,7 +9,7 @@ from sayso.v1 import group_pb2 as pb
 from sayso.v1 import group_pb2_grpc
 
 from service.audit import Action, Auditor, Change
-from service.calls.identification import MAX_SCREENED_GROUPS
+from service.decisions.named_policies import MAX_WATCHLISTS
 from service.errors import InvalidArgument
 from service.rpc import messages, pages
 from service.rpc.requests import Context, get_tenant
@@ -123,8 +123,8 @@ def parse_group_name(value: str, *, field: str = "group_name") -> str:
 def parse_watchlists(values: Iterable[str], *, field: str = "watchlists") -> tuple[str, ...]:
     """Returns the distinct groups to screen against."""
     names = tuple(dict.fromkeys(values))
-    if len(names) > MAX_SCREENED_GROUPS:
-        raise InvalidArgument(f"holds more than {MAX_SCREENED_GROUPS} groups", field=field)
+    if len(names) > MAX_WATCHLISTS:
+        raise InvalidArgument(f"holds more than {MAX_WATCHLISTS} groups", field=field)
     return tuple(parse_group_name(name, field=f"{field}[{at}]") for at, name in enumerate(names))
 
 

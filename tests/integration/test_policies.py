@@ -8,6 +8,7 @@ from sayso import Client, InvalidArgument
 
 from service.errors import SettingsError
 from tests.support.local_server import LocalServer
+from tests.support.sayso_server import ROOT
 from tests.support.voices import clips
 
 POLICIES = """
@@ -68,6 +69,21 @@ def test_a_policy_looser_than_the_server_does_not_start(tmp_path: Path) -> None:
     with (
         pytest.raises(SettingsError, match="easy: asks for less than the server's own threshold"),
         LocalServer(store=f"sqlite:///{tmp_path}/sayso.db", policies=path),
+    ):
+        pass
+
+
+def test_a_policy_has_to_suit_the_previous_model_too(tmp_path: Path) -> None:
+    """The threshold lies between those of the two models, so that the small one's is higher."""
+    path, small = tmp_path / "policies.toml", ROOT / "models/sayso-small.onnx"
+    path.write_text(
+        "[between]\ncosts = {target_prior = 0.5, miss_cost = 1, false_accept_cost = 12.06}\n"
+    )
+    with LocalServer(store=f"sqlite:///{tmp_path}/sayso.db", policies=path):
+        pass
+    with (
+        pytest.raises(SettingsError, match="between: asks for less than the server's own"),
+        LocalServer(store=f"sqlite:///{tmp_path}/b.db", policies=path, previous_model=small),
     ):
         pass
 

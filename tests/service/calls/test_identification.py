@@ -10,11 +10,12 @@ import pytest
 from numpy.typing import NDArray
 
 from service.audio.quality import Quality
-from service.calls.identification import MAX_SCREENED_GROUPS, Identification, Identifier
+from service.calls.identification import Identification, Identifier
 from service.calls.ranking import HALF, Traits, make_ranking
 from service.calls.verification import Verifier
 from service.contract import Calibration, Cohort, Contract, ScoreKind
 from service.decisions.decision import Outcome, Reason
+from service.decisions.named_policies import MAX_WATCHLISTS
 from service.decisions.policy import Costs, Policy, QualityGate, SequentialTest, ThresholdSource
 from service.decisions.scoring import TERMS, Measures, l2_normalize, log_likelihood_ratio
 from service.decisions.thresholds import bayes_threshold, choose_threshold_among
@@ -435,7 +436,7 @@ async def test_screening_tells_who_reaches_the_threshold(
 
 
 async def test_screening_is_bounded(identifier: Identifier) -> None:
-    many = [str(number) for number in range(MAX_SCREENED_GROUPS + 1)]
+    many = [str(number) for number in range(MAX_WATCHLISTS + 1)]
     with pytest.raises(InvalidArgument) as caught:
         await identifier.screen(T, many, heard(VOICES["alice"]))
     assert caught.value.field == "watchlists"
