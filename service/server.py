@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from grpc_health.v1 import health, health_pb2_grpc
-from sayso.v1 import group_pb2, server_pb2, speaker_pb2, verification_pb2
+from sayso.v1 import call_pb2, group_pb2, server_pb2, speaker_pb2, verification_pb2
 
 from service import listener, wiring
 from service.access import current, identify_caller
@@ -33,6 +33,7 @@ SERVICES = tuple(
         (verification_pb2, "VerificationService"),
         (speaker_pb2, "SpeakerService"),
         (group_pb2, "GroupService"),
+        (call_pb2, "CallService"),
         (server_pb2, "ServerService"),
     )
 )

@@ -12,7 +12,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, replace
 
 import grpc
-from sayso.v1 import group_pb2_grpc, server_pb2_grpc, speaker_pb2_grpc, verification_pb2_grpc
+from sayso.v1 import (
+    call_pb2_grpc,
+    group_pb2_grpc,
+    server_pb2_grpc,
+    speaker_pb2_grpc,
+    verification_pb2_grpc,
+)
 
 from service.access import current
 from service.access.limits import ComparisonBudgets, TenantLimits
@@ -39,6 +45,7 @@ from service.inference.embedder import Embedder
 from service.inference.session import Session
 from service.observability import metrics
 from service.observability.metrics.store import time_operations
+from service.rpc.calls import CallRpc
 from service.rpc.groups import GroupRpc
 from service.rpc.requests import AudioLimits
 from service.rpc.server import ServerRpc
@@ -304,6 +311,7 @@ def add_services(
         allowed=allowed,
     )
     groups = GroupRpc(store=store, auditor=auditor)
+    calls = CallRpc(store=store, policies=policies)
     information = ServerRpc(
         [embedder.contract for embedder in embedders],
         limits,
@@ -314,6 +322,7 @@ def add_services(
     verification_pb2_grpc.add_VerificationServiceServicer_to_server(verification, server)
     speaker_pb2_grpc.add_SpeakerServiceServicer_to_server(speakers, server)
     group_pb2_grpc.add_GroupServiceServicer_to_server(groups, server)
+    call_pb2_grpc.add_CallServiceServicer_to_server(calls, server)
     server_pb2_grpc.add_ServerServiceServicer_to_server(information, server)
 
 

@@ -28,6 +28,7 @@ from sayso.recordings import MAX_CHUNK_BYTES
 from sayso.security import Tls
 from sayso.values import (
     ENCODINGS,
+    AnnouncedCall,
     Band,
     BatchItem,
     BatchResult,
@@ -61,6 +62,7 @@ __all__ = [
     "OPTIONS",
     "Aborted",
     "AlreadyExists",
+    "AnnouncedCall",
     "AsyncClient",
     "Band",
     "BatchItem",

@@ -1,6 +1,6 @@
 """What a client asks of a server, apart from how it is sent.
 
-voices, speakers, groups ─> Call, Series, Pages, Stream ─> blocking or aio ─> server
+voices, speakers, groups, announcements ─> Call, Series, Pages, Stream ─> blocking or aio ─> server
 
 Each function of those modules makes one of these. `Client` and `AsyncClient` have a method for
 each, and differ only in how they send it.

@@ -8,8 +8,9 @@ from typing import Any
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from sayso.v1 import audio_pb2, decision_pb2, group_pb2, speaker_pb2, verification_pb2
+from sayso.v1 import audio_pb2, call_pb2, decision_pb2, group_pb2, speaker_pb2, verification_pb2
 from sayso.values import (
+    AnnouncedCall,
     BatchItem,
     Costs,
     Decision,
@@ -263,6 +264,12 @@ def thousands(values: Iterable[str]) -> Iterator[tuple[str, ...]]:
 def group(group: group_pb2.Group) -> Group:
     created_at = _time(group, "create_time")
     return Group(group.name, group.description, group.member_count, created_at)
+
+
+def announced_call(call: call_pb2.AnnouncedCall) -> AnnouncedCall:
+    return AnnouncedCall(
+        call.call_id, tuple(call.speaker_ids), call.policy_name, _time(call, "expire_time")
+    )
 
 
 def match(match: group_pb2.GroupMatch) -> Match:

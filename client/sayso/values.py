@@ -278,6 +278,17 @@ class Group:
 
 
 @dataclass(frozen=True, slots=True)
+class AnnouncedCall:
+    """A call whose audio is still to come, who is claimed to be calling, and the name of the policy
+    to decide by (empty: the server's default)."""
+
+    call_id: str
+    speaker_ids: tuple[str, ...]
+    policy: str
+    expires_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
 class Match:
     """A member of a group that a voice was compared with, in the space of `model_id`; `llr` is a
     natural-log ratio. Scores are None when the credential lacks the role `analyze`."""

@@ -33,6 +33,8 @@ ROLES: Mapping[str, Role] = {
     "/sayso.v1.VerificationService/Identify": Role.VERIFY,
     "/sayso.v1.VerificationService/Embed": Role.ANALYZE,
     "/sayso.v1.VerificationService/Compare": Role.ANALYZE,
+    "/sayso.v1.CallService/AnnounceCall": Role.VERIFY,
+    "/sayso.v1.CallService/TakeCall": Role.VERIFY,
     "/sayso.v1.SpeakerService/GetSpeaker": Role.VERIFY,
     "/sayso.v1.ServerService/GetServerInfo": Role.VERIFY,
     "/sayso.v1.GroupService/GetGroup": Role.VERIFY,

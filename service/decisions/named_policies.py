@@ -67,13 +67,13 @@ class NamedPolicies:
     def __iter__(self) -> Iterator[NamedPolicy]:
         return iter(sorted(self._policies.values(), key=lambda policy: policy.name))
 
-    def get(self, name: str) -> NamedPolicy | None:
+    def get(self, name: str, *, field: str = "policy_name") -> NamedPolicy | None:
         """Return the policy, or None for an empty name; raises `InvalidArgument` for any other."""
         if not name:
             return None
         if name not in self._policies:
             raise InvalidArgument(
-                "is no policy of this server; GetServerInfo lists them", field="policy_name"
+                "is no policy of this server; GetServerInfo lists them", field=field
             )
         return self._policies[name]
 

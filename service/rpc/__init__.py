@@ -7,6 +7,7 @@ statuses.py      an error as google.rpc.Status
 verification.py  VerificationService
 speakers.py      SpeakerService
 groups.py        GroupService
+calls.py         CallService
 server.py        ServerService
 health.py        grpc.health.v1
 reflection.py    grpc.reflection.v1 and v1alpha

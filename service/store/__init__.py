@@ -7,9 +7,9 @@ get -> change -> put(expected_etag) ── the etag still holds ──> written,
 sqlite:///path          sqlite/   one file, the embedded default
 redis[s][+mode]://...   redis/    shared by several servers; mode: sentinel, cluster
 
-groups.py defines groups of speakers and failures.py counts failed verifications; each store
-implements both in modules of the same names. sealed.py encodes and seals a speaker's records, and
-upkeep.py seals records that already exist and changes keys.
+groups.py defines groups of speakers, failures.py counts failed verifications and calls.py keeps
+announced calls; each store implements them in modules of the same names. sealed.py encodes and
+seals a speaker's records, and upkeep.py seals records that already exist and changes keys.
 
 The names of a store's methods are label values of `sayso_store_seconds`, so they do not change.
 """
@@ -22,6 +22,7 @@ from typing import Protocol, Self
 from service.errors import Aborted, StoreError
 from service.sealing import KeyTable, Sealing
 from service.settings import LockRule
+from service.store.calls import AnnouncedCall, Calls
 from service.store.failures import FailureCount, Failures
 from service.store.groups import Changes, Group, GroupPage, Groups, MemberPage, Revision
 from service.store.records import (
@@ -38,6 +39,8 @@ from service.store.sealed import RecordCodec
 from service.store.sqlite.store import SqliteStore
 
 __all__ = [
+    "AnnouncedCall",
+    "Calls",
     "Changes",
     "Consent",
     "FailureCount",
@@ -91,6 +94,9 @@ class Store(Protocol):
 
     @property
     def failures(self) -> Failures: ...
+
+    @property
+    def calls(self) -> Calls: ...
 
     async def get(self, tenant: str, speaker_id: str) -> Speaker | None: ...
 

@@ -6,11 +6,12 @@ from typing import Any
 import pytest
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from sayso import messages, server
-from sayso.v1 import decision_pb2, group_pb2, server_pb2, speaker_pb2, verification_pb2
+from sayso.v1 import call_pb2, decision_pb2, group_pb2, server_pb2, speaker_pb2, verification_pb2
 
 FieldPath = tuple[str, ...]
 
 READ: dict[Any, Callable[[Any], Any]] = {
+    call_pb2.AnnouncedCall: messages.announced_call,
     decision_pb2.Decision: messages.decision,
     group_pb2.Group: messages.group,
     group_pb2.GroupMatch: messages.match,

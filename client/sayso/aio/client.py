@@ -12,7 +12,7 @@ from collections.abc import (
 from types import TracebackType
 from typing import Any, Self
 
-from sayso import groups, server, speakers, voices
+from sayso import announcements, groups, server, speakers, voices
 from sayso.aio.methods import Part, live, method, of_recording, paged, series
 from sayso.aio.transport import Transport
 from sayso.batch import MAX_ITEM_BYTES, Outgoing, failure
@@ -85,6 +85,8 @@ class AsyncClient(Part):
     identify = of_recording(voices.identify)
     embed = of_recording(voices.embed)
     compare = method(voices.compare)
+    announce_call = method(announcements.announce_call)
+    take_call = method(announcements.take_call)
     server_info = method(server.get_server_info)
 
     async def batch_enroll(

@@ -5,7 +5,7 @@ from collections.abc import Callable, Generator, Iterable, Mapping
 from types import TracebackType
 from typing import Any, Self
 
-from sayso import groups, server, speakers, voices
+from sayso import announcements, groups, server, speakers, voices
 from sayso.batch import MAX_ITEM_BYTES, Outgoing, failure
 from sayso.blocking.methods import Part, live, method, paged, series
 from sayso.blocking.transport import Transport
@@ -86,6 +86,8 @@ class Client(Part):
     identify = method(voices.identify)
     embed = method(voices.embed)
     compare = method(voices.compare)
+    announce_call = method(announcements.announce_call)
+    take_call = method(announcements.take_call)
     server_info = method(server.get_server_info)
 
     def batch_enroll(

@@ -6,7 +6,8 @@
     sayso:{tenant}:keys           the tenant's wrapped keys: keys.py
     sayso:{tenant}:opt_outs       hash from the SHA-256 of a speaker who opted out to etag and time
     sayso:{tenant}:swept          when the tenant was last swept for expired voices
-    (the keys of groups are in groups.py, those of failed verifications in failures.py)
+    (the keys of groups are in groups.py, those of failed verifications in failures.py, those of
+    announced calls in calls.py)
 
 The tenant in braces, percent-encoded, is the hash tag: on a Cluster a tenant lives in one slot. How
 durable an acknowledged write is depends on Redis: only `appendonly yes` with `appendfsync always`
@@ -34,6 +35,7 @@ from service.store.records import (
     hash_subject,
     opted_out_speaker,
 )
+from service.store.redis.calls import RedisCalls
 from service.store.redis.connection import RedisConnection
 from service.store.redis.failures import RedisFailures, parse_count
 from service.store.redis.groups import RedisGroups
@@ -66,6 +68,7 @@ class RedisStore:
         evaluate = connection.evaluate
         self.groups = RedisGroups(evaluate, prefix=make_prefix)
         self.failures = RedisFailures(evaluate, prefix=make_prefix)
+        self.calls = RedisCalls(evaluate, prefix=make_prefix)
         self.keys = RedisKeys(evaluate, key=keys_key, index=index_key)
         self.records = RecordCodec(self.keys, sealing)
 

@@ -17,6 +17,7 @@ from typing import Any
 from urllib.parse import quote
 
 from service.errors import StoreError
+from service.store.sqlite import calls as sqlite_calls
 from service.store.sqlite import failures as sqlite_failures
 from service.store.sqlite import groups as sqlite_groups
 from service.store.sqlite import keys as sqlite_keys
@@ -56,6 +57,7 @@ _MIGRATIONS: tuple[tuple[str, ...], ...] = (
     sqlite_keys.SCHEMA,
     sqlite_failures.UNBOUNDED_SCHEMA,
     sqlite_tenants.SCHEMA,
+    sqlite_calls.SCHEMA,
 )
 
 

@@ -27,6 +27,7 @@ from service.store.failures import FailureCount
 from service.store.groups import MemberPage
 from service.store.records import USE_RESOLUTION_S, Page, Speaker, opted_out_speaker
 from service.store.sealed import NewRecords, RecordCodec, StoredRecords
+from service.store.sqlite import calls as sqlite_calls
 from service.store.sqlite import failures as sqlite_failures
 from service.store.sqlite import groups as sqlite_groups
 from service.store.sqlite import keys as sqlite_keys
@@ -77,6 +78,7 @@ class SqliteStore:
         self._reader = Connection(path, "store-reader")
         self.groups = sqlite_groups.SqliteGroups(read=self._reader.run, write=self._write)
         self.failures = sqlite_failures.SqliteFailures(read=self._reader.run, write=self._write)
+        self.calls = sqlite_calls.SqliteCalls(write=self._write)
         self.keys = sqlite_keys.SqliteKeys(read=self._reader.run, write=self._write)
         self.records = RecordCodec(self.keys, sealing)
 
