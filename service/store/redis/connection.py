@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from functools import partial
 from typing import Any, Self, TypeAlias
 
-from redis.asyncio import Redis, RedisCluster
+from redis.asyncio import Redis
 from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialWithJitterBackoff
@@ -16,6 +16,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from service.errors import Unavailable
 from service.store.redis.address import Address, Mode
+from service.store.redis.cluster import Cluster
 from service.store.redis.health import REPLICA, Client, explain, find_fault, write_by_script
 from service.store.redis.sentinel import Sentinels
 
@@ -72,7 +73,10 @@ class RedisConnection:
         )
 
     async def aclose(self) -> None:
-        await self._client.aclose()
+        if isinstance(self._client, Cluster):
+            await self._client.shut_down()
+        else:
+            await self._client.aclose()
         if self._sentinels is not None:
             await self._sentinels.aclose()
 
@@ -234,7 +238,7 @@ def _connect_cluster(
     address: Address, options: Mapping[str, Any]
 ) -> tuple[Client, Sentinels | None]:
     nodes = [ClusterNode(host, port) for host, port in address.nodes]
-    return RedisCluster(startup_nodes=nodes, require_full_coverage=False, **options), None
+    return Cluster(startup_nodes=nodes, require_full_coverage=False, **options), None
 
 
 _CONNECTORS = {

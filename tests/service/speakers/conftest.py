@@ -1,7 +1,6 @@
 from tests.support.stores import (
     address,
     cluster,
-    dropped,
     make_speaker,
     redis_server,
     sentinel,
@@ -12,7 +11,6 @@ from tests.support.stores import (
 __all__ = [
     "address",
     "cluster",
-    "dropped",
     "make_speaker",
     "redis_server",
     "sentinel",

@@ -1,7 +1,6 @@
 from tests.support.stores import (
     address,
     cluster,
-    dropped,
     make_speaker,
     redis_server,
     sentinel,
@@ -13,7 +12,6 @@ from tests.support.stores import (
 __all__ = [
     "address",
     "cluster",
-    "dropped",
     "make_speaker",
     "redis_server",
     "sentinel",
