@@ -632,4 +632,5 @@ def _check_names() -> None:
 
 def _is_known(name: str, read: set[str]) -> bool:
     known = read | OF_CLIENTS | RETIRED.keys()
-    return name in known or _OF_SERVICE_LINKS.fullmatch(name) is not None
+    of_gateway = name.startswith("SAYSO_GATEWAY_")  # which may be started from the same environment
+    return name in known or of_gateway or _OF_SERVICE_LINKS.fullmatch(name) is not None

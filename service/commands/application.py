@@ -15,6 +15,7 @@ from service.commands.terminal import Version
 COMMANDS = MappingProxyType(
     {
         "serve": ("serve", "serve"),
+        "gateway": ("gateway", "gateway"),
         "enroll": ("enroll", "enroll"),
         "verify": ("voices", "verify"),
         "identify": ("voices", "identify"),

@@ -28,7 +28,14 @@ _UNLIMITED = 10_000  # columns; tables take what they need
 out = Console(width=None if sys.stdout.isatty() else _UNLIMITED, emoji=False)
 err = Console(stderr=True, emoji=False)
 
-_EXTRAS = {"hvac": "vault", "requests": "vault", "opentelemetry": "tracing"}
+_EXTRAS = {
+    "hvac": "vault",
+    "opentelemetry": "tracing",
+    "requests": "vault",
+    "starlette": "gateway",
+    "uvicorn": "gateway",
+    "websockets": "gateway",
+}
 """The extra of the package that installs a module."""
 
 

@@ -1,0 +1,20 @@
+"""`sayso gateway`: call platforms plug in without code.
+
+    platform ── its own protocol ──> connector ── CallStart, audio ──> LiveCall ── client ──> server
+        <── answers in its own way ── connector <─── Decision ────────────┘
+
+A connector knows one platform's protocol and nothing of Sayso; `calls` knows nothing of platforms.
+What a platform's media says of a call may claim a speaker. It never chooses the tenant, which is
+that of the credential, nor the policy, which is the gateway's own or that of an announced call.
+
+settings.py      SAYSO_GATEWAY_*
+calls.py         a call's audio to the server, its decisions back
+clients.py       one client of the server for each credential
+buffer.py        audio on its way, bounded
+answers.py       a decision as JSON
+secret_file.py   files of tokens and keys
+sockets.py       the WebSocket of a platform: silence, size and slow readers limited
+connectors/      one module for each protocol
+web.py           the HTTP and WebSocket listener
+server.py        all listeners as one running gateway, drained on the way down
+"""

@@ -1,0 +1,229 @@
+"""Calls: the audio of each to the server, and its decisions back.
+
+    open ──> whose call is it? announced to the server, else claimed by the media, else refused
+    hear ──> buffer ──> stream of the client ──> answer(decision), as they come
+    finish ─> the last decision
+
+A call that the server does not take in time, or refuses, is given up: the platform's connection
+goes on, and its audio is dropped.
+"""
+
+import asyncio
+import contextlib
+import logging
+import math
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+
+from sayso import AsyncClient, Decision, NotFound, RawAudio, SaysoError, SequentialTest
+
+from gateway.buffer import AudioBuffer
+from gateway.clients import Clients
+from gateway.errors import CallRefused
+from gateway.settings import CallLimits
+
+log = logging.getLogger(__name__)
+
+Answer = Callable[[Decision], Awaitable[None]]
+"""Tells the platform of a decision; must not raise if the platform is gone."""
+
+MAX_ID_CHARACTERS = 128
+_SAMPLE_BYTES = {"LINEAR16": 2}
+_MESSAGE_S = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class CallStart:
+    """What a platform says of a call when it begins: its own id of the call, how the audio is
+    encoded, the caller's channel of it, and who is claimed to be calling (empty: it cannot say)."""
+
+    call_id: str
+    raw: RawAudio
+    channel: int | None = None
+    speaker_id: str = ""
+
+    def __post_init__(self) -> None:
+        for name in (self.call_id, self.speaker_id):
+            if len(name) > MAX_ID_CHARACTERS or not name.isprintable():
+                raise CallRefused("an id is over 128 characters, or holds control characters")
+        if not self.call_id:
+            raise CallRefused("the call has no id")
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Who is claimed to be calling, and the policy to decide by (empty: the server's default)."""
+
+    speaker_id: str
+    policy: str
+
+
+class Calls:
+    """All calls in progress. `policy` is for calls that are not announced."""
+
+    def __init__(
+        self,
+        clients: Clients,
+        limits: CallLimits,
+        *,
+        policy: str = "",
+        require_announced: bool = False,
+    ) -> None:
+        self._clients = clients
+        self._limits = limits
+        self._policy = policy
+        self._require_announced = require_announced
+        self._open: set[LiveCall] = set()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._draining = False
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    @property
+    def draining(self) -> bool:
+        """Whether no call is taken any more."""
+        return self._draining
+
+    async def drain(self, within_s: float) -> None:
+        """Take no new call, and wait for the calls in progress to end by themselves."""
+        self._draining = True
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                await self._idle.wait()
+
+    @contextlib.asynccontextmanager
+    async def open(
+        self,
+        start: CallStart,
+        answer: Answer,
+        *,
+        credential: str | None = None,
+        announced: bool = False,
+    ) -> AsyncIterator["LiveCall"]:
+        """Verify a call until this is left. With `announced` the media's own claim is not enough.
+
+        Raises `CallRefused`.
+        """
+        if self._draining or len(self._open) >= self._limits.max_calls:
+            raise CallRefused("the gateway is full or about to stop")
+        live = LiveCall(start, answer, self._limits)
+        self._open.add(live)
+        self._idle.clear()
+        try:
+            async with self._clients.use(credential) as client:
+                claim = await self._find_claim(client, start, announced)
+                async with live.verify(client, claim):
+                    yield live
+        except SaysoError as error:
+            raise CallRefused(f"the server was not reached: {error.message}") from error
+        finally:
+            self._open.discard(live)
+            if not self._open:
+                self._idle.set()
+
+    async def _find_claim(self, client: AsyncClient, start: CallStart, announced: bool) -> Claim:
+        """An announcement counts more than what the media claims."""
+        try:
+            call = await client.take_call(start.call_id)
+        except NotFound:
+            if announced or self._require_announced:
+                raise CallRefused("the call was not announced; announce it first") from None
+            if not start.speaker_id:
+                raise CallRefused(
+                    "the call claims nobody and was not announced: announce it, or have the "
+                    "platform send a speaker_id"
+                ) from None
+            return Claim(start.speaker_id, self._policy)
+        return Claim(call.speaker_ids[0], call.policy)
+
+
+class LiveCall:
+    """One call in progress."""
+
+    def __init__(self, start: CallStart, answer: Answer, limits: CallLimits) -> None:
+        self._start = start
+        self._answer = answer
+        self._limits = limits
+        raw = start.raw
+        second_bytes = raw.sample_rate * raw.channels * _SAMPLE_BYTES.get(raw.encoding, 1)
+        self._left_bytes = math.ceil(limits.max_call_s * second_bytes)
+        self._buffer = AudioBuffer(
+            message_bytes=round(_MESSAGE_S * second_bytes),
+            max_bytes=math.ceil(limits.buffer_s * second_bytes),
+        )
+        self._verifying: asyncio.Task[None] | None = None
+        self.decision: Decision | None = None
+
+    @property
+    def done(self) -> bool:
+        """Whether the last decision is there, or there will be none."""
+        return self._verifying is not None and self._verifying.done()
+
+    async def hear(self, audio: bytes) -> None:
+        """Take the next audio of the caller. If the server takes none for `stall_s`, the call is
+        given up."""
+        self._left_bytes -= len(audio)
+        if self._left_bytes < 0:
+            self._buffer.end()
+            return
+        try:
+            async with asyncio.timeout(self._limits.stall_s):
+                await self._buffer.put(audio)
+        except TimeoutError:
+            log.warning("call %s: the server takes no audio; given up", self._start.call_id)
+            self._give_up()
+
+    async def finish(self) -> None:
+        """There is no more audio: wait for the last decision, for a while."""
+        self._buffer.end()
+        if self._verifying is None:
+            return
+        done, _ = await asyncio.wait({self._verifying}, timeout=self._limits.conclude_s)
+        if not done:
+            log.warning("call %s: the server did not conclude in time", self._start.call_id)
+            self._give_up()
+
+    @contextlib.asynccontextmanager
+    async def verify(self, client: AsyncClient, claim: Claim) -> AsyncIterator[None]:
+        """Stream to the server meanwhile."""
+        decisions = client.verify_stream(
+            claim.speaker_id,
+            self._buffer,
+            raw=self._start.raw,
+            channel=self._start.channel,
+            policy=claim.policy,
+            sequential=SequentialTest(),
+            stop_at_decision=True,
+            message_s=0.0,  # the buffer has joined the frames
+        )
+        self._verifying = asyncio.create_task(self._verify(decisions))
+        try:
+            yield
+            await self.finish()
+        finally:
+            self._give_up()
+            await asyncio.wait({self._verifying})
+
+    async def _verify(self, decisions: AsyncGenerator[Decision, None]) -> None:
+        call_id = self._start.call_id
+        try:
+            async with contextlib.aclosing(decisions):
+                async for decision in decisions:
+                    self.decision = decision
+                    await self._answer(decision)
+        except SaysoError as error:
+            log.warning("call %s: not verified: %s", call_id, error.message)
+        except Exception:
+            log.exception("call %s: not verified", call_id)
+        else:
+            if (made := self.decision) is not None:
+                log.info("call %s: %s, decision %s", call_id, made.outcome, made.decision_id)
+        finally:
+            self._buffer.end()
+
+    def _give_up(self) -> None:
+        self._buffer.end()
+        if self._verifying is not None:
+            self._verifying.cancel()

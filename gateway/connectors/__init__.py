@@ -1,0 +1,6 @@
+"""Connectors: one module for each protocol.
+
+twilio.py    Twilio Media Streams
+streams.py   what Twilio and its dialects share: JSON events over a WebSocket
+pcm.py       samples over a WebSocket: FreeSWITCH, jambonz, Asterisk chan_websocket, browsers
+"""

@@ -1,0 +1,87 @@
+"""A running gateway: its listeners, drained on the way down.
+
+SIGTERM ─> no new calls ─> calls in progress end, or `drain_s` passes ─> listeners close
+"""
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from sayso import SettingsError
+
+from gateway import web
+from gateway.calls import Calls
+from gateway.clients import Clients
+from gateway.settings import Settings, parse_address
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class RunningGateway:
+    """A gateway that takes calls; `address` is host:port of the WebSockets."""
+
+    address: str
+    calls: Calls
+
+
+@contextlib.asynccontextmanager
+async def open_gateway(settings: Settings) -> AsyncIterator[RunningGateway]:
+    """Start a gateway; on leaving, drain it. Raises `SettingsError`."""
+    calls = Calls(
+        Clients(settings.open_client),
+        settings.limits,
+        policy=settings.policy,
+        require_announced=settings.require_announced,
+    )
+    async with open_web(settings, calls) as address:
+        try:
+            yield RunningGateway(address, calls)
+        finally:
+            await calls.drain(settings.drain_s)
+
+
+@contextlib.asynccontextmanager
+async def open_web(settings: Settings, calls: Calls) -> AsyncIterator[str]:
+    """Listen for HTTP and WebSockets; yields host:port."""
+    server = web.make_server(settings, web.make_app(settings, calls))
+    with listen(settings.listen) as listener:
+        serving = asyncio.create_task(server.serve([listener]))
+        try:
+            yield format_address(listener)
+        finally:
+            server.should_exit = True
+            await serving
+
+
+def listen(address: str) -> socket.socket:
+    """A socket that listens on host:port; raises `SettingsError`."""
+    host, port = parse_address(address)
+    try:
+        family, *_, found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        return socket.create_server(found, family=family, backlog=1024)
+    except OSError as error:
+        raise SettingsError(f"cannot listen on {address}: {error.strerror}") from error
+
+
+def format_address(listener: socket.socket) -> str:
+    """host:port that a socket listens on."""
+    host, port, *_ = listener.getsockname()
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+async def run(settings: Settings) -> None:
+    """Run a gateway until SIGTERM or SIGINT."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with open_gateway(settings) as running:
+        print(f"gateway on {running.address}", flush=True)  # noqa: T201 - what scripts wait for
+        log.info("started: %s", running.address)
+        await stop.wait()
+        log.info("draining %d calls", len(running.calls))

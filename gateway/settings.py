@@ -1,0 +1,213 @@
+"""Settings of the gateway: `SAYSO_GATEWAY_*`, and those by which every client finds the server."""
+
+import ipaddress
+import os
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic.dataclasses import dataclass
+from pydantic_settings import BaseSettings, SettingsConfigDict
+from sayso import AsyncClient, SettingsError, Tls
+
+PREFIX = "SAYSO_GATEWAY_"
+
+_SWITCHES = (
+    "twilio_auth_tokens",
+    "pcm",
+)
+"""What switches a connector on."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallLimits:
+    """Limits of all calls (`max_calls`) and of each. A platform may be silent for `max_pause_s`,
+    and says whose call it is within `start_s`."""
+
+    max_calls: int = 1000
+    max_call_s: float = 3600.0
+    max_pause_s: float = 120.0
+    start_s: float = 10.0
+    buffer_s: float = 10.0
+    stall_s: float = 10.0
+    conclude_s: float = 10.0
+
+
+def _of_client(variable: str, default: Any, description: str) -> Any:
+    """A setting that every client of the server has."""
+    return Field(default, validation_alias=f"SAYSO_{variable}", description=description)
+
+
+class Settings(BaseSettings):
+    """All that an operator can set; each variable is `SAYSO_GATEWAY_` and the field's name in
+    capitals, but for those of the client."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        frozen=True,
+        extra="forbid",
+        allow_inf_nan=False,
+        populate_by_name=True,
+    )
+
+    listen: str = Field(
+        "127.0.0.1:8080", description="host:port for HTTP and WebSockets; port 0 picks one"
+    )
+    public_url: str = Field(
+        "", description="how platforms reach it, e.g. wss://voice.example.com; Twilio signs it"
+    )
+    tls_certificate: Path | None = Field(None, description="PEM file of the certificate")
+    tls_key: Path | None = Field(None, description="PEM file of its key, without a passphrase")
+    insecure: bool = Field(
+        False, description="serve plaintext to other machines, behind a proxy that does TLS"
+    )
+
+    policy: str = Field(
+        "", description="the server's policy to decide by, for calls that are not announced"
+    )
+    require_announced: bool = Field(
+        False, description="verify announced calls only, whatever the media claims"
+    )
+
+    twilio_auth_tokens: Path | None = Field(
+        None, description="file of Twilio auth tokens, one a line; switches Twilio on"
+    )
+    pcm: bool = Field(
+        False, description="take PCM over WebSockets from whoever shows a key of the server"
+    )
+
+    max_calls: int = Field(1000, ge=1, description="calls in progress")
+    max_call_s: float = Field(3600.0, gt=0, description="seconds of audio of one call")
+    max_pause_s: float = Field(120.0, gt=0, description="seconds that a platform may send nothing")
+    start_s: float = Field(10.0, gt=0, description="seconds within which a call has to begin")
+    buffer_s: float = Field(
+        10.0, gt=0, description="seconds of audio that may wait for the server, for each call"
+    )
+    stall_s: float = Field(
+        10.0, gt=0, description="seconds after which a call is given up whose audio is not taken"
+    )
+    conclude_s: float = Field(
+        10.0, gt=0, description="seconds that the last decision may take after the audio's end"
+    )
+    drain_s: float = Field(
+        30.0, ge=0, description="seconds that calls in progress may take at shutdown"
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="log level")
+    log_format: Literal["text", "json"] = Field(
+        "text", description="one line of text or one JSON object for each event"
+    )
+
+    server: str = _of_client("SERVER", "127.0.0.1:50051", "the server's host:port")
+    credential: SecretStr = _of_client(
+        "CREDENTIAL", SecretStr(""), "a key of the server with the role verify"
+    )
+    ca: Path | None = _of_client("CA", None, "PEM file of the roots that the server's TLS is of")
+    client_certificate: Path | None = _of_client(
+        "CLIENT_CERTIFICATE", None, "PEM file of the gateway's certificate, for mutual TLS"
+    )
+    client_key: Path | None = _of_client("CLIENT_KEY", None, "PEM file of its key")
+    server_name: str | None = _of_client(
+        "SERVER_NAME", None, "the name in the server's certificate, if it is not its address"
+    )
+    tls: bool = _of_client("TLS", False, "use TLS, with the roots that come with gRPC")
+    client_insecure: bool = _of_client(
+        "INSECURE", False, "send the credential to another machine in plaintext"
+    )
+
+    @classmethod
+    def read(cls, **overrides: object) -> Self:
+        """Read the environment, then apply overrides that are not None; raises `SettingsError`,
+        which names the variable."""
+        _check_names(cls)
+        values = {name: value for name, value in overrides.items() if value is not None}
+        try:
+            settings = cls(**values)  # type: ignore[arg-type]
+        except ValidationError as error:
+            problems = (
+                f"{_to_variable(str(problem['loc'][0]))}: {problem['msg']}"
+                for problem in error.errors(include_url=False)
+            )
+            raise SettingsError("; ".join(problems)) from error
+        settings.check()
+        return settings
+
+    @property
+    def limits(self) -> CallLimits:
+        names = CallLimits.__dataclass_fields__
+        return CallLimits(**{name: getattr(self, name) for name in names})
+
+    @property
+    def has_tls(self) -> bool:
+        return self.tls_certificate is not None
+
+    def check(self) -> None:
+        """Raise `SettingsError` for settings that contradict each other or leave a door open."""
+        if not any(getattr(self, switch) for switch in _SWITCHES):
+            names = ", ".join(PREFIX + name.upper() for name in _SWITCHES)
+            raise SettingsError(f"no platform is switched on; set one of {names}")
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise SettingsError(
+                f"{PREFIX}TLS_CERTIFICATE and {PREFIX}TLS_KEY go together; give both"
+            )
+        if not (self.has_tls or self.insecure or is_loopback(self.listen)):
+            raise SettingsError(
+                f"calls would come to {self.listen} in plaintext; use TLS "
+                f"({PREFIX}TLS_CERTIFICATE), or, behind a proxy that does it, allow it "
+                f"({PREFIX}INSECURE=true)"
+            )
+        if self.twilio_auth_tokens and not self.public_url.startswith(("wss://", "ws://")):
+            raise SettingsError(
+                f"{PREFIX}PUBLIC_URL: must be the wss:// address that Twilio reaches, as it signs "
+                "that"
+            )
+
+    def open_client(self, credential: str | None) -> AsyncClient:
+        """A client that shows this credential, or the gateway's own if it is None."""
+        shown = self.credential.get_secret_value() if credential is None else credential
+        return AsyncClient(
+            self.server,
+            credential=shown or None,
+            tls=self._make_tls(),
+            insecure=self.client_insecure,
+        )
+
+    def _make_tls(self) -> Tls | None:
+        if not (self.tls or self.ca or self.client_certificate or self.client_key):
+            return None
+        return Tls(self.ca, self.client_certificate, self.client_key, self.server_name)
+
+
+def parse_address(address: str) -> tuple[str, int]:
+    """Parse host:port; raises `SettingsError`."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal() or int(port) > 65535:
+        raise SettingsError(f"{address!r} is not host:port")
+    return host.strip("[]"), int(port)
+
+
+def is_loopback(address: str) -> bool:
+    """Whether host:port is of this machine alone; raises `SettingsError`."""
+    host, _ = parse_address(address)
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _to_variable(name: str) -> str:
+    return name if name.startswith("SAYSO_") else PREFIX + name.upper()
+
+
+def _check_names(kind: type[Settings]) -> None:
+    """Raise `SettingsError` for variables that are unknown, or that a template left empty."""
+    known = {PREFIX + name.upper() for name in kind.model_fields}
+    for variable, value in sorted(os.environ.items()):
+        if not variable.startswith(PREFIX):
+            continue
+        if variable not in known:
+            near = get_close_matches(variable, known, n=1, cutoff=0.75)
+            hint = f"did you mean {near[0]}?" if near else "unset it"
+            raise SettingsError(f"{variable} is no setting; {hint}")
+        if not value:
+            raise SettingsError(f"{variable} is empty; give it a value, or unset it")

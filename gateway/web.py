@@ -1,0 +1,165 @@
+"""The HTTP and WebSocket listener: a path for each platform.
+
+upgrade ─> authenticate ─> accept ─> connector, until the platform or the connector ends it
+              └─ 403
+
+GET /health   200, or 503 once the gateway drains
+"""
+
+import asyncio
+import logging
+import ssl
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import BaseRoute, Route, WebSocketRoute
+from starlette.websockets import WebSocket
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from gateway.calls import Calls
+from gateway.connectors import pcm, twilio
+from gateway.connectors.streams import verify_stream
+from gateway.errors import CallRefused, GatewayError, ProtocolError
+from gateway.secret_file import read_secrets
+from gateway.settings import Settings
+from gateway.sockets import MAX_MESSAGE_BYTES, Socket
+
+_HANDSHAKE_S = 10.0
+_PROTOCOL_ERROR, _POLICY_VIOLATION, _INTERNAL_ERROR = 1002, 1008, 1011
+
+log = logging.getLogger(__name__)
+
+Endpoint = Callable[[WebSocket], Awaitable[None]]
+Serve = Callable[[Socket], Awaitable[None]]
+
+
+def make_app(settings: Settings, calls: Calls) -> Starlette:
+    """The application; raises `SettingsError` for a secret file that cannot be used."""
+
+    async def show_health(request: Request) -> Response:
+        if calls.draining:
+            return PlainTextResponse("draining\n", 503)
+        return PlainTextResponse("ok\n")
+
+    routes: list[BaseRoute] = [Route("/health", show_health)]
+    if settings.twilio_auth_tokens is not None:
+        routes += list_twilio_routes(settings, calls)
+    if settings.pcm:
+        routes.append(make_pcm_route(settings, calls))
+    return Starlette(routes=routes)
+
+
+def list_twilio_routes(settings: Settings, calls: Calls) -> list[BaseRoute]:
+    assert settings.twilio_auth_tokens is not None
+    tokens = [token for [token] in read_secrets(settings.twilio_auth_tokens, words="token")]
+    base = settings.public_url.rstrip("/")
+
+    def make_route(path: str, *, hangs_up: bool) -> WebSocketRoute:
+        async def answer(websocket: WebSocket) -> None:
+            signature = websocket.headers.get(twilio.SIGNATURE_HEADER, "")
+            if not twilio.is_signed(signature, base + path, tokens):
+                log.warning("%s: refused: no signature by an auth token of %s", path, base + path)
+                await websocket.close()
+                return
+            await serve(
+                websocket,
+                settings,
+                lambda socket: verify_stream(socket, calls, twilio.parse_event, hangs_up=hangs_up),
+            )
+
+        return WebSocketRoute(path, answer)
+
+    return [
+        make_route("/twilio", hangs_up=False),
+        make_route("/twilio/connect", hangs_up=True),
+    ]
+
+
+def make_pcm_route(settings: Settings, calls: Calls) -> WebSocketRoute:
+    async def answer(websocket: WebSocket) -> None:
+        offered = websocket.scope["subprotocols"]
+        if not (key := pcm.find_key(websocket.headers, offered)):
+            log.warning("/pcm: refused: no key was shown")
+            await websocket.close()
+            return
+        protocol = pcm.choose_protocol(offered)
+        await serve(
+            websocket,
+            settings,
+            lambda socket: pcm.verify_pcm(socket, calls, pcm.PLATFORMS[protocol], credential=key),
+            protocol,
+        )
+
+    return WebSocketRoute("/pcm", answer)
+
+
+async def serve(
+    websocket: WebSocket, settings: Settings, connector: Serve, subprotocol: str | None = None
+) -> None:
+    """Accept a WebSocket, and run the connector on it; what it raises becomes a close code."""
+    await websocket.accept(subprotocol)
+    socket = Socket(websocket, start_s=settings.start_s, max_pause_s=settings.max_pause_s)
+    code = 1000
+    try:
+        await connector(socket)
+    except GatewayError as error:
+        code = _PROTOCOL_ERROR if isinstance(error, ProtocolError) else _POLICY_VIOLATION
+        level = logging.WARNING if isinstance(error, CallRefused) else logging.INFO
+        log.log(level, "%s: closed: %s", websocket.url.path, error)
+    except Exception:
+        code = _INTERNAL_ERROR
+        log.exception("%s failed", websocket.url.path)
+    finally:
+        await socket.close(code)
+
+
+class _Protocol(H11Protocol):
+    """Closes a connection that has not sent a whole request, or finished one, in time."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._deadline = self.loop.call_later(_HANDSHAKE_S, transport.close)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._deadline.cancel()
+        super().connection_lost(exc)
+
+    def handle_websocket_upgrade(self, event: Any) -> None:
+        self._deadline.cancel()
+        super().handle_websocket_upgrade(event)
+
+
+class WebServer(uvicorn.Server):
+    """Leaves signals to the process, which drains before it stops this."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def make_server(settings: Settings, app: Starlette) -> WebServer:
+    config = uvicorn.Config(
+        app,
+        http=_Protocol,
+        ws="websockets-sansio",
+        ws_max_size=MAX_MESSAGE_BYTES,
+        ws_ping_interval=20.0,
+        ws_ping_timeout=20.0,
+        ws_per_message_deflate=False,  # costs processor time, and audio does not shrink
+        lifespan="off",
+        log_config=None,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        limit_concurrency=2 * settings.max_calls + 100,
+        timeout_graceful_shutdown=5,
+        ssl_certfile=settings.tls_certificate,
+        ssl_keyfile=settings.tls_key,
+        ssl_version=ssl.PROTOCOL_TLS_SERVER,
+    )
+    return WebServer(config)
