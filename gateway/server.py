@@ -8,7 +8,7 @@ import contextlib
 import logging
 import signal
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
 from sayso import SettingsError
@@ -16,16 +16,18 @@ from sayso import SettingsError
 from gateway import web
 from gateway.calls import Calls
 from gateway.clients import Clients
-from gateway.settings import Settings, parse_address
+from gateway.connectors.audiosocket import AudioSockets, Network, parse_networks
+from gateway.settings import PREFIX, Settings, parse_address
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class RunningGateway:
-    """A gateway that takes calls; `address` is host:port of the WebSockets."""
+    """A gateway that takes calls: host:port of the WebSockets and, if it is on, of AudioSocket."""
 
     address: str
+    audiosocket: str | None
     calls: Calls
 
 
@@ -38,9 +40,11 @@ async def open_gateway(settings: Settings) -> AsyncIterator[RunningGateway]:
         policy=settings.policy,
         require_announced=settings.require_announced,
     )
-    async with open_web(settings, calls) as address:
+    async with contextlib.AsyncExitStack() as stack:
+        address = await stack.enter_async_context(open_web(settings, calls))
+        audiosocket = await stack.enter_async_context(open_audiosocket(settings, calls))
         try:
-            yield RunningGateway(address, calls)
+            yield RunningGateway(address, audiosocket, calls)
         finally:
             await calls.drain(settings.drain_s)
 
@@ -56,6 +60,37 @@ async def open_web(settings: Settings, calls: Calls) -> AsyncIterator[str]:
         finally:
             server.should_exit = True
             await serving
+
+
+@contextlib.asynccontextmanager
+async def open_audiosocket(settings: Settings, calls: Calls) -> AsyncIterator[str | None]:
+    """Listen for Asterisk, if that is on; yields host:port."""
+    if settings.audiosocket_listen is None:
+        yield None
+        return
+    connector = AudioSockets(
+        calls,
+        read_networks(settings),
+        max_connections=2 * settings.max_calls,
+        start_s=settings.start_s,
+        max_pause_s=settings.max_pause_s,
+    )
+    listener = listen(settings.audiosocket_listen)
+    address = format_address(listener)
+    server = await asyncio.start_server(connector.accept, sock=listener)
+    try:
+        yield address
+    finally:
+        server.close()
+        await connector.close()
+
+
+def read_networks(settings: Settings) -> tuple[Network, ...]:
+    """The networks that AudioSocket is taken from; raises `SettingsError`."""
+    try:
+        return parse_networks(settings.audiosocket_allow)
+    except ValueError as error:
+        raise SettingsError(f"{PREFIX}AUDIOSOCKET_ALLOW: {error}") from error
 
 
 def listen(address: str) -> socket.socket:
@@ -74,14 +109,14 @@ def format_address(listener: socket.socket) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-async def run(settings: Settings) -> None:
-    """Run a gateway until SIGTERM or SIGINT."""
+async def run(settings: Settings, announce: Callable[[RunningGateway], None]) -> None:
+    """Run a gateway until SIGTERM or SIGINT; `announce` it once it takes calls."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     async with open_gateway(settings) as running:
-        print(f"gateway on {running.address}", flush=True)  # noqa: T201 - what scripts wait for
+        announce(running)
         log.info("started: %s", running.address)
         await stop.wait()
         log.info("draining %d calls", len(running.calls))

@@ -16,6 +16,7 @@ PREFIX = "SAYSO_GATEWAY_"
 _SWITCHES = (
     "twilio_auth_tokens",
     "pcm",
+    "audiosocket_listen",
 )
 """What switches a connector on."""
 
@@ -75,6 +76,14 @@ class Settings(BaseSettings):
     )
     pcm: bool = Field(
         False, description="take PCM over WebSockets from whoever shows a key of the server"
+    )
+
+    audiosocket_listen: str | None = Field(
+        None, description="host:port for Asterisk AudioSocket; switches it on"
+    )
+    audiosocket_allow: str = Field(
+        "127.0.0.0/8,::1",
+        description="networks from which AudioSocket is taken, with commas between",
     )
 
     max_calls: int = Field(1000, ge=1, description="calls in progress")

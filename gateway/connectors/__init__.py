@@ -3,4 +3,5 @@
 twilio.py    Twilio Media Streams
 streams.py   what Twilio and its dialects share: JSON events over a WebSocket
 pcm.py       samples over a WebSocket: FreeSWITCH, jambonz, Asterisk chan_websocket, browsers
+audiosocket.py  Asterisk AudioSocket, over TCP
 """

@@ -1,12 +1,17 @@
 """`sayso gateway`: call platforms plug in without code."""
 
 import asyncio
-from typing import Annotated
+import sys
+from functools import partial
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from service.commands.terminal import one_line_errors
+from service.commands.terminal import one_line_errors, print_json, say
 from service.observability import logs
+
+if TYPE_CHECKING:
+    from gateway.server import RunningGateway
 
 
 def gateway(
@@ -14,6 +19,9 @@ def gateway(
         str | None,
         typer.Option(help="host:port for WebSockets. [SAYSO_GATEWAY_LISTEN, 127.0.0.1:8080]"),
     ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Say where it listens in JSON: one object, once ready.")
+    ] = False,
 ) -> None:
     """Takes calls from telephone platforms and browsers, and verifies them at a server, until
     SIGTERM or SIGINT.
@@ -21,7 +29,7 @@ def gateway(
     Every platform is off until it is set up: docs/integrate/gateway.md. Settings are environment
     variables, SAYSO_GATEWAY_* and those of every client (SAYSO_SERVER, SAYSO_CREDENTIAL, SAYSO_CA).
 
-    Example: SAYSO_GATEWAY_PCM=true sayso gateway
+    Example: sayso gateway --listen 127.0.0.1:8080
     """
     with one_line_errors():
         from gateway.server import run  # noqa: PLC0415 - needs the extra `gateway`
@@ -29,4 +37,14 @@ def gateway(
 
         settings = Settings.read(listen=listen)
         logs.setup_logging(level=settings.log_level, form=settings.log_format)
-        asyncio.run(run(settings))
+        asyncio.run(run(settings, partial(_announce, as_json=as_json)))
+
+
+def _announce(running: "RunningGateway", *, as_json: bool) -> None:
+    listening = {"address": running.address, "audiosocket": running.audiosocket}
+    if as_json:
+        print_json(listening)
+    else:
+        audiosocket = f", AudioSocket on {running.audiosocket}" if running.audiosocket else ""
+        say(f"gateway on {running.address}{audiosocket}")
+    sys.stdout.flush()

@@ -35,6 +35,7 @@ class GatewayProcess:
         line = self.process.stdout.readline()
         assert line.startswith("gateway on "), self.process.communicate(timeout=_EXIT_S)
         self.address = line.split()[2].rstrip(",")
+        self.audiosocket = line.split()[-1]
         return self
 
     def __exit__(

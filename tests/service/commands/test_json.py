@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -251,6 +252,20 @@ def test_a_server_says_in_json_where_it_serves(machine: Machine) -> None:
     assert told["started"]["listens on"] == told["address"]
     assert told["started"]["store"] == store
     machine.has_run.add(("serve",))
+
+
+def test_a_gateway_says_in_json_where_it_listens(machine: Machine) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "service", "gateway", "--json", "--listen", "127.0.0.1:0"],
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+        env={**os.environ, "SAYSO_GATEWAY_PCM": "true"},
+    ) as gateway:  # fmt: skip
+        assert gateway.stdout is not None
+        told = json.loads(gateway.stdout.readline())
+        gateway.terminate()
+    assert told["address"].startswith("127.0.0.1:")
+    assert told["audiosocket"] is None
+    machine.has_run.add(("gateway",))
 
 
 def test_the_demo(machine: Machine) -> None:
