@@ -15,6 +15,7 @@ PREFIX = "SAYSO_GATEWAY_"
 
 _SWITCHES = (
     "twilio_auth_tokens",
+    "audiohook_keys",
     "pcm",
     "audiosocket_listen",
 )
@@ -32,7 +33,7 @@ class CallLimits:
     start_s: float = 10.0
     buffer_s: float = 10.0
     stall_s: float = 10.0
-    conclude_s: float = 10.0
+    conclude_s: float = 8.0
 
 
 def _of_client(variable: str, default: Any, description: str) -> Any:
@@ -74,6 +75,11 @@ class Settings(BaseSettings):
     twilio_auth_tokens: Path | None = Field(
         None, description="file of Twilio auth tokens, one a line; switches Twilio on"
     )
+    audiohook_keys: Path | None = Field(
+        None,
+        description="file of Genesys AudioHook keys: API key and client secret, one pair a line; "
+        "switches it on",
+    )
     pcm: bool = Field(
         False, description="take PCM over WebSockets from whoever shows a key of the server"
     )
@@ -97,7 +103,7 @@ class Settings(BaseSettings):
         10.0, gt=0, description="seconds after which a call is given up whose audio is not taken"
     )
     conclude_s: float = Field(
-        10.0, gt=0, description="seconds that the last decision may take after the audio's end"
+        8.0, gt=0, description="seconds that the last decision may take after the audio's end"
     )
     drain_s: float = Field(
         30.0, ge=0, description="seconds that calls in progress may take at shutdown"

@@ -97,7 +97,9 @@ def read_number(fields: Mapping[str, Any], name: str, default: int | None = None
 
 def read_object(fields: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     """A field that is an object; empty if it is missing. Raises `ProtocolError`."""
-    value = fields.get(name) or {}
+    value = fields.get(name)
+    if value is None:
+        return {}
     if not isinstance(value, dict):
         raise ProtocolError(f"{name} is no object")
     return value

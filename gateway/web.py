@@ -11,9 +11,12 @@ import logging
 import ssl
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import uvicorn
+from sayso import SettingsError
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
@@ -22,7 +25,8 @@ from starlette.websockets import WebSocket
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from gateway.calls import Calls
-from gateway.connectors import pcm, twilio
+from gateway.connectors import audiohook, pcm, twilio
+from gateway.connectors.http_signature import InvalidSignature, Verifier, decode_secret
 from gateway.connectors.streams import verify_stream
 from gateway.errors import CallRefused, GatewayError, ProtocolError
 from gateway.secret_file import read_secrets
@@ -49,6 +53,8 @@ def make_app(settings: Settings, calls: Calls) -> Starlette:
     routes: list[BaseRoute] = [Route("/health", show_health)]
     if settings.twilio_auth_tokens is not None:
         routes += list_twilio_routes(settings, calls)
+    if settings.audiohook_keys is not None:
+        routes.append(make_audiohook_route(settings, calls))
     if settings.pcm:
         routes.append(make_pcm_route(settings, calls))
     return Starlette(routes=routes)
@@ -78,6 +84,41 @@ def list_twilio_routes(settings: Settings, calls: Calls) -> list[BaseRoute]:
         make_route("/twilio", hangs_up=False),
         make_route("/twilio/connect", hangs_up=True),
     ]
+
+
+def make_audiohook_route(settings: Settings, calls: Calls) -> WebSocketRoute:
+    assert settings.audiohook_keys is not None
+    verifier = Verifier(read_audiohook_keys(settings.audiohook_keys))
+    public = urlsplit(settings.public_url).netloc
+
+    async def answer(websocket: WebSocket) -> None:
+        headers = websocket.headers
+        query = websocket.url.query
+        target = websocket.url.path + (f"?{query}" if query else "")
+        authority = public or headers.get("host", "")
+        try:
+            verifier.verify(headers, target=target, authority=authority)
+        except InvalidSignature as error:
+            log.warning("/audiohook: refused: %s", error)
+            await serve(websocket, settings, lambda socket: audiohook.refuse(socket, headers))
+            return
+        await serve(
+            websocket,
+            settings,
+            lambda socket: audiohook.verify_session(socket, calls, headers),
+        )
+
+    return WebSocketRoute("/audiohook", answer)
+
+
+def read_audiohook_keys(path: Path) -> dict[str, bytes]:
+    """The client secrets by API key; raises `SettingsError`."""
+    try:
+        return {
+            key: decode_secret(secret) for key, secret in read_secrets(path, words="key secret")
+        }
+    except ValueError as error:
+        raise SettingsError(f"{path}: a client secret is not base64: {error}") from error
 
 
 def make_pcm_route(settings: Settings, calls: Calls) -> WebSocketRoute:

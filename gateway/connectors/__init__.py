@@ -3,5 +3,6 @@
 twilio.py    Twilio Media Streams
 streams.py   what Twilio and its dialects share: JSON events over a WebSocket
 pcm.py       samples over a WebSocket: FreeSWITCH, jambonz, Asterisk chan_websocket, browsers
+audiohook.py Genesys AudioHook; http_signature.py is how it signs
 audiosocket.py  Asterisk AudioSocket, over TCP
 """
