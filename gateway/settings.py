@@ -15,6 +15,7 @@ PREFIX = "SAYSO_GATEWAY_"
 
 _SWITCHES = (
     "twilio_auth_tokens",
+    "stream_tokens",
     "audiohook_keys",
     "pcm",
     "audiosocket_listen",
@@ -74,6 +75,11 @@ class Settings(BaseSettings):
 
     twilio_auth_tokens: Path | None = Field(
         None, description="file of Twilio auth tokens, one a line; switches Twilio on"
+    )
+    stream_tokens: Path | None = Field(
+        None,
+        description="file of tokens, one a line, of 20 characters or more; switches Telnyx, Plivo, "
+        "SignalWire, Exotel, Bandwidth and Vonage on",
     )
     audiohook_keys: Path | None = Field(
         None,

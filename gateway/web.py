@@ -7,10 +7,12 @@ GET /health   200, or 503 once the gateway drains
 """
 
 import asyncio
+import hmac
 import logging
 import ssl
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -26,14 +28,16 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from gateway.calls import Calls
 from gateway.connectors import audiohook, pcm, twilio
+from gateway.connectors.dialects import DIALECTS
 from gateway.connectors.http_signature import InvalidSignature, Verifier, decode_secret
-from gateway.connectors.streams import verify_stream
+from gateway.connectors.streams import Order, Parse, verify_stream
 from gateway.errors import CallRefused, GatewayError, ProtocolError
 from gateway.secret_file import read_secrets
 from gateway.settings import Settings
 from gateway.sockets import MAX_MESSAGE_BYTES, Socket
 
 _HANDSHAKE_S = 10.0
+_MIN_TOKEN_CHARACTERS = 20
 _PROTOCOL_ERROR, _POLICY_VIOLATION, _INTERNAL_ERROR = 1002, 1008, 1011
 
 log = logging.getLogger(__name__)
@@ -53,6 +57,8 @@ def make_app(settings: Settings, calls: Calls) -> Starlette:
     routes: list[BaseRoute] = [Route("/health", show_health)]
     if settings.twilio_auth_tokens is not None:
         routes += list_twilio_routes(settings, calls)
+    if settings.stream_tokens is not None:
+        routes += list_dialect_routes(settings, calls)
     if settings.audiohook_keys is not None:
         routes.append(make_audiohook_route(settings, calls))
     if settings.pcm:
@@ -84,6 +90,35 @@ def list_twilio_routes(settings: Settings, calls: Calls) -> list[BaseRoute]:
         make_route("/twilio", hangs_up=False),
         make_route("/twilio/connect", hangs_up=True),
     ]
+
+
+def list_dialect_routes(settings: Settings, calls: Calls) -> list[BaseRoute]:
+    """A path for each vendor, ending in a token: /telnyx/<token>."""
+    assert settings.stream_tokens is not None
+    tokens = [token for [token] in read_secrets(settings.stream_tokens, words="token")]
+    if any(len(token) < _MIN_TOKEN_CHARACTERS for token in tokens):
+        raise SettingsError(
+            f"{settings.stream_tokens}: a token has fewer than {_MIN_TOKEN_CHARACTERS} characters"
+        )
+
+    def make_route(vendor: str, connector: Serve) -> WebSocketRoute:
+        async def answer(websocket: WebSocket) -> None:
+            shown = websocket.path_params["token"].encode()
+            if not any([hmac.compare_digest(shown, token.encode()) for token in tokens]):  # noqa: C419 - in equal time
+                log.warning("/%s: refused: the token is none of the file's", vendor)
+                await websocket.close()
+                return
+            await serve(websocket, settings, connector)
+
+        return WebSocketRoute(f"/{vendor}/{{token}}", answer)
+
+    def make_connector(parse: Parse, make_order: Callable[[], Order]) -> Serve:
+        return lambda socket: verify_stream(socket, calls, parse, order=make_order())
+
+    vonage = partial(pcm.verify_pcm, calls=calls, platform=pcm.VONAGE, credential=None)
+    routes: list[BaseRoute] = [make_route("vonage", vonage)]
+    routes += [make_route(vendor, make_connector(*how)) for vendor, how in DIALECTS.items()]
+    return routes
 
 
 def make_audiohook_route(settings: Settings, calls: Calls) -> WebSocketRoute:
@@ -151,12 +186,17 @@ async def serve(
     except GatewayError as error:
         code = _PROTOCOL_ERROR if isinstance(error, ProtocolError) else _POLICY_VIOLATION
         level = logging.WARNING if isinstance(error, CallRefused) else logging.INFO
-        log.log(level, "%s: closed: %s", websocket.url.path, error)
+        log.log(level, "%s: closed: %s", get_place(websocket), error)
     except Exception:
         code = _INTERNAL_ERROR
-        log.exception("%s failed", websocket.url.path)
+        log.exception("%s failed", get_place(websocket))
     finally:
         await socket.close(code)
+
+
+def get_place(websocket: WebSocket) -> str:
+    """The path without its token, for logs."""
+    return "/".join(websocket.url.path.split("/")[:2])
 
 
 class _Protocol(H11Protocol):

@@ -9,7 +9,7 @@ import base64
 import binascii
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from sayso import Decision, RawAudio
 
@@ -19,7 +19,9 @@ from gateway.sockets import Socket, parse_object, read_text
 
 _ENCODINGS = {
     "audio/x-mulaw": "MULAW",
+    "PCMU": "MULAW",
     "audio/x-alaw": "ALAW",
+    "PCMA": "ALAW",
     "audio/x-l16": "LINEAR16",
 }
 
@@ -42,13 +44,27 @@ Event = CallStart | Media | Stop | None
 Parse = Callable[[Mapping[str, Any]], Event]
 """Read one message of a dialect; raises `ProtocolError` or `CallRefused`."""
 
-Order = Callable[[Media], list[Media]]
-"""Put frames in their order: takes the next that came, gives those whose turn it is."""
+
+class Order(Protocol):
+    """Puts frames in their order."""
+
+    def add(self, media: Media) -> list[Media]:
+        """Take the next frame that came, give those whose turn it is."""
+        ...
+
+    def rest(self) -> list[Media]:
+        """The frames that are left when the stream ends."""
+        ...
 
 
-def as_they_come(media: Media) -> list[Media]:
+class AsTheyCome:
     """The order of platforms that keep it."""
-    return [media]
+
+    def add(self, media: Media) -> list[Media]:
+        return [media]
+
+    def rest(self) -> list[Media]:
+        return []
 
 
 async def verify_stream(
@@ -56,7 +72,7 @@ async def verify_stream(
     calls: Calls,
     parse: Parse,
     *,
-    order: Order = as_they_come,
+    order: Order | None = None,
     hangs_up: bool = False,
 ) -> None:
     """Verify the one call of a stream; nothing is ever written. With `hangs_up` this returns at the
@@ -64,6 +80,7 @@ async def verify_stream(
 
     Raises `ProtocolError` and `CallRefused`.
     """
+    order = order or AsTheyCome()
     events = read_events(socket, parse)
     start = await read_start(events)
     if start is None:
@@ -75,8 +92,10 @@ async def verify_stream(
             if isinstance(event, Stop) or (hangs_up and call.done):
                 break
             if isinstance(event, Media):
-                for media in order(event):
+                for media in order.add(event):
                     await call.hear(media.audio)
+        for media in order.rest():
+            await call.hear(media.audio)
 
 
 async def read_events(socket: Socket, parse: Parse) -> AsyncIterator[Event]:
