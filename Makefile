@@ -117,6 +117,10 @@ bench-report: $(VENV)/.base  ## write benchmarks/results into docs/benchmarks.md
 streaming-figures: $(VENV)/.dev  ## how soon the sequential test decides, into docs/integrate/decisions.md; DATA=manifest.csv
 	$(BIN)/python -m benchmarks.accuracy.early_decisions --manifest $(DATA) $(ARGS)
 
+.PHONY: household-figures
+household-figures: $(VENV)/.dev  ## error rates of claims of several speakers, into docs/integrate/households.md; DATA=manifest.csv
+	$(BIN)/python -m benchmarks.accuracy.households --manifest $(DATA) $(ARGS)
+
 .PHONY: template-figures
 template-figures: $(VENV)/.dev  ## what protected templates cost, into docs/security/encryption.md; DATA=manifest.csv
 	$(BIN)/python -m benchmarks.accuracy.protected_templates --manifest $(DATA) $(ARGS)

@@ -25,6 +25,7 @@ PLACES = 4
 COMMANDS = {
     "attack": "attack",
     "gpu": "gpu-check",
+    "households": "household-figures",
     "soak": "soak",
     "systems": "compare-systems",
 }  # others: bench- and the name

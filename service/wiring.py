@@ -62,7 +62,8 @@ from service.speakers.adaptation import (
 from service.speakers.enrollment import Enroller
 from service.speakers.expiry import Expiry
 from service.speakers.lifecycle import Retention
-from service.speakers.lockout import Lockout, VerificationAttempts
+from service.speakers.lockout import Lockout
+from service.speakers.verification_attempts import VerificationAttempts
 from service.store import Store, open_store
 
 log = logging.getLogger(__name__)

@@ -27,7 +27,7 @@ from service.decisions.policy import Policy, QualityGate, SequentialTest, Thresh
 from service.decisions.scoring import Scorer
 from service.inference.embedder import Embedder
 from service.inference.session import Session
-from service.settings import SHIPPED_MODEL, SequentialDefaults, Settings
+from service.settings import SHIPPED_MODEL, DecisionRules, SequentialDefaults
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "integrate" / "decisions.md"
@@ -49,7 +49,7 @@ class Row:
 
 def make_policy() -> Policy:
     """Make the service's default policy, except that audio of any quality is decided on."""
-    least_s = Settings.model_fields["min_verify_speech_s"].default
+    least_s = DecisionRules().min_speech_s
     return Policy(0.01, ThresholdSource.SERVER, QualityGate(least_s, -100.0, 1.0))
 
 

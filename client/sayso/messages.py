@@ -12,6 +12,8 @@ from sayso.v1 import audio_pb2, call_pb2, decision_pb2, group_pb2, speaker_pb2, 
 from sayso.values import (
     AnnouncedCall,
     BatchItem,
+    Claimed,
+    ClaimedSpeaker,
     Costs,
     Decision,
     Embedding,
@@ -127,6 +129,23 @@ def decision(
         decided_at=_time(made, "decide_time"),
         audio_offset_s=made.audio_offset_s,
         speaker_id=made.speaker_id,
+        matched_speaker_id=made.matched_speaker_id,
+        claimed_speakers=tuple(map(_claimed_speaker, made.claimed_speakers)),
+    )
+
+
+def split_claim(claimed: Claimed) -> tuple[str, tuple[str, ...]]:
+    """The claimed speaker, and who else may be speaking."""
+    if isinstance(claimed, str):
+        return claimed, ()
+    first, *others = claimed or ("",)
+    return first, tuple(others)
+
+
+def _claimed_speaker(speaker: decision_pb2.ClaimedSpeaker) -> ClaimedSpeaker:
+    status: Any = decision_pb2.ClaimStatus.Name(speaker.status).removeprefix("CLAIM_STATUS_")
+    return ClaimedSpeaker(
+        speaker.speaker_id, status, _optional(speaker, "cosine"), _optional(speaker, "llr")
     )
 
 

@@ -1,6 +1,6 @@
 """What is sent to a server and what it answers, as plain values."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from os import PathLike
@@ -23,6 +23,10 @@ Outcome = Literal["ACCEPTED", "REJECTED", "INCONCLUSIVE", "NOT_ENROLLED", "OPTED
 ThresholdSource = Literal["MODEL", "SERVER", "REQUEST", "SERVER_MINIMUM", "POLICY"]
 Band = Literal["WEAK", "MODERATE", "STRONG"]
 Duplicates = Literal["ALLOW", "FLAG", "REFUSE"]
+ClaimStatus = Literal["COMPARED", "NOT_ENROLLED", "OPTED_OUT", "EXPIRED", "LOCKED"]
+
+Claimed = str | Sequence[str]
+"""Who is claimed to speak: one speaker, or several of whom one does, 8 at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +56,8 @@ class Decision:
     was compared. `audio_s` seconds were heard, a `clipping_ratio` of their speech samples at full
     scale and the highest at `peak_dbfs`; `snr_db` is None if it could not be estimated. If
     watchlists or a group were asked for, `watchlist_matches` are who of them the voice matches, and
-    `identification` is who of the group it is.
+    `identification` is who of the group it is. `matched_speaker_id` is who of the claimed speakers
+    it is, empty unless accepted, and `claimed_speakers` are all of them if several were claimed.
     """
 
     outcome: Outcome
@@ -77,10 +82,23 @@ class Decision:
     decided_at: datetime | None = None
     audio_offset_s: float = 0.0
     speaker_id: str = ""
+    matched_speaker_id: str = ""
+    claimed_speakers: tuple["ClaimedSpeaker", ...] = ()
 
     @property
     def accepted(self) -> bool:
         return self.outcome == "ACCEPTED"
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimedSpeaker:
+    """One of several claimed speakers; anyone who was not COMPARED was left out. `llr` is of this
+    speaker against another. Scores are None as in `Decision`."""
+
+    speaker_id: str
+    status: ClaimStatus
+    cosine: float | None = None
+    llr: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

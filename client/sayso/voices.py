@@ -15,6 +15,7 @@ from sayso.v1 import verification_pb2
 from sayso.v1.verification_pb2_grpc import VerificationServiceStub
 from sayso.values import (
     BatchItem,
+    Claimed,
     Costs,
     Decision,
     Duplicates,
@@ -120,7 +121,7 @@ def enroll_stream(
 
 
 def verify(
-    speaker_id: str,
+    speaker_id: Claimed,
     audio: Recording,
     *,
     raw: RawAudio | None = None,
@@ -133,29 +134,33 @@ def verify(
     policy: str = "",
 ) -> Call[Decision]:
     """Decides whether a recording is the enrolled voice; screens it against `watchlists`. `policy`
-    names one of the server's; the other rules are laid over it."""
+    names one of the server's; the other rules are laid over it. With several speaker ids, e.g. the
+    holders of an account, the claim is that one of them speaks."""
+    claimed, alternatives = messages.split_claim(speaker_id)
     request = verification_pb2.VerifyRequest(
-        speaker_id=speaker_id,
+        speaker_id=claimed,
         audio_config=messages.audio_config(raw, channel),
         audio=read_recording(audio),
         policy=messages.policy(target_false_match_rate, costs, min_net_speech_s, min_snr_db),
         watchlists=watchlists,
         policy_name=policy,
+        alternative_speaker_ids=alternatives,
     )
     if _too_large(request):
         config = verification_pb2.StreamingVerifyConfig(
-            speaker_id=speaker_id,
+            speaker_id=claimed,
             audio_config=request.audio_config,
             policy=request.policy,
             watchlists=request.watchlists,
             policy_name=policy,
+            alternative_speaker_ids=alternatives,
         )
         return _streamed(_verify_stream(config), request.audio)
     return Call(VerificationServiceStub, "Verify", request, messages.verification)
 
 
 def verify_stream(
-    speaker_id: str,
+    speaker_id: Claimed,
     *,
     raw: RawAudio | None = None,
     channel: int | None = None,
@@ -182,10 +187,12 @@ def verify_stream(
     concludes on what it has heard, rather than cancelled.
 
     With an empty `speaker_id` only `watchlists` and `identify_group` are searched: the decision is
-    INCONCLUSIVE, and its `identification` is what counts. `policy` names one of the server's.
+    INCONCLUSIVE, and its `identification` is what counts. `policy` names one of the server's. With
+    several speaker ids the claim is that one of them speaks.
     """
+    claimed, alternatives = messages.split_claim(speaker_id)
     config = verification_pb2.StreamingVerifyConfig(
-        speaker_id=speaker_id,
+        speaker_id=claimed,
         audio_config=messages.audio_config(raw, channel),
         policy=messages.policy(
             target_false_match_rate, costs, min_net_speech_s, min_snr_db, sequential
@@ -196,6 +203,7 @@ def verify_stream(
         identify_group_name=identify_group,
         max_candidates=max_candidates,
         policy_name=policy,
+        alternative_speaker_ids=alternatives,
     )
     return _verify_stream(config, Collector(raw, message_s))
 

@@ -1,6 +1,6 @@
 """Calls: live verification, identification and screening, and the models that embed them.
 
-live ─> running decision ─> verification                     one claimed speaker
+live ─> running decision ─> claims ─> verification           one claimed speaker, or a household
      └> screening ────────> identification ─> matching       the members of groups
                                               └ group index ─> search, ranking
 

@@ -17,6 +17,7 @@ from hashlib import sha256
 from service.access import current
 from service.access.limits import ComparisonBudgets
 from service.audit import Action, Auditor
+from service.calls.claims import Claim, measure_lead, resolve_claim
 from service.calls.identification import Identification, Identifier
 from service.calls.models import LoadedModel, LoadedModels
 from service.calls.running_decision import RunningDecision
@@ -28,8 +29,8 @@ from service.errors import Unavailable
 from service.inference.embedder import AudioSource, Stream
 from service.observability import metrics
 from service.speakers.adaptation import AcceptedCall, CallLearner
-from service.speakers.lockout import VerificationAttempt, VerificationAttempts
-from service.store import Store, Voiceprint
+from service.speakers.verification_attempts import VerificationAttempt, VerificationAttempts
+from service.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +40,7 @@ class VerificationRequest:
     """Who is claimed (empty: nobody), how to decide, and which groups to search besides:
     `watchlists` for matches, `group` for the `max_candidates` likeliest members. If `continuous`,
     an accepted call is watched for a change of voice; if `stop_at_decision`, the call ends at the
-    first conclusive decision."""
+    first conclusive decision. `alternatives` are who else may be speaking."""
 
     speaker_id: str
     policy: RequestedPolicy = AS_SERVER
@@ -48,6 +49,12 @@ class VerificationRequest:
     max_candidates: int = 1
     continuous: bool = False
     stop_at_decision: bool = False
+    alternatives: Sequence[str] = ()
+
+    @property
+    def claimed(self) -> tuple[str, ...]:
+        """All speakers one of whom is claimed to speak; empty if nobody is."""
+        return (self.speaker_id, *self.alternatives) if self.speaker_id else ()
 
     @property
     def searches(self) -> bool:
@@ -95,7 +102,7 @@ class LiveVerifications:
         """Open an attempt, and close it however the call ends. Raises `SpeakerLocked`,
         `InvalidArgument` for a policy out of range, and `NotFound` for a group that does not exist.
         """
-        async with self._attempts.open(request.speaker_id) as attempt:
+        async with self._attempts.open(*request.claimed) as attempt:
             call = LiveVerification(self, request, attempt, self._make_screening(request))
             await call.prepare(source)
             yield call
@@ -134,8 +141,8 @@ class LiveVerification:
         self._early_answer: Answer | None = None
         self._stream: Stream | None = None
         self._decision: RunningDecision | None = None
-        learns = isinstance(self._claim, Voiceprint) and shared.learner.learns_from(
-            self._model.model_id
+        learns = isinstance(self._claim, Claim) and any(
+            shared.learner.learns_from(voice.verifier.model_id) for voice in self._claim.voices
         )
         self._digest = sha256() if learns else None
 
@@ -163,7 +170,10 @@ class LiveVerification:
         if self._screening is not None:
             await self._screening.prepare()
         self._stream = self._shared.models.open_stream(
-            self._model, source, searching=self._screening is not None
+            self._model,
+            source,
+            searching=self._screening is not None
+            or (isinstance(claim, Claim) and claim.needs_both_models),
         )
         self._decision = RunningDecision(
             self._stream,
@@ -221,11 +231,11 @@ class LiveVerification:
 
     async def _note_accepted(self, decision: Decision) -> None:
         """Note a call that the server itself accepts: it keeps the voice from expiring and, if the
-        caller was told so and the rules allow it, improves the voice. If the store is full or away,
-        only log it: the decision stands."""
-        speaker, shared = self._attempt.speaker, self._shared
+        caller was told so and the rules allow it, improves the voice; of several claimed voices
+        only the likeliest. If the store is full or away, only log it: the decision stands."""
+        speaker, shared = self._attempt.speakers[decision.likeliest], self._shared
         assert speaker is not None, "a voice of the speaker was compared"
-        model_id = self._model.model_id
+        model_id = decision.model_id
         try:
             at = shared.clock()
             if not speaker.voiceprints[model_id].has_noted_use(at):
@@ -235,15 +245,20 @@ class LiveVerification:
             accepted = self._running_decision.accepted_by_server
             assert accepted is not None, "the decision meets the server's policy"
             utterance, digest = self._running_decision.utterance, self._digest.hexdigest()
-            await shared.learner.learn(AcceptedCall(speaker, utterance, accepted, digest))
+            if utterance.also is not None:
+                utterance = utterance.for_model(model_id)
+            lead_llr = measure_lead(accepted.claimed)
+            await shared.learner.learn(
+                AcceptedCall(speaker, utterance, accepted, digest, lead_llr=lead_llr)
+            )
         except Unavailable as error:
             log.warning("an accepted call was not noted: %s", error)
 
-    def _resolve_claim(self) -> tuple[LoadedModel, Voiceprint | Decision | None]:
-        models = self._shared.models
-        if not self._request.speaker_id:
+    def _resolve_claim(self) -> tuple[LoadedModel, Claim | Decision | None]:
+        models, attempt = self._shared.models, self._attempt
+        if not self._request.claimed:
             return models.current, None
-        return models.resolve_claim(self._attempt.speaker)
+        return resolve_claim(models, self._request.claimed, attempt.speakers, attempt.locked)
 
     @property
     def _running_decision(self) -> RunningDecision:
@@ -263,8 +278,10 @@ class LiveVerification:
         self._charged_windows = windows
 
     def _spend(self, windows: int) -> None:
-        compared = self._request.speaker_id if isinstance(self._claim, Voiceprint) else ""
-        self._shared.budgets.spend(self._caller, compared, windows)
+        """Spend them for each voice that they are compared with, or for a search."""
+        voices = self._claim.voices if isinstance(self._claim, Claim) else ()
+        for compared in [voice.speaker_id for voice in voices] or [""]:
+            self._shared.budgets.spend(self._caller, compared, windows)
 
 
 async def audit_identification(

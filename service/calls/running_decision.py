@@ -1,25 +1,21 @@
 """The decision on a claimed voice, which is made again as more speech comes."""
 
-from collections.abc import Callable
 from dataclasses import replace
-from typing import TypeAlias
 
+from service.calls.claims import Claim
 from service.calls.verification import ProbeEmbedding, Verifier
 from service.decisions.decision import Decision, Outcome
 from service.decisions.policy import Policy
 from service.inference.embedder import Audio, Stream, Utterance
-from service.store import Voiceprint
-
-_Decide: TypeAlias = Callable[[Voiceprint, Utterance, Policy], Decision]
 
 _FIRST_STEP_S = 0.5
 
 
 class RunningDecision:
-    """One caller against one claim.
+    """One caller against one claim; the `stream` embeds with the `verifier`'s model.
 
-    The `claim` is a voiceprint to compare with; or a final decision that needs no audio; or None if
-    nobody is claimed. In the last two cases the audio is embedded only to search groups with it.
+    The `claim` is what to compare with; or a final decision that needs no audio; or None if nobody
+    is claimed. In the last two cases the audio is embedded only to search groups with it.
 
     The first conclusive sequential decision is final; a fixed decision is made again on all the
     speech so far. If `continuous`, an accepted call is watched for a change of voice, and back.
@@ -29,7 +25,7 @@ class RunningDecision:
         self,
         stream: Stream,
         verifier: Verifier,
-        claim: Voiceprint | Decision | None,
+        claim: Claim | Decision | None,
         policy: Policy,
         *,
         continuous: bool = False,
@@ -62,7 +58,8 @@ class RunningDecision:
         latest = self._on_all_speech
         if latest is None or not latest.meets_server_policy:
             return None
-        return self._verifier.accept(latest)
+        assert isinstance(self._claim, Claim), "voices were compared"
+        return self._claim.accept(latest)
 
     async def hear(self, audio: Audio) -> Decision | None:
         """Take the next audio and return a new decision, if one is due.
@@ -73,12 +70,12 @@ class RunningDecision:
         if not self._is_due():
             return None
         self._utterance = await self._stream.so_far()
-        return self._decide(self._verifier.verify_so_far)
+        return self._decide(ended=False)
 
     async def finish(self, audio: Audio | None = None) -> Decision:
         """Take the last audio, if any, and return the decision on the whole call."""
         self._utterance = await self._stream.finish(audio)
-        return self._decide(self._verifier.verify)
+        return self._decide(ended=True)
 
     def _is_due(self) -> bool:
         if self._stream.windows:
@@ -91,25 +88,30 @@ class RunningDecision:
         self._next_s = speech_s + _FIRST_STEP_S
         return True
 
-    def _decide(self, decide: _Decide) -> Decision:
+    def _decide(self, *, ended: bool) -> Decision:
         claim = self._claim
         if claim is None:
             return self._verifier.decide_unclaimed(self.utterance, self._policy)
         if isinstance(claim, Decision):
             return replace(claim, quality=self.utterance.quality)
-        decision = self._on_all_speech = decide(claim, self.utterance, self._policy)
+        decide = claim.verify if ended else claim.verify_so_far
+        decision = self._on_all_speech = decide(self.utterance, self._policy)
         if self._conclusive is None and decision.conclusive:
             self._conclusive = decision
         if self._conclusive is not None and self._policy.sequential is not None:
             # The consequences follow all the speech, not only that of the final decision.
             meets = decision.meets_server_policy
+            if meets and decision.likeliest != self._conclusive.likeliest:
+                meets = None  # all the speech is rather of another member of the household
             decision = replace(self._conclusive, meets_server_policy=meets)
         return self._detect_change(claim, decision) or decision
 
-    def _detect_change(self, claim: Voiceprint, decision: Decision) -> Decision | None:
+    def _detect_change(self, claim: Claim, decision: Decision) -> Decision | None:
         latest = self._stream.latest
         if not self._continuous or latest is None or decision.outcome is not Outcome.ACCEPTED:
             return None
+        if decision.model_id != self._verifier.model_id:
+            return None  # of a household in two models, the latest speech is known in one
         quality = self._stream.quality
         probe = ProbeEmbedding(latest, self._stream.latest_s, quality.snr_db)
-        return self._verifier.detect_change(claim, probe, quality, self._policy)
+        return claim.detect_change(decision, probe, quality, self._policy)

@@ -1,34 +1,22 @@
-"""Verification: compare an utterance with an enrolled voice, or embeddings with embeddings."""
+"""Verification: what one model makes of a claimed speaker, and of two embeddings."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from service.audio.quality import Quality
 from service.contract import Calibration, Contract
-from service.decisions.decision import (
-    Decision,
-    Outcome,
-    Score,
-    choose_band,
-    decide,
-    decide_early,
-    decide_inconclusive,
-    decide_unclaimed,
-    list_shortcomings,
-    reject_changed_voice,
-)
-from service.decisions.policy import (
-    Policy,
-    SequentialTest,
-    ThresholdSource,
-    make_server_policy,
-)
+from service.decisions.decision import Decision, Outcome, Score, decide_unclaimed
+from service.decisions.policy import Policy, make_server_policy
 from service.decisions.scoring import Scorer, average_voice, cosine, l2_normalize
-from service.decisions.thresholds import Threshold, choose_server_threshold, choose_threshold
+from service.decisions.thresholds import (
+    ONE_VOICE,
+    ClaimSize,
+    Threshold,
+    choose_claim_threshold,
+    choose_server_claim_threshold,
+)
 from service.errors import ErrorReason, FailedPrecondition, InvalidArgument
 from service.inference.embedder import Utterance
 from service.speakers.lifecycle import FOR_EVER, Retention
@@ -72,8 +60,8 @@ class Comparison:
 
 
 class Verifier:
-    """Scores embeddings of one model and decides by its calibration; `policy` is the server's own
-    for that model, by default the contract's."""
+    """Scores embeddings of one model, and chooses thresholds by its calibration; `policy` is the
+    server's own for that model, by default the contract's."""
 
     def __init__(
         self,
@@ -84,13 +72,22 @@ class Verifier:
         self.scorer = Scorer(contract)
         self._contract = contract
         self._retention = retention
-        self._policy = policy or make_server_policy(contract)
+        self.policy = policy or make_server_policy(contract)
 
-    @cached_property
-    def server_threshold(self) -> Threshold:
-        """The threshold of the server's own policy, which decides about all consequences of a call;
-        raises `FailedPrecondition` if the model has no calibration."""
-        return choose_server_threshold(self._policy, self._require_calibration())
+    @property
+    def model_id(self) -> str:
+        return self._contract.model_id
+
+    def choose_threshold(self, policy: Policy, claim: ClaimSize = ONE_VOICE) -> Threshold:
+        """Return what a policy asks of a claim; raises `FailedPrecondition` if the model has no
+        calibration."""
+        return choose_claim_threshold(claim, policy, self._require_calibration())
+
+    def choose_server_threshold(self, claim: ClaimSize = ONE_VOICE) -> Threshold:
+        """As `choose_threshold` by the server's own policy, which decides about all consequences of
+        a call."""
+        calibration = self._require_calibration()
+        return choose_server_claim_threshold(claim, self.policy, calibration)
 
     def resolve_claim(self, speaker: Speaker | None) -> Voiceprint | Decision:
         """Return the voiceprint to compare with, or a decision that needs no audio."""
@@ -105,84 +102,9 @@ class Verifier:
             )
         return voiceprint
 
-    def verify(self, claim: Voiceprint, utterance: Utterance, policy: Policy) -> Decision:
-        """Make the fixed decision on an utterance against a voiceprint.
-
-        Raises `FailedPrecondition` if the model has no calibration.
-        """
-        return self._decide(claim, utterance, policy, None)
-
-    def accept(self, decision: Decision) -> Decision:
-        """Make the server's own decision from one that meets the server's policy."""
-        assert decision.score is not None, "a decision that meets the policy has a score"
-        score, model_id = decision.score, self._contract.model_id
-        return decide(score, self.server_threshold, decision.quality, model_id)
-
-    def verify_so_far(self, claim: Voiceprint, utterance: Utterance, policy: Policy) -> Decision:
-        """As `verify` while more speech may come: sequential if the policy says so."""
-        test = policy.sequential
-        ended = test is not None and utterance.quality.net_speech_s >= test.max_speech_s
-        return self._decide(claim, utterance, policy, None if ended else test)
-
     def decide_unclaimed(self, utterance: Utterance, policy: Policy) -> Decision:
         """Make the decision on an utterance that nobody is claimed for."""
         return decide_unclaimed(utterance.quality, policy.gate, self._contract.model_id)
-
-    def detect_change(
-        self, claim: Voiceprint, latest: ProbeEmbedding, quality: Quality, policy: Policy
-    ) -> Decision | None:
-        """Return REJECTED if the `latest` speech is not of the enrolled voice, else None."""
-        test = policy.sequential
-        score = self.score(claim, latest)
-        threshold = choose_threshold(policy, self._require_calibration())
-        if test is not None:
-            threshold = Threshold(
-                test.reject_llr, ThresholdSource.REQUEST, "sequential test, lower bound"
-            )
-        if score.llr >= threshold.llr:
-            return None
-        changed = reject_changed_voice(score, threshold, quality, self._contract.model_id)
-        failed = score.llr < self.server_threshold.llr
-        return replace(
-            changed,
-            meets_server_policy=False if failed else None,
-            band=choose_band(score, self.server_threshold),
-        )
-
-    def _decide(
-        self,
-        claim: Voiceprint,
-        utterance: Utterance,
-        policy: Policy,
-        test: SequentialTest | None,
-    ) -> Decision:
-        threshold = choose_threshold(policy, self._require_calibration())
-        if reasons := list_shortcomings(utterance.quality, policy.gate):
-            return decide_inconclusive(
-                reasons, utterance.quality, policy.gate, self._contract.model_id
-            )
-        quality, model_id = utterance.quality, self._contract.model_id
-        score = self._score(claim, utterance)
-        if test is not None:
-            least = self.server_threshold if policy.at_least else None
-            decision = decide_early(score, test, quality, model_id, least=least)
-        else:
-            decision = decide(score, threshold, quality, model_id)
-        return replace(
-            decision,
-            meets_server_policy=self._meets_policy(score, quality),
-            band=choose_band(score, self.server_threshold),
-        )
-
-    def _score(self, claim: Voiceprint, utterance: Utterance) -> Score:
-        embedding, quality = utterance.embedding, utterance.quality
-        assert embedding is not None, "the policy demands what the model needs"
-        return self.score(claim, ProbeEmbedding(embedding, quality.net_speech_s, quality.snr_db))
-
-    def _meets_policy(self, score: Score, quality: Quality) -> bool | None:
-        if score.llr < self.server_threshold.llr:
-            return False
-        return None if list_shortcomings(quality, self._policy.gate) else True
 
     def compare(self, left: ProbeEmbedding, right: ProbeEmbedding) -> Comparison:
         """Compare two embeddings; the llr needs a calibration and the net speech of both sides."""

@@ -46,6 +46,12 @@ def verify(
     ] = None,
     watchlist: Watchlists = None,
     policy: PolicyName = "",
+    alternative: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--or", help="Who else may be speaking, e.g. of a household; up to 7, one each."
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Decides whether recordings are the enrolled voice; exit status 0 when all are accepted.
@@ -54,13 +60,15 @@ def verify(
     credential without the role `analyze` is told it in words: weak, moderate or strong.
 
     Example: sayso verify 27-1182 call.wav --policy payments
+
+    Example: sayso verify anna call.wav --or ben --or carla
     """
     raw = parse_raw_audio(encoding, sample_rate)
     with connect(server) as sayso:
 
         def ask(path: Path) -> Decision:
             return sayso.verify(
-                speaker_id,
+                (speaker_id, *(alternative or ())),
                 path,
                 raw=raw,
                 channel=channel,
@@ -167,7 +175,9 @@ def _add_decision(
         _format_score(decision.cosine),
     )
     speech = f"{decision.net_speech_s:.1f} s"
-    row = [name, decision.outcome, *scores, speech, decision.explanation, *more]
+    who = decision.matched_speaker_id if decision.claimed_speakers else ""
+    outcome = f"{decision.outcome} {who}".rstrip()
+    row = [name, outcome, *scores, speech, decision.explanation, *more]
     table.add_row(*map(escape, row))
 
 

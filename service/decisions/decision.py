@@ -56,6 +56,25 @@ class Score:
     llr: float
 
 
+class ClaimStatus(enum.Enum):
+    """Whether a speaker whom a household names was compared, or why not."""
+
+    COMPARED = enum.auto()
+    NOT_ENROLLED = enum.auto()
+    OPTED_OUT = enum.auto()
+    EXPIRED = enum.auto()
+    LOCKED = enum.auto()
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimedSpeaker:
+    """One of several claimed speakers; `score` is None until the voice was compared."""
+
+    speaker_id: str
+    status: ClaimStatus
+    score: Score | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Stamp:
     """Names a decision: when it was reached, in seconds since the epoch, and how many seconds of
@@ -74,6 +93,8 @@ class Decision:
     itself would accept the speech, False if its ratio is below the server's threshold, None if
     nothing was compared or the audio is worse than the server demands. `band` is None if nothing
     was compared. `speaker_id` is who was claimed; a decision that is answered has a `stamp`.
+    `likeliest` is which of the claimed speakers the voice is most like, empty if nothing was
+    compared, and `claimed` are all of them if there are several.
     """
 
     outcome: Outcome
@@ -88,6 +109,13 @@ class Decision:
     band: Band | None = None
     speaker_id: str = ""
     stamp: Stamp | None = None
+    likeliest: str = ""
+    claimed: tuple[ClaimedSpeaker, ...] = ()
+
+    @property
+    def matched(self) -> str:
+        """Who of the claimed speakers was accepted, else empty."""
+        return self.likeliest if self.outcome is Outcome.ACCEPTED else ""
 
     @property
     def conclusive(self) -> bool:

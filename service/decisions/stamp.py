@@ -15,18 +15,19 @@ def make_decision_id() -> str:
 
 @dataclass(slots=True)
 class DecisionStamper:
-    """Stamps the decisions of one call. They share a stamp until the outcome changes, so that
-    whoever acts on a decision acts once. `clock` is in seconds since the epoch."""
+    """Stamps the decisions of one call. They share a stamp until the outcome, or who was accepted,
+    changes, so that whoever acts on a decision acts once. `clock` is in seconds since the epoch."""
 
     speaker_id: str = ""
     clock: Callable[[], float] = time.time
     make_id: Callable[[], str] = make_decision_id
-    _outcome: Outcome | None = None
+    _decided: tuple[Outcome, str] | None = None
     _stamp: Stamp | None = None
 
     def stamp(self, decision: Decision) -> Decision:
         """Return the decision with its stamp and the claimed speaker."""
-        if self._stamp is None or decision.outcome is not self._outcome:
-            self._outcome = decision.outcome
+        decided = (decision.outcome, decision.matched)
+        if self._stamp is None or decided != self._decided:
+            self._decided = decided
             self._stamp = Stamp(self.make_id(), self.clock(), decision.quality.total_s)
         return replace(decision, stamp=self._stamp, speaker_id=self.speaker_id)

@@ -2,12 +2,12 @@
 
 policy ─┬─ costs ────────────────> Bayes' threshold
         └─ false-match rate ─────> measured points, or below them an upper bound
-             └ divided by N, if N voices are searched
+             └ divided by N, if N voices are searched or claimed
 """
 
 import itertools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from service.contract import Calibration
 from service.decisions.policy import Costs, Policy, ThresholdSource
@@ -21,6 +21,18 @@ class Threshold:
     llr: float
     source: ThresholdSource
     description: str
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimSize:
+    """How many voices a claim names, and by how much the log-likelihood ratio of the likeliest
+    exceeds the log of the mean ratio: 0 if they are all alike, log N if it stands alone."""
+
+    voices: int = 1
+    lead_llr: float = 0.0
+
+
+ONE_VOICE = ClaimSize()
 
 
 def choose_threshold(policy: Policy, calibration: Calibration) -> Threshold:
@@ -59,6 +71,41 @@ def choose_threshold_among(voices: int, policy: Policy, calibration: Calibration
         return threshold
     least = choose_threshold_among(voices, policy.at_least, calibration)
     return raise_to_least(threshold, least)
+
+
+def choose_claim_threshold(claim: ClaimSize, policy: Policy, calibration: Calibration) -> Threshold:
+    """Return what the log of the mean likelihood ratio of several voices, one of whom is claimed to
+    speak, must reach for the error rate that the policy allows one claim. Raises as
+    `choose_threshold`.
+
+    With costs it is that of one voice, as the mean is a likelihood ratio like any other. Measured
+    rates, in contrast, say nothing of sums of ratios: a target rate asks of the likeliest voice
+    what its share of the rate does (Bonferroni), so that impostors are accepted at most at that
+    rate, however much the voices are alike.
+    """
+    one = choose_threshold(policy, calibration)
+    return one if claim.voices == 1 else _choose_for_one_of(claim, policy, calibration)
+
+
+def choose_server_claim_threshold(
+    claim: ClaimSize, policy: Policy, calibration: Calibration
+) -> Threshold:
+    """As `choose_claim_threshold` for the server's own policy, see `choose_server_threshold`."""
+    if claim.voices == 1:
+        return choose_server_threshold(policy, calibration)
+    return _choose_for_one_of(claim, policy, calibration)
+
+
+def _choose_for_one_of(claim: ClaimSize, policy: Policy, calibration: Calibration) -> Threshold:
+    if isinstance(policy.criterion, Costs):
+        one = _choose_unbounded(policy, calibration)
+        threshold = replace(one, description=f"{one.description}, for one of {claim.voices}")
+    else:
+        best = _choose_among(claim.voices, policy, calibration, rate_name="false-match rate")
+        threshold = replace(best, llr=best.llr - claim.lead_llr)
+    if policy.at_least is None:
+        return threshold
+    return raise_to_least(threshold, _choose_for_one_of(claim, policy.at_least, calibration))
 
 
 def raise_to_least(threshold: Threshold, least: Threshold) -> Threshold:
@@ -130,7 +177,12 @@ def _describe_rate(policy: Policy, rate: float, calibration: Calibration) -> str
     return f"{source}: {lowest}, so by an upper bound, log(1/rate)"
 
 
-def _choose_among(voices: int, policy: Policy, calibration: Calibration) -> Threshold:
+def _choose_among(
+    voices: int,
+    policy: Policy,
+    calibration: Calibration,
+    rate_name: str = "false-positive identification rate",
+) -> Threshold:
     among = max(voices, 1)
     if isinstance(policy.criterion, Costs):
         llr = bayes_threshold(policy.criterion) + math.log(among)
@@ -139,7 +191,7 @@ def _choose_among(voices: int, policy: Policy, calibration: Calibration) -> Thre
         )
     rate = policy.criterion / among
     description = (
-        f"target false-positive identification rate {policy.criterion:.3g} "
+        f"target {rate_name} {policy.criterion:.3g} "
         f"({policy.source.value}), {rate:.3g} for each of {among}"
         f"{_note_unmeasured(calibration, rate)}"
     )

@@ -19,7 +19,15 @@ from service.calls.identification import Identification
 from service.calls.live import Answer
 from service.calls.matching import Match
 from service.calls.verification import Comparison
-from service.decisions.decision import Band, Decision, Outcome, Reason, explain
+from service.decisions.decision import (
+    Band,
+    ClaimedSpeaker,
+    ClaimStatus,
+    Decision,
+    Outcome,
+    Reason,
+    explain,
+)
 from service.decisions.named_policies import NamedPolicy
 from service.decisions.policy import Costs, RequestedPolicy, RequestedTest, ThresholdSource
 from service.errors import InvalidArgument
@@ -29,6 +37,7 @@ from service.speakers.enrollment import Enrollment, EnrollmentRequest, Progress
 from service.store import Consent, FailureCount, Speaker, SpeakerState, Version, Voiceprint
 
 MAX_SPEAKER_ID_CHARACTERS = 128
+MAX_ALTERNATIVES = 7
 MAX_REQUEST_ID_CHARACTERS = 64
 MAX_METADATA_ENTRIES = 32
 MAX_METADATA_KEY_CHARACTERS = 64
@@ -51,6 +60,9 @@ _SOURCES = {
     for one in ThresholdSource
 }
 _BANDS = {one: decision_pb2.Band.Value(f"BAND_{one.name}") for one in Band}
+_CLAIM_STATUSES = {
+    one: decision_pb2.ClaimStatus.Value(f"CLAIM_STATUS_{one.name}") for one in ClaimStatus
+}
 _REASONS = {one: decision_pb2.Reason.Value(f"REASON_{one.name}") for one in Reason}
 _DUPLICATES = {
     verification_pb2.DUPLICATE_POLICY_UNSPECIFIED: None,
@@ -62,6 +74,16 @@ _DUPLICATES = {
 
 def parse_speaker_id(value: str, *, field: str = "speaker_id") -> str:
     return parse_name(value, most=MAX_SPEAKER_ID_CHARACTERS, field=field)
+
+
+def parse_alternatives(values: Sequence[str], speaker_id: str, *, field: str) -> tuple[str, ...]:
+    """Returns the ids of those who may be speaking instead of the claimed `speaker_id`."""
+    if len(values) > MAX_ALTERNATIVES:
+        raise InvalidArgument(f"holds more than {MAX_ALTERNATIVES} speakers", field=field)
+    alternatives = tuple(parse_speaker_id(value, field=field) for value in values)
+    if len({speaker_id, *alternatives}) <= len(alternatives):
+        raise InvalidArgument("names a speaker twice; name each once", field=field)
+    return alternatives
 
 
 def parse_name(value: str, *, most: int, field: str) -> str:
@@ -201,6 +223,10 @@ def build_decision(
         decide_time=build_timestamp(stamp.decided_at) if stamp else None,
         audio_offset_s=stamp.audio_offset_s if stamp else 0.0,
         speaker_id=decision.speaker_id,
+        matched_speaker_id=decision.matched,
+        claimed_speakers=[
+            _build_claimed_speaker(speaker, scores=scores) for speaker in decision.claimed
+        ],
     )
 
 
@@ -361,6 +387,16 @@ def _build_candidates(
         return build_matches(candidates, scores=True)
     accepted = identification.decision.outcome is Outcome.ACCEPTED
     return build_matches(candidates[:1] if accepted else (), scores=False)
+
+
+def _build_claimed_speaker(speaker: ClaimedSpeaker, *, scores: bool) -> decision_pb2.ClaimedSpeaker:
+    score = speaker.score if scores else None
+    return decision_pb2.ClaimedSpeaker(
+        speaker_id=speaker.speaker_id,
+        status=_CLAIM_STATUSES[speaker.status],
+        cosine=score.cosine if score else None,
+        llr=score.llr if score else None,
+    )
 
 
 def _get_watchlist_reasons(matches: Sequence[Match]) -> tuple[Reason, ...]:

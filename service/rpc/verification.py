@@ -230,6 +230,9 @@ def _parse_recording_request(
         messages.parse_speaker_id(request.speaker_id),
         messages.parse_policy(request.policy, looser=sees_scores(), named=named),
         watchlists=groups.parse_watchlists(_add_watchlists(request.watchlists, named)),
+        alternatives=messages.parse_alternatives(
+            request.alternative_speaker_ids, request.speaker_id, field="alternative_speaker_ids"
+        ),
     )
 
 
@@ -247,7 +250,7 @@ def _parse_call_request(
     group, claimed = config.identify_group_name, config.speaker_id
     return VerificationRequest(
         messages.parse_speaker_id(claimed, field="config.speaker_id")
-        if claimed or not (names or group)
+        if claimed or config.alternative_speaker_ids or not (names or group)
         else "",
         messages.parse_policy(config.policy, looser=sees_scores(), named=named),
         watchlists=names,
@@ -255,6 +258,9 @@ def _parse_call_request(
         max_candidates=check_candidates(config.max_candidates or 1, field="config.max_candidates"),
         continuous=config.continuous,
         stop_at_decision=config.stop_at_decision,
+        alternatives=messages.parse_alternatives(
+            config.alternative_speaker_ids, claimed, field="config.alternative_speaker_ids"
+        ),
     )
 
 

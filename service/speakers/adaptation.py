@@ -8,6 +8,7 @@ Either way the call is one more version of the speaker, which can be undone.
 """
 
 import logging
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -28,13 +29,15 @@ class AcceptedCall:
     """An accepted call of `speaker`, as stored when the call began.
 
     `decision` is by the server's own policy on the whole call; `digest` is the SHA-256 of the audio
-    as it was sent, in hexadecimal.
+    as it was sent, in hexadecimal. `lead_llr` is by how much the voice's log-likelihood ratio
+    exceeds that of the next claimed speaker; infinity if nobody else was claimed.
     """
 
     speaker: Speaker
     utterance: Utterance
     decision: Decision
     digest: str
+    lead_llr: float = math.inf
 
 
 Grow = Callable[[Speaker, AcceptedCall, float], Speaker]
@@ -112,6 +115,7 @@ class CallLearner:
             and decision.score is not None
             and decision.threshold is not None
             and decision.score.llr >= decision.threshold.llr + rule.margin_llr
+            and call.lead_llr >= rule.margin_llr
             and utterance.quality.net_speech_s >= rule.min_speech_s
             and self._enroller.checks.is_good(utterance.for_model(self._enroller.model_id))
         )

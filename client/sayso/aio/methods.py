@@ -10,6 +10,8 @@ from sayso.calls import Call, Pages, Series, Stream, document
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
+Subject = TypeVar("Subject")
+"""Whom a stream is of: a speaker, or several."""
 
 Chunks = AsyncIterable[bytes] | Iterable[bytes]
 
@@ -68,17 +70,17 @@ def paged(
 
 
 def live(
-    build: Callable[Concatenate[str, Arguments], Stream[Result]],
-) -> Callable[Concatenate[Part, str, Chunks, Arguments], AsyncGenerator[Result, None]]:
+    build: Callable[Concatenate[Subject, Arguments], Stream[Result]],
+) -> Callable[Concatenate[Part, Subject, Chunks, Arguments], AsyncGenerator[Result, None]]:
     def stream(
         self: Part,
-        speaker_id: str,
+        subject: Subject,
         chunks: Chunks,
         /,
         *args: Arguments.args,
         **kwargs: Arguments.kwargs,
     ) -> AsyncGenerator[Result, None]:
-        return self._transport.stream(build(speaker_id, *args, **kwargs), chunks)
+        return self._transport.stream(build(subject, *args, **kwargs), chunks)
 
     document(
         stream,

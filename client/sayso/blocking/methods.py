@@ -9,6 +9,8 @@ from sayso.calls import Call, Pages, Series, Stream, document
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
+Subject = TypeVar("Subject")
+"""Whom a stream is of: a speaker, or several."""
 
 
 class Part:
@@ -50,17 +52,19 @@ def paged(
 
 
 def live(
-    build: Callable[Concatenate[str, Arguments], Stream[Result]],
-) -> Callable[Concatenate[Part, str, Iterable[bytes], Arguments], Generator[Result, None, None]]:
+    build: Callable[Concatenate[Subject, Arguments], Stream[Result]],
+) -> Callable[
+    Concatenate[Part, Subject, Iterable[bytes], Arguments], Generator[Result, None, None]
+]:
     def stream(
         self: Part,
-        speaker_id: str,
+        subject: Subject,
         chunks: Iterable[bytes],
         /,
         *args: Arguments.args,
         **kwargs: Arguments.kwargs,
     ) -> Generator[Result, None, None]:
-        return self._transport.stream(build(speaker_id, *args, **kwargs), chunks)
+        return self._transport.stream(build(subject, *args, **kwargs), chunks)
 
     document(
         stream,

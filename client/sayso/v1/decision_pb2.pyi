@@ -191,6 +191,40 @@ THRESHOLD_SOURCE_POLICY: ThresholdSource.ValueType  # 5
 """The named policy of the server that the request asked for."""
 Global___ThresholdSource: _TypeAlias = ThresholdSource  # noqa: Y015
 
+class _ClaimStatus:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ClaimStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ClaimStatus.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    CLAIM_STATUS_UNSPECIFIED: _ClaimStatus.ValueType  # 0
+    CLAIM_STATUS_COMPARED: _ClaimStatus.ValueType  # 1
+    """The voice was compared, or will be when there is enough speech."""
+    CLAIM_STATUS_NOT_ENROLLED: _ClaimStatus.ValueType  # 2
+    """As OUTCOME_NOT_ENROLLED: left out."""
+    CLAIM_STATUS_OPTED_OUT: _ClaimStatus.ValueType  # 3
+    """As OUTCOME_OPTED_OUT: left out."""
+    CLAIM_STATUS_EXPIRED: _ClaimStatus.ValueType  # 4
+    """As OUTCOME_EXPIRED: left out."""
+    CLAIM_STATUS_LOCKED: _ClaimStatus.ValueType  # 5
+    """Too many verifications of the speaker failed: left out."""
+
+class ClaimStatus(_ClaimStatus, metaclass=_ClaimStatusEnumTypeWrapper):
+    """Whether a speaker whom a claim of several names was compared."""
+
+CLAIM_STATUS_UNSPECIFIED: ClaimStatus.ValueType  # 0
+CLAIM_STATUS_COMPARED: ClaimStatus.ValueType  # 1
+"""The voice was compared, or will be when there is enough speech."""
+CLAIM_STATUS_NOT_ENROLLED: ClaimStatus.ValueType  # 2
+"""As OUTCOME_NOT_ENROLLED: left out."""
+CLAIM_STATUS_OPTED_OUT: ClaimStatus.ValueType  # 3
+"""As OUTCOME_OPTED_OUT: left out."""
+CLAIM_STATUS_EXPIRED: ClaimStatus.ValueType  # 4
+"""As OUTCOME_EXPIRED: left out."""
+CLAIM_STATUS_LOCKED: ClaimStatus.ValueType  # 5
+"""Too many verifications of the speaker failed: left out."""
+Global___ClaimStatus: _TypeAlias = ClaimStatus  # noqa: Y015
+
 @_typing.final
 class CostModel(_message.Message):
     """Prior and costs from which the Bayes threshold follows."""
@@ -352,6 +386,45 @@ class Threshold(_message.Message):
 Global___Threshold: _TypeAlias = Threshold  # noqa: Y015
 
 @_typing.final
+class ClaimedSpeaker(_message.Message):
+    """One of several claimed speakers."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SPEAKER_ID_FIELD_NUMBER: _builtins.int
+    STATUS_FIELD_NUMBER: _builtins.int
+    COSINE_FIELD_NUMBER: _builtins.int
+    LLR_FIELD_NUMBER: _builtins.int
+    speaker_id: _builtins.str
+    status: Global___ClaimStatus.ValueType
+    cosine: _builtins.float
+    """Cosine similarity, -1 to 1. Absent when nothing was compared, and without the role `analyze`."""
+    llr: _builtins.float
+    """Calibrated log-likelihood ratio of this speaker against another, natural log. Absent as `cosine`."""
+    def __init__(
+        self,
+        *,
+        speaker_id: _builtins.str = ...,
+        status: Global___ClaimStatus.ValueType = ...,
+        cosine: _builtins.float | None = ...,
+        llr: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cosine", b"_cosine", "_llr", b"_llr", "cosine", b"cosine", "llr", b"llr"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cosine", b"_cosine", "_llr", b"_llr", "cosine", b"cosine", "llr", b"llr", "speaker_id", b"speaker_id", "status", b"status"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__cosine: _TypeAlias = _typing.Literal["cosine"]  # noqa: Y015
+    _WhichOneofArgType__cosine: _TypeAlias = _typing.Literal["_cosine", b"_cosine"]  # noqa: Y015
+    _WhichOneofReturnType__llr: _TypeAlias = _typing.Literal["llr"]  # noqa: Y015
+    _WhichOneofArgType__llr: _TypeAlias = _typing.Literal["_llr", b"_llr"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__cosine) -> _WhichOneofReturnType__cosine | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__llr) -> _WhichOneofReturnType__llr | None: ...
+
+Global___ClaimedSpeaker: _TypeAlias = ClaimedSpeaker  # noqa: Y015
+
+@_typing.final
 class Decision(_message.Message):
     """A decision, with everything needed to explain it. Scores are answered to credentials with the role
     `analyze` only: enough of them tell the stored voice. All others have `band`.
@@ -373,14 +446,17 @@ class Decision(_message.Message):
     DECIDE_TIME_FIELD_NUMBER: _builtins.int
     AUDIO_OFFSET_S_FIELD_NUMBER: _builtins.int
     SPEAKER_ID_FIELD_NUMBER: _builtins.int
+    MATCHED_SPEAKER_ID_FIELD_NUMBER: _builtins.int
+    CLAIMED_SPEAKERS_FIELD_NUMBER: _builtins.int
     outcome: Global___Outcome.ValueType
     explanation: _builtins.str
     """One sentence for people and logs; it never holds a score."""
     cosine: _builtins.float
     """Cosine similarity, -1 to 1. Absent when nothing was compared, and without the role `analyze`."""
     llr: _builtins.float
-    """Calibrated log-likelihood ratio, natural log; above 0 favours the enrolled voice. Absent when
-    nothing was compared, and without the role `analyze`.
+    """Calibrated log-likelihood ratio, natural log; above 0 favours the enrolled voice. Of several claimed
+    speakers it is that one of them speaks, each as likely as the other. Absent when nothing was
+    compared, and without the role `analyze`.
     """
     speech_needed_s: _builtins.float
     """Seconds of net speech still needed for a decision, at most; 0 when there is enough."""
@@ -396,6 +472,10 @@ class Decision(_message.Message):
     """Seconds from the beginning of the audio to where it was reached; 0 if it needed no audio."""
     speaker_id: _builtins.str
     """The claimed speaker; empty if nobody is claimed."""
+    matched_speaker_id: _builtins.str
+    """Who of the claimed speakers it is: the one whom the voice is most like. Empty unless the outcome is
+    OUTCOME_ACCEPTED and somebody is claimed.
+    """
     @_builtins.property
     def reasons(self) -> _containers.RepeatedScalarFieldContainer[Global___Reason.ValueType]: ...
     @_builtins.property
@@ -407,6 +487,10 @@ class Decision(_message.Message):
     @_builtins.property
     def decide_time(self) -> _timestamp_pb2.Timestamp:
         """When it was reached."""
+
+    @_builtins.property
+    def claimed_speakers(self) -> _containers.RepeatedCompositeFieldContainer[Global___ClaimedSpeaker]:
+        """If the request has `alternative_speaker_ids`: the claimed speaker, then those, in their order."""
 
     def __init__(
         self,
@@ -425,10 +509,12 @@ class Decision(_message.Message):
         decide_time: _timestamp_pb2.Timestamp | None = ...,
         audio_offset_s: _builtins.float = ...,
         speaker_id: _builtins.str = ...,
+        matched_speaker_id: _builtins.str = ...,
+        claimed_speakers: _abc.Iterable[Global___ClaimedSpeaker] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_cosine", b"_cosine", "_llr", b"_llr", "cosine", b"cosine", "decide_time", b"decide_time", "llr", b"llr", "quality", b"quality", "threshold", b"threshold"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cosine", b"_cosine", "_llr", b"_llr", "audio_offset_s", b"audio_offset_s", "band", b"band", "cosine", b"cosine", "decide_time", b"decide_time", "decision_id", b"decision_id", "explanation", b"explanation", "llr", b"llr", "model_id", b"model_id", "outcome", b"outcome", "quality", b"quality", "reasons", b"reasons", "speaker_id", b"speaker_id", "speech_needed_s", b"speech_needed_s", "threshold", b"threshold"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cosine", b"_cosine", "_llr", b"_llr", "audio_offset_s", b"audio_offset_s", "band", b"band", "claimed_speakers", b"claimed_speakers", "cosine", b"cosine", "decide_time", b"decide_time", "decision_id", b"decision_id", "explanation", b"explanation", "llr", b"llr", "matched_speaker_id", b"matched_speaker_id", "model_id", b"model_id", "outcome", b"outcome", "quality", b"quality", "reasons", b"reasons", "speaker_id", b"speaker_id", "speech_needed_s", b"speech_needed_s", "threshold", b"threshold"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__cosine: _TypeAlias = _typing.Literal["cosine"]  # noqa: Y015
     _WhichOneofArgType__cosine: _TypeAlias = _typing.Literal["_cosine", b"_cosine"]  # noqa: Y015

@@ -395,6 +395,7 @@ class VerifyRequest(_message.Message):
     POLICY_FIELD_NUMBER: _builtins.int
     WATCHLISTS_FIELD_NUMBER: _builtins.int
     POLICY_NAME_FIELD_NUMBER: _builtins.int
+    ALTERNATIVE_SPEAKER_IDS_FIELD_NUMBER: _builtins.int
     speaker_id: _builtins.str
     """The claimed identity."""
     audio: _builtins.bytes
@@ -412,6 +413,13 @@ class VerifyRequest(_message.Message):
     def watchlists(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Names of groups to screen the voice against, at most 16."""
 
+    @_builtins.property
+    def alternative_speaker_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Who else may be speaking, e.g. the other holders of an account, at most 7: the claim is then that
+        `speaker_id` or one of these speaks, at the error rate of a claim of one. Members who cannot be
+        compared are left out; see Decision.claimed_speakers.
+        """
+
     def __init__(
         self,
         *,
@@ -421,10 +429,11 @@ class VerifyRequest(_message.Message):
         policy: _decision_pb2.DecisionPolicy | None = ...,
         watchlists: _abc.Iterable[_builtins.str] | None = ...,
         policy_name: _builtins.str = ...,
+        alternative_speaker_ids: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["audio_config", b"audio_config", "policy", b"policy"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio", b"audio", "audio_config", b"audio_config", "policy", b"policy", "policy_name", b"policy_name", "speaker_id", b"speaker_id", "watchlists", b"watchlists"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alternative_speaker_ids", b"alternative_speaker_ids", "audio", b"audio", "audio_config", b"audio_config", "policy", b"policy", "policy_name", b"policy_name", "speaker_id", b"speaker_id", "watchlists", b"watchlists"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -471,6 +480,7 @@ class StreamingVerifyConfig(_message.Message):
     CONTINUOUS_FIELD_NUMBER: _builtins.int
     MAX_CANDIDATES_FIELD_NUMBER: _builtins.int
     POLICY_NAME_FIELD_NUMBER: _builtins.int
+    ALTERNATIVE_SPEAKER_IDS_FIELD_NUMBER: _builtins.int
     speaker_id: _builtins.str
     """The claimed identity. Empty: only watchlists and `identify_group_name` are served, of which there
     must be one.
@@ -495,6 +505,10 @@ class StreamingVerifyConfig(_message.Message):
     def watchlists(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Names of groups to screen the voice against, at most 16."""
 
+    @_builtins.property
+    def alternative_speaker_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """As VerifyRequest.alternative_speaker_ids; needs a `speaker_id`."""
+
     def __init__(
         self,
         *,
@@ -507,10 +521,11 @@ class StreamingVerifyConfig(_message.Message):
         continuous: _builtins.bool = ...,
         max_candidates: _builtins.int = ...,
         policy_name: _builtins.str = ...,
+        alternative_speaker_ids: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["audio_config", b"audio_config", "policy", b"policy"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio_config", b"audio_config", "continuous", b"continuous", "identify_group_name", b"identify_group_name", "max_candidates", b"max_candidates", "policy", b"policy", "policy_name", b"policy_name", "speaker_id", b"speaker_id", "stop_at_decision", b"stop_at_decision", "watchlists", b"watchlists"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alternative_speaker_ids", b"alternative_speaker_ids", "audio_config", b"audio_config", "continuous", b"continuous", "identify_group_name", b"identify_group_name", "max_candidates", b"max_candidates", "policy", b"policy", "policy_name", b"policy_name", "speaker_id", b"speaker_id", "stop_at_decision", b"stop_at_decision", "watchlists", b"watchlists"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

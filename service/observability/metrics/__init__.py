@@ -67,6 +67,11 @@ LLR = Histogram(
     ("model_id", "outcome"),
     buckets=_LLR,
 )
+HOUSEHOLDS = Counter(
+    "sayso_household_decisions",
+    "Final decisions on claims of several speakers, by outcome; also in sayso_decisions.",
+    ("outcome",),
+)
 LOCKS = Counter(
     "sayso_speaker_locks",
     "Speakers locked for a while or disabled by failed verifications, and verifications refused.",
@@ -133,9 +138,12 @@ def set_queue(model_id: str, windows: int) -> None:
 
 
 def count_decision(decision: Decision) -> None:
-    """Count a final decision on a claim, also one made without audio."""
+    """Count a final decision on a claim, also one made without audio. The LLR of one of several
+    speakers is of another distribution than drift is measured by, so `LLR` does not get it."""
     _count_decision(decision, "verification")
-    if decision.score is not None:
+    if decision.claimed:
+        HOUSEHOLDS.labels(decision.outcome.name).inc()
+    elif decision.score is not None:
         LLR.labels(decision.model_id, decision.outcome.name).observe(decision.score.llr)
 
 

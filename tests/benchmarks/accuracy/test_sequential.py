@@ -17,6 +17,7 @@ from evaluation.trials import manifest
 from evaluation.trials.manifest import Speaker
 from service.audio.quality import Quality
 from service.audio.speech import VoiceActivity
+from service.calls.claims import Claim
 from service.calls.verification import Verifier
 from service.contract import Calibration, Cohort, Contract, ScoreKind
 from service.decisions.decision import Decision, Outcome
@@ -55,17 +56,17 @@ def as_served(enrolled: Step, steps: tuple[Step, ...], test: SequentialTest) -> 
     verifier = Verifier(CONTRACT)
     speech_s = np.array([enrolled.speech_s], np.float32)
     held = Voiceprint("made", enrolled.embedding[None], speech_s, 0.0)
-    policy = replace(POLICY, sequential=test)
+    claim, policy = Claim.of_one(verifier, held), replace(POLICY, sequential=test)
 
     def utterance(step: Step) -> Utterance:
         quality = Quality(step.speech_s, step.speech_s, step.snr_db, 0.0, -6.0)
         return Utterance(step.embedding, quality, 1)
 
     for step in steps[:-1]:
-        decision = verifier.verify_so_far(held, utterance(step), policy)
+        decision = claim.verify_so_far(utterance(step), policy)
         if decision.conclusive:
             return decision
-    return verifier.verify(held, utterance(steps[-1]), policy)
+    return claim.verify(utterance(steps[-1]), policy)
 
 
 @pytest.mark.parametrize("targets", TARGETS)

@@ -10,6 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from service.audio.quality import Quality
+from service.calls.claims import Claim
 from service.calls.identification import Identification, Identifier
 from service.calls.ranking import HALF, Traits, make_ranking
 from service.calls.verification import Verifier
@@ -144,7 +145,9 @@ async def test_a_member_is_found_with_the_score_that_verification_gives(
         for match in found.candidates:
             held = await store.get(T, match.speaker_id)
             assert held is not None
-            verified = Verifier(CONTRACT).verify(held.voiceprints["m"], heard(vector), POLICY)
+            verified = Claim.of_one(Verifier(CONTRACT), held.voiceprints["m"]).verify(
+                heard(vector), POLICY
+            )
             assert verified.score == match.score
         assert found.decision.score == found.candidates[0].score
         assert found.decision.model_id == "m"
@@ -491,7 +494,9 @@ async def test_a_group_is_searched_by_the_normalised_score(store: Store) -> None
             call = heard(query, noise=0.6)
             found = await identifier.identify(T, "callers", call, POLICY, 5)
             scores = {
-                name: verifier.verify(speaker(name, vector).voiceprints["m"], call, POLICY).score
+                name: Claim.of_one(verifier, speaker(name, vector).voiceprints["m"])
+                .verify(call, POLICY)
+                .score
                 for name, vector in many.items()
             }
             ratios = {name: score.llr for name, score in scores.items() if score is not None}

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from service.audio.quality import Quality
 from service.audio.speech import VoiceActivity
 from service.audit import Auditor, Origin
+from service.calls.claims import Claim
 from service.calls.identification import Identifier
 from service.calls.migration import MigratingModels, MigrationCounts, count_migrated
 from service.calls.models import LoadedModel, LoadedModels
@@ -115,7 +116,9 @@ class Service:
     def decided(self, claimed: Speaker, utterance: Utterance) -> Decision:
         model, claim = self.models.resolve_claim(claimed)
         assert isinstance(claim, Voiceprint)
-        return model.verifier.verify(claim, utterance.for_model(model.model_id), POLICY)
+        return Claim.of_one(model.verifier, claim).verify(
+            utterance.for_model(model.model_id), POLICY
+        )
 
     async def learn(
         self, claimed: Speaker, utterance: Utterance, decision: Decision, digest: str = "digest"

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from service.audio.quality import Quality
 from service.audio.speech import VoiceActivity
+from service.calls.claims import Claim
 from service.calls.running_decision import RunningDecision
 from service.calls.verification import Verifier
 from service.contract import Calibration, Contract
@@ -38,9 +39,12 @@ async def decisions(
     contract = replace(session.contract, calibration=calibration)
     vector = np.eye(contract.dimension, dtype=np.float32)[:1]
     anyone = Voiceprint(contract.model_id, vector, np.array([10], np.float32), 0.0)
-    held = {"anyone": anyone, "nobody": None}[claim] if isinstance(claim, str) else claim
+    verifier = Verifier(contract)
+    held: Claim | Decision | None = claim if isinstance(claim, Decision) else None
+    if claim == "anyone":
+        held = Claim.of_one(verifier, anyone)
     async with Embedder(session, vad, max_batch=4, queue_limit=64) as embedder:
-        call = RunningDecision(embedder.open_stream(), Verifier(contract), held, policy)
+        call = RunningDecision(embedder.open_stream(), verifier, held, policy)
         told = [await call.hear(piece) for piece in np.split(samples, range(0, len(samples), 1600))]
         return [made for made in told if made is not None] + [await call.finish()]
 
@@ -148,7 +152,8 @@ async def test_the_servers_own_decision_is_on_the_whole_call(
     voiceprint = Voiceprint("m", vector, np.array([10], np.float32), 0.0)
     policy = replace(POLICY, sequential=SequentialTest(0.01, 0.01, 100.0))
     stream = cast(Stream, ScriptedStream(utterance(0, 3.0), utterance(last_axis, 6.0)))
-    running = RunningDecision(stream, Verifier(contract), voiceprint, policy)
+    verifier = Verifier(contract)
+    running = RunningDecision(stream, verifier, Claim.of_one(verifier, voiceprint), policy)
     early = await running.hear(b"")
     assert early is not None
     assert early.outcome is Outcome.ACCEPTED
@@ -159,4 +164,4 @@ async def test_the_servers_own_decision_is_on_the_whole_call(
     assert (own is not None) == accepted
     if own is not None:
         assert own.quality.net_speech_s == 6.0
-        assert own.threshold == Verifier(contract).server_threshold
+        assert own.threshold == verifier.choose_server_threshold()

@@ -6,6 +6,7 @@ import pytest
 from evaluation.scoring import normalization
 from evaluation.scoring.normalization import Norm
 from service.audio.quality import Quality
+from service.calls.claims import Claim
 from service.calls.verification import ProbeEmbedding, Verifier
 from service.contract import Calibration, Cohort, Contract, ScoreKind
 from service.decisions.decision import Decision, Outcome
@@ -27,6 +28,7 @@ CONTRACT = Contract(
 VERIFIER = Verifier(CONTRACT)
 POLICY = Policy(0.01, ThresholdSource.REQUEST, QualityGate(1.0, 0.0, 0.1))
 ENROLLED = Voiceprint("m", np.eye(4, dtype=np.float32)[:2], np.array([3, 1], np.float32), 0.0)
+CLAIM = Claim.of_one(VERIFIER, ENROLLED)
 ALICE = Speaker("t", "alice", SpeakerState.ENROLLED, 0.0, 0.0, voiceprints={"m": ENROLLED})
 
 
@@ -36,7 +38,7 @@ def heard(*values: float, speech_s: float = 4.0) -> Utterance:
 
 
 def test_the_score_is_against_the_mean_weighted_by_net_speech() -> None:
-    made = VERIFIER.verify(ENROLLED, heard(3, 1, 0, 0), POLICY)
+    made = CLAIM.verify(heard(3, 1, 0, 0), POLICY)
     assert made.outcome is Outcome.ACCEPTED
     assert made.score is not None
     assert made.score.cosine == pytest.approx(1.0)
@@ -47,11 +49,11 @@ def test_the_score_is_against_the_mean_weighted_by_net_speech() -> None:
 
 
 def test_another_voice_is_rejected() -> None:
-    assert VERIFIER.verify(ENROLLED, heard(0, 0, 1, 0), POLICY).outcome is Outcome.REJECTED
+    assert CLAIM.verify(heard(0, 0, 1, 0), POLICY).outcome is Outcome.REJECTED
 
 
 def test_too_little_speech_is_inconclusive() -> None:
-    made = VERIFIER.verify(ENROLLED, heard(3, 1, 0, 0, speech_s=0.4), POLICY)
+    made = CLAIM.verify(heard(3, 1, 0, 0, speech_s=0.4), POLICY)
     assert made.outcome is Outcome.INCONCLUSIVE
     assert made.speech_needed_s == pytest.approx(0.6)
 
@@ -63,16 +65,16 @@ NOTHING = Policy(Costs(0.001, 1e-9, 1.0), ThresholdSource.REQUEST, QualityGate(1
 def test_the_servers_own_policy_judges_whatever_a_request_asks() -> None:
     owner, stranger, nobody = heard(3, 1, 0, 0), heard(0, 0, 1, 0), heard(0, 0, 1, 0, speech_s=0.6)
     for policy in (ANYTHING, NOTHING, POLICY):
-        assert VERIFIER.verify(ENROLLED, owner, policy).meets_server_policy is True
-        assert VERIFIER.verify(ENROLLED, stranger, policy).meets_server_policy is False
-    assert VERIFIER.verify(ENROLLED, stranger, ANYTHING).outcome is Outcome.ACCEPTED
-    assert VERIFIER.verify(ENROLLED, nobody, POLICY).meets_server_policy is None
+        assert CLAIM.verify(owner, policy).meets_server_policy is True
+        assert CLAIM.verify(stranger, policy).meets_server_policy is False
+    assert CLAIM.verify(stranger, ANYTHING).outcome is Outcome.ACCEPTED
+    assert CLAIM.verify(nobody, POLICY).meets_server_policy is None
 
 
 def test_the_servers_own_decision_is_by_its_own_threshold() -> None:
-    decision = VERIFIER.accept(VERIFIER.verify(ENROLLED, heard(3, 1, 0, 0), NOTHING))
+    decision = CLAIM.accept(CLAIM.verify(heard(3, 1, 0, 0), NOTHING))
     assert decision.outcome is Outcome.ACCEPTED
-    assert decision.threshold == VERIFIER.server_threshold
+    assert decision.threshold == VERIFIER.choose_server_threshold()
 
 
 def test_audio_worse_than_the_server_demands_never_meets_its_policy() -> None:
@@ -80,14 +82,14 @@ def test_audio_worse_than_the_server_demands_never_meets_its_policy() -> None:
         CONTRACT, policy=Policy(0.01, ThresholdSource.SERVER, QualityGate(2.0, 0.0, 0.1))
     )
     short = heard(3, 1, 0, 0, speech_s=1.0)
-    made = strict.verify(ENROLLED, short, ANYTHING)
+    made = Claim.of_one(strict, ENROLLED).verify(short, ANYTHING)
     assert made.outcome is Outcome.ACCEPTED
     assert made.meets_server_policy is None
 
 
 def test_the_servers_threshold_is_there_beyond_the_measured_rates() -> None:
     verifier = Verifier(CONTRACT, policy=Policy(0.001, ThresholdSource.SERVER, POLICY.gate))
-    assert verifier.server_threshold.llr > Verifier(CONTRACT).server_threshold.llr == 3.0
+    assert verifier.choose_server_threshold().llr > VERIFIER.choose_server_threshold().llr == 3.0
 
 
 @pytest.mark.parametrize(
@@ -114,7 +116,7 @@ def test_an_enrolled_claim_gives_the_voiceprint() -> None:
 def test_without_a_calibration_nothing_is_decided() -> None:
     bare = Verifier(replace(CONTRACT, calibration=None))
     with pytest.raises(FailedPrecondition, match="sayso-export calibrate"):
-        bare.verify(ENROLLED, heard(1, 0, 0, 0), POLICY)
+        Claim.of_one(bare, ENROLLED).verify(heard(1, 0, 0, 0), POLICY)
 
 
 def test_embeddings_compare_with_a_ratio_only_where_net_speech_is_known() -> None:
@@ -141,7 +143,7 @@ def test_scores_are_normalised_where_the_calibration_was_fitted_so() -> None:
     cosine = float(enrolled @ call.embedding)
     sides = ((enrolled[None], np.array([0])), (call.embedding[None], np.array([0])))
     (score,) = normalization.normalize(Norm.AS, np.array([cosine]), *sides, COHORT, top_n=10)
-    made = verifier.verify(ENROLLED, call, replace(POLICY, criterion=0.1)).score
+    made = Claim.of_one(verifier, ENROLLED).verify(call, replace(POLICY, criterion=0.1)).score
     assert made is not None
     assert made.llr == pytest.approx(2 * score - 5, abs=1e-4)
     assert made.cosine == pytest.approx(cosine)

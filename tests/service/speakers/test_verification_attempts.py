@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,10 @@ import pytest
 
 from service.audit import Auditor, Origin, Trail, chain
 from service.audit.entries import parse_line
-from service.decisions.decision import Decision, Outcome, Score
+from service.decisions.decision import ClaimedSpeaker, ClaimStatus, Decision, Outcome, Score
 from service.errors import OverLimit, Overloaded, SpeakerLocked, Unavailable
-from service.speakers.lockout import Lockout, VerificationAttempts
+from service.speakers.lockout import Lockout
+from service.speakers.verification_attempts import VerificationAttempts
 from service.store import FailureCount, LockRule, Speaker, SpeakerState, Store, open_store
 
 RULE = LockRule(failures=2, lock_s=60.0, longest_s=3600.0)
@@ -266,3 +268,97 @@ async def test_a_store_that_is_away_lets_nobody_through(desk: Desk) -> None:
         with pytest.raises(Unavailable):
             async with attempts.open("alice"):
                 pytest.fail("nobody knows whether alice is locked")
+
+
+def shared(outcome: Outcome, met: bool | None, likeliest: str) -> Decision:
+    """A decision on a claim that alice or ben speaks; carla has no voice."""
+    claimed = (
+        ClaimedSpeaker("alice", ClaimStatus.COMPARED),
+        ClaimedSpeaker("ben", ClaimStatus.COMPARED),
+        ClaimedSpeaker("carla", ClaimStatus.NOT_ENROLLED),
+    )
+    return replace(decision(outcome, met), likeliest=likeliest, claimed=claimed)
+
+
+NEITHER = shared(Outcome.REJECTED, False, "alice")
+HOUSEHOLD = ("alice", "ben", "carla")
+
+
+async def count(desk: Desk, speaker_id: str) -> int:
+    return (await desk.store.failures.get("t", speaker_id)).consecutive
+
+
+async def add_ben(desk: Desk) -> None:
+    ben = Speaker("t", "ben", SpeakerState.ENROLLED, created_at=0.0, updated_at=0.0)
+    await desk.store.put(ben, expected_etag=None)
+
+
+async def test_who_fails_a_household_has_guessed_at_each_who_was_compared(desk: Desk) -> None:
+    await add_ben(desk)
+    async with desk.attempts.open(*HOUSEHOLD) as attempt:
+        await attempt.settle(NEITHER)
+    assert [await count(desk, name) for name in HOUSEHOLD] == [1, 1, 0]
+    assert desk.told() == [
+        ("verify", "REJECTED"),
+        ("verify", "REJECTED"),
+        ("verify", "NOT_ENROLLED"),
+    ]
+
+
+async def test_a_member_cannot_wipe_out_guesses_at_another(desk: Desk) -> None:
+    await add_ben(desk)
+    await desk.reject()
+    async with desk.attempts.open(*HOUSEHOLD) as attempt:
+        await attempt.settle(shared(Outcome.ACCEPTED, True, "ben"))
+    assert await count(desk, "alice") == 1
+
+
+async def test_a_pass_is_of_the_likeliest(desk: Desk) -> None:
+    await add_ben(desk)
+    async with desk.attempts.open(*HOUSEHOLD) as attempt:
+        await attempt.settle(NEITHER)
+    async with desk.attempts.open(*HOUSEHOLD) as attempt:
+        await attempt.settle(shared(Outcome.ACCEPTED, True, "alice"))
+    assert [await count(desk, name) for name in HOUSEHOLD[:2]] == [0, 1]
+
+
+async def test_a_locked_member_is_left_out(desk: Desk) -> None:
+    await add_ben(desk)
+    await desk.reject(2)
+    async with desk.attempts.open(*HOUSEHOLD) as attempt:
+        assert attempt.locked == {"alice"}
+        assert set(attempt.speakers) == {"ben", "carla"}
+    assert desk.told()[-1] == ("verify", "LOCKED")
+
+
+async def test_a_household_of_locked_members_is_refused(desk: Desk) -> None:
+    await add_ben(desk)
+    for _ in range(RULE.failures):
+        async with desk.attempts.open("alice", "ben") as attempt:
+            await attempt.settle(NEITHER)
+    with pytest.raises(SpeakerLocked):
+        async with desk.attempts.open("alice", "ben"):
+            pytest.fail("nobody is left")
+    assert desk.events == ["locked", "locked", "refused", "refused"]
+
+
+async def test_who_is_locked_during_the_call_is_not_accepted(desk: Desk) -> None:
+    await add_ben(desk)
+    async with desk.attempts.open("alice", "ben") as attempt:
+        await desk.reject(2)
+        assert not await attempt.may_answer(NEITHER)
+        with pytest.raises(SpeakerLocked):
+            await attempt.settle(shared(Outcome.ACCEPTED, True, "alice"))
+    async with desk.attempts.open("alice", "ben") as attempt:
+        await attempt.settle(shared(Outcome.ACCEPTED, True, "ben"))
+
+
+async def test_parallel_calls_on_a_household_are_told_no_more_than_the_limit(desk: Desk) -> None:
+    await add_ben(desk)
+    async with contextlib.AsyncExitStack() as stack:
+        calls = [
+            await stack.enter_async_context(desk.attempts.open("alice", "ben")) for _ in range(3)
+        ]
+        assert [await call.may_answer(NEITHER) for call in calls] == [True, True, False]
+        alone = await stack.enter_async_context(desk.attempts.open("ben"))
+        assert not await alone.may_answer(UNDECIDED)
