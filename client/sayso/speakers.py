@@ -28,17 +28,20 @@ def list_speakers(
     expires_before: datetime | None = None,
     model_id: str = "",
     page_size: int = 100,
+    descending: bool = False,
 ) -> Pages[Speaker]:
-    """Every speaker in the order of their ids, read page by page: those in any of `states`, whose
-    metadata holds all of `metadata`, whose voice expires before a time, who have a voiceprint of a
-    model."""
+    """Every speaker in the order of their ids, or `descending`, read page by page: those in any of
+    `states`, whose metadata holds all of `metadata`, whose voice expires before a time, who have a
+    voiceprint of a model."""
     wanted = speaker_pb2.SpeakerFilter(
         states=[speaker_pb2.SpeakerState.Value(f"SPEAKER_STATE_{state}") for state in states],
         metadata=metadata or {},
         expires_before=messages.timestamp(expires_before),
         model_id=model_id,
     )
-    request = speaker_pb2.ListSpeakersRequest(page_size=page_size, filter=wanted)
+    request = speaker_pb2.ListSpeakersRequest(
+        page_size=page_size, filter=wanted, order_by="speaker_id desc" if descending else ""
+    )
     return Pages(SpeakerServiceStub, "ListSpeakers", request, _speakers)
 
 

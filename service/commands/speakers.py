@@ -51,6 +51,9 @@ def list_speakers(
     model: Annotated[
         str, typer.Option(help="Only with a voiceprint of this model id.", show_default=False)
     ] = "",
+    reverse: Annotated[
+        bool, typer.Option("--reverse", help="From the last id to the first.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Lists the speakers, in the order of their ids: all of them, or those that every filter
@@ -64,6 +67,7 @@ def list_speakers(
             metadata=_parse_entries(metadata or []),
             expires_before=expires_before and expires_before.replace(tzinfo=UTC),
             model_id=model,
+            descending=reverse,
         )
         if as_json:
             for speaker in speakers:

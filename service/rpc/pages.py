@@ -15,16 +15,31 @@ def parse_page_size(page_size: int) -> int:
     return page_size or DEFAULT_PAGE_SIZE
 
 
-def encode_token(after: str | None) -> str:
+_DESCENDING = "\0"
+"""Begins a token of a descending list; no name begins so."""
+
+
+def encode_token(after: str | None, *, descending: bool = False) -> str:
     """Encodes the token of the next page; empty on the last page."""
-    return "" if after is None else base64.urlsafe_b64encode(after.encode()).decode("ascii")
+    if after is None:
+        return ""
+    text = _DESCENDING + after if descending else after
+    return base64.urlsafe_b64encode(text.encode()).decode("ascii")
 
 
-def decode_token(page_token: str) -> str | None:
-    """Returns where the page begins, None for the first; raises `InvalidArgument`."""
+def decode_token(page_token: str, *, descending: bool = False) -> str | None:
+    """Returns where the page begins, None for the first; raises `InvalidArgument`, also for a token
+    of a list in the opposite order."""
+    if not page_token:
+        return None
     try:
-        return base64.urlsafe_b64decode(page_token).decode() if page_token else None
+        after = base64.urlsafe_b64decode(page_token).decode()
     except ValueError as error:  # not ASCII, not base64, or not UTF-8 inside
         raise InvalidArgument(
             "is not one that this server gave; start from the first page", field="page_token"
         ) from error
+    if after.startswith(_DESCENDING) != descending:
+        raise InvalidArgument(
+            "is of a list in the opposite order; start from the first page", field="page_token"
+        )
+    return after.removeprefix(_DESCENDING)

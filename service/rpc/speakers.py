@@ -33,6 +33,7 @@ Step = Callable[[Speaker, float], Speaker]
 """Returns the next version of a speaker, given the time in seconds since the epoch."""
 
 _SHOWN_CHARACTERS = 40
+_ORDERS = {(): False, ("speaker_id",): False, ("speaker_id", "desc"): True}
 _STATES = {*pb.SpeakerState.values()} - {pb.SPEAKER_STATE_UNSPECIFIED}
 
 
@@ -66,15 +67,17 @@ class SpeakerRpc(speaker_pb2_grpc.SpeakerServiceServicer):
     async def ListSpeakers(
         self, request: pb.ListSpeakersRequest, context: Context
     ) -> pb.ListSpeakersResponse:
-        meets = _parse_filter(request.filter)
+        meets, descending = _parse_filter(request.filter), _parse_order(request.order_by)
         page = await self._store.list(
             get_tenant(),
             limit=pages.parse_page_size(request.page_size),
-            after=pages.decode_token(request.page_token),
+            after=pages.decode_token(request.page_token, descending=descending),
+            descending=descending,
         )
         speakers = map(self._build_speaker, page.speakers)
         return pb.ListSpeakersResponse(
-            speakers=filter(meets, speakers), next_page_token=pages.encode_token(page.next_after)
+            speakers=filter(meets, speakers),
+            next_page_token=pages.encode_token(page.next_after, descending=descending),
         )
 
     async def UpdateSpeaker(
@@ -249,6 +252,18 @@ def _refuse_own(speaker: Speaker) -> None:
             f"{caller.credential} enrolled this voice; have another credential confirm it",
             reason=ErrorReason.OWN_ENROLLMENT,
         )
+
+
+def _parse_order(order_by: str) -> bool:
+    """Parses an order (AIP-132); returns whether it is descending."""
+    words = tuple(order_by.split())
+    if words not in _ORDERS:
+        raise InvalidArgument(
+            "must be `speaker_id` or `speaker_id desc`; the server keeps no other order, so sort "
+            "what it lists",
+            field="order_by",
+        )
+    return _ORDERS[words]
 
 
 def _parse_filter(message: pb.SpeakerFilter) -> Callable[[pb.Speaker], bool]:

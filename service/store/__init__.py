@@ -136,8 +136,11 @@ class Store(Protocol):
         again has to expect its etag."""
         ...
 
-    async def list(self, tenant: str, *, limit: int, after: str | None = None) -> Page:
-        """Up to `limit` speakers with ids after `after`, in code-point order of their ids.
+    async def list(
+        self, tenant: str, *, limit: int, after: str | None = None, descending: bool = False
+    ) -> Page:
+        """Up to `limit` speakers with ids after `after`, in code-point order of their ids, or in
+        the opposite one.
 
         A speaker that exists from the first page to the last is listed exactly once, whatever else
         is written meanwhile.

@@ -362,10 +362,16 @@ class ListSpeakersRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     FILTER_FIELD_NUMBER: _builtins.int
+    ORDER_BY_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """1 to 1000. 0 means 100."""
     page_token: _builtins.str
-    """From the previous response; empty for the first page. The filter must stay the same."""
+    """From the previous response; empty for the first page. The filter and the order must stay the same."""
+    order_by: _builtins.str
+    """`speaker_id` or `speaker_id desc` (google.aip.dev/132), by code points. Empty: `speaker_id`. Other
+    fields are refused: their values are sealed or change, so that no store can page by them without
+    reading every speaker.
+    """
     @_builtins.property
     def filter(self) -> Global___SpeakerFilter: ...
     def __init__(
@@ -374,10 +380,11 @@ class ListSpeakersRequest(_message.Message):
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
         filter: Global___SpeakerFilter | None = ...,
+        order_by: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "order_by", b"order_by", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

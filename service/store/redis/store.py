@@ -124,8 +124,10 @@ class RedisStore:
             speakers += await self.records.decode_readable(tenant, stored)
         return speakers
 
-    async def list(self, tenant: str, *, limit: int, after: str | None = None) -> Page:
-        speaker_ids, next_after = await self._list_ids(tenant, limit, after)
+    async def list(
+        self, tenant: str, *, limit: int, after: str | None = None, descending: bool = False
+    ) -> Page:
+        speaker_ids, next_after = await self._list_ids(tenant, limit, after, descending=descending)
         return Page(tuple(await self.get_many(tenant, speaker_ids)), next_after)
 
     async def count(self, tenant: str) -> int:
@@ -227,13 +229,14 @@ class RedisStore:
         return outcome > 0
 
     async def _list_ids(
-        self, tenant: str, limit: int, after: str | None
+        self, tenant: str, limit: int, after: str | None, *, descending: bool = False
     ) -> tuple[Sequence[str], str | None]:
         """A page of ids, and the id after which the next one begins."""
-        start = b"[" if after is None else b"(" + after.encode()
-        index = index_key(tenant)
+        first, last = (b"+", b"-") if descending else (b"-", b"+")
+        start = first if after is None else b"(" + after.encode()
+        index, order = index_key(tenant), "zrevrangebylex" if descending else "zrangebylex"
         names = await self._connection.call(
-            lambda client: client.zrangebylex(index, start, b"+", start=0, num=limit)
+            lambda client: getattr(client, order)(index, start, last, start=0, num=limit)
         )
         speaker_ids = [name.decode() for name in names]
         return speaker_ids, speaker_ids[-1] if len(speaker_ids) == limit else None

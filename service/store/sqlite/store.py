@@ -49,6 +49,9 @@ _SELECT = """
 _SELECT_ONE = _SELECT.format("speaker_id = ?")
 _SELECT_MANY = _SELECT.format("speaker_id IN (SELECT value FROM json_each(?))")
 _SELECT_PAGE = _SELECT.format("speaker_id > ? ORDER BY speaker_id LIMIT ?")
+_SELECT_PAGE_DOWN = _SELECT.format(
+    "speaker_id < coalesce(?, x'') ORDER BY speaker_id DESC LIMIT ?"  # a blob is above all texts
+).replace("ORDER BY s.speaker_id,", "ORDER BY s.speaker_id DESC,")
 _BEGINNINGS = """
     SELECT speaker_id, substr(profile, 1, ?) FROM speaker WHERE tenant = ? AND speaker_id > ?
     ORDER BY speaker_id LIMIT ?
@@ -148,9 +151,12 @@ class SqliteStore:
         rows = await self._reader.run(lambda db: db.execute(_SELECT_MANY, (tenant, ids)).fetchall())
         return await self.records.decode_readable(tenant, _parse_rows(rows))
 
-    async def list(self, tenant: str, *, limit: int, after: str | None = None) -> Page:
+    async def list(
+        self, tenant: str, *, limit: int, after: str | None = None, descending: bool = False
+    ) -> Page:
+        select, start = (_SELECT_PAGE_DOWN, after) if descending else (_SELECT_PAGE, after or "")
         rows = await self._reader.run(
-            lambda db: db.execute(_SELECT_PAGE, (tenant, after or "", limit)).fetchall()
+            lambda db: db.execute(select, (tenant, start, limit)).fetchall()
         )
         stored = _parse_rows(rows)
         speakers = tuple(await self.records.decode_readable(tenant, stored))

@@ -341,3 +341,40 @@ async def test_a_lock_is_told_until_it_ends(
     assert (await get(rpc)).lock_expire_time.seconds == int(clock.now + 60)
     clock.now += 60
     assert not (await get(rpc)).HasField("lock_expire_time")
+
+
+@pytest.mark.parametrize(
+    ("order_by", "expected"),
+    [
+        ("", ["alice", "bob", "carla"]),
+        ("speaker_id", ["alice", "bob", "carla"]),
+        (" speaker_id  desc ", ["carla", "bob", "alice"]),
+    ],
+)
+async def test_a_list_has_the_order_that_is_asked_for(
+    rpc: SpeakerRpc, order_by: str, expected: list[str]
+) -> None:
+    for name in ("bob", "alice", "carla"):
+        await update(rpc, "metadata", speaker_id=name, allow_missing=True)
+    listed, token = [], ""
+    while True:
+        request = pb.ListSpeakersRequest(page_size=1, page_token=token, order_by=order_by)
+        page = await rpc.ListSpeakers(request, NO_CONTEXT)
+        listed += [speaker.speaker_id for speaker in page.speakers]
+        token = page.next_page_token or token
+        if not page.next_page_token:
+            break
+    assert listed == expected
+    opposite = "speaker_id desc" if "desc" not in order_by else ""
+    with pytest.raises(InvalidArgument, match="opposite order") as refused:
+        await rpc.ListSpeakers(
+            pb.ListSpeakersRequest(page_token=token, order_by=opposite), NO_CONTEXT
+        )
+    assert refused.value.field == "page_token"
+
+
+@pytest.mark.parametrize("order_by", ["create_time", "speaker_id asc", "speaker_id, state", "desc"])
+async def test_another_order_is_refused(rpc: SpeakerRpc, order_by: str) -> None:
+    with pytest.raises(InvalidArgument, match="no other order") as refused:
+        await rpc.ListSpeakers(pb.ListSpeakersRequest(order_by=order_by), NO_CONTEXT)
+    assert refused.value.field == "order_by"

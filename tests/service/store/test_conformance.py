@@ -161,11 +161,11 @@ async def test_concurrent_creation_has_one_winner(store: Store, make_speaker: Ma
     assert await store.get(winners[0].tenant, "alice") == winners[0]
 
 
-async def _ids(store: Store, tenant: str, limit: int) -> list[str]:
+async def _ids(store: Store, tenant: str, limit: int, *, descending: bool = False) -> list[str]:
     ids: list[str] = []
     after = None
     while True:
-        page = await store.list(tenant, limit=limit, after=after)
+        page = await store.list(tenant, limit=limit, after=after, descending=descending)
         assert len(page.speakers) <= limit
         ids += [speaker.speaker_id for speaker in page.speakers]
         if page.next_after is None:
@@ -183,6 +183,9 @@ async def test_pages(store: Store, make_speaker: MakeSpeaker, limit: int) -> Non
     assert await _ids(store, tenant, limit) == sorted(speakers)
     page = await store.list(tenant, limit=limit, after="04")
     assert list(page.speakers) == [speakers[name] for name in sorted(speakers)[5 : 5 + limit]]
+    assert await _ids(store, tenant, limit, descending=True) == sorted(speakers, reverse=True)
+    page = await store.list(tenant, limit=limit, after="04", descending=True)
+    assert list(page.speakers) == [speakers[f"0{number}"] for number in (3, 2, 1, 0)[:limit]]
 
 
 async def test_pages_are_stable_under_change(store: Store, make_speaker: MakeSpeaker) -> None:
@@ -199,9 +202,9 @@ async def test_pages_are_stable_under_change(store: Store, make_speaker: MakeSpe
                 await store.put(make_speaker(speaker_id), expected_etag=None)
 
     changing = asyncio.create_task(churn())
-    for _ in range(5):
-        ids = await _ids(store, tenant, limit=4)
-        assert ids == sorted(set(ids))
+    for descending in (False, True, False, True):
+        ids = await _ids(store, tenant, limit=4, descending=descending)
+        assert ids == sorted(set(ids), reverse=descending)
         assert steady <= set(ids)
     assert not changing.done()
     changing.cancel()
