@@ -4,9 +4,10 @@ docs/integrate/households.md and benchmarks/results/households.json.
     python -m benchmarks.accuracy.households [MODEL] [--manifest ../shared/data/manifest.csv]
 
 Clips of one speaker are joined to an enrollment and to calls. Each call is claimed, by the server's
-code, to be of one of N speakers of its corpus drawn at random: without the caller (an impostor) and
-with the caller (a genuine call). Beside it are a claim of one by the same calls, and the likeliest
-voice at the threshold of one, for what would happen without calibration for the number.
+code, to be of one of N speakers drawn at random, from all corpora or from its own: without the
+caller (an impostor) and with the caller (a genuine call). Beside it are a claim of one by the same
+calls, and the likeliest voice at the threshold of one, for what would happen without calibration
+for the number.
 """
 
 import argparse
@@ -50,6 +51,7 @@ class Claims:
     calls that were matched with the caller."""
 
     size: int
+    drawn_from: str
     impostors: NDArray[np.float64]
     genuine: NDArray[np.float64]
     best: NDArray[np.float64]
@@ -71,9 +73,11 @@ def decide(verifier: Verifier, members: Sequence[Caller], call: Step) -> Decisio
     return claim.verify(Utterance(call.embedding, quality, 1), make_policy())
 
 
-def measure(verifier: Verifier, callers: Sequence[Caller], size: int) -> Claims:
-    """Measure claims of `size` speakers, all of one corpus; corpora with fewer speakers than one
-    more are left out."""
+def measure(
+    verifier: Verifier, callers: Sequence[Caller], size: int, *, own_corpus: bool
+) -> Claims:
+    """Measure claims of `size` speakers, of the caller's own corpus or of any; callers for whom
+    there are not enough others are left out."""
     chance = np.random.default_rng(size)
     alone = verifier.choose_threshold(make_policy()).llr
     impostors: list[float] = []
@@ -81,7 +85,7 @@ def measure(verifier: Verifier, callers: Sequence[Caller], size: int) -> Claims:
     best: list[float] = []
     single: list[float] = []
     named: list[bool] = []
-    for caller, others in list_corpora(callers):
+    for caller, others in list_others(callers, own_corpus=own_corpus):
         if len(others) < size:
             continue
         false: list[bool] = []
@@ -105,15 +109,24 @@ def measure(verifier: Verifier, callers: Sequence[Caller], size: int) -> Claims:
         best.append(float(np.mean(highest)))
         single.append(float(np.mean(alone_accepted)))
     shares = map(np.array, (impostors, genuine, best, single))
-    return Claims(size, *shares, named=float(np.mean(named)))
+    drawn_from = "own corpus" if own_corpus else "all corpora"
+    return Claims(size, drawn_from, *shares, named=float(np.mean(named)))
 
 
-def list_corpora(callers: Sequence[Caller]) -> Iterator[tuple[Caller, list[Caller]]]:
-    """Yield each caller with the other speakers of the same corpus."""
+def list_others(
+    callers: Sequence[Caller], *, own_corpus: bool
+) -> Iterator[tuple[Caller, list[Caller]]]:
+    """Yield each caller with the other speakers, of the same corpus or of all."""
     for caller in callers:
         corpus = caller.speaker.corpus
-        own = [one for one in callers if one is not caller and one.speaker.corpus == corpus]
-        yield caller, own
+        yield (
+            caller,
+            [
+                one
+                for one in callers
+                if one is not caller and (one.speaker.corpus == corpus or not own_corpus)
+            ],
+        )
 
 
 def list_llrs(decision: Decision) -> list[float]:
@@ -136,14 +149,15 @@ def render(rows: Sequence[Claims], model_id: str, split: str) -> str:
         f"Measured with {model_id} on the {split} speakers, calls of up to 13 s, voices enrolled "
         f"with 8 s, at a target of {PROMISED:.0%}; in brackets 95% intervals over the callers:",
         "",
-        "| claimed speakers | callers | false matches | of a claim of one "
+        "| claimed speakers | drawn from | callers | false matches | of a claim of one "
         "| of the likeliest voice, uncorrected | genuine calls rejected "
         "| matched with the caller, if accepted |",
-        "|---|---|---|---|---|---|---|",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
         cells = [
             str(row.size),
+            row.drawn_from,
             str(len(row.impostors)),
             format_rate(row.impostors),
             format_rate(row.single),
@@ -158,15 +172,19 @@ def render(rows: Sequence[Claims], model_id: str, split: str) -> str:
 def list_figures(rows: Sequence[Claims], how: str) -> list[figures.Figure]:
     found = []
     for row in rows:
-        name, single = f"household_{row.size}", float(row.single.mean())
-        for key, value, unit, aim in (
-            ("false_matches", 100 * float(row.impostors.mean()), "%", None),
-            ("rejected", 100 * float(1 - row.genuine.mean()), "%", None),
-            ("over_single", float(row.impostors.mean()) / single, "ratio", figures.below(1.0)),
-            ("best_over_single", float(row.best.mean()) / single, "ratio", None),
+        name = f"household_{row.size}_of_{row.drawn_from.replace(' ', '_')}"
+        single, aim = float(row.single.mean()), figures.below(100 * PROMISED)
+        promise = None if row.drawn_from == "own corpus" else aim
+        for key, shares, target in (
+            ("false_matches", row.impostors, promise),
+            ("rejected", 1 - row.genuine, None),
         ):
-            if row.size > 1 or aim is None:
-                found.append(figures.figure(f"{name}_{key}", [value], unit, aim, how))
+            rate = 100 * float(shares.mean())
+            found.append(figures.figure(f"{name}_{key}", [rate], "%", target, how))
+        if row.size > 1:
+            for key, shares in (("over_single", row.impostors), ("best_over_single", row.best)):
+                ratio = float(shares.mean()) / single
+                found.append(figures.figure(f"{name}_{key}", [ratio], "ratio", None, how))
     return found
 
 
@@ -182,7 +200,11 @@ def main() -> None:
     plan = Plan(calls=arguments.calls)
     callers = asyncio.run(hear_all_callers(arguments.model, clips, plan))
     contract = Session.open(arguments.model).contract
-    rows = [measure(Verifier(contract), callers, size) for size in SIZES]
+    rows = [
+        measure(Verifier(contract), callers, size, own_corpus=own_corpus)
+        for own_corpus in (False, True)
+        for size in SIZES
+    ]
     measured = render(rows, contract.model_id, arguments.split)
     print(measured)
     if not arguments.print:

@@ -78,10 +78,10 @@ def choose_claim_threshold(claim: ClaimSize, policy: Policy, calibration: Calibr
     speak, must reach for the error rate that the policy allows one claim. Raises as
     `choose_threshold`.
 
-    With costs it is that of one voice, as the mean is a likelihood ratio like any other. Measured
-    rates, in contrast, say nothing of sums of ratios: a target rate asks of the likeliest voice
-    what its share of the rate does (Bonferroni), so that impostors are accepted at most at that
-    rate, however much the voices are alike.
+    It is never below that of one voice, and with costs the same, as the mean is a likelihood ratio
+    like any other. Measured rates, in contrast, say nothing of sums of ratios: a target rate also
+    asks of the likeliest voice what its share of the rate does (Bonferroni), so that impostors are
+    accepted at most at that rate, however much the voices are alike.
     """
     one = choose_threshold(policy, calibration)
     return one if claim.voices == 1 else _choose_for_one_of(claim, policy, calibration)
@@ -97,12 +97,12 @@ def choose_server_claim_threshold(
 
 
 def _choose_for_one_of(claim: ClaimSize, policy: Policy, calibration: Calibration) -> Threshold:
-    if isinstance(policy.criterion, Costs):
-        one = _choose_unbounded(policy, calibration)
-        threshold = replace(one, description=f"{one.description}, for one of {claim.voices}")
-    else:
+    one = choose_server_threshold(replace(policy, at_least=None), calibration)
+    threshold = replace(one, description=f"{one.description}, for one of {claim.voices} voices")
+    if not isinstance(policy.criterion, Costs):
         best = _choose_among(claim.voices, policy, calibration, rate_name="false-match rate")
-        threshold = replace(best, llr=best.llr - claim.lead_llr)
+        if best.llr - claim.lead_llr > one.llr:
+            threshold = replace(best, llr=best.llr - claim.lead_llr)
     if policy.at_least is None:
         return threshold
     return raise_to_least(threshold, _choose_for_one_of(claim, policy.at_least, calibration))
