@@ -19,7 +19,7 @@ from sayso import AsyncClient, Decision, NotFound, RawAudio, SaysoError, Sequent
 
 from gateway.buffer import AudioBuffer
 from gateway.clients import Clients
-from gateway.errors import CallRefused
+from gateway.errors import CallRefused, GatewayError
 from gateway.settings import CallLimits
 
 log = logging.getLogger(__name__)
@@ -202,6 +202,9 @@ class LiveCall:
         try:
             yield
             await self.finish()
+        except GatewayError:  # the platform went wrong, and what it said until then still counts
+            await self.finish()
+            raise
         finally:
             self._give_up()
             await asyncio.wait({self._verifying})

@@ -1,15 +1,22 @@
 """`sayso gateway` as a process: what it needs, what it refuses, how it stops."""
 
+import asyncio
 import os
+import ssl
 import subprocess
 import sys
 from pathlib import Path
+from urllib.error import HTTPError
 from urllib.request import urlopen
 
 import pytest
+from cryptography import x509
+from websockets.asyncio.client import connect
 
+from tests.gateway.test_twilio import PUBLIC_URL, make_call, make_start, send_call, sign
+from tests.support.certificates import Authority
 from tests.support.gateway_process import GatewayProcess
-from tests.support.sayso_server import ROOT
+from tests.support.sayso_server import ROOT, SaysoServer
 
 WITHOUT = """
 import sys
@@ -81,3 +88,61 @@ def test_it_says_that_it_is_healthy_and_stops_on_sigterm(auth_tokens: Path) -> N
         with urlopen(f"http://{gateway.address}/health", timeout=10) as answer:
             assert answer.status == 200
         assert "draining 0 calls" in gateway.terminate()
+
+
+async def test_a_call_in_progress_ends_before_the_gateway_does(
+    server: SaysoServer, auth_tokens: Path, caller: bytes
+) -> None:
+    """SIGTERM within a call: the call is verified to its end, and new ones are refused."""
+    with GatewayProcess(
+        server.address, twilio_auth_tokens=auth_tokens, public_url=PUBLIC_URL, drain_s=20
+    ) as gateway:
+        url = f"ws://{gateway.address}/twilio"
+        messages = list(make_call(make_start("CA-drained", speaker_id="slt"), caller))
+        async with connect(url, additional_headers=sign(), proxy=None) as socket:
+            await send_call(socket, iter(messages[:10]))
+            await asyncio.sleep(0.5)
+            gateway.process.terminate()
+            await asyncio.sleep(0.5)
+            health = await asyncio.to_thread(read_health, gateway.address)
+            async with connect(url, additional_headers=sign(), proxy=None) as late:
+                await send_call(late, iter(messages[:2]))
+                await late.wait_closed()
+            assert late.close_code == 1008
+            await send_call(socket, iter(messages[10:]))
+            await socket.wait_closed()
+        log = await asyncio.to_thread(gateway.terminate)
+    assert health == 503
+    assert "draining 1 calls" in log
+    assert "call CA-drained: ACCEPTED" in log
+
+
+def read_health(address: str) -> int:
+    try:
+        with urlopen(f"http://{address}/health", timeout=10) as answer:
+            return int(answer.status)
+    except HTTPError as error:
+        return error.code
+
+
+async def test_calls_come_over_tls(
+    server: SaysoServer, auth_tokens: Path, caller: bytes, tmp_path: Path
+) -> None:
+    authority = Authority(tmp_path)
+    pair = authority.issue("localhost", [x509.DNSName("localhost")])
+    with GatewayProcess(
+        server.address,
+        twilio_auth_tokens=auth_tokens,
+        public_url=PUBLIC_URL,
+        tls_certificate=pair.certificate,
+        tls_key=pair.key,
+    ) as gateway:
+        _, port = gateway.address.split(":")
+        trust = ssl.create_default_context(cafile=authority.certificate)
+        async with connect(
+            f"wss://localhost:{port}/twilio", additional_headers=sign(), ssl=trust, proxy=None
+        ) as socket:
+            start = make_start("CA-tls", speaker_id="slt")
+            await send_call(socket, make_call(start, caller))
+            await socket.wait_closed()
+        assert "call CA-tls: ACCEPTED" in await asyncio.to_thread(gateway.terminate)
