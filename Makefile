@@ -64,6 +64,10 @@ compare-systems: $(VENV)/.dev  ## models beside Resemblyzer and MFCC, clean, tel
 bench-evaluation: $(VENV)/.dev  ## metrics of ten million scores, beside scikit-learn: benchmarks/results/evaluation.json
 	$(BIN)/python -m benchmarks.speed.evaluation
 
+.PHONY: bench-tune
+bench-tune: $(VENV)/.dev  ## `sayso tune` on simulated operators' lines: benchmarks/results/tune.json; ARGS='models/sayso.onnx campplus.onnx'
+	$(BIN)/python -m benchmarks.accuracy.tuned_lines $(DATA) $(ARGS)
+
 .PHONY: bench-search
 bench-search: $(VENV)/.base  ## exact search among a million voices: benchmarks/results/search.json
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.speed.search

@@ -77,6 +77,14 @@ SAID: Mapping[str, str] = {
         for key, name in _MODELS.items()
         for figure, said in {"ready": "start to SERVING", "resident": "memory when ready"}.items()
     },
+    **{
+        f"tune_{model}_{corpus}_{line}_eer_ratio": (
+            f"EER of {name} tuned to a {line} of {corpus}, over EER as it is"
+        )
+        for model, name in {"sayso": "the default model", "campplus": "CAM++"}.items()
+        for corpus in ("speechocean762", "common_voice")
+        for line in ("landline", "mobile", "recorder")
+    },
     "train_cpu_bare_over_speechbrain": "training steps a second on the CPU, over SpeechBrain's",
     "train_cuda_bare_over_speechbrain": "training steps a second on CUDA, over SpeechBrain's",
     "train_cuda_whole_over_bare": "training with its loader on CUDA, over the bare step",

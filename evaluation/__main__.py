@@ -12,6 +12,7 @@ from evaluation.commands.merge import merge_caches
 from evaluation.commands.promises import check_promises
 from evaluation.commands.scores import evaluate_scores
 from evaluation.commands.terminal import add_command, join_lines, one_line_errors
+from evaluation.commands.tune import tune
 
 app = typer.Typer(name="sayso-evaluate", no_args_is_help=True, pretty_exceptions_enable=False)
 app.callback(invoke_without_command=True, help=join_lines(evaluate))(one_line_errors()(evaluate))
@@ -22,6 +23,7 @@ for name, command in (
     ("scores", evaluate_scores),
     ("compare", compare_reports),
     ("merge", merge_caches),
+    ("tune", tune),
 ):
     add_command(app, one_line_errors()(command), name)
 

@@ -98,6 +98,31 @@ def resample(
     return Curves(1 - rejected, missed)
 
 
+def resample_mean(
+    values: Floats,
+    target: NDArray[np.bool_],
+    sides: Sides,
+    draws: Draws,
+    *,
+    trial_weights: Floats,
+) -> tuple[Floats, Floats]:
+    """The means of `values` (n,) over the target and over the non-target trials under each draw.
+
+    Trials weigh `trial_weights` (n,). Both means are (replicates,), NaN if a draw has no such
+    trial.
+    """
+    unit_weights = draws.speaker * draws.unit
+    one_bin = np.zeros(len(values), np.int16)
+    means = []
+    for keep, test_weights in ((target, draws.unit), (~target, unit_weights)):
+        rows = (sides.enrol[keep], sides.test[keep])
+        weights = (unit_weights, test_weights)
+        [total] = _sum_by_bin(one_bin[keep], 1, rows, weights, (trial_weights * values)[keep])
+        [mass] = _sum_by_bin(one_bin[keep], 1, rows, weights, trial_weights[keep])
+        means.append(np.divide(total, mass, out=np.full(len(mass), np.nan), where=mass > 0))
+    return means[0], means[1]
+
+
 def percentile_interval(values: Floats, estimate: float, level: float = 0.95) -> Interval | None:
     """The percentile interval of a figure's replicates (r,); None when there are none.
 

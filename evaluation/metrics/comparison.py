@@ -17,7 +17,7 @@ from evaluation import metrics
 from evaluation.errors import EvaluationError
 from evaluation.metrics import Sweep, bootstrap
 from evaluation.metrics.bootstrap import Curves, Interval
-from evaluation.metrics.sides import Sides
+from evaluation.metrics.sides import Sides, weigh_pairs_equally
 
 Floats = NDArray[np.float64]
 Truth = NDArray[np.bool_]
@@ -73,6 +73,33 @@ def compare(
         )
         for name, figure in figures.items()
     }
+
+
+def compare_cllr(
+    first: Floats,
+    second: Floats,
+    target: Truth,
+    sides: Sides,
+    *,
+    replicates: int = 200,
+    seed: int = 0,
+) -> Difference:
+    """Compare the Cllr in bits of two systems' LLRs (n,); every pair of speakers weighs the same.
+
+    Raises EvaluationError when no draw of the speakers has both kinds of trial.
+    """
+    sides = sides.compact()
+    draws = bootstrap.draw(sides, replicates, np.random.default_rng(seed))
+    weights = weigh_pairs_equally(sides.speakers)
+    values, resampled = [], []
+    for llr in (first, second):
+        bits = np.logaddexp(0, np.where(target, -llr, llr)) / np.log(2)
+        kinds = [np.average(bits[kind], weights=weights[kind]) for kind in (target, ~target)]
+        values.append(float(np.mean(kinds)))
+        means = bootstrap.resample_mean(bits, target, sides, draws, trial_weights=weights)
+        resampled.append(np.mean(means, axis=0))
+    complete = ~np.isnan(resampled[0])
+    return _subtract((values[0], values[1]), (resampled[0][complete], resampled[1][complete]))
 
 
 def _subtract(values: tuple[float, float], replicates: tuple[Floats, Floats]) -> Difference:

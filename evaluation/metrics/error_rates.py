@@ -52,3 +52,18 @@ def measure_error_rates(
         Rate(fmr, bootstrap.percentile_interval(curves.fmr[1], fmr)),
         Rate(fnmr, bootstrap.percentile_interval(curves.fnmr[1], fnmr)),
     )
+
+
+def measure_false_match_rate(
+    accepted: NDArray[np.bool_], sides: Sides, *, replicates: int = 200, seed: int = 0
+) -> Rate:
+    """The FMR of non-target trials alone, `accepted` (n,), with its interval."""
+    weights = weigh_pairs_equally(sides.speakers)
+    fmr = float(np.average(accepted, weights=weights))
+    sides = sides.compact()
+    draws = bootstrap.draw(sides, replicates, np.random.default_rng(seed))
+    nobody = np.zeros(len(accepted), bool)
+    _, resampled = bootstrap.resample_mean(
+        accepted.astype(float), nobody, sides, draws, trial_weights=weights
+    )
+    return Rate(fmr, bootstrap.percentile_interval(resampled[~np.isnan(resampled)], fmr))

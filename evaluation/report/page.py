@@ -8,7 +8,7 @@ from typing import Any
 
 import jinja2
 
-from evaluation.report import few_trials, meaning, plots
+from evaluation.report import few_trials, meaning, plots, tuning
 
 Document = Mapping[str, Any]
 
@@ -48,6 +48,16 @@ def render_comparison(compared: Document, systems: Sequence[Document]) -> str:
     overlaid = plots.plot_det({system["name"]: system["det"] for system in systems}, points)
     return _render_template(
         "comparison.html.jinja", compared=compared, systems=systems, plot=plots.render_svg(overlaid)
+    )
+
+
+def render_tuning(told: Document) -> str:
+    """Render the page of `tune`: the line, before and after, where the model falls short."""
+    return _render_template(
+        "tuning.html.jinja",
+        told=told,
+        line=list(tuning.describe_line(told["line"])),
+        rates=tuning.list_rates(told) if told["before"] else [],
     )
 
 

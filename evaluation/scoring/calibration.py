@@ -12,7 +12,7 @@ accepted for speaking less, or through noise, in the way the enrolled speaker of
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations, combinations_with_replacement
 
@@ -105,33 +105,27 @@ def cross_validate(
     `speakers` are the enrolled and the test speaker of each trial, (n,) each, as small integers.
     """
     columns = make_design_matrix(measures, terms)
-    count = 1 + max(int(side.max()) for side in speakers)
-    fold = np.random.default_rng(seed).permutation(count) % folds
-    enrol, test = fold[speakers[0]], fold[speakers[1]]
     ridge, rows = _choose_ridge(terms, speakers), thin_pairs(speakers)
     x, truth, trial_weights = (
         columns[rows],
         target[rows],
         weigh_pairs_equally(_select_speakers(speakers, rows)),
     )
-    folds_seen = np.stack([enrol[rows], test[rows]])
     rising = np.isin(terms, RISING)
     start = fit(x, truth, trial_weights=trial_weights, prior=prior, ridge=ridge, rising=rising)
     llr = np.empty(len(target))
-    for one, other in combinations_with_replacement(range(folds), 2):
-        own = ((enrol == one) & (test == other)) | ((enrol == other) & (test == one))
-        if own.any():
-            unseen = ~np.isin(folds_seen, (one, other)).any(axis=0)
-            fitted = fit(
-                x[unseen],
-                truth[unseen],
-                trial_weights=trial_weights[unseen],
-                prior=prior,
-                ridge=ridge,
-                start=start,
-                rising=rising,
-            )
-            llr[own] = fitted(columns[own])
+    for split in split_folds(speakers, folds=folds, seed=seed):
+        unseen = split.unseen[rows]
+        fitted = fit(
+            x[unseen],
+            truth[unseen],
+            trial_weights=trial_weights[unseen],
+            prior=prior,
+            ridge=ridge,
+            start=start,
+            rising=rising,
+        )
+        llr[split.own] = fitted(columns[split.own])
     return llr
 
 
@@ -148,21 +142,83 @@ def thin_pairs(speakers: Speakers) -> NDArray[np.intp]:
 
 
 def find_false_match_points(
-    nontarget_llr: Floats, trial_weights: Floats | None = None
+    nontarget_llr: Floats,
+    trial_weights: Floats | None = None,
+    strata: NDArray[np.integer] | None = None,
 ) -> tuple[tuple[float, float], ...]:
     """(rate, LLR threshold) pairs by falling rate, each resting on at least 30 expected errors.
 
-    A threshold accepts no more than its rate of the trials, weighted by `trial_weights` (n,).
+    A threshold accepts no more than its rate of the trials, weighted by `trial_weights` (n,), and
+    of each of the `strata` (n,) that is large enough to tell.
     """
+    weight = np.ones(len(nontarget_llr)) if trial_weights is None else trial_weights
+    strata = np.zeros(len(nontarget_llr), int) if strata is None else strata
+    largest = int(np.bincount(strata).max())
+    rates = [rate for rate in RATES if rate * largest >= ERRORS_NEEDED]
+    found = [find_threshold(nontarget_llr, weight, strata, rate) for rate in rates]
+    return tuple(zip(rates, np.maximum.accumulate(found).tolist(), strict=True))
+
+
+def find_threshold(
+    nontarget_llr: Floats, trial_weights: Floats, strata: NDArray[np.integer], rate: float
+) -> float:
+    """The lowest LLR that accepts no more than `rate` of each stratum of at least 30 / `rate`
+    trials; of all trials together if there is none."""
+    sizes = np.bincount(strata)
+    large = np.flatnonzero(rate * sizes >= ERRORS_NEEDED)
+    groups = [strata == one for one in large] or [np.ones(len(strata), bool)]
+    return max(_find_quantile(nontarget_llr[own], trial_weights[own], rate) for own in groups)
+
+
+def _find_quantile(nontarget_llr: Floats, trial_weights: Floats, rate: float) -> float:
     order = np.argsort(-nontarget_llr, kind="stable")
-    ordered = nontarget_llr[order]
-    weight = np.ones(len(order)) if trial_weights is None else trial_weights[order]
-    accepted = np.cumsum(weight) / weight.sum()
-    return tuple(
-        (rate, float(np.nextafter(ordered[np.argmax(accepted > rate)], np.inf)))
-        for rate in RATES
-        if rate * len(ordered) >= ERRORS_NEEDED
-    )
+    accepted = np.cumsum(trial_weights[order]) / trial_weights.sum()
+    return float(np.nextafter(nontarget_llr[order[np.argmax(accepted > rate)]], np.inf))
+
+
+def cross_validate_thresholds(
+    llr: Floats,
+    target: NDArray[np.bool_],
+    speakers: Speakers,
+    strata: NDArray[np.integer],
+    rate: float,
+    *,
+    seed: int = 0,
+) -> Floats:
+    """The threshold (n,) for each trial that `find_threshold` finds on other speakers.
+
+    Folds are those of `cross_validate` with the same `seed`.
+    """
+    weights = weigh_pairs_equally(speakers)
+    thresholds = np.empty(len(llr))
+    for split in split_folds(speakers, seed=seed):
+        others = split.unseen & ~target
+        thresholds[split.own] = find_threshold(llr[others], weights[others], strata[others], rate)
+    return thresholds
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """The trials of one pair of `folds`, `own` (n,), and those that share no fold with them."""
+
+    folds: tuple[int, int]
+    own: NDArray[np.bool_]
+    unseen: NDArray[np.bool_]
+
+
+def assign_folds(speakers: int, *, folds: int = FOLDS, seed: int = 0) -> NDArray[np.intp]:
+    """The fold of each speaker, (speakers,)."""
+    return np.random.default_rng(seed).permutation(speakers) % folds
+
+
+def split_folds(speakers: Speakers, *, folds: int = FOLDS, seed: int = 0) -> Iterator[Split]:
+    """Split the trials by the folds of their two speakers; every trial is in one split's `own`."""
+    fold = assign_folds(1 + max(int(side.max()) for side in speakers), folds=folds, seed=seed)
+    enrol, test = fold[speakers[0]], fold[speakers[1]]
+    for pair in combinations_with_replacement(range(folds), 2):
+        own = (np.minimum(enrol, test) == pair[0]) & (np.maximum(enrol, test) == pair[1])
+        if own.any():
+            yield Split(pair, own, ~(np.isin(enrol, pair) | np.isin(test, pair)))
 
 
 def fit_for_contract(
@@ -173,11 +229,12 @@ def fit_for_contract(
     terms: Sequence[str],
     fitted_on: str,
     prior: float = 0.5,
+    strata: NDArray[np.integer] | None = None,
 ) -> Calibration:
     """Fit on all trials, as a model's contract carries it.
 
     The false-match thresholds come from the cross-validated LLRs, and are those of the average
-    pair of speakers.
+    pair of speakers, in each of the `strata` (n,).
     """
     llr = cross_validate(measures, target, speakers, terms=terms, prior=prior)
     rows = thin_pairs(speakers)
@@ -190,7 +247,8 @@ def fit_for_contract(
         rising=np.isin(terms, RISING),
     )
     weights = {name: float(value) for name, value in zip(terms, fitted.weights, strict=True)}
-    points = find_false_match_points(llr[~target], weigh_pairs_equally(speakers)[~target])
+    others = None if strata is None else strata[~target]
+    points = find_false_match_points(llr[~target], weigh_pairs_equally(speakers)[~target], others)
     return Calibration(fitted.bias, weights, points, fitted_on)
 
 

@@ -6,7 +6,7 @@ kind of line as the enrolled speaker.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -69,25 +69,11 @@ async def build_calibration_set(
     """
     treatments = {name: Impaired(name, seed) for name in conditions if name != CLEAN}
     share = limit // (len(lengths_s) + 2 * len(treatments))
-    vad = VoiceActivity.open()
     whole = await embeddings.embed(system, trials.clips, cache, label="whole clips")
     parts = []
-    for length_s in lengths_s:
-        longer = whole.acquired if length_s is None else whole.speech_s > length_s
-        if not _has_both_kinds(trials, longer):
-            continue
-        test = whole
-        if length_s is not None:
-            test = await embeddings.embed(
-                system,
-                trials.clips,
-                cache,
-                treatment=Degradation(Condition(length_s), vad),
-                wanted=longer,
-                label=f"first {length_s:g} s",
-            )
-        drawn = _draw(trials, longer[trials.test], share, seed)
-        parts.append((scores.score(drawn, whole, test, cohort=cohort), length_s))
+    async for head in embed_heads(system, trials, whole, cache, lengths_s):
+        drawn = _draw(trials, head.longer[trials.test], share, seed)
+        parts.append((scores.score(drawn, whole, head.voices, cohort=cohort), head.length_s))
     if not parts:
         raise EvaluationError("no length has target and non-target trials: clips are too short")
     drawn = _draw(trials, np.ones(len(trials), bool), share, seed)
@@ -98,6 +84,42 @@ async def build_calibration_set(
         for enrolled in (whole, impaired):
             parts.append((scores.score(drawn, enrolled, impaired, cohort=cohort), None))
     return _join(trials, parts, whole)
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The voices of the clips' first `length_s` of net speech (None: all of it), where `longer`
+    (clips,) says that there is more."""
+
+    length_s: float | None
+    longer: NDArray[np.bool_]
+    voices: Voices
+
+
+async def embed_heads(
+    system: System,
+    trials: Trials,
+    whole: Voices,
+    cache: Cache,
+    lengths_s: Sequence[float | None],
+) -> AsyncIterator[Head]:
+    """Embed the test clips' first seconds at each length that has trials of both kinds."""
+    vad = VoiceActivity.open()
+    for length_s in lengths_s:
+        longer = whole.acquired if length_s is None else whole.speech_s > length_s
+        if not _has_both_kinds(trials, longer):
+            continue
+        voices = whole
+        if length_s is not None:
+            voices = await embeddings.embed(
+                system,
+                trials.clips,
+                cache,
+                treatment=Degradation(Condition(length_s), vad),
+                wanted=longer,
+                label=f"first {length_s:g} s",
+            )
+        yield Head(length_s, longer, voices)
 
 
 def _has_both_kinds(trials: Trials, longer: NDArray[np.bool_]) -> bool:

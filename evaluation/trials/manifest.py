@@ -57,22 +57,25 @@ def shared_speaker(some: Sequence[Clip], others: Sequence[Clip]) -> Speaker | No
     return min({clip.speaker for clip in some} & {clip.speaker for clip in others}, default=None)
 
 
-def read(path: Path, split: str | None = None) -> tuple[Clip, ...]:
-    """Read the clips of `split` (None: all); ListError on a bad line or a missing file."""
-    clips = tuple(_read_rows(path, split))
+def read(path: Path, split: str | None = None, *, anonymous: bool = False) -> tuple[Clip, ...]:
+    """Read the clips of `split` (None: all); ListError on a bad line or a missing file.
+
+    If `anonymous`, the column speaker may be missing or blank: such a clip's speaker has no name.
+    """
+    clips = tuple(_read_rows(path, split, anonymous))
     if not clips:
         wanted = f" of split {split!r}" if split else ""
         raise EvaluationError(f"{path}: there is no clip{wanted} in it")
     return clips
 
 
-def _read_rows(path: Path, split: str | None) -> Iterator[Clip]:
+def _read_rows(path: Path, split: str | None, anonymous: bool) -> Iterator[Clip]:
     seen: dict[str, int] = {}
     reader = csv.DictReader(
         text.read_lines(path), delimiter="\t" if ".tsv" in path.suffixes else ","
     )
     columns = reader.fieldnames or []
-    for needed in ("path", "speaker", *(["split"] if split else [])):
+    for needed in ("path", *([] if anonymous else ["speaker"]), *(["split"] if split else [])):
         if needed not in columns:
             raise ListError(path, 1, f"there is no column {needed!r}")
     for row in reader:
@@ -80,8 +83,8 @@ def _read_rows(path: Path, split: str | None) -> Iterator[Clip]:
         if None in row:
             raise ListError(path, line, f"there are more than {len(columns)} columns")
         values = {key: (row[key] or "").strip() for key in columns}
-        name = values["path"]
-        if not name or not values["speaker"]:
+        name, speaker = values["path"], values.get("speaker", "")
+        if not name or not (speaker or anonymous):
             raise ListError(path, line, "path or speaker is empty")
         if name in seen:
             raise ListError(path, line, f"{name} is already on line {seen[name]}")
@@ -92,4 +95,4 @@ def _read_rows(path: Path, split: str | None) -> Iterator[Clip]:
         if not file.is_file():
             raise ListError(path, line, f"{file} is missing")
         labels = {key: value for key, value in values.items() if key not in _OWN_COLUMNS}
-        yield Clip(name, file, Speaker(values.get("corpus", ""), values["speaker"]), labels, line)
+        yield Clip(name, file, Speaker(values.get("corpus", ""), speaker), labels, line)

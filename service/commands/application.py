@@ -25,6 +25,7 @@ COMMANDS = MappingProxyType(
         "drift": ("drift", "drift"),
         "speakers": ("speakers", "app"),
         "models": ("models", "app"),
+        "tune": ("tune", "tune"),
         "groups": ("groups", "app"),
         "keys": ("keys", "app"),
         "tenants": ("tenants", "app"),

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from service.audio import decoding
 from service.contract import Contract
 
-__all__ = ["model_file", "speech_manifest"]
+__all__ = ["model_file", "speech_manifest", "write_calls"]
 
 DEMO = Path(__file__).parents[2] / "demo" / "audio"
 RATE = 16_000
@@ -78,6 +78,26 @@ def speech_manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 rows.append(f"{path.name},{name},demo,{split},{'f' if speed < 1 else 'm'}")
     (folder / "manifest.csv").write_text("\n".join(rows) + "\n")
     return folder / "manifest.csv"
+
+
+def write_calls(folder: Path) -> Path:
+    """Write a manifest of 24 made callers on one 8 kHz line, the demo's four at six speeds, each
+    with four recordings of two seconds in two sessions, and of 40 whose speaker is blank."""
+    rows = ["path,speaker,session,handset"]
+    for voice in sorted(path for path in DEMO.iterdir() if path.is_dir()):
+        speech = np.concatenate([_samples(path) for path in sorted(voice.iterdir())])
+        for speed in (0.8, 0.88, 0.96, 1.05, 1.14, 1.25):
+            changed = soxr.resample(speech, RATE * speed, RATE / 2)
+            takes = changed[: len(changed) // RATE * RATE].reshape(-1, RATE)
+            for number, take in enumerate(takes[:6]):
+                name = f"{voice.name}-{speed:g}-{number}.wav"
+                soundfile.write(folder / name, take, RATE // 2, subtype="ULAW")
+                speaker = f"{voice.name}{speed:g}" if number < 4 else ""
+                handset = ("desk", "mobile")[number % 2]
+                rows.append(f"{name},{speaker},{number // 2 if speaker else ''},{handset}")
+    manifest = folder / "calls.csv"
+    manifest.write_text("\n".join(rows) + "\n")
+    return manifest
 
 
 def _samples(path: Path) -> NDArray[np.float32]:

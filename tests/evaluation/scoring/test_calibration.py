@@ -198,3 +198,30 @@ def test_a_bounded_fit_is_the_least_cost_within_its_bounds() -> None:
         moved = fitted.weights + step[1:]
         if (moved[rising] >= 0).all():
             assert cost(fitted.bias + step[0], moved) > least - 1e-6
+
+
+def test_a_threshold_saw_neither_speaker_of_its_trial() -> None:
+    first, second = np.triu_indices(30, 1)
+    llr = np.random.default_rng(0).normal(size=len(first))
+    target = np.zeros(len(first), bool)
+    one = np.zeros(len(llr), int)
+    held = calibration.cross_validate_thresholds(llr, target, (first, second), one, 0.1, seed=4)
+    fold = calibration.assign_folds(30, seed=4)
+    for row in (0, 100, len(llr) - 1):
+        own = (fold[first[row]], fold[second[row]])
+        others = llr[~np.isin(fold[first], own) & ~np.isin(fold[second], own)]
+        assert np.mean(others >= held[row]) == pytest.approx(0.1, abs=1 / len(others))
+    assert len(np.unique(held)) > 1
+
+
+def test_a_threshold_is_that_of_the_stratum_that_needs_the_highest() -> None:
+    rng = np.random.default_rng(0)
+    strata = np.repeat([0, 1, 2], [4000, 4000, 20])
+    llr = rng.normal(size=8020) + np.array([0.0, 1.0, 9.0])[strata]
+    points = dict(calibration.find_false_match_points(llr, None, strata))
+    assert min(points) == 0.01  # 4,000 trials tell no lower one, 20 none
+    for rate, threshold in points.items():
+        assert np.mean(llr[strata == 1] >= threshold) <= rate
+        assert np.mean(llr[strata == 0] >= threshold) < rate
+    own = calibration.find_false_match_points(llr[strata == 1])
+    assert tuple(points.items()) == own
