@@ -14,6 +14,7 @@ def describe(decision: Decision, call_id: str) -> dict[str, Any]:
     fields: dict[str, Any] = {
         "call_id": call_id,
         "speaker_id": decision.speaker_id,
+        "matched_speaker_id": decision.matched_speaker_id,
         "outcome": decision.outcome,
         "reasons": list(decision.reasons),
         "explanation": decision.explanation,

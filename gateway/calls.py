@@ -52,9 +52,10 @@ class CallStart:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """Who is claimed to be calling, and the policy to decide by (empty: the server's default)."""
+    """Who is claimed to be calling, one of several, and the policy to decide by (empty: the
+    server's default)."""
 
-    speaker_id: str
+    speaker_ids: tuple[str, ...]
     policy: str
 
 
@@ -135,8 +136,8 @@ class Calls:
                     "the call claims nobody and was not announced: announce it, or have the "
                     "platform send a speaker_id"
                 ) from None
-            return Claim(start.speaker_id, self._policy)
-        return Claim(call.speaker_ids[0], call.policy)
+            return Claim((start.speaker_id,), self._policy)
+        return Claim(call.speaker_ids, call.policy)
 
 
 class LiveCall:
@@ -189,7 +190,7 @@ class LiveCall:
     async def verify(self, client: AsyncClient, claim: Claim) -> AsyncIterator[None]:
         """Stream to the server meanwhile."""
         decisions = client.verify_stream(
-            claim.speaker_id,
+            claim.speaker_ids,
             self._buffer,
             raw=self._start.raw,
             channel=self._start.channel,

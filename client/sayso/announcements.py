@@ -6,16 +6,19 @@ from sayso import messages
 from sayso.calls import Call
 from sayso.v1 import call_pb2
 from sayso.v1.call_pb2_grpc import CallServiceStub
-from sayso.values import AnnouncedCall
+from sayso.values import AnnouncedCall, Claimed
 
 
 def announce_call(
-    call_id: str, speaker_id: str, *, policy: str = "", valid_s: float = 60.0
+    call_id: str, speaker_id: Claimed, *, policy: str = "", valid_s: float = 60.0
 ) -> Call[AnnouncedCall]:
-    """Says who is claimed to be calling, for a call whose audio will come from a platform that
-    cannot: `call_id` is the platform's own. The audio has to begin within `valid_s` seconds, at
-    most 3600. `policy` names one of the server's."""
-    call = call_pb2.AnnouncedCall(call_id=call_id, speaker_ids=[speaker_id], policy_name=policy)
+    """Says who is claimed to be calling, one speaker or one of several, for a call whose audio will
+    come from a platform that cannot: `call_id` is the platform's own. The audio has to begin within
+    `valid_s` seconds, at most 3600. `policy` names one of the server's."""
+    claimed, alternatives = messages.split_claim(speaker_id)
+    call = call_pb2.AnnouncedCall(
+        call_id=call_id, speaker_ids=[claimed, *alternatives], policy_name=policy
+    )
     request = call_pb2.AnnounceCallRequest(call=call, valid_s=valid_s)
     return Call(CallServiceStub, "AnnounceCall", request, _call)
 

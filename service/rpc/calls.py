@@ -55,10 +55,9 @@ def _parse_call_id(value: str, *, field: str = "call_id") -> str:
 
 
 def _parse_speaker_ids(values: Iterable[str]) -> tuple[str, ...]:
-    speaker_ids = tuple(values)
-    if len(speaker_ids) != 1:
-        raise InvalidArgument("must be one id", field="call.speaker_ids")
-    return (messages.parse_speaker_id(speaker_ids[0], field="call.speaker_ids[0]"),)
+    first, *others = tuple(values) or ("",)
+    claimed = messages.parse_speaker_id(first, field="call.speaker_ids")
+    return claimed, *messages.parse_alternatives(others, claimed, field="call.speaker_ids")
 
 
 def _parse_valid_s(value: float) -> float:

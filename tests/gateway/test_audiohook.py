@@ -52,7 +52,7 @@ async def test_a_session_is_verified(
 ) -> None:
     client = AudioHookClient(gateway.address)
     with server.client() as sayso:
-        sayso.announce_call(client.conversation, "slt")
+        sayso.announce_call(client.conversation, ["rms", "slt"])
     async with client:
         opened = await client.open()
         assert opened["type"] == "opened"
@@ -63,6 +63,8 @@ async def test_a_session_is_verified(
         await send_audio(client, caller)
         await client.close()
     assert client.outcomes[-1] == "ACCEPTED"
+    [*_, event] = [message for message in client.said if message["type"] == "event"]
+    assert event["parameters"]["entities"][0]["data"]["matched_speaker_id"] == "slt"
     assert read_outcomes(logged) == {client.conversation: "ACCEPTED"}
 
 

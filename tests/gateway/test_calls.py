@@ -35,9 +35,10 @@ class ScriptedClient:
         return AnnouncedCall(call_id, ("announced",), "payments", None)
 
     async def verify_stream(
-        self, speaker_id: str, chunks: AsyncIterable[bytes], **options: Any
+        self, speaker_ids: tuple[str, ...], chunks: AsyncIterable[bytes], **options: Any
     ) -> AsyncGenerator[Decision, None]:
         self.policy = options["policy"]
+        [speaker_id] = speaker_ids
         if speaker_id == "slow":
             await asyncio.sleep(3600.0)
         if speaker_id == "broken":

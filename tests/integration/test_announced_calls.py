@@ -19,12 +19,20 @@ def test_an_announced_call_is_taken_once(sayso: Client) -> None:
     assert refused.value.reason == "CALL_NOT_FOUND"
 
 
+def test_a_household_is_announced(sayso: Client) -> None:
+    sayso.announce_call("CA3", ["anna", "ben"])
+    assert sayso.take_call("CA3").speaker_ids == ("anna", "ben")
+
+
 @pytest.mark.parametrize(
     ("arguments", "field"),
     [
         ({"call_id": ""}, "call.call_id"),
         ({"call_id": "x" * 129}, "call.call_id"),
-        ({"speaker_id": ""}, "call.speaker_ids[0]"),
+        ({"speaker_id": ""}, "call.speaker_ids"),
+        ({"speaker_id": []}, "call.speaker_ids"),
+        ({"speaker_id": ["a", "b", "a"]}, "call.speaker_ids"),
+        ({"speaker_id": list("abcdefghi")}, "call.speaker_ids"),
         ({"policy": "unheard-of"}, "call.policy_name"),
         ({"valid_s": 3601.0}, "valid_s"),
         ({"valid_s": float("nan")}, "valid_s"),

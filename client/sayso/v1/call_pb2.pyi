@@ -35,7 +35,9 @@ class AnnouncedCall(_message.Message):
     """
     @_builtins.property
     def speaker_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Who is claimed to be calling: one speaker."""
+        """Who is claimed to be calling: one speaker or, e.g. of an account with several holders, one of
+        these, at most 8.
+        """
 
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp: ...
