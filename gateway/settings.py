@@ -140,7 +140,7 @@ class Settings(BaseSettings):
     def read(cls, **overrides: object) -> Self:
         """Read the environment, then apply overrides that are not None; raises `SettingsError`,
         which names the variable."""
-        _check_names(cls)
+        _check_names()
         values = {name: value for name, value in overrides.items() if value is not None}
         try:
             settings = cls(**values)  # type: ignore[arg-type]
@@ -199,6 +199,12 @@ class Settings(BaseSettings):
         return Tls(self.ca, self.client_certificate, self.client_key, self.server_name)
 
 
+def list_variables() -> set[str]:
+    """The environment variables that are the gateway's own."""
+    fields = Settings.model_fields.items()
+    return {PREFIX + name.upper() for name, field in fields if field.validation_alias is None}
+
+
 def parse_address(address: str) -> tuple[str, int]:
     """Parse host:port; raises `SettingsError`."""
     host, _, port = address.rpartition(":")
@@ -220,9 +226,9 @@ def _to_variable(name: str) -> str:
     return name if name.startswith("SAYSO_") else PREFIX + name.upper()
 
 
-def _check_names(kind: type[Settings]) -> None:
+def _check_names() -> None:
     """Raise `SettingsError` for variables that are unknown, or that a template left empty."""
-    known = {PREFIX + name.upper() for name in kind.model_fields}
+    known = list_variables()
     for variable, value in sorted(os.environ.items()):
         if not variable.startswith(PREFIX):
             continue

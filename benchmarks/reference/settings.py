@@ -4,6 +4,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from gateway.settings import PREFIX
+from gateway.settings import Settings as GatewaySettings
 from service.settings import OF_CLIENTS, RETIRED, SHIPPED_MODEL, Settings, list_settings
 
 HEADINGS = {
@@ -39,6 +41,10 @@ CLIENTS = {
 }
 """What the commands and the demo read, besides the server's own settings."""
 
+GATEWAY = """\
+[`sayso gateway`](integrate/gateway.md) reads these, and those of clients. The server ignores them.\
+"""
+
 INTRODUCTION = """\
 # Settings
 
@@ -63,6 +69,7 @@ def render_page() -> str:
         "",
         "The server ignores them.",
         "",
+        *_list_gateway(),
         "## Retired",
         "",
         "| variable | why |",
@@ -87,6 +94,18 @@ def _list_sections() -> Iterator[str]:
             )
         meaning = setting.description + limits[name]
         yield f"| `SAYSO_{name.upper()}` | {_show(setting.default)} | {meaning} |"
+    yield ""
+
+
+def _list_gateway() -> Iterator[str]:
+    schema = GatewaySettings.model_json_schema()
+    yield from ("## Of the gateway", "", GATEWAY, "")
+    yield from ("| variable | default | meaning |", "|---|---|---|")
+    for name, field in GatewaySettings.model_fields.items():
+        if field.validation_alias is None:
+            limits = _say_limits(schema["properties"][name], schema.get("$defs", {}))
+            meaning = f"{field.description}{limits}"
+            yield f"| `{PREFIX}{name.upper()}` | {_show(field.default)} | {meaning} |"
     yield ""
 
 
