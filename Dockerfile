@@ -1,6 +1,7 @@
 # The service without a training framework: inference with ONNX Runtime.
 #   make image                  for the CPU, with docker, podman or buildah
 #   make image TARGET=cuda      for an NVIDIA GPU: docker run --gpus all ... sayso:cuda
+#   make image TARGET=campplus  for the CPU, with the stronger model CAM++ (docs/learn/models.md)
 #
 # The service writes to /var/lib/sayso (a volume) and /tmp only. The root may be read-only:
 #   docker run --read-only --tmpfs /tmp -v voices:/var/lib/sayso -e SAYSO_INSECURE=true \
@@ -44,6 +45,12 @@ COPY exporters exporters
 COPY evaluation evaluation
 RUN pip install --no-deps --prefix /opt/code ./client .
 
+# The base image's Python has pip, which the service's own has not.
+FROM dependencies AS campplus-model
+COPY --from=code /opt/code /opt/code
+RUN PYTHONPATH=/opt/code/lib/python3.11/site-packages:/opt/sayso/lib/python3.11/site-packages \
+    env -u PIP_PYTHON python -m service models get campplus --output /opt/model/campplus.onnx
+
 FROM ${PYTHON} AS runtime
 ENV PATH=/opt/code/bin:/opt/sayso/bin:$PATH \
     PYTHONUNBUFFERED=1 \
@@ -65,6 +72,12 @@ CMD ["serve"]
 
 FROM runtime AS cuda
 COPY --from=dependencies-cuda /opt/sayso /opt/sayso
+COPY --from=code /opt/code /opt/code
+
+FROM runtime AS campplus
+ENV SAYSO_MODEL=/opt/model/campplus.onnx
+COPY --from=dependencies-cpu /opt/sayso /opt/sayso
+COPY --from=campplus-model /opt/model /opt/model
 COPY --from=code /opt/code /opt/code
 
 FROM runtime AS cpu

@@ -19,8 +19,8 @@ ARGS ?=
 ##@ Use
 
 .PHONY: demo
-demo: $(VENV)/.base  ## enroll and verify the clips of demo/audio on a real server; SAYSO_DEMO_AUDIO=folder for your own, MODEL=file.onnx for another model
-	@$(if $(MODEL),SAYSO_MODEL=$(MODEL) )$(BIN)/sayso demo
+demo: $(VENV)/.base  ## enroll and verify the clips of demo/audio on a real server; SAYSO_DEMO_AUDIO=folder for your own, MODEL=file.onnx for another model than CAM++
+	@$(choose_demo_model); export SAYSO_MODEL; $(BIN)/sayso demo
 
 .PHONY: sample-corpus
 sample-corpus: $(VENV)/.base  ## a small corpus of made voices to try training on: build/sample/manifest.csv
@@ -41,6 +41,10 @@ model-card: $(VENV)/.dev  ## measure the model that ships and write models/READM
 		--clips 200 --speech 1,3,full --snr clean,10 --codec none,mulaw,opus
 	$(EVALUATE) $(JUDGED) --cross-channel --output $(CARD)/cross
 	$(BIN)/python -m benchmarks.accuracy.model_card $(CARD) $(SYSTEMS)
+
+.PHONY: model-table
+model-table: $(VENV)/.dev $(CAMPPLUS)  ## measure all models on the same trials, into models/README.md and docs/learn/models.md; DATA=manifest.csv
+	$(BIN)/python -m benchmarks.accuracy.model_table --get $(CAMPPLUS) --manifest $(DATA)
 
 .PHONY: calibration
 calibration: $(VENV)/.dev  ## calibrate a model that ships, on trials like a service's; MODEL=file.onnx, DATA=manifest.csv
@@ -163,7 +167,7 @@ reliability: $(VENV)/.dev redis-server  ## what breaks, in its long version: kil
 	$(BIN)/python -m tests.reliability.results
 
 .PHONY: image
-image:  ## build the image `sayso` with docker, podman or buildah; TARGET=cuda for an NVIDIA GPU
+image:  ## build the image `sayso` with docker, podman or buildah; TARGET=cuda for an NVIDIA GPU, campplus with CAM++
 	@$(build_image)
 
 .PHONY: image-check
@@ -213,6 +217,10 @@ reference: $(VENV)/.dev  ## write docs/settings.md and docs/integrate/api.md fro
 	$(BIN)/python -m benchmarks.reference
 
 PROMETHEUS_RULE := deploy/kubernetes/monitoring/prometheusrule.yaml
+
+.PHONY: skeletons
+skeletons: $(VENV)/.dev  ## trace the graphs without weights that `sayso models get` fills: models/*.graph.gz
+	$(BIN)/python -m exporters.skeleton
 
 .PHONY: prometheus-rule
 prometheus-rule:  ## write the PrometheusRule of deploy/kubernetes from the alerts
@@ -360,6 +368,24 @@ if [ "$$(id -u)" = 0 ]; then sudo=; else sudo='sudo -n'; fi; \
 { $$sudo apt-get -qq update && \
 	$$sudo env DEBIAN_FRONTEND=noninteractive apt-get -qqy install --no-install-recommends $(1); } \
 || { echo '$(1) is needed and could not be installed: apt-get install $(1)' >&2; exit 1; }
+endef
+
+# --- The demo's model ---
+
+CAMPPLUS := build/campplus.onnx
+
+$(CAMPPLUS): models/campplus.json models/campplus.graph.gz | $(VENV)/.base
+	@$(BIN)/sayso models get campplus --output $@
+
+# CAM++ unless a model is named, made again after its calibration changed; else the one that ships.
+define choose_demo_model
+SAYSO_MODEL="$(or $(MODEL),$$SAYSO_MODEL)"; \
+if [ -z "$$SAYSO_MODEL" ]; then \
+	SAYSO_MODEL=$(CAMPPLUS); \
+	[ $(CAMPPLUS) -nt models/campplus.json ] \
+		|| $(BIN)/sayso models get campplus --output $(CAMPPLUS) \
+		|| { echo 'CAM++ cannot be had: the demo runs with the model that ships'; SAYSO_MODEL=models/sayso.onnx; }; \
+fi
 endef
 
 # --- The image ---

@@ -80,6 +80,22 @@ def read_fields(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
         yield key >> 3, value
 
 
+def encode_field(number: int, value: int | bytes | memoryview) -> bytes:
+    """Write a field as `read_fields` reads it: a number as a varint, bytes with their length."""
+    if isinstance(value, int):
+        return _encode_varint(number << 3 | _VARINT) + _encode_varint(value)
+    return _encode_varint(number << 3 | _LENGTH) + _encode_varint(len(value)) + bytes(value)
+
+
+def _encode_varint(value: int) -> bytes:
+    """Write a number of 0 or more, seven bits a byte, the lowest first."""
+    encoded = bytearray()
+    while value > 0x7F:
+        encoded.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*encoded, value])
+
+
 def _read_varint(data: memoryview, at: int) -> tuple[int, int]:
     """Read a number; returns it and the position after it."""
     value = shift = 0

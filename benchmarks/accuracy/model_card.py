@@ -13,6 +13,8 @@ from typing import Any
 
 from jinja2 import StrictUndefined, Template
 
+from benchmarks.accuracy import model_table
+
 MODELS = Path(__file__).resolve().parents[2] / "models"
 
 
@@ -184,6 +186,7 @@ def main(folder: Path, systems: Path) -> None:
         promises=tabulate_promises(recorded, cross),
         told=conditions["told"],
         grid=tabulate_channels(conditions),
+        models=model_table.format_table(read(model_table.FIGURES)),
         beside=read_comparison(systems, contract["model_id"]),
     )
     (MODELS / "README.md").write_text(card)

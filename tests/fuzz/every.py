@@ -1,6 +1,12 @@
 """Every harness, by name."""
 
-from tests.fuzz import calls, decoders, documents, kept
+from tests.fuzz import calls, checkpoints, decoders, documents, kept
 
-HARNESSES = (*decoders.HARNESSES, *kept.HARNESSES, *documents.HARNESSES, *calls.HARNESSES)
+HARNESSES = (
+    *decoders.HARNESSES,
+    *kept.HARNESSES,
+    *documents.HARNESSES,
+    *checkpoints.HARNESSES,
+    *calls.HARNESSES,
+)
 BY_NAME = {harness.name: harness for harness in HARNESSES}

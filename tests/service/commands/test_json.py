@@ -19,6 +19,7 @@ from service.store import Speaker, SpeakerState, open_store
 from tests.service.commands.test_application import LEAVES, ROOT
 from tests.support.local_server import LocalServer
 from tests.support.master_keys import new_key
+from tests.support.stand_in import save_stand_in
 from tests.support.voices import clips
 
 POLICIES = '[payments]\ndescription = "transfers"\ntarget_false_match_rate = 0.005\n'
@@ -189,6 +190,11 @@ def test_models(machine: Machine) -> None:
     (machine.folder / "spoilt.onnx").write_bytes(b"no model")
     (spoilt,) = machine.run("models", "list", machine.folder, status=1)
     assert "spoilt.onnx" in spoilt["error"]
+    checkpoint, adopted = save_stand_in(machine.folder / "random.pt"), machine.folder / "a.onnx"
+    asked = ("models", "get", "campplus", "--from", checkpoint, "--output", adopted)
+    (made,) = machine.run(*asked)
+    assert made["model_id"].startswith("campplus-")
+    assert not made["calibrated"]
 
 
 def test_keys(machine: Machine) -> None:
