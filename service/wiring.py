@@ -10,6 +10,7 @@ previous one.
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, replace
+from importlib.util import find_spec
 
 import grpc
 from sayso.v1 import (
@@ -356,6 +357,7 @@ def _list_features(settings: Settings) -> list[str]:
         "consent": settings.enrollment.consent_required,
         "encryption": settings.master_key.is_set,
         "expiry": settings.retention.expire_after_days > 0,
+        "g722": find_spec("G722") is not None,
         "lockout": settings.lockout.failures > 0,
     }
     return [name for name, on in switches.items() if on]

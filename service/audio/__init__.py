@@ -4,7 +4,7 @@ stream: bytes ─> decoding ─────────────────�
                  ├ containers, formats           ├ voice_activity  └ pace
                  ├ codecs (g711, plausibility)   └ quality
                  ├ wav
-                 ├ compressed (ogg)
+                 ├ compressed (ogg, webm)
                  └ resampling
 
 To add a codec, see `codecs`.

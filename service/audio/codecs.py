@@ -7,6 +7,7 @@ the client, the command line and the manifest take their names from there.
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from importlib.util import find_spec
 from typing import ClassVar
 
 import numpy as np
@@ -14,8 +15,11 @@ from numpy.typing import NDArray
 
 from service.audio import g711
 from service.audio.plausibility import Plausibility
+from service.errors import AudioError
 
 Samples = NDArray[np.float32]
+
+_G722_RATE = 16_000
 
 
 class Codec(ABC):
@@ -103,4 +107,34 @@ class Alaw(_Pcm):
     _convert = staticmethod(g711.decode_alaw)
 
 
-CODECS: Mapping[str, type[Codec]] = {codec.name: codec for codec in (Linear16, Mulaw, Alaw)}
+class G722(Codec):
+    """ITU-T G.722 at 64 kbit/s: sub-band ADPCM of 16 kHz audio, whatever clock RTP says it has."""
+
+    name = "G722"
+
+    def __init__(self, sample_rate: int, channels: int, channel: int) -> None:
+        if sample_rate != _G722_RATE:
+            raise AudioError(
+                f"G.722 decodes to {_G722_RATE} Hz, although RTP gives its clock as 8000; say so",
+                field="audio_config.sample_rate_hertz",
+            )
+        if channels != 1:
+            raise AudioError("G.722 has one channel", field="audio_config.channels")
+        if find_spec("G722") is None:
+            raise AudioError(
+                "this server does not decode G.722: send LINEAR16, or have its operator run "
+                "pip install sayso[g722]",
+                field="audio_config.encoding",
+            )
+        from G722 import G722 as Decoder  # noqa: PLC0415 - an extra
+
+        self.sample_rate, self.channels = sample_rate, channels
+        self.bytes_per_s = _G722_RATE / 2
+        self._decoder = Decoder(sample_rate, 64_000)
+
+    def decode(self, data: bytes) -> Samples:
+        samples = np.frombuffer(self._decoder.decode(data), np.int16)
+        return (samples.astype(np.float32) / np.float32(32_768)).reshape(-1, 1)
+
+
+CODECS: Mapping[str, type[Codec]] = {codec.name: codec for codec in (Linear16, Mulaw, Alaw, G722)}

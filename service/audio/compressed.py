@@ -1,13 +1,13 @@
-"""Compressed files: FLAC, Ogg Opus and MP3, collected until they are whole, then decoded by
-libsndfile."""
+"""Compressed files: FLAC, Opus in Ogg or WebM, and MP3, collected until they are whole, then
+decoded by libsndfile."""
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import soundfile
 
-from service.audio import containers, ogg
+from service.audio import containers, ogg, webm
 from service.audio.formats import MAX_CHANNELS, MAX_SAMPLE_RATE, AudioFormat, check_header
 from service.audio.resampling import NO_SAMPLES, Resampler, Samples
 from service.errors import AudioError
@@ -25,7 +25,8 @@ _TRUNCATED = "the audio file is cut short or damaged; send the whole file"
 
 
 class CompressedSource:
-    """A file of `kind` "FLAC", "OGG" or "MP3". No more of it is decoded than the time limit."""
+    """A file of `kind` "FLAC", "OGG", "WEBM" or "MP3". No more of it is decoded than the time
+    limit."""
 
     verdict = ""
     bytes_per_s = float("inf")  # pushing only stores them
@@ -48,19 +49,25 @@ class CompressedSource:
 
     def blocks(self) -> Iterator[Samples]:
         data, self._data = bytes(self._data), bytearray()
-        streams = (
-            ogg.split_streams(data, max_s=self._resampler.max_s) if self._kind == "OGG" else [data]
-        )
-        for stream in streams:
+        for stream in self._list_streams(data):
             with _open(stream) as file:
                 yield from self._decode(file)
+
+    def _list_streams(self, data: bytes) -> Iterable[bytes]:
+        """List the files that libsndfile decodes, one after the other."""
+        match self._kind:
+            case "OGG":
+                return ogg.split_streams(data, max_s=self._resampler.max_s)
+            case "WEBM":
+                return [webm.extract_opus(data, max_s=self._resampler.max_s)]
+        return [data]
 
     def _decode(self, file: soundfile.SoundFile) -> Iterator[Samples]:
         if file.subtype not in _SUBTYPES.get(file.format, set()):
             raise AudioError(
                 f"{file.format} with {file.subtype} samples is not read; {containers.advise()}"
             )
-        rate = None if self._kind == "OGG" else file.samplerate
+        rate = None if self._kind in {"OGG", "WEBM"} else file.samplerate
         check_header(self._format, rate, file.channels)
         self._resampler.begin(file.samplerate, file.channels)
         decoded = 0

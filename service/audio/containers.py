@@ -2,7 +2,7 @@
 
 from service.errors import AudioError
 
-READABLE = "WAV (PCM, float or G.711), FLAC, Ogg Opus and MP3"
+READABLE = "WAV (PCM, float or G.711), FLAC, Opus in Ogg or WebM, and MP3"
 MAGIC_BYTES = 16
 
 _WAV_MAGIC = (b"RIFF", b"RIFX", b"RF64", b"BW64")
@@ -10,7 +10,6 @@ _ID3_BYTES = 10
 _MP3_SYNC, _MP3_MASK = 0xFFE0, 0xFFE0
 _LAYER_MASK, _LAYER_3 = 0x06, 0x02
 _UNREADABLE: tuple[tuple[int, bytes, str], ...] = (
-    (0, b"\x1a\x45\xdf\xa3", "WebM or Matroska"),
     (4, b"ftyp", "MP4 (M4A, 3GP or QuickTime)"),
     (4, b"moov", "QuickTime"),
     (0, b"#!AMR", "AMR"),
@@ -29,13 +28,13 @@ _UNREADABLE: tuple[tuple[int, bytes, str], ...] = (
 
 
 def detect_kind(data: bytes | bytearray) -> str:
-    """Returns "WAV", "FLAC", "OGG" or "MP3"; raises `AudioError` for anything else."""
+    """Returns "WAV", "FLAC", "OGG", "WEBM" or "MP3"; raises `AudioError` for anything else."""
     if kind := _find_header(data) or _find_bare_mp3(data):
         return kind
     if name := _find_unreadable(data) or _find_bare_aac(data):
         raise AudioError(f"the audio is {name}, which is not read; {advise()}")
     raise AudioError(
-        f"the audio is not {READABLE.replace(' and ', ' or ')}; for raw audio say its "
+        f"the audio is not {READABLE.replace('and MP3', 'or MP3')}; for raw audio say its "
         "encoding and sample rate"
     )
 
@@ -61,6 +60,8 @@ def _find_header(data: bytes | bytearray) -> str | None:
         return "FLAC"
     if data[:4] == b"OggS":
         return "OGG"
+    if data[:4] == b"\x1a\x45\xdf\xa3":
+        return "WEBM"
     tagged = data[:3] == b"ID3" and len(data) >= _ID3_BYTES and data[3] in (2, 3, 4)
     return "MP3" if tagged else None
 

@@ -1,9 +1,9 @@
 """Decoding: the bytes of a request to float32 mono samples at the model's rate.
 
-    raw (LINEAR16, MULAW, ALAW)  as it comes -> codecs ────────────┐
+    raw (LINEAR16, G.711, G.722) as it comes -> codecs ────────────┐
     WAV                          as it comes -> wav ───────────────┼─> resampling
-    Ogg Opus                     once whole -> ogg ─┐              │
-    FLAC, MP3                    once whole ────────┴> compressed ─┘
+    Opus in Ogg or WebM          once whole -> ogg, webm ─┐        │
+    FLAC, MP3                    once whole ──────────────┴> compressed ─┘
 
 Every refusal is an `AudioError` that says what to do.
 """

@@ -14,7 +14,7 @@ MAX_CHANNELS = 2
 class AudioFormat:
     """The caller's declaration; `sample_rate` in hertz.
 
-    No `codec` means a file: WAV, FLAC, Ogg Opus or MP3. Without `sample_rate` or
+    No `codec` means a file: WAV, FLAC, Opus in Ogg or WebM, or MP3. Without `sample_rate` or
     `channels` the file's header decides; raw audio needs its rate, and has one channel by default.
     `channel`, from 0, is the one that carries the speaker; audio of two channels needs it.
     """

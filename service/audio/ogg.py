@@ -10,7 +10,7 @@ looks for a page at every "OggS": that takes minutes for some files of 16 MB.
 
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from service.audio import containers
@@ -33,7 +33,7 @@ _MAX_LINKS = 1_000
 _SLACK_S = 1.0  # what is skipped or trimmed
 _FRAMES = 3  # bits of a packet's first byte that say how many frames it holds
 _SILK_MS, _HYBRID_MS, _CELT_MS = (10, 20, 40, 60), (10, 20), (2.5, 5, 10, 20)
-_DAMAGED = "the Ogg file is damaged; send the whole file"
+_DAMAGED = "the file's Opus stream is damaged; send the whole file"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +66,21 @@ def split_streams(data: bytes, *, max_s: float) -> Iterator[bytes]:
     return (b"".join(_write_pages(link)) for link in links)
 
 
+def wrap_packets(head: bytes, packets: Iterable[bytes], *, max_s: float) -> bytes:
+    """Returns an Ogg Opus file of packets that came in another container, with their OpusHead;
+    raises `AudioError`, also for more than `max_s` seconds."""
+    link, room = _Link(1, _check_head(head)), (max_s + _SLACK_S) * RATE
+    for packet in packets:
+        samples = _count_samples(packet)
+        room -= samples
+        if room < 0:
+            raise AudioError(f"the audio is longer than the limit of {max_s:g} s; send less")
+        link.packets.append((packet, samples))
+    if not link.packets:
+        raise AudioError("the file holds no samples; record it again")
+    return b"".join(_write_pages(link))
+
+
 def _read_links(data: bytes, max_s: float) -> list[_Link]:
     links, reader, room = list[_Link](), None, (max_s + _SLACK_S) * RATE
     for page in _read_pages(data):
@@ -82,11 +97,16 @@ def _read_links(data: bytes, max_s: float) -> list[_Link]:
 
 
 def _open_link(page: _Page) -> _Link:
-    head = page.packets[0] if page.packets else b""
-    if not head.startswith(b"OpusHead") or len(head) < _HEAD_BYTES or len(page.packets) > 1:
-        raise AudioError(f"the Ogg file holds something else than Opus; {containers.advise()}")
+    head = page.packets[0] if len(page.packets) == 1 else b""
+    return _Link(page.serial, _check_head(head))
+
+
+def _check_head(head: bytes) -> bytes:
+    """Returns an OpusHead that mentions the rate of the samples; raises `AudioError`."""
+    if not head.startswith(b"OpusHead") or len(head) < _HEAD_BYTES:
+        raise AudioError(f"the file holds something else than Opus; {containers.advise()}")
     rate = RATE.to_bytes(4, "little")
-    return _Link(page.serial, head[: _HEAD_RATE.start] + rate + head[_HEAD_RATE.stop :])
+    return head[: _HEAD_RATE.start] + rate + head[_HEAD_RATE.stop :]
 
 
 class _Reader:

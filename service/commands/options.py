@@ -32,7 +32,9 @@ OptionalSpeakerId = Annotated[
 OptionalRecordings = Annotated[
     list[Path] | None,
     typer.Argument(
-        help="WAV, FLAC, Ogg Opus or MP3; raw samples with --encoding.", exists=True, dir_okay=False
+        help="WAV, FLAC, Opus in Ogg or WebM, or MP3; raw samples with --encoding.",
+        exists=True,
+        dir_okay=False,
     ),
 ]
 SpeakerIds = Annotated[list[str], typer.Argument(help="Ids of speakers.")]
@@ -40,7 +42,9 @@ GroupName = Annotated[str, typer.Argument(help="The group's name, 1 to 64 charac
 Recordings = Annotated[
     list[Path],
     typer.Argument(
-        help="WAV, FLAC, Ogg Opus or MP3; raw samples with --encoding.", exists=True, dir_okay=False
+        help="WAV, FLAC, Opus in Ogg or WebM, or MP3; raw samples with --encoding.",
+        exists=True,
+        dir_okay=False,
     ),
 ]
 EncodingOption = Annotated[

@@ -6,7 +6,7 @@ from functools import partial
 
 import numpy as np
 
-from service.audio.codecs import Alaw, Linear16, Mulaw
+from service.audio.codecs import G722, Alaw, Linear16, Mulaw
 from service.audio.decoding import AudioFormat, Samples, StreamDecoder, decode
 from service.audio.formats import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE
 from service.errors import AudioError
@@ -20,7 +20,7 @@ _PLAIN = 0
 _REPAIR = 0x80
 _RATES = (None, 8_000, 16_000, 48_000)
 _CHANNELS = (None, 1, 2, 3)
-_ENCODINGS = (Linear16, Mulaw, Alaw)
+_ENCODINGS = (Linear16, Mulaw, Alaw, G722)
 _ODD_RATES = (None, 0, MIN_SAMPLE_RATE - 1, MAX_SAMPLE_RATE + 1, 2**32 - 1, 1)
 
 Repaired = Callable[[bytes], bytes]
@@ -43,7 +43,7 @@ def check_raw(data: bytes) -> None:
     bits, rate, seed = data[0:1], data[1:3], data[3:4]
     layout = int.from_bytes(bits)
     fmt = AudioFormat(
-        _ENCODINGS[layout % 3],
+        _ENCODINGS[(layout & 3) if layout & 0x40 else layout % 3],
         _raw_rate(int.from_bytes(rate)),
         channels=_CHANNELS[layout >> 2 & 3],
         channel=layout >> 4 & 3,
@@ -114,6 +114,7 @@ HARNESSES = (
         "flac", partial(check_file, repaired=checksums.flac), lambda: _said(sound.flac_files())
     ),
     stateless("ogg", partial(check_file, repaired=checksums.ogg), lambda: _said(sound.ogg_files())),
+    stateless("webm", partial(check_file, repaired=bytes), lambda: _said(sound.webm_files())),
     stateless("mp3", partial(check_file, repaired=bytes), lambda: _said(sound.mp3_files())),
     stateless("raw", check_raw, _raw_seeds),
 )

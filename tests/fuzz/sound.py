@@ -7,6 +7,8 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
+from tests.support import webm
+
 Samples = NDArray[np.float32]
 
 _WAV = ("PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW", "ALAW")
@@ -63,6 +65,11 @@ def ogg_files() -> Iterator[bytes]:
     yield encoded(made(0.1, 8_000), 8_000, "OGG", "VORBIS")
     yield encoded(made(0.1, 16_000, 2), 16_000, "OGG", "VORBIS")
     yield chained(encoded(made(0.1, 16_000), 16_000, "OGG", "OPUS"), 3)
+
+
+def webm_files() -> Iterator[bytes]:
+    yield webm.convert(encoded(made(0.2, 16_000), 16_000, "OGG", "OPUS"))
+    yield webm.convert(encoded(made(0.1, 48_000, 2), 48_000, "OGG", "OPUS"))
 
 
 def chained(ogg: bytes, times: int) -> bytes:

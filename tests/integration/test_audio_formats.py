@@ -1,7 +1,10 @@
 """Audio as recorders and telephones send it: heard or doubted, never taken for a stranger."""
 
 import io
+import shutil
+import subprocess
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -138,3 +141,31 @@ def test_the_command_guesses_no_rate(sqlite_server: LocalServer, tmp_path: Path)
     ran = CliRunner().invoke(app, [*arguments, "--server", sqlite_server.address])
     assert ran.exit_code == 2
     assert "--sample-rate" in ran.output
+
+
+def _convert(path: Path, *arguments: str) -> bytes:
+    command = ["ffmpeg", "-v", "error", "-i", str(path), "-ac", "1", *arguments, "-"]
+    return subprocess.run(command, capture_output=True, check=True).stdout
+
+
+@pytest.mark.skipif(not shutil.which("ffmpeg"), reason="ffmpeg makes the audio")
+def test_a_browsers_recording_is_the_same_voice(sayso: Client) -> None:
+    (path, *_) = clips("slt", "verify")
+    webm = _convert(path, "-c:a", "libopus", "-f", "webm", "-live", "1")
+    assert webm[:4] == b"\x1a\x45\xdf\xa3"
+    assert sayso.verify("heard", webm).accepted
+    *_, last = sayso.verify_stream(
+        "heard", (webm[at : at + 999] for at in range(0, len(webm), 999))
+    )
+    assert last.accepted
+
+
+@pytest.mark.skipif(not shutil.which("ffmpeg"), reason="ffmpeg makes the audio")
+@pytest.mark.skipif(find_spec("G722") is None, reason="pip install sayso[g722]")
+def test_a_call_in_g722_is_the_same_voice(sayso: Client) -> None:
+    assert "g722" in sayso.server_info().features
+    audio = _convert(clips("slt", "verify")[0], "-ar", "16000", "-c:a", "g722", "-f", "g722")
+    frames = (audio[at : at + 160] for at in range(0, len(audio), 160))
+    *_, last = sayso.verify_stream("heard", frames, raw=RawAudio("G722", 16_000))
+    assert last.accepted
+    assert last.audio_s == pytest.approx(len(audio) / 8000, abs=0.05)

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14sayso/v1/audio.proto\x12\x08sayso.v1\x1a\x1fgoogle/api/field_behavior.proto\"\xba\x01\n\x0b\x41udioConfig\x12/\n\x08\x65ncoding\x18\x01 \x01(\x0e\x32\x17.sayso.v1.AudioEncodingB\x04\xe2\x41\x01\x02\x12\x1e\n\x11sample_rate_hertz\x18\x02 \x01(\rH\x00\x88\x01\x01\x12\x15\n\x08\x63hannels\x18\x03 \x01(\rH\x01\x88\x01\x01\x12\x14\n\x07\x63hannel\x18\x04 \x01(\rH\x02\x88\x01\x01\x42\x14\n\x12_sample_rate_hertzB\x0b\n\t_channelsB\n\n\x08_channel\"{\n\x07Quality\x12\x14\n\x0cnet_speech_s\x18\x01 \x01(\x01\x12\x0f\n\x07\x61udio_s\x18\x02 \x01(\x01\x12\x13\n\x06snr_db\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x16\n\x0e\x63lipping_ratio\x18\x04 \x01(\x01\x12\x11\n\tpeak_dbfs\x18\x05 \x01(\x01\x42\t\n\x07_snr_db*\x98\x01\n\rAudioEncoding\x12\x1e\n\x1a\x41UDIO_ENCODING_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x41UDIO_ENCODING_LINEAR16\x10\x01\x12\x18\n\x14\x41UDIO_ENCODING_MULAW\x10\x02\x12\x17\n\x13\x41UDIO_ENCODING_ALAW\x10\x03\x12\x17\n\x13\x41UDIO_ENCODING_FILE\x10\x04\x42j\n\x0c\x64\x65v.sayso.v1B\nAudioProtoP\x01Z*github.com/sayso-voice/sayso-go/v1;saysov1\xaa\x02\x08Sayso.V1\xca\x02\x08Sayso\\V1\xea\x02\tSayso::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14sayso/v1/audio.proto\x12\x08sayso.v1\x1a\x1fgoogle/api/field_behavior.proto\"\xba\x01\n\x0b\x41udioConfig\x12/\n\x08\x65ncoding\x18\x01 \x01(\x0e\x32\x17.sayso.v1.AudioEncodingB\x04\xe2\x41\x01\x02\x12\x1e\n\x11sample_rate_hertz\x18\x02 \x01(\rH\x00\x88\x01\x01\x12\x15\n\x08\x63hannels\x18\x03 \x01(\rH\x01\x88\x01\x01\x12\x14\n\x07\x63hannel\x18\x04 \x01(\rH\x02\x88\x01\x01\x42\x14\n\x12_sample_rate_hertzB\x0b\n\t_channelsB\n\n\x08_channel\"{\n\x07Quality\x12\x14\n\x0cnet_speech_s\x18\x01 \x01(\x01\x12\x0f\n\x07\x61udio_s\x18\x02 \x01(\x01\x12\x13\n\x06snr_db\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x16\n\x0e\x63lipping_ratio\x18\x04 \x01(\x01\x12\x11\n\tpeak_dbfs\x18\x05 \x01(\x01\x42\t\n\x07_snr_db*\xb1\x01\n\rAudioEncoding\x12\x1e\n\x1a\x41UDIO_ENCODING_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x41UDIO_ENCODING_LINEAR16\x10\x01\x12\x18\n\x14\x41UDIO_ENCODING_MULAW\x10\x02\x12\x17\n\x13\x41UDIO_ENCODING_ALAW\x10\x03\x12\x17\n\x13\x41UDIO_ENCODING_FILE\x10\x04\x12\x17\n\x13\x41UDIO_ENCODING_G722\x10\x05\x42j\n\x0c\x64\x65v.sayso.v1B\nAudioProtoP\x01Z*github.com/sayso-voice/sayso-go/v1;saysov1\xaa\x02\x08Sayso.V1\xca\x02\x08Sayso\\V1\xea\x02\tSayso::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,7 +36,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_AUDIOCONFIG'].fields_by_name['encoding']._loaded_options = None
   _globals['_AUDIOCONFIG'].fields_by_name['encoding']._serialized_options = b'\342A\001\002'
   _globals['_AUDIOENCODING']._serialized_start=382
-  _globals['_AUDIOENCODING']._serialized_end=534
+  _globals['_AUDIOENCODING']._serialized_end=559
   _globals['_AUDIOCONFIG']._serialized_start=68
   _globals['_AUDIOCONFIG']._serialized_end=254
   _globals['_QUALITY']._serialized_start=256

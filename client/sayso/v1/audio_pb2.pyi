@@ -32,8 +32,12 @@ class _AudioEncodingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AudioEn
     AUDIO_ENCODING_ALAW: _AudioEncoding.ValueType  # 3
     """Raw ITU-T G.711 A-law, 8 bits a sample."""
     AUDIO_ENCODING_FILE: _AudioEncoding.ValueType  # 4
-    """A file that describes itself: WAV (PCM, float or G.711), FLAC, Ogg Opus or MP3. Its header says
-    rate and channels.
+    """A file that describes itself: WAV (PCM, float or G.711), FLAC, Opus in Ogg or WebM (as browsers
+    record), or MP3. Its header says rate and channels.
+    """
+    AUDIO_ENCODING_G722: _AudioEncoding.ValueType  # 5
+    """Raw ITU-T G.722 at 64 kbit/s, one channel of 16000 hertz. Servers may lack it, see
+    GetServerInfoResponse.features: `g722`.
     """
 
 class AudioEncoding(_AudioEncoding, metaclass=_AudioEncodingEnumTypeWrapper):
@@ -48,8 +52,12 @@ AUDIO_ENCODING_MULAW: AudioEncoding.ValueType  # 2
 AUDIO_ENCODING_ALAW: AudioEncoding.ValueType  # 3
 """Raw ITU-T G.711 A-law, 8 bits a sample."""
 AUDIO_ENCODING_FILE: AudioEncoding.ValueType  # 4
-"""A file that describes itself: WAV (PCM, float or G.711), FLAC, Ogg Opus or MP3. Its header says
-rate and channels.
+"""A file that describes itself: WAV (PCM, float or G.711), FLAC, Opus in Ogg or WebM (as browsers
+record), or MP3. Its header says rate and channels.
+"""
+AUDIO_ENCODING_G722: AudioEncoding.ValueType  # 5
+"""Raw ITU-T G.722 at 64 kbit/s, one channel of 16000 hertz. Servers may lack it, see
+GetServerInfoResponse.features: `g722`.
 """
 Global___AudioEncoding: _TypeAlias = AudioEncoding  # noqa: Y015
 

@@ -172,8 +172,8 @@ RAW = AudioFormat(Linear16, RATE)
     [
         (b"", AUTO, "audio", "empty"),
         (b"", RAW, "audio", "empty"),
-        (b"RI", AUTO, "audio", "Ogg Opus or MP3; for raw audio say its encoding"),
-        (PCM, AUTO, "audio", "Ogg Opus or MP3; for raw audio say its encoding"),
+        (b"RI", AUTO, "audio", "or MP3; for raw audio say its encoding"),
+        (PCM, AUTO, "audio", "or MP3; for raw audio say its encoding"),
         (b"OggS" + bytes(100), AUTO, "audio", "damaged"),
         (b"fLaC" + bytes(100), AUTO, "audio", "damaged"),
         (PCM[:1], RAW, "audio", "empty"),
