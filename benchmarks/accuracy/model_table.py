@@ -80,11 +80,12 @@ async def measure(
 
 def describe(name: str, path: Path, rows: Sequence[SettingRow]) -> dict[str, Any]:
     """What the table says of a model, without its time."""
-    measured = {
-        CONDITIONS[key]: row.figures[name][POOLED].eer
+    shown = {
+        CONDITIONS[key]: row
         for row in rows
         if (key := (row.setting.condition, row.setting.cross_channel)) in CONDITIONS
     }
+    measured = {condition: row.figures[name][POOLED].eer for condition, row in shown.items()}
     return {
         "name": name,
         "licence": SHIPPED.get(name) or Published.read(name).licence,
@@ -95,6 +96,17 @@ def describe(name: str, path: Path, rows: Sequence[SettingRow]) -> dict[str, Any
                 "interval": [round(end, 5) for end in _ends(measured[condition])],
             }
             for condition in CONDITIONS.values()
+        },
+        "less_the_first": {
+            condition: {
+                "eer": round(difference.second - difference.first, 5),
+                "interval": [
+                    round(difference.interval.low, 5),
+                    round(difference.interval.high, 5),
+                ],
+            }
+            for condition, row in shown.items()
+            if (difference := row.differences.get(name))
         },
     }
 
@@ -135,7 +147,22 @@ def format_table(document: Mapping[str, Any]) -> str:
             *rates,
         )
         lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join([*lines, "", document["trials"], ""])
+    first, *others = document["models"]
+    paired = (
+        f"`{model['name']}` less `{first['name']}` on the same trials, in points: "
+        + ", ".join(
+            f"{condition} {_format_points(model['less_the_first'][condition])}"
+            for condition in CONDITIONS.values()
+        )
+        + "."
+        for model in others
+    )
+    return "\n".join([*lines, "", document["trials"], "", *(f"- {line}" for line in paired), ""])
+
+
+def _format_points(difference: Mapping[str, Any]) -> str:
+    low, high = difference["interval"]
+    return f"{100 * difference['eer']:+.1f} ({100 * low:+.1f} to {100 * high:+.1f})"
 
 
 def write_pages() -> None:
