@@ -18,6 +18,7 @@ def describe(decision: Decision, call_id: str) -> dict[str, Any]:
         "outcome": decision.outcome,
         "reasons": list(decision.reasons),
         "explanation": decision.explanation,
+        "audio_s": round(decision.audio_s, 2),
         "net_speech_s": round(decision.net_speech_s, 2),
         "speech_needed_s": round(decision.speech_needed_s, 2),
         "decision_id": decision.decision_id,
