@@ -28,7 +28,6 @@ from training.encoders import SpeakerEncoder
 from training.encoders.campplus import CamPlusPlus
 
 RATE, MELS = 16000, 80
-NAME = "3d-speaker-campp"
 OUTPUT = Path(__file__).resolve().parents[1] / "models" / "campplus.graph.gz"
 
 Weights = Mapping[str, NDArray[np.float32]]
