@@ -22,6 +22,10 @@ ARGS ?=
 demo: $(VENV)/.base  ## enroll and verify the clips of demo/audio on a real server; SAYSO_DEMO_AUDIO=folder for your own, MODEL=file.onnx for another model than CAM++
 	@$(choose_demo_model); export SAYSO_MODEL; $(BIN)/sayso demo
 
+.PHONY: demo-gateway
+demo-gateway: $(VENV)/.dev  ## a recording as calls of Twilio, Genesys and Asterisk at once, through a gateway; ARGS='call.wav --speaker slt'
+	@$(BIN)/python -m demo.gateway $(ARGS)
+
 .PHONY: sample-corpus
 sample-corpus: $(VENV)/.base  ## a small corpus of made voices to try training on: build/sample/manifest.csv
 	@$(BIN)/python -m demo.make_corpus build/sample
@@ -90,7 +94,7 @@ bench: $(VENV)/.dev redis-server peers  ## every benchmark of serving in turn, t
 	$(MAKE) bench-requests ARGS='--requests 30000'
 	$(MAKE) bench-evaluation bench-search bench-streaming bench-report
 
-BENCHES := bench-serving bench-latency bench-peers bench-cpu bench-workers bench-requests bench-stores
+BENCHES := bench-serving bench-latency bench-peers bench-cpu bench-workers bench-requests bench-stores bench-gateway
 .PHONY: $(BENCHES)
 bench-serving:  ## windows a second of a server beside its session in a bare loop
 bench-latency:  ## p50, p95, p99 of Verify against load, with a picture
@@ -98,6 +102,7 @@ bench-peers: peers  ## beside SpeechBrain, sherpa-onnx, Resemblyzer and Triton
 bench-cpu:  ## options of the model's session; ARGS='--label small --model models/sayso-small.onnx'
 bench-workers:  ## two processes beside one
 bench-requests:  ## memory over many requests, and the start; ARGS='--requests 100000'
+bench-gateway:  ## what the gateway adds to a call, and a soak of 200 calls; ARGS='--calls 12 --seconds 15'
 bench-stores: redis-server  ## lookups among a million speakers in Redis and in SQLite
 $(BENCHES): bench-%: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.speed.$* $(ARGS)

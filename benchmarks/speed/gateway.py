@@ -11,9 +11,6 @@ holds many calls as Twilio does, decided as early as they can be.
 
 import argparse
 import asyncio
-import base64
-import hashlib
-import hmac
 import json
 import multiprocessing
 import tempfile
@@ -34,11 +31,10 @@ from benchmarks.speed.callers import MESSAGE_S, Load, hold_calls
 from tests.support.call_audio import read_mulaw
 from tests.support.gateway_process import GatewayProcess
 from tests.support.sayso_server import SaysoServer
+from tests.support.twilio_calls import ACCOUNT_KEY, PUBLIC_URL, make_call, make_start, sign
 from tests.support.voices import clips
 
 VOICE = "slt"
-PUBLIC_URL = "wss://voice.example.com"
-ACCOUNT_KEY = "0123456789abcdef0123456789abcdef"
 REPEATS = 3
 _NEVER = {
     "sequential_false_match_rate": 1e-12,
@@ -167,34 +163,16 @@ async def _hold_all(load: Load, address: str, talk: Talk) -> list[float]:
 
 
 async def talk_as_twilio(address: str, load: Load, number: int, began_s: float) -> list[float]:
-    made = hmac.new(ACCOUNT_KEY.encode(), f"{PUBLIC_URL}/twilio".encode(), hashlib.sha1)
-    headers = {"X-Twilio-Signature": base64.b64encode(made.digest()).decode()}
-    messages = list(_make_twilio_messages(load, number))
+    start = make_start(f"CA{number}", speaker_id=load.speaker_id)
+    messages = [json.dumps(message) for message in make_call(start, b"".join(load.sent(number)))]
     await _sleep_until(began_s)
     url = f"ws://{address}/twilio"
-    async with connect(url, additional_headers=headers, proxy=None) as socket:
+    async with connect(url, additional_headers=sign(), proxy=None) as socket:
         for at, message in enumerate(messages):
             await _sleep_until(began_s + at * MESSAGE_S)
             await socket.send(message)
         await socket.wait_closed()
     return []
-
-
-def _make_twilio_messages(load: Load, number: int) -> Iterator[str]:
-    fmt = {"encoding": "audio/x-mulaw", "sampleRate": 8000, "channels": 1}
-    parameters = {"speaker_id": load.speaker_id}
-    start = {"callSid": f"CA{number}", "customParameters": parameters, "mediaFormat": fmt}
-    yield json.dumps({"event": "start", "sequenceNumber": "1", "streamSid": "MZ", "start": start})
-    for chunk, frame in enumerate(load.sent(number), start=1):
-        media = {
-            "track": "inbound",
-            "chunk": str(chunk),
-            "timestamp": str(20 * chunk),
-            "payload": base64.b64encode(frame).decode(),
-        }
-        head = {"event": "media", "sequenceNumber": str(chunk + 1), "streamSid": "MZ"}
-        yield json.dumps(head | {"media": media})
-    yield json.dumps({"event": "stop", "streamSid": "MZ"})
 
 
 async def talk_samples(address: str, load: Load, number: int, began_s: float) -> list[float]:

@@ -9,14 +9,11 @@ from collections.abc import AsyncIterator
 import pytest
 
 from gateway.server import RunningGateway
-from tests.support.call_audio import read_pcm, split
+from tests.support.audiosocket_calls import CALL, HANGUP, SLIN, SLIN16, make_call, make_frame
+from tests.support.call_audio import read_pcm
 from tests.support.gateways import read_outcomes, run_gateway
 from tests.support.sayso_server import SaysoServer
 from tests.support.voices import clips
-
-CALL = uuid.UUID("6f1bd8e0-0000-4000-8000-00000000abcd")
-SLIN, SLIN16 = 0x10, 0x12
-HANGUP = b"\0\0\0"
 
 
 @pytest.fixture
@@ -36,15 +33,6 @@ def logged(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
 @pytest.fixture(scope="session")
 def samples() -> bytes:
     return read_pcm(*clips("slt", "verify"), *clips("slt", "enroll"))
-
-
-def make_frame(kind: int, payload: bytes = b"") -> bytes:
-    return bytes((kind,)) + len(payload).to_bytes(2, "big") + payload
-
-
-def make_call(samples: bytes, call: uuid.UUID = CALL, kind: int = SLIN) -> bytes:
-    frames = (make_frame(kind, each) for each in split(samples, 320))
-    return make_frame(0x01, call.bytes) + b"".join(frames)
 
 
 async def send(gateway: RunningGateway, sent: bytes, *, leave: bool = True) -> bytes:

@@ -13,10 +13,10 @@ import pytest
 from cryptography import x509
 from websockets.asyncio.client import connect
 
-from tests.gateway.test_twilio import PUBLIC_URL, make_call, make_start, send_call, sign
 from tests.support.certificates import Authority
 from tests.support.gateway_process import GatewayProcess
 from tests.support.sayso_server import ROOT, SaysoServer
+from tests.support.twilio_calls import PUBLIC_URL, make_call, make_start, send_call, sign
 
 WITHOUT = """
 import sys

@@ -12,9 +12,9 @@ from websockets.exceptions import ConnectionClosed
 
 from gateway import web
 from gateway.server import RunningGateway
-from tests.gateway.test_twilio import PUBLIC_URL, make_call, make_start, sign
 from tests.support.gateways import read_outcomes, run_gateway
 from tests.support.sayso_server import SaysoServer
+from tests.support.twilio_calls import PUBLIC_URL, make_call, make_start, sign
 
 
 @pytest.fixture

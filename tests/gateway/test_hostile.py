@@ -22,7 +22,8 @@ from gateway.connectors.dialects import DIALECTS
 from gateway.errors import GatewayError
 from gateway.server import RunningGateway
 from gateway.sockets import parse_object
-from tests.gateway import test_audiosocket, test_dialects, test_twilio
+from tests.gateway import test_dialects
+from tests.support import audiosocket_calls, twilio_calls
 from tests.support.audiohook_client import API_KEY, CLIENT_SECRET, OFFERED, AudioHookClient
 from tests.support.call_audio import split
 from tests.support.gateways import read_outcomes, run_gateway
@@ -64,7 +65,10 @@ def changed(draw: st.DrawFn, seeds: list[Any]) -> Any:
 
 SAMPLES = b"\x00\x10" * 800
 STREAMS: dict[str, tuple[Callable[[Mapping[str, Any]], Any], list[Any]]] = {
-    "twilio": (twilio.parse_event, list(test_twilio.make_call(test_twilio.make_start(), SAMPLES))),
+    "twilio": (
+        twilio.parse_event,
+        list(twilio_calls.make_call(twilio_calls.make_start(), SAMPLES)),
+    ),
     **{
         vendor: (parse, list(test_dialects.VENDORS[vendor](SAMPLES, SAMPLES)))
         for vendor, (parse, _) in DIALECTS.items()
@@ -124,7 +128,7 @@ async def gateway(
     async with run_gateway(
         server,
         twilio_auth_tokens=auth_tokens,
-        public_url=test_twilio.PUBLIC_URL,
+        public_url=twilio_calls.PUBLIC_URL,
         stream_tokens=tmp_path / "tokens",
         pcm=True,
         audiosocket_listen="127.0.0.1:0",
@@ -152,7 +156,7 @@ async def test_a_gateway_outlives_hostile_connections(
 ) -> None:
     """After all of them, broken off at any point, it holds no call and verifies the next one."""
     chance = random.Random(19)
-    seed = test_audiosocket.make_call(SAMPLES)
+    seed = audiosocket_calls.make_call(SAMPLES)
     for number in range(INPUTS):
         await asyncio.gather(
             send_raw(gateway.audiosocket or "", damage(chance, seed)),
@@ -165,9 +169,9 @@ async def test_a_gateway_outlives_hostile_connections(
     logged.clear()
     logged.set_level(logging.INFO, "gateway")
     url = f"ws://{gateway.address}/twilio"
-    async with connect(url, additional_headers=test_twilio.sign(), proxy=None) as socket:
-        start = test_twilio.make_start("after", speaker_id="slt")
-        await test_twilio.send_call(socket, test_twilio.make_call(start, caller))
+    async with connect(url, additional_headers=twilio_calls.sign(), proxy=None) as socket:
+        start = twilio_calls.make_start("after", speaker_id="slt")
+        await twilio_calls.send_call(socket, twilio_calls.make_call(start, caller))
         async with asyncio.timeout(20.0):
             await socket.wait_closed()
     assert read_outcomes(logged) == {"after": "ACCEPTED"}
@@ -201,7 +205,7 @@ async def send_messages(
     """Send messages and some samples, then leave, in half of the cases without a word."""
     protocols = [Subprotocol(name) for name in (*pcm.PLATFORMS,) if name]
     chosen = [protocols[number % len(protocols)]] if path == "/pcm" else None
-    headers = test_twilio.sign() if path == "/twilio" else {"x-api-key": "any"}
+    headers = twilio_calls.sign() if path == "/twilio" else {"x-api-key": "any"}
     with contextlib.suppress(WebSocketException):
         async with connect(
             f"ws://{gateway.address}{path}",

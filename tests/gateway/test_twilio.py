@@ -1,7 +1,6 @@
 """Twilio Media Streams: signatures by Twilio's own library, messages as its pages have them."""
 
 import asyncio
-import base64
 import contextlib
 import json
 import logging
@@ -19,12 +18,16 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from gateway.connectors import twilio
 from gateway.server import RunningGateway
-from tests.support.call_audio import split
 from tests.support.gateways import read_outcomes, run_gateway
 from tests.support.sayso_server import SaysoServer
-
-ACCOUNT_KEY = "0123456789abcdef0123456789abcdef"
-PUBLIC_URL = "wss://voice.example.com"
+from tests.support.twilio_calls import (
+    ACCOUNT_KEY,
+    PUBLIC_URL,
+    make_call,
+    make_start,
+    send_call,
+    sign,
+)
 
 
 @pytest.fixture
@@ -33,50 +36,6 @@ async def gateway(server: SaysoServer, auth_tokens: Path) -> AsyncIterator[Runni
         server, twilio_auth_tokens=auth_tokens, public_url=PUBLIC_URL
     ) as running:
         yield running
-
-
-def sign(path: str = "/twilio", token: str = ACCOUNT_KEY) -> dict[str, str]:
-    signature = RequestValidator(token).compute_signature(PUBLIC_URL + path, {})
-    return {"X-Twilio-Signature": str(signature)}
-
-
-def make_start(call_id: str = "CA1", **parameters: str) -> dict[str, Any]:
-    start = {
-        "streamSid": "MZ1",
-        "accountSid": "AC1",
-        "callSid": call_id,
-        "tracks": ["inbound"],
-        "customParameters": parameters,
-        "mediaFormat": {"encoding": "audio/x-mulaw", "sampleRate": 8000, "channels": 1},
-    }
-    return {"event": "start", "sequenceNumber": "1", "streamSid": "MZ1", "start": start}
-
-
-def make_media(audio: bytes, chunk: int, track: str = "inbound") -> dict[str, Any]:
-    media = {
-        "track": track,
-        "chunk": str(chunk),
-        "timestamp": str(20 * chunk),
-        "payload": base64.b64encode(audio).decode(),
-    }
-    return {"event": "media", "sequenceNumber": str(chunk + 1), "streamSid": "MZ1", "media": media}
-
-
-def make_call(start: dict[str, Any], caller: bytes, agent: bytes = b"") -> Iterator[dict[str, Any]]:
-    """All messages of a call; the two tracks come by turns."""
-    yield {"event": "connected", "protocol": "Call", "version": "1.0.0"}
-    yield start
-    agents = split(agent)
-    for chunk, frame in enumerate(split(caller), start=1):
-        yield make_media(frame, chunk)
-        if (other := next(agents, b"")) != b"":
-            yield make_media(other, chunk, "outbound")
-    yield {"event": "stop", "sequenceNumber": "9", "stop": {"accountSid": "AC1", "callSid": "CA1"}}
-
-
-async def send_call(socket: ClientConnection, messages: Iterator[dict[str, Any]]) -> None:
-    for message in messages:
-        await socket.send(json.dumps(message))
 
 
 async def play(

@@ -25,11 +25,13 @@ OFFERED = [BOTH, EXTERNAL, {**EXTERNAL, "channels": ["internal"]}]
 class AudioHookClient:
     """One session: `send` messages and audio, `receive` what the server says."""
 
-    def __init__(self, address: str, *, conversation: str = "", **signing: Any) -> None:
+    def __init__(
+        self, address: str, *, conversation: str = "", authority: str = "", **signing: Any
+    ) -> None:
         self.session = str(uuid.uuid4())
         self.conversation = conversation or str(uuid.uuid4())
         self._url = f"ws://{address}/audiohook"
-        self._headers = sign(address, self.session, **signing)
+        self._headers = sign(authority or address, self.session, **signing)
         self._seq = self._serverseq = 0
         self.said: list[dict[str, Any]] = []
 
