@@ -35,11 +35,13 @@ class Kind(enum.StrEnum):
     PROFILE = "profile"
     HISTORY = "history"
     VOICEPRINT = "voiceprint"
+    EVENT = "event"
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a record belongs; only a voiceprint has a `model_id`."""
+    """Where a record belongs; only a voiceprint has a `model_id`. An event has the day on which it
+    happened in place of a `speaker_id`, since it may concern several speakers or none."""
 
     tenant: str
     speaker_id: str
@@ -64,6 +66,10 @@ class DataKey:
     def cipher_for(self, speaker_id: str) -> AESGCM:
         """Derive the cipher of one speaker's records."""
         return AESGCM(self._derive("records", speaker_id))
+
+    def cipher_for_events(self, day: str) -> AESGCM:
+        """Derive the cipher of one day's events."""
+        return AESGCM(self._derive("events", day))
 
     def rotate(self, model_id: str, vectors: NDArray[float32]) -> NDArray[float32]:
         """Rotate `vectors (n, dim)` of a model by the tenant's secret rotation for it."""
@@ -93,7 +99,7 @@ def make_record_prefix(version: int, *, templates_rotated: bool) -> bytes:
 def seal_record(
     key: DataKey, cipher: AESGCM, place: Place, plain: bytes, *, templates_rotated: bool
 ) -> bytes:
-    """Encrypt the record `plain` for `place`; `cipher` is `key.cipher_for(place.speaker_id)`."""
+    """Encrypt the record `plain` for `place` by the `cipher` that `key` derives for it."""
     head = make_record_prefix(key.version, templates_rotated=templates_rotated)
     nonce = secrets.token_bytes(_NONCE_BYTES)
     return head + nonce + cipher.encrypt(nonce, plain, place.associated_data(head))

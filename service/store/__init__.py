@@ -7,9 +7,10 @@ get -> change -> put(expected_etag) ── the etag still holds ──> written,
 sqlite:///path          sqlite/   one file, the embedded default
 redis[s][+mode]://...   redis/    shared by several servers; mode: sentinel, cluster
 
-groups.py defines groups of speakers, failures.py counts failed verifications and calls.py keeps
-announced calls; each store implements them in modules of the same names. sealed.py encodes and
-seals a speaker's records, and upkeep.py seals records that already exist and changes keys.
+groups.py defines groups of speakers, failures.py counts failed verifications, calls.py keeps
+announced calls and events.py the latest events; each store implements them in modules of the same
+names. sealed.py encodes and seals a speaker's records, and upkeep.py seals records that already
+exist and changes keys.
 
 The names of a store's methods are label values of `sayso_store_seconds`, so they do not change.
 """
@@ -23,6 +24,7 @@ from service.errors import Aborted, StoreError
 from service.sealing import KeyTable, Sealing
 from service.settings import LockRule
 from service.store.calls import AnnouncedCall, Calls
+from service.store.events import EventPage, Events, Horizon, StoredEvent
 from service.store.failures import FailureCount, Failures
 from service.store.groups import Changes, Group, GroupPage, Groups, MemberPage, Revision
 from service.store.records import (
@@ -43,11 +45,14 @@ __all__ = [
     "Calls",
     "Changes",
     "Consent",
+    "EventPage",
+    "Events",
     "FailureCount",
     "Failures",
     "Group",
     "GroupPage",
     "Groups",
+    "Horizon",
     "LockRule",
     "MemberPage",
     "Page",
@@ -58,6 +63,7 @@ __all__ = [
     "Speaker",
     "SpeakerState",
     "Store",
+    "StoredEvent",
     "Version",
     "Voiceprint",
     "open_store",
@@ -97,6 +103,9 @@ class Store(Protocol):
 
     @property
     def calls(self) -> Calls: ...
+
+    @property
+    def events(self) -> Events: ...
 
     async def get(self, tenant: str, speaker_id: str) -> Speaker | None: ...
 

@@ -41,6 +41,7 @@ from service.store.records import (
 log = logging.getLogger(__name__)
 
 _ATTEMPTS = 3
+_DAY_S = 86_400
 _Transform = Callable[[Voiceprint], Voiceprint]
 
 
@@ -151,6 +152,26 @@ class RecordCodec:
                 self.report_unreadable(tenant, result)
         return [result for result in results if isinstance(result, Speaker)]
 
+    async def seal_event(self, tenant: str, at: float, plain: bytes) -> bytes:
+        """Seal an event that happens `at` with the tenant's current key, if there is a master
+        key."""
+        if self.keyring is None:
+            return plain
+        key, place = await self.keyring.load_sealing_key(tenant), _place_event(tenant, at)
+        cipher = key.cipher_for_events(place.speaker_id)
+        return seal_record(key, cipher, place, plain, templates_rotated=False)
+
+    async def open_event(self, tenant: str, at: float, record: bytes) -> bytes:
+        """Undo `seal_event`; raises as `decode`."""
+        if not is_sealed(record):
+            return record
+        version = read_key_version(record)
+        keys, place = await self._load_keys(tenant, {version}), _place_event(tenant, at)
+        if version not in keys:
+            raise RecordError("an event is sealed by a key that was destroyed")
+        ciphers = {version: keys[version].cipher_for_events(place.speaker_id)}
+        return _open_record(ciphers, place, record)
+
     def report_unreadable(self, tenant: str, error: RecordError) -> None:
         """Count and log a record that is left out."""
         self.observe_unreadable()
@@ -191,6 +212,10 @@ class RecordCodec:
         if self._sealing.options.sealed_only is None:
             return await self.keyring.knows_all_sealed(tenant)
         return self._sealing.options.sealed_only
+
+
+def _place_event(tenant: str, at: float) -> Place:
+    return Place(tenant, f"{int(at // _DAY_S)}", Kind.EVENT)
 
 
 def _decode_or_error(

@@ -10,7 +10,7 @@ from service.errors import SaysoError
 from service.observability.metrics import STORE_ERRORS, STORE_S
 from service.store import Store
 
-_PARTS = ("groups", "failures", "calls")
+_PARTS = ("groups", "failures", "calls", "events")
 
 
 def time_operations(store: Store, *, clock: Callable[[], float] = time.perf_counter) -> Store:

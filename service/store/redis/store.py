@@ -7,7 +7,7 @@
     sayso:{tenant}:opt_outs       hash from the SHA-256 of a speaker who opted out to etag and time
     sayso:{tenant}:swept          when the tenant was last swept for expired voices
     (the keys of groups are in groups.py, those of failed verifications in failures.py, those of
-    announced calls in calls.py)
+    announced calls in calls.py, those of events in events.py)
 
 The tenant in braces, percent-encoded, is the hash tag: on a Cluster a tenant lives in one slot. How
 durable an acknowledged write is depends on Redis: only `appendonly yes` with `appendfsync always`
@@ -37,6 +37,7 @@ from service.store.records import (
 )
 from service.store.redis.calls import RedisCalls
 from service.store.redis.connection import RedisConnection
+from service.store.redis.events import RedisEvents
 from service.store.redis.failures import RedisFailures, parse_count
 from service.store.redis.groups import RedisGroups
 from service.store.redis.keys import RedisKeys
@@ -71,6 +72,7 @@ class RedisStore:
         self.calls = RedisCalls(evaluate, prefix=make_prefix)
         self.keys = RedisKeys(evaluate, key=keys_key, index=index_key)
         self.records = RecordCodec(self.keys, sealing)
+        self.events = RedisEvents(self.records, evaluate, prefix=make_prefix)
 
     @classmethod
     def from_url(

@@ -18,6 +18,7 @@ from urllib.parse import quote
 
 from service.errors import StoreError
 from service.store.sqlite import calls as sqlite_calls
+from service.store.sqlite import events as sqlite_events
 from service.store.sqlite import failures as sqlite_failures
 from service.store.sqlite import groups as sqlite_groups
 from service.store.sqlite import keys as sqlite_keys
@@ -58,6 +59,7 @@ _MIGRATIONS: tuple[tuple[str, ...], ...] = (
     sqlite_failures.UNBOUNDED_SCHEMA,
     sqlite_tenants.SCHEMA,
     sqlite_calls.SCHEMA,
+    sqlite_events.SCHEMA,
 )
 
 

@@ -28,6 +28,7 @@ from service.store.groups import MemberPage
 from service.store.records import USE_RESOLUTION_S, Page, Speaker, opted_out_speaker
 from service.store.sealed import NewRecords, RecordCodec, StoredRecords
 from service.store.sqlite import calls as sqlite_calls
+from service.store.sqlite import events as sqlite_events
 from service.store.sqlite import failures as sqlite_failures
 from service.store.sqlite import groups as sqlite_groups
 from service.store.sqlite import keys as sqlite_keys
@@ -84,6 +85,9 @@ class SqliteStore:
         self.calls = sqlite_calls.SqliteCalls(write=self._write)
         self.keys = sqlite_keys.SqliteKeys(read=self._reader.run, write=self._write)
         self.records = RecordCodec(self.keys, sealing)
+        self.events = sqlite_events.SqliteEvents(
+            self.records, read=self._reader.run, write=self._write
+        )
 
     @classmethod
     def from_url(cls, url: str, timeout_s: float = 1.0, sealing: Sealing | None = None) -> Self:

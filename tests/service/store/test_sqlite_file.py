@@ -26,7 +26,7 @@ def old(tmp_path: Path, make_speaker: MakeSpeaker) -> Path:
     path = tmp_path / "voices.db"
     asyncio.run(_enrol(path, make_speaker(vectors=200, dim=256)))
     with contextlib.closing(sqlite3.connect(path)) as database:
-        for table in ("tenant_key", "sweep", "opt_out", "announced_call"):
+        for table in ("tenant_key", "sweep", "opt_out", "announced_call", "event_count", "event"):
             database.execute(f"DROP TABLE {table}")
         database.execute("ALTER TABLE failures ADD COLUMN keep_until REAL NOT NULL DEFAULT 0")
         database.execute("CREATE INDEX failures_by_end ON failures (keep_until)")
