@@ -63,6 +63,7 @@ class ErrorReason(StrEnum):
     TENANT_QUOTA = "TENANT_QUOTA"
     UNAVAILABLE = "UNAVAILABLE"
     ERASURE_PENDING = "ERASURE_PENDING"
+    EVENTS_OFF = "EVENTS_OFF"
 
 
 class SaysoError(Exception):

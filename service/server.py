@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from grpc_health.v1 import health, health_pb2_grpc
-from sayso.v1 import call_pb2, group_pb2, server_pb2, speaker_pb2, verification_pb2
+from sayso.v1 import call_pb2, event_pb2, group_pb2, server_pb2, speaker_pb2, verification_pb2
 
 from service import listener, wiring
 from service.access import current, identify_caller
@@ -34,6 +34,7 @@ SERVICES = tuple(
         (speaker_pb2, "SpeakerService"),
         (group_pb2, "GroupService"),
         (call_pb2, "CallService"),
+        (event_pb2, "EventService"),
         (server_pb2, "ServerService"),
     )
 )
@@ -88,7 +89,8 @@ async def open_server(
             settings, store, *(session.contract for session in sessions)
         )
         lockout = wiring.make_lockout(settings, store)
-        attempts = wiring.make_attempts(lockout, auditor)
+        events = wiring.make_event_log(settings, store)
+        attempts = wiring.make_attempts(lockout, auditor, events)
         identifier = None
         for session in reversed(sessions):  # the previous model's first
             identifier = await stack.enter_async_context(
@@ -108,6 +110,7 @@ async def open_server(
             allowed,
             lockout,
             attempts,
+            events,
         )
         readiness = Readiness(
             store,
@@ -124,9 +127,10 @@ async def open_server(
         stack.push_async_callback(attempts.wait_until_concluded)
         stack.push_async_callback(readiness.drain, server, settings.drain_s)
         stack.callback(attempts.drain)
+        stack.callback(events.stop)
         watch = asyncio.create_task(readiness.watch(lambda: _report_queues(embedders)))
         stack.callback(watch.cancel)
-        expiry = asyncio.create_task(wiring.make_expiry(settings, store, auditor).run())
+        expiry = asyncio.create_task(wiring.make_expiry(settings, store, auditor, events).run())
         stack.callback(expiry.cancel)
         yield RunningServer(address, sessions[0])
 

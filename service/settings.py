@@ -346,6 +346,25 @@ class RetentionRules:
 
 
 @dataclass(frozen=True, slots=True, config=_CONFIG)
+class EventRules:
+    """How many events of a tenant are kept for watchers, and for how long."""
+
+    most: int = _setting(
+        "events_kept",
+        10_000,
+        "latest events of a tenant kept for WatchEvents; 0: none, and nobody can watch",
+        ge=0,
+        le=10_000_000,
+    )
+    kept_days: float = _setting("event_days", 3.0, "days for which an event is kept", gt=0, le=365)
+
+    @property
+    def kept_s(self) -> float:
+        """In seconds."""
+        return self.kept_days * _DAY_S
+
+
+@dataclass(frozen=True, slots=True, config=_CONFIG)
 class LearningRule:
     """Which accepted calls may change a voice: those whose llr is at least `margin_llr` above the
     server's threshold, on at least `min_speech_s` seconds of net speech."""
@@ -492,6 +511,7 @@ class Settings(BaseSettings):
 
     enrollment: EnrollmentRules = EnrollmentRules()
     retention: RetentionRules = RetentionRules()
+    events: EventRules = EventRules()
     adaptation: AdaptationRule = AdaptationRule()
     migration: MigrationRule = MigrationRule()
     sequential: SequentialDefaults = SequentialDefaults()

@@ -15,6 +15,7 @@ from importlib.util import find_spec
 import grpc
 from sayso.v1 import (
     call_pb2_grpc,
+    event_pb2_grpc,
     group_pb2_grpc,
     server_pb2_grpc,
     speaker_pb2_grpc,
@@ -41,12 +42,14 @@ from service.decisions.policy import (
 )
 from service.decisions.thresholds import choose_threshold
 from service.errors import InvalidArgument, ModelError, SettingsError
+from service.events import EventLog
 from service.inference import processors
 from service.inference.embedder import Embedder
 from service.inference.session import Session
 from service.observability import metrics
 from service.observability.metrics.store import time_operations
 from service.rpc.calls import CallRpc
+from service.rpc.events import EventRpc, encode_event
 from service.rpc.groups import GroupRpc
 from service.rpc.requests import AudioLimits
 from service.rpc.server import ServerRpc
@@ -216,8 +219,16 @@ def make_lockout(settings: Settings, store: Store) -> Lockout:
     return Lockout(store, settings.lockout)
 
 
-def make_attempts(lockout: Lockout, auditor: Auditor) -> VerificationAttempts:
-    return VerificationAttempts(lockout, auditor, observe=metrics.count_lock)
+def make_event_log(settings: Settings, store: Store) -> EventLog:
+    return EventLog(
+        store.events, settings.events, encode_event, count_lost=metrics.count_lost_events
+    )
+
+
+def make_attempts(lockout: Lockout, auditor: Auditor, events: EventLog) -> VerificationAttempts:
+    return VerificationAttempts(
+        lockout, auditor, observe=metrics.count_lock, publish=events.publish
+    )
 
 
 def make_models(
@@ -271,6 +282,7 @@ def add_services(
     allowed: TenantLimits,
     lockout: Lockout,
     attempts: VerificationAttempts,
+    events: EventLog,
 ) -> None:
     """Build the rpc services and add them to `server`."""
     models = make_models(settings, embedders, enroller)
@@ -283,6 +295,7 @@ def add_services(
         learner=make_learner(settings, store, enroller, auditor, embedders),
         budgets=budgets,
         auditor=auditor,
+        publish=events.publish,
     )
     policies = NamedPolicies.read(settings.policies)
     for embedder in embedders:
@@ -303,6 +316,7 @@ def add_services(
         batch_items=settings.batch_items,
         policies=policies,
         limits=limits,
+        publish=events.publish,
     )
     speakers = SpeakerRpc(
         store=store,
@@ -325,6 +339,7 @@ def add_services(
     speaker_pb2_grpc.add_SpeakerServiceServicer_to_server(speakers, server)
     group_pb2_grpc.add_GroupServiceServicer_to_server(groups, server)
     call_pb2_grpc.add_CallServiceServicer_to_server(calls, server)
+    event_pb2_grpc.add_EventServiceServicer_to_server(EventRpc(events), server)
     server_pb2_grpc.add_ServerServiceServicer_to_server(information, server)
 
 
@@ -355,6 +370,7 @@ def _list_features(settings: Settings) -> list[str]:
         "audit": settings.trail.folder is not None,
         "confirmation": settings.enrollment.confirm,
         "consent": settings.enrollment.consent_required,
+        "events": settings.events.most > 0,
         "encryption": settings.master_key.is_set,
         "expiry": settings.retention.expire_after_days > 0,
         "g722": find_spec("G722") is not None,
@@ -370,5 +386,11 @@ def make_retention(settings: Settings) -> Retention:
     )
 
 
-def make_expiry(settings: Settings, store: Store, auditor: Auditor) -> Expiry:
-    return Expiry(store, make_retention(settings), auditor, max_share=settings.retention.max_share)
+def make_expiry(settings: Settings, store: Store, auditor: Auditor, events: EventLog) -> Expiry:
+    return Expiry(
+        store,
+        make_retention(settings),
+        auditor,
+        max_share=settings.retention.max_share,
+        publish=events.publish,
+    )

@@ -1,6 +1,7 @@
 """What a client asks of a server, apart from how it is sent.
 
-voices, speakers, groups, announcements ─> Call, Series, Pages, Stream ─> blocking or aio ─> server
+voices, speakers, groups, announcements ─> Call, Series, Pages, Stream ─┬─> blocking ─> server
+events ─> Feed ─────────────────────────────────────────────────────────┴─> aio ──────> server
 
 Each function of those modules makes one of these. `Client` and `AsyncClient` have a method for
 each, and differ only in how they send it.
@@ -89,6 +90,18 @@ class Stream(Generic[Result]):
                 yield self.request(audio)
         for audio in self.collector.rest():
             yield self.request(audio)
+
+
+@dataclass(frozen=True, slots=True)
+class Feed(Generic[Result]):
+    """Responses that come for as long as the client listens; `request` has the `resume_token` of
+    the last one, from which another server goes on when a connection is lost. Responses of which
+    `read` makes None only have a newer token."""
+
+    service: Service
+    rpc: str
+    request: Any
+    read: Callable[[Any], Result | None]
 
 
 async def iterate(values: AsyncIterable[Result] | Iterable[Result]) -> AsyncIterator[Result]:

@@ -31,6 +31,9 @@ OPTIONS: Mapping[str, Any] = {
 ADDRESS = "127.0.0.1:50051"
 TIMEOUT_S = 30.0
 
+RESUME_S = 1.0
+"""How long a feed that was cut off waits before it is asked for again."""
+
 LEAVING_S = 5.0
 """How long a stream that is left early waits for the server to conclude it."""
 

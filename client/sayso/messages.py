@@ -8,7 +8,15 @@ from typing import Any
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from sayso.v1 import audio_pb2, call_pb2, decision_pb2, group_pb2, speaker_pb2, verification_pb2
+from sayso.v1 import (
+    audio_pb2,
+    call_pb2,
+    decision_pb2,
+    event_pb2,
+    group_pb2,
+    speaker_pb2,
+    verification_pb2,
+)
 from sayso.values import (
     AnnouncedCall,
     BatchItem,
@@ -18,6 +26,8 @@ from sayso.values import (
     Decision,
     Embedding,
     Enrollment,
+    Event,
+    EventType,
     FailedVerifications,
     Group,
     Identification,
@@ -288,6 +298,31 @@ def group(group: group_pb2.Group) -> Group:
 def announced_call(call: call_pb2.AnnouncedCall) -> AnnouncedCall:
     return AnnouncedCall(
         call.call_id, tuple(call.speaker_ids), call.policy_name, _time(call, "expire_time")
+    )
+
+
+def event_type(name: EventType) -> event_pb2.EventType.ValueType:
+    """Raises ValueError for what is not a type of events."""
+    return event_pb2.EventType.Value(f"EVENT_TYPE_{name.replace('.', '_').upper()}")
+
+
+def event(response: event_pb2.WatchEventsResponse, *, lost: int) -> Event:
+    told = response.event
+    kind: Any = event_pb2.EventType.Name(told.type).removeprefix("EVENT_TYPE_").lower()
+    matches = tuple(map(match, told.watchlist_matches))
+    return Event(
+        event_id=told.event_id,
+        type=kind.replace("_", "."),
+        created_at=told.create_time.ToDatetime(tzinfo=UTC),
+        speaker_id=told.speaker_id,
+        request_id=told.request_id,
+        decision=(
+            decision(told.decision, told.watchlist_matches) if told.HasField("decision") else None
+        ),
+        watchlist_matches=matches,
+        locked_until=_time(told, "lock_expire_time"),
+        resume_token=response.resume_token,
+        lost=lost,
     )
 
 

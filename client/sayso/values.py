@@ -23,6 +23,15 @@ Outcome = Literal["ACCEPTED", "REJECTED", "INCONCLUSIVE", "NOT_ENROLLED", "OPTED
 ThresholdSource = Literal["MODEL", "SERVER", "REQUEST", "SERVER_MINIMUM", "POLICY"]
 Band = Literal["WEAK", "MODERATE", "STRONG"]
 Duplicates = Literal["ALLOW", "FLAG", "REFUSE"]
+EventType = Literal[
+    "decision.reached",
+    "decision.changed",
+    "watchlist.matched",
+    "enrollment.completed",
+    "speaker.locked",
+    "speaker.expired",
+    "call.ended",
+]
 ClaimStatus = Literal["COMPARED", "NOT_ENROLLED", "OPTED_OUT", "EXPIRED", "LOCKED"]
 
 Claimed = str | Sequence[str]
@@ -304,6 +313,27 @@ class AnnouncedCall:
     speaker_ids: tuple[str, ...]
     policy: str
     expires_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """What happened to `speaker_id`, or in the call of `request_id`; events about calls have the
+    decision as it stood. `locked_until` is None if only an operator can unlock the speaker.
+
+    `resume_token` leads to the events after this one. `lost` events before it are gone: they came
+    too fast, or the client came too late.
+    """
+
+    event_id: str
+    type: EventType
+    created_at: datetime
+    speaker_id: str
+    request_id: str
+    decision: Decision | None
+    watchlist_matches: tuple["Match", ...]
+    locked_until: datetime | None
+    resume_token: str
+    lost: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ class Role(StrEnum):
     ADMIN = "admin"
     ANALYZE = "analyze"
     CONFIRM = "confirm"
+    WATCH = "watch"
 
     @classmethod
     def _missing_(cls, value: object) -> "Role | None":
@@ -35,6 +36,7 @@ ROLES: Mapping[str, Role] = {
     "/sayso.v1.VerificationService/Compare": Role.ANALYZE,
     "/sayso.v1.CallService/AnnounceCall": Role.VERIFY,
     "/sayso.v1.CallService/TakeCall": Role.VERIFY,
+    "/sayso.v1.EventService/WatchEvents": Role.WATCH,
     "/sayso.v1.SpeakerService/GetSpeaker": Role.VERIFY,
     "/sayso.v1.ServerService/GetServerInfo": Role.VERIFY,
     "/sayso.v1.GroupService/GetGroup": Role.VERIFY,

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 from service.calls.group_index import GroupIndex
-from service.calls.matching import GroupMatcher, IsLocked, Match, rank_by_llr
+from service.calls.matching import GroupMatcher, IsLocked, rank_by_llr
 from service.contract import Contract
 from service.decisions.decision import (
     Decision,
@@ -25,6 +25,7 @@ from service.decisions.decision import (
     decide_inconclusive,
     list_shortcomings,
 )
+from service.decisions.match import Match
 from service.decisions.named_policies import MAX_WATCHLISTS
 from service.decisions.policy import Policy, SequentialTest
 from service.decisions.stamp import DecisionStamper

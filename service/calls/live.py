@@ -2,7 +2,7 @@
 
     begin ───> read the speaker and its failures at once; refuse if locked, or decide without audio
     hear ────> decide as windows come, and search the groups that were asked for
-    finish ──> decide ─> count a failure ─> audit ─> note the use, adapt the voice ─> answer
+    finish ──> decide ─> count a failure ─> audit ─> publish ─> note the use, adapt ─> answer
 
 A recording is a call that finishes before it hears anything.
 """
@@ -17,6 +17,7 @@ from hashlib import sha256
 from service.access import current
 from service.access.limits import ComparisonBudgets
 from service.audit import Action, Auditor
+from service.calls.call_events import CallEvents
 from service.calls.claims import Claim, measure_lead, resolve_claim
 from service.calls.identification import Identification, Identifier
 from service.calls.models import LoadedModel, LoadedModels
@@ -26,6 +27,7 @@ from service.decisions.decision import Decision, Outcome
 from service.decisions.policy import AS_SERVER, RequestedPolicy
 from service.decisions.stamp import DecisionStamper
 from service.errors import Unavailable
+from service.events import Publish, publish_nothing
 from service.inference.embedder import AudioSource, Stream
 from service.observability import metrics
 from service.speakers.adaptation import AcceptedCall, CallLearner
@@ -84,6 +86,7 @@ class LiveVerifications:
         learner: CallLearner,
         budgets: ComparisonBudgets,
         auditor: Auditor,
+        publish: Publish = publish_nothing,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.store = store
@@ -91,6 +94,7 @@ class LiveVerifications:
         self.learner = learner
         self.budgets = budgets
         self.auditor = auditor
+        self.publish = publish
         self.clock = clock
         self._attempts = attempts
         self._identifier = identifier
@@ -105,7 +109,10 @@ class LiveVerifications:
         async with self._attempts.open(*request.claimed) as attempt:
             call = LiveVerification(self, request, attempt, self._make_screening(request))
             await call.prepare(source)
-            yield call
+            try:
+                yield call
+            finally:
+                await call.events.abandon()
 
     def _make_screening(self, request: VerificationRequest) -> Screening | None:
         if not request.searches:
@@ -135,6 +142,7 @@ class LiveVerification:
         self._attempt = attempt
         self._screening = screening
         self._caller = current()
+        self.events = CallEvents(shared.auditor.origin(), shared.publish)
         self._stamper = DecisionStamper(request.speaker_id, shared.clock)
         self._model, self._claim = self._resolve_claim()
         self._charged_windows = 0
@@ -201,6 +209,7 @@ class LiveVerification:
             return None
         if not await self._attempt.may_answer(decision):
             return None
+        await self.events.note(decision, findings)
         return Answer(decision, findings)
 
     async def finish(self, audio: bytes | None = None) -> Answer:
@@ -214,6 +223,7 @@ class LiveVerification:
             await audit_identification(
                 self._shared.auditor, findings.identification, self._request.group
             )
+        await self.events.end(decision, findings)
         if decision.meets_server_policy:
             await self._note_accepted(decision)
         return replace(answer, done=True)

@@ -8,14 +8,13 @@ enrolled is dropped, whatever the index says.
 
 import math
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from service.calls.group_index import GroupIndex, GroupIndexes
 from service.calls.ranking import Scale, Vector, make_ranking, make_scale
 from service.calls.verification import ProbeEmbedding, Verifier
 from service.contract import Calibration, Contract
-from service.decisions.decision import Score
+from service.decisions.match import Match
 from service.decisions.policy import Policy
 from service.errors import FailedPrecondition
 from service.inference.embedder import Utterance
@@ -28,17 +27,6 @@ _MARGIN_LLR = 2.0  # by which the voice of an index may differ from the one in t
 
 IsLocked: TypeAlias = Callable[[str, str], Awaitable[bool]]
 """Whether failed verifications have locked a tenant's speaker."""
-
-
-@dataclass(frozen=True, slots=True)
-class Match:
-    """A member of a group, compared with the model `model_id`."""
-
-    group: str
-    speaker_id: str
-    score: Score
-    model_id: str = ""
-    use_noted: bool = field(default=True, compare=False)  # recently enough, in the store
 
 
 def rank_by_llr(match: Match) -> tuple[float, str, str]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from service.calls.identification import Identification, Identifier, check_candidates
-from service.calls.matching import Match
+from service.decisions.match import Match
 from service.decisions.policy import Policy
 from service.decisions.stamp import DecisionStamper
 from service.inference.embedder import Utterance

@@ -17,7 +17,6 @@ from service.audio.quality import Quality
 from service.audit import Receipt
 from service.calls.identification import Identification
 from service.calls.live import Answer
-from service.calls.matching import Match
 from service.calls.verification import Comparison
 from service.decisions.decision import (
     Band,
@@ -28,6 +27,7 @@ from service.decisions.decision import (
     Reason,
     explain,
 )
+from service.decisions.match import Match
 from service.decisions.named_policies import NamedPolicy
 from service.decisions.policy import Costs, RequestedPolicy, RequestedTest, ThresholdSource
 from service.errors import InvalidArgument

@@ -13,12 +13,13 @@ from service.audio.quality import Quality
 from service.audit import Action, Auditor
 from service.calls.identification import Identifier, check_candidates
 from service.calls.live import LiveVerifications, VerificationRequest, audit_identification
-from service.calls.matching import Match
 from service.calls.models import LoadedModel, LoadedModels
 from service.calls.verification import ProbeEmbedding
+from service.decisions.match import Match
 from service.decisions.named_policies import NamedPolicies, NamedPolicy
 from service.decisions.stamp import DecisionStamper
 from service.errors import InvalidArgument
+from service.events import Event, EventType, Publish, publish_nothing
 from service.inference.embedder import Utterance
 from service.observability import metrics
 from service.rpc import groups, messages
@@ -31,7 +32,7 @@ from service.rpc.requests import (
     read_config,
     sees_scores,
 )
-from service.speakers.enrollment import Enroller, EnrollmentRequest, Progress
+from service.speakers.enrollment import Enroller, Enrollment, EnrollmentRequest, Progress
 from service.store import Store
 
 MAX_PAIRS = 1000
@@ -53,6 +54,7 @@ class VerificationRpc(verification_pb2_grpc.VerificationServiceServicer):
         allowed: TenantLimits,
         budgets: ComparisonBudgets,
         policies: NamedPolicies,
+        publish: Publish = publish_nothing,
     ) -> None:
         self._live = live
         self._models = models
@@ -65,6 +67,7 @@ class VerificationRpc(verification_pb2_grpc.VerificationServiceServicer):
         self._allowed = allowed
         self._budgets = budgets
         self._policies = policies
+        self._publish = publish
 
     async def Enroll(self, request: pb.EnrollRequest, context: Context) -> pb.EnrollResponse:
         return await self._enroll(request)
@@ -91,7 +94,7 @@ class VerificationRpc(verification_pb2_grpc.VerificationServiceServicer):
                     self._enroller.voices.measure_speech(before.speech_s + reported_s),
                     stream.quality,
                 )
-        result = await self._add(request, watchlists, await stream.finish())
+        result = await self._add(request, watchlists, before, await stream.finish())
         yield pb.StreamingEnrollResponse(
             progress=result.progress, quality=result.quality, result=result
         )
@@ -176,14 +179,18 @@ class VerificationRpc(verification_pb2_grpc.VerificationServiceServicer):
         request = _parse_enrollment_request(config)
         watchlists = groups.parse_watchlists(config.watchlists, field="config.watchlists")
         fmt = messages.parse_audio_format(config.audio_config)
-        await self._open(request, watchlists)
+        before = await self._open(request, watchlists)
         utterance = await self._embed(message.audio, fmt, enrolling=True)
         if wait_for_turn is not None:
             await wait_for_turn()
-        return await self._add(request, watchlists, utterance)
+        return await self._add(request, watchlists, before, utterance)
 
     async def _add(
-        self, request: EnrollmentRequest, watchlists: Sequence[str], utterance: Utterance
+        self,
+        request: EnrollmentRequest,
+        watchlists: Sequence[str],
+        before: Progress,
+        utterance: Utterance,
     ) -> pb.EnrollResponse:
         """Screens, then enrolls, so that nothing is stored if the groups cannot be searched."""
         matches: tuple[Match, ...] = ()
@@ -196,8 +203,26 @@ class VerificationRpc(verification_pb2_grpc.VerificationServiceServicer):
                 (reason.name for reason in enrollment.reasons),
                 model_id=self._models.current.model_id,
             )
+        await self._publish_enrollment(before, enrollment, matches)
         metrics.count_enrollment(enrollment.speaker, enrollment.reasons, enrollment.quality)
         return messages.build_enroll_response(enrollment, matches, scores=sees_scores())
+
+    async def _publish_enrollment(
+        self, before: Progress, enrollment: Enrollment, matches: tuple[Match, ...]
+    ) -> None:
+        """Publishes that a voice has just become complete, and what it matches on watchlists."""
+        speaker, origin = enrollment.speaker, self._auditor.origin()
+        if speaker is None:
+            return
+        kinds = []
+        if before.needed_s > 0 and enrollment.progress.needed_s == 0:
+            kinds.append(EventType.ENROLLMENT_COMPLETED)
+        if matches:
+            kinds.append(EventType.WATCHLIST_MATCHED)
+        events = [
+            Event(kind, speaker.speaker_id, origin.request_id, matches=matches) for kind in kinds
+        ]
+        await self._publish(origin.tenant, *events)
 
     async def _open(self, request: EnrollmentRequest, watchlists: Sequence[str]) -> Progress:
         """Returns what an enrollment starts from; raises `OverLimit` if the tenant is full."""

@@ -13,14 +13,16 @@ import asyncio
 import contextlib
 import logging
 import math
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 
 from service.access import ANYONE, Caller, use_caller
 from service.audit import Action, Auditor
 from service.errors import Aborted, SaysoError
+from service.events import Event, EventType, Publish, publish_nothing
 from service.observability import metrics
 from service.speakers.lifecycle import Retention, expire, last_used_at
 from service.store import SpeakerState, Store
@@ -89,12 +91,19 @@ class Expiry:
     five of them, expire at once."""
 
     def __init__(
-        self, store: Store, retention: Retention, auditor: Auditor, *, max_share: float
+        self,
+        store: Store,
+        retention: Retention,
+        auditor: Auditor,
+        *,
+        max_share: float,
+        publish: Publish = publish_nothing,
     ) -> None:
         self._store = store
         self._retention = retention
         self._auditor = auditor
         self._max_share = max_share
+        self._publish = publish
 
     async def run(self) -> None:
         """Sweep at the start and once a day; a sweep that fails is logged."""
@@ -146,7 +155,7 @@ class Expiry:
                 return
             now = self._retention.clock()
             erased = await erase_expired(
-                self._store, tenant, survey, self._retention, audit=self._audit
+                self._store, tenant, survey, self._retention, audit=partial(self._audit, tenant)
             )
             await self._store.note_sweep(tenant, at=now)
         except SaysoError as error:
@@ -180,8 +189,12 @@ class Expiry:
         log.error("%s", text)
         await self._auditor.record_refusal(Action.EXPIRE, reason, "", self._auditor.origin())
 
-    def _audit(self, speaker_id: str) -> AbstractAsyncContextManager[object]:
-        return self._auditor.record_change(Action.EXPIRE, speaker_id)
+    @asynccontextmanager
+    async def _audit(self, tenant: str, speaker_id: str) -> AsyncIterator[None]:
+        """Audit an erasure, then publish it."""
+        async with self._auditor.record_change(Action.EXPIRE, speaker_id):
+            yield
+        await self._publish(tenant, Event(EventType.SPEAKER_EXPIRED, speaker_id))
 
 
 def _format_date(at: float) -> str:

@@ -68,7 +68,7 @@ async def seal_events(
 
 
 async def open_page(
-    codec: RecordCodec, tenant: str, stored: Sequence[StoredEvent], *, after: int, last: int
+    codec: RecordCodec, tenant: str, stored: Sequence[StoredEvent], *, last: int
 ) -> EventPage:
     """Make a page of what a store read, without the events whose key is gone."""
     events = []
@@ -79,4 +79,4 @@ async def open_page(
             log.warning("an event of tenant %s is left out: %s", tenant, error)
         else:
             events.append(StoredEvent(event.number, event.at, record))
-    return EventPage(tuple(events), stored[-1].number if stored else min(after, last), last)
+    return EventPage(tuple(events), stored[-1].number if stored else last, last)

@@ -12,8 +12,8 @@ from collections.abc import (
 from types import TracebackType
 from typing import Any, Self
 
-from sayso import announcements, groups, server, speakers, voices
-from sayso.aio.methods import Part, live, method, of_recording, paged, series
+from sayso import announcements, events, groups, server, speakers, voices
+from sayso.aio.methods import Part, feed, live, method, of_recording, paged, series
 from sayso.aio.transport import Transport
 from sayso.batch import MAX_ITEM_BYTES, Outgoing, failure
 from sayso.calls import iterate
@@ -87,6 +87,7 @@ class AsyncClient(Part):
     compare = method(voices.compare)
     announce_call = method(announcements.announce_call)
     take_call = method(announcements.take_call)
+    watch_events = feed(events.watch_events)
     server_info = method(server.get_server_info)
 
     async def batch_enroll(

@@ -6,7 +6,7 @@ from types import GenericAlias
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from sayso.aio.transport import Transport
-from sayso.calls import Call, Pages, Series, Stream, document
+from sayso.calls import Call, Feed, Pages, Series, Stream, document
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -67,6 +67,18 @@ def paged(
 
     document(read, build, returns=_generator)
     return read
+
+
+def feed(
+    build: Callable[Arguments, Feed[Result]],
+) -> Callable[Concatenate[Part, Arguments], AsyncGenerator[Result, None]]:
+    def follow(
+        self: Part, /, *args: Arguments.args, **kwargs: Arguments.kwargs
+    ) -> AsyncGenerator[Result, None]:
+        return self._transport.follow(build(*args, **kwargs))
+
+    document(follow, build, returns=_generator)
+    return follow
 
 
 def live(

@@ -15,8 +15,9 @@ from typing import Any, TypeVar
 import grpc
 
 from sayso import health
-from sayso.calls import Call, Pages, Service, Stream, iterate
-from sayso.connection import LEAVING_S, Target
+from sayso.calls import Call, Feed, Pages, Service, Stream, iterate
+from sayso.connection import LEAVING_S, RESUME_S, Target
+from sayso.errors import Unavailable
 from sayso.statuses import REQUEST_ID_KEY, make_error
 
 Result = TypeVar("Result")
@@ -73,6 +74,25 @@ class Transport:
         async with contextlib.aclosing(responses):
             async for response in responses:
                 yield stream.read(response)
+
+    async def follow(self, feed: Feed[Result]) -> AsyncGenerator[Result, None]:
+        """Yield what comes, over any number of connections once the first has answered."""
+        answered = False
+        while True:
+            method, metadata, request_id = self._prepare(feed.service, feed.rpc)
+            call = method(feed.request, metadata=metadata)
+            try:
+                async for response in call:
+                    answered, feed.request.resume_token = True, response.resume_token
+                    if (result := feed.read(response)) is not None:
+                        yield result
+            except grpc.aio.AioRpcError as error:
+                failure = make_error(error, request_id)
+                if not (answered and isinstance(failure, Unavailable)):
+                    raise failure from error
+            finally:
+                call.cancel()
+            await asyncio.sleep(RESUME_S)
 
     async def exchange(
         self,

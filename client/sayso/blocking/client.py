@@ -5,9 +5,9 @@ from collections.abc import Callable, Generator, Iterable, Mapping
 from types import TracebackType
 from typing import Any, Self
 
-from sayso import announcements, groups, server, speakers, voices
+from sayso import announcements, events, groups, server, speakers, voices
 from sayso.batch import MAX_ITEM_BYTES, Outgoing, failure
-from sayso.blocking.methods import Part, live, method, paged, series
+from sayso.blocking.methods import Part, feed, live, method, paged, series
 from sayso.blocking.transport import Transport
 from sayso.connection import ADDRESS, TIMEOUT_S, Target, make_request_id
 from sayso.errors import SaysoError
@@ -88,6 +88,7 @@ class Client(Part):
     compare = method(voices.compare)
     announce_call = method(announcements.announce_call)
     take_call = method(announcements.take_call)
+    watch_events = feed(events.watch_events)
     server_info = method(server.get_server_info)
 
     def batch_enroll(

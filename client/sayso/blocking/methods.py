@@ -5,7 +5,7 @@ from types import GenericAlias
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from sayso.blocking.transport import Transport
-from sayso.calls import Call, Pages, Series, Stream, document
+from sayso.calls import Call, Feed, Pages, Series, Stream, document
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -49,6 +49,18 @@ def paged(
 
     document(read, build, returns=_generator)
     return read
+
+
+def feed(
+    build: Callable[Arguments, Feed[Result]],
+) -> Callable[Concatenate[Part, Arguments], Generator[Result, None, None]]:
+    def follow(
+        self: Part, /, *args: Arguments.args, **kwargs: Arguments.kwargs
+    ) -> Generator[Result, None, None]:
+        return self._transport.follow(build(*args, **kwargs))
+
+    document(follow, build, returns=_generator)
+    return follow
 
 
 def live(

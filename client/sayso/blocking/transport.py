@@ -2,14 +2,16 @@
 
 import contextlib
 import threading
+import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any, TypeVar
 
 import grpc
 
 from sayso import health
-from sayso.calls import Call, Pages, Service, Stream
-from sayso.connection import LEAVING_S, Target
+from sayso.calls import Call, Feed, Pages, Service, Stream
+from sayso.connection import LEAVING_S, RESUME_S, Target
+from sayso.errors import Unavailable
 from sayso.statuses import REQUEST_ID_KEY, make_error
 
 Result = TypeVar("Result")
@@ -57,6 +59,25 @@ class Transport:
         with contextlib.closing(responses):
             for response in responses:
                 yield stream.read(response)
+
+    def follow(self, feed: Feed[Result]) -> Generator[Result, None, None]:
+        """Yield what comes, over any number of connections once the first has answered."""
+        answered = False
+        while True:
+            method, metadata, request_id = self._prepare(feed.service, feed.rpc)
+            call = method(feed.request, metadata=metadata)
+            try:
+                for response in call:
+                    answered, feed.request.resume_token = True, response.resume_token
+                    if (result := feed.read(response)) is not None:
+                        yield result
+            except grpc.RpcError as error:
+                failure = make_error(error, request_id)
+                if not (answered and isinstance(failure, Unavailable)):
+                    raise failure from error
+            finally:
+                call.cancel()
+            time.sleep(RESUME_S)
 
     def exchange(
         self, service: Service, rpc: str, requests: Iterator[Any], *, concludes: bool = False

@@ -98,6 +98,7 @@ EXPIRED = Counter("sayso_expired_voices", "Voices erased because nobody used the
 EXPIRY_REFUSED = Counter(
     "sayso_expiry_refused", "Times that voices were not let expire, by reason.", ("reason",)
 )
+EVENTS_LOST = Counter("sayso_lost_events", "Events that could not be stored.")
 UNREADABLE = Counter(
     "sayso_store_unreadable_records", "Times that a stored record was left out, as it is damaged."
 )
@@ -173,6 +174,11 @@ def count_expired(voices: int) -> None:
 def count_expiry_refusal(reason: str) -> None:
     """Count a refusal to erase expired voices that may have expired by mistake."""
     EXPIRY_REFUSED.labels(reason).inc()
+
+
+def count_lost_events(count: int) -> None:
+    """Count events that could not be stored."""
+    EVENTS_LOST.inc(count)
 
 
 def count_unreadable() -> None:

@@ -54,7 +54,7 @@ class RedisEvents:
     async def read(self, tenant: str, *, after: int, limit: int) -> EventPage:
         rows, last = await self._evaluate(_READ, self._keys(tenant), [str(after), str(limit)])
         stored = [_parse(event_id, fields) for event_id, fields in rows]
-        return await open_page(self._codec, tenant, stored, after=after, last=last)
+        return await open_page(self._codec, tenant, stored, last=last)
 
     def _keys(self, tenant: str) -> list[bytes]:
         prefix = self._prefix(tenant)

@@ -67,4 +67,4 @@ class SqliteEvents:
             return [StoredEvent(*row) for row in rows], last[0] if last else 0
 
         stored, last = await self._read(read)
-        return await open_page(self._codec, tenant, stored, after=after, last=last)
+        return await open_page(self._codec, tenant, stored, last=last)

@@ -9,9 +9,9 @@ from service.audio.decoding import AudioFormat
 from service.audio.quality import Quality
 from service.calls.identification import Identification
 from service.calls.live import Answer
-from service.calls.matching import Match
 from service.calls.screening import Findings
 from service.decisions.decision import Band, Decision, Outcome, Reason, Score
+from service.decisions.match import Match
 from service.decisions.policy import (
     Costs,
     Policy,
