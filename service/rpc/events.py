@@ -1,6 +1,6 @@
 """`EventService`: events as they happen.
 
-An event is stored as its message, with scores, which watchers without the role `analyze` do not see.
+An event is stored as its message, with scores, which only watchers with the role `analyze` see.
 """
 
 import base64

@@ -2,8 +2,10 @@
 
 sayso:{tenant}:events        stream of at, record; the id of event 7 is 7-0
 sayso:{tenant}:events_count  the number of the last event, which outlives it
+sayso:{tenant}:write:<token>  as for speakers, so that a retry does not append twice
 """
 
+import secrets
 from collections.abc import Callable, Sequence
 
 from service.store.events import EventPage, Horizon, StoredEvent, open_page, seal_events
@@ -11,14 +13,16 @@ from service.store.redis.groups import Evaluate
 from service.store.redis.speakers import format_time
 from service.store.sealed import RecordCodec
 
-# KEYS: stream, count. ARGV: at, most, oldest_at, then the records.
+# KEYS: stream, count, write. ARGV: at, most, oldest_at, then the records.
 _APPEND = """
+if redis.call('EXISTS', KEYS[3]) == 1 then return 0 end
 local last = tonumber(redis.call('GET', KEYS[2]) or '0')
 for i = 4, #ARGV do
   last = last + 1
   redis.call('XADD', KEYS[1], string.format('%d-0', last), 'at', ARGV[1], 'record', ARGV[i])
 end
 redis.call('SET', KEYS[2], last)
+redis.call('SET', KEYS[3], 1, 'EX', 60)
 redis.call('XTRIM', KEYS[1], 'MAXLEN', ARGV[2])
 while true do
   local first = redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', 1)[1]
@@ -49,7 +53,9 @@ class RedisEvents:
     ) -> None:
         sealed = await seal_events(self._codec, tenant, records, at=at)
         times = format_time(at), str(horizon.most), format_time(horizon.oldest_at)
-        await self._evaluate(_APPEND, self._keys(tenant), [*times, *sealed])
+        write = self._prefix(tenant) + b"write:" + secrets.token_hex(8).encode()
+        keys = [*self._keys(tenant), write]
+        await self._evaluate(_APPEND, keys, [*times, *sealed])
 
     async def read(self, tenant: str, *, after: int, limit: int) -> EventPage:
         rows, last = await self._evaluate(_READ, self._keys(tenant), [str(after), str(limit)])

@@ -11,7 +11,7 @@ import logging
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -23,6 +23,7 @@ from service.store.sqlite import failures as sqlite_failures
 from service.store.sqlite import groups as sqlite_groups
 from service.store.sqlite import keys as sqlite_keys
 from service.store.sqlite import tenants as sqlite_tenants
+from service.store.sqlite.connection import transaction
 
 log = logging.getLogger(__name__)
 
@@ -61,18 +62,6 @@ _MIGRATIONS: tuple[tuple[str, ...], ...] = (
     sqlite_calls.SCHEMA,
     sqlite_events.SCHEMA,
 )
-
-
-@contextlib.contextmanager
-def transaction(database: sqlite3.Connection) -> Iterator[None]:
-    database.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        database.execute("COMMIT")
-    except BaseException:
-        if database.in_transaction:
-            database.execute("ROLLBACK")
-        raise
 
 
 def open_writer(path: Path, timeout_s: float, clock: Callable[[], float]) -> sqlite3.Connection:

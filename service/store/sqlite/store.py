@@ -33,8 +33,8 @@ from service.store.sqlite import failures as sqlite_failures
 from service.store.sqlite import groups as sqlite_groups
 from service.store.sqlite import keys as sqlite_keys
 from service.store.sqlite import tenants as sqlite_tenants
-from service.store.sqlite.connection import Connection, empty_log
-from service.store.sqlite.file import open_reader, open_writer, transaction
+from service.store.sqlite.connection import Connection, empty_log, transaction
+from service.store.sqlite.file import open_reader, open_writer
 
 _Result = TypeVar("_Result")
 _ERASURE_WAIT_S = 1.0  # for other processes' reads to end
@@ -86,7 +86,7 @@ class SqliteStore:
         self.keys = sqlite_keys.SqliteKeys(read=self._reader.run, write=self._write)
         self.records = RecordCodec(self.keys, sealing)
         self.events = sqlite_events.SqliteEvents(
-            self.records, read=self._reader.run, write=self._write
+            self.records, read=self._reader.run, write=self._writer.run
         )
 
     @classmethod
