@@ -66,10 +66,10 @@ class CallEvents:
 
 
 def _choose_subject(decision: Decision, findings: Findings) -> tuple[str, Decision]:
-    """Return whom a call is about, and the decision on that: who is claimed or, if nobody is, who
-    was identified."""
+    """Return whom a call is about, and the decision on that: who is claimed, of several the one who
+    was accepted; or if nobody is, who was identified."""
     search = findings.identification
     if decision.speaker_id or search is None:
-        return decision.speaker_id, decision
+        return decision.matched or decision.speaker_id, decision
     accepted = search.decision.outcome is Outcome.ACCEPTED
     return (search.candidates[0].speaker_id if accepted else ""), search.decision

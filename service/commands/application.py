@@ -22,6 +22,7 @@ COMMANDS = MappingProxyType(
         "health": ("status", "health"),
         "info": ("status", "info"),
         "demo": ("demo.run", "demo"),
+        "events": ("events", "events"),
         "drift": ("drift", "drift"),
         "speakers": ("speakers", "app"),
         "models": ("models", "app"),

@@ -24,6 +24,7 @@ from typing import Self
 from service.audit import Action, Auditor, Origin
 from service.decisions.decision import ClaimStatus, Decision, Outcome
 from service.errors import OverLimit, Overloaded, SaysoError, SpeakerLocked, Unavailable
+from service.events import Event, EventType, Publish, publish_nothing
 from service.speakers.lockout import Lockout
 from service.store import FailureCount, Speaker
 
@@ -40,11 +41,17 @@ class VerificationAttempts:
     """The attempts in progress on one server."""
 
     def __init__(
-        self, lockout: Lockout, auditor: Auditor, *, observe: Observe = lambda event: None
+        self,
+        lockout: Lockout,
+        auditor: Auditor,
+        *,
+        observe: Observe = lambda event: None,
+        publish: Publish = publish_nothing,
     ) -> None:
         self.lockout = lockout
         self.auditor = auditor
         self._observe = observe
+        self._publish = publish
         self._draining = False
         self._open = 0
         self._failing = Counter[tuple[str, str]]()
@@ -90,7 +97,7 @@ class VerificationAttempts:
         self._failing += Counter()  # drops the entries that are back at 0
 
     async def report_locked(self, origin: Origin, speaker_id: str, count: FailureCount) -> None:
-        """Log, count and audit that a failure has locked the speaker."""
+        """Log, count, audit and publish that a failure has locked the speaker."""
         if count.disabled:
             log.warning(
                 "a speaker is disabled after %d failed verifications: `sayso speakers unlock` "
@@ -111,6 +118,13 @@ class VerificationAttempts:
             "disabled": int(count.disabled),
         }
         await self.auditor.record_lock(speaker_id, origin, **detail)
+        locked = Event(
+            EventType.SPEAKER_LOCKED,
+            speaker_id,
+            origin.request_id,
+            locked_until=None if count.disabled else count.locked_until,
+        )
+        await self._publish(origin.tenant, locked)
 
     async def report_refused(self, origin: Origin, speaker_id: str) -> None:
         """Count and audit an attempt on a locked speaker."""

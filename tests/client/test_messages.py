@@ -6,13 +6,27 @@ from typing import Any
 import pytest
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from sayso import messages, server
-from sayso.v1 import call_pb2, decision_pb2, group_pb2, server_pb2, speaker_pb2, verification_pb2
+from sayso.v1 import (
+    call_pb2,
+    decision_pb2,
+    event_pb2,
+    group_pb2,
+    server_pb2,
+    speaker_pb2,
+    verification_pb2,
+)
 
 FieldPath = tuple[str, ...]
+
+
+def read_event(response: event_pb2.WatchEventsResponse) -> Any:
+    return messages.event(response, lost=response.lost_events)
+
 
 READ: dict[Any, Callable[[Any], Any]] = {
     call_pb2.AnnouncedCall: messages.announced_call,
     decision_pb2.Decision: messages.decision,
+    event_pb2.WatchEventsResponse: read_event,
     group_pb2.Group: messages.group,
     group_pb2.GroupMatch: messages.match,
     server_pb2.GetServerInfoResponse: server._server_info,
@@ -77,5 +91,6 @@ def test_every_field_of_an_answer_is_in_its_value(kind: Any, path: FieldPath) ->
     empty, filled = kind(), kind()
     reach(empty, path[:-1])
     set_field(reach(filled, path[:-1]), path[-1])
-    left_out = path[-2:] in LEFT_OUT and kind is not decision_pb2.Decision
+    of_decision = kind in (decision_pb2.Decision, event_pb2.WatchEventsResponse)
+    left_out = path[-2:] in LEFT_OUT and not of_decision
     assert (READ[kind](filled) == READ[kind](empty)) is left_out

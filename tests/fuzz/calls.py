@@ -23,6 +23,7 @@ from sayso.v1 import (
     audio_pb2,
     call_pb2,
     decision_pb2,
+    event_pb2,
     group_pb2,
     server_pb2,
     speaker_pb2,
@@ -40,7 +41,7 @@ MAX_STATUS_CHARACTERS = 1_000
 _MOST_MESSAGES = 8
 _CALL_S = 30.0
 _RAW = audio_pb2.AudioConfig(encoding=audio_pb2.AUDIO_ENCODING_MULAW, sample_rate_hertz=8_000)
-_SERVICES = (verification_pb2, speaker_pb2, group_pb2, server_pb2, call_pb2)
+_SERVICES = (verification_pb2, speaker_pb2, group_pb2, server_pb2, call_pb2, event_pb2)
 
 
 class Defect(Exception):

@@ -90,6 +90,8 @@ async def handlers(folder: Path) -> AsyncIterator[Mapping[str, Any]]:
     async with wiring.make_store(settings) as store, embedder:
         enroller = wiring.make_enroller(settings, store, CONTRACT)
         lockout = wiring.make_lockout(settings, store)
+        events = wiring.make_event_log(settings, store)
+        events.stop()  # so that whoever watches is answered once, and no call goes on for ever
         auditor = Auditor(None, origin=lambda: Origin(ANYONE.tenant, ANYONE.credential))
         async with wiring.make_identifier(
             settings, store, CONTRACT, enroller, lockout, None
@@ -104,7 +106,8 @@ async def handlers(folder: Path) -> AsyncIterator[Mapping[str, Any]]:
                 auditor,
                 wiring.make_limits(settings, one_tenant=True),
                 lockout,
-                wiring.make_attempts(lockout, auditor),
+                wiring.make_attempts(lockout, auditor, events),
+                events,
             )
             yield kept.by_rpc
 

@@ -10,7 +10,15 @@ from typing import Any
 import grpc
 import pytest
 from google.protobuf import message_factory
-from sayso.v1 import audio_pb2, call_pb2, group_pb2, server_pb2, speaker_pb2, verification_pb2
+from sayso.v1 import (
+    audio_pb2,
+    call_pb2,
+    event_pb2,
+    group_pb2,
+    server_pb2,
+    speaker_pb2,
+    verification_pb2,
+)
 
 from tests.support.audio_configs import FILE
 from tests.support.sayso_server import SaysoServer
@@ -18,7 +26,7 @@ from tests.support.voices import clips
 
 METHODS = [
     method
-    for module in (verification_pb2, speaker_pb2, group_pb2, call_pb2, server_pb2)
+    for module in (verification_pb2, speaker_pb2, group_pb2, call_pb2, event_pb2, server_pb2)
     for service in module.DESCRIPTOR.services_by_name.values()
     for method in service.methods
 ]

@@ -23,6 +23,7 @@ def test_reflection_describes_the_whole_api(sqlite_server: LocalServer) -> None:
             "sayso.v1.SpeakerService",
             "sayso.v1.GroupService",
             "sayso.v1.CallService",
+            "sayso.v1.EventService",
             "sayso.v1.ServerService",
             "grpc.health.v1.Health",
             "grpc.reflection.v1.ServerReflection",

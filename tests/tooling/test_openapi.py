@@ -7,12 +7,12 @@ import pytest
 import yaml
 from google.api import annotations_pb2
 from google.protobuf import json_format
-from sayso.v1 import call_pb2, group_pb2, server_pb2, speaker_pb2, verification_pb2
+from sayso.v1 import call_pb2, event_pb2, group_pb2, server_pb2, speaker_pb2, verification_pb2
 
 FILE = Path(__file__).parents[2] / "protos/openapi.yaml"
 METHODS = [
     method
-    for module in (call_pb2, group_pb2, server_pb2, speaker_pb2, verification_pb2)
+    for module in (call_pb2, event_pb2, group_pb2, server_pb2, speaker_pb2, verification_pb2)
     for service in module.DESCRIPTOR.services_by_name.values()
     for method in service.methods
 ]
@@ -44,7 +44,7 @@ def test_every_unary_rpc_has_a_path_and_no_stream_has(
 
 def test_every_message_has_its_fields(document: dict[str, Any]) -> None:
     schemas = document["components"]["schemas"]
-    for module in (call_pb2, group_pb2, server_pb2, speaker_pb2, verification_pb2):
+    for module in (call_pb2, event_pb2, group_pb2, server_pb2, speaker_pb2, verification_pb2):
         for name, message in module.DESCRIPTOR.message_types_by_name.items():
             if name in schemas:
                 fields = {field.name for field in message.fields}

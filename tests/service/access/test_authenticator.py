@@ -98,7 +98,7 @@ def test_without_an_authenticator_everyone_may_do_everything() -> None:
     with WhoamiServer() as server, Client(server.address) as sayso:
         assert sayso.speakers.get("x").metadata == {
             "tenant": "default",
-            "roles": "verify enroll admin analyze confirm",
+            "roles": "verify enroll admin analyze confirm watch",
             "credential": "none",
         }
         sayso.speakers.delete("x")

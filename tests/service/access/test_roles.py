@@ -3,12 +3,12 @@
 from pathlib import Path
 
 from google.protobuf import descriptor_pool
-from sayso.v1 import call_pb2, group_pb2, server_pb2, speaker_pb2, verification_pb2
+from sayso.v1 import call_pb2, event_pb2, group_pb2, server_pb2, speaker_pb2, verification_pb2
 
 from service.access import ROLES, Role
 
 ROOT = Path(__file__).resolve().parents[3]
-MODULES = (speaker_pb2, verification_pb2, group_pb2, call_pb2, server_pb2)
+MODULES = (speaker_pb2, verification_pb2, group_pb2, call_pb2, event_pb2, server_pb2)
 
 
 def rpcs() -> set[str]:

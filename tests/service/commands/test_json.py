@@ -124,6 +124,13 @@ def test_groups(machine: Machine) -> None:
     assert machine.ask("groups", "delete", "all") == [{"name": "all", "deleted": True}]
 
 
+def test_events(machine: Machine) -> None:
+    machine.ask("verify", "slt", clips("slt", "verify")[0])
+    (ended,) = machine.ask("events", "--from-oldest", "--type", "call.ended", "--limit", "1")
+    assert ended["type"] == "call.ended"
+    assert ended["resume_token"]
+
+
 def test_speakers(machine: Machine) -> None:
     machine.ask("speakers", "update", "slt", "--metadata", "branch=12", "--consent", "form 1")
     listed = [each["speaker_id"] for each in machine.ask("speakers", "list")]
