@@ -26,7 +26,14 @@ from service.access import ROLES
 PROTOS = Path(__file__).resolve().parents[2] / "protos"
 WELL_KNOWN = Path(protoc.__file__).parent / "_proto"
 PACKAGE = "sayso.v1"
-SERVICES = ("verification", "speaker", "group", "call", "event", "server")  # in the order of the page
+SERVICES = (
+    "verification",
+    "speaker",
+    "group",
+    "call",
+    "event",
+    "server",
+)  # in the order of the page
 VALUES = ("decision", "audio")  # what the messages of the services hold
 
 # Field numbers of descriptor.proto, of which the paths to comments consist.

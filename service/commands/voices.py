@@ -59,9 +59,7 @@ def verify(
     LLR is the natural log of how much likelier the audio is from this speaker than from another. A
     credential without the role `analyze` is told it in words: weak, moderate or strong.
 
-    Example: sayso verify 27-1182 call.wav --policy payments
-
-    Example: sayso verify anna call.wav --or ben --or carla
+    Example: sayso verify anna call.wav --or ben --or carla --policy payments
     """
     raw = parse_raw_audio(encoding, sample_rate)
     with connect(server) as sayso:

@@ -22,13 +22,12 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
-from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from sayso.v1 import decision_pb2 as sayso_dot_v1_dot_decision__pb2
 from sayso.v1 import group_pb2 as sayso_dot_v1_dot_group__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14sayso/v1/event.proto\x12\x08sayso.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17sayso/v1/decision.proto\x1a\x14sayso/v1/group.proto\"\xa2\x02\n\x05\x45vent\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12!\n\x04type\x18\x02 \x01(\x0e\x32\x13.sayso.v1.EventType\x12/\n\x0b\x63reate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nspeaker_id\x18\x04 \x01(\t\x12\x12\n\nrequest_id\x18\x05 \x01(\t\x12$\n\x08\x64\x65\x63ision\x18\x06 \x01(\x0b\x32\x12.sayso.v1.Decision\x12/\n\x11watchlist_matches\x18\x07 \x03(\x0b\x32\x14.sayso.v1.GroupMatch\x12\x34\n\x10lock_expire_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"w\n\x12WatchEventsRequest\x12\x14\n\x0cresume_token\x18\x01 \x01(\t\x12\x13\n\x0b\x66rom_oldest\x18\x02 \x01(\x08\x12\"\n\x05types\x18\x03 \x03(\x0e\x32\x13.sayso.v1.EventType\x12\x12\n\nspeaker_id\x18\x04 \x01(\t\"`\n\x13WatchEventsResponse\x12\x1e\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x0f.sayso.v1.Event\x12\x14\n\x0cresume_token\x18\x02 \x01(\t\x12\x13\n\x0blost_events\x18\x03 \x01(\x04*\x8a\x02\n\tEventType\x12\x1a\n\x16\x45VENT_TYPE_UNSPECIFIED\x10\x00\x12\x1f\n\x1b\x45VENT_TYPE_DECISION_REACHED\x10\x01\x12\x1f\n\x1b\x45VENT_TYPE_DECISION_CHANGED\x10\x02\x12 \n\x1c\x45VENT_TYPE_WATCHLIST_MATCHED\x10\x03\x12#\n\x1f\x45VENT_TYPE_ENROLLMENT_COMPLETED\x10\x04\x12\x1d\n\x19\x45VENT_TYPE_SPEAKER_LOCKED\x10\x05\x12\x1e\n\x1a\x45VENT_TYPE_SPEAKER_EXPIRED\x10\x06\x12\x19\n\x15\x45VENT_TYPE_CALL_ENDED\x10\x07\x32v\n\x0c\x45ventService\x12\x66\n\x0bWatchEvents\x12\x1c.sayso.v1.WatchEventsRequest\x1a\x1d.sayso.v1.WatchEventsResponse\"\x18\x82\xd3\xe4\x93\x02\x12\x12\x10/v1/events:watch0\x01\x42j\n\x0c\x64\x65v.sayso.v1B\nEventProtoP\x01Z*github.com/sayso-voice/sayso-go/v1;saysov1\xaa\x02\x08Sayso.V1\xca\x02\x08Sayso\\V1\xea\x02\tSayso::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14sayso/v1/event.proto\x12\x08sayso.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17sayso/v1/decision.proto\x1a\x14sayso/v1/group.proto\"\xa2\x02\n\x05\x45vent\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12!\n\x04type\x18\x02 \x01(\x0e\x32\x13.sayso.v1.EventType\x12/\n\x0b\x63reate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nspeaker_id\x18\x04 \x01(\t\x12\x12\n\nrequest_id\x18\x05 \x01(\t\x12$\n\x08\x64\x65\x63ision\x18\x06 \x01(\x0b\x32\x12.sayso.v1.Decision\x12/\n\x11watchlist_matches\x18\x07 \x03(\x0b\x32\x14.sayso.v1.GroupMatch\x12\x34\n\x10lock_expire_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"w\n\x12WatchEventsRequest\x12\x14\n\x0cresume_token\x18\x01 \x01(\t\x12\x13\n\x0b\x66rom_oldest\x18\x02 \x01(\x08\x12\"\n\x05types\x18\x03 \x03(\x0e\x32\x13.sayso.v1.EventType\x12\x12\n\nspeaker_id\x18\x04 \x01(\t\"`\n\x13WatchEventsResponse\x12\x1e\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x0f.sayso.v1.Event\x12\x14\n\x0cresume_token\x18\x02 \x01(\t\x12\x13\n\x0blost_events\x18\x03 \x01(\x04*\x8a\x02\n\tEventType\x12\x1a\n\x16\x45VENT_TYPE_UNSPECIFIED\x10\x00\x12\x1f\n\x1b\x45VENT_TYPE_DECISION_REACHED\x10\x01\x12\x1f\n\x1b\x45VENT_TYPE_DECISION_CHANGED\x10\x02\x12 \n\x1c\x45VENT_TYPE_WATCHLIST_MATCHED\x10\x03\x12#\n\x1f\x45VENT_TYPE_ENROLLMENT_COMPLETED\x10\x04\x12\x1d\n\x19\x45VENT_TYPE_SPEAKER_LOCKED\x10\x05\x12\x1e\n\x1a\x45VENT_TYPE_SPEAKER_EXPIRED\x10\x06\x12\x19\n\x15\x45VENT_TYPE_CALL_ENDED\x10\x07\x32\\\n\x0c\x45ventService\x12L\n\x0bWatchEvents\x12\x1c.sayso.v1.WatchEventsRequest\x1a\x1d.sayso.v1.WatchEventsResponse0\x01\x42j\n\x0c\x64\x65v.sayso.v1B\nEventProtoP\x01Z*github.com/sayso-voice/sayso-go/v1;saysov1\xaa\x02\x08Sayso.V1\xca\x02\x08Sayso\\V1\xea\x02\tSayso::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,16 +35,14 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'sayso.v1.event_pb2', _globa
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\014dev.sayso.v1B\nEventProtoP\001Z*github.com/sayso-voice/sayso-go/v1;saysov1\252\002\010Sayso.V1\312\002\010Sayso\\V1\352\002\tSayso::V1'
-  _globals['_EVENTSERVICE'].methods_by_name['WatchEvents']._loaded_options = None
-  _globals['_EVENTSERVICE'].methods_by_name['WatchEvents']._serialized_options = b'\202\323\344\223\002\022\022\020/v1/events:watch'
-  _globals['_EVENTTYPE']._serialized_start=657
-  _globals['_EVENTTYPE']._serialized_end=923
-  _globals['_EVENT']._serialized_start=145
-  _globals['_EVENT']._serialized_end=435
-  _globals['_WATCHEVENTSREQUEST']._serialized_start=437
-  _globals['_WATCHEVENTSREQUEST']._serialized_end=556
-  _globals['_WATCHEVENTSRESPONSE']._serialized_start=558
-  _globals['_WATCHEVENTSRESPONSE']._serialized_end=654
-  _globals['_EVENTSERVICE']._serialized_start=925
-  _globals['_EVENTSERVICE']._serialized_end=1043
+  _globals['_EVENTTYPE']._serialized_start=627
+  _globals['_EVENTTYPE']._serialized_end=893
+  _globals['_EVENT']._serialized_start=115
+  _globals['_EVENT']._serialized_end=405
+  _globals['_WATCHEVENTSREQUEST']._serialized_start=407
+  _globals['_WATCHEVENTSREQUEST']._serialized_end=526
+  _globals['_WATCHEVENTSRESPONSE']._serialized_start=528
+  _globals['_WATCHEVENTSRESPONSE']._serialized_end=624
+  _globals['_EVENTSERVICE']._serialized_start=895
+  _globals['_EVENTSERVICE']._serialized_end=987
 # @@protoc_insertion_point(module_scope)
