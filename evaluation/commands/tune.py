@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -92,7 +93,7 @@ def tune(
     report = output_folder / "report.html"
     report.write_text(page.render_tuning(told), encoding="utf-8")
     if as_json:
-        typer.echo(path.read_text(encoding="utf-8"), nl=False)
+        typer.echo(json.dumps(told))
         return
     _print(told, report)
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from service.inference.session import Device
 
 HELPS, HARMS = "B is better", "A is better"
+MAX_PAIRED = 2000  # recordings without labels: two million pairs
 CALIBRATION, THRESHOLDS = "calibration and thresholds", "thresholds"
 
 
@@ -315,7 +316,9 @@ def _score_pairs(
 ) -> tuple[NDArray[np.float64], Sides]:
     """LLRs of pairs of recordings that are not known to be of one speaker, and their sides."""
     clips = found.labelled * (calls.labelled is not None) + found.unlabelled
+    rng = np.random.default_rng(request.seed)
     heard = np.flatnonzero(np.concatenate([part.acquired for part in calls.voices]))
+    heard = rng.permutation(heard)[:MAX_PAIRED]
     vectors, speech_s, snr_db = (
         np.concatenate([getattr(part, name) for part in calls.voices])[heard]
         for name in ("vectors", "speech_s", "snr_db")
@@ -325,7 +328,7 @@ def _score_pairs(
     first, second = np.triu_indices(len(heard), 1)
     keep = np.flatnonzero(speaker[first] != speaker[second])
     if len(keep) > request.max_trials:
-        keep = np.random.default_rng(request.seed).choice(keep, request.max_trials, replace=False)
+        keep = rng.choice(keep, request.max_trials, replace=False)
     first, second = first[keep], second[keep]
     score = scores.measure_cosines(vectors, vectors, first, second)
     if contract.cohort is not None and cohorts.own_kind(contract) is ScoreKind.AS_NORM:

@@ -22,10 +22,9 @@ RATE = 0.05  # the calls are of 24 made voices, some of them alike
 def tuned(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tuned")
     calls = write_calls(folder)
-    command = [sys.executable, "-m", "service", "tune", SHIPPED_MODEL, calls]
+    command = [sys.executable, "-m", "service", "tune", str(SHIPPED_MODEL), str(calls)]
     done = subprocess.run(
-        [*command, "--output", folder / "out", "--json"],
-        env=None,
+        [*command, "--output", str(folder / "out"), "--json"],
         capture_output=True,
         text=True,
         check=False,

@@ -51,7 +51,7 @@ def calibrated(tmp_path_factory: pytest.TempPathFactory, model_file: Path) -> Pa
 def test_labelled_calls_give_a_calibrated_model_and_a_report(
     calibrated: Path, calls: Path, tmp_path: Path
 ) -> None:
-    where = ["--output", tmp_path / "out", "--cache", tmp_path / "cache.sqlite"]
+    where: list[str | Path] = ["--output", tmp_path / "out", "--cache", tmp_path / "cache.sqlite"]
     done = run(calibrated, calls, *where)
     assert done.exit_code == 0, done.output
     told = json.loads((tmp_path / "out" / "tuning.json").read_text())
@@ -75,7 +75,7 @@ def test_labelled_calls_give_a_calibrated_model_and_a_report(
 def test_unlabelled_calls_give_thresholds_alone(
     calibrated: Path, calls: Path, tmp_path: Path
 ) -> None:
-    where = ["--output", tmp_path / "out", "--cache", tmp_path / "cache.sqlite"]
+    where: list[str | Path] = ["--output", tmp_path / "out", "--cache", tmp_path / "cache.sqlite"]
     done = run(calibrated, calls.parent, *where, "--json")
     assert done.exit_code == 0, done.output
     told = json.loads(done.stdout[done.stdout.index("{") :])
@@ -96,7 +96,7 @@ def test_unlabelled_calls_give_thresholds_alone(
 def test_a_model_without_a_calibration_gets_one_or_hears_what_is_missing(
     model_file: Path, calls: Path, tmp_path: Path
 ) -> None:
-    cache = ["--cache", tmp_path / "cache.sqlite"]
+    cache: list[str | Path] = ["--cache", tmp_path / "cache.sqlite"]
     assert run(model_file, calls, "--output", tmp_path / "out", *cache).exit_code == 0
     assert read_contract(tmp_path / "out" / "toy.onnx").calibration is not None
     done = run(model_file, calls.parent, "--output", tmp_path / "bare", *cache)

@@ -1,5 +1,6 @@
 """Calls, embedded, and the pairs of labelled ones."""
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -8,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from evaluation.scoring import embeddings
-from evaluation.scoring.cache import Cache
+from evaluation.scoring.cache import Cache, Voice
 from evaluation.scoring.embeddings import Voices
 from evaluation.trials.manifest import Clip, Speaker
 from evaluation.tuning import calls
@@ -21,7 +22,7 @@ class Unused:
 
     model_id, cut, rate = "none", "", 16_000
 
-    async def embed(self, samples: NDArray[np.float32]) -> embeddings.Voice:
+    async def embed(self, samples: NDArray[np.float32]) -> Voice:
         raise AssertionError(samples)
 
 
@@ -40,8 +41,6 @@ def embed(
         monkeypatch.setattr(embeddings, "embed", embed_made)
         with Cache.open(None) as cache:
             found = calls.embed_calls(Unused(), Recordings(clips, ()), cache, max_trials=10**6)
-            import asyncio  # noqa: PLC0415
-
             return asyncio.run(found)
 
     return run

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from numpy.typing import NDArray
 
 from evaluation.degrade import channels
 from evaluation.errors import EvaluationError
@@ -13,7 +14,7 @@ from evaluation.tuning import line
 from evaluation.tuning.recordings import Recordings
 
 
-def noise(seconds: float = 2.0) -> np.ndarray:
+def noise(seconds: float = 2.0) -> NDArray[np.float32]:
     return (0.1 * np.random.default_rng(0).normal(size=int(seconds * 16000))).astype(np.float32)
 
 
@@ -25,7 +26,7 @@ def test_the_edges_of_a_band_are_found() -> None:
 
 
 def test_silence_around_speech_does_not_count() -> None:
-    hiss = 1e-3 * noise(4.0)
+    hiss = np.float32(1e-3) * noise(4.0)
     hiss[16000:48000] += channels.steep_line(noise(), 16000)
     assert line.measure_band(hiss)[1] < 3600
 
