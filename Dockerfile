@@ -19,7 +19,7 @@ RUN python -m venv --without-pip /opt/sayso \
 WORKDIR /src
 COPY pyproject.toml constraints.txt ./
 RUN python -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
-        e = p['optional-dependencies']; print(*(d for d in p['dependencies'] if 'sayso' not in d), *e['g722'], *e['tracing'], *e['vault'], sep='\n')" > needed.txt \
+        e = p['optional-dependencies']; print(*(d for d in p['dependencies'] if 'sayso' not in d), *e['g722'], *e['gateway'], *e['tracing'], *e['vault'], sep='\n')" > needed.txt \
     && pip install -c constraints.txt -r needed.txt \
     && pip install -c constraints.txt --no-deps silero-vad
 
@@ -40,6 +40,7 @@ COPY client client
 COPY models models
 COPY demo/audio demo/audio
 COPY service service
+COPY gateway gateway
 COPY training training
 COPY exporters exporters
 COPY evaluation evaluation

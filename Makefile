@@ -342,7 +342,7 @@ build/pip-audit/bin/pip-audit:
 # As the Dockerfile installs.
 build/serving/.installed: pyproject.toml client/pyproject.toml constraints.txt | $(BIN)/python
 	$(PYTHON) -m venv --clear --without-pip build/serving
-	$(PIP) --python build/serving/bin/python install -c constraints.txt ./client '.[g722,tracing,vault]'
+	$(PIP) --python build/serving/bin/python install -c constraints.txt ./client '.[g722,gateway,tracing,vault]'
 	$(PIP) --python build/serving/bin/python install -c constraints.txt --no-deps silero-vad
 	@touch $@
 
