@@ -21,7 +21,7 @@ SAID: Mapping[str, str] = {
     "first_run_over_later": "a first evaluation, over one with its embeddings kept",
     **{
         f"household_{size}_of_all_corpora_false_matches": (
-            f"false matches of a claim of {size} voices, 1% promised"
+            f"false matches of a claim of {size} voice{'s' * (size > 1)}, 1% promised"
         )
         for size in (1, 2, 4, 8)
     },

@@ -137,8 +137,8 @@ class EnrollConfig(_message.Message):
     stop_when_complete: _builtins.bool
     """Streams only. Ends the stream once the speaker's net speech, with that of this stream, is enough:
     it is stored, the result is answered and no more audio is read. Left out, audio is taken until the
-    client half-closes. WAV, FLAC and Ogg are decoded when they are whole, so are always read to the
-    end.
+    client half-closes. FLAC, Ogg, WebM and MP3 are decoded when they are whole, so are always read to
+    the end.
     """
     request_id: _builtins.str
     """The caller's own name of this enrollment, e.g. a UUID, at most 64 characters. A speaker who holds
