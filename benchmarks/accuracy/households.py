@@ -108,9 +108,16 @@ def measure(
         genuine.append(float(np.mean(true)))
         best.append(float(np.mean(highest)))
         single.append(float(np.mean(alone_accepted)))
-    shares = map(np.array, (impostors, genuine, best, single))
     drawn_from = "own corpus" if own_corpus else "all corpora"
-    return Claims(size, drawn_from, *shares, named=float(np.mean(named)))
+    return Claims(
+        size,
+        drawn_from,
+        np.array(impostors),
+        np.array(genuine),
+        np.array(best),
+        np.array(single),
+        named=float(np.mean(named)),
+    )
 
 
 def list_others(

@@ -14,6 +14,7 @@ from typing import Any
 from jinja2 import StrictUndefined, Template
 
 from benchmarks.accuracy import model_table
+from evaluation.report.few_trials import has_too_few
 
 MODELS = Path(__file__).resolve().parents[2] / "models"
 
@@ -118,6 +119,34 @@ def tabulate_channels(conditions: dict[str, Any]) -> str:
     return table(["heard", *lengths], rows)
 
 
+def tabulate_fairness(recorded: dict[str, Any]) -> str:
+    """Tabulate the error rates of groups of people at one threshold, those with enough trials."""
+    rows = []
+    for group in recorded["fairness"]:
+        known = {name: row for name, row in group["rows"].items() if not has_too_few(row)}
+        if len(known) < 2:
+            continue
+        worst = max(known, key=lambda name: known[name]["fnmr"])
+        for name, row in known.items():
+            eer = recorded["breakdowns"].get(group["by"], {}).get(name)
+            rows.append(
+                [
+                    group["by"],
+                    f"**{name}**" if name == worst else name,
+                    f"{row['targets']:,}",
+                    format_eer(eer) if eer else "",
+                    _format_rate(row, "fmr"),
+                    _format_rate(row, "fnmr"),
+                ]
+            )
+    return table(["by", "group", "target trials", "EER", "FMR", "FNMR"], rows)
+
+
+def _format_rate(row: dict[str, Any], name: str) -> str:
+    low, high = (row[f"{name}_interval"][side] for side in ("low", "high"))
+    return f"{format_percent(row[name])} ({100 * low:.1f} to {100 * high:.1f})"
+
+
 def tabulate_promises(recorded: dict[str, Any], cross: dict[str, Any]) -> str:
     """Tabulate thresholds for a false-match rate, on speakers that their calibration did not
     see."""
@@ -184,6 +213,7 @@ def main(folder: Path, systems: Path) -> None:
         costs=tabulate_costs(recorded, cross),
         by_speech=tabulate_speech(recorded, cross),
         promises=tabulate_promises(recorded, cross),
+        fairness=tabulate_fairness(recorded),
         told=conditions["told"],
         grid=tabulate_channels(conditions),
         models=model_table.format_table(read(model_table.FIGURES)),

@@ -26,7 +26,6 @@ Floats = NDArray[np.float64]
 POOLED = "pooled"
 # A caller chooses how long to speak, which may not change what a cosine is worth.
 TERMS = tuple(term for term in scoring.TERMS if term != "cosine_log_test_speech")
-DEMOGRAPHIC = ("gender", "sex", "age", "accent", "dialect", "language", "nationality", "ethnicity")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +88,9 @@ def measure_groups(
 
 def list_fairness_groups(scored: ScoredTrials) -> Mapping[str, Masks]:
     """Masks of the demographic groups by column; of the corpora if there is no such column."""
-    known = [name for name in labels.list_columns(scored.trials.clips) if name in DEMOGRAPHIC]
+    known = [
+        name for name in labels.list_columns(scored.trials.clips) if name in breakdowns.DEMOGRAPHIC
+    ]
     if known:
         return {name: breakdowns.split_by_label(scored, name) for name in known}
     return {"corpus": breakdowns.split_by_corpus(scored)}

@@ -16,6 +16,7 @@ Masks = Mapping[str, NDArray[np.bool_]]
 SPEECH_EDGES_S = (1.0, 2.0, 3.0, 5.0, 10.0)
 SNR_EDGES_DB = (5.0, 10.0, 20.0, 30.0)
 FEW = 12
+DEMOGRAPHIC = ("gender", "sex", "age", "accent", "dialect", "language", "nationality", "ethnicity")
 MEASURES = ("seconds", "duration")  # columns that measure a clip and do not label it
 
 
@@ -49,7 +50,7 @@ def _list_all(scored: ScoredTrials) -> Iterator[tuple[str, Masks]]:
         if column in MEASURES:
             continue
         sides = labels.label_sides(scored.trials, column)
-        if len(sides.names) <= FEW:
+        if len(sides.names) <= FEW or column in DEMOGRAPHIC:
             yield column, split_by_label(scored, column)
         yield f"change of {column}", {"same": sides.same, "different": sides.different}
 

@@ -4,6 +4,7 @@ import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -36,7 +37,7 @@ class Server(LocalServer):
             lock_after_failures=FAILURES,
         )
 
-    def read_trail(self) -> list[dict[str, object]]:
+    def read_trail(self) -> list[dict[str, Any]]:
         lines = (parse_line(line.text) or {} for line in chain.lines([self.audit]))
         return [dict(facts) for facts in lines if facts["action"] == "verify"]
 

@@ -102,8 +102,8 @@ def test_killed_servers_and_watchers(
         with _calling(running.address, numbers, answered):
             wait_until(lambda: len(answered) > before, "answered a call")  # noqa: B023
             time.sleep(chance.uniform(0.0, _LONGEST_S))
-            for victim in chance.sample([running, watcher], 2):
-                victim.kill()
+            for kill in chance.sample([running.kill, watcher.kill], 2):
+                kill()
     running.start()
     watcher.start(running.address)
     try:
