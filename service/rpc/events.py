@@ -120,7 +120,7 @@ def parse_token(token: str) -> int:
     try:
         version, number = _TOKEN.unpack(base64.b64decode(token, altchars=b"-_", validate=True))
     except (binascii.Error, struct.error, ValueError):
-        version = None
+        version, number = 0, 0
     if version != _TOKEN_VERSION:
         raise InvalidArgument("is not one of a response; send it as it came", field="resume_token")
     return int(number)
