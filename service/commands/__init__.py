@@ -6,6 +6,7 @@ speakers, groups                        what a server holds
 models, status, environment             model files, settings, readiness
 demo                                    a server that voices are tried on
 batch, manifest                         enroll --manifest
+migrate, voice_id_job                   what another service had
 keys, tenants                           who may call; the keys that seal a store
 audit, drift                            the audit trail; drift of scores
 terminal, options, access               shared by commands: output, options, connection

@@ -27,6 +27,7 @@ COMMANDS = MappingProxyType(
         "speakers": ("speakers", "app"),
         "models": ("models", "app"),
         "tune": ("tune", "tune"),
+        "migrate": ("migrate", "app"),
         "groups": ("groups", "app"),
         "keys": ("keys", "app"),
         "tenants": ("tenants", "app"),

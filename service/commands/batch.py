@@ -5,7 +5,8 @@ failures are retried.
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self, TextIO
 
@@ -21,6 +22,10 @@ from service.commands.options import connect
 from service.commands.terminal import err, out, print_json, say, warn
 
 ENROLLED, REFUSED, FAILED = "enrolled", "refused", "failed"
+SENT, SKIPPED = "sent", "skipped"  # there is no answer yet, or it was not asked for
+
+MAX_FILE_BYTES = 16 * 2**20
+"""The most that a server takes in one recording, unless it is set up otherwise."""
 
 Outcome = Mapping[str, Any]
 
@@ -32,6 +37,7 @@ class Results:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._outcomes: dict[tuple[str, str, int | None], Outcome] = {}
+        self._writing = threading.Lock()  # what is sent is noted by the thread that sends it
 
     def __enter__(self) -> Self:
         content = self._path.read_bytes() if self._path.exists() else b""
@@ -51,19 +57,38 @@ class Results:
 
     def add(self, row: Row, result: BatchResult) -> Outcome:
         """Append a result; it is written on return."""
-        outcome = _make_outcome(row, result)
-        self._store(outcome)
-        self._file.write(json.dumps(outcome, ensure_ascii=False) + "\n")
-        self._file.flush()
-        return outcome
+        return self._write(_make_outcome(row, result))
+
+    def note_sent(self, row: Row) -> None:
+        """Note that a recording is about to be sent, lest its answer be lost."""
+        self._write({**_name(row), "status": SENT})
+
+    def skip(self, row: Row, why: str) -> Outcome:
+        """Note that a recording was not sent; the next run sees again whether it is."""
+        return self._write({**_name(row), "status": SKIPPED, "why": why})
 
     def list_missing(self, rows: Iterable[Row]) -> list[Row]:
         """List the rows that are not enrolled yet, whether they were tried or not."""
-        return [row for row in rows if self._status(row) != ENROLLED]
+        return [row for row in rows if not self.is_enrolled(row)]
 
     def list_failures(self, rows: Iterable[Row]) -> list[Outcome]:
         """List the outcomes of the rows that were refused or failed."""
         return [self._outcomes[row.name] for row in rows if self._status(row) in (REFUSED, FAILED)]
+
+    def is_enrolled(self, row: Row) -> bool:
+        """Whether a run has enrolled the recording."""
+        return self._status(row) == ENROLLED
+
+    def is_sent(self, row: Row) -> bool:
+        """Whether a run has enrolled the recording, or may have."""
+        return self._status(row) in (SENT, ENROLLED)
+
+    def _write(self, outcome: Outcome) -> Outcome:
+        with self._writing:
+            self._store(outcome)
+            self._file.write(json.dumps(outcome, ensure_ascii=False) + "\n")
+            self._file.flush()
+        return outcome
 
     def _status(self, row: Row) -> str | None:
         return self._outcomes.get(row.name, {}).get("status")
@@ -73,9 +98,14 @@ class Results:
         self._outcomes[name] = outcome
 
 
-def _make_outcome(row: Row, result: BatchResult) -> Outcome:
+def _name(row: Row) -> dict[str, Any]:
     speaker_id, path, channel = row.name
     recording = {"speaker_id": speaker_id, "path": path, "channel": channel}
+    return recording | ({"request_id": row.request_id} if row.request_id else {})
+
+
+def _make_outcome(row: Row, result: BatchResult) -> Outcome:
+    recording = _name(row)
     enrollment = result.enrollment
     if enrollment is None:
         assert result.error is not None, "a result is an enrollment or an error"
@@ -89,6 +119,7 @@ def _make_outcome(row: Row, result: BatchResult) -> Outcome:
         "net_speech_s": enrollment.net_speech_s,
         "speech_needed_s": enrollment.speech_needed_s,
         "duplicates": enrollment.duplicates,
+        "watchlists": sorted({match.group for match in enrollment.watchlist_matches}),
     }
 
 
@@ -113,7 +144,7 @@ def enroll(
     with connect(server) as sayso, Results(file) as outcomes:
         missing = outcomes.list_missing(rows)
         try:
-            for row, result in _enroll(sayso, missing):
+            for row, result in send(sayso, missing):
                 outcome = outcomes.add(row, result)
                 if as_json:
                     print_json(outcome)
@@ -122,7 +153,7 @@ def enroll(
             raise
         failures, left = outcomes.list_failures(rows), outcomes.list_missing(rows)
     if failures and not as_json:
-        out.print(_failures_table(failures, file))
+        out.print(make_failures_table(failures, file))
     enrolled = f"{len(missing) - len(left)} recordings enrolled, {len(rows) - len(missing)} before"
     trouble = f"; {len(left)} were not, and are tried again by the next run" if left else ""
     (warn if as_json else say)(f"{enrolled}{trouble}")
@@ -130,13 +161,27 @@ def enroll(
         raise typer.Exit(1)
 
 
-def _enroll(sayso: Client, rows: list[Row]) -> Iterator[tuple[Row, BatchResult]]:
-    results = sayso.batch_enroll(row.item for row in rows)
+def send(
+    sayso: Client,
+    rows: list[Row],
+    note_sent: Callable[[Row], None] | None = None,
+    *,
+    max_item_bytes: int = MAX_FILE_BYTES,
+) -> Iterator[tuple[Row, BatchResult]]:
+    """Enroll recordings on one stream; yields the result of each as it is known."""
+
+    def take_items() -> Iterator[BatchItem]:
+        for row in rows:
+            if note_sent is not None:
+                note_sent(row)
+            yield row.item
+
+    results = sayso.batch_enroll(take_items(), max_item_bytes=max_item_bytes)
     for result in track(results, "enrolling", total=len(rows), console=err, transient=True):
         yield rows[result.index], result
 
 
-def _failures_table(failures: list[Outcome], file: Path) -> Table:
+def make_failures_table(failures: list[Outcome], file: Path) -> Table:
     table = Table("speaker", "recording", "status", "why")
     for outcome in failures[:_MOST_LISTED]:
         table.add_row(

@@ -16,14 +16,19 @@ OPTIONAL = ("consent", "channel", "encoding", "sample_rate")
 @dataclass(frozen=True, slots=True)
 class Row:
     """A recording: its path in the manifest, and the item that is sent. Rows with the same `name`
-    are one recording."""
+    are one recording. `request_id` is what the document of another service calls the request."""
 
     path: str
     item: BatchItem
+    request_id: str = ""
 
     @property
     def name(self) -> tuple[str, str, int | None]:
         return self.item.speaker_id, self.path, self.item.channel
+
+    def replacing(self) -> "Row":
+        """The same recording, enrolled in place of the voice that is there."""
+        return replace(self, item=replace(self.item, replace=True))
 
 
 def read(manifest: Path, default: BatchItem, *, sample_rate: int | None) -> list[Row]:
