@@ -32,9 +32,13 @@ ELSEWHERE = {
     "pip install ./client": "tests/integration/test_client_alone.py",
     ".venv/bin/sayso serve --store sqlite:///sayso.db": "the fixture sqlite_server",
     ".venv/bin/sayso serve --store sqlite:///quickstart.db": "the fixture sqlite_server",
-    "SAYSO_MODEL=sample.onnx SAYSO_TARGET_FALSE_MATCH_RATE=0.005 sayso serve": (
+    "SAYSO_MODEL=tuned/sayso.onnx SAYSO_TARGET_FALSE_MATCH_RATE=0.005 sayso serve": (
         "tests/integration/test_request_policy.py, by the same setting"
     ),
+    "SAYSO_MODEL=tuned/sayso.onnx sayso serve": "tests/integration/test_tuned_model.py",
+    "sayso models verify tuned/sayso.onnx": "tests/service/commands/test_models.py",
+    "pip install 'sayso[evaluation]'": "tests/integration/test_installed_wheel.py, by the wheel",
+    "sayso tune models/sayso.onnx calls.csv": "tests/integration/test_tuned_model.py",
     ".venv/bin/sayso-train manifest SpeechCommands --layout speech_commands --output corpus.csv": (
         "tests/training/data/readers"
     ),
