@@ -36,8 +36,8 @@ ELSEWHERE = {
         "tests/integration/test_request_policy.py, by the same setting"
     ),
     "SAYSO_MODEL=tuned/sayso.onnx sayso serve": "tests/integration/test_tuned_model.py",
-    "sayso models verify tuned/sayso.onnx": "tests/service/commands/test_models.py",
-    "pip install 'sayso[evaluation]'": "tests/integration/test_installed_wheel.py, by the wheel",
+    "sayso models verify tuned/sayso.onnx": "tests/integration/test_startup.py",
+    "pip install 'sayso[evaluation]'": "CI: `make dev` installs the extra",
     "sayso tune models/sayso.onnx calls.csv": "tests/integration/test_tuned_model.py",
     ".venv/bin/sayso-train manifest SpeechCommands --layout speech_commands --output corpus.csv": (
         "tests/training/data/readers"

@@ -20,7 +20,7 @@ from tests.service.commands.test_application import LEAVES, ROOT
 from tests.support.local_server import LocalServer
 from tests.support.master_keys import new_key
 from tests.support.stand_in import save_stand_in
-from tests.support.voices import clips
+from tests.support.voices import FOLDER, clips
 
 POLICIES = '[payments]\ndescription = "transfers"\ntarget_false_match_rate = 0.005\n'
 
@@ -279,6 +279,19 @@ def test_a_gateway_says_in_json_where_it_listens(machine: Machine) -> None:
     assert told["address"].startswith("127.0.0.1:")
     assert told["audiosocket"] is None
     machine.has_run.add(("gateway",))
+
+
+def test_tuning_says_in_json_what_it_kept(machine: Machine) -> None:
+    output = str(machine.folder / "tuned")
+    ended = subprocess.run(
+        [sys.executable, "-m", "service", "tune", str(SHIPPED_MODEL), str(FOLDER), "--json",
+         "--output", output],
+        cwd=ROOT, check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    told = json.loads(ended.stdout)
+    assert told["line"]["recordings"] == len([*FOLDER.glob("*/*.*")])
+    assert told["missing"]
+    machine.has_run.add(("tune",))
 
 
 def test_the_demo(machine: Machine) -> None:
