@@ -72,7 +72,7 @@ async def verify_stream(
     calls: Calls,
     parse: Parse,
     *,
-    order: Order | None = None,
+    make_order: Callable[[], Order] = AsTheyCome,
     hangs_up: bool = False,
 ) -> None:
     """Verify the one call of a stream; nothing is ever written. With `hangs_up` this returns at the
@@ -80,8 +80,7 @@ async def verify_stream(
 
     Raises `ProtocolError` and `CallRefused`.
     """
-    order = order or AsTheyCome()
-    events = read_events(socket, parse)
+    events, order = read_events(socket, parse), make_order()
     start = await read_start(events)
     if start is None:
         return
