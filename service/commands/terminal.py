@@ -34,6 +34,7 @@ _EXTRAS = {
     "requests": "vault",
     "starlette": "gateway",
     "uvicorn": "gateway",
+    "uvloop": "gateway",
     "websockets": "gateway",
 }
 """The extra of the package that installs a module."""
