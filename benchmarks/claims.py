@@ -25,6 +25,10 @@ SAID: Mapping[str, str] = {
         )
         for size in (1, 2, 4, 8)
     },
+    "gateway_share": "processor time of the gateway for a Twilio call, over the server's",
+    "gateway_added_p99": "partial results through the gateway, later than without it, p99",
+    "gateway_soak_accepted": "200 calls at once through the gateway: accepted",
+    "gateway_soak_growth": "memory of the gateway for them",
     "latency_excess_at_10": "`Verify` at 10% load, beyond decoding, voice activity, inference",
     "latency_at_80_p99_over_p50": "`Verify` at 80% load, p99 over p50",
     **{
