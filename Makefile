@@ -288,6 +288,9 @@ RESEMBLYZER := resemblyzer==0.1.4 webrtcvad-wheels==2.0.14.post1
 PIPECAT := pipecat-ai==1.14.0 aiofiles==25.1.0 docstring-parser==0.18.0 loguru==0.7.3 loudness==0.2.0 \
 	sentencex==1.0.32 wait-for2==0.4.1
 
+# Asks the gateway as an application of Voice ID does; the packages that it needs besides are there.
+BOTO3 := boto3==1.44.8 botocore==1.44.8 jmespath==1.1.0 s3transfer==0.19.3
+
 $(BIN)/python:
 	@"$(PYTHON)" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))' 2>/dev/null \
 		|| { echo 'Sayso needs Python 3.11 to 3.14: make PYTHON=/path/to/python3.13' >&2; exit 1; }
@@ -304,7 +307,7 @@ $(VENV)/.dev: $(VENV)/.base
 	@echo 'Installing training and development tools into $(VENV) (5 GB, some minutes)'
 	@$(PIP) install -c constraints.txt -e '.[train,dev]'
 	@$(PIP) install -c constraints.txt --no-deps resemblyzer webrtcvad-wheels
-	@$(PIP) install --no-deps $(PIPECAT)
+	@$(PIP) install --no-deps $(PIPECAT) $(BOTO3)
 	@touch $@
 
 build/uv/bin/uv:

@@ -16,6 +16,7 @@ secret_file.py   files of tokens and keys
 sockets.py       the WebSocket of a platform: silence, size and slow readers limited
 connectors/      one module for each protocol
 routes.py        who may connect as which platform
+shims/           the HTTP interfaces of services that have ended
 web.py           the HTTP and WebSocket listener
 server.py        all listeners as one running gateway, drained on the way down
 """

@@ -12,8 +12,10 @@ import asyncio
 import contextlib
 import logging
 import math
+from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 
 from sayso import AsyncClient, Decision, NotFound, RawAudio, SaysoError, SequentialTest
 
@@ -30,6 +32,7 @@ Answer = Callable[[Decision], Awaitable[None]]
 MAX_ID_CHARACTERS = 128
 _SAMPLE_BYTES = {"LINEAR16": 2}
 _MESSAGE_S = 0.1
+_REMEMBERED = timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +62,21 @@ class Claim:
     policy: str
 
 
+@dataclass(frozen=True, slots=True)
+class CallRecord:
+    """What is remembered of a call, without its audio: `ended_at` is None while it goes on,
+    `decision` is the latest, `credential` None the gateway's own."""
+
+    call_id: str
+    credential: str | None = field(repr=False)
+    started_at: datetime
+    ended_at: datetime | None
+    decision: Decision | None
+
+
 class Calls:
-    """All calls in progress. `policy` is for calls that are not announced."""
+    """All calls in progress. `policy` is for calls that are not announced; as many as `remembered`
+    of those that ended are found for an hour."""
 
     def __init__(
         self,
@@ -69,12 +85,14 @@ class Calls:
         *,
         policy: str = "",
         require_announced: bool = False,
+        remembered: int = 0,
     ) -> None:
         self._clients = clients
         self._limits = limits
         self._policy = policy
         self._require_announced = require_announced
         self._open: set[LiveCall] = set()
+        self._ended: deque[CallRecord] = deque(maxlen=remembered)
         self._idle = asyncio.Event()
         self._idle.set()
         self._draining = False
@@ -94,6 +112,20 @@ class Calls:
             async with asyncio.timeout(within_s):
                 await self._idle.wait()
 
+    def find(self, call_id: str, credential: str, *, now: datetime) -> "CallRecord | None":
+        """The latest call of this id that was verified with this credential, in progress or ended
+        within the last hour."""
+        while self._ended and now - (self._ended[0].ended_at or now) > _REMEMBERED:
+            self._ended.popleft()
+        calls = [*self._ended, *(live.make_record() for live in self._open)]
+        own = self._clients.own_credential
+        matching = [
+            call
+            for call in calls
+            if call.call_id == call_id and (call.credential or own) == credential
+        ]
+        return max(matching, key=lambda call: call.started_at, default=None)
+
     @contextlib.asynccontextmanager
     async def open(
         self,
@@ -109,7 +141,7 @@ class Calls:
         """
         if self._draining or len(self._open) >= self._limits.max_calls:
             raise CallRefused("the gateway is full or about to stop")
-        live = LiveCall(start, answer, self._limits)
+        live = LiveCall(start, answer, self._limits, credential)
         self._open.add(live)
         self._idle.clear()
         try:
@@ -121,6 +153,7 @@ class Calls:
             raise CallRefused(f"the server was not reached: {error.message}") from error
         finally:
             self._open.discard(live)
+            self._ended.append(live.make_record(ended_at=datetime.now(UTC)))
             if not self._open:
                 self._idle.set()
 
@@ -143,8 +176,16 @@ class Calls:
 class LiveCall:
     """One call in progress."""
 
-    def __init__(self, start: CallStart, answer: Answer, limits: CallLimits) -> None:
+    def __init__(
+        self,
+        start: CallStart,
+        answer: Answer,
+        limits: CallLimits,
+        credential: str | None = None,
+    ) -> None:
         self._start = start
+        self._credential = credential
+        self._started_at = datetime.now(UTC)
         self._answer = answer
         self._limits = limits
         raw = start.raw
@@ -156,6 +197,12 @@ class LiveCall:
         )
         self._verifying: asyncio.Task[None] | None = None
         self.decision: Decision | None = None
+
+    def make_record(self, ended_at: datetime | None = None) -> CallRecord:
+        """The call as it stands."""
+        return CallRecord(
+            self._start.call_id, self._credential, self._started_at, ended_at, self.decision
+        )
 
     @property
     def done(self) -> bool:

@@ -7,9 +7,13 @@ from sayso import AsyncClient
 
 
 class Clients:
-    """Shares a client among the calls of one credential, and closes it after the last of them."""
+    """Shares a client among the calls of one credential, and closes it after the last of them.
+    `own_credential` is the gateway's, shown for None."""
 
-    def __init__(self, open_client: Callable[[str | None], AsyncClient]) -> None:
+    def __init__(
+        self, open_client: Callable[[str | None], AsyncClient], own_credential: str = ""
+    ) -> None:
+        self.own_credential = own_credential
         self._open = open_client
         self._used: dict[str | None, tuple[AsyncClient, int]] = {}
 

@@ -34,14 +34,16 @@ class RunningGateway:
 @contextlib.asynccontextmanager
 async def open_gateway(settings: Settings) -> AsyncIterator[RunningGateway]:
     """Start a gateway; on leaving, drain it. Raises `SettingsError`."""
+    clients = Clients(settings.open_client, settings.credential.get_secret_value())
     calls = Calls(
-        Clients(settings.open_client),
+        clients,
         settings.limits,
         policy=settings.policy,
         require_announced=settings.require_announced,
+        remembered=settings.max_calls if settings.voice_id_keys else 0,
     )
     async with contextlib.AsyncExitStack() as stack:
-        address = await stack.enter_async_context(open_web(settings, calls))
+        address = await stack.enter_async_context(open_web(settings, calls, clients))
         audiosocket = await stack.enter_async_context(open_audiosocket(settings, calls))
         try:
             yield RunningGateway(address, audiosocket, calls)
@@ -50,9 +52,9 @@ async def open_gateway(settings: Settings) -> AsyncIterator[RunningGateway]:
 
 
 @contextlib.asynccontextmanager
-async def open_web(settings: Settings, calls: Calls) -> AsyncIterator[str]:
+async def open_web(settings: Settings, calls: Calls, clients: Clients) -> AsyncIterator[str]:
     """Listen for HTTP and WebSockets; yields host:port."""
-    server = web.make_server(settings, web.make_app(settings, calls))
+    server = web.make_server(settings, web.make_app(settings, calls, clients))
     with listen(settings.listen) as listener:
         serving = asyncio.create_task(server.serve([listener]))
         try:

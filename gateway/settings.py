@@ -19,8 +19,10 @@ _SWITCHES = (
     "audiohook_keys",
     "pcm",
     "audiosocket_listen",
+    "azure",
+    "voice_id_keys",
 )
-"""What switches a connector on."""
+"""What switches a connector, or an interface, on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +98,20 @@ class Settings(BaseSettings):
     audiosocket_allow: str = Field(
         "127.0.0.0/8,::1",
         description="networks from which AudioSocket is taken, with commas between",
+    )
+
+    azure: bool = Field(
+        False,
+        description="answer Azure Speaker Recognition's REST API, for whoever shows a key of the "
+        "server",
+    )
+    azure_group: str = Field(
+        "azure", description="the group that identification profiles are members of"
+    )
+    voice_id_keys: Path | None = Field(
+        None,
+        description="file of an access key id, a secret access key and a key of the server, three "
+        "a line; switches Amazon Connect Voice ID's API on",
     )
 
     max_calls: int = Field(1000, ge=1, description="calls in progress")

@@ -18,14 +18,16 @@ from starlette.routing import Route
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from gateway.calls import Calls
+from gateway.clients import Clients
 from gateway.routes import list_routes
 from gateway.settings import Settings
+from gateway.shims import routes as shims
 from gateway.sockets import MAX_MESSAGE_BYTES
 
 _HANDSHAKE_S = 10.0
 
 
-def make_app(settings: Settings, calls: Calls) -> Starlette:
+def make_app(settings: Settings, calls: Calls, clients: Clients) -> Starlette:
     """The application; raises `SettingsError` for a secret file that cannot be used."""
 
     async def show_health(request: Request) -> Response:
@@ -34,15 +36,29 @@ def make_app(settings: Settings, calls: Calls) -> Starlette:
         return PlainTextResponse("ok\n")
 
     routes = [Route("/health", show_health), *list_routes(settings, calls)]
+    routes += shims.list_routes(settings, calls, clients)
     return Starlette(routes=routes)
 
 
 class _Protocol(H11Protocol):
-    """Closes a connection that has not sent a whole request, or finished one, in time."""
+    """Closes a connection whose next request does not begin in time."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._deadline = self.loop.call_later(_HANDSHAKE_S, transport.close)
+        self._wait_for_request()
+
+    def _wait_for_request(self) -> None:
+        self._deadline = self.loop.call_later(_HANDSHAKE_S, self.transport.close)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.cycle is not None and not self.cycle.response_complete:
+            self._deadline.cancel()  # who answers the request limits it from here on
+
+    def on_response_complete(self) -> None:
+        self._deadline.cancel()
+        self._wait_for_request()
+        super().on_response_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._deadline.cancel()

@@ -45,21 +45,39 @@ def list_speakers(
     return Pages(SpeakerServiceStub, "ListSpeakers", request, _speakers)
 
 
+def list_page(
+    *,
+    page_token: str = "",
+    page_size: int = 100,
+    metadata: Mapping[str, str] | None = None,
+) -> Call[tuple[list[Speaker], str]]:
+    """One page of speakers, for a program that hands pages on, and the token of the next; empty on
+    the last."""
+    request = speaker_pb2.ListSpeakersRequest(
+        page_token=page_token,
+        page_size=page_size,
+        filter=speaker_pb2.SpeakerFilter(metadata=metadata or {}),
+    )
+    return Call(SpeakerServiceStub, "ListSpeakers", request, _page)
+
+
 def update_speaker(
     speaker_id: str,
     *,
     metadata: Mapping[str, str] | None = None,
     consent: str | None = None,
     etag: str = "",
+    allow_missing: bool = False,
 ) -> Call[Speaker]:
-    """Replaces the metadata, the consent, or both; None leaves one as it is.
+    """Replaces the metadata, the consent, or both; None leaves one as it is. With `allow_missing`
+    a speaker who is not there is made, without a voice.
 
     With an `etag`, as every other write, raises `Aborted` when the speaker has changed since.
     """
     given = {"metadata": metadata, "consent": consent}
     speaker = speaker_pb2.Speaker(metadata=metadata or {}, consent=messages.consent(consent))
     paths = [path for path, value in given.items() if value is not None]
-    return _update(speaker_id, speaker, *paths, etag=etag)
+    return _update(speaker_id, speaker, *paths, etag=etag, allow_missing=allow_missing)
 
 
 def withdraw_consent(speaker_id: str, *, etag: str = "") -> Call[Speaker]:
@@ -121,9 +139,12 @@ def _update(
     speaker: speaker_pb2.Speaker,
     *paths: str,
     etag: str,
+    allow_missing: bool = False,
 ) -> Call[Speaker]:
     speaker.speaker_id, speaker.etag = speaker_id, etag
-    request = speaker_pb2.UpdateSpeakerRequest(speaker=speaker, update_mask=FieldMask(paths=paths))
+    request = speaker_pb2.UpdateSpeakerRequest(
+        speaker=speaker, update_mask=FieldMask(paths=paths), allow_missing=allow_missing
+    )
     return Call(SpeakerServiceStub, "UpdateSpeaker", request, _speaker)
 
 
@@ -138,6 +159,10 @@ def _with_failures(response: speaker_pb2.GetSpeakerResponse) -> Speaker:
 
 def _speakers(response: speaker_pb2.ListSpeakersResponse) -> list[Speaker]:
     return list(map(messages.speaker, response.speakers))
+
+
+def _page(response: speaker_pb2.ListSpeakersResponse) -> tuple[list[Speaker], str]:
+    return _speakers(response), response.next_page_token
 
 
 def _migration(response: speaker_pb2.GetMigrationResponse) -> Migration:

@@ -21,6 +21,7 @@ class Speakers(Part):
 
     get = method(speakers.get_speaker)
     list = paged(speakers.list_speakers)
+    list_page = method(speakers.list_page)
     update = method(speakers.update_speaker)
     withdraw_consent = method(speakers.withdraw_consent)
     opt_out = method(speakers.opt_out)
