@@ -18,5 +18,6 @@ connectors/      one module for each protocol
 routes.py        who may connect as which platform
 shims/           the HTTP interfaces of services that have ended
 web.py           the HTTP and WebSocket listener
+webhooks/        the tenant's events, posted to endpoints
 server.py        all listeners as one running gateway, drained on the way down
 """

@@ -18,6 +18,7 @@ from gateway.calls import Calls
 from gateway.clients import Clients
 from gateway.connectors.audiosocket import AudioSockets, Network, parse_networks
 from gateway.settings import PREFIX, Settings, parse_address
+from gateway.webhooks.running import open_webhooks
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +44,7 @@ async def open_gateway(settings: Settings) -> AsyncIterator[RunningGateway]:
         remembered=settings.max_calls if settings.voice_id_keys else 0,
     )
     async with contextlib.AsyncExitStack() as stack:
+        await stack.enter_async_context(open_webhooks(settings))
         address = await stack.enter_async_context(open_web(settings, calls, clients))
         audiosocket = await stack.enter_async_context(open_audiosocket(settings, calls))
         try:

@@ -6,10 +6,12 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, Self
 
+import grpc
 from pydantic import Field, SecretStr, ValidationError
 from pydantic.dataclasses import dataclass
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from sayso import AsyncClient, SettingsError, Tls
+from sayso.connection import Target
 
 PREFIX = "SAYSO_GATEWAY_"
 
@@ -21,6 +23,7 @@ _SWITCHES = (
     "audiosocket_listen",
     "azure",
     "voice_id_keys",
+    "webhooks",
 )
 """What switches a connector, or an interface, on."""
 
@@ -113,6 +116,13 @@ class Settings(BaseSettings):
         description="file of an access key id, a secret access key and a key of the server, three "
         "a line; switches Amazon Connect Voice ID's API on",
     )
+    webhooks: Path | None = Field(
+        None,
+        description="TOML file of the endpoints that events are posted to; switches webhooks on",
+    )
+    state: Path | None = Field(
+        None, description="SQLite file of the events that endpoints have not taken yet"
+    )
 
     max_calls: int = Field(1000, ge=1, description="calls in progress")
     max_call_s: float = Field(3600.0, gt=0, description="seconds of audio of one call")
@@ -137,7 +147,9 @@ class Settings(BaseSettings):
 
     server: str = _of_client("SERVER", "127.0.0.1:50051", "the server's host:port")
     credential: SecretStr = _of_client(
-        "CREDENTIAL", SecretStr(""), "a key of the server with the role verify"
+        "CREDENTIAL",
+        SecretStr(""),
+        "a key of the server with the role verify, and watch for webhooks",
     )
     ca: Path | None = _of_client("CA", None, "PEM file of the roots that the server's TLS is of")
     client_certificate: Path | None = _of_client(
@@ -193,6 +205,11 @@ class Settings(BaseSettings):
                 f"({PREFIX}TLS_CERTIFICATE), or, behind a proxy that does it, allow it "
                 f"({PREFIX}INSECURE=true)"
             )
+        if self.webhooks and not self.state:
+            raise SettingsError(
+                f"{PREFIX}STATE: name the file in which events wait for the endpoints of "
+                f"{PREFIX}WEBHOOKS, e.g. /var/lib/sayso/gateway.db"
+            )
         if self.twilio_auth_tokens and not self.public_url.startswith(("wss://", "ws://")):
             raise SettingsError(
                 f"{PREFIX}PUBLIC_URL: must be the wss:// address that Twilio reaches, as it signs "
@@ -208,6 +225,12 @@ class Settings(BaseSettings):
             tls=self._make_tls(),
             insecure=self.client_insecure,
         )
+
+    def open_channel(self) -> tuple[Any, tuple[tuple[str, str], ...]]:
+        """A channel of gRPC for asyncio, with the metadata that shows the gateway's credential."""
+        shown = self.credential.get_secret_value() or None
+        target = Target(self.server, shown, self._make_tls(), self.client_insecure)
+        return target.open(grpc.aio), target.metadata
 
     def _make_tls(self) -> Tls | None:
         if not (self.tls or self.ca or self.client_certificate or self.client_key):

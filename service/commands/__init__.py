@@ -1,6 +1,7 @@
 """The commands of `sayso`, one module a group; `service.__main__` puts them together.
 
 serve, gateway                          runs the server; connects call platforms to one
+webhooks                                gateway webhooks: what endpoints have not taken
 enroll, voices                          enroll; verify, identify: recordings to a server
 speakers, groups                        what a server holds
 models, status, environment             model files, settings, readiness

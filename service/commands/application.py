@@ -15,7 +15,7 @@ from service.commands.terminal import Version
 COMMANDS = MappingProxyType(
     {
         "serve": ("serve", "serve"),
-        "gateway": ("gateway", "gateway"),
+        "gateway": ("gateway", "app"),
         "enroll": ("enroll", "enroll"),
         "verify": ("voices", "verify"),
         "identify": ("voices", "identify"),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from service.commands import webhooks
 from service.commands.terminal import one_line_errors, print_json, say
 from service.observability import logs
 
@@ -14,7 +15,13 @@ if TYPE_CHECKING:
     from gateway.server import RunningGateway
 
 
+app = typer.Typer()
+app.add_typer(webhooks.app, name="webhooks")
+
+
+@app.callback(invoke_without_command=True)
 def gateway(
+    context: typer.Context,
     listen: Annotated[
         str | None,
         typer.Option(help="host:port for WebSockets. [SAYSO_GATEWAY_LISTEN, 127.0.0.1:8080]"),
@@ -31,6 +38,8 @@ def gateway(
 
     Example: sayso gateway --listen 127.0.0.1:8080
     """
+    if context.invoked_subcommand is not None:
+        return
     with one_line_errors():
         import uvloop  # noqa: PLC0415 - a quarter less processor time; needs the extra `gateway`
 

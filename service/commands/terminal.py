@@ -29,6 +29,7 @@ out = Console(width=None if sys.stdout.isatty() else _UNLIMITED, emoji=False)
 err = Console(stderr=True, emoji=False)
 
 _EXTRAS = {
+    "aiohttp": "gateway",
     "hvac": "vault",
     "opentelemetry": "tracing",
     "requests": "vault",

@@ -1,0 +1,198 @@
+"""A real gateway beside a real server: what a receiver gets, and what the command line tells."""
+
+import base64
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from cloudevents.core.bindings.http import HTTPMessage, from_http_event
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from google.protobuf.json_format import ParseDict
+from sayso.v1 import event_pb2
+from standardwebhooks import Webhook
+
+from gateway.webhooks.signatures import make_key_pair, make_secret
+from tests.support.gateway_process import GatewayProcess
+from tests.support.sayso_server import ROOT, SaysoServer
+from tests.support.voices import clips
+from tests.support.webhook_receiver import Received, Receiver, receive, write_webhooks
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    with receive() as opened:
+        yield opened
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def start(server: SaysoServer, folder: Path, **settings: object) -> GatewayProcess:
+    return GatewayProcess(
+        server.address, webhooks=folder / "webhooks.toml", state=folder / "state.db", **settings
+    )
+
+
+def follow(folder: Path) -> None:
+    """Wait until the gateway keeps a token: what happens from now on is owed."""
+    from gateway.webhooks.outbox import open_outbox  # noqa: PLC0415
+
+    with open_outbox(folder / "state.db") as outbox:
+        wait_until(lambda: outbox.get_token() is not None)
+
+
+def ask(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "service", "gateway", "webhooks", *command],
+        cwd=ROOT,
+        env={
+            **os.environ,
+            "SAYSO_GATEWAY_WEBHOOKS": str(folder / "webhooks.toml"),
+            "SAYSO_GATEWAY_STATE": str(folder / "state.db"),
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+def read_type(received: Received) -> str:
+    return str(json.loads(received.body)["type"])
+
+
+def test_events_arrive_signed_as_cloudevents(
+    server: SaysoServer, tmp_path: Path, receiver: Receiver
+) -> None:
+    old, new = make_secret(), make_secret()
+    private, public = make_key_pair()
+    write_webhooks(tmp_path, receiver.url, old, new, private)
+    with start(server, tmp_path) as gateway, server.client() as sayso:
+        follow(tmp_path)
+        decision = sayso.verify("slt", clips("slt", "verify")[0])
+        wait_until(lambda: len(receiver.taken) >= 2)
+        gateway.terminate()
+    types = [read_type(each) for each in receiver.taken]
+    assert sorted(types) == ["dev.sayso.call.ended", "dev.sayso.decision.reached"]
+    key = Ed25519PublicKey.from_public_bytes(base64.b64decode(public.removeprefix("whpk_")))
+    for received in receiver.taken:
+        headers = received.headers
+        for secret in (old, new):
+            Webhook(secret).verify(received.body, headers)
+        *_, signature = headers["webhook-signature"].split()
+        signed = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode() + received.body
+        key.verify(base64.b64decode(signature.removeprefix("v1a,")), signed)
+
+        event = from_http_event(HTTPMessage(headers, received.body))
+        assert headers["content-type"] == "application/cloudevents+json"
+        assert event.get_specversion() == "1.0"
+        assert event.get_id() == headers["webhook-id"]
+        assert event.get_source() == "/sayso"
+        assert event.get_subject() == "slt"
+        assert event.get_time() is not None
+        told = ParseDict(event.get_data(), event_pb2.Event())
+        assert told.event_id == event.get_id()
+        assert told.decision.decision_id == decision.decision_id
+        assert told.create_time.ToDatetime() == event.get_time().replace(tzinfo=None)
+
+
+def test_only_chosen_types_are_sent_and_missed_ones_come_later(
+    server: SaysoServer, tmp_path: Path, receiver: Receiver
+) -> None:
+    write_webhooks(tmp_path, receiver.url, more='events = ["call.ended"]')
+    with server.client() as sayso:
+        with start(server, tmp_path):
+            follow(tmp_path)
+        missed = sayso.verify("slt", clips("slt", "verify")[0])
+        with start(server, tmp_path):
+            wait_until(lambda: len(receiver.taken) == 1)
+    [received] = receiver.taken
+    assert read_type(received) == "dev.sayso.call.ended"
+    data = json.loads(received.body)["data"]
+    assert data["decision"]["decisionId"] == missed.decision_id
+
+
+def test_a_refused_event_is_sent_again_after_five_seconds(
+    server: SaysoServer, tmp_path: Path, receiver: Receiver
+) -> None:
+    write_webhooks(tmp_path, receiver.url, more='events = ["call.ended"]')
+    receiver.replies = [(500, {})]
+    with start(server, tmp_path) as gateway, server.client() as sayso:
+        follow(tmp_path)
+        sayso.verify("slt", clips("slt", "verify")[0])
+        wait_until(lambda: len(receiver.taken) == 1)
+        log = gateway.terminate()
+    first, second = receiver.received
+    waited_s = int(second.headers["webhook-timestamp"]) - int(first.headers["webhook-timestamp"])
+    assert 5 <= waited_s <= 8
+    assert first.body == second.body
+    assert "HTTP 500; will be tried again" in log
+
+
+def test_the_command_line_lists_failures_and_replays_them(
+    server: SaysoServer, tmp_path: Path, receiver: Receiver
+) -> None:
+    write_webhooks(tmp_path, receiver.url, more='events = ["call.ended"]')
+    receiver.replies = [(410, {})]
+    with start(server, tmp_path), server.client() as sayso:
+        follow(tmp_path)
+        sayso.verify("slt", clips("slt", "verify")[0])
+        wait_until(lambda: len(receiver.received) == 1)
+        wait_until(lambda: json.loads(ask(tmp_path, "list", "--json").stdout)["state"] == "gone")
+        [line] = ask(tmp_path, "failures", "--json").stdout.splitlines()
+        failure = json.loads(line)
+        assert failure["error"] == "the endpoint is gone"
+        assert failure["event_id"] == receiver.received[0].headers["webhook-id"]
+        assert ask(tmp_path, "enable", "desk").stdout == "desk is on again\n"
+        replayed = ask(tmp_path, "replay", failure["event_id"])
+        assert replayed.stdout == "1 deliveries will be tried again\n"
+        wait_until(lambda: len(receiver.taken) == 1)
+    listed = ask(tmp_path, "list").stdout
+    assert listed == f"desk  {receiver.url}  on, 0 pending, 0 failed\n"
+
+
+def test_the_command_line_tests_an_endpoint(tmp_path: Path, receiver: Receiver) -> None:
+    secret = make_secret()
+    write_webhooks(tmp_path, receiver.url, secret)
+    assert ask(tmp_path, "test", "desk").stdout == f"{receiver.url}: HTTP 204\n"
+    [received] = receiver.taken
+    Webhook(secret).verify(received.body, received.headers)
+    assert read_type(received) == "dev.sayso.test"
+    receiver.replies = [(500, {})]
+    assert ask(tmp_path, "test", "desk").returncode == 1
+    unknown = ask(tmp_path, "test", "dusk")
+    assert (unknown.returncode, unknown.stderr) == (2, "error: 'dusk' is none of desk\n")
+
+
+def test_the_command_line_makes_secrets(tmp_path: Path, receiver: Receiver) -> None:
+    made = ask(tmp_path, "new-secret").stdout.strip()
+    private, public = ask(tmp_path, "new-secret", "--ed25519").stdout.split()
+    write_webhooks(tmp_path, receiver.url, made, private)
+    assert ask(tmp_path, "test", "desk").returncode == 0
+    Webhook(made).verify(receiver.taken[0].body, receiver.taken[0].headers)
+    assert public.startswith("whpk_")
+
+
+def test_webhooks_need_a_file_for_what_waits(tmp_path: Path, receiver: Receiver) -> None:
+    write_webhooks(tmp_path, receiver.url)
+    environment = {**os.environ, "SAYSO_GATEWAY_WEBHOOKS": str(tmp_path / "webhooks.toml")}
+    ended = subprocess.run(
+        [sys.executable, "-m", "service", "gateway"],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert ended.returncode == 2
+    assert "SAYSO_GATEWAY_STATE: name the file" in ended.stderr
