@@ -60,7 +60,7 @@ class _Watcher:
 
 
 @contextmanager
-def _calling(address: str, numbers: Iterator[int], answered: list[str]) -> Iterator[None]:
+def calling(address: str, numbers: Iterator[int], answered: list[str]) -> Iterator[None]:
     """Verify somebody over and over, and note the ids of the requests that were answered."""
     stopped, audio = threading.Event(), clips("slt", "verify")[0].read_bytes()
 
@@ -99,7 +99,7 @@ def test_killed_servers_and_watchers(
         running.start()
         watcher.start(running.address)
         before = len(answered)
-        with _calling(running.address, numbers, answered):
+        with calling(running.address, numbers, answered):
             wait_until(lambda: len(answered) > before, "answered a call")  # noqa: B023
             time.sleep(chance.uniform(0.0, _LONGEST_S))
             for kill in chance.sample([running.kill, watcher.kill], 2):

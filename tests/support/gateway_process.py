@@ -47,6 +47,10 @@ class GatewayProcess:
         if self.process.poll() is None:
             self.terminate()
 
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.communicate(timeout=_EXIT_S)
+
     def terminate(self) -> str:
         """Drain it; what it has written to stderr, its log."""
         self.process.terminate()
