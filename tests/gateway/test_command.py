@@ -41,7 +41,7 @@ def run(*command: str, **variables: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("module", ["starlette", "uvicorn", "uvloop"])
+@pytest.mark.parametrize("module", ["aiohttp", "starlette", "uvicorn", "uvloop"])
 def test_without_the_extra_one_line_says_what_to_install(module: str) -> None:
     ended = run("-c", WITHOUT.format(modules=[module]))
     assert ended.returncode == 2

@@ -3,6 +3,8 @@
 import base64
 import json
 import os
+import re
+import ssl
 import subprocess
 import sys
 import time
@@ -11,16 +13,28 @@ from pathlib import Path
 
 import pytest
 from cloudevents.core.bindings.http import HTTPMessage, from_http_event
+from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from google.protobuf.json_format import ParseDict
 from sayso.v1 import event_pb2
 from standardwebhooks import Webhook
 
 from gateway.webhooks.signatures import make_key_pair, make_secret
+from tests.support.certificates import Authority
 from tests.support.gateway_process import GatewayProcess
 from tests.support.sayso_server import ROOT, SaysoServer
 from tests.support.voices import clips
 from tests.support.webhook_receiver import Received, Receiver, receive, write_webhooks
+
+_TRY = """
+import {readFileSync} from "node:fs";
+import {verify} from "./verify.mjs";
+try {
+  process.stdout.write(verify(readFileSync(0), JSON.parse(process.argv[2])).type);
+} catch (error) {
+  process.stdout.write(error.message);
+}
+"""
 
 
 @pytest.fixture
@@ -50,7 +64,7 @@ def follow(folder: Path) -> None:
         wait_until(lambda: outbox.get_token() is not None)
 
 
-def ask(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
+def ask(folder: Path, *command: str, **variables: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "service", "gateway", "webhooks", *command],
         cwd=ROOT,
@@ -58,6 +72,7 @@ def ask(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
             **os.environ,
             "SAYSO_GATEWAY_WEBHOOKS": str(folder / "webhooks.toml"),
             "SAYSO_GATEWAY_STATE": str(folder / "state.db"),
+            **variables,
         },
         capture_output=True,
         text=True,
@@ -171,6 +186,52 @@ def test_the_command_line_tests_an_endpoint(tmp_path: Path, receiver: Receiver) 
     assert ask(tmp_path, "test", "desk").returncode == 1
     unknown = ask(tmp_path, "test", "dusk")
     assert (unknown.returncode, unknown.stderr) == (2, "error: 'dusk' is none of desk\n")
+
+
+@pytest.mark.parametrize("name", ["localhost", "elsewhere.example.com"])
+def test_a_certificate_must_be_of_the_name_in_the_url(tmp_path: Path, name: str) -> None:
+    authority = Authority(tmp_path)
+    pair = authority.issue(name, [x509.DNSName(name)])
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pair.certificate, pair.key)
+    with receive(context) as receiver:
+        url = f"https://localhost:{receiver.port}/"
+        write_webhooks(tmp_path, url, more="timeout_s = 5")
+        untrusted = ask(tmp_path, "test", "desk")
+        trusted = ask(tmp_path, "test", "desk", SSL_CERT_FILE=str(authority.certificate))
+    assert untrusted.returncode == 1
+    assert "CERTIFICATE_VERIFY_FAILED" in untrusted.stdout
+    assert len(receiver.taken) == (1 if name == "localhost" else 0)
+    assert trusted.returncode == (0 if name == "localhost" else 1)
+
+
+def test_the_node_program_of_the_page_verifies(tmp_path: Path, receiver: Receiver) -> None:
+    page = (ROOT / "docs/integrate/webhooks.md").read_text()
+    [program] = re.findall(r"^```js\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    (tmp_path / "verify.mjs").write_text(program)
+    (tmp_path / "try.mjs").write_text(_TRY)
+    secret, other = make_secret(), make_secret()
+    write_webhooks(tmp_path, receiver.url, other, secret)
+    ask(tmp_path, "test", "desk")
+    [received] = receiver.taken
+
+    def verify(secret: str, body: bytes) -> str:
+        return subprocess.run(
+            ["node", "try.mjs", json.dumps(received.headers)],
+            cwd=tmp_path,
+            env={**os.environ, "WEBHOOK_SECRET": secret},
+            input=body,
+            capture_output=True,
+            check=True,
+            timeout=60,
+        ).stdout.decode()
+
+    assert verify(secret, received.body) == "dev.sayso.test"
+    assert verify(other, received.body) == "dev.sayso.test"
+    assert verify(secret, received.body + b" ") == "no signature of ours"
+    assert verify(make_secret(), received.body) == "no signature of ours"
+    received.headers["webhook-timestamp"] = str(int(time.time()) - 301)
+    assert verify(secret, received.body) == "too old or too new"
 
 
 def test_the_command_line_makes_secrets(tmp_path: Path, receiver: Receiver) -> None:
