@@ -16,12 +16,14 @@ from cloudevents.core.bindings.http import HTTPMessage, from_http_event
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from google.protobuf.json_format import ParseDict
+from sayso import Client
 from sayso.v1 import event_pb2
 from standardwebhooks import Webhook
 
 from gateway.webhooks.signatures import make_key_pair, make_secret
 from tests.support.certificates import Authority
 from tests.support.gateway_process import GatewayProcess
+from tests.support.keys import create
 from tests.support.sayso_server import ROOT, SaysoServer
 from tests.support.voices import clips
 from tests.support.webhook_receiver import Received, Receiver, receive, write_webhooks
@@ -83,6 +85,11 @@ def ask(folder: Path, *command: str, **variables: str) -> subprocess.CompletedPr
 
 def read_type(received: Received) -> str:
     return str(json.loads(received.body)["type"])
+
+
+def verify_as(address: str, key: str, request_id: str) -> None:
+    with Client(address, credential=key, request_ids=lambda: request_id) as sayso:
+        sayso.verify("nobody", clips("slt", "verify")[0])
 
 
 def test_events_arrive_signed_as_cloudevents(
@@ -151,6 +158,43 @@ def test_a_refused_event_is_sent_again_after_five_seconds(
     assert 5 <= waited_s <= 8
     assert first.body == second.body
     assert "HTTP 500; will be tried again" in log
+
+
+def test_the_key_needs_the_role_watch_and_tells_its_tenant_alone(
+    tmp_path: Path, receiver: Receiver
+) -> None:
+    keys = tmp_path / "keys.json"
+    bank = create(keys, "bank", "verify", "watch")
+    shop = create(keys, "shop", "verify")
+    write_webhooks(tmp_path, receiver.url)
+    with SaysoServer(store=f"sqlite:///{tmp_path / 'sayso.db'}", keys=keys) as secured:
+        with start(secured, tmp_path, credential=shop) as gateway:
+            time.sleep(1.0)
+            log = gateway.terminate()
+        assert "webhooks: events cannot be followed" in log
+        assert "watch" in log
+        with start(secured, tmp_path, credential=bank):
+            follow(tmp_path)
+            for key, request_id in ((shop, "of-shop"), (bank, "of-bank")):
+                verify_as(secured.address, key, request_id)
+            wait_until(lambda: len(receiver.taken) == 1)
+    [received] = receiver.taken
+    assert json.loads(received.body)["data"]["requestId"] == "of-bank"
+
+
+def test_a_server_that_comes_later_is_followed(tmp_path: Path, receiver: Receiver) -> None:
+    write_webhooks(tmp_path, receiver.url)
+    store = f"sqlite:///{tmp_path / 'sayso.db'}"
+    with SaysoServer(store=store) as first:
+        address = first.address
+    with GatewayProcess(
+        address, webhooks=tmp_path / "webhooks.toml", state=tmp_path / "state.db"
+    ) as gateway:
+        with SaysoServer(store=store, listen=address) as second, second.client() as sayso:
+            follow(tmp_path)
+            sayso.verify("nobody", clips("slt", "verify")[0])
+            wait_until(lambda: len(receiver.taken) == 1)
+        assert "webhooks: events cannot be followed" in gateway.terminate()
 
 
 def test_the_command_line_lists_failures_and_replays_them(
