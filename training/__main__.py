@@ -6,6 +6,7 @@ import os
 
 import typer
 
+from training.commands.average import average
 from training.commands.compare import compare
 from training.commands.data import inspect, manifest, pack
 from training.commands.describe import describe
@@ -17,7 +18,10 @@ from training.commands.teach import teach
 from training.commands.terminal import Version, add_command, end_at_once, one_line_errors
 
 app = typer.Typer(name="sayso-train", no_args_is_help=True, pretty_exceptions_enable=False)
-for command in (manifest, inspect, pack, hear, compare, picture, probe, run, teach, describe):
+for command in (
+    *(manifest, inspect, pack, run, teach, average),
+    *(hear, compare, picture, probe, describe),
+):
     add_command(app, one_line_errors()(command), command.__name__)
 
 
