@@ -155,6 +155,25 @@ async def test_an_endpoint_that_hangs_holds_up_no_other_delivery(tmp_path: Path)
             assert (delivery.attempts, delivery.error) == (1, "no answer within 1 s")
 
 
+async def test_an_answer_that_never_ends_is_not_read(tmp_path: Path) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
+        with contextlib.suppress(ConnectionError):
+            while True:
+                writer.write(b"10000\r\n" + bytes(65536) + b"\r\n")
+                await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+    async with server, deliver(tmp_path, read_desk(tmp_path, url)) as delivering:
+        began = time.monotonic()
+        delivering.add(*range(20))
+        await wait_until(lambda: delivering.outbox.count("desk").pending == 0)
+        assert time.monotonic() - began < 5
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]"])
 async def test_an_address_that_is_not_allowed_is_not_reached(
     tmp_path: Path, receiver: Receiver, host: str

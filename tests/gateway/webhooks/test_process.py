@@ -4,6 +4,7 @@ import base64
 import json
 import os
 import re
+import socket
 import ssl
 import subprocess
 import sys
@@ -180,6 +181,22 @@ def test_the_key_needs_the_role_watch_and_tells_its_tenant_alone(
             wait_until(lambda: len(receiver.taken) == 1)
     [received] = receiver.taken
     assert json.loads(received.body)["data"]["requestId"] == "of-bank"
+
+
+def test_an_endpoint_that_hangs_does_not_keep_the_gateway_from_stopping(
+    server: SaysoServer, tmp_path: Path
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        write_webhooks(tmp_path, f"http://127.0.0.1:{silent.getsockname()[1]}/")
+        with start(server, tmp_path) as gateway, server.client() as sayso:
+            follow(tmp_path)
+            sayso.verify("nobody", clips("slt", "verify")[0])
+            connection, _ = silent.accept()
+            with connection:
+                began = time.monotonic()
+                gateway.terminate()
+                assert time.monotonic() - began < 15
+    assert json.loads(ask(tmp_path, "list", "--json").stdout)["pending"] == 1
 
 
 def test_a_server_that_comes_later_is_followed(tmp_path: Path, receiver: Receiver) -> None:
