@@ -288,8 +288,8 @@ RESEMBLYZER := resemblyzer==0.1.4 webrtcvad-wheels==2.0.14.post1
 PIPECAT := pipecat-ai==1.14.0 aiofiles==25.1.0 docstring-parser==0.18.0 loguru==0.7.3 loudness==0.2.0 \
 	sentencex==1.0.32 wait-for2==0.4.1
 
-# Asks the gateway as an application of Voice ID does; the packages that it needs besides are there.
-BOTO3 := boto3==1.44.8 botocore==1.44.8 jmespath==1.1.0 s3transfer==0.19.3
+# Asks the gateway as an application of Voice ID does; dateutil and urllib3, which it needs too, are there.
+BOTO3 := boto3==1.44.8 botocore==1.44.8 jmespath==1.1.0 s3transfer==0.19.3 six==1.17.0
 
 $(BIN)/python:
 	@"$(PYTHON)" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))' 2>/dev/null \

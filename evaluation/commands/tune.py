@@ -58,7 +58,7 @@ def tune(
     kept only if they are shown to help. Writes report.html, tuning.json and, if something helps,
     the tuned model with its digest. It holds voices of the recordings: guard it like them.
 
-    Example: sayso tune models/sayso.onnx calls.csv --output tuned
+    Example: sayso-evaluate tune models/sayso.onnx calls.csv --output tuned
     """
     from evaluation.report import document, page
     from evaluation.scoring import cache as embedding_cache
