@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -128,9 +129,8 @@ async def test_another_tenants_call_is_not_found(gateway: RunningGateway, caller
     await play(gateway, "c0ffee-bank", "slt", caller)
     shop = make_client(gateway.address, key_id="AKIDSHOP", secret="shopsecret")
     for name in ("c0ffee-bank", "c0ffee-unknown"):
-        assert await fail(
-            lambda name=name: shop.evaluate_session(DomainId=DOMAIN_ID, SessionNameOrId=name)
-        ) == ("ResourceNotFoundException", 400)
+        ask_for = partial(shop.evaluate_session, DomainId=DOMAIN_ID, SessionNameOrId=name)
+        assert await fail(ask_for) == ("ResourceNotFoundException", 400)
     assert await fail(lambda: shop.describe_speaker(DomainId=DOMAIN_ID, SpeakerId="slt")) == (
         "ResourceNotFoundException",
         400,

@@ -53,7 +53,7 @@ def wait_until(holds: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
-def start(server: SaysoServer, folder: Path, **settings: object) -> GatewayProcess:
+def start(server: SaysoServer, folder: Path, **settings: str) -> GatewayProcess:
     return GatewayProcess(
         server.address, webhooks=folder / "webhooks.toml", state=folder / "state.db", **settings
     )
@@ -122,7 +122,9 @@ def test_events_arrive_signed_as_cloudevents(
         assert event.get_source() == "/sayso"
         assert event.get_subject() == "slt"
         assert event.get_time() is not None
-        told = ParseDict(event.get_data(), event_pb2.Event())
+        data = event.get_data()
+        assert isinstance(data, dict)
+        told = ParseDict(data, event_pb2.Event())
         assert told.event_id == event.get_id()
         assert told.decision.decision_id == decision.decision_id
         assert told.create_time.ToDatetime() == event.get_time().replace(tzinfo=None)
