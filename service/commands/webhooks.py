@@ -70,6 +70,7 @@ def replay(
         list[str] | None, typer.Argument(help="Ids of events that failed; without one, all.")
     ] = None,
     endpoint: OneOf = None,
+    as_json: Json = False,
 ) -> None:
     """Delivers anew what was given up.
 
@@ -77,22 +78,29 @@ def replay(
     """
     with _open() as (_, outbox):
         count = outbox.replay(endpoint, event_ids or [], now=time.time())
-    say(f"{count} deliveries will be tried again")
+    if as_json:
+        print_json({"deliveries": count})
+    else:
+        say(f"{count} deliveries will be tried again")
 
 
 @app.command()
-def enable(name: Name) -> None:
+def enable(name: Name, as_json: Json = False) -> None:
     """Delivers again to an endpoint that answered 410 (gone). What it missed since is not sent.
 
     Example: sayso gateway webhooks enable desk
     """
     with _open() as (webhooks, outbox):
         _get_endpoint(webhooks, name)
-        say(f"{name} is on again" if outbox.enable(name) else f"{name} was not gone")
+        was_gone = outbox.enable(name)
+    if as_json:
+        print_json({"endpoint": name, "was_gone": was_gone})
+    else:
+        say(f"{name} is on again" if was_gone else f"{name} was not gone")
 
 
 @app.command()
-def test(name: Name) -> None:
+def test(name: Name, as_json: Json = False) -> None:
     """Posts an event of the type `dev.sayso.test` at once, and says what the endpoint answers.
 
     Example: sayso gateway webhooks test desk
@@ -100,7 +108,10 @@ def test(name: Name) -> None:
     with _open() as (webhooks, _):
         endpoint = _get_endpoint(webhooks, name)
         answer = asyncio.run(_post_test(endpoint, webhooks.source))
-    say(f"{endpoint.url}: {answer.explanation}")
+    if as_json:
+        print_json({"endpoint": name, "ok": answer.ok, "answer": answer.explanation})
+    else:
+        say(f"{endpoint.url}: {answer.explanation}")
     if not answer.ok:
         raise typer.Exit(1)
 
@@ -110,15 +121,19 @@ def make_secret(
     ed25519: Annotated[
         bool, typer.Option("--ed25519", help="A pair of keys; whoever receives needs the public.")
     ] = False,
+    as_json: Json = False,
 ) -> None:
     """Prints a secret for a file of secrets; with --ed25519 the private key, then the public one.
 
-    Example: sayso gateway webhooks new-secret >> desk.secrets
+    Example: sayso gateway webhooks new-secret --ed25519
     """
     with one_line_errors():
         from gateway.webhooks import signatures  # noqa: PLC0415
 
         made = signatures.make_key_pair() if ed25519 else (signatures.make_secret(),)
+    if as_json:
+        print_json(dict(zip(("secret", "public_key"), made, strict=False)))
+        return
     for line in made:
         say(line)
 

@@ -26,9 +26,16 @@ def list_commands() -> Iterator[tuple[str, ...]]:
     """The words of every command that does something."""
     group: Any = typer.main.get_group(app)
     for name in COMMANDS:
-        command = group.get_command(typer.Context(group), name)
-        subcommands = getattr(command, "commands", None)
-        yield from [(name, each) for each in subcommands] if subcommands else [(name,)]
+        yield from list_leaves(group.get_command(typer.Context(group), name), name)
+
+
+def list_leaves(command: Any, *words: str) -> Iterator[tuple[str, ...]]:
+    """The words of a command, if it does something, and of those below it."""
+    below = getattr(command, "commands", {})
+    if not below or command.invoke_without_command:
+        yield words
+    for name, each in below.items():
+        yield from list_leaves(each, *words, name)
 
 
 LEAVES = list(list_commands())
@@ -46,6 +53,8 @@ def parse(words: list[str]) -> tuple[str, ...]:
     named = []
     while hasattr(command, "resolve_command"):
         left = [*context._protected_args, *context.args]
+        if not left and command.invoke_without_command:
+            break
         name, command, rest = command.resolve_command(context, left)
         named.append(name)
         context = command.make_context(name, rest, parent=context)

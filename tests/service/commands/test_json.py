@@ -21,6 +21,7 @@ from tests.support.local_server import LocalServer
 from tests.support.master_keys import new_key
 from tests.support.stand_in import save_stand_in
 from tests.support.voices import FOLDER, clips
+from tests.support.webhook_receiver import receive, write_webhooks
 
 POLICIES = '[payments]\ndescription = "transfers"\ntarget_false_match_rate = 0.005\n'
 
@@ -36,6 +37,8 @@ class Machine:
             "SAYSO_KEYS": str(folder / "keys.json"),
             "SAYSO_MASTER_KEY_FILE": str(folder / "master.key"),
             "SAYSO_STORE": f"sqlite:///{folder}/sealed.db",
+            "SAYSO_GATEWAY_WEBHOOKS": str(folder / "webhooks.toml"),
+            "SAYSO_GATEWAY_STATE": str(folder / "gateway.db"),
         }
         self._server = address
 
@@ -45,7 +48,7 @@ class Machine:
         asked = [*said, "--json", *(["--server", self._server] if server else [])]
         ended = CliRunner(env=self._environment).invoke(app, asked)
         assert ended.exit_code == status, (asked, ended.output, ended.exception)
-        self.has_run |= {said[:1], said[:2]} & set(LEAVES)
+        self.has_run |= {said[:1], said[:2], said[:3]} & set(LEAVES)
         objects = [json.loads(line) for line in ended.stdout.splitlines()]
         assert all(isinstance(each, dict) for each in objects)
         return objects
@@ -279,6 +282,21 @@ def test_a_gateway_says_in_json_where_it_listens(machine: Machine) -> None:
     assert told["address"].startswith("127.0.0.1:")
     assert told["audiosocket"] is None
     machine.has_run.add(("gateway",))
+
+
+def test_webhooks(machine: Machine) -> None:
+    with receive() as receiver:
+        write_webhooks(machine.folder, receiver.url)
+        (listed,) = machine.run("gateway", "webhooks", "list")
+        assert (listed["endpoint"], listed["state"], listed["pending"]) == ("desk", "on", 0)
+        (tried,) = machine.run("gateway", "webhooks", "test", "desk")
+        assert tried["ok"]
+    assert machine.run("gateway", "webhooks", "failures") == []
+    assert machine.run("gateway", "webhooks", "replay") == [{"deliveries": 0}]
+    (enabled,) = machine.run("gateway", "webhooks", "enable", "desk")
+    assert enabled == {"endpoint": "desk", "was_gone": False}
+    (made,) = machine.run("gateway", "webhooks", "new-secret", "--ed25519")
+    assert set(made) == {"secret", "public_key"}
 
 
 def test_tuning_says_in_json_what_it_kept(machine: Machine) -> None:
