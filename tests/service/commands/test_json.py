@@ -284,6 +284,22 @@ def test_a_gateway_says_in_json_where_it_listens(machine: Machine) -> None:
     machine.has_run.add(("gateway",))
 
 
+def test_migrating_from_voice_id(machine: Machine) -> None:
+    clip = clips("rms", "enroll")[0]
+    (machine.folder / "copy").mkdir()
+    (machine.folder / "copy" / clip.name).symlink_to(clip)
+    request = {
+        "RequestId": "r1",
+        "SpeakerId": "moved",
+        "AudioSpecifications": [{"S3Uri": f"s3://calls/{clip.name}", "ChannelId": 0}],
+    }
+    job = machine.folder / "job.json"
+    job.write_text(json.dumps({"Version": "1.0", "SpeakerEnrollmentRequests": [request]}))
+    copy = machine.folder / "copy"
+    (moved,) = machine.ask("migrate", "voiceid", job, "--recordings", copy)
+    assert moved["speaker_id"] == "moved"
+
+
 def test_webhooks(machine: Machine) -> None:
     with receive() as receiver:
         write_webhooks(machine.folder, receiver.url)
