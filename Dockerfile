@@ -41,6 +41,7 @@ COPY models models
 COPY demo/audio demo/audio
 COPY service service
 COPY gateway gateway
+COPY protos/openapi.yaml protos/openapi.yaml
 COPY training training
 COPY exporters exporters
 COPY evaluation evaluation

@@ -17,6 +17,8 @@ sockets.py       the WebSocket of a platform: silence, size and slow readers lim
 connectors/      one module for each protocol
 routes.py        who may connect as which platform
 shims/           the HTTP interfaces of services that have ended
+rest/            the API as JSON over HTTP, with the caller's own credential
+console/         a page for people: static files over that
 web.py           the HTTP and WebSocket listener
 webhooks/        the tenant's events, posted to endpoints
 server.py        all listeners as one running gateway, drained on the way down

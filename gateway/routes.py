@@ -45,7 +45,7 @@ def list_routes(settings: Settings, calls: Calls) -> Iterator[WebSocketRoute]:
             yield route_by_token(vendor, tokens, settings, connector)
     if settings.audiohook_keys is not None:
         yield route_audiohook(settings.audiohook_keys, settings, calls)
-    if settings.pcm:
+    if settings.pcm or settings.console:
         yield route_pcm(settings, calls)
 
 

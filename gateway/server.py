@@ -17,6 +17,7 @@ from gateway import web
 from gateway.calls import Calls
 from gateway.clients import Clients
 from gateway.connectors.audiosocket import AudioSockets, Network, parse_networks
+from gateway.rest import open_rest
 from gateway.settings import PREFIX, Settings, parse_address
 from gateway.webhooks.running import open_webhooks
 
@@ -56,8 +57,12 @@ async def open_gateway(settings: Settings) -> AsyncIterator[RunningGateway]:
 @contextlib.asynccontextmanager
 async def open_web(settings: Settings, calls: Calls, clients: Clients) -> AsyncIterator[str]:
     """Listen for HTTP and WebSockets; yields host:port."""
-    server = web.make_server(settings, web.make_app(settings, calls, clients))
-    with listen(settings.listen) as listener:
+    async with contextlib.AsyncExitStack() as stack:
+        rest = None
+        if settings.rest or settings.console:
+            rest = await stack.enter_async_context(open_rest(settings))
+        server = web.make_server(settings, web.make_app(settings, calls, clients, rest))
+        listener = stack.enter_context(listen(settings.listen))
         serving = asyncio.create_task(server.serve([listener]))
         try:
             yield format_address(listener)

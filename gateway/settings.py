@@ -24,8 +24,10 @@ _SWITCHES = (
     "azure",
     "voice_id_keys",
     "webhooks",
+    "rest",
+    "console",
 )
-"""What switches a connector, or an interface, on."""
+"""What switches a connector, an interface, or what people use, on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +95,13 @@ class Settings(BaseSettings):
     )
     pcm: bool = Field(
         False, description="take PCM over WebSockets from whoever shows a key of the server"
+    )
+
+    rest: bool = Field(
+        False, description="serve REST under /v1 to whoever shows a credential of the server"
+    )
+    console: bool = Field(
+        False, description="serve the console at /console, with REST and PCM over WebSockets"
     )
 
     audiosocket_listen: str | None = Field(
@@ -222,17 +231,18 @@ class Settings(BaseSettings):
         return AsyncClient(
             self.server,
             credential=shown or None,
-            tls=self._make_tls(),
+            tls=self.make_tls(),
             insecure=self.client_insecure,
         )
 
     def open_channel(self) -> tuple[Any, tuple[tuple[str, str], ...]]:
         """A channel of gRPC for asyncio, with the metadata that shows the gateway's credential."""
         shown = self.credential.get_secret_value() or None
-        target = Target(self.server, shown, self._make_tls(), self.client_insecure)
+        target = Target(self.server, shown, self.make_tls(), self.client_insecure)
         return target.open(grpc.aio), target.metadata
 
-    def _make_tls(self) -> Tls | None:
+    def make_tls(self) -> Tls | None:
+        """The TLS of channels to the server; None is plaintext."""
         if not (self.tls or self.ca or self.client_certificate or self.client_key):
             return None
         return Tls(self.ca, self.client_certificate, self.client_key, self.server_name)

@@ -1,5 +1,8 @@
 """The HTTP and WebSocket listener.
 
+/v1, /openapi.yaml   REST
+/console             the console, a page for people
+
 GET /health   200, or 503 once the gateway drains
 (WebSocket)   a path for each platform: routes.py
 """
@@ -17,8 +20,10 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from gateway import console
 from gateway.calls import Calls
 from gateway.clients import Clients
+from gateway.rest import Rest
 from gateway.routes import list_routes
 from gateway.settings import Settings
 from gateway.shims import routes as shims
@@ -27,7 +32,9 @@ from gateway.sockets import MAX_MESSAGE_BYTES
 _HANDSHAKE_S = 10.0
 
 
-def make_app(settings: Settings, calls: Calls, clients: Clients) -> Starlette:
+def make_app(
+    settings: Settings, calls: Calls, clients: Clients, rest: Rest | None = None
+) -> Starlette:
     """The application; raises `SettingsError` for a secret file that cannot be used."""
 
     async def show_health(request: Request) -> Response:
@@ -37,6 +44,10 @@ def make_app(settings: Settings, calls: Calls, clients: Clients) -> Starlette:
 
     routes = [Route("/health", show_health), *list_routes(settings, calls)]
     routes += shims.list_routes(settings, calls, clients)
+    if rest is not None:
+        routes += rest.list_routes()
+    if settings.console:
+        routes += console.list_routes()
     return Starlette(routes=routes)
 
 
