@@ -99,4 +99,5 @@ def show_steps() -> Iterator[Callable[[str], None]]:
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as progress:
         task = progress.add_task("", total=None)
-        yield lambda step: progress.update(task, description=escape(step))
+        # At once: a step may take less time than the display's own refresh.
+        yield lambda step: progress.update(task, description=escape(step), refresh=True)
