@@ -8,6 +8,7 @@ from typing import Any
 
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
+from gateway.documents import parse_json
 from gateway.errors import ProtocolError
 
 MAX_MESSAGE_BYTES = 64 * 1024
@@ -68,8 +69,8 @@ def parse_object(message: str | bytes) -> dict[str, Any]:
     if isinstance(message, bytes):
         raise ProtocolError("a binary message, where text was expected")
     try:
-        parsed = json.loads(message)
-    except (ValueError, RecursionError):
+        parsed = parse_json(message)
+    except ValueError:
         raise ProtocolError("a message is not JSON") from None
     if not isinstance(parsed, dict):
         raise ProtocolError("a message is not a JSON object")

@@ -14,7 +14,6 @@ Whoever connects shows a key of the server, whose tenant the call is of: `Author
 
 import base64
 import binascii
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +22,7 @@ from sayso import Decision, RawAudio
 
 from gateway.answers import Changes, describe
 from gateway.calls import Answer, Calls, CallStart
+from gateway.documents import parse_json
 from gateway.errors import ProtocolError
 from gateway.sockets import Socket, parse_object, read_number, read_object, read_text
 
@@ -211,8 +211,8 @@ def _is_end(message: str) -> bool:
     """Whether `sayso.v1` says that there is no more audio. Other text is of other matters: keys
     pressed, notes of the dialplan."""
     try:
-        return bool(json.loads(message) == {"event": "end"})
-    except (ValueError, RecursionError):
+        return bool(parse_json(message) == {"event": "end"})
+    except ValueError:
         return False
 
 

@@ -7,6 +7,7 @@ from google.protobuf import json_format
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
+from gateway.documents import require_shallow
 from gateway.rest.bindings import Binding
 from gateway.rest.statuses import BadRequest
 
@@ -45,8 +46,8 @@ def _parse_body(binding: Binding, body: bytes) -> Message:
         target = getattr(message, binding.body)
         target.SetInParent()
     try:
-        json_format.Parse(body or b"{}", target)
-    except (ValueError, RecursionError, json_format.Error) as error:
+        json_format.Parse(require_shallow(body or b"{}"), target)
+    except (ValueError, json_format.Error) as error:
         raise BadRequest(f"the body is not the JSON of {target.DESCRIPTOR.name}: {error}") from None
     return message
 

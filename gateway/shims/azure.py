@@ -5,7 +5,6 @@ sent are in the speaker's metadata; identification profiles are members of one g
 speaker who was enrolled otherwise is a profile of either kind.
 """
 
-import json
 import logging
 import re
 import uuid
@@ -21,6 +20,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from gateway.clients import Clients
+from gateway.documents import parse_json
 from gateway.shims.bodies import BodyRefused, Slots, read_body
 from gateway.shims.scores import scale_decision, scale_llr
 
@@ -257,8 +257,8 @@ class Azure:
 
 def _parse_locale(body: bytes) -> str:
     try:
-        fields = json.loads(body)
-    except (ValueError, RecursionError):
+        fields = parse_json(body)
+    except ValueError:
         raise Refused(400, "InvalidRequest", "the body is not JSON") from None
     locale = fields.get("locale") if isinstance(fields, dict) else None
     if not isinstance(locale, str) or not _LOCALE.fullmatch(locale):

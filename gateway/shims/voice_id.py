@@ -6,7 +6,6 @@ domain's id is echoed. AWS's own credentials are never seen: the pairs are the o
 """
 
 import hashlib
-import json
 import logging
 import re
 import uuid
@@ -22,6 +21,7 @@ from starlette.responses import JSONResponse, Response
 
 from gateway.calls import CallRecord, Calls
 from gateway.clients import Clients
+from gateway.documents import parse_json
 from gateway.shims.bodies import BodyRefused, Slots, read_body
 from gateway.shims.scores import scale_decision
 from gateway.shims.sigv4 import SignatureRefused, verify
@@ -255,8 +255,8 @@ def _read_speaker_id(fields: Answer) -> str:
 
 def _parse(body: bytes) -> Answer:
     try:
-        fields = json.loads(body)
-    except (ValueError, RecursionError):
+        fields = parse_json(body)
+    except ValueError:
         raise Refused("SerializationException", "the body is not JSON") from None
     if not isinstance(fields, dict):
         raise Refused("SerializationException", "the body is no JSON object")

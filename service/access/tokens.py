@@ -22,6 +22,7 @@ ALGORITHMS = (
     *("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"),
     *("ES256", "ES384", "ES512", "EdDSA"),
 )
+_MAX_HEADER = 1024  # characters of base64: too few to exhaust the stack of a parser of JSON
 _REQUIRED = ["exp", "iss", "aud", "sub"]
 
 _FAULTS: Mapping[type[Exception], str] = {
@@ -62,6 +63,8 @@ class Tokens:
         return Caller(tenant, roles, f"token:{claims['sub']}")
 
     def _decode(self, token: str) -> dict[str, Any]:
+        if len(token.partition(".")[0]) > _MAX_HEADER:
+            raise jwt.DecodeError("the header is too long")
         return jwt.decode(
             token,
             self._find_key(jwt.get_unverified_header(token).get("kid")),

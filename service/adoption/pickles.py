@@ -8,6 +8,7 @@ https://github.com/python/cpython/blob/main/Lib/pickletools.py describes the opc
 """
 
 import pickletools
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -58,7 +59,9 @@ def read_pickle(data: bytes) -> Any:
     if len(data) > _MAX_BYTES:
         raise ModelError(f"its index is larger than {_MAX_BYTES >> 20} MiB")
     try:
-        return _Machine().run(data)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of escapes in a name
+            return _Machine().run(data)
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise ModelError("its pickle is damaged") from error
 

@@ -16,12 +16,12 @@ from service.access import TokenRules, Tokens
 from service.audio.decoding import AudioFormat, decode
 from service.audit.chain import BrokenChain, verify
 from service.contract import METADATA_KEY, Contract
-from service.errors import AudioError, ContractError, InvalidArgument, SettingsError
+from service.errors import AudioError, ContractError, InvalidArgument, ModelError, SettingsError
 from service.rpc import messages, pages, speakers
 from service.rpc.batches import Batch, Turn
 from service.sealing import LocalMaster
 from service.store.records import RecordError, decode_history, decode_speaker
-from tests.fuzz import sound, vorbis
+from tests.fuzz import checkpoints, sound, vorbis
 
 FIRST_S, LAST_S = -62_135_596_800, 253_402_300_799
 
@@ -201,3 +201,10 @@ def test_a_line_of_nothing_but_brackets_breaks_a_trail(tmp_path: Path) -> None:
 def test_a_master_key_of_other_letters_is_none() -> None:
     with pytest.raises(SettingsError, match="base64"):
         LocalMaster.from_text("é" * 44)
+
+
+def test_a_checkpoint_with_an_escape_in_a_name_is_refused() -> None:
+    seed = checkpoints.seeds()[0]
+    index = checkpoints.read_index(seed).replace(b"ctorch._utils", b"c\\orch._utils")
+    with pytest.raises(ModelError, match="no plain tensor"):
+        checkpoints.read(checkpoints.replace_index(seed, index))

@@ -181,6 +181,13 @@ def test_whatever_is_sent_is_refused_in_the_same_way(
             tokens.authenticate(token)
 
 
+@pytest.mark.parametrize("header", [b"[" * 3000, b'{"kid":' * 3000, b'{"kid": "' + b"k" * 3000])
+def test_a_header_that_nests_or_never_ends(tokens: Tokens, header: bytes) -> None:
+    token = b".".join(map(base64url_encode, (header, b"{}", b""))).decode()
+    with pytest.raises(Unauthenticated, match="cannot be read"):
+        tokens.authenticate(token)
+
+
 def test_a_token_without_a_key_id_is_of_the_only_key(tmp_path: Path) -> None:
     one = Tokens(write(tmp_path / "jwks.json", public_keys()[:1]), EXPECTED)
     assert one.authenticate(signed(claims(), kid=None)).tenant == "bank"
