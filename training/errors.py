@@ -6,6 +6,7 @@ TrainingError
 ├── AudioError         a recording: missing, broken, empty, silent, no numbers
 ├── CheckpointError    the run: a file that is no checkpoint, or of another recipe or data
 ├── BatchError         no batch, or one the loss cannot learn from: too few views of a voice
+├── GeneratorError     a spoofing program or package: not installed, or it made no speech
 ├── TeacherError       distillation: no such model, or targets of other data
 └── DivergenceError    the loss is infinite or no number: lower the learning rate
 """
@@ -46,6 +47,10 @@ class CheckpointError(TrainingError):
 
 
 class BatchError(TrainingError):
+    pass
+
+
+class GeneratorError(TrainingError):
     pass
 
 
