@@ -17,16 +17,22 @@ class AudioBuffer:
         self._readable: asyncio.Future[None] | None = None
         self._writable: asyncio.Future[None] | None = None
 
-    async def put(self, audio: bytes) -> None:
-        """Add audio, once there is room; after `end`, drop it."""
-        while len(self._audio) >= self._max_bytes and not self._ended:
-            self._writable = asyncio.get_running_loop().create_future()
-            await self._writable
+    def add(self, audio: bytes) -> bool:
+        """Add audio if there is room, and return whether there was; after `end`, drop it."""
         if self._ended:
-            return
+            return True
+        if len(self._audio) >= self._max_bytes:
+            return False
         self._audio += audio
         if len(self._audio) >= self._enough:
             _wake(self._readable)
+        return True
+
+    async def put(self, audio: bytes) -> None:
+        """Add audio once there is room."""
+        while not self.add(audio):
+            self._writable = asyncio.get_running_loop().create_future()
+            await self._writable
 
     def end(self) -> None:
         """There is no more audio, or nobody reads it."""

@@ -31,7 +31,6 @@ Answer = Callable[[Decision], Awaitable[None]]
 
 MAX_ID_CHARACTERS = 128
 _SAMPLE_BYTES = {"LINEAR16": 2}
-_MESSAGE_S = 0.1
 _REMEMBERED = timedelta(hours=1)
 
 
@@ -192,7 +191,7 @@ class LiveCall:
         second_bytes = raw.sample_rate * raw.channels * _SAMPLE_BYTES.get(raw.encoding, 1)
         self._left_bytes = math.ceil(limits.max_call_s * second_bytes)
         self._buffer = AudioBuffer(
-            message_bytes=round(_MESSAGE_S * second_bytes),
+            message_bytes=round(limits.message_s / 2 * second_bytes),
             max_bytes=math.ceil(limits.buffer_s * second_bytes),
         )
         self._verifying: asyncio.Task[None] | None = None
@@ -215,6 +214,8 @@ class LiveCall:
         self._left_bytes -= len(audio)
         if self._left_bytes < 0:
             self._buffer.end()
+            return
+        if self._buffer.add(audio):
             return
         try:
             async with asyncio.timeout(self._limits.stall_s):

@@ -21,6 +21,8 @@ def require_shallow(document: str | bytes) -> str:
     the finalizers of other objects, fails for want of stack.
     """
     text = document if isinstance(document, str) else document.decode()
+    if text.count("[") + text.count("{") <= _MAX_DEPTH:  # as nearly always, and quick to see
+        return text
     depth = 0
     for bracket in _BRACKET.finditer(_STRING.sub("", text)):
         depth += 1 if bracket[0] in "[{" else -1

@@ -39,6 +39,7 @@ class CallLimits:
     max_call_s: float = 3600.0
     max_pause_s: float = 120.0
     start_s: float = 10.0
+    message_s: float = 0.2
     buffer_s: float = 10.0
     stall_s: float = 10.0
     conclude_s: float = 8.0
@@ -137,6 +138,13 @@ class Settings(BaseSettings):
     max_call_s: float = Field(3600.0, gt=0, description="seconds of audio of one call")
     max_pause_s: float = Field(120.0, gt=0, description="seconds that a platform may send nothing")
     start_s: float = Field(10.0, gt=0, description="seconds within which a call has to begin")
+    message_s: float = Field(
+        0.2,
+        gt=0,
+        le=1,
+        description="seconds of audio that are read and sent to the server at once, at the most; "
+        "less decides earlier, and costs more",
+    )
     buffer_s: float = Field(
         10.0, gt=0, description="seconds of audio that may wait for the server, for each call"
     )

@@ -3,9 +3,10 @@
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
+from starlette.types import Message
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from gateway.documents import parse_json
@@ -13,6 +14,10 @@ from gateway.errors import ProtocolError
 
 MAX_MESSAGE_BYTES = 64 * 1024
 """Genesys sends the largest messages that any platform does."""
+
+PENDING = "pending"
+"""Where the listener puts, in the state of a connection, what counts the messages that have come
+and are not yet received."""
 
 _SEND_S = 5.0
 
@@ -26,6 +31,7 @@ class Socket:
         self._websocket = websocket
         self._wait_s = start_s
         self._max_pause_s = max_pause_s
+        self._count_pending: Callable[[], int] = websocket.scope.get("state", {}).get(PENDING, int)
 
     async def messages(self) -> AsyncIterator[str | bytes]:
         """Yield messages until the platform leaves; raises `ProtocolError` when it is silent."""
@@ -34,17 +40,23 @@ class Socket:
 
     async def receive(self) -> str | bytes | None:
         """The next message; None once the platform has left."""
-        try:
-            async with asyncio.timeout(self._wait_s):
-                event = await self._websocket.receive()
-        except TimeoutError:
-            raise ProtocolError(f"nothing came for {self._wait_s:.0f} s") from None
+        if self._count_pending():
+            event = await self._websocket.receive()  # at once: a timeout costs more than the rest
+        else:
+            event = await self._wait()
         self._wait_s = self._max_pause_s
         if event["type"] == "websocket.disconnect":
             return None
         text: str | None = event.get("text")
         data: bytes = event.get("bytes") or b""
         return data if text is None else text
+
+    async def _wait(self) -> Message:
+        try:
+            async with asyncio.timeout(self._wait_s):
+                return await self._websocket.receive()
+        except TimeoutError:
+            raise ProtocolError(f"nothing came for {self._wait_s:.0f} s") from None
 
     async def send(self, message: Mapping[str, Any]) -> None:
         """Send a JSON object; one that the platform does not read in time is dropped."""

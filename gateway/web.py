@@ -11,7 +11,9 @@ import asyncio
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from functools import partial
+from http import HTTPStatus
+from typing import Any, cast
 
 import uvicorn
 from starlette.applications import Starlette
@@ -19,6 +21,8 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.http11 import Request as Upgrade
 
 from gateway import console
 from gateway.calls import Calls
@@ -27,7 +31,7 @@ from gateway.rest import Rest
 from gateway.routes import list_routes
 from gateway.settings import Settings
 from gateway.shims import routes as shims
-from gateway.sockets import MAX_MESSAGE_BYTES
+from gateway.sockets import MAX_MESSAGE_BYTES, PENDING
 
 _HANDSHAKE_S = 10.0
 
@@ -80,6 +84,36 @@ class _Protocol(H11Protocol):
         super().handle_websocket_upgrade(event)
 
 
+class _PacedWebSocket(WebSocketsSansIOProtocol):
+    """Reads what a platform has sent since the last time at once, rather than each frame of 20 ms
+    as it comes: the kernel joins them meanwhile, at a fraction of the processor time."""
+
+    def __init__(self, *, read_every_s: float, **served: Any) -> None:
+        super().__init__(**served)
+        self._read_every_s = read_every_s
+        self._read_s = 0.0
+
+    def handle_connect(self, event: Upgrade) -> None:
+        super().handle_connect(event)
+        if self.response.status_code == HTTPStatus.SWITCHING_PROTOCOLS:
+            self.scope["state"][PENDING] = self.queue.qsize
+
+    def data_received(self, data: bytes) -> None:
+        self._read_s = self.loop.time()
+        super().data_received(data)
+
+    async def receive(self) -> Any:
+        message = await self.queue.get()
+        if self.read_paused and self.queue.empty():
+            self.read_paused = False
+            self.loop.call_at(self._read_s + self._read_every_s, self._resume)
+        return message
+
+    def _resume(self) -> None:
+        if not (self.read_paused or self.transport.is_closing()):
+            self.transport.resume_reading()
+
+
 class WebServer(uvicorn.Server):
     """Leaves signals to the process, which drains before it stops this."""
 
@@ -92,7 +126,7 @@ def make_server(settings: Settings, app: Starlette) -> WebServer:
     config = uvicorn.Config(
         app,
         http=_Protocol,
-        ws="websockets-sansio",
+        ws=cast(Any, partial(_PacedWebSocket, read_every_s=settings.message_s)),
         ws_max_size=MAX_MESSAGE_BYTES,
         ws_ping_interval=20.0,
         ws_ping_timeout=20.0,
