@@ -8,6 +8,7 @@ What a platform's media says of a call may claim a speaker. It never chooses the
 that of the credential, nor the policy, which is the gateway's own or that of an announced call.
 
 settings.py      SAYSO_GATEWAY_*
+metrics.py       what Prometheus reads
 calls.py         a call's audio to the server, its decisions back
 clients.py       one client of the server for each credential
 buffer.py        audio on its way, bounded

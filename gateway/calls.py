@@ -19,6 +19,7 @@ from datetime import UTC, datetime, timedelta
 
 from sayso import AsyncClient, Decision, NotFound, RawAudio, SaysoError, SequentialTest
 
+from gateway import metrics
 from gateway.buffer import AudioBuffer
 from gateway.clients import Clients
 from gateway.errors import CallRefused, GatewayError
@@ -139,17 +140,23 @@ class Calls:
         Raises `CallRefused`.
         """
         if self._draining or len(self._open) >= self._limits.max_calls:
-            raise CallRefused("the gateway is full or about to stop")
+            metrics.count_refusal("full")
+            raise CallRefused("the gateway is full or about to stop", "full")
         live = LiveCall(start, answer, self._limits, credential)
         self._open.add(live)
         self._idle.clear()
         try:
             async with self._clients.use(credential) as client:
                 claim = await self._find_claim(client, start, announced)
-                async with live.verify(client, claim):
-                    yield live
+                with metrics.count_call(live.get_outcome):
+                    async with live.verify(client, claim):
+                        yield live
         except SaysoError as error:
+            metrics.count_refusal("unreachable")
             raise CallRefused(f"the server was not reached: {error.message}") from error
+        except CallRefused as refused:
+            metrics.count_refusal(refused.reason)
+            raise
         finally:
             self._open.discard(live)
             self._ended.append(live.make_record(ended_at=datetime.now(UTC)))
@@ -162,11 +169,14 @@ class Calls:
             call = await client.take_call(start.call_id)
         except NotFound:
             if announced or self._require_announced:
-                raise CallRefused("the call was not announced; announce it first") from None
+                raise CallRefused(
+                    "the call was not announced; announce it first", "unannounced"
+                ) from None
             if not start.speaker_id:
                 raise CallRefused(
                     "the call claims nobody and was not announced: announce it, or have the "
-                    "platform send a speaker_id"
+                    "platform send a speaker_id",
+                    "unclaimed",
                 ) from None
             return Claim((start.speaker_id,), self._policy)
         return Claim(call.speaker_ids, call.policy)
@@ -202,6 +212,10 @@ class LiveCall:
         return CallRecord(
             self._start.call_id, self._credential, self._started_at, ended_at, self.decision
         )
+
+    def get_outcome(self) -> str | None:
+        """The outcome as it stands; None before the first decision."""
+        return None if self.decision is None else self.decision.outcome
 
     @property
     def done(self) -> bool:

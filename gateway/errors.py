@@ -15,4 +15,8 @@ class ProtocolError(GatewayError):
 
 
 class CallRefused(GatewayError):
-    pass
+    """`reason` is one word for the metrics."""
+
+    def __init__(self, message: str, reason: str = "invalid") -> None:
+        super().__init__(message)
+        self.reason = reason

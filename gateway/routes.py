@@ -15,6 +15,7 @@ from sayso import SettingsError
 from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket
 
+from gateway import metrics
 from gateway.calls import Calls
 from gateway.connectors import audiohook, pcm, twilio
 from gateway.connectors.dialects import DIALECTS
@@ -99,6 +100,7 @@ def route_audiohook(keys: Path, settings: Settings, calls: Calls) -> WebSocketRo
             verifier.verify(headers, target=target, authority=public or headers.get("host", ""))
         except InvalidSignature as error:
             log.warning("/audiohook: refused: %s", error)
+            metrics.REFUSED_CALLS.labels("audiohook", "credential").inc()
             connector = partial(audiohook.refuse, headers=headers)
         await serve(websocket, settings, connector)
 
@@ -139,6 +141,8 @@ def read_audiohook_keys(path: Path) -> dict[str, bytes]:
 
 async def refuse(websocket: WebSocket, why: str) -> None:
     """Answer 403 to an upgrade."""
+    metrics.CONNECTOR.set(get_place(websocket).strip("/"))
+    metrics.count_refusal("credential")
     log.warning("%s: refused: %s", get_place(websocket), why)
     await websocket.close()
 
@@ -147,6 +151,7 @@ async def serve(
     websocket: WebSocket, settings: Settings, connector: Connector, subprotocol: str | None = None
 ) -> None:
     """Accept a WebSocket, and run the connector on it; what it raises becomes a close code."""
+    metrics.CONNECTOR.set(get_place(websocket).strip("/"))
     await websocket.accept(subprotocol)
     socket = Socket(websocket, start_s=settings.start_s, max_pause_s=settings.max_pause_s)
     code = 1000

@@ -17,6 +17,7 @@ from gateway import web
 from gateway.calls import Calls
 from gateway.clients import Clients
 from gateway.connectors.audiosocket import AudioSockets, Network, parse_networks
+from gateway.metrics import serve_metrics
 from gateway.rest import open_rest
 from gateway.settings import PREFIX, Settings, parse_address
 from gateway.webhooks.running import open_webhooks
@@ -26,11 +27,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class RunningGateway:
-    """A gateway that takes calls: host:port of the WebSockets and, if it is on, of AudioSocket."""
+    """A gateway that takes calls: host:port of the WebSockets and, if they are on, of
+    AudioSocket and the metrics."""
 
     address: str
     audiosocket: str | None
     calls: Calls
+    metrics: str | None = None
 
 
 @contextlib.asynccontextmanager
@@ -45,11 +48,12 @@ async def open_gateway(settings: Settings) -> AsyncIterator[RunningGateway]:
         remembered=settings.max_calls if settings.voice_id_keys else 0,
     )
     async with contextlib.AsyncExitStack() as stack:
+        metrics = stack.enter_context(serve_metrics(settings.metrics_listen))
         await stack.enter_async_context(open_webhooks(settings))
         address = await stack.enter_async_context(open_web(settings, calls, clients))
         audiosocket = await stack.enter_async_context(open_audiosocket(settings, calls))
         try:
-            yield RunningGateway(address, audiosocket, calls)
+            yield RunningGateway(address, audiosocket, calls, metrics)
         finally:
             await calls.drain(settings.drain_s)
 
@@ -127,5 +131,7 @@ async def run(settings: Settings, announce: Callable[[RunningGateway], None]) ->
     async with open_gateway(settings) as running:
         announce(running)
         log.info("started: %s", running.address)
+        if running.metrics is not None:
+            log.info("metrics: http://%s/metrics", running.metrics)
         await stop.wait()
         log.info("draining %d calls", len(running.calls))

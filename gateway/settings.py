@@ -157,6 +157,7 @@ class Settings(BaseSettings):
     drain_s: float = Field(
         30.0, ge=0, description="seconds that calls in progress may take at shutdown"
     )
+    metrics_listen: str | None = Field(None, description="host:port for Prometheus; unset: none")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="log level")
     log_format: Literal["text", "json"] = Field(
         "text", description="one line of text or one JSON object for each event"

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 from sayso import RawAudio
 
+from gateway import metrics
 from gateway.calls import Calls, CallStart
 from gateway.connectors.streams import ignore
 from gateway.errors import GatewayError, ProtocolError
@@ -68,11 +69,14 @@ class AudioSockets:
         peer = ipaddress.ip_address(writer.get_extra_info("peername")[0])
         task = asyncio.current_task()
         assert task is not None
+        metrics.CONNECTOR.set("audiosocket")
         self._tasks.add(task)
         try:
             if not any(peer in network for network in self._allowed):
+                metrics.count_refusal("network")
                 log.warning("audiosocket: refused: %s is in no allowed network", peer)
             elif len(self._tasks) > self._max_connections:
+                metrics.count_refusal("full")
                 log.warning("audiosocket: refused: too many connections")
             else:
                 await self._verify(reader)

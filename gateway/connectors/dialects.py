@@ -14,6 +14,7 @@ import heapq
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from gateway import metrics
 from gateway.calls import CallStart
 from gateway.connectors import twilio
 from gateway.connectors.streams import (
@@ -36,16 +37,22 @@ class InOrder:
 
     def __init__(self) -> None:
         self._next = 1
+        self._highest = 0
         self._early: list[tuple[int, bytes]] = []
 
     def add(self, media: Media) -> list[Media]:
         """Take a frame, give those whose turn it is; late ones and copies are dropped."""
         known = any(chunk == media.chunk for chunk, _ in self._early)
+        if media.chunk < self._highest:
+            metrics.REORDERED_FRAMES.labels(metrics.CONNECTOR.get()).inc()
+        self._highest = max(self._highest, media.chunk)
         if media.chunk >= self._next and not known:
             heapq.heappush(self._early, (media.chunk, media.audio))
         ready = []
         while self._early and (self._early[0][0] == self._next or len(self._early) > _WINDOW):
             chunk, audio = heapq.heappop(self._early)
+            if chunk > self._next:
+                metrics.LOST_FRAMES.labels(metrics.CONNECTOR.get()).inc(chunk - self._next)
             self._next = chunk + 1
             ready.append(Media(audio, chunk))
         return ready

@@ -13,6 +13,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, Response
 from starlette.routing import BaseRoute, Route
 
+from gateway.metrics import time_request
 from gateway.rest.bindings import Binding, Bindings
 from gateway.rest.events import EventStream, watch
 from gateway.rest.messages import make_request
@@ -57,11 +58,14 @@ class Rest:
 
     async def answer(self, request: Request) -> Response:
         """Answer a request, or refuse it when there are too many."""
-        try:
-            async with _take(self._requests):
-                return await self._call(request)
-        except RequestRefused as refused:
-            return refused.make_response()
+        with time_request() as labels:
+            try:
+                async with _take(self._requests):
+                    response = await self._call(request, labels)
+            except RequestRefused as refused:
+                response = refused.make_response()
+            labels["code"] = str(response.status_code)
+            return response
 
     async def watch_events(self, request: Request) -> Response:
         """Answer with a stream of events, which holds its place among watchers until it ends."""
@@ -74,8 +78,9 @@ class Rest:
         except RequestRefused as refused:
             return refused.make_response()
 
-    async def _call(self, request: Request) -> Response:
+    async def _call(self, request: Request, labels: dict[str, str]) -> Response:
         binding, fields = self._find(request)
+        labels["rpc"] = binding.method.name
         metadata = self._read_metadata(request)
         timeout_s = read_timeout_s(request)
         body = await read_body(request)

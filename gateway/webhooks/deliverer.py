@@ -6,6 +6,7 @@ import logging
 import random
 from collections.abc import Callable
 
+from gateway import metrics
 from gateway.webhooks.endpoints import Endpoint
 from gateway.webhooks.outbox import Delivery, OutboxThread
 from gateway.webhooks.schedule import THROTTLED, find_delay
@@ -87,6 +88,9 @@ class Deliverer:
         answer = await self._sender.post(delivery.event_id, delivery.body)
         if answer.ok:
             await self._outbox.ask(lambda outbox: outbox.complete(delivery))
+            self._count("delivered")
+            lag_s = max(self._clock() - delivery.created, 0.0)
+            metrics.WEBHOOK_LAG_S.labels(self._endpoint.name).observe(lag_s)
             log.debug("webhook %s: delivered %s", self._endpoint.name, delivery.event_id)
         elif answer.status == _GONE:
             await self._disable()
@@ -94,7 +98,11 @@ class Deliverer:
             await self._try_later(delivery, answer)
         self._in_flight.discard(delivery.number)
 
+    def _count(self, result: str) -> None:
+        metrics.WEBHOOK_ATTEMPTS.labels(self._endpoint.name, result).inc()
+
     async def _disable(self) -> None:
+        self._count("gone")
         name, url = self._endpoint.name, self._endpoint.url
         log.error("webhook %s: the endpoint is gone (HTTP 410), nothing is sent any more", name)
         now = self._clock()
@@ -113,6 +121,7 @@ class Deliverer:
             again = await self._outbox.ask(
                 lambda outbox: outbox.postpone(delivery, until=until, error=error, now=now)
             )
+        self._count("postponed" if again else "failed")
         log.warning(
             "webhook %s: %s %s not delivered: %s; %s",
             self._endpoint.name,

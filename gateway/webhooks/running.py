@@ -3,10 +3,12 @@
 import asyncio
 import contextlib
 import logging
+import operator
 import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 
+from gateway import metrics
 from gateway.settings import Settings
 from gateway.webhooks.deliverer import Deliverer
 from gateway.webhooks.endpoints import Endpoint, Webhooks, read_webhooks
@@ -16,6 +18,7 @@ from gateway.webhooks.sender import open_sender
 
 log = logging.getLogger(__name__)
 
+_COUNT_EVERY_S = 2.0
 _RESTART_S = 5.0
 _LEAVING_S = 5.0
 """How long attempts in flight may take at shutdown; those cut off are made again at the start."""
@@ -61,6 +64,7 @@ async def _deliver(
         stack.push_async_callback(channel.close)
         follower = Follower(channel, metadata, webhooks, outbox, clock=time.time, wake=wake)
         following = asyncio.create_task(_keep_running(follower.run))
+        counting = asyncio.create_task(_keep_running(lambda: _count_pending(webhooks, outbox)))
         delivering = [asyncio.create_task(_keep_running(each.run)) for each in deliverers]
         try:
             yield
@@ -68,11 +72,12 @@ async def _deliver(
             for deliverer in deliverers:
                 deliverer.stop()
             following.cancel()
+            counting.cancel()
             if delivering:
                 _, late = await asyncio.wait(delivering, timeout=_LEAVING_S)
                 for task in late:
                     task.cancel()
-            await asyncio.wait([following, *delivering])
+            await asyncio.wait([following, counting, *delivering])
 
 
 async def _keep_running(run: Callable[[], Awaitable[None]]) -> None:
@@ -84,6 +89,16 @@ async def _keep_running(run: Callable[[], Awaitable[None]]) -> None:
         except Exception:
             log.exception("webhooks: stopped, and started again in %g s", _RESTART_S)
         await asyncio.sleep(_RESTART_S)
+
+
+async def _count_pending(webhooks: Webhooks, outbox: OutboxThread) -> None:
+    while True:
+        for name in (each.name for each in _get_enabled(webhooks)):
+            backlog = await outbox.ask(operator.methodcaller("count", name))
+            waited_s = 0.0 if backlog.oldest is None else max(time.time() - backlog.oldest, 0.0)
+            metrics.WEBHOOK_PENDING.labels(name).set(backlog.pending)
+            metrics.WEBHOOK_OLDEST_S.labels(name).set(waited_s)
+        await asyncio.sleep(_COUNT_EVERY_S)
 
 
 def _get_enabled(webhooks: Webhooks) -> list[Endpoint]:

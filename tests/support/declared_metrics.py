@@ -1,9 +1,11 @@
 """The metrics that the service declares, for tests of what is written about them."""
 
 from dataclasses import dataclass
+from types import ModuleType
 
 from prometheus_client.metrics import MetricWrapperBase
 
+import gateway.metrics
 from service.observability import metrics
 
 _SUFFIXES = {
@@ -25,7 +27,16 @@ class Metric:
 
 
 def list_metrics() -> list[Metric]:
-    wrappers = [value for value in vars(metrics).values() if isinstance(value, MetricWrapperBase)]
+    """Those of the server."""
+    return _list_metrics(metrics)
+
+
+def list_gateway_metrics() -> list[Metric]:
+    return _list_metrics(gateway.metrics)
+
+
+def _list_metrics(module: ModuleType) -> list[Metric]:
+    wrappers = [value for value in vars(module).values() if isinstance(value, MetricWrapperBase)]
     return [_describe(wrapper) for wrapper in wrappers]
 
 

@@ -125,8 +125,9 @@ def test_monitoring_carries_the_alerts_and_the_dashboard() -> None:
     objects = render("monitoring.prometheusRule=true", "monitoring.dashboard=true")
     alerts = yaml.safe_load((ROOT / "deploy/prometheus/alerts.yml").read_text())
     assert objects["PrometheusRule"]["spec"] == alerts
-    dashboard = (ROOT / "deploy/grafana/dashboards/sayso.json").read_text().rstrip("\n")
-    assert objects["ConfigMap"]["data"]["sayso.json"] == dashboard
+    dashboards = (ROOT / "deploy/grafana/dashboards").iterdir()
+    expected = {path.name: path.read_text().rstrip("\n") for path in dashboards}
+    assert objects["ConfigMap"]["data"] == expected
 
 
 def test_monitoring_is_what_kustomize_has() -> None:

@@ -102,8 +102,8 @@ def test_monitoring_carries_the_alerts_and_the_dashboard(tmp_path: Path) -> None
     made = {document["kind"]: document for document in kustomize(tmp_path, ["monitoring"])}
     alerts = yaml.safe_load(ALERTS.read_text())
     assert made["PrometheusRule"]["spec"] == alerts, "make prometheus-rule"
-    dashboard = (GRAFANA / "dashboards" / "sayso.json").read_text()
-    assert made["ConfigMap"]["data"] == {"sayso.json": dashboard}
+    dashboards = {path.name: path.read_text() for path in (GRAFANA / "dashboards").iterdir()}
+    assert made["ConfigMap"]["data"] == dashboards
 
 
 def test_on_openshift_the_cluster_chooses_the_user(tmp_path: Path) -> None:
