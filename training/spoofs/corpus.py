@@ -83,7 +83,7 @@ def plan(
 
     Clips are drawn in turns of corpora and of speakers, so that neither a large corpus nor a
     speaker of many clips fills the list. Attacks that are held out are left out of the training
-    split.
+    split. What is drawn for an attack does not depend on which others there are.
     """
     split = rows[0].split if rows else ""
     rng = np.random.default_rng((seed, _hash(split)))
@@ -99,6 +99,7 @@ def plan(
         if not (split == LEARNED_SPLIT and GENERATORS[attack].held_out)
     }
     for attack, count in counts.items():
+        rng = np.random.default_rng((seed, _hash(f"{split}/{attack}")))
         start = 0 if attack == BONA_FIDE else int(rng.integers(len(ordered)))
         for number in range(min(count, len(ordered))):
             source = ordered[(start + number) % len(ordered)]

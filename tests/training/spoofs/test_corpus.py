@@ -72,6 +72,13 @@ def test_a_plan_is_repeated_by_its_seed() -> None:
     assert one != other
 
 
+def test_the_clips_of_an_attack_do_not_depend_on_the_others() -> None:
+    rows = make_rows(5, 5)
+    alone = corpus.plan(rows, bona_fide=3, each=4, attacks=["codec2"], seed=1)
+    among = corpus.plan(rows, bona_fide=9, each=4, attacks=["espeak", "codec2"], seed=1)
+    assert [job for job in among if job.attack == "codec2"] == alone[3:]
+
+
 def test_one_speaker_is_too_few() -> None:
     with pytest.raises(ManifestError, match="two or more"):
         corpus.plan(make_rows(1, 5), bona_fide=2, each=2, attacks=["codec2"], seed=1)
