@@ -11,6 +11,7 @@ from evaluation.commands.evaluate import evaluate
 from evaluation.commands.merge import merge_caches
 from evaluation.commands.promises import check_promises
 from evaluation.commands.scores import evaluate_scores
+from evaluation.commands.spoofing import measure_spoofing
 from evaluation.commands.terminal import add_command, join_lines, one_line_errors
 from evaluation.commands.tune import tune
 
@@ -21,6 +22,7 @@ for name, command in (
     ("promises", check_promises),
     ("backends", compare_back_ends),
     ("scores", evaluate_scores),
+    ("spoofing", measure_spoofing),
     ("compare", compare_reports),
     ("merge", merge_caches),
     ("tune", tune),
