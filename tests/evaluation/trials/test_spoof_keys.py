@@ -69,7 +69,7 @@ def test_our_manifest_by_split_with_labels(tmp_path: Path) -> None:
 def test_lines_of_no_known_key_are_named(tmp_path: Path) -> None:
     path = tmp_path / "key.txt"
     path.write_text("LA_0069 LA_D_1 - - bonafide\nLA_0069 LA_D_1 0.5\n")
-    with pytest.raises(ListError, match="key[.]txt:2: is of no known key"):
+    with pytest.raises(ListError, match=r"key[.]txt:2: is of no known key"):
         spoof_keys.read(path)
     path.write_text("LA_0069 LA_D_1 - - bonafide\n")
     with pytest.raises(EvaluationError, match="takes bona fide and spoofed"):
@@ -89,7 +89,7 @@ def test_scores_alone_or_at_the_end_of_a_key(tmp_path: Path) -> None:
         with pytest.raises(ListError, match=problem):
             spoof_keys.read_scores(path)
     path.write_text("a 1\na 2\n")
-    with pytest.raises(ListError, match="scores[.]txt:2: a has a score already"):
+    with pytest.raises(ListError, match=r"scores[.]txt:2: a has a score already"):
         spoof_keys.read_scores(path)
 
 
