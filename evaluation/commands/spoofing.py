@@ -65,6 +65,16 @@ def measure_spoofing(
         float | None,
         typer.Option(help="Scores below raise the alarm.", show_default="by ASVspoof 5's costs"),
     ] = None,
+    false_alarms: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=1,
+            help="Share of alarms on bona fide clips that sets the threshold, for each half of the"
+            " speakers from the other half.",
+            show_default=False,
+        ),
+    ] = None,
     output_folder: options.Output = options.DEFAULT_OUTPUT,
     replicates: options.Replicates = 200,
     seed: options.Seed = 0,
@@ -81,12 +91,13 @@ def measure_spoofing(
 
     if (scores is None) == (model is None):
         raise EvaluationError("give either --scores or --model")
+    if threshold is not None and false_alarms is not None:
+        raise EvaluationError("give either --threshold or --false-alarms")
     clips = spoof_keys.read(key, split)
     compared = None if comparisons is None else spoof_keys.read_comparisons(comparisons)
-    limit = spoofing.default_threshold() if threshold is None else threshold
     found = {}
     with show_steps() as step:
-        for name, scored in _score(
+        conditions = _score(
             clips,
             scores=scores,
             model=model,
@@ -96,16 +107,26 @@ def measure_spoofing(
             window_s=window_s,
             seed=seed,
             step=step,
-        ).items():
+        )
+        for scored in conditions.values():
+            spoofing.require_scores(clips, scored)
+        if false_alarms is None:
+            limit = spoofing.default_threshold() if threshold is None else threshold
+            thresholds = {clip.name: limit for clip in clips}
+        else:
+            thresholds = spoofing.cross_fit_thresholds(
+                clips, list(conditions.values()), false_alarms
+            )
+        for name, scored in conditions.items():
             step(f"measuring {name}")
             found[name] = spoofing.measure(
-                clips, scored, compared, threshold=limit, replicates=replicates, seed=seed
+                clips, scored, compared, thresholds=thresholds, replicates=replicates, seed=seed
             )
     for name, findings in found.items():
         _print(name, findings)
     document: dict[str, Any] = {
         "command": quote_command(),
-        "threshold": limit,
+        "thresholds": sorted(set(thresholds.values())),
         "conditions": {name: findings.describe() for name, findings in found.items()},
     }
     output_folder.mkdir(parents=True, exist_ok=True)

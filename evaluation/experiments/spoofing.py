@@ -6,6 +6,7 @@ key, scores ─> ScoredClips ─> by attack, by group of bona fide speakers ─>
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -35,10 +36,16 @@ ALL = "all"
 
 @dataclass(frozen=True, slots=True)
 class ScoredClips:
-    """Clips with the countermeasure's scores (n,), higher for bona fide."""
+    """Clips with the countermeasure's `scores` (n,), higher for bona fide, and the `thresholds`
+    (n,) below which an alarm is raised."""
 
     clips: tuple[KeyedClip, ...]
     scores: NDArray[np.float64]
+    thresholds: NDArray[np.float64]
+
+    @property
+    def alarms(self) -> NDArray[np.bool_]:
+        return self.scores < self.thresholds
 
     @property
     def bona_fide(self) -> NDArray[np.bool_]:
@@ -50,7 +57,8 @@ class ScoredClips:
 
     def select(self, keep: NDArray[np.bool_]) -> ScoredClips:
         rows = np.flatnonzero(keep)
-        return ScoredClips(tuple(self.clips[row] for row in rows), self.scores[rows])
+        clips = tuple(self.clips[row] for row in rows)
+        return ScoredClips(clips, self.scores[rows], self.thresholds[rows])
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,48 +122,81 @@ def measure(
     scores: Mapping[str, float],
     comparisons: Sequence[Comparison] | None = None,
     *,
-    threshold: float,
+    thresholds: Mapping[str, float],
     replicates: int,
     seed: int,
 ) -> Findings:
-    """Measure the clips of a key by their scores, and the tandem if there are comparisons."""
-    scored = join(clips, scores)
+    """Measure the clips of a key by their scores, and the tandem if there are comparisons.
+
+    `thresholds` are by the clip's name.
+    """
+    scored = join(clips, scores, thresholds)
     tandem = None
     if comparisons is not None:
-        tandem = measure_tandem(
-            scores, comparisons, threshold=threshold, replicates=replicates, seed=seed
-        )
+        tandem = measure_tandem(scored, comparisons, replicates=replicates, seed=seed)
     return Findings(
-        tuple(measure_attacks(scored, threshold, replicates=replicates, seed=seed)),
-        tuple(measure_alarms(scored, threshold, replicates=replicates, seed=seed)),
+        tuple(measure_attacks(scored, replicates=replicates, seed=seed)),
+        tuple(measure_alarms(scored, replicates=replicates, seed=seed)),
         tandem,
     )
 
 
-def join(clips: Sequence[KeyedClip], scores: Mapping[str, float]) -> ScoredClips:
+def cross_fit_thresholds(
+    clips: Sequence[KeyedClip], conditions: Sequence[Mapping[str, float]], share: float
+) -> dict[str, float]:
+    """For each clip, the threshold that alarms at most a `share` of the other speakers' bona fide
+    clips in every condition.
+
+    The speakers are halved by a hash of their names, and each half is given what the other half's
+    scores say, so that no clip is judged by a threshold that it took part in choosing.
+    """
+    halves = {clip.name: hashlib.sha256(clip.speaker.encode()).digest()[0] % 2 for clip in clips}
+    found = []
+    for other in (1, 0):
+        names = [clip.name for clip in clips if clip.bona_fide and halves[clip.name] == other]
+        if not names:
+            raise EvaluationError("thresholds take bona fide clips of more speakers")
+        found.append(
+            min(
+                float(np.quantile([scores[name] for name in names], share, method="lower"))
+                for scores in conditions
+            )
+        )
+    return {name: found[half] for name, half in halves.items()}
+
+
+def join(
+    clips: Sequence[KeyedClip], scores: Mapping[str, float], thresholds: Mapping[str, float]
+) -> ScoredClips:
     """Pair each clip of the key with its score; EvaluationError if one has none."""
+    require_scores(clips, scores)
+    names = [clip.name for clip in clips]
+    return ScoredClips(
+        tuple(clips),
+        np.array([scores[name] for name in names]),
+        np.array([thresholds[name] for name in names]),
+    )
+
+
+def require_scores(clips: Sequence[KeyedClip], scores: Mapping[str, float]) -> None:
+    """Raise EvaluationError if a clip has no score."""
     lacking = [clip.name for clip in clips if clip.name not in scores]
     if lacking:
         raise EvaluationError(
             f"{len(lacking)} of {len(clips)} clips have no score, the first is {lacking[0]}"
         )
-    return ScoredClips(tuple(clips), np.array([scores[clip.name] for clip in clips]))
 
 
-def measure_attacks(
-    scored: ScoredClips, threshold: float, *, replicates: int, seed: int
-) -> Iterator[AttackRow]:
+def measure_attacks(scored: ScoredClips, *, replicates: int, seed: int) -> Iterator[AttackRow]:
     """A row of all attacks pooled, then one for each."""
     genuine = scored.bona_fide
     for attack in (ALL, *scored.attacks):
         of_attack = np.array([attack in (ALL, clip.attack) for clip in scored.clips])
         chosen = scored.select(genuine | of_attack)
-        yield _measure_attack(attack, chosen, threshold, replicates=replicates, seed=seed)
+        yield _measure_attack(attack, chosen, replicates=replicates, seed=seed)
 
 
-def _measure_attack(
-    attack: str, scored: ScoredClips, threshold: float, *, replicates: int, seed: int
-) -> AttackRow:
+def _measure_attack(attack: str, scored: ScoredClips, *, replicates: int, seed: int) -> AttackRow:
     genuine = scored.bona_fide
 
     def measure(rows: NDArray[np.intp]) -> CountermeasureFigures:
@@ -172,14 +213,12 @@ def _measure_attack(
             rng=np.random.default_rng(seed),
         )
         intervals[name] = _bounds(draws, value)
-    missed = float((scored.scores[~genuine] >= threshold).mean())
+    missed = float((~scored.alarms[~genuine]).mean())
     counts = int(genuine.sum()), int((~genuine).sum())
     return AttackRow(attack, *counts, figures, missed, intervals)
 
 
-def measure_alarms(
-    scored: ScoredClips, threshold: float, *, replicates: int, seed: int
-) -> Iterator[AlarmRow]:
+def measure_alarms(scored: ScoredClips, *, replicates: int, seed: int) -> Iterator[AlarmRow]:
     """False alarms of all bona fide clips, then by language, gender and age where known."""
     genuine = scored.select(scored.bona_fide)
     for group in (ALL, *GROUPS):
@@ -188,14 +227,14 @@ def measure_alarms(
             own = np.array([group == ALL or found == value for found in values])
             if own.sum() >= FEWEST:
                 yield _measure_alarm(
-                    group, value, genuine.select(own), threshold, replicates=replicates, seed=seed
+                    group, value, genuine.select(own), replicates=replicates, seed=seed
                 )
 
 
 def _measure_alarm(
-    group: str, value: str, own: ScoredClips, threshold: float, *, replicates: int, seed: int
+    group: str, value: str, own: ScoredClips, *, replicates: int, seed: int
 ) -> AlarmRow:
-    alarms = own.scores < threshold
+    alarms = own.alarms
     speakers = [clip.speaker for clip in own.clips]
     rate = float(alarms.mean())
     draws = bootstrap(
@@ -209,25 +248,22 @@ def _measure_alarm(
 
 
 def measure_tandem(
-    scores: Mapping[str, float],
-    comparisons: Sequence[Comparison],
-    *,
-    threshold: float,
-    replicates: int,
-    seed: int,
+    scored: ScoredClips, comparisons: Sequence[Comparison], *, replicates: int, seed: int
 ) -> Tandem:
     """The a-DCF of a cascade, a-DCF of verification alone, and concurrent t-EER.
 
-    The cascade gives clips whose countermeasure score is below `threshold` the lowest score of
-    all, so that no threshold of the verification accepts them. Intervals draw claimed speakers.
+    The cascade gives clips that raise an alarm the lowest score of all, so that no threshold of
+    the verification accepts them. Intervals draw claimed speakers.
     """
-    lacking = {trial.name for trial in comparisons} - scores.keys()
+    rows_by_name = {clip.name: row for row, clip in enumerate(scored.clips)}
+    lacking = {trial.name for trial in comparisons} - rows_by_name.keys()
     if lacking:
         raise EvaluationError(f"{len(lacking)} compared clips have no score: {min(lacking)}")
     truth = np.array([trial.truth for trial in comparisons])
     asv = np.array([trial.score for trial in comparisons])
-    cm = np.array([scores[trial.name] for trial in comparisons])
-    gated = np.where(cm < threshold, asv.min() - 1.0, asv)
+    compared = [rows_by_name[trial.name] for trial in comparisons]
+    cm = scored.scores[compared]
+    gated = np.where(scored.alarms[compared], asv.min() - 1.0, asv)
     speakers = [trial.claimed for trial in comparisons]
 
     def split(values: NDArray[np.float64], rows: NDArray[np.intp]) -> _Classes:

@@ -90,6 +90,25 @@ def test_a_model_is_measured_by_attack_and_channel(
     assert conditions["telephone, 1 s"]["attacks"][0]["figures"]["eer"] > 0.2
 
 
+def test_thresholds_of_a_half_come_from_the_other_half(tmp_path: Path) -> None:
+    lines, scores = [], []
+    for n in range(200):
+        lines += [f"s{n} b{n} - - bonafide", f"s{n} f{n} - A07 spoof"]
+        scores += [f"b{n} {n}", f"f{n} -1"]
+    (tmp_path / "key.txt").write_text("\n".join(lines))
+    (tmp_path / "cm.txt").write_text("\n".join(scores))
+    arguments = ["spoofing", str(tmp_path / "key.txt"), "--scores", str(tmp_path / "cm.txt")]
+    output = ["--output", str(tmp_path / "report"), "--replicates", "0"]
+    result = runner.invoke(app, [*arguments, "--false-alarms", "0.1", *output])
+    assert result.exit_code == 0, result.output
+    report = read_report(tmp_path / "report")
+    assert len(report["thresholds"]) == 2
+    assert all(10 < threshold < 30 for threshold in report["thresholds"])
+    [condition] = report["conditions"].values()
+    assert condition["alarms"][0]["false_alarms"] == pytest.approx(0.1, abs=0.04)
+    assert condition["attacks"][0]["missed"] == 0
+
+
 def test_scores_with_a_speaker_model(tmp_path: Path) -> None:
     (tmp_path / "key.txt").write_text(
         "".join(f"s{n} b{n} - - bonafide\ns{n} f{n} - A07 spoof\n" for n in range(6))
@@ -122,6 +141,7 @@ def test_errors_are_one_line(key: Path, loudness: Path, tmp_path: Path) -> None:
     for options, message in (
         ([], "give either --scores or --model"),
         ([*scores, *model], "give either --scores or --model"),
+        ([*scores, "--threshold", "0", "--false-alarms", "0.1"], "--threshold or --false-alarms"),
         (scores, "35 of 36 clips have no score"),
         ([*model, "--channel", "radio"], "no channel radio"),
         ([*model, "--audio", str(tmp_path / "none")], "is missing; --audio names the folder"),
