@@ -32,12 +32,13 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class Webhooks:
-    """The whole file: endpoints by name, the `source` of their CloudEvents, and how many events may
-    wait for each endpoint."""
+    """The whole file: endpoints by name, the `source` of their CloudEvents, how many events may
+    wait for each endpoint, and the `files` that all of this was read from."""
 
     source: str
     max_pending: int
     endpoints: dict[str, Endpoint]
+    files: tuple[Path, ...] = ()
 
 
 class _Endpoint(BaseModel):
@@ -76,7 +77,8 @@ def read_webhooks(path: Path) -> Webhooks:
             endpoints[name] = _make_endpoint(name, endpoint, path.parent)
         except ValueError as error:
             raise SettingsError(f"{path}: endpoints.{name}: {error}") from error
-    return Webhooks(read.source, read.max_pending, endpoints)
+    secrets = (path.parent / endpoint.secrets for endpoint in read.endpoints.values())
+    return Webhooks(read.source, read.max_pending, endpoints, (path, *secrets))
 
 
 def _make_endpoint(name: str, read: _Endpoint, folder: Path) -> Endpoint:

@@ -29,10 +29,12 @@ def follow(state: Path) -> None:
         wait_until(lambda: outbox.get_token() is not None, "followed events")
 
 
-def test_killed_servers_and_gateways(tmp_path: Path, long: bool, seen: Seen) -> None:
+def test_killed_servers_and_gateways(
+    store: str, kind: str, tmp_path: Path, long: bool, seen: Seen
+) -> None:
     rounds, chance = 100 if long else 3, random.Random(20)
     numbers, answered = itertools.count(), list[str]()
-    running = server(f"sqlite:///{tmp_path / 'sayso.db'}", events_kept=100_000)
+    running = server(store, events_kept=100_000)
     state = tmp_path / "state.db"
     with receive() as receiver:
         file = write_webhooks(tmp_path, receiver.url, more='events = ["call.ended"]')
@@ -55,5 +57,5 @@ def test_killed_servers_and_gateways(tmp_path: Path, long: bool, seen: Seen) -> 
         running.terminate()
     sent = list_calls(receiver)
     how = f"{len(answered)} calls in {rounds} lives of a server and a gateway that ended in SIGKILL"
-    seen.tell(SECTION, "answered_not_posted", [0], "calls", how, below(0))
-    seen.tell(SECTION, "posted_twice", [len(sent) - len(set(sent))], "calls", how)
+    seen.tell(SECTION, f"answered_on_{kind}_not_posted", [0], "calls", how, below(0))
+    seen.tell(SECTION, f"posted_twice_on_{kind}", [len(sent) - len(set(sent))], "calls", how)

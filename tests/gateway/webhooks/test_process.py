@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from google.protobuf.json_format import ParseDict
 from sayso import Client
 from sayso.v1 import event_pb2
-from standardwebhooks import Webhook
+from standardwebhooks import Webhook, WebhookVerificationError
 
 from gateway.webhooks.signatures import make_key_pair, make_secret
 from tests.support.certificates import Authority
@@ -144,6 +144,53 @@ def test_only_chosen_types_are_sent_and_missed_ones_come_later(
     assert read_type(received) == "dev.sayso.call.ended"
     data = json.loads(received.body)["data"]
     assert data["decision"]["decisionId"] == missed.decision_id
+
+
+def test_the_file_is_read_again_when_it_changes(
+    server: SaysoServer, tmp_path: Path, receiver: Receiver
+) -> None:
+    old, new = make_secret(), make_secret()
+    file = write_webhooks(tmp_path, receiver.url, old, more='events = ["call.ended"]')
+    right = file.read_text()
+    with start(server, tmp_path) as gateway, server.client() as sayso, receive() as other:
+        follow(tmp_path)
+        file.write_text("endpoints = 7")
+        time.sleep(1.5)
+        sayso.verify("slt", clips("slt", "verify")[0])  # as before
+        wait_until(lambda: len(receiver.taken) == 1)
+        Webhook(old).verify(receiver.taken[0].body, receiver.taken[0].headers)
+
+        file.write_text(right)
+        write_webhooks(tmp_path, other.url, new, more='events = ["call.ended"]')
+        wait_until(lambda: moved(sayso, other))
+        Webhook(new).verify(other.taken[0].body, other.taken[0].headers)
+
+        secrets, rotated = tmp_path / "desk.secrets", make_secret()  # the file itself unchanged
+        secrets.write_text(rotated)
+        wait_until(lambda: moved(sayso, other) and signs(other, rotated))
+        log = gateway.terminate()
+    assert log.count("what was read before stays in use") == 1
+    posted = [*receiver.taken, *other.taken]
+    assert len({each.headers["webhook-id"] for each in posted}) == len(posted)
+
+
+def moved(sayso: Client, receiver: Receiver) -> bool:
+    """Whether a call that ends now is posted to this receiver."""
+    before = len(receiver.taken)
+    sayso.verify("slt", clips("slt", "verify")[0])
+    deadline = time.monotonic() + 1
+    while len(receiver.taken) == before and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return len(receiver.taken) > before
+
+
+def signs(receiver: Receiver, secret: str) -> bool:
+    last = receiver.taken[-1]
+    try:
+        Webhook(secret).verify(last.body, last.headers)
+    except WebhookVerificationError:
+        return False
+    return True
 
 
 def test_a_refused_event_is_sent_again_after_five_seconds(
