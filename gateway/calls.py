@@ -105,6 +105,11 @@ class Calls:
         """Whether no call is taken any more."""
         return self._draining
 
+    @property
+    def accepting(self) -> bool:
+        """Whether there is room for another call."""
+        return not self._draining and len(self._open) < self._limits.max_calls
+
     async def drain(self, within_s: float) -> None:
         """Take no new call, and wait for the calls in progress to end by themselves."""
         self._draining = True
@@ -139,7 +144,7 @@ class Calls:
 
         Raises `CallRefused`.
         """
-        if self._draining or len(self._open) >= self._limits.max_calls:
+        if not self.accepting:
             metrics.count_refusal("full")
             raise CallRefused("the gateway is full or about to stop", "full")
         live = LiveCall(start, answer, self._limits, credential)

@@ -8,6 +8,7 @@ import contextlib
 import logging
 import signal
 import socket
+import ssl
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
@@ -17,6 +18,10 @@ from gateway import web
 from gateway.calls import Calls
 from gateway.clients import Clients
 from gateway.connectors.audiosocket import AudioSockets, Network, parse_networks
+from gateway.connectors.siprec.messages import MAX_HEAD_BYTES
+from gateway.connectors.siprec.recorder import Recorder
+from gateway.connectors.siprec.sessions import RecordingLimits
+from gateway.connectors.siprec.transports import Connections, Datagrams, Gate
 from gateway.metrics import serve_metrics
 from gateway.rest import open_rest
 from gateway.settings import PREFIX, Settings, parse_address
@@ -27,11 +32,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class RunningGateway:
-    """A gateway that takes calls: host:port of the WebSockets and, if they are on, of
-    AudioSocket and the metrics."""
+    """A gateway that takes calls: host:port of the WebSockets and, if they are on, of AudioSocket,
+    of SIPREC over UDP and TCP, of SIPREC over TLS, and of the metrics."""
 
     address: str
     audiosocket: str | None
+    siprec: str | None
+    siprec_tls: str | None
     calls: Calls
     metrics: str | None = None
 
@@ -52,8 +59,9 @@ async def open_gateway(settings: Settings) -> AsyncIterator[RunningGateway]:
         await stack.enter_async_context(open_webhooks(settings))
         address = await stack.enter_async_context(open_web(settings, calls, clients))
         audiosocket = await stack.enter_async_context(open_audiosocket(settings, calls))
+        siprec, siprec_tls = await stack.enter_async_context(open_siprec(settings, calls))
         try:
-            yield RunningGateway(address, audiosocket, calls, metrics)
+            yield RunningGateway(address, audiosocket, siprec, siprec_tls, calls, metrics)
         finally:
             await calls.drain(settings.drain_s)
 
@@ -83,7 +91,7 @@ async def open_audiosocket(settings: Settings, calls: Calls) -> AsyncIterator[st
         return
     connector = AudioSockets(
         calls,
-        read_networks(settings),
+        read_networks("AUDIOSOCKET_ALLOW", settings.audiosocket_allow),
         max_connections=2 * settings.max_calls,
         start_s=settings.start_s,
         max_pause_s=settings.max_pause_s,
@@ -98,12 +106,94 @@ async def open_audiosocket(settings: Settings, calls: Calls) -> AsyncIterator[st
         await connector.close()
 
 
-def read_networks(settings: Settings) -> tuple[Network, ...]:
-    """The networks that AudioSocket is taken from; raises `SettingsError`."""
+@contextlib.asynccontextmanager
+async def open_siprec(
+    settings: Settings, calls: Calls
+) -> AsyncIterator[tuple[str | None, str | None]]:
+    """Listen for SIPREC, if that is on; yields host:port of UDP and TCP, and of TLS."""
+    if not (settings.siprec_listen or settings.siprec_tls_listen):
+        yield None, None
+        return
+    gate = Gate(read_networks("SIPREC_ALLOW", settings.siprec_allow))
+    host, _ = parse_address(settings.siprec_listen or settings.siprec_tls_listen or "")
+    recorder = Recorder(
+        calls,
+        RecordingLimits(
+            host=resolve(host),
+            ports=settings.read_media_ports(),
+            call_id=settings.siprec_call_id,
+            label=settings.siprec_label,
+            max_pause_s=settings.max_pause_s,
+            max_hold_s=settings.max_call_s,
+        ),
+    )
+    connections = Connections(
+        recorder,
+        gate,
+        settings.siprec_address,
+        max_connections=2 * settings.max_calls,
+        start_s=settings.start_s,
+        max_idle_s=settings.max_call_s,
+    )
+    plain = tls = None
+    async with contextlib.AsyncExitStack() as stack:
+        stack.push_async_callback(connections.close)
+        if settings.siprec_listen:
+            listener = stack.enter_context(listen(settings.siprec_listen))
+            plain = format_address(listener)
+            server = await asyncio.start_server(
+                connections.accept, sock=listener, limit=MAX_HEAD_BYTES
+            )
+            stack.callback(server.close)
+            datagrams = socket.socket(listener.family, socket.SOCK_DGRAM)
+            datagrams.bind(listener.getsockname())
+            transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(
+                lambda: Datagrams(recorder, gate, settings.siprec_address), sock=datagrams
+            )
+            stack.callback(transport.close)
+        if settings.siprec_tls_listen:
+            listener = stack.enter_context(listen(settings.siprec_tls_listen))
+            tls = format_address(listener)
+            server = await asyncio.start_server(
+                connections.accept,
+                sock=listener,
+                ssl=make_siprec_tls(settings),
+                limit=MAX_HEAD_BYTES,
+            )
+            stack.callback(server.close)
+        stack.push_async_callback(recorder.close)  # first, as it says goodbye
+        yield plain, tls
+
+
+def make_siprec_tls(settings: Settings) -> ssl.SSLContext:
+    """Raises `SettingsError` if a file is not what it should be."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    assert settings.tls_certificate is not None
     try:
-        return parse_networks(settings.audiosocket_allow)
+        context.load_cert_chain(settings.tls_certificate, settings.tls_key)
+        if settings.siprec_client_ca is not None:
+            context.load_verify_locations(settings.siprec_client_ca)
+            context.verify_mode = ssl.CERT_REQUIRED
+    except (OSError, ssl.SSLError) as error:
+        raise SettingsError(f"the TLS of SIPREC cannot be set up: {error}") from error
+    return context
+
+
+def read_networks(setting: str, text: str) -> tuple[Network, ...]:
+    """The networks that a setting names; raises `SettingsError`."""
+    try:
+        return parse_networks(text)
     except ValueError as error:
-        raise SettingsError(f"{PREFIX}AUDIOSOCKET_ALLOW: {error}") from error
+        raise SettingsError(f"{PREFIX}{setting}: {error}") from error
+
+
+def resolve(host: str) -> str:
+    """The address of a host; raises `SettingsError`."""
+    try:
+        return str(socket.getaddrinfo(host, None)[0][4][0])
+    except OSError as error:
+        raise SettingsError(f"cannot listen on {host}: {error.strerror}") from error
 
 
 def listen(address: str) -> socket.socket:

@@ -21,6 +21,8 @@ _SWITCHES = (
     "audiohook_keys",
     "pcm",
     "audiosocket_listen",
+    "siprec_listen",
+    "siprec_tls_listen",
     "azure",
     "voice_id_keys",
     "webhooks",
@@ -111,6 +113,36 @@ class Settings(BaseSettings):
     audiosocket_allow: str = Field(
         "127.0.0.0/8,::1",
         description="networks from which AudioSocket is taken, with commas between",
+    )
+
+    siprec_listen: str | None = Field(
+        None, description="host:port for SIPREC over UDP and TCP; switches it on"
+    )
+    siprec_tls_listen: str | None = Field(
+        None,
+        description="host:port for SIPREC over TLS, with the gateway's certificate; switches it on",
+    )
+    siprec_client_ca: Path | None = Field(
+        None, description="PEM file of the roots of the certificates that SIPREC's TLS asks for"
+    )
+    siprec_allow: str = Field(
+        "127.0.0.0/8,::1", description="networks from which SIPREC is taken, with commas between"
+    )
+    siprec_address: str = Field(
+        "",
+        description="the address that platforms send audio to, if it is not the one that they "
+        "reach by SIP",
+    )
+    siprec_media_ports: str = Field(
+        "20000-29999", description="UDP ports for SIPREC's audio, of which the even ones are used"
+    )
+    siprec_call_id: str = Field(
+        "session",
+        description="by which id SIPREC calls are announced: session, sip_session, ucid or "
+        "original of the metadata, guid, recording, or the name of a SIP header",
+    )
+    siprec_label: str = Field(
+        "", description="label of the caller's stream, in place of what the metadata say"
     )
 
     azure: bool = Field(
@@ -223,6 +255,12 @@ class Settings(BaseSettings):
                 f"({PREFIX}TLS_CERTIFICATE), or, behind a proxy that does it, allow it "
                 f"({PREFIX}INSECURE=true)"
             )
+        if self.siprec_tls_listen and not self.has_tls:
+            raise SettingsError(
+                f"{PREFIX}SIPREC_TLS_LISTEN: give the certificate too, {PREFIX}TLS_CERTIFICATE"
+            )
+        if self.siprec_listen or self.siprec_tls_listen:
+            self.read_media_ports()
         if self.webhooks and not self.state:
             raise SettingsError(
                 f"{PREFIX}STATE: name the file in which events wait for the endpoints of "
@@ -233,6 +271,16 @@ class Settings(BaseSettings):
                 f"{PREFIX}PUBLIC_URL: must be the wss:// address that Twilio reaches, as it signs "
                 "that"
             )
+
+    def read_media_ports(self) -> range:
+        """The ports of SIPREC's audio; raises `SettingsError`."""
+        first, _, last = self.siprec_media_ports.partition("-")
+        if first.isdecimal() and last.isdecimal() and 1024 <= int(first) < int(last) <= 65535:
+            return range(int(first), int(last) + 1)
+        raise SettingsError(
+            f"{PREFIX}SIPREC_MEDIA_PORTS: {self.siprec_media_ports!r} is no range of ports, such "
+            "as 20000-29999"
+        )
 
     def open_client(self, credential: str | None) -> AsyncClient:
         """A client that shows this credential, or the gateway's own if it is None."""

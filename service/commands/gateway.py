@@ -53,10 +53,17 @@ def gateway(
 
 
 def _announce(running: "RunningGateway", *, as_json: bool) -> None:
-    listening = {"address": running.address, "audiosocket": running.audiosocket}
+    listening = {
+        "address": running.address,
+        "audiosocket": running.audiosocket,
+        "siprec": running.siprec,
+        "siprec_tls": running.siprec_tls,
+    }
     if as_json:
         print_json(listening)
     else:
         audiosocket = f", AudioSocket on {running.audiosocket}" if running.audiosocket else ""
-        say(f"gateway on {running.address}{audiosocket}")
+        addresses = ", ".join(filter(None, (running.siprec, running.siprec_tls)))
+        siprec = f", SIPREC on {addresses}" if addresses else ""
+        say(f"gateway on {running.address}{audiosocket}{siprec}")
     sys.stdout.flush()

@@ -14,6 +14,10 @@ def read_mulaw(*paths: Path) -> bytes:
     return _read(paths, "ULAW")
 
 
+def read_alaw(*paths: Path) -> bytes:
+    return _read(paths, "ALAW")
+
+
 def read_pcm(*paths: Path) -> bytes:
     """The same as 16-bit samples, little-endian, at 8 kHz."""
     return _read(paths, "PCM_16")
