@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError
 
@@ -16,9 +16,10 @@ RECIPES = Path(__file__).parent / "recipes"
 
 
 class Network(Section):
-    """`bands` of linear frequency; the first layer has `width` channels, the widest twice that."""
+    """The 256 bins of frequency are in `bands` of neighbors; the first layer has `width` channels,
+    the widest twice that."""
 
-    bands: Annotated[int, Field(ge=32, le=256)] = 128
+    bands: Literal[32, 64, 128, 256] = 128
     width: Annotated[int, Field(ge=4)] = 16
     embedding_dim: Count = 64
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.3
@@ -31,7 +32,7 @@ class CountermeasureRecipe(Section):
 
     seed: int = 0
     sample_rate_hz: int = 16000
-    window_s: Positive = 3.0
+    window_s: Positive = 2.0
     batch: Annotated[int, Field(ge=4)] = 32
     held_out_speakers: Annotated[float, Field(gt=0, lt=1)] = 0.08
     augmentation: Augmentation = Augmentation()
