@@ -8,6 +8,7 @@ from evaluation.commands.terminal import Version, add_command, one_line_errors
 from exporters.commands.backend import backend
 from exporters.commands.calibrate import calibrate
 from exporters.commands.candidates import adopt, checkpoint
+from exporters.commands.countermeasure import countermeasure
 from exporters.commands.quantize import quantize
 from exporters.commands.record import record_evaluation
 from exporters.commands.windows import windows
@@ -16,6 +17,7 @@ app = typer.Typer(name="sayso-export", no_args_is_help=True, pretty_exceptions_e
 for name, command in (
     ("checkpoint", checkpoint),
     ("adopt", adopt),
+    ("countermeasure", countermeasure),
     ("calibrate", calibrate),
     ("backend", backend),
     ("windows", windows),

@@ -24,7 +24,7 @@ from benchmarks import figures, pages
 from evaluation.experiments import spoofing
 from evaluation.experiments.spoofing import Findings
 from evaluation.scoring import embeddings
-from evaluation.scoring.cache import Cache
+from evaluation.scoring.cache import Cache, default_path
 from evaluation.scoring.countermeasure import CHANNELS, LINE, RECORDED, Countermeasure, score_clips
 from evaluation.scoring.sayso_model import SaysoModel
 from evaluation.trials import manifest, spoof_keys
@@ -40,6 +40,7 @@ TELEPHONE_TARGET = 0.02
 ENROLLED = 2
 IMPOSTORS = 10
 SECONDS = (1.0, 2.0, 4.0)
+THINNED = 3  # every third clip shows what more seconds are worth
 REPLICATES = 200
 WINDOW_S = 3.0
 
@@ -62,7 +63,7 @@ async def compare(path: Path) -> list[Comparison]:
     """Cosines of every clip with the speakers that it claims to be, by the shipped model."""
     clips = manifest.read(path, SPLIT)
     async with SaysoModel.open(SHIPPED_MODEL, device="cpu") as model:
-        with Cache.open(None) as cache:
+        with Cache.open(default_path()) as cache:
             voices = await embeddings.embed(model, clips, cache)
     vectors = {
         clip.name: vector
@@ -126,10 +127,11 @@ def measure(
         for channel in CHANNELS
     }  # fmt: skip
     by_seconds = {}
+    some = clips[::THINNED]
     for channel in CHANNELS:
         for heard_s in SECONDS:
-            heard = score_clips(model, clips, folder, channel=channel, seconds=heard_s)
-            rows = spoofing.measure(clips, heard, thresholds=thresholds, replicates=0, seed=0)
+            heard = score_clips(model, some, folder, channel=channel, seconds=heard_s)
+            rows = spoofing.measure(some, heard, thresholds=thresholds, replicates=0, seed=0)
             by_seconds[channel, heard_s] = rows.attacks[0].figures.eer
     return Measured(name, found, by_seconds)
 
@@ -197,7 +199,7 @@ def _write_rest(one: Measured) -> Iterator[str]:
         yield f"| {name} | {' | '.join(cells)} |"
     for heard_s in SECONDS:
         cells = [f"{one.by_seconds[channel, heard_s]:.1%}" for channel in (RECORDED, LINE)]
-        yield f"| EER of the first {heard_s:g} s | {' | '.join(cells)} |"
+        yield f"| EER of the first {heard_s:g} s, a third of the clips | {' | '.join(cells)} |"
 
 
 def _with_interval(value: float, bounds: tuple[float, float]) -> str:

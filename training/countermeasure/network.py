@@ -44,7 +44,7 @@ class LinearSpectrum(nn.Module):
         power = cosine.square() + sine.square()
         logs = (power[:, 1:] + POWER_FLOOR).log()
         logs = logs - logs.mean(dim=2, keepdim=True)
-        return logs.unflatten(1, (self.bands, self.channels)).transpose(1, 2)
+        return logs.view(logs.shape[0], self.bands, self.channels, -1).transpose(1, 2)
 
 
 class MaxFeatureMap(nn.Module):
