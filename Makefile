@@ -155,11 +155,11 @@ check: lint test  ## lint, then test
 PYTEST = $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal
 
 .PHONY: test
-test: $(VENV)/.dev redis-server  ## run the tests, on every core, without the long ones; ARGS='-k store' chooses
+test: $(VENV)/.dev redis-server sipp  ## run the tests, on every core, without the long ones; ARGS='-k store' chooses
 	$(PYTEST) -m 'not slow' $(ARGS)
 
 .PHONY: test-all
-test-all: $(VENV)/.dev redis-server  ## run all tests, the long campaigns and large volumes too
+test-all: $(VENV)/.dev redis-server sipp  ## run all tests, the long campaigns and large volumes too
 	HOSTILE_INPUTS=500 $(PYTEST) $(ARGS)
 
 .PHONY: pins
@@ -369,6 +369,11 @@ endef
 .PHONY: redis-server
 redis-server:
 	@command -v redis-server >/dev/null || { $(call apt_install,redis-server); }
+
+# Tests of SIPREC skip without it.
+.PHONY: sipp
+sipp:
+	-@command -v sipp >/dev/null || { $(call apt_install,sip-tester); }
 
 define apt_install
 echo 'Installing $(1)'; \

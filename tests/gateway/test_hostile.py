@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import random
+import socket
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,11 +20,21 @@ from websockets.typing import Subprotocol
 
 from gateway.connectors import audiohook, pcm, twilio
 from gateway.connectors.dialects import DIALECTS
+from gateway.connectors.siprec.messages import (
+    Request,
+    find_return_port,
+    make_response,
+    parse_message,
+)
+from gateway.connectors.siprec.metadata import Metadata, parse_metadata
+from gateway.connectors.siprec.rtp import PacketOrder, parse_packet
+from gateway.connectors.siprec.sdp import parse_offer
+from gateway.connectors.siprec.sessions import choose_caller, find_call_id, parse_body
 from gateway.errors import GatewayError
 from gateway.server import RunningGateway
 from gateway.sockets import parse_object
 from tests.gateway import test_dialects
-from tests.support import audiosocket_calls, twilio_calls
+from tests.support import audiosocket_calls, siprec_calls, twilio_calls
 from tests.support.audiohook_client import API_KEY, CLIENT_SECRET, OFFERED, AudioHookClient
 from tests.support.call_audio import split
 from tests.support.gateways import read_outcomes, run_gateway
@@ -132,6 +143,7 @@ async def gateway(
         stream_tokens=tmp_path / "tokens",
         pcm=True,
         audiosocket_listen="127.0.0.1:0",
+        siprec_listen="127.0.0.1:0",
     ) as running:
         yield running
 
@@ -151,6 +163,64 @@ def make_messages(chance: random.Random, seeds: list[Any]) -> Iterator[str | byt
         yield damaged if chance.random() < 0.1 else damaged.decode(errors="replace")
 
 
+METADATA = [siprec_calls.RFC_7865, siprec_calls.ORACLE, siprec_calls.RIBBON]
+OFFER = siprec_calls.make_offer([4000, 4002])
+INVITES = [
+    client.make("INVITE", body, kind, Session_Expires="1800", Record_Route="<sip:p;lr>")
+    for client in [siprec_calls.SipClient("127.0.0.1:5060").at(("127.0.0.1", 5061))]
+    for kind, body in (siprec_calls.make_body(OFFER, each) for each in (*METADATA, None))
+]
+ENTITIES = b'<!DOCTYPE r [<!ENTITY a "a"><!ENTITY b "&a;&a;">]><recording>&b;</recording>'
+
+
+def read_sip(data: bytes) -> None:
+    message = parse_message(data)
+    assert message.branch and message.cseq >= 0 and message.from_tag is not None
+    if isinstance(message, Request):
+        assert 0 < find_return_port(message, 5061) < 65536
+        response = make_response(message, 200, ("127.0.0.1", 5061), to_tag="here")
+        assert response.count(b"\r\n\r\n") == 1, "no header of a request may end the headers"
+        assert isinstance(message.contact, str)
+        body = parse_body(message)
+        if body.offer is not None:
+            metadata = body.metadata or Metadata()
+            assert choose_caller(body.offer, metadata) in body.offer
+            assert find_call_id(message, metadata, "recording")
+
+
+def read_rtp(data: bytes) -> None:
+    packet = parse_packet(data)
+    assert packet is None or (packet.payload and packet.payload in data)
+
+
+SIPREC: dict[str, tuple[Callable[[bytes], Any], list[bytes]]] = {
+    "sip": (read_sip, INVITES),
+    "sdp": (parse_offer, [OFFER.encode()]),
+    "metadata": (parse_metadata, [*(each.encode() for each in METADATA), ENTITIES]),
+    "rtp": (read_rtp, [*siprec_calls.make_packets(SAMPLES), b"\xbf\x00" + bytes(80)]),
+}
+
+
+@pytest.mark.parametrize("kind", SIPREC)
+def test_siprec_is_read_or_refused(kind: str) -> None:
+    read, seeds = SIPREC[kind]
+    chance = random.Random(78)
+    for _ in range(INPUTS):
+        with contextlib.suppress(GatewayError):
+            read(damage(chance, chance.choice(seeds)))
+        with contextlib.suppress(GatewayError):
+            read(chance.randbytes(chance.randrange(200)))
+
+
+@many
+@given(st.lists(st.integers(0, 0xFFFF) | st.integers(65_530, 65_600), max_size=60))
+def test_packets_leave_once_and_are_not_hoarded(numbers: list[int]) -> None:
+    order = PacketOrder()
+    left = [each for number in numbers for each in order.add(number & 0xFFFF, b"%d" % number)]
+    assert len(left) <= len(numbers)
+    assert len(order.rest()) <= 5
+
+
 async def test_a_gateway_outlives_hostile_connections(
     gateway: RunningGateway, caller: bytes, logged: pytest.LogCaptureFixture
 ) -> None:
@@ -160,6 +230,8 @@ async def test_a_gateway_outlives_hostile_connections(
     for number in range(INPUTS):
         await asyncio.gather(
             send_raw(gateway.audiosocket or "", damage(chance, seed)),
+            send_raw(gateway.siprec or "", damage(chance, chance.choice(INVITES))),
+            send_datagrams(gateway.siprec or "", damage(chance, chance.choice(INVITES))),
             send_raw(gateway.address, damage(chance, b"GET /pcm HTTP/1.1\r\nHost: x\r\n\r\n")),
             send_messages(gateway, f"/{chance.choice(list(DIALECTS))}/{test_dialects.PATH_END}",
                           make_messages(chance, STREAMS["telnyx"][1])),
@@ -197,6 +269,13 @@ async def send_raw(address: str, sent: bytes) -> None:
         async with asyncio.timeout(0.05):
             await reader.read()
     writer.transport.abort()
+
+
+async def send_datagrams(address: str, sent: bytes) -> None:
+    host, port = address.split(":")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        sender.sendto(sent, (host, int(port)))
+        await asyncio.sleep(0)
 
 
 async def send_messages(

@@ -21,6 +21,7 @@ class GatewayProcess:
         self._environment = {**os.environ, "SAYSO_SERVER": server, **shown, **names}
         self.address = ""
         self.audiosocket = ""
+        self.siprec = ""
 
     def __enter__(self) -> Self:
         self.process = subprocess.Popen(
@@ -36,6 +37,7 @@ class GatewayProcess:
         assert line.startswith("gateway on "), self.process.communicate(timeout=_EXIT_S)
         self.address = line.split()[2].rstrip(",")
         self.audiosocket = line.split()[-1]
+        self.siprec = line.split()[-1]
         return self
 
     def __exit__(

@@ -129,6 +129,11 @@ class SipClient:
         self.to_tag = ""
         self.branch = ""
 
+    def at(self, local: tuple[str, int]) -> Self:
+        """This client as if it had connected, for messages that are only made."""
+        self._local = local
+        return self
+
     async def __aenter__(self) -> Self:
         if self.transport == "udp":
             self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)

@@ -17,6 +17,7 @@ log = logging.getLogger(__name__)
 
 _MAX_UNSENT_BYTES = 256 * 1024
 _MAX_WARNED = 1000
+_FLUSH_S = 1.0
 
 
 class Gate:
@@ -134,17 +135,17 @@ class Connections:
         self._max_connections = max_connections
         self._start_s = start_s
         self._max_idle_s = max_idle_s
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._open: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
 
     async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve a connection until it ends."""
         task = asyncio.current_task()
         assert task is not None
-        self._tasks.add(task)
+        self._open[task] = writer
         try:
             if not self._gate.admits(writer.get_extra_info("peername")[0]):
                 return
-            if len(self._tasks) > self._max_connections:
+            if len(self._open) > self._max_connections:
                 metrics.REFUSED_CALLS.labels("siprec", "full").inc()
                 log.warning("siprec: refused: too many connections")
                 return
@@ -159,13 +160,17 @@ class Connections:
         except Exception:
             log.exception("siprec failed")
         finally:
-            self._tasks.discard(task)
+            del self._open[task]
             writer.close()
 
     async def close(self) -> None:
-        """End the connections that are left."""
-        for task in (tasks := tuple(self._tasks)):
-            task.cancel()
+        """End the connections that are left, once what was written has left, for a moment."""
+        tasks = tuple(self._open)
+        for writer in self._open.values():
+            writer.close()
+        if tasks and (await asyncio.wait(tasks, timeout=_FLUSH_S))[1]:
+            for writer in self._open.values():
+                writer.transport.abort()
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _serve(
