@@ -23,7 +23,7 @@ demo: $(VENV)/.base  ## enroll and verify the clips of demo/audio on a real serv
 	@$(choose_demo_model); export SAYSO_MODEL; $(BIN)/sayso demo
 
 .PHONY: demo-gateway
-demo-gateway: $(VENV)/.dev  ## a recording as calls of Twilio, Genesys and Asterisk at once, through a gateway; ARGS='call.wav --speaker slt'
+demo-gateway: $(VENV)/.dev  ## a recording as calls of Twilio, Genesys and Asterisk at once, and the webhooks of their ends; ARGS='call.wav --speaker slt'
 	@$(BIN)/python -m demo.gateway $(ARGS)
 
 .PHONY: sample-corpus

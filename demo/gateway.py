@@ -3,7 +3,8 @@
     python -m demo.gateway [recording ...] [--speaker name]
 
 A Twilio call, a Genesys AudioHook session and an Asterisk AudioSocket call, at the pace of the
-clock. The first claims the speaker in its media, the others are announced.
+clock. The first claims the speaker in its media, the others are announced. The end of each call
+comes back as a webhook, whose signature is verified with the library of Standard Webhooks.
 """
 
 import argparse
@@ -13,11 +14,15 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from standardwebhooks import Webhook
 from websockets.asyncio.client import connect
 
+from gateway.webhooks.outbox import open_outbox
+from gateway.webhooks.signatures import make_secret
 from tests.support.audiohook_client import API_KEY, CLIENT_SECRET, AudioHookClient
 from tests.support.audiosocket_calls import HANGUP, SLIN, make_frame
 from tests.support.call_audio import read_mulaw, read_pcm, split
@@ -32,8 +37,10 @@ from tests.support.twilio_calls import (
     sign,
 )
 from tests.support.voices import FOLDER, clips
+from tests.support.webhook_receiver import Receiver, receive, write_webhooks
 
 _FRAME_S = 0.02
+_WEBHOOKS_S = 10.0
 
 Frame = TypeVar("Frame")
 
@@ -44,19 +51,43 @@ def main() -> None:
     parser.add_argument("--speaker", default="slt", help=f"who is claimed, a folder of {FOLDER}")
     options = parser.parse_args()
     recordings = options.recordings or clips("slt", "verify")
-    with start(options.speaker) as (server, gateway):
+    with start(options.speaker) as (server, gateway, desk):
         print(f"a server on {server.address}, a gateway on {gateway.address}", flush=True)
         asyncio.run(play_all(server, gateway, recordings, options.speaker))
+        for told in desk.verify_webhooks(3):
+            print(f"a webhook, its signature verified: {told}", flush=True)
         for line in gateway.terminate().splitlines():
             if decided := line.partition("gateway.calls  call ")[2]:
                 print(decided)
 
 
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """The endpoint that is told the end of each call, and the secret that it verifies with."""
+
+    receiver: Receiver
+    secret: str
+
+    def verify_webhooks(self, calls: int) -> Iterator[str]:
+        """Wait for as many webhooks, and describe each; raises `WebhookVerificationError` for one
+        that is not signed with the secret, `TimeoutError` if they do not come."""
+        deadline_s = time.monotonic() + _WEBHOOKS_S
+        while len(self.receiver.taken) < calls:
+            if time.monotonic() > deadline_s:
+                raise TimeoutError(f"{len(self.receiver.taken)} of {calls} webhooks came")
+            time.sleep(0.05)
+        for received in self.receiver.taken:
+            event = Webhook(self.secret).verify(received.body, received.headers)
+            outcome = event["data"]["decision"]["outcome"].removeprefix("OUTCOME_")
+            yield f"{event['type']} of {event['subject']}, {outcome}"
+
+
 @contextmanager
-def start(speaker: str) -> Iterator[tuple[SaysoServer, GatewayProcess]]:
-    """A server that knows the speaker, and a gateway that knows three platforms."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+def start(speaker: str) -> Iterator[tuple[SaysoServer, GatewayProcess, Desk]]:
+    """A server that knows the speaker, a gateway that knows three platforms, and a desk."""
+    with tempfile.TemporaryDirectory() as name, receive() as receiver:
+        folder, desk = Path(name), Desk(receiver, make_secret())
+        webhooks = write_webhooks(folder, receiver.url, desk.secret, more='events = ["call.ended"]')
         files = {"twilio": ACCOUNT_KEY, "audiohook": f"{API_KEY} {CLIENT_SECRET}"}
         for file, secret in files.items():
             (folder / file).touch(mode=0o600)
@@ -71,8 +102,18 @@ def start(speaker: str) -> Iterator[tuple[SaysoServer, GatewayProcess]]:
                 public_url=PUBLIC_URL,
                 audiohook_keys=folder / "audiohook",
                 audiosocket_listen="127.0.0.1:0",
+                webhooks=webhooks,
+                state=folder / "gateway.db",
             ) as gateway:
-                yield server, gateway
+                wait_to_follow(folder / "gateway.db")
+                yield server, gateway, desk
+
+
+def wait_to_follow(state: Path) -> None:
+    """Wait until the gateway follows events: those from then on are posted."""
+    with open_outbox(state) as outbox:
+        while outbox.get_token() is None:
+            time.sleep(0.05)
 
 
 async def play_all(
