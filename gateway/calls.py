@@ -4,6 +4,9 @@
     hear ──> buffer ──> stream of the client ──> answer(decision), as they come
     finish ─> the last decision
 
+A connection that breaks leaves its call waiting for `reconnect_s`: whoever comes back with the same
+call, the same claim and the same credential goes on with it.
+
 A call that the server does not take in time, or refuses, is given up: the platform's connection
 goes on, and its audio is dropped.
 """
@@ -113,6 +116,8 @@ class Calls:
     async def drain(self, within_s: float) -> None:
         """Take no new call, and wait for the calls in progress to end by themselves."""
         self._draining = True
+        for live in self._open:
+            live.give_up_waiting()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(within_s):
                 await self._idle.wait()
@@ -139,15 +144,22 @@ class Calls:
         *,
         credential: str | None = None,
         announced: bool = False,
+        resume_as: str | None = None,
     ) -> AsyncIterator["LiveCall"]:
         """Verify a call until this is left. With `announced` the media's own claim is not enough.
+        One that was lost is gone on with if the same is `resume_as`, which names the credential
+        that the platform has shown; None is of platforms that do not come back.
 
         Raises `CallRefused`.
         """
         if not self.accepting:
             metrics.count_refusal("full")
             raise CallRefused("the gateway is full or about to stop", "full")
-        live = LiveCall(start, answer, self._limits, credential)
+        if (lost := self._find_lost(start, resume_as)) is not None:
+            async with lost.resume(answer):
+                yield lost
+            return
+        live = LiveCall(start, answer, self._limits, credential, resume_as)
         self._open.add(live)
         self._idle.clear()
         try:
@@ -156,6 +168,7 @@ class Calls:
                 with metrics.count_call(live.get_outcome):
                     async with live.verify(client, claim):
                         yield live
+                        await live.wait_for_return()
         except SaysoError as error:
             metrics.count_refusal("unreachable")
             raise CallRefused(f"the server was not reached: {error.message}") from error
@@ -167,6 +180,10 @@ class Calls:
             self._ended.append(live.make_record(ended_at=datetime.now(UTC)))
             if not self._open:
                 self._idle.set()
+
+    def _find_lost(self, start: CallStart, resume_as: str | None) -> "LiveCall | None":
+        lost = (live for live in self._open if live.is_resumed_by(start, resume_as))
+        return next(lost, None)
 
     async def _find_claim(self, client: AsyncClient, start: CallStart, announced: bool) -> Claim:
         """An announcement counts more than what the media claims."""
@@ -196,8 +213,12 @@ class LiveCall:
         answer: Answer,
         limits: CallLimits,
         credential: str | None = None,
+        resume_as: str | None = None,
     ) -> None:
         self._start = start
+        self._resume_as = resume_as
+        self._lost = self._resumed = False
+        self._news = asyncio.Event()
         self._credential = credential
         self._started_at = datetime.now(UTC)
         self._answer = answer
@@ -242,6 +263,50 @@ class LiveCall:
         except TimeoutError:
             log.warning("call %s: the server takes no audio; given up", self._start.call_id)
             self._give_up()
+
+    def lose(self) -> None:
+        """The connection broke; the platform may come back."""
+        if self._resume_as is not None and self._limits.reconnect_s > 0 and not self.done:
+            log.info("call %s: the connection broke", self._start.call_id)
+            self._lost = True
+
+    def is_resumed_by(self, start: CallStart, resume_as: str | None) -> bool:
+        """Whether this is the call of a connection that broke, and that connection's successor
+        says and shows the same."""
+        return self._lost and not self.done and (start, resume_as) == (self._start, self._resume_as)
+
+    @contextlib.asynccontextmanager
+    async def resume(self, answer: Answer) -> AsyncIterator[None]:
+        """Go on over another connection, until it is left."""
+        log.info("call %s: resumed", self._start.call_id)
+        self._lost, self._resumed, self._answer = False, True, answer
+        self._news.set()
+        try:
+            if self.decision is not None:
+                await answer(self.decision)
+            yield
+            if not self._lost:
+                await self.finish()
+        finally:
+            self._resumed = False
+            self._news.set()
+
+    async def wait_for_return(self) -> None:
+        """If the connection broke, wait until another has gone on with the call and was left."""
+        while self._lost or self._resumed:
+            self._news.clear()
+            wait_s = None if self._resumed else self._limits.reconnect_s
+            try:
+                async with asyncio.timeout(wait_s):
+                    await self._news.wait()
+            except TimeoutError:
+                if not self._resumed:
+                    self._lost = False
+
+    def give_up_waiting(self) -> None:
+        """Wait for no other connection."""
+        self._lost = False
+        self._news.set()
 
     async def finish(self) -> None:
         """There is no more audio: wait for the last decision, for a while."""

@@ -68,7 +68,16 @@ def route_twilio(
 
 def list_vendors(calls: Calls) -> Iterator[tuple[str, Connector]]:
     """The platforms that do not sign, by the first part of their path."""
-    yield "vonage", partial(pcm.verify_pcm, calls=calls, platform=pcm.VONAGE, credential=None)
+    yield (
+        "vonage",
+        partial(
+            pcm.verify_pcm,
+            calls=calls,
+            platform=pcm.VONAGE,
+            credential=None,
+            resume_as="stream token",
+        ),
+    )
     for vendor, (parse, order) in DIALECTS.items():
         yield vendor, partial(verify_stream, calls=calls, parse=parse, make_order=order)
 
@@ -115,7 +124,9 @@ def route_pcm(settings: Settings, calls: Calls) -> WebSocketRoute:
             return
         protocol = pcm.choose_protocol(offered)
         platform = pcm.PLATFORMS[protocol]
-        connector = partial(pcm.verify_pcm, calls=calls, platform=platform, credential=key)
+        connector = partial(
+            pcm.verify_pcm, calls=calls, platform=platform, credential=key, resume_as=f"key {key}"
+        )
         await serve(websocket, settings, connector, protocol)
 
     return WebSocketRoute("/pcm", answer)

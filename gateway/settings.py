@@ -42,6 +42,7 @@ class CallLimits:
     max_pause_s: float = 120.0
     start_s: float = 10.0
     message_s: float = 0.2
+    reconnect_s: float = 5.0
     buffer_s: float = 10.0
     stall_s: float = 10.0
     conclude_s: float = 8.0
@@ -176,6 +177,12 @@ class Settings(BaseSettings):
         le=1,
         description="seconds of audio that are read and sent to the server at once, at the most; "
         "less decides earlier, and costs more",
+    )
+    reconnect_s: float = Field(
+        5.0,
+        ge=0,
+        description="seconds that a call waits for its platform to come back when the connection "
+        "broke; 0: none",
     )
     buffer_s: float = Field(
         10.0, gt=0, description="seconds of audio that may wait for the server, for each call"

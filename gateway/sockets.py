@@ -15,6 +15,10 @@ from gateway.errors import ProtocolError
 MAX_MESSAGE_BYTES = 64 * 1024
 """Genesys sends the largest messages that any platform does."""
 
+BROKEN = "broken"
+"""Where the listener puts, in the state of a connection, what tells whether it broke, rather than
+that the platform closed it."""
+
 PENDING = "pending"
 """Where the listener puts, in the state of a connection, what counts the messages that have come
 and are not yet received."""
@@ -32,6 +36,11 @@ class Socket:
         self._wait_s = start_s
         self._max_pause_s = max_pause_s
         self._count_pending: Callable[[], int] = websocket.scope.get("state", {}).get(PENDING, int)
+
+    @property
+    def broken(self) -> bool:
+        """Whether the platform left without closing the WebSocket."""
+        return bool(self._websocket.scope.get("state", {}).get(BROKEN, bool)())
 
     async def messages(self) -> AsyncIterator[str | bytes]:
         """Yield messages until the platform leaves; raises `ProtocolError` when it is silent."""

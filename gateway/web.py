@@ -31,7 +31,7 @@ from gateway.rest import Rest
 from gateway.routes import list_routes
 from gateway.settings import Settings
 from gateway.shims import routes as shims
-from gateway.sockets import MAX_MESSAGE_BYTES, PENDING
+from gateway.sockets import BROKEN, MAX_MESSAGE_BYTES, PENDING
 
 _HANDSHAKE_S = 10.0
 
@@ -97,6 +97,10 @@ class _PacedWebSocket(WebSocketsSansIOProtocol):
         super().handle_connect(event)
         if self.response.status_code == HTTPStatus.SWITCHING_PROTOCOLS:
             self.scope["state"][PENDING] = self.queue.qsize
+            self.scope["state"][BROKEN] = self._is_broken
+
+    def _is_broken(self) -> bool:
+        return self.disconnected and self.conn.close_rcvd is None and not self.close_sent
 
     def data_received(self, data: bytes) -> None:
         self._read_s = self.loop.time()

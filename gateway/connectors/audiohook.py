@@ -103,7 +103,8 @@ async def verify_session(socket: Socket, calls: Calls, headers: Mapping[str, str
     """Verify the one call of a session, whose request was signed."""
     session = Session(socket, headers.get("audiohook-session-id", ""))
     try:
-        await _verify(session, calls, headers.get("audiohook-organization-id", ""))
+        organization = headers.get("audiohook-organization-id", "")
+        await _verify(session, calls, organization, headers.get("x-api-key", ""))
     except CallRefused as error:
         log.warning("audiohook: %s", error)
         await session.disconnect("completed", "the call is not verified")
@@ -119,7 +120,7 @@ async def refuse(socket: Socket, headers: Mapping[str, str]) -> None:
     await session.disconnect("unauthorized", "the signature is not valid")
 
 
-async def _verify(session: Session, calls: Calls, organization: str) -> None:
+async def _verify(session: Session, calls: Calls, organization: str, key: str) -> None:
     messages = session.messages()
     first = await anext(messages, None)
     if first is None:
@@ -141,15 +142,17 @@ async def _verify(session: Session, calls: Calls, organization: str) -> None:
         channel=0 if len(media["channels"]) == 2 else None,
         speaker_id=read_text(read_object(first.parameters, "inputVariables"), "speaker_id", ""),
     )
-    async with calls.open(start, Changes(session.send_event, conversation)) as call:
+    answer = Changes(session.send_event, conversation)
+    async with calls.open(start, answer, resume_as=f"audiohook {key}") as call:
         await session.send("opened", opened)
-        await _follow(session, messages, call)
+        if not await _follow(session, messages, call):
+            call.lose()
 
 
 async def _follow(
     session: Session, messages: AsyncIterator[Message | bytes], call: LiveCall | None
-) -> None:
-    """Follow a session until it is closed."""
+) -> bool:
+    """Follow a session until it is closed; False if it broke, or closed to come back."""
     paused = False
     async for message in messages:
         if isinstance(message, bytes):
@@ -157,8 +160,9 @@ async def _follow(
                 raise ProtocolError("audio came while the session was paused")
             await _hear(session, call, message)
         elif message.type == "close":
-            await _close(session, messages, call)
-            return
+            returns = message.parameters.get("reason") == "reconnect"
+            await _close(session, messages, None if returns else call)
+            return not returns
         elif message.type in _REPLIES:
             await session.send(_REPLIES[message.type], {})
         elif message.type in ("paused", "resumed"):
@@ -168,6 +172,7 @@ async def _follow(
             log.warning("audiohook: the client reports %r", text)
         elif message.type == "open":
             raise ProtocolError("a second open")
+    return False
 
 
 async def _hear(session: Session, call: LiveCall | None, audio: bytes) -> None:

@@ -68,7 +68,12 @@ def choose_protocol(protocols: Sequence[str]) -> str | None:
 
 
 async def verify_pcm(
-    socket: Socket, calls: Calls, platform: Platform, *, credential: str | None
+    socket: Socket,
+    calls: Calls,
+    platform: Platform,
+    *,
+    credential: str | None,
+    resume_as: str | None = None,
 ) -> None:
     """Verify the one call of a connection. Raises `ProtocolError` and `CallRefused`."""
     first = await socket.receive()
@@ -78,7 +83,7 @@ async def verify_pcm(
         raise ProtocolError("the first message must be text that says what the samples are")
     start = platform.parse(first)
     answer = platform.make_answer(socket, start)
-    async with calls.open(start, answer, credential=credential) as call:
+    async with calls.open(start, answer, credential=credential, resume_as=resume_as) as call:
         async for message in socket.messages():
             if isinstance(message, bytes):
                 await call.hear(message)
@@ -86,6 +91,8 @@ async def verify_pcm(
                 break
             if platform.hangs_up and call.done:
                 break
+        if socket.broken:
+            call.lose()
 
 
 def parse_freeswitch(message: str) -> CallStart:

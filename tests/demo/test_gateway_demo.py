@@ -1,4 +1,4 @@
-"""`make demo-gateway`: three calls of one recording are decided, and their ends come back, signed."""
+"""`make demo-gateway`: three calls are decided, and webhooks of their ends come back."""
 
 import subprocess
 import sys
