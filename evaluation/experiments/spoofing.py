@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from typing import Any
 
 import numpy as np
@@ -204,15 +204,16 @@ def _measure_attack(attack: str, scored: ScoredClips, *, replicates: int, seed: 
         return measure_countermeasure(scored.scores[rows][own], scored.scores[rows][~own])
 
     figures = measure(np.arange(len(genuine)))
-    intervals = {}
-    for name, value in asdict(figures).items():
-        draws = bootstrap(
-            lambda rows, name=name: float(getattr(measure(rows), name)),  # type: ignore[misc]
-            [clip.speaker for clip in scored.clips],
-            replicates=replicates,
-            rng=np.random.default_rng(seed),
-        )
-        intervals[name] = _bounds(draws, value)
+    draws = bootstrap(
+        lambda rows: astuple(measure(rows)),
+        [clip.speaker for clip in scored.clips],
+        replicates=replicates,
+        rng=np.random.default_rng(seed),
+    )
+    intervals = {
+        name: _bounds(draws[:, place] if len(draws) else draws, value)
+        for place, (name, value) in enumerate(asdict(figures).items())
+    }
     missed = float((~scored.alarms[~genuine]).mean())
     counts = int(genuine.sum()), int((~genuine).sum())
     return AttackRow(attack, *counts, figures, missed, intervals)

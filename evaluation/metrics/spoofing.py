@@ -127,13 +127,14 @@ def concurrent_t_eer(
 
 
 def bootstrap(
-    figure: Callable[[NDArray[np.intp]], float],
+    figure: Callable[[NDArray[np.intp]], float | Sequence[float]],
     speakers: Sequence[str],
     *,
     replicates: int,
     rng: np.random.Generator,
 ) -> Doubles:
-    """`figure(rows)` of draws of whole speakers with replacement, (replicates,).
+    """`figure(rows)` of draws of whole speakers with replacement, (replicates,), or (replicates, k)
+    if it has k values.
 
     `speakers` (n,) are those of the trials that `figure` is given by index. Draws in which a class
     is missing, for which `figure` raises ValueError, are left out.
