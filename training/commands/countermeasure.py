@@ -36,6 +36,10 @@ def countermeasure(
         str, typer.Option(help="Attacks, with commas, to learn nothing from.")
     ] = "",
     resume: Annotated[bool, typer.Option(help="Go on from last.pt in the run folder.")] = False,
+    start_from: Annotated[
+        Path | None,
+        typer.Option(help="Begin with the weights of another run's last.pt.", show_default=False),
+    ] = None,
     max_minutes: Annotated[float, typer.Option(min=0, help="Stop early; resume later.")] = math.inf,
     workers: Annotated[
         int, typer.Option(min=0, help="Processes that prepare batches; 0 prepares them in turn.")
@@ -68,6 +72,7 @@ def countermeasure(
         reporter=LineReporter(),
         max_s=60 * max_minutes,
         resume=resume,
+        start_from=start_from,
         workers=workers,
     )
     typer.echo(path)

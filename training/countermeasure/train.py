@@ -59,19 +59,23 @@ def train(
     reporter: Reporter,
     max_s: float = math.inf,
     resume: bool = False,
+    start_from: Path | None = None,
     workers: int = 0,
 ) -> Path:
     """Train into the run folder and return the path of its checkpoint, `last.pt`.
 
     The EER that is reported is that of held-out speakers and of the attacks that are learned; no
     checkpoint is chosen by it. A run that is stopped after `max_s` seconds decays its learning
-    rate as if it were to go on; `resume` goes on. Raises CheckpointError when there is a run of
-    another recipe or data, DivergenceError when the loss is no longer finite.
+    rate as if it were to go on; `resume` goes on. A new run may `start_from` the averaged weights
+    of another. Raises CheckpointError when there is a run of another recipe or data, or another
+    network, DivergenceError when the loss is no longer finite.
     """
     schedule, path = recipe.schedule, output / LAST
     learned, held = map(clips.of, hold_out(clips.library.clips, recipe.held_out_speakers))
     torch.manual_seed(recipe.seed)
     network = LightCnn(recipe.network, recipe.sample_rate_hz)
+    if start_from is not None:
+        begin_from(network, start_from)
     average = copy.deepcopy(network).eval()
     optimizer = torch.optim.AdamW(network.parameters(), weight_decay=schedule.weight_decay)
     provenance = describe(clips)
@@ -121,6 +125,14 @@ def train(
         raise DivergenceError("the weights are not finite; lower schedule.learning_rate")
     save()
     return path
+
+
+def begin_from(network: LightCnn, other: Path) -> None:
+    """Take over the averaged weights of another run; CheckpointError for another network."""
+    try:
+        network.load_state_dict(read(other)["average"])
+    except RuntimeError as error:
+        raise CheckpointError(f"{other} has another network than the recipe") from error
 
 
 def compute_loss(logits: Tensor, labels: Tensor) -> Tensor:

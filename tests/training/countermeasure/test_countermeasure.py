@@ -104,6 +104,21 @@ def test_a_run_is_not_overwritten(spoofs: Path, tmp_path: Path) -> None:
     assert "continue it with --resume" in result.stderr
 
 
+def test_a_run_begins_with_the_weights_of_another(spoofs: Path, tmp_path: Path) -> None:
+    run(spoofs, tmp_path / "first")
+    first = tmp_path / "first" / "last.pt"
+    _, network, _ = train.load_network(first)
+    begun = LightCnn(train.load_network(first)[0].network, RATE_HZ)
+    train.begin_from(begun, first)
+    for one, other in zip(begun.parameters(), network.parameters(), strict=True):
+        assert torch.equal(one, other)
+    with pytest.raises(CheckpointError, match="another network"):
+        train.begin_from(LightCnn(Network(), RATE_HZ), first)
+    lines = run(spoofs, tmp_path / "second", "--start-from", str(first), "--max-minutes", "0")
+    assert lines == ["no noise folder: voices will be the only noise"]
+    assert train.read(tmp_path / "second" / "last.pt")["step"] == 1
+
+
 def test_a_run_of_other_clips_is_not_resumed(spoofs: Path, tmp_path: Path) -> None:
     run(spoofs, tmp_path / "run", "--max-minutes", "0")
     arguments = ["--manifest", str(spoofs), "--output", str(tmp_path / "run"), "--resume"]
