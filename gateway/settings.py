@@ -2,9 +2,11 @@
 
 import ipaddress
 import os
+import re
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, Self
+from urllib.parse import urlsplit
 
 import grpc
 from pydantic import Field, SecretStr, ValidationError
@@ -107,6 +109,13 @@ class Settings(BaseSettings):
     console: bool = Field(
         False, description="serve the console at /console, with REST and PCM over WebSockets"
     )
+    oidc_issuer: str = Field(
+        "",
+        description="the issuer of tokens at which people sign in to the console, as its tokens "
+        "and SAYSO_JWT_ISSUER have it",
+    )
+    oidc_client_id: str = Field("", description="the console's client id there, a public client")
+    oidc_scope: str = Field("openid", description="the scopes to ask the issuer for")
 
     audiosocket_listen: str | None = Field(
         None, description="host:port for Asterisk AudioSocket; switches it on"
@@ -273,6 +282,15 @@ class Settings(BaseSettings):
                 f"{PREFIX}STATE: name the file in which events wait for the endpoints of "
                 f"{PREFIX}WEBHOOKS, e.g. /var/lib/sayso/gateway.db"
             )
+        if bool(self.oidc_issuer) != bool(self.oidc_client_id):
+            raise SettingsError(
+                f"{PREFIX}OIDC_ISSUER and {PREFIX}OIDC_CLIENT_ID go together; give both"
+            )
+        if self.oidc_issuer and not _is_issuer(self.oidc_issuer):
+            raise SettingsError(
+                f"{PREFIX}OIDC_ISSUER: must be an https:// address without a query, or http:// of "
+                "this machine"
+            )
         if self.twilio_auth_tokens and not self.public_url.startswith(("wss://", "ws://")):
             raise SettingsError(
                 f"{PREFIX}PUBLIC_URL: must be the wss:// address that Twilio reaches, as it signs "
@@ -333,6 +351,13 @@ def is_loopback(address: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def _is_issuer(url: str) -> bool:
+    if not re.fullmatch(r"https?://[A-Za-z0-9.:\[\]-]+(/[^\s?#;,'\"]*)?", url):
+        return False
+    parts = urlsplit(url)
+    return parts.scheme == "https" or is_loopback(f"{parts.hostname}:0")
 
 
 def _to_variable(name: str) -> str:

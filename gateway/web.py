@@ -51,7 +51,7 @@ def make_app(
     if rest is not None:
         routes += rest.list_routes()
     if settings.console:
-        routes += console.list_routes()
+        routes += console.list_routes(settings)
     return Starlette(routes=routes)
 
 

@@ -4,6 +4,7 @@ import {ApiError, findRoles, forgetKey, get, getKey, keepKey} from "./api.js";
 import {setUpActivity, showActivity, stopActivity} from "./activity.js";
 import {find, makeBadge} from "./dom.js";
 import {setUpGroups, showGroups} from "./groups.js";
+import {goToIssuer, loadIssuer, takeToken} from "./oidc.js";
 import {setUpSpeakers, showSpeakers} from "./speakers.js";
 import {fillIn, keepLanguage, language, loadTexts, say} from "./texts.js";
 import {setUpTrial, showTrial} from "./trial.js";
@@ -22,8 +23,27 @@ async function start() {
   });
   find("sign-out").addEventListener("click", signOut);
   for (const setUp of [setUpTrial, setUpSpeakers, setUpGroups, setUpActivity]) setUp();
-  await signIn(getKey(), true);
+  await startSession();
   document.body.dataset.ready = "yes";
+}
+
+// Signs in with the token that an issuer has just given, or with what this tab has kept.
+async function startSession() {
+  let token = "";
+  try {
+    find("sign-in-issuer").hidden = !(await loadIssuer());
+    find("sign-in-issuer").addEventListener("click", () => goToIssuer().catch(showFailure));
+    token = await takeToken();
+  } catch (error) {
+    showSignIn();
+    showFailure(error);
+    return;
+  }
+  await signIn(token || getKey(), !token);
+}
+
+function showFailure(error) {
+  find("sign-in-status").textContent = say("signin.failed", {why: error.message});
 }
 
 // Without a key a server that asks for none is open; `quietly` is the first attempt of a page.
