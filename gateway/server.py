@@ -145,8 +145,7 @@ async def open_siprec(
                 connections.accept, sock=listener, limit=MAX_HEAD_BYTES
             )
             stack.callback(server.close)
-            datagrams = socket.socket(listener.family, socket.SOCK_DGRAM)
-            datagrams.bind(listener.getsockname())
+            datagrams = stack.enter_context(bind_datagrams(listener))
             transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(
                 lambda: Datagrams(recorder, gate, settings.siprec_address), sock=datagrams
             )
@@ -163,6 +162,18 @@ async def open_siprec(
             stack.callback(server.close)
         stack.push_async_callback(recorder.close)  # first, as it says goodbye
         yield plain, tls
+
+
+def bind_datagrams(listener: socket.socket) -> socket.socket:
+    """A socket for UDP on the address of one for TCP; raises `SettingsError`."""
+    datagrams = socket.socket(listener.family, socket.SOCK_DGRAM)
+    try:
+        datagrams.bind(listener.getsockname())
+    except OSError as error:
+        datagrams.close()
+        address = format_address(listener)
+        raise SettingsError(f"cannot take UDP on {address}: {error.strerror}") from error
+    return datagrams
 
 
 def make_siprec_tls(settings: Settings) -> ssl.SSLContext:

@@ -7,6 +7,7 @@ import logging
 import os
 import random
 import socket
+import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -181,6 +182,7 @@ def read_sip(data: bytes) -> None:
         response = make_response(message, 200, ("127.0.0.1", 5061), to_tag="here")
         assert response.count(b"\r\n\r\n") == 1, "no header of a request may end the headers"
         assert isinstance(message.contact, str)
+        assert message.list_options("require") is not None
         body = parse_body(message)
         if body.offer is not None:
             metadata = body.metadata or Metadata()
@@ -210,6 +212,19 @@ def test_siprec_is_read_or_refused(kind: str) -> None:
             read(damage(chance, chance.choice(seeds)))
         with contextlib.suppress(GatewayError):
             read(chance.randbytes(chance.randrange(200)))
+
+
+def test_siprec_bounds_what_nests_and_repeats() -> None:
+    nested = b"".join(
+        b"--%d\r\nContent-Type: multipart/mixed;boundary=%d\r\n\r\n" % (depth, depth + 1)
+        for depth in range(1200)
+    )
+    client = siprec_calls.SipClient("127.0.0.1:5060").at(("127.0.0.1", 5061))
+    read_sip(client.make("INVITE", nested, "multipart/mixed;boundary=0"))
+    for value in ("," * 30_000, '"' * 30_001, "<" * 30_000, ";tag" * 7_000):
+        began = time.perf_counter()
+        read_sip(client.make("INVITE", Require=value))
+        assert time.perf_counter() - began < 1.0
 
 
 @many

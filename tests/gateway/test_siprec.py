@@ -1,6 +1,7 @@
 """SIPREC: sessions over every transport, and streams as networks mangle them."""
 
 import asyncio
+import contextlib
 import logging
 import ssl
 from collections.abc import AsyncIterator
@@ -374,6 +375,57 @@ async def test_a_change_that_is_refused_changes_nothing(
         await client.ask("BYE")
     await wait_for_end(gateway)
     assert read_outcomes(logged) == {SESSION: "ACCEPTED"}
+
+
+@pytest.mark.parametrize(
+    ("metadata", "says"),
+    [
+        (siprec_calls.ORACLE, "is on another stream now"),
+        (siprec_calls.RFC_7865.replace("<send>s2<", "<send>s1<"), "is mixed with others"),
+    ],
+)
+async def test_no_other_voice_is_heard_after_the_caller(
+    gateway: RunningGateway,
+    server: SaysoServer,
+    pair: tuple[Authority, Pair],
+    caller: bytes,
+    impostor: bytes,
+    logged: pytest.LogCaptureFixture,
+    metadata: str,
+    says: str,
+) -> None:
+    """Metadata that come later can move the caller to another stream, or others onto theirs."""
+    announce(server)
+    async with connect(gateway, pair) as client:
+        with RtpSender() as first, RtpSender() as second:
+            answer = await client.invite(make_offer([first.port, second.port]))
+            await first.send(make_packets(caller[: 8000 // 2]), answer.ports[0])
+            kind = "application/rs-metadata+xml"
+            assert (await client.ask("UPDATE", metadata.encode(), kind)).status == 200
+            await first.send(make_packets(caller, first=65_525)[:300], answer.ports[0])
+            await second.send(make_packets(caller)[:300], answer.ports[1])
+        await client.ask("BYE")
+    await wait_for_end(gateway)
+    assert says in logged.text
+    assert read_outcomes(logged) == {SESSION: "INCONCLUSIVE"}, "half a second was heard"
+
+
+async def test_a_gateway_that_stops_says_goodbye(
+    server: SaysoServer, pair: tuple[Authority, Pair]
+) -> None:
+    for number in range(2):
+        announce(server, call_id=f"left-{number}")
+    async with contextlib.AsyncExitStack() as stack:
+        async with run_gateway(
+            server, siprec_listen="127.0.0.1:0", siprec_call_id="x-call", drain_s=0.0
+        ) as gateway:
+            udp = await stack.enter_async_context(connect(gateway, pair))
+            tcp = await stack.enter_async_context(connect(gateway, pair, "tcp"))
+            for number, client in enumerate((udp, tcp)):
+                answer = await client.invite(make_offer([9]), None, x_call=f"left-{number}")
+                assert answer.status == 200
+        for client in (udp, tcp):
+            assert (await client.receive()).first.startswith("BYE ")
 
 
 async def test_a_full_gateway_says_so(server: SaysoServer, pair: tuple[Authority, Pair]) -> None:

@@ -18,6 +18,7 @@ _LONG_NAMES = {
 }  # fmt: skip
 _TOKEN = re.compile(r"[A-Za-z0-9.!%*_+`'~-]+")
 _TAG = re.compile(r";\s*tag\s*=\s*([^\s;,>\"]+)", re.IGNORECASE)
+_PIECE = re.compile(r'"[^"]*"|<[^<>]*>|,|[^",<]+|["<]')
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 REASONS = {
@@ -159,7 +160,13 @@ def _check(message: Request | Response) -> None:
 
 def split_list(value: str) -> list[str]:
     """Split at the commas that stand in no quotes and no angle brackets; one item at least."""
-    return [item.strip() for item in re.split(r",(?=(?:[^\"<>]|\"[^\"]*\"|<[^<>]*>)*$)", value)]
+    items = [""]
+    for piece in _PIECE.findall(value):
+        if piece == ",":
+            items.append("")
+        else:
+            items[-1] += piece
+    return [item.strip() for item in items]
 
 
 def _find_tag(value: str) -> str:

@@ -97,6 +97,7 @@ class Recorder:
                 metrics.count_refusal("invalid")
             log.warning("siprec: %s refused: %s", request.method, error)
             transaction.respond(400 if isinstance(error, ProtocolError) else 403)
+        transaction.drop_body()
 
     def _invite(self, transaction: Transaction) -> None:
         request = transaction.request
@@ -135,8 +136,7 @@ class Recorder:
     def _bye(self, transaction: Transaction) -> None:
         session = self._find(transaction.request)
         transaction.respond(200)
-        if not session.cancel():
-            session.finish()
+        session.finish()
 
     def _cancel(self, transaction: Transaction) -> None:
         request = transaction.request

@@ -2,9 +2,11 @@
 
 import asyncio
 import logging
+import re
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from email.message import Message
 from email.parser import BytesParser
 from email.policy import compat32
 
@@ -17,7 +19,7 @@ from gateway.connectors.siprec.rtp import StreamReceiver, open_port
 from gateway.connectors.siprec.sdp import CODECS, Answer, Media, make_answer, parse_offer
 from gateway.connectors.siprec.transactions import Header, Peer, Transaction
 from gateway.connectors.streams import ignore
-from gateway.errors import CallRefused, GatewayError
+from gateway.errors import CallRefused, GatewayError, ProtocolError
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +27,7 @@ ALLOW = "INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE, INFO"
 MIN_EXPIRES_S = 90
 _MAX_EXPIRES_S = 86_400
 _MAX_STREAMS = 4
+_MAX_PARTS = 20
 _QUEUED_PACKETS = 500  # 10 s of audio
 
 
@@ -60,21 +63,36 @@ class Body:
 
 def parse_body(request: Request) -> Body:
     """Read the parts of a request; raises `ProtocolError`."""
-    kind = request.find("content-type").encode("ascii", "replace")
-    message = BytesParser(policy=compat32).parsebytes(
-        b"Content-Type: " + (kind or b"application/octet-stream") + b"\r\n\r\n" + request.body
-    )
     offer = metadata = None
-    for part in message.walk():
-        content = part.get_payload(decode=True)
-        if not isinstance(content, bytes) or not content.strip():
-            continue
-        match part.get_content_type():
+    for kind, content in split_parts(request.find("content-type"), request.body):
+        match kind:
             case "application/sdp":
                 offer = parse_offer(content)
             case "application/rs-metadata" | "application/rs-metadata+xml":
                 metadata = parse_metadata(content)
     return Body(offer, metadata)
+
+
+def split_parts(kind: str, body: bytes) -> Iterator[tuple[str, bytes]]:
+    """Content type and content of each part of a body. Parts within parts are not looked into."""
+    if not body.strip():
+        return
+    head = Message()
+    head["Content-Type"] = kind or "application/octet-stream"
+    boundary = head.get_boundary()
+    if not boundary:
+        yield head.get_content_type(), body
+        return
+    delimiter = re.escape(b"--" + boundary.encode())
+    sections = re.split(rb"(?:^|\r?\n)" + delimiter + rb"(?:--)?[ \t]*(?=\r?\n|$)", body)
+    if len(sections) > _MAX_PARTS:
+        raise ProtocolError("a body has too many parts")
+    for section in sections[1:]:
+        # Without its parts, which could be nested deeper than Python's stack.
+        part = BytesParser(policy=compat32).parsebytes(section.lstrip(b"\r\n"), headersonly=True)
+        content = part.get_payload(decode=True)
+        if isinstance(content, bytes) and content.strip():
+            yield part.get_content_type(), content
 
 
 def find_call_id(request: Request, metadata: Metadata, name: str) -> str:
@@ -182,6 +200,7 @@ class RecordingSession:
         self._streams: list[_Stream] = []
         self._caller = body.offer.index(caller)
         self._heard = False
+        self._muted = False
         self._session = secrets.randbits(31)
         self._version = 0
         self._audio: asyncio.Queue[bytes | None] = asyncio.Queue()
@@ -223,6 +242,7 @@ class RecordingSession:
         """The INVITE was cancelled; False if it is answered already."""
         if self._invite.final:
             return False
+        self._cancel_timer()
         self._invite.respond(487)
         return True
 
@@ -239,10 +259,10 @@ class RecordingSession:
         caller = self._check_change(body.offer, metadata)
         timer = self._set_timer(request)
         self._metadata, self._timer_headers = metadata, timer
-        if body.offer is not None:
-            self._negotiate(body.offer, caller)
-        elif caller != self._caller:
-            self._listen_to(caller)
+        try:
+            self._negotiate(body.offer or tuple(each.media for each in self._streams), caller)
+        except OSError as error:
+            raise Rejected(503, f"no port for a stream: {error}") from error
         self.dialog.peer = transaction.peer
         if request.find("contact"):
             self.dialog.request = _with_contact(self.dialog.request, request)
@@ -305,18 +325,18 @@ class RecordingSession:
         self._listen_to(caller)
 
     def _listen_to(self, caller: int) -> None:
-        """Hear the caller's stream alone; one call is of one stream."""
-        changed = caller != self._caller
+        """Hear the caller's stream alone. One call is of one stream, and of one voice."""
+        label = self._streams[caller].media.label
+        mixed = bool(label) and self._metadata.is_mixed(label)
+        self._muted = self._muted or (caller != self._caller and self._heard)
+        if (self._muted or mixed) and self._heard:
+            why = "is mixed with others" if mixed else "is on another stream now"
+            log.warning("call %s: the caller %s and not heard", self._start.call_id, why)
         self._caller = caller
         for at, stream in enumerate(self._streams):
             if stream.receiver is not None:
-                stream.receiver.hear = self._push if at == caller else None
-        if changed and self._heard:
-            log.warning(
-                "call %s: the caller is on another stream now; no more is heard",
-                self._start.call_id,
-            )
-            self._streams[caller].receiver.hear = None  # type: ignore[union-attr]
+                hears = at == caller and not self._muted and not mixed
+                stream.receiver.hear = self._push if hears else None
 
     def _push(self, audio: bytes) -> None:
         self._heard = True
@@ -393,7 +413,7 @@ class RecordingSession:
         self._silence = loop.call_later(self._limits.max_pause_s / 4, self._watch_silence)
 
     def _refuse(self, status: int, why: Exception) -> None:
-        log.warning("siprec: refused: %s", why)
+        log.warning("siprec: call %s refused: %s", self._start.call_id, why)
         headers = [("Retry-After", "10")] if status == 503 else []
         if self._invite.final:
             self.hang_up()

@@ -5,13 +5,14 @@ import asyncio
 import secrets
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Protocol
 
 from gateway.connectors.siprec.messages import Request, make_response
 
 _T1_S, _T2_S = 0.5, 4.0
 _GIVE_UP_S = 64 * _T1_S
-_MAX_TRANSACTIONS = 20_000
+_MAX_TRANSACTIONS = 10_000
 
 Header = tuple[str, str]
 
@@ -100,6 +101,10 @@ class Transaction:
         """Send the last response again; nothing if there is none."""
         if self._response:
             self.peer.send(self._response, self._return_port)
+
+    def drop_body(self) -> None:
+        """The request was handled; its headers are kept for responses and for the dialog."""
+        self.request = replace(self.request, body=b"")
 
     def acknowledge(self) -> None:
         """The final response has arrived."""
