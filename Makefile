@@ -130,6 +130,10 @@ bench-report: $(VENV)/.base  ## write benchmarks/results into docs/benchmarks.md
 streaming-figures: $(VENV)/.dev  ## how soon the sequential test decides, into docs/integrate/decisions.md; DATA=manifest.csv
 	$(BIN)/python -m benchmarks.accuracy.early_decisions --manifest $(DATA) $(ARGS)
 
+.PHONY: spoofing-figures
+spoofing-figures: $(VENV)/.dev  ## what a countermeasure hears, into docs/security/spoofing.md; SPOOFS=spoofs/manifest.csv ARGS=ours=model.onnx
+	$(BIN)/python -m benchmarks.accuracy.spoofing $(SPOOFS) $(ARGS)
+
 .PHONY: household-figures
 household-figures: $(VENV)/.dev  ## error rates of claims of several speakers, into docs/integrate/households.md; DATA=manifest.csv
 	$(BIN)/python -m benchmarks.accuracy.households --manifest $(DATA) $(ARGS)

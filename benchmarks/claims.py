@@ -25,6 +25,8 @@ SAID: Mapping[str, str] = {
         )
         for size in (1, 2, 4, 8)
     },
+    "spoofing_ours_recorded_alarms": "bona fide clips suspected by our countermeasure, as recorded",
+    "spoofing_ours_telephone_alarms": "bona fide clips suspected by it, by telephone",
     "gateway_share": "processor time of the gateway for a Twilio call, over the server's",
     "gateway_added_p99": "partial results through the gateway, later than without it, p99",
     "gateway_soak_accepted": "200 calls at once through the gateway: accepted",

@@ -27,6 +27,7 @@ COMMANDS = {
     "gpu": "gpu-check",
     "households": "household-figures",
     "soak": "soak",
+    "spoofing": "spoofing-figures",
     "systems": "compare-systems",
 }  # others: bench- and the name
 

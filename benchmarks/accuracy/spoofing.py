@@ -5,9 +5,10 @@ docs/security/spoofing.md and benchmarks/results/spoofing.json.
     python -m benchmarks.accuracy.spoofing spoofs/manifest.csv ours=countermeasure.onnx
 
 Each clip is heard as recorded and through a telephone line drawn for it. The alarm's threshold is
-set on half of the speakers, at 1% of their bona fide clips, and judged on the other half. The
-tandem is with the shipped speaker model: enrolled by two bona fide clips, claimed by the
-speaker's others, by other speakers of the corpus and by the clips made of the speaker's.
+set on half of the speakers, at 1% of their bona fide clips as recorded and 2% by telephone or less,
+and judged on the other half. The tandem is with the shipped speaker model: enrolled by two bona
+fide clips, claimed by the speaker's others, by other speakers of the corpus and by the clips made
+of the speaker's.
 """
 
 import argparse
@@ -35,8 +36,7 @@ from training.spoofs.generators import GENERATORS
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "security" / "spoofing.md"
 SPLIT = "dev"
-ALARM_SHARE = 0.01
-TELEPHONE_TARGET = 0.02
+ALARM_SHARES = {RECORDED: 0.01, LINE: 0.02}
 ENROLLED = 2
 IMPOSTORS = 10
 SECONDS = (1.0, 2.0, 4.0)
@@ -47,9 +47,13 @@ WINDOW_S = 3.0
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """A countermeasure's findings by channel, and its EER of all attacks by channel and seconds."""
+    """A countermeasure's findings by channel, and its EER of all attacks by channel and seconds.
+
+    `wideband` is as recorded with a threshold for that alone, of no use by telephone.
+    """
 
     name: str
+    wideband: Findings
     findings: Mapping[str, Findings]
     by_seconds: Mapping[tuple[str, float], float]
 
@@ -118,7 +122,13 @@ def measure(
 ) -> Measured:
     model = Countermeasure.open(file, window_s=WINDOW_S)
     scores = {channel: score_clips(model, clips, folder, channel=channel) for channel in CHANNELS}
-    thresholds = spoofing.cross_fit_thresholds(clips, list(scores.values()), ALARM_SHARE)
+    thresholds = spoofing.cross_fit_thresholds(
+        clips, list(scores.values()), list(ALARM_SHARES.values())
+    )
+    wideband = spoofing.cross_fit_thresholds(clips, [scores[RECORDED]], [ALARM_SHARES[RECORDED]])
+    as_recorded = spoofing.measure(
+        clips, scores[RECORDED], thresholds=wideband, replicates=0, seed=0
+    )
     found = {
         channel: spoofing.measure(
             clips, scores[channel], compared,
@@ -133,7 +143,7 @@ def measure(
             heard = score_clips(model, some, folder, channel=channel, seconds=heard_s)
             rows = spoofing.measure(some, heard, thresholds=thresholds, replicates=0, seed=0)
             by_seconds[channel, heard_s] = rows.attacks[0].figures.eer
-    return Measured(name, found, by_seconds)
+    return Measured(name, as_recorded, found, by_seconds)
 
 
 def write_page(measured: Sequence[Measured], clips: Sequence[KeyedClip]) -> str:
@@ -153,18 +163,18 @@ def write_page(measured: Sequence[Measured], clips: Sequence[KeyedClip]) -> str:
 def _write_attacks(one: Measured) -> Iterator[str]:
     yield (
         "| attack | kind | learned | clips | EER recorded | EER telephone | missed recorded |"
-        " missed telephone |"
+        " missed telephone | missed recorded, wideband threshold |"
     )
-    yield "|---|---|---|---|---|---|---|---|"
+    yield "|---|---|---|---|---|---|---|---|---|"
     recorded, line = (one.findings[channel].attacks for channel in (RECORDED, LINE))
-    for first, second in zip(recorded, line, strict=True):
+    for first, second, third in zip(recorded, line, one.wideband.attacks, strict=True):
         kind, learned = "", ""
         if first.attack in GENERATORS:
             generator = GENERATORS[first.attack]
             kind, learned = generator.kind, "no" if generator.held_out else "yes"
         cells = [first.attack, kind, learned, str(first.spoofed)]
         cells += [_with_interval(row.figures.eer, row.intervals["eer"]) for row in (first, second)]
-        cells += [f"{row.missed:.0%}" for row in (first, second)]
+        cells += [f"{row.missed:.0%}" for row in (first, second, third)]
         yield f"| {' | '.join(cells)} |"
 
 
@@ -209,7 +219,7 @@ def _with_interval(value: float, bounds: tuple[float, float]) -> str:
 def list_figures(one: Measured) -> Iterator[figures.Figure]:
     """False alarms with their targets, and the EER of all attacks and of unseen ones."""
     how = "dev speakers, thresholds of the other half of them; benchmarks.accuracy.spoofing"
-    for channel, target in ((RECORDED, ALARM_SHARE), (LINE, TELEPHONE_TARGET)):
+    for channel, target in ALARM_SHARES.items():
         found = one.findings[channel]
         alarms = found.alarms[0].false_alarms
         prefix = f"spoofing_{one.name}_{channel}"

@@ -115,7 +115,7 @@ def measure_spoofing(
             thresholds = {clip.name: limit for clip in clips}
         else:
             thresholds = spoofing.cross_fit_thresholds(
-                clips, list(conditions.values()), false_alarms
+                clips, list(conditions.values()), [false_alarms] * len(conditions)
             )
         for name, scored in conditions.items():
             step(f"measuring {name}")

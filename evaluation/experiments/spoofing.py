@@ -142,10 +142,12 @@ def measure(
 
 
 def cross_fit_thresholds(
-    clips: Sequence[KeyedClip], conditions: Sequence[Mapping[str, float]], share: float
+    clips: Sequence[KeyedClip],
+    conditions: Sequence[Mapping[str, float]],
+    shares: Sequence[float],
 ) -> dict[str, float]:
-    """For each clip, the threshold that alarms at most a `share` of the other speakers' bona fide
-    clips in every condition.
+    """For each clip, the threshold that alarms at most so large a share of the other speakers'
+    bona fide clips in each condition.
 
     The speakers are halved by a hash of their names, and each half is given what the other half's
     scores say, so that no clip is judged by a threshold that it took part in choosing.
@@ -159,7 +161,7 @@ def cross_fit_thresholds(
         found.append(
             min(
                 float(np.quantile([scores[name] for name in names], share, method="lower"))
-                for scores in conditions
+                for scores, share in zip(conditions, shares, strict=True)
             )
         )
     return {name: found[half] for name, half in halves.items()}
