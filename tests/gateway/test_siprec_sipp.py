@@ -13,7 +13,7 @@ from tests.support.certificates import Authority
 from tests.support.gateway_process import GatewayProcess
 from tests.support.gateways import read_outcomes, run_gateway
 from tests.support.sayso_server import SaysoServer
-from tests.support.sipp import needs_sipp, run_sipp, tunnel, write_scenario
+from tests.support.sipp import needs_sipp, run_sipp, tunnel, wait_for_answer, write_scenario
 from tests.support.voices import clips
 
 pytestmark = needs_sipp
@@ -95,13 +95,13 @@ async def test_a_session_ends_before_the_gateway_does(
     scenario = write_scenario(tmp_path / "drained.xml", audio[0], "drained")
     late = write_scenario(tmp_path / "late.xml", audio[0], "late")
     with GatewayProcess(server.address, siprec_listen="127.0.0.1:0", drain_s=20) as gateway:
-        calling = asyncio.create_task(run_sipp(scenario, gateway.siprec))
-        await asyncio.sleep(1.0)
-        gateway.process.terminate()
-        await asyncio.sleep(0.5)
-        with pytest.raises(AssertionError, match="503"):
-            await run_sipp(late, gateway.siprec)
-        await calling
+        async with asyncio.TaskGroup() as calls:
+            calls.create_task(run_sipp(scenario, gateway.siprec))
+            await wait_for_answer(scenario)
+            gateway.process.terminate()
+            await asyncio.sleep(0.5)
+            with pytest.raises(AssertionError, match="503"):
+                await run_sipp(late, gateway.siprec)
         log = await asyncio.to_thread(gateway.terminate)
     assert "draining 1 calls" in log
     assert "call drained-1: ACCEPTED" in log

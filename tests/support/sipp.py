@@ -112,15 +112,29 @@ async def run_sipp(scenario: Path, address: str, *, transport: str = "u1", calls
     process = await asyncio.create_subprocess_exec(
         "sipp", "-sf", str(scenario), "-m", str(calls), "-r", "10", "-t", transport,
         "-i", "127.0.0.1", "-mi", "127.0.0.1", "-nostdin", "-timeout", "40s", "-timeout_error",
-        "-trace_err", "-max_socket", "500",
+        "-trace_msg", "-message_file", str(scenario.with_suffix(".messages")), "-trace_err",
+        "-max_socket", "500",
         "-error_file", str(scenario.with_suffix(".log")), address,
         cwd=scenario.parent,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )  # fmt: skip
-    output, _ = await process.communicate()
+    try:
+        output, _ = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
     log = scenario.with_suffix(".log")
     assert process.returncode == 0, (log.read_text() if log.exists() else "") + output.decode()
+
+
+async def wait_for_answer(scenario: Path) -> None:
+    """Until a call of the scenario was answered."""
+    messages = scenario.with_suffix(".messages")
+    async with asyncio.timeout(15.0):
+        while not (messages.exists() and "SIP/2.0 200" in messages.read_text()):
+            await asyncio.sleep(0.05)
 
 
 @asynccontextmanager
