@@ -237,6 +237,29 @@ async def test_silence_ends_a_session(
     assert "no audio came for 2 s" in logged.text
 
 
+async def test_a_session_goes_on_after_the_decision(
+    gateway: RunningGateway,
+    server: SaysoServer,
+    pair: tuple[Authority, Pair],
+    caller: bytes,
+    logged: pytest.LogCaptureFixture,
+) -> None:
+    """What comes then is not read, and keeps the session open; without it the session ends."""
+    announce(server)
+    async with connect(gateway, pair) as client:
+        with RtpSender() as sender:
+            answer = await client.invite(make_offer([sender.port]))
+            packets = make_packets(caller)
+            await sender.send(packets, answer.ports[0])
+            async with asyncio.timeout(10.0):
+                while not read_outcomes(logged):
+                    await sender.send(packets[:1], answer.ports[0], pace_s=0.05)
+            await sender.send(packets[:175], answer.ports[0], pace_s=0.02)
+            assert (await client.ask("INFO")).status == 200
+            assert (await client.receive()).first.startswith("BYE ")
+    assert read_outcomes(logged) == {SESSION: "ACCEPTED"}
+
+
 async def test_bye_within_the_decision(
     gateway: RunningGateway,
     server: SaysoServer,

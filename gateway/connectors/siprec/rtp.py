@@ -1,6 +1,7 @@
 """RTP (RFC 3550): the audio of one stream, from one source, in its order."""
 
 import asyncio
+import contextlib
 import logging
 import random
 import socket
@@ -19,6 +20,7 @@ _MAX_DROPOUT = 3000
 _PROBATION_PACKETS = 5
 _TRIED_PORTS = 200
 _READ_AT_ONCE = 8
+_COLLECTED_PACKETS = 10_000
 _LOST = metrics.LOST_FRAMES.labels("siprec")
 _REORDERED = metrics.REORDERED_FRAMES.labels("siprec")
 
@@ -115,13 +117,14 @@ Hear = Callable[[bytes], None]
 class StreamReceiver:
     """One stream on a socket: from the first source that may send it, and one SSRC at a time.
 
-    `hear` is called with the payloads in their order, as long as the stream is the caller's.
+    Only a stream that is listened to is read. Others collect in the socket, at no cost, and are
+    thrown away when somebody asks whether they still come.
     """
 
     def __init__(self, opened: socket.socket, hosts: Collection[str], payload_type: int) -> None:
         self.port: int = opened.getsockname()[1]
         self.payload_type = payload_type
-        self.hear: Hear | None = None
+        self._hear: Hear | None = None
         self._hosts = hosts
         self._socket = opened
         self._loop = asyncio.get_running_loop()
@@ -131,7 +134,25 @@ class StreamReceiver:
         self._ssrc: int | None = None
         self._candidate: tuple[int, int] = (0, 0)  # an SSRC that may follow, and its packets so far
         self._warned = False
-        self._loop.add_reader(opened, self._read)
+
+    def listen(self, hear: Hear | None) -> None:
+        """Call `hear` with the payloads in their order from now on; None: read no more."""
+        if hear is not None and self._hear is None:
+            self.check()  # what came before is not of the caller
+            self._loop.add_reader(self._socket, self._read)
+        elif hear is None and self._hear is not None:
+            self._loop.remove_reader(self._socket)
+        self._hear = hear
+
+    def check(self) -> None:
+        """Note whether anything came of a stream that is not listened to."""
+        if self._hear is not None:
+            return
+        with contextlib.suppress(OSError):
+            for _ in range(_COLLECTED_PACKETS):
+                _, address = self._socket.recvfrom(1)
+                if address[0] in self._hosts:
+                    self.heard_at = self._loop.time()
 
     def expect(self, hosts: Collection[str]) -> None:
         """A new offer: the stream may come from elsewhere from now on."""
@@ -139,7 +160,8 @@ class StreamReceiver:
         self._source = None
 
     def close(self) -> None:
-        self._loop.remove_reader(self._socket)
+        if self._hear is not None:
+            self._loop.remove_reader(self._socket)
         self._socket.close()
 
     def _read(self) -> None:
@@ -161,15 +183,16 @@ class StreamReceiver:
         if packet.payload_type != self.payload_type or not self._check_ssrc(packet.ssrc):
             return
         self.heard_at = self._loop.time()
-        if self.hear is not None:
-            for payload in self._order.add(packet.sequence, packet.payload):
-                self.hear(payload)
+        self._give(self._order.add(packet.sequence, packet.payload))
 
     def finish(self) -> None:
         """The stream ended: hear what waits for a packet that never came."""
-        if self.hear is not None:
-            for payload in self._order.rest():
-                self.hear(payload)
+        self._give(self._order.rest())
+
+    def _give(self, payloads: list[bytes]) -> None:
+        for payload in payloads:
+            if self._hear is not None:
+                self._hear(payload)
 
     def _check_source(self, source: tuple[str, int]) -> bool:
         if self._source is None and source[0] in self._hosts:

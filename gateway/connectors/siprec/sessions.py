@@ -329,18 +329,23 @@ class RecordingSession:
         label = self._streams[caller].media.label
         mixed = bool(label) and self._metadata.is_mixed(label)
         self._muted = self._muted or (caller != self._caller and self._heard)
-        if (self._muted or mixed) and self._heard:
+        decided = self._call is not None and self._call.done
+        if (self._muted or mixed) and self._heard and not decided:
             why = "is mixed with others" if mixed else "is on another stream now"
             log.warning("call %s: the caller %s and not heard", self._start.call_id, why)
         self._caller = caller
         for at, stream in enumerate(self._streams):
             if stream.receiver is not None:
                 hears = at == caller and not self._muted and not mixed
-                stream.receiver.hear = self._push if hears else None
+                stream.receiver.listen(self._push if hears else None)
 
     def _push(self, audio: bytes) -> None:
         self._heard = True
-        if self._call is None or self._call.done or self._over:
+        if self._call is None or self._over:
+            return
+        if self._call.done:  # the rest of the telephone call costs nothing
+            self._muted = True
+            self._listen_to(self._caller)
             return
         if self._audio.qsize() < _QUEUED_PACKETS:
             self._audio.put_nowait(audio)
@@ -404,6 +409,8 @@ class RecordingSession:
         """End a session of which nothing came for too long, which is longer on hold."""
         loop = asyncio.get_running_loop()
         receivers = [each.receiver for each in self._streams if each.receiver is not None]
+        for each in receivers:
+            each.check()
         on_hold = not any(each.media.sends for each in self._streams)
         limit_s = self._limits.max_hold_s if on_hold else self._limits.max_pause_s
         if loop.time() - max(each.heard_at for each in receivers) > limit_s:
