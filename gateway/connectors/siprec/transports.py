@@ -89,8 +89,8 @@ class Datagrams(asyncio.DatagramProtocol):
         self._transport = cast(asyncio.DatagramTransport, transport)
         self._bound: tuple[str, int] = transport.get_extra_info("sockname")[:2]
 
-    def datagram_received(self, data: bytes, address: tuple[str, int]) -> None:
-        host, port = address[:2]
+    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+        host, port = addr[:2]
         if not self._gate.admits(host) or not data.strip(b"\r\n\0"):
             return
         local = self._local_host or find_local_host(self._bound[0], host)
@@ -102,8 +102,8 @@ class Datagrams(asyncio.DatagramProtocol):
         except Exception:
             log.exception("siprec failed")
 
-    def error_received(self, error: Exception) -> None:
-        log.debug("siprec: udp: %s", error)
+    def error_received(self, exc: Exception) -> None:
+        log.debug("siprec: udp: %s", exc)
 
 
 def find_local_host(bound: str, peer: str) -> str:
