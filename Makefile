@@ -11,6 +11,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 BUF := node_modules/.bin/buf
 PIP_AUDIT := build/pip-audit/bin/pip-audit
 PROTOS := $(wildcard protos/sayso/v1/*.proto)
+FORKS := gateway/connectors/media_forking
 ARGS ?=
 
 .DEFAULT_GOAL := help
@@ -218,8 +219,9 @@ $(PROTOC)/.made: $(VENV)/.base
 	touch $@
 
 .PHONY: protos
-protos: $(PROTOC)/.made  ## regenerate the stubs in client/sayso/v1
+protos: $(PROTOC)/.made  ## regenerate the stubs in client/sayso/v1, and those of platforms' protos in gateway/
 	@$(call stubs_into,client)
+	@$(call foreign_stubs_into,.)
 
 .PHONY: reference
 reference: $(VENV)/.dev  ## write docs/settings.md and docs/integrate/api.md from the code
@@ -435,9 +437,17 @@ python -m grpc_tools.protoc -I protos --grpc_python_out=$(1) \
 	--mypy_grpc_out=quiet,generate_concrete_servicer_stubs:$(1) $$(grep -l '^service ' $(PROTOS))
 endef
 
+# Platforms' protos are not of our API: neither buf's rules nor its freeze are for them.
+define foreign_stubs_into
+export PATH="$(abspath $(PROTOC)/bin):$$PATH"; \
+python -m grpc_tools.protoc -I . --python_out=$(1) --mypy_out=quiet:$(1) $(wildcard $(FORKS)/*.proto)
+endef
+
 define protos_drift
 rm -rf build/protos && mkdir -p build/protos && { $(call stubs_into,build/protos); } && \
-diff -r -x __init__.py -x __pycache__ client/sayso/v1 build/protos/sayso/v1 \
+{ $(call foreign_stubs_into,build/protos); } && \
+diff -r -x __init__.py -x __pycache__ client/sayso/v1 build/protos/sayso/v1 && \
+for stub in $(FORKS)/*_pb2.py*; do diff $$stub build/protos/$$stub || exit 1; done \
 	&& echo 'protos: the committed stubs are what the protos generate' \
 	|| { echo 'protos: stale stubs; run `make protos` and commit the result' >&2; exit 1; }
 endef

@@ -12,18 +12,25 @@ import ssl
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
+import grpc
 from sayso import SettingsError
 
 from gateway import web
 from gateway.calls import Calls
 from gateway.clients import Clients
 from gateway.connectors.audiosocket import AudioSockets, Network, parse_networks
+from gateway.connectors.media_forking import listener as media_forks
+from gateway.connectors.media_forking.five9 import Five9
+from gateway.connectors.media_forking.rpcs import Verify
+from gateway.connectors.media_forking.webex import Webex
+from gateway.connectors.media_forking.webex_tokens import KeyRing, WebexTokens, fetch_keys
 from gateway.connectors.siprec.messages import MAX_HEAD_BYTES
 from gateway.connectors.siprec.recorder import Recorder
 from gateway.connectors.siprec.sessions import RecordingLimits
 from gateway.connectors.siprec.transports import Connections, Datagrams, Gate
 from gateway.metrics import serve_metrics
 from gateway.rest import open_rest
+from gateway.routes import read_tokens
 from gateway.settings import PREFIX, Settings, parse_address
 from gateway.webhooks.running import open_webhooks
 
@@ -33,7 +40,7 @@ log = logging.getLogger(__name__)
 @dataclass(frozen=True, slots=True)
 class RunningGateway:
     """A gateway that takes calls: host:port of the WebSockets and, if they are on, of AudioSocket,
-    of SIPREC over UDP and TCP, of SIPREC over TLS, and of the metrics."""
+    of SIPREC over UDP and TCP, of SIPREC over TLS, of the metrics, and of media forks over gRPC."""
 
     address: str
     audiosocket: str | None
@@ -41,6 +48,7 @@ class RunningGateway:
     siprec_tls: str | None
     calls: Calls
     metrics: str | None = None
+    forks: str | None = None
 
 
 @contextlib.asynccontextmanager
@@ -60,8 +68,9 @@ async def open_gateway(settings: Settings) -> AsyncIterator[RunningGateway]:
         address = await stack.enter_async_context(open_web(settings, calls, clients))
         audiosocket = await stack.enter_async_context(open_audiosocket(settings, calls))
         siprec, siprec_tls = await stack.enter_async_context(open_siprec(settings, calls))
+        forks = await stack.enter_async_context(open_forks(settings, calls))
         try:
-            yield RunningGateway(address, audiosocket, siprec, siprec_tls, calls, metrics)
+            yield RunningGateway(address, audiosocket, siprec, siprec_tls, calls, metrics, forks)
         finally:
             await calls.drain(settings.drain_s)
 
@@ -174,6 +183,45 @@ def bind_datagrams(listener: socket.socket) -> socket.socket:
         address = format_address(listener)
         raise SettingsError(f"cannot take UDP on {address}: {error.strerror}") from error
     return datagrams
+
+
+@contextlib.asynccontextmanager
+async def open_forks(settings: Settings, calls: Calls) -> AsyncIterator[str | None]:
+    """Listen for media forks over gRPC, if that is on; yields host:port."""
+    if settings.forks_listen is None:
+        yield None
+        return
+    host, _ = parse_address(settings.forks_listen)
+    services: dict[str, Verify] = {}
+    if settings.webex_url:
+        keys = KeyRing(fetch_keys)
+        tokens = WebexTokens(settings.webex_url, settings.read_webex_issuers(), keys)
+        services[media_forks.WEBEX] = Webex(calls, tokens).verify
+    if settings.five9_tokens is not None:
+        services[media_forks.FIVE9] = Five9(
+            calls, read_tokens(settings.five9_tokens, least=20)
+        ).verify
+    async with media_forks.serve(
+        settings.forks_listen,
+        make_fork_credentials(settings),
+        calls,
+        services,
+        max_streams=2 * settings.max_calls,
+        start_s=settings.start_s,
+        max_pause_s=settings.max_pause_s,
+    ) as port:
+        yield f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def make_fork_credentials(settings: Settings) -> grpc.ServerCredentials | None:
+    """The gateway's certificate for gRPC; None without one. Raises `SettingsError`."""
+    if settings.tls_certificate is None or settings.tls_key is None:
+        return None
+    try:
+        pair = settings.tls_key.read_bytes(), settings.tls_certificate.read_bytes()
+    except OSError as error:
+        raise SettingsError(f"the TLS of media forks cannot be set up: {error}") from error
+    return grpc.ssl_server_credentials([pair])
 
 
 def make_siprec_tls(settings: Settings) -> ssl.SSLContext:

@@ -25,6 +25,7 @@ _SWITCHES = (
     "audiosocket_listen",
     "siprec_listen",
     "siprec_tls_listen",
+    "forks_listen",
     "azure",
     "voice_id_keys",
     "webhooks",
@@ -123,6 +124,28 @@ class Settings(BaseSettings):
     audiosocket_allow: str = Field(
         "127.0.0.0/8,::1",
         description="networks from which AudioSocket is taken, with commas between",
+    )
+
+    forks_listen: str | None = Field(
+        None,
+        description="host:port for the gRPC of Webex Contact Center and Five9, each switched on by "
+        "a setting of its own; with the gateway's certificate, if it has one",
+    )
+    webex_url: str = Field(
+        "",
+        description="the URL that the Webex data source was registered with, which its tokens "
+        "name; switches Webex on",
+    )
+    webex_issuers: str = Field(
+        "https://idbroker.webex.com/idb,https://idbroker-eu.webex.com/idb,"
+        "https://idbroker-b-us.webex.com/idb,https://idbroker-ca.webex.com/idb",
+        description="issuers whose tokens of Webex are taken, with commas between; their keys are "
+        "fetched from them",
+    )
+    five9_tokens: Path | None = Field(
+        None,
+        description="file of Five9 trust tokens, one a line, of 20 characters or more; switches "
+        "Five9 on",
     )
 
     siprec_listen: str | None = Field(
@@ -271,6 +294,7 @@ class Settings(BaseSettings):
                 f"({PREFIX}TLS_CERTIFICATE), or, behind a proxy that does it, allow it "
                 f"({PREFIX}INSECURE=true)"
             )
+        self._check_forks()
         if self.siprec_tls_listen and not self.has_tls:
             raise SettingsError(
                 f"{PREFIX}SIPREC_TLS_LISTEN: give the certificate too, {PREFIX}TLS_CERTIFICATE"
@@ -296,6 +320,33 @@ class Settings(BaseSettings):
                 f"{PREFIX}PUBLIC_URL: must be the wss:// address that Twilio reaches, as it signs "
                 "that"
             )
+
+    def _check_forks(self) -> None:
+        if bool(self.forks_listen) != bool(self.webex_url or self.five9_tokens):
+            raise SettingsError(
+                f"{PREFIX}FORKS_LISTEN goes with {PREFIX}WEBEX_URL, {PREFIX}FIVE9_TOKENS or both: "
+                "give the address and the platform"
+            )
+        if self.forks_listen is None:
+            return
+        if not (self.has_tls or self.insecure or is_loopback(self.forks_listen)):
+            raise SettingsError(
+                f"calls would come to {self.forks_listen} in plaintext; use TLS "
+                f"({PREFIX}TLS_CERTIFICATE), or, behind a proxy that does it, allow it "
+                f"({PREFIX}INSECURE=true)"
+            )
+        if self.webex_url:
+            self.read_webex_issuers()
+
+    def read_webex_issuers(self) -> tuple[str, ...]:
+        """The issuers of Webex's tokens; raises `SettingsError`."""
+        issuers = tuple(issuer.strip() for issuer in self.webex_issuers.split(","))
+        for issuer in issuers:
+            url = urlsplit(issuer)
+            local = url.scheme == "http" and is_loopback(f"{url.hostname}:0")
+            if not url.hostname or not (url.scheme == "https" or local):
+                raise SettingsError(f"{PREFIX}WEBEX_ISSUERS: {issuer!r} is no https:// address")
+        return issuers
 
     def read_media_ports(self) -> range:
         """The ports of SIPREC's audio; raises `SettingsError`."""
