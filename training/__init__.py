@@ -14,6 +14,9 @@ recipes/*.toml ─> config ─> Recipe
                runs          checkpoints, validation, scalars, what can be known before a run
                   │
                analysis      what a trained encoder tells apart
+
+Beside it, spoofs makes spoofed clips of bona fide ones, and countermeasure trains a network to tell
+them apart.
 """
 
 import os
