@@ -199,7 +199,7 @@ async def test_tokens_that_are_refused(
 
 async def test_no_token_and_other_algorithms(gateway: RunningGateway, broker: Broker) -> None:
     claims = {"iss": broker.issuer, "exp": int(time.time()) + 600}
-    none = jwt.encode(claims, None, algorithm="none")
+    none = jwt.encode(claims, "", algorithm="none")
     symmetric = jwt.encode(claims, "x" * 64, algorithm="HS256", headers={"kid": "k1"})
     for token in (None, "x", "a.b.c", none, symmetric, f"Bearer {make_token(broker)}"):
         code = await fail(call_webex(gateway, token, []))
@@ -232,7 +232,7 @@ async def play_five9(
     gateway: RunningGateway,
     sent: list[Any],
     *,
-    leg: int = StreamingConfig.CUSTOMER,
+    leg: Any = StreamingConfig.CUSTOMER,
     call_id: str = "f9",
     metadata: str | None = None,
     token: str = "",
@@ -255,7 +255,7 @@ async def play_five9(
         shown = [("x-five9-trust-token", metadata)] if metadata else []
         call = rpc(metadata=shown, timeout=20)
         await call.write(StreamingVoiceRequest(streaming_config=config))
-        codes = []
+        codes: list[int] = []
         async for answer in call:
             codes.append(answer.status.code)
             if answer.status.code != StreamingStatus.SRV_REQ_START_STREAMING:
@@ -281,7 +281,7 @@ async def test_five9_verifies_the_customers_side(
     gateway: RunningGateway,
     server: SaysoServer,
     samples: bytes,
-    shown: dict[str, str],
+    shown: dict[str, Any],
     logged: pytest.LogCaptureFixture,
 ) -> None:
     with server.client() as sayso:
@@ -298,7 +298,7 @@ async def test_five9_verifies_the_customers_side(
     [{}, {"token": "x" * 28}, {"metadata": "x" * 28}, {"metadata": "x" * 28, "token": TRUST}],
 )
 async def test_five9_shows_a_token_of_the_file(
-    gateway: RunningGateway, shown: dict[str, str]
+    gateway: RunningGateway, shown: dict[str, Any]
 ) -> None:
     assert await fail(play_five9(gateway, [], **shown)) == grpc.StatusCode.UNAUTHENTICATED
 
@@ -329,7 +329,7 @@ async def test_a_stream_that_breaks_is_decided_on_what_was_heard(
 
 async def test_health_is_polled(gateway: RunningGateway) -> None:
     async with grpc.aio.insecure_channel(gateway.forks or "") as channel:
-        health = health_pb2_grpc.HealthStub(channel)
+        health: Any = health_pb2_grpc.HealthStub(channel)
         for name in ("", WEBEX, FIVE9):
             answer = await health.Check(health_pb2.HealthCheckRequest(service=name))
             assert answer.status == health_pb2.HealthCheckResponse.SERVING
