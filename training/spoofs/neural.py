@@ -29,14 +29,14 @@ def speak_kokoro(text: str, rate_hz: int, rng: Rng) -> Waveform:
 
     A style is drawn between two of the package's five voices, which makes many.
     """
-    session, vocabulary, voices = _open_kokoro()
+    model, vocabulary, voices = _find_kokoro()
     tokens = [vocabulary[symbol] for symbol in write_phonemes(text) if symbol in vocabulary]
     names = sorted(voices)
     share = rng.random()
     first, second = (voices[names[int(rng.integers(len(names)))]] for _ in range(2))
     row = min(len(tokens), len(first)) - 1
     style = share * first[row] + (1 - share) * second[row]
-    [speech] = session.run(
+    [speech] = _open(model, rng).run(
         None,
         {
             "tokens": np.array([[0, *tokens, 0]], np.int64),
@@ -48,11 +48,8 @@ def speak_kokoro(text: str, rate_hz: int, rng: Rng) -> Waveform:
 
 
 def speak_piper(text: str, rate_hz: int, rng: Rng) -> Waveform:
-    """Piper's en_US-joe-medium, a VITS (Kim et al. 2021); MIT, its recordings CC0.
-
-    ONNX Runtime draws the network's own noise, so that its clips differ from run to run.
-    """
-    session, config = _open_piper()
+    """Piper's en_US-joe-medium, a VITS (Kim et al. 2021); MIT, its recordings CC0."""
+    model, config = _find_piper()
     identifiers = config["phoneme_id_map"]
     numbers = list(identifiers["^"])
     for symbol in write_phonemes(text):
@@ -60,7 +57,7 @@ def speak_piper(text: str, rate_hz: int, rng: Rng) -> Waveform:
             numbers += [*identifiers["_"], *identifiers[symbol]]
     numbers += [*identifiers["_"], *identifiers["$"]]
     scales = [0.667, rng.uniform(0.9, 1.2), 0.8]
-    [speech] = session.run(
+    [speech] = _open(model, rng).run(
         None,
         {
             "input": np.array([numbers], np.int64),
@@ -83,23 +80,25 @@ def _resample(speech: npt.NDArray[np.floating], own_hz: int, rate_hz: int) -> Wa
 
 
 @cache
-def _open_kokoro() -> tuple[onnxruntime.InferenceSession, dict[str, int], dict[str, Any]]:
+def _find_kokoro() -> tuple[Path, dict[str, int], dict[str, Any]]:
     package = _import(KOKORO_PACKAGE)
     data = Path(package.__file__).parent / "data"
     vocabulary = json.loads((data / "vocab.json").read_text(encoding="utf-8"))["vocab"]
     with np.load(data / "voices_ja.npz") as archive:
         voices = {name: archive[name].reshape(len(archive[name]), -1) for name in archive.files}
-    return _open(package.model_path()), vocabulary, voices
+    return package.model_path(), vocabulary, voices
 
 
 @cache
-def _open_piper() -> tuple[onnxruntime.InferenceSession, dict[str, Any]]:
+def _find_piper() -> tuple[Path, dict[str, Any]]:
     package = _import(PIPER_PACKAGE)
     config = Path(package.config_path()).read_text(encoding="utf-8")
-    return _open(Path(package.model_path())), json.loads(config)
+    return Path(package.model_path()), json.loads(config)
 
 
-def _open(path: Path) -> onnxruntime.InferenceSession:
+def _open(path: Path, rng: Rng) -> onnxruntime.InferenceSession:
+    """Open a model whose own noise is drawn from `rng`: ONNX Runtime seeds it when it opens one."""
+    onnxruntime.set_seed(int(rng.integers(1, 2**31)))
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.log_severity_level = 3
