@@ -35,7 +35,7 @@ Connector = Callable[[Socket], Awaitable[None]]
 
 
 def list_routes(settings: Settings, calls: Calls) -> Iterator[WebSocketRoute]:
-    """Raises `SettingsError` for a secret file that cannot be used."""
+    """Raise `SettingsError` for a secret file that cannot be used."""
     if settings.twilio_auth_tokens is not None:
         tokens = read_tokens(settings.twilio_auth_tokens)
         yield route_twilio("/twilio", tokens, settings, calls)

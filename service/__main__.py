@@ -12,7 +12,7 @@ from types import FrameType
 
 
 def app() -> None:
-    """Runs the command that the arguments name; `health` without what only others need, as
+    """Run the command that the arguments name; `health` without what only others need, as
     containers run it every few seconds."""
     if sys.argv[1:2] == ["health"]:
         from service.commands import health  # noqa: PLC0415

@@ -352,7 +352,7 @@ def render_variant_table(files: Mapping[str, Path]) -> list[str]:
 
 
 def rewrite(section: str, lines: list[str]) -> None:
-    """Replaces what lies between the markers of `section` in the page."""
+    """Replace what lies between the markers of `section` in the page."""
     begin, end = f"<!-- {section} -->\n", f"<!-- /{section} -->"
     pages.write_section(PAGE, begin, end, "\n".join([*lines, ""]))
     print(*lines, sep="\n", flush=True)

@@ -24,7 +24,7 @@ def announce_call(
 
 
 def take_call(call_id: str) -> Call[AnnouncedCall]:
-    """Takes the announcement of a call, once: what receives its audio asks for it. Raises
+    """Take the announcement of a call, once: what receives its audio asks for it. Raises
     `NotFound` if the call was not announced, or if the announcement expired or was taken."""
     request = call_pb2.TakeCallRequest(call_id=call_id)
     return Call(CallServiceStub, "TakeCall", request, _call)

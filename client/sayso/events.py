@@ -17,7 +17,7 @@ def watch_events(
     resume_token: str = "",
     from_oldest: bool = False,
 ) -> Feed[Event]:
-    """Yields events from the first step on, for as long as you go on; of all types and speakers
+    """Yield events from the first step on, for as long as you go on; of all types and speakers
     unless some are named. Give the `resume_token` of the last event that you dealt with to get
     those since then; without one, `from_oldest` begins with the oldest that is kept. A connection
     that is lost is made again, and events may then come twice, with the same `event_id`."""

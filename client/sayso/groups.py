@@ -13,19 +13,19 @@ from sayso.values import Group
 
 
 def create_group(name: str, description: str = "") -> Call[Group]:
-    """Makes an empty group; raises `AlreadyExists`."""
+    """Make an empty group; raises `AlreadyExists`."""
     group = group_pb2.Group(name=name, description=description)
     request = group_pb2.CreateGroupRequest(group=group)
     return Call(GroupServiceStub, "CreateGroup", request, _group)
 
 
 def get_group(name: str) -> Call[Group]:
-    """Reads one group; raises `NotFound`."""
+    """Read one group; raises `NotFound`."""
     return Call(GroupServiceStub, "GetGroup", group_pb2.GetGroupRequest(group_name=name), _group)
 
 
 def describe_group(name: str, description: str) -> Call[Group]:
-    """Changes the description of a group; raises `NotFound`."""
+    """Change the description of a group; raises `NotFound`."""
     request = group_pb2.UpdateGroupRequest(
         group=group_pb2.Group(name=name, description=description),
         update_mask=FieldMask(paths=["description"]),
@@ -40,13 +40,13 @@ def list_groups(*, page_size: int = 100) -> Pages[Group]:
 
 
 def delete_group(name: str) -> Call[None]:
-    """Removes a group, not its speakers; raises `NotFound`."""
+    """Remove a group, not its speakers; raises `NotFound`."""
     request = group_pb2.DeleteGroupRequest(group_name=name)
     return Call(GroupServiceStub, "DeleteGroup", request, _nothing)
 
 
 def add_members(group: str, speaker_ids: Iterable[str]) -> Series:
-    """Adds speakers, a thousand at a time; raises `NotFound` at the first thousand with an unknown
+    """Add speakers, a thousand at a time; raises `NotFound` at the first thousand with an unknown
     one, of which none is added."""
     return Series(
         GroupServiceStub,
@@ -59,7 +59,7 @@ def add_members(group: str, speaker_ids: Iterable[str]) -> Series:
 
 
 def remove_members(group: str, speaker_ids: Iterable[str]) -> Series:
-    """Takes speakers out; those who are not in it are passed over."""
+    """Take speakers out; those who are not in it are passed over."""
     return Series(
         GroupServiceStub,
         "RemoveMembers",

@@ -302,7 +302,7 @@ def announced_call(call: call_pb2.AnnouncedCall) -> AnnouncedCall:
 
 
 def event_type(name: EventType) -> event_pb2.EventType.ValueType:
-    """Raises ValueError for what is not a type of events."""
+    """Raise ValueError for what is not a type of events."""
     return event_pb2.EventType.Value(f"EVENT_TYPE_{name.replace('.', '_').upper()}")
 
 

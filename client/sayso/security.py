@@ -21,7 +21,7 @@ class Tls:
     server_name: str | None = None
 
     def credentials(self) -> grpc.ChannelCredentials:
-        """Raises `SettingsError` for a file that cannot be read, or one of the pair alone."""
+        """Raise `SettingsError` for a file that cannot be read, or one of the pair alone."""
         if (self.certificate is None) != (self.key is None):
             raise SettingsError("TLS: a client's certificate and its key go together; give both")
         return grpc.ssl_channel_credentials(*map(_bytes, (self.ca, self.key, self.certificate)))

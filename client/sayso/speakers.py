@@ -16,7 +16,7 @@ from sayso.values import Migration, Receipt, Speaker
 
 
 def get_speaker(speaker_id: str) -> Call[Speaker]:
-    """Reads one speaker; raises `NotFound`."""
+    """Read one speaker; raises `NotFound`."""
     request = speaker_pb2.GetSpeakerRequest(speaker_id=speaker_id)
     return Call(SpeakerServiceStub, "GetSpeaker", request, _with_failures)
 
@@ -69,7 +69,7 @@ def update_speaker(
     etag: str = "",
     allow_missing: bool = False,
 ) -> Call[Speaker]:
-    """Replaces the metadata, the consent, or both; None leaves one as it is. With `allow_missing`
+    """Replace the metadata, the consent, or both; None leaves one as it is. With `allow_missing`
     a speaker who is not there is made, without a voice.
 
     With an `etag`, as every other write, raises `Aborted` when the speaker has changed since.
@@ -81,7 +81,7 @@ def update_speaker(
 
 
 def withdraw_consent(speaker_id: str, *, etag: str = "") -> Call[Speaker]:
-    """Keeps the voice, and lets no use be made of it until `update` records a consent."""
+    """Keep the voice, and let no use be made of it until `update` records a consent."""
     return _update(speaker_id, speaker_pb2.Speaker(), "consent", etag=etag)
 
 
@@ -98,7 +98,7 @@ def opt_in(speaker_id: str, *, etag: str = "") -> Call[Speaker]:
 
 
 def undo_enrollment(speaker_id: str, *, etag: str = "") -> Call[Speaker]:
-    """Takes back the latest enrollment; raises `FailedPrecondition` when there is none."""
+    """Take back the latest enrollment; raises `FailedPrecondition` when there is none."""
     request = speaker_pb2.UndoEnrollmentRequest(speaker_id=speaker_id, etag=etag)
     return Call(SpeakerServiceStub, "UndoEnrollment", request, _speaker)
 

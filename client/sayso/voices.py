@@ -46,7 +46,7 @@ def enroll(
     stop_when_complete: bool = False,
     request_id: str = "",
 ) -> Call[Enrollment]:
-    """Adds a recording to a speaker's voice; stored durably when this returns.
+    """Add a recording to a speaker's voice; stored durably when this returns.
 
     `consent` is your own reference to the speaker's consent, given now. `duplicates` says what to
     do with a voice that is already enrolled under another id. The voice is screened against
@@ -221,7 +221,7 @@ def identify(
     max_candidates: int = 1,
     policy: str = "",
 ) -> Call[Identification]:
-    """Finds who of a group is speaking, or that it is none of them; raises `NotFound`.
+    """Find who of a group is speaking, or that it is none of them; raises `NotFound`.
 
     `target_false_match_rate` is of taking a stranger for any member. `policy` names one of the
     server's.

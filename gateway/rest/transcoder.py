@@ -143,7 +143,7 @@ class Rest:
 
 @contextlib.asynccontextmanager
 async def open_rest(settings: Settings) -> AsyncIterator[Rest]:
-    """Raises `SettingsError` if credentials would leave this machine in plaintext."""
+    """Raise `SettingsError` if credentials would leave this machine in plaintext."""
     target = Target(settings.server, "a caller's", settings.make_tls(), settings.client_insecure)
     async with target.open(grpc.aio) as channel:
         yield Rest(channel, certificate=settings.client_certificate is not None)

@@ -103,7 +103,7 @@ class Grants(BaseModel):
         return (*self.keys, *self.certificates)
 
     def find(self, entry_id: str) -> ApiKey | ClientCertificate:
-        """Raises `NotFound`."""
+        """Raise `NotFound`."""
         for entry in self.entries:
             if entry.id == entry_id:
                 return entry

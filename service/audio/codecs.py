@@ -38,7 +38,7 @@ class Codec(ABC):
 
     @abstractmethod
     def __init__(self, sample_rate: int, channels: int, channel: int) -> None:
-        """Takes the caller's declaration; `channel`, from 0, is the speaker's."""
+        """Take the caller's declaration; `channel`, from 0, is the speaker's."""
 
     @property
     def verdict(self) -> str:
@@ -47,7 +47,7 @@ class Codec(ABC):
 
     @abstractmethod
     def decode(self, data: bytes) -> Samples:
-        """Returns the samples `(frames, channels)` that `data` completes, full scale 1."""
+        """Return the samples `(frames, channels)` that `data` completes, full scale 1."""
 
 
 class _Pcm(Codec):
@@ -77,7 +77,7 @@ class _Pcm(Codec):
     @staticmethod
     @abstractmethod
     def _convert(data: bytes) -> Samples:
-        """Converts the bytes of whole frames to samples `(n,)`."""
+        """Convert the bytes of whole frames to samples `(n,)`."""
 
 
 class Linear16(_Pcm):

@@ -28,7 +28,7 @@ _UNREADABLE: tuple[tuple[int, bytes, str], ...] = (
 
 
 def detect_kind(data: bytes | bytearray) -> str:
-    """Returns "WAV", "FLAC", "OGG", "WEBM" or "MP3"; raises `AudioError` for anything else."""
+    """Return "WAV", "FLAC", "OGG", "WEBM" or "MP3"; raises `AudioError` for anything else."""
     if kind := _find_header(data) or _find_bare_mp3(data):
         return kind
     if name := _find_unreadable(data) or _find_bare_aac(data):
@@ -40,7 +40,7 @@ def detect_kind(data: bytes | bytearray) -> str:
 
 
 def refuse_in_raw(data: bytes, encoding: str) -> None:
-    """Raises `AudioError` if audio that should have no header begins as a file does."""
+    """Raise `AudioError` if audio that should have no header begins as a file does."""
     if name := _find_header(data) or _find_unreadable(data):
         raise AudioError(
             f"the audio is a file ({name}), not raw {encoding} samples; say AUDIO_ENCODING_FILE",

@@ -27,7 +27,7 @@ _WAV_BLOCK_BYTES = 1 << 18
 
 
 def decode(data: bytes, fmt: AudioFormat, *, rate: int, max_s: float) -> Samples:
-    """Decodes all of `data` to `(samples,)` float32 mono at `rate` hertz; raises `AudioError`, also
+    """Decode all of `data` to `(samples,)` float32 mono at `rate` hertz; raises `AudioError`, also
     if it is longer than `max_s` seconds."""
     decoder = StreamDecoder(fmt, rate=rate, max_s=max_s)
     return np.concatenate([decoder.push(data), *decoder.blocks()])
@@ -60,11 +60,11 @@ class StreamDecoder:
         return Suspicions(verdict, louder)
 
     def push(self, data: bytes) -> Samples:
-        """Returns the `(samples,)` that `data` completes, perhaps none."""
+        """Return the `(samples,)` that `data` completes, perhaps none."""
         return self._source.push(data)
 
     def blocks(self) -> Iterator[Samples]:
-        """Yields the remaining samples in blocks; iterate once, after the last push."""
+        """Yield the remaining samples in blocks; iterate once, after the last push."""
         yield from self._source.blocks()
         yield self._resampler.finish()
 
@@ -108,7 +108,7 @@ class _RawSource:
         return iter(())
 
     def _refuse_file(self, data: bytes) -> None:
-        """Raises `AudioError` if the stream begins as a file does."""
+        """Raise `AudioError` if the stream begins as a file does."""
         if self._beginning is None:
             return
         self._beginning += data[: containers.MAGIC_BYTES]

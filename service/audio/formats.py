@@ -29,7 +29,7 @@ class AudioFormat:
         return self.codec is None
 
     def check(self) -> None:
-        """Raises `AudioError` for raw audio that could not be read, whatever its bytes."""
+        """Raise `AudioError` for raw audio that could not be read, whatever its bytes."""
         if self.codec is None:
             return
         if self.sample_rate is None:
@@ -52,7 +52,7 @@ class AudioFormat:
 
 
 def check_header(fmt: AudioFormat, sample_rate: int | None, channels: int) -> None:
-    """Raises `AudioError` if a file's header contradicts the caller; `sample_rate` is None if the
+    """Raise `AudioError` if a file's header contradicts the caller; `sample_rate` is None if the
     file has none of its own: Opus always decodes to 48 kHz."""
     if sample_rate is not None and fmt.sample_rate not in {None, sample_rate}:
         raise AudioError(
@@ -78,7 +78,7 @@ def check_rate(sample_rate: int) -> None:
 
 
 def choose_channel(channels: int, channel: int | None) -> int:
-    """Returns the index of the speaker's channel; raises `AudioError` if it is unclear or
+    """Return the index of the speaker's channel; raises `AudioError` if it is unclear or
     missing."""
     if not 1 <= channels <= MAX_CHANNELS:
         raise AudioError(

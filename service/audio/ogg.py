@@ -58,7 +58,7 @@ class _Link:
 
 
 def split_streams(data: bytes, *, max_s: float) -> Iterator[bytes]:
-    """Returns every link of a chain as a file of its own; raises `AudioError`, also for more than
+    """Return every link of a chain as a file of its own; raises `AudioError`, also for more than
     `max_s` seconds of packets."""
     links = [link for link in _read_links(data, max_s) if link.packets]
     if not links:
@@ -67,7 +67,7 @@ def split_streams(data: bytes, *, max_s: float) -> Iterator[bytes]:
 
 
 def wrap_packets(head: bytes, packets: Iterable[bytes], *, max_s: float) -> bytes:
-    """Returns an Ogg Opus file of packets that came in another container, with their OpusHead;
+    """Return an Ogg Opus file of packets that came in another container, with their OpusHead;
     raises `AudioError`, also for more than `max_s` seconds."""
     link, room = _Link(1, _check_head(head)), (max_s + _SLACK_S) * RATE
     for packet in packets:
@@ -102,7 +102,7 @@ def _open_link(page: _Page) -> _Link:
 
 
 def _check_head(head: bytes) -> bytes:
-    """Returns an OpusHead that mentions the rate of the samples; raises `AudioError`."""
+    """Return an OpusHead that mentions the rate of the samples; raises `AudioError`."""
     if not head.startswith(b"OpusHead") or len(head) < _HEAD_BYTES:
         raise AudioError(f"the file holds something else than Opus; {containers.advise()}")
     rate = RATE.to_bytes(4, "little")
@@ -118,7 +118,7 @@ class _Reader:
         self._granule: int | None = None
 
     def add(self, page: _Page) -> int:
-        """Adds the next page; returns how many samples its packets decode to, concealed ones
+        """Add the next page; returns how many samples its packets decode to, concealed ones
         included."""
         packets = [packet for packet in self._join_packets(page) if packet]
         if packets and packets[0].startswith(b"OpusTags"):
@@ -135,7 +135,7 @@ class _Reader:
         return samples + sum(size for _, size in concealed)
 
     def _join_packets(self, page: _Page) -> list[bytes]:
-        """Returns the packets that end on this page, without one whose beginning is lost."""
+        """Return the packets that end on this page, without one whose beginning is lost."""
         packets, part = list(page.packets), self._part
         self._part = bytearray()
         if page.flags & _CONTINUED and packets:
@@ -151,7 +151,7 @@ class _Reader:
         return packets
 
     def _conceal(self, begins: int) -> list[tuple[bytes, int]]:
-        """Returns an empty packet, which the decoder conceals, for each packet that was lost before
+        """Return an empty packet, which the decoder conceals, for each packet that was lost before
         the sample `begins`."""
         if self._granule is None or not self._link.packets:
             return []
@@ -162,7 +162,7 @@ class _Reader:
 
 
 def _read_pages(data: bytes) -> Iterator[_Page]:
-    """Yields the pages but for one that is cut short at the end; raises `AudioError` for any other
+    """Yield the pages but for one that is cut short at the end; raises `AudioError` for any other
     damage."""
     at = 0
     while at < len(data):
@@ -182,7 +182,7 @@ def _read_pages(data: bytes) -> Iterator[_Page]:
 
 
 def _split_packets(body: bytes, lacing: bytes) -> tuple[list[bytes], bool]:
-    """Returns the packets of a page, and whether the last one ends on it."""
+    """Return the packets of a page, and whether the last one ends on it."""
     packets, start, end = list[bytes](), 0, 0
     for size in lacing:
         end += size
@@ -194,7 +194,7 @@ def _split_packets(body: bytes, lacing: bytes) -> tuple[list[bytes], bool]:
 
 
 def _count_samples(packet: bytes) -> int:
-    """Counts the samples that a packet decodes to (RFC 6716, section 3.1)."""
+    """Count the samples that a packet decodes to (RFC 6716, section 3.1)."""
     match packet[0] & _FRAMES:
         case 0:
             frames = 1
@@ -220,7 +220,7 @@ def _count_frame_samples(toc: int) -> int:
 
 
 def _write_pages(link: _Link) -> Iterator[bytes]:
-    """Yields the pages of one stream, one for each packet after those of the headers."""
+    """Yield the pages of one stream, one for each packet after those of the headers."""
     yield _write_page(link.head, _FIRST, 0, 0)
     yield _write_page(_TAGS, 0, 0, 1)
     granule, last = 0, len(link.packets) - 1
@@ -245,7 +245,7 @@ def _checksum_matches(page: bytes) -> bool:
 
 
 def _compute_checksum(page: bytes) -> bytes:
-    """Computes Ogg's checksum: zlib's CRC (ISO 3309) with the bits in reverse order, starting from
+    """Compute Ogg's checksum: zlib's CRC (ISO 3309) with the bits in reverse order, starting from
     zero and not inverted."""
     reversed_crc = zlib.crc32(page.translate(_BITS_REVERSED), _CRC_OF_ZERO) ^ _CRC_OF_ZERO
     return reversed_crc.to_bytes(4).translate(_BITS_REVERSED)

@@ -56,7 +56,7 @@ class Plausibility:
         self._sums = {name: np.zeros(3) for name in _READINGS}  # steps', samples' squares; count
 
     def push(self, data: bytes) -> None:
-        """Takes the next bytes: whole frames, except at the end of the stream."""
+        """Take the next bytes: whole frames, except at the end of the stream."""
         if self._read_bytes >= _MOST_BYTES:
             return
         self._block += data[:_MOST_BYTES]
@@ -80,7 +80,7 @@ class Plausibility:
 
 
 def _measure_steps(samples: Floats) -> NDArray[np.float64]:
-    """Returns the sums of the squares of steps and of samples, both without the mean of their
+    """Return the sums of the squares of steps and of samples, both without the mean of their
     frame, and the count of samples."""
     whole = len(samples) - len(samples) % _FRAME_SAMPLES
     frames = samples[:whole].reshape(-1, _FRAME_SAMPLES)

@@ -64,7 +64,7 @@ class Quality:
 
 
 def measure_levels(frames: Samples, *, padding: int = 0) -> list[int]:
-    """Returns the index of the level nearest to the power above 100 Hz of each of
+    """Return the index of the level nearest to the power above 100 Hz of each of
     `frames (n, samples)`. The last `padding` samples are not the signal's."""
     signal = frames.astype(np.float64)
     rumble = np.vecdot(signal[:, np.newaxis], _rumble_basis(frames.shape[1]))  # (n, 9)
@@ -75,7 +75,7 @@ def measure_levels(frames: Samples, *, padding: int = 0) -> list[int]:
 
 @cache
 def _rumble_basis(samples: int) -> NDArray[np.float64]:
-    """Returns an orthonormal basis `(9, samples)` of signals below 75 Hz (Slepian 1978). Removing
+    """Return an orthonormal basis `(9, samples)` of signals below 75 Hz (Slepian 1978). Removing
     them takes 60 dB off an offset and hum at 50 and 60 Hz, and 2 dB off a voice of 120 Hz."""
     phase = 2 * np.pi * np.outer(_RUMBLE_HZ, np.arange(samples) / SAMPLE_RATE)
     waves = np.concatenate([np.cos(phase), np.sin(phase)])
@@ -100,7 +100,7 @@ class QualityMeter:
         self._peak = float(np.maximum.reduce(np.abs(samples), initial=self._peak))
 
     def add_speech(self, samples: Samples, frames: Sequence[Frame]) -> None:
-        """Counts `frames` of speech, whose `samples (n,)` were added before."""
+        """Count `frames` of speech, whose `samples (n,)` were added before."""
         self._speech_samples += samples.size
         if self._peak >= _CLIPPED:
             self._clipped_samples += int(np.count_nonzero(np.abs(samples) >= _CLIPPED))
@@ -155,7 +155,7 @@ class QualityMeter:
 
 
 def _percentile(levels: list[int], fraction: float) -> float:
-    """Returns the power below which `fraction` of the frames counted in `levels` lie, that of
+    """Return the power below which `fraction` of the frames counted in `levels` lie, that of
     silence if there are none."""
     below = list(accumulate(levels))
     level = bisect_left(below, fraction * below[-1]) if below[-1] else 0

@@ -36,7 +36,7 @@ class Resampler:
         self._has_samples = False
 
     def begin(self, source_rate: int, channels: int) -> None:
-        """Sets the format of the frames to come; a chain of Ogg streams begins more than once.
+        """Set the format of the frames to come; a chain of Ogg streams begins more than once.
 
         Raises `AudioError` if the format is not supported.
         """
@@ -57,7 +57,7 @@ class Resampler:
         return loudest if louder else None
 
     def push(self, frames: Samples) -> Samples:
-        """Returns the `(samples,)` that `frames (n, channels)` complete; raises `AudioError`."""
+        """Return the `(samples,)` that `frames (n, channels)` complete; raises `AudioError`."""
         self._frames_left -= len(frames)
         if self._frames_left < 0:
             raise AudioError(f"the audio is longer than the limit of {self.max_s:g} s; send less")
@@ -72,7 +72,7 @@ class Resampler:
         return self._resample(samples, last=False)
 
     def finish(self) -> Samples:
-        """Returns the last samples; raises `AudioError` if there were none at all."""
+        """Return the last samples; raises `AudioError` if there were none at all."""
         if not self._has_samples:
             raise AudioError(EMPTY)
         return self._resample(NO_SAMPLES, last=True)

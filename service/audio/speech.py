@@ -46,7 +46,7 @@ class VoiceActivity:
 
     @classmethod
     def open(cls, path: Path | None = None, *, threads: int = 1) -> Self:
-        """Loads the model at `path`, by default Silero's; raises `StartupError`."""
+        """Load the model at `path`, by default Silero's; raises `StartupError`."""
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
@@ -59,7 +59,7 @@ class VoiceActivity:
             raise StartupError(f"{path} is no model of voice activity ({error})") from error
 
     def estimate_speech(self, frames: Samples, state: State) -> tuple[Samples, State]:
-        """Returns the probability of speech `(n,)` in consecutive `frames (n, 576)`, and the next
+        """Return the probability of speech `(n,)` in consecutive `frames (n, 576)`, and the next
         state.
 
         A frame is 512 samples, preceded by the 64 before them.
@@ -93,7 +93,7 @@ class Speech:
 
 
 def extract(vad: VoiceActivity, samples: Samples) -> Speech:
-    """Returns the speech in `samples (n,)` at 16 kHz, with the quality of all of them."""
+    """Return the speech in `samples (n,)` at 16 kHz, with the quality of all of them."""
     detector = SpeechDetector(vad)
     speech = np.concatenate([detector.push(samples), detector.finish()])
     return Speech(speech, detector.quality)
@@ -128,7 +128,7 @@ class SpeechDetector:
         return self._meter.total_s
 
     def push(self, samples: Samples) -> Samples:
-        """Returns the next speech `(n,)`; some of it may be of earlier pushes."""
+        """Return the next speech `(n,)`; some of it may be of earlier pushes."""
         speech: list[Samples] = []
         for start in range(0, len(samples), _BLOCK_SAMPLES):
             block = samples[start : start + _BLOCK_SAMPLES]
@@ -137,14 +137,14 @@ class SpeechDetector:
         return _concatenate(speech)
 
     def finish(self) -> Samples:
-        """Returns the last speech `(n,)`; call once, after the last push."""
+        """Return the last speech `(n,)`; call once, after the last push."""
         padding = (CONTEXT_SAMPLES - len(self._buffer)) % FRAME_SAMPLES
         speech = _concatenate([*self._detect(np.zeros(padding, np.float32), padding=padding)])
         self._meter.add_pause(self._undecided_frames)
         return speech
 
     def _detect(self, samples: Samples, *, padding: int = 0) -> Iterator[Samples]:
-        """Yields the pieces `(n,)` that are speech once `samples (n,)` have come. Their last
+        """Yield the pieces `(n,)` that are speech once `samples (n,)` have come. Their last
         `padding` samples are not the stream's."""
         buffer = self._buffer = np.concatenate([self._buffer, samples], dtype=np.float32)
         frames = self._undecided_frames
@@ -167,13 +167,13 @@ class SpeechDetector:
                 self._meter.add_pause(frames[start:end])
 
     def _measure(self, new: Samples, padding: int) -> Iterator[tuple[int, float]]:
-        """Returns the level and the probability of speech of each of the frames `new (n, 576)`."""
+        """Return the level and the probability of speech of each of the frames `new (n, 576)`."""
         probabilities, self._state = self._vad.estimate_speech(new, self._state)
         levels = measure_levels(new[:, CONTEXT_SAMPLES:], padding=padding)
         return zip(levels, probabilities.tolist(), strict=True)
 
     def _find_edges(self, new: Iterable[tuple[int, float]]) -> list[int]:
-        """Adds `new` frames to the undecided ones, and returns where among them speech begins and
+        """Add `new` frames to the undecided ones, and return where among them speech begins and
         ends, by turns. The last edge is where they are still undecided."""
         rules, frames = self._segmentation, self._undecided_frames
         run, after = self._voiced_run, self._frames_to_keep
@@ -197,7 +197,7 @@ class SpeechDetector:
 
 
 def _overlap(signal: Samples, count: int) -> Samples:
-    """Returns the first `count` frames `(count, 576)`, which overlap by the context."""
+    """Return the first `count` frames `(count, 576)`, which overlap by the context."""
     shape = (count, CONTEXT_SAMPLES + FRAME_SAMPLES)
     strides = (FRAME_SAMPLES * signal.itemsize, signal.itemsize)
     return np.ascontiguousarray(np.ndarray(shape, signal.dtype, signal, strides=strides))

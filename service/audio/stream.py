@@ -115,18 +115,18 @@ class AudioStream:
         return self._speech_samples >= self._contract.min_speech_samples
 
     def push(self, audio: Any) -> Windows:
-        """Takes the next audio, as the decoder reads it; raises `AudioError`."""
+        """Take the next audio, as the decoder reads it; raises `AudioError`."""
         return self._cut([self._detector.push(self._decoder.push(audio))])
 
     def finish(self, audio: Any = None) -> Windows:
-        """Takes the last audio, if any, and ends the utterance; call once. Raises `AudioError`."""
+        """Take the last audio, if any, and end the utterance; call once. Raises `AudioError`."""
         windows = self._cut(self._read_last_speech(audio))
         if self.has_enough_speech:
             windows.whole.extend(self.cut_last_windows())
         return windows
 
     def cut_last_windows(self) -> Samples:
-        """Returns the windows `(k, length)` that `finish` would add now: one that ends with the
+        """Return the windows `(k, length)` that `finish` would add now: one that ends with the
         speech or, if the speech is shorter than a window, those of the longest allowed length that
         it fills. If it fills none, it is repeated to the shortest length."""
         tail, hop = self._windows.cut_tail(), self._contract.hop_samples
@@ -138,7 +138,7 @@ class AudioStream:
         return cut(speech, window_samples=length, hop_samples=min(hop, length))
 
     def _read_last_speech(self, audio: Any) -> Iterator[Samples]:
-        """Yields the pieces of speech `(n,)` up to the end, one by one: an hour of silence in 100
+        """Yield the pieces of speech `(n,)` up to the end, one by one: an hour of silence in 100
         kB of a compressed file is 230 MB of samples."""
         if audio is not None:
             yield self._detector.push(self._decoder.push(audio))
@@ -147,7 +147,7 @@ class AudioStream:
         yield self._detector.finish()
 
     def _cut(self, pieces: Iterable[Samples]) -> Windows:
-        """Returns the windows that consecutive pieces of speech `(n,)` complete."""
+        """Return the windows that consecutive pieces of speech `(n,)` complete."""
         windows = Windows([], [])
         for speech in pieces:
             self._speech_samples += speech.size

@@ -31,7 +31,7 @@ _log = logging.getLogger(__name__)
 
 
 def open_session(options: onnxruntime.SessionOptions) -> onnxruntime.InferenceSession:
-    """Opens the faster graph, or Silero's own if the package's weights do not fit the faster one;
+    """Open the faster graph, or Silero's own if the package's weights do not fit the faster one;
     raises `StartupError`."""
     path = find_package_model()
     try:
@@ -47,7 +47,7 @@ def load_session(path: Path, options: onnxruntime.SessionOptions) -> onnxruntime
 
 
 def find_package_model() -> Path:
-    """Returns the path of the package's model file; raises `StartupError`."""
+    """Return the path of the package's model file; raises `StartupError`."""
     spec = importlib.util.find_spec("silero_vad")
     for folder in (spec.submodule_search_locations or []) if spec else []:
         path = Path(folder) / "data" / MODEL
@@ -59,7 +59,7 @@ def find_package_model() -> Path:
 
 
 def arrange(weights: Mapping[str, Floats]) -> dict[str, Floats]:
-    """Returns what the faster graph multiplies by, under its names, from Silero's weights."""
+    """Return what the faster graph multiplies by, under its names, from Silero's weights."""
 
     def taps(layer: int, *chosen: int) -> Floats:
         """A convolution's taps one below the other, `(chosen * inputs, outputs)`."""
@@ -83,7 +83,7 @@ def arrange(weights: Mapping[str, Floats]) -> dict[str, Floats]:
 
 
 def read_weights(model: Path) -> dict[str, Floats]:
-    """Returns the float32 initializers of an ONNX file by name."""
+    """Return the float32 initializers of an ONNX file by name."""
     weights = {}
     for graph in _find_messages(memoryview(model.read_bytes()), _GRAPH):
         for initializer in _find_messages(graph, _INITIALIZER):

@@ -68,7 +68,7 @@ class WavFormat:
         return max(1, self.channels) * self.bits // 8
 
     def decode(self, data: bytes) -> Frames:
-        """Returns the samples `(n,)` of whole frames."""
+        """Return the samples `(n,)` of whole frames."""
         return _DECODERS[self.code, self.bits](data, ">" if self.big_endian else "<")
 
 
@@ -85,7 +85,7 @@ class WavReader:
         self._part = b""  # of a frame
 
     def push(self, data: bytes) -> Frames:
-        """Returns the `(frames, channels)` that `data` completes, if any; raises `AudioError`."""
+        """Return the `(frames, channels)` that `data` completes, if any; raises `AudioError`."""
         if not self._in_samples:
             self._header += data
             if not self._read_header():
@@ -94,12 +94,12 @@ class WavReader:
         return self._decode_frames(self._take_samples(data))
 
     def finish(self) -> None:
-        """Raises `AudioError` if the file ended before its samples; part of a frame is dropped."""
+        """Raise `AudioError` if the file ended before its samples; part of a frame is dropped."""
         if not self._in_samples:
             raise AudioError("the WAV file ends before its samples; send the whole file")
 
     def _read_header(self) -> bool:
-        """Parses chunks; returns whether the samples begin, and then drops what is before them."""
+        """Parse chunks; return whether the samples begin, and then drop what is before them."""
         order = ">" if self._header[:4] == b"RIFX" else "<"
         at, long_size = _RIFF_BYTES, 0
         while at + _CHUNK_BYTES <= len(self._header):
@@ -127,7 +127,7 @@ class WavReader:
         self._in_samples = True
 
     def _take_samples(self, data: bytes) -> bytes:
-        """Returns the bytes of `data` that belong to samples."""
+        """Return the bytes of `data` that belong to samples."""
         if self._ended:
             return b""
         data, self._undecided = self._undecided + data, b""

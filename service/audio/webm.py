@@ -38,7 +38,7 @@ class _Track:
 
 
 def extract_opus(data: bytes, *, max_s: float) -> bytes:
-    """Returns the one track of audio as an Ogg Opus file; raises `AudioError`, also for more than
+    """Return the one track of audio as an Ogg Opus file; raises `AudioError`, also for more than
     `max_s` seconds of packets."""
     tracks = list[_Track]()
     blocks = list[tuple[int, bytes]]()
@@ -79,7 +79,7 @@ def _describe(track: _Track, element: int, content: bytes) -> None:
 
 
 def _read_block(content: bytes) -> tuple[int, bytes]:
-    """Returns the number of a block's track, and its packet."""
+    """Return the number of a block's track, and its packet."""
     number, at = _read_number(content, 0)
     begins = at + _BLOCK_HEADER_BYTES
     if number is None or len(content) < begins:
@@ -93,7 +93,7 @@ def _read_block(content: bytes) -> tuple[int, bytes]:
 
 
 def _read_elements(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Yields id and content of each element, in the order of the file; those that hold others are
+    """Yield id and content of each element, in the order of the file; those that hold others are
     yielded empty, before what they hold."""
     at = 0
     for _ in range(_MAX_ELEMENTS):
@@ -117,7 +117,7 @@ def _read_elements(data: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def _read_id(data: bytes, at: int) -> tuple[int, int]:
-    """Returns an id, marker included, and where it ends."""
+    """Return an id, marker included, and where it ends."""
     length = 9 - data[at].bit_length()
     if length > 4:
         raise AudioError(_DAMAGED)
@@ -125,7 +125,7 @@ def _read_id(data: bytes, at: int) -> tuple[int, int]:
 
 
 def _read_number(data: bytes, at: int) -> tuple[int | None, int]:
-    """Returns a number of variable length, None if it says that it is unknown, and where it ends;
+    """Return a number of variable length, None if it says that it is unknown, and where it ends;
     beyond the data if it is cut short."""
     if at >= len(data):
         return None, len(data) + 1

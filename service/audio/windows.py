@@ -33,7 +33,7 @@ class WindowAccumulator:
         self._next_start = 0  # where in them the next window starts
 
     def push(self, speech: Samples) -> Samples:
-        """Returns the windows `(k, window_samples)` that `speech (n,)` completes."""
+        """Return the windows `(k, window_samples)` that `speech (n,)` completes."""
         if speech.size:
             self._pieces.append(speech)
             self._buffered += speech.size
@@ -46,7 +46,7 @@ class WindowAccumulator:
         return windows
 
     def cut_tail(self) -> Samples:
-        """Returns the window `(0 or 1, window_samples)` that would end the speech here; changes
+        """Return the window `(0 or 1, window_samples)` that would end the speech here; changes
         nothing."""
         if not self._buffered:
             return self._no_windows()
@@ -57,7 +57,7 @@ class WindowAccumulator:
         return self._concatenate()[np.newaxis, -self._window :]
 
     def _drop_old(self) -> None:
-        """Drops the pieces that neither the tail nor the next window can reach."""
+        """Drop the pieces that neither the tail nor the next window can reach."""
         while self._pieces and self._buffered - self._pieces[0].size >= self._window:
             dropped = self._pieces.popleft().size
             self._buffered -= dropped

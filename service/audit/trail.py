@@ -160,7 +160,7 @@ class Trail:
         self._volumes.open()
 
     def _check(self) -> None:
-        """Raises OSError while no entry can be written. After a loss, the entry that reports it is
+        """Raise OSError while no entry can be written. After a loss, the entry that reports it is
         written, which proves that the trail is writable again."""
         assert self._volumes is not None, "a trail is used inside `async with`"
         if self._lost:

@@ -65,7 +65,7 @@ def verify(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Finds the first line that was forged, changed, removed, moved or cut off; exit status 1 if
+    """Find the first line that was forged, changed, removed, moved or cut off; exit status 1 if
     there is one.
 
     Lines that are missing at the end are found only by a head that was among them.
@@ -128,7 +128,7 @@ def find(
     tenant: Annotated[str, typer.Option(help="Whose speaker.")] = "default",
     as_json: EntriesAsJson = False,
 ) -> None:
-    """Prints the entries of one speaker as they are; exit status 1 when there are none.
+    """Print the entries of one speaker as they are; exit status 1 when there are none.
 
     Example: sayso audit find audit --key audit.key --speaker 27-1182
     """
@@ -151,7 +151,7 @@ def tail(
     count: Annotated[int, typer.Option("-n", help="How many entries.", min=1)] = 10,
     as_json: EntriesAsJson = False,
 ) -> None:
-    """Prints the last entries, and the digest of the last one to keep elsewhere.
+    """Print the last entries, and the digest of the last one to keep elsewhere.
 
     Example: sayso audit tail audit -n 5
     """

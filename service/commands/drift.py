@@ -46,7 +46,7 @@ def drift(
     ] = 1.0,
     as_json: Json = False,
 ) -> None:
-    """Compares the log-likelihood ratios of live calls with those that the calibration
+    """Compare the log-likelihood ratios of live calls with those that the calibration
     allows.
 
     Exit status 1 if they differ by more than --most, which you choose from your first weeks.

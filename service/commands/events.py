@@ -30,7 +30,7 @@ def events(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Prints decisions, locks and enrollments as they happen, until Ctrl-C.
+    """Print decisions, locks and enrollments as they happen, until Ctrl-C.
 
     Example: sayso events --type speaker.locked --type watchlist.matched --json
     """

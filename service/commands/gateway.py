@@ -30,7 +30,7 @@ def gateway(
         bool, typer.Option("--json", help="Say where it listens in JSON: one object, once ready.")
     ] = False,
 ) -> None:
-    """Takes calls from telephone platforms and browsers, and verifies them at a server, until
+    """Take calls from telephone platforms and browsers, and verify them at a server, until
     SIGTERM or SIGINT.
 
     Every platform is off until it is set up: docs/integrate/gateway.md. Settings are environment

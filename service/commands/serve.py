@@ -83,7 +83,7 @@ def serve(
         bool, typer.Option("--json", help="Say where it serves in JSON: one object, once ready.")
     ] = False,
 ) -> None:
-    """Runs the server until SIGTERM or SIGINT, then finishes the calls in flight.
+    """Run the server until SIGTERM or SIGINT, then finish the calls in flight.
 
     Every other setting is an environment variable; `sayso info` lists them all.
 

@@ -56,7 +56,7 @@ def list_speakers(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Lists the speakers, in the order of their ids: all of them, or those that every filter
+    """List the speakers, in the order of their ids: all of them, or those that every filter
     allows.
 
     Example: sayso speakers list --state expired --metadata branch=12 --json
@@ -78,7 +78,7 @@ def list_speakers(
 
 @app.command("show")
 def show_speaker(speaker_id: SpeakerId, server: Server = LOCAL, as_json: Json = False) -> None:
-    """Shows one speaker, but never its vectors.
+    """Show one speaker, but never its vectors.
 
     Example: sayso speakers show 27-1182
     """
@@ -97,7 +97,7 @@ def update_speaker(
     consent: Consent = None,
     as_json: Json = False,
 ) -> None:
-    """Changes a speaker's metadata, consent, or both.
+    """Change a speaker's metadata, consent, or both.
 
     Example: sayso speakers update 27-1182 --metadata branch=12 --consent form-881
     """
@@ -109,7 +109,7 @@ def update_speaker(
 
 @app.command("withdraw-consent")
 def withdraw_consent(speaker_id: SpeakerId, server: Server = LOCAL, as_json: Json = False) -> None:
-    """Stops all use of a speaker's voice until a consent is recorded again.
+    """Stop all use of a speaker's voice until a consent is recorded again.
 
     Example: sayso speakers withdraw-consent 27-1182
     """
@@ -139,7 +139,7 @@ def opt_in(speaker_id: SpeakerId, server: Server = LOCAL, as_json: Json = False)
 
 @app.command("undo")
 def undo_enrollment(speaker_id: SpeakerId, server: Server = LOCAL, as_json: Json = False) -> None:
-    """Takes back the latest enrollment.
+    """Take back the latest enrollment.
 
     Example: sayso speakers undo 27-1182
     """
@@ -167,7 +167,7 @@ def migrate(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Shows the share of speakers who have moved to the model that the server now runs.
+    """Show the share of speakers who have moved to the model that the server now runs.
 
     They move by themselves, as calls of theirs are accepted.
 
@@ -194,7 +194,7 @@ def export_speaker(
         bool, typer.Option("--json", help="Write the JSON on one line, without indentation.")
     ] = False,
 ) -> None:
-    """Writes all that is stored about a speaker as JSON: the answer to a request for access.
+    """Write all that is stored about a speaker as JSON: the answer to a request for access.
 
     Example: sayso speakers export 27-1182 --output 27-1182.json
     """

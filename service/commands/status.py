@@ -53,7 +53,7 @@ def info(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Shows the model, the inference provider in use, and every setting with its value: of this
+    """Show the model, the inference provider in use, and every setting with its value: of this
     machine, or what a server tells of itself.
 
     Example: sayso info --server 127.0.0.1:50051

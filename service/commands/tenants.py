@@ -44,7 +44,7 @@ def choose(
 
 @app.command("list")
 def list_tenants(context: typer.Context, as_json: Json = False) -> None:
-    """Lists the tenants that have speakers or keys, and what seals them.
+    """List the tenants that have speakers or keys, and what seals them.
 
     Example: sayso tenants --store sqlite:///sayso.db list
     """
@@ -87,7 +87,7 @@ def seal(
 
 @app.command("rotate-key")
 def rotate_key(context: typer.Context, tenant: Tenant, as_json: Json = False) -> None:
-    """Makes a new key for a tenant and seals everything by it; servers may run meanwhile.
+    """Make a new key for a tenant and seal everything by it; servers may run meanwhile.
 
     A tenant whose key was erased can enroll again afterwards.
 
@@ -100,7 +100,7 @@ def rotate_key(context: typer.Context, tenant: Tenant, as_json: Json = False) ->
 
 @app.command("rewrap")
 def rewrap(context: typer.Context, as_json: Json = False) -> None:
-    """Wraps every tenant's keys under the newest master key; the records stay as they are.
+    """Wrap every tenant's keys under the newest master key; the records stay as they are.
 
     Example: sayso tenants rewrap
     """

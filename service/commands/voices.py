@@ -98,7 +98,7 @@ def identify(
     policy: PolicyName = "",
     as_json: Json = False,
 ) -> None:
-    """Finds who of a group is speaking; exit status 0 when every recording is of a member.
+    """Find who of a group is speaking; exit status 0 when every recording is of a member.
 
     Example: sayso identify customers call.wav --candidates 5
     """

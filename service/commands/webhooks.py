@@ -28,7 +28,7 @@ OneOf = Annotated[str | None, typer.Option("--endpoint", help="Of this endpoint 
 
 @app.command("list")
 def list_endpoints(as_json: Json = False) -> None:
-    """Lists endpoints: where, whether on, how many events wait and failed.
+    """List endpoints: where, whether on, how many events wait and failed.
 
     Example: sayso gateway webhooks list
     """
@@ -54,7 +54,7 @@ def list_endpoints(as_json: Json = False) -> None:
 
 @app.command("failures")
 def list_failures(endpoint: OneOf = None, as_json: Json = False) -> None:
-    """Lists events that were given up, the newest last, with the reason.
+    """List events that were given up, the newest last, with the reason.
 
     Example: sayso gateway webhooks failures --endpoint desk
     """
@@ -123,7 +123,7 @@ def make_secret(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Prints a secret for a file of secrets; with --ed25519 the private key, then the public one.
+    """Print a secret for a file of secrets; with --ed25519 the private key, then the public one.
 
     Example: sayso gateway webhooks new-secret --ed25519
     """

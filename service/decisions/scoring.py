@@ -122,7 +122,7 @@ class Scorer:
     """
 
     def __init__(self, contract: Contract) -> None:
-        """Raises `ContractError` for a calibration that would raise llrs for poor quality."""
+        """Raise `ContractError` for a calibration that would raise llrs for poor quality."""
         if contract.calibration is not None:
             contract.calibration.require_fair_quality()
         self._calibration = contract.calibration

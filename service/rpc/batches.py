@@ -37,7 +37,7 @@ class Batch:
     async def enroll_all(
         self, requests: AsyncIterator[pb.BatchEnrollRequest]
     ) -> AsyncIterator[pb.BatchEnrollResponse]:
-        """Yields one answer for each item, failed ones included; closing it cancels items in
+        """Yield one answer for each item, failed ones included; closing it cancels items in
         progress."""
         reader = asyncio.create_task(self._read(requests))
         try:
@@ -50,7 +50,7 @@ class Batch:
             await asyncio.gather(reader, return_exceptions=True)
 
     async def _read(self, requests: AsyncIterator[pb.BatchEnrollRequest]) -> None:
-        """Starts each item when a slot is free, and queues None after the last answer.
+        """Start each item when a slot is free, and queue None after the last answer.
 
         Raises the `SaysoError` of an unreadable request once the items before it have been
         answered.
@@ -92,7 +92,7 @@ class Batch:
 
     @asynccontextmanager
     async def _queue_turn(self, speaker_id: str) -> AsyncIterator[Turn]:
-        """Yields a function that waits until all earlier items of the speaker have ended."""
+        """Yield a function that waits until all earlier items of the speaker have ended."""
         at_work = self._at_work.setdefault(speaker_id, [])
         before, done = tuple(at_work), asyncio.Event()
         at_work.append(done)

@@ -121,7 +121,7 @@ def parse_group_name(value: str, *, field: str = "group_name") -> str:
 
 
 def parse_watchlists(values: Iterable[str], *, field: str = "watchlists") -> tuple[str, ...]:
-    """Returns the distinct groups to screen against."""
+    """Return the distinct groups to screen against."""
     names = tuple(dict.fromkeys(values))
     if len(names) > MAX_WATCHLISTS:
         raise InvalidArgument(f"holds more than {MAX_WATCHLISTS} groups", field=field)

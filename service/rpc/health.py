@@ -34,12 +34,12 @@ class HealthRpc(health_pb2_grpc.HealthServicer):
         self.reason = "the server is starting"
 
     def set(self, *, serving: bool) -> None:
-        """Sets the state and notifies all watchers; a stopping server stays NOT_SERVING."""
+        """Set the state and notify all watchers; a stopping server stays NOT_SERVING."""
         self._serving = serving and not self._stopping
         self._wake_watchers()
 
     def stop(self) -> None:
-        """Sets NOT_SERVING for good, notifies all watchers and ends their calls."""
+        """Set NOT_SERVING for good, notify all watchers and end their calls."""
         self._serving, self._stopping = False, True
         self.reason = "the server is stopping"
         self._wake_watchers()

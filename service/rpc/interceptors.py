@@ -84,7 +84,7 @@ class GuardInterceptor(grpc.aio.ServerInterceptor):
 
 
 def enforce_limits(limits: TenantLimits) -> Guard:
-    """Makes a guard that refuses calls above the tenant's limits; must run inside
+    """Make a guard that refuses calls above the tenant's limits; must run inside
     `identify_caller`."""
 
     def guard(name: str, context: Context) -> AbstractContextManager[None]:
@@ -102,7 +102,7 @@ def _enter_guards(guards: Sequence[Guard], name: str, context: Context) -> Itera
 
 
 async def abort_with_status(error: Exception, name: str, context: Context) -> None:
-    """Ends the call with the gRPC status and details of an exception; raises `AbortError`.
+    """End the call with the gRPC status and details of an exception; raises `AbortError`.
 
     Clears the frames of the traceback: gRPC ties the exception into a reference cycle, which would
     keep megabytes of audio alive until a full collection. An exception must therefore belong to

@@ -77,7 +77,7 @@ def parse_speaker_id(value: str, *, field: str = "speaker_id") -> str:
 
 
 def parse_alternatives(values: Sequence[str], speaker_id: str, *, field: str) -> tuple[str, ...]:
-    """Returns the ids of those who may be speaking instead of the claimed `speaker_id`."""
+    """Return the ids of those who may be speaking instead of the claimed `speaker_id`."""
     if len(values) > MAX_ALTERNATIVES:
         raise InvalidArgument(f"holds more than {MAX_ALTERNATIVES} speakers", field=field)
     alternatives = tuple(parse_speaker_id(value, field=field) for value in values)
@@ -87,7 +87,7 @@ def parse_alternatives(values: Sequence[str], speaker_id: str, *, field: str) ->
 
 
 def parse_name(value: str, *, most: int, field: str) -> str:
-    """Returns a name of 1 to `most` characters, none of them a control character."""
+    """Return a name of 1 to `most` characters, none of them a control character."""
     if not 1 <= len(value) <= most:
         raise InvalidArgument(f"must be 1 to {most} characters", field=field)
     if any(unicodedata.category(character) == "Cc" for character in value):
@@ -115,7 +115,7 @@ def parse_audio_format(config: audio_pb2.AudioConfig) -> AudioFormat:
 def parse_policy(
     message: decision_pb2.DecisionPolicy, *, looser: bool, named: NamedPolicy | None = None
 ) -> RequestedPolicy:
-    """Parses the policy of a request, laid over the `named` one; `looser` says whether it may be
+    """Parse the policy of a request, laid over the `named` one; `looser` says whether it may be
     looser than those of the server."""
     criterion: float | Costs | None = None
     match message.WhichOneof("threshold"):
@@ -175,7 +175,7 @@ def parse_metadata(entries: Mapping[str, str], *, field: str = "metadata") -> di
 def parse_consent(
     message: speaker_pb2.Consent, *, clock: Callable[[], float] = time.time
 ) -> Consent:
-    """Parses a consent; without a time it was given now."""
+    """Parse a consent; without a time it was given now."""
     if not 1 <= len(message.reference) <= MAX_TEXT_CHARACTERS:
         raise InvalidArgument(
             f"must be 1 to {MAX_TEXT_CHARACTERS} characters", field="consent.reference"
@@ -197,7 +197,7 @@ def build_quality(quality: Quality) -> audio_pb2.Quality:
 def build_decision(
     decision: Decision, matches: Sequence[Match] = (), *, scores: bool
 ) -> decision_pb2.Decision:
-    """Builds a decision; `matches` are those on watchlists."""
+    """Build a decision; `matches` are those on watchlists."""
     score, threshold, stamp = decision.score if scores else None, decision.threshold, decision.stamp
     also = _get_watchlist_reasons(matches)
     return decision_pb2.Decision(
@@ -276,7 +276,7 @@ def build_receipt(receipt: Receipt) -> speaker_pb2.DeletionReceipt:
 def build_export_response(
     message: speaker_pb2.Speaker, speaker: Speaker, groups: Sequence[str], failures: FailureCount
 ) -> speaker_pb2.ExportSpeakerResponse:
-    """Builds the export of everything stored about a speaker, for a data subject's request.
+    """Build the export of everything stored about a speaker, for a data subject's request.
 
     The audit trail is not part of it: only the operator has its key, see `sayso audit find`.
     """
@@ -292,7 +292,7 @@ def build_export_response(
 def build_enroll_response(
     enrollment: Enrollment, matches: Sequence[Match] = (), *, scores: bool
 ) -> verification_pb2.EnrollResponse:
-    """Builds the result of an enrollment; `matches` are those on watchlists."""
+    """Build the result of an enrollment; `matches` are those on watchlists."""
     speaker, also = enrollment.speaker, _get_watchlist_reasons(matches)
     return verification_pb2.EnrollResponse(
         stored=speaker is not None,
@@ -380,7 +380,7 @@ def build_comparison(comparison: Comparison) -> verification_pb2.Comparison:
 def _build_candidates(
     identification: Identification, *, scores: bool
 ) -> list[group_pb2.GroupMatch]:
-    """Builds the candidates; without `scores` only the accepted one, since a caller could list a
+    """Build the candidates; without `scores` only the accepted one, since a caller could list a
     group by repeatedly asking for its nearest members."""
     candidates = identification.candidates
     if scores:
@@ -465,7 +465,7 @@ def _export_version(version: Version) -> speaker_pb2.ExportedVersion:
 
 
 def parse_time(stamp: Timestamp, *, field: str) -> float:
-    """Returns seconds since the epoch."""
+    """Return seconds since the epoch."""
     at = stamp.seconds + stamp.nanos / 1e9
     # Checked after rounding: the last nanoseconds of the year 9999 round up to the year 10000.
     if not (0 <= stamp.nanos < 10**9 and _FIRST_S <= at <= _LAST_S):

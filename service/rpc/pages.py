@@ -9,7 +9,7 @@ MAX_PAGE_SIZE = 1000
 
 
 def parse_page_size(page_size: int) -> int:
-    """Returns the page size to use; 0 stands for the default."""
+    """Return the page size to use; 0 stands for the default."""
     if page_size > MAX_PAGE_SIZE:
         raise InvalidArgument(f"must be at most {MAX_PAGE_SIZE}", field="page_size")
     return page_size or DEFAULT_PAGE_SIZE
@@ -20,7 +20,7 @@ _DESCENDING = "\0"
 
 
 def encode_token(after: str | None, *, descending: bool = False) -> str:
-    """Encodes the token of the next page; empty on the last page."""
+    """Encode the token of the next page; empty on the last page."""
     if after is None:
         return ""
     text = _DESCENDING + after if descending else after
@@ -28,7 +28,7 @@ def encode_token(after: str | None, *, descending: bool = False) -> str:
 
 
 def decode_token(page_token: str, *, descending: bool = False) -> str | None:
-    """Returns where the page begins, None for the first; raises `InvalidArgument`, also for a token
+    """Return where the page begins, None for the first; raises `InvalidArgument`, also for a token
     of a list in the opposite order."""
     if not page_token:
         return None

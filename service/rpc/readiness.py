@@ -38,7 +38,7 @@ class Readiness:
         self._last_reason: str | None = None
 
     async def check(self) -> None:
-        """Checks all dependencies; updates health, metrics and the log if the state changed."""
+        """Check all dependencies; updates health, metrics and the log if the state changed."""
         reason = await self._find_missing()
         if reason == self._last_reason:
             return
@@ -49,7 +49,7 @@ class Readiness:
         self.servicer.set(serving=not reason)
 
     async def _find_missing(self) -> str:
-        """Returns why the server is not ready, or an empty string."""
+        """Return why the server is not ready, or an empty string."""
         for need in self._needs:
             try:
                 await need()
@@ -61,14 +61,14 @@ class Readiness:
         return ""
 
     async def watch(self, glance: Callable[[], None]) -> None:
-        """Checks every second until cancelled, and calls `glance` each time."""
+        """Check every second until cancelled, and call `glance` each time."""
         while True:
             await asyncio.sleep(_PING_S)
             glance()
             await self.check()
 
     async def drain(self, server: grpc.aio.Server, grace_s: float) -> None:
-        """Turns unhealthy, then waits up to `grace_s` seconds for the calls in flight."""
+        """Turn unhealthy, then wait up to `grace_s` seconds for the calls in flight."""
         metrics.set_ready(False)
         self.servicer.stop()
         await server.stop(grace_s)

@@ -90,7 +90,7 @@ class Reading(grpc.aio.ServerInterceptor):
 
     @asynccontextmanager
     async def _read_message(self, context: Context) -> AsyncIterator[Any]:
-        """Yields the request; a small one frees its place as soon as it has arrived."""
+        """Yield the request; a small one frees its place as soon as it has arrived."""
         refusal = f"the request was not sent within {self._max_pause_s:g} s; send it at once"
         async with AsyncExitStack() as place:
             await place.enter_async_context(self._take_place())
@@ -148,7 +148,7 @@ class _Stream:
 
 
 async def _read(context: Context, patience_s: float, refusal: str) -> Any:
-    """Reads the next request or `grpc.aio.EOF`. gRPC's own iterator would keep the last request
+    """Read the next request or `grpc.aio.EOF`. gRPC's own iterator would keep the last request
     in memory."""
     try:
         async with asyncio.timeout(patience_s):
@@ -158,14 +158,14 @@ async def _read(context: Context, patience_s: float, refusal: str) -> Any:
 
 
 def _get_audio(request: Any) -> bytes:
-    """Returns the audio of a stream message; an item of a batch holds a whole enrollment."""
+    """Return the audio of a stream message; an item of a batch holds a whole enrollment."""
     batched = isinstance(request, BatchEnrollRequest)
     audio: bytes = request.enrollment.audio if batched else request.audio
     return audio
 
 
 def tolerate_illegible(deserialize: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
-    """Makes a deserializer return a marker, which `require_legible` refuses, instead of raising."""
+    """Make a deserializer return a marker, which `require_legible` refuses, instead of raising."""
 
     def deserialize_or_mark(data: bytes) -> Any:
         try:
@@ -177,7 +177,7 @@ def tolerate_illegible(deserialize: Callable[[bytes], Any]) -> Callable[[bytes],
 
 
 def require_legible(request: Any) -> Any:
-    """Returns the request; raises `InvalidArgument` if there is none or it was not deserialized."""
+    """Return the request; raises `InvalidArgument` if there is none or it was not deserialized."""
     if request is _ILLEGIBLE or request is grpc.aio.EOF:
         raise InvalidArgument("is not of this rpc's type", field="request")
     return request

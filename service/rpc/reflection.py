@@ -17,7 +17,7 @@ _NEWER, _OLDER = "grpc.reflection.v1", "grpc.reflection.v1alpha"
 
 
 def add_reflection(server: grpc.aio.Server, services: Sequence[str]) -> None:
-    """Adds reflection of `services` and of itself to a server."""
+    """Add reflection of `services` and of itself to a server."""
     descriptor_pool.Default().AddSerializedFile(_build_v1_file().SerializeToString())
     servicer = reflection.aio.ReflectionServicer((*services, SERVICE_NAME, reflection.SERVICE_NAME))
     older: Any = reflection_pb2_grpc.add_ServerReflectionServicer_to_server
@@ -32,7 +32,7 @@ def add_reflection(server: grpc.aio.Server, services: Sequence[str]) -> None:
 
 
 def _build_v1_file() -> descriptor_pb2.FileDescriptorProto:
-    """Builds reflection.proto of v1 from that of v1alpha: only the package name differs."""
+    """Build reflection.proto of v1 from that of v1alpha: only the package name differs."""
     file = descriptor_pb2.FileDescriptorProto()
     reflection_pb2.DESCRIPTOR.CopyToProto(file)
     text = text_format.MessageToString(file).replace(_OLDER, _NEWER)

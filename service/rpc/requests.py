@@ -19,12 +19,12 @@ MAX_CHUNK_BYTES = 15 * 1024
 
 
 def get_tenant() -> str:
-    """Returns the tenant of this call, which the credential determines, never the message."""
+    """Return the tenant of this call, which the credential determines, never the message."""
     return current().tenant
 
 
 def sees_scores() -> bool:
-    """Returns whether the caller may see scores."""
+    """Return whether the caller may see scores."""
     return Role.ANALYZE in current().roles
 
 
@@ -39,29 +39,29 @@ class AudioLimits:
     charge: Callable[[float], None]
 
     def open_recording(self, fmt: AudioFormat) -> AudioSource:
-        """Opens a source for a recording; raises `AudioError` for an invalid format."""
+        """Open a source for a recording; raises `AudioError` for an invalid format."""
         fmt.check()
         return AudioSource(fmt, self.max_s, self.charge)
 
     def open_call(self, fmt: AudioFormat) -> AudioSource:
-        """Opens a source for a live call; a streamed file has the limits of a recording."""
+        """Open a source for a live call; a streamed file has the limits of a recording."""
         fmt.check()
         return AudioSource(fmt, self.max_s if fmt.is_file else self.max_call_s, self.charge)
 
     def check_size(self, audio: bytes) -> bytes:
-        """Returns the audio of a whole recording; raises `AudioError` if it is too large."""
+        """Return the audio of a whole recording; raises `AudioError` if it is too large."""
         if len(audio) > self.max_bytes:
             raise AudioError(f"the audio exceeds {self.max_bytes} bytes; send less of it")
         return audio
 
     def max_call_bytes(self, fmt: AudioFormat) -> float:
-        """Returns the limit of a call in bytes: a file is kept in memory as a whole, whereas raw
+        """Return the limit of a call in bytes: a file is kept in memory as a whole, whereas raw
         samples are limited in seconds only."""
         return self.max_bytes if fmt.is_file else math.inf
 
 
 async def read_config(requests: AsyncIterator[Any]) -> Any:
-    """Reads the config that a stream of `oneof payload {config, audio}` must begin with."""
+    """Read the config that a stream of `oneof payload {config, audio}` must begin with."""
     async for request in requests:
         if request.WhichOneof("payload") != "config":
             raise InvalidArgument("must be the first message of the stream", field="config")
@@ -72,7 +72,7 @@ async def read_config(requests: AsyncIterator[Any]) -> Any:
 async def read_blocks(
     requests: AsyncIterator[Any], stream: Stream, *, max_bytes: float
 ) -> AsyncIterator[bytes]:
-    """Yields the audio after the config, at most `max_bytes` in all, in blocks of at least
+    """Yield the audio after the config, at most `max_bytes` in all, in blocks of at least
     `stream.block_bytes`: small messages are collected until a push completes a block of samples."""
     left_bytes, block, block_bytes = max_bytes, bytearray(), stream.block_bytes
     async for request in requests:

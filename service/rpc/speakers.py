@@ -197,14 +197,14 @@ class SpeakerRpc(speaker_pb2_grpc.SpeakerServiceServicer):
         )
 
     async def _find(self, speaker_id: str) -> tuple[Speaker, FailureCount]:
-        """Reads a speaker and its failure count; raises `NotFound`."""
+        """Read a speaker and its failure count; raises `NotFound`."""
         speaker, failures = await self._store.get_with_failures(get_tenant(), speaker_id)
         if speaker is None:
             raise no_such_speaker()
         return speaker, failures
 
     async def _was_deleted_after_opting_out(self, speaker_id: str) -> bool:
-        """Returns whether nothing but the opt-out is left of the speaker: it outlives deletion."""
+        """Return whether nothing but the opt-out is left of the speaker: it outlives deletion."""
         return (
             await self._store.get(get_tenant(), speaker_id) is None
             and await self._store.opted_out(get_tenant(), speaker_id) is not None
@@ -244,7 +244,7 @@ class SpeakerRpc(speaker_pb2_grpc.SpeakerServiceServicer):
 
 
 def _refuse_own(speaker: Speaker) -> None:
-    """Raises `PermissionDenied` if the caller enrolled this voice itself. A server without
+    """Raise `PermissionDenied` if the caller enrolled this voice itself. A server without
     credentials cannot distinguish callers, so it allows it."""
     caller = current()
     if caller is not ANYONE and caller.credential in speaker.enrolled_by:
@@ -255,7 +255,7 @@ def _refuse_own(speaker: Speaker) -> None:
 
 
 def _parse_order(order_by: str) -> bool:
-    """Parses an order (AIP-132); returns whether it is descending."""
+    """Parse an order (AIP-132); returns whether it is descending."""
     words = tuple(order_by.split())
     if words not in _ORDERS:
         raise InvalidArgument(
@@ -267,7 +267,7 @@ def _parse_order(order_by: str) -> bool:
 
 
 def _parse_filter(message: pb.SpeakerFilter) -> Callable[[pb.Speaker], bool]:
-    """Parses a filter into a test of a speaker as it is answered; an empty one passes all."""
+    """Parse a filter into a test of a speaker as it is answered; an empty one passes all."""
     states = set(message.states)
     if not states <= _STATES:
         raise InvalidArgument("holds no state of this API", field="filter.states")
@@ -299,7 +299,7 @@ def _parse_filter(message: pb.SpeakerFilter) -> Callable[[pb.Speaker], bool]:
 
 
 def _parse_paths(mask: FieldMask) -> list[str]:
-    """Returns the distinct paths of a mask, in the order in which they are applied."""
+    """Return the distinct paths of a mask, in the order in which they are applied."""
     if not mask.paths:
         raise InvalidArgument(
             f"names nothing; choose of {', '.join(_UPDATES)}", field="update_mask"

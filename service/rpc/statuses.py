@@ -12,7 +12,7 @@ from service.errors import ERROR_DOMAIN, InvalidArgument, SaysoError
 
 
 def build_status(error: SaysoError) -> status_pb2.Status:
-    """Builds the status of an error, for a call or for an item of a batch."""
+    """Build the status of an error, for a call or for an item of a batch."""
     status = status_pb2.Status(code=error.code.value[0], message=error.status_message)
     for detail in build_details(error):
         status.details.add().Pack(detail)

@@ -88,7 +88,7 @@ class UnauthenticatedMethods(grpc.aio.ServerInterceptor):
         return self._limit(handler_call_details.method, handler)
 
     def _limit(self, name: str, handler: Any) -> Any:
-        """Wraps a handler as a stream handler, whose messages are read only on demand."""
+        """Wrap a handler as a stream handler, whose messages are read only on demand."""
         serve = self._serve_stream if handler.request_streaming else self._serve_one
 
         async def serve_limited(unread: Any, context: Context) -> None:

@@ -210,7 +210,7 @@ class VerificationRpc(verification_pb2_grpc.VerificationServiceServicer):
     async def _publish_enrollment(
         self, before: Progress, enrollment: Enrollment, matches: tuple[Match, ...]
     ) -> None:
-        """Publishes that a voice has just become complete, and what it matches on watchlists."""
+        """Publish that a voice has just become complete, and what it matches on watchlists."""
         speaker, origin = enrollment.speaker, self._auditor.origin()
         if speaker is None:
             return
@@ -225,7 +225,7 @@ class VerificationRpc(verification_pb2_grpc.VerificationServiceServicer):
         await self._publish(origin.tenant, *events)
 
     async def _open(self, request: EnrollmentRequest, watchlists: Sequence[str]) -> Progress:
-        """Returns what an enrollment starts from; raises `OverLimit` if the tenant is full."""
+        """Return what an enrollment starts from; raises `OverLimit` if the tenant is full."""
         await self._allowed.check_enrollment(self._store, request.tenant, request.speaker_id)
         progress = await self._enroller.open(request)
         await self._identifier.prepare(get_tenant(), watchlists)
@@ -262,14 +262,14 @@ def _parse_recording_request(
 
 
 def _add_watchlists(names: Iterable[str], named: NamedPolicy | None) -> Iterable[str]:
-    """Adds the watchlists of the named policy, if any, to those of the request."""
+    """Add the watchlists of the named policy, if any, to those of the request."""
     return names if named is None else (*names, *named.watchlists)
 
 
 def _parse_call_request(
     config: pb.StreamingVerifyConfig, named: NamedPolicy | None
 ) -> VerificationRequest:
-    """Parses the config of a call; without a claimed speaker it must name groups to search."""
+    """Parse the config of a call; without a claimed speaker it must name groups to search."""
     watchlists = _add_watchlists(config.watchlists, named)
     names = groups.parse_watchlists(watchlists, field="config.watchlists")
     group, claimed = config.identify_group_name, config.speaker_id

@@ -38,14 +38,14 @@ class LocalMaster:
 
     @classmethod
     def from_file(cls, path: Path, *, clock: Callable[[], float] = time.monotonic) -> Self:
-        """Raises SettingsError unless the file holds keys and only its owner may read it."""
+        """Raise SettingsError unless the file holds keys and only its owner may read it."""
         file = Reloaded([path], lambda: _parse(read_secret(path)), clock=clock)
         _ = file.value
         return cls(lambda: file.value)
 
     @classmethod
     def from_text(cls, text: str) -> Self:
-        """Raises SettingsError unless there are keys in it."""
+        """Raise SettingsError unless there are keys in it."""
         keys = _parse(text)
         return cls(lambda: keys)
 

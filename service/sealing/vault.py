@@ -152,7 +152,7 @@ class VaultTransit:
 
 
 def _check_address(address: str) -> None:
-    """Raises SettingsError for an address over which keys would be sent in plain text."""
+    """Raise SettingsError for an address over which keys would be sent in plain text."""
     try:
         parts = urlsplit(address)
         place = f"{parts.hostname or ''}:{parts.port or 0}"

@@ -81,7 +81,7 @@ class Groups(Protocol):
     NotFound for an unknown group."""
 
     async def create(self, tenant: str, group: Group) -> None:
-        """Raises AlreadyExists for a name in use, FailedPrecondition beyond MAX_GROUPS."""
+        """Raise AlreadyExists for a name in use, FailedPrecondition beyond MAX_GROUPS."""
         ...
 
     async def get(self, tenant: str, name: str) -> Group: ...
@@ -97,7 +97,7 @@ class Groups(Protocol):
     async def delete(self, tenant: str, name: str) -> None: ...
 
     async def add(self, tenant: str, name: str, speaker_ids: Sequence[str]) -> Group:
-        """Adds all or none; those already in it stay as they are.
+        """Add all or none; those already in it stay as they are.
 
         Raises NotFound with how many of them are unknown speakers, FailedPrecondition beyond
         MAX_MEMBERS.

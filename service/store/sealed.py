@@ -72,7 +72,7 @@ class StoredRecords:
         return any(is_rotated(record) for record in self.records)
 
     def decode(self, tenant: str) -> Speaker:
-        """Decodes records that are not sealed; raises RecordError."""
+        """Decode records that are not sealed; raises RecordError."""
         return decode_speaker(
             tenant,
             self.speaker_id,
@@ -102,7 +102,7 @@ class RecordCodec:
         self.keyring = Keyring(table, sealing.kms, clock=sealing.clock) if sealing else None
 
     def require_keys(self) -> tuple[Keyring, Sealing]:
-        """Raises Unavailable where there is no master key."""
+        """Raise Unavailable where there is no master key."""
         if self.keyring is None or self._sealing is None:
             raise Unavailable(
                 "the records of this tenant are sealed, or are to be, and there is no master key: "
@@ -122,7 +122,7 @@ class RecordCodec:
         raise Aborted("the keys of the tenant change too fast: read the speaker again and retry")
 
     async def decode(self, tenant: str, stored: StoredRecords) -> Speaker:
-        """Raises RecordError for a record of another tenant or speaker, torn or changed, or whose
+        """Raise RecordError for a record of another tenant or speaker, torn or changed, or whose
         key was destroyed; FailedPrecondition once the tenant's key is erased."""
         if self.keyring is None:
             return self._decode_plain(tenant, stored)
@@ -180,7 +180,7 @@ class RecordCodec:
         )
 
     def _decode_plain(self, tenant: str, stored: StoredRecords) -> Speaker:
-        """Decodes what was written without a master key. Raises Unavailable for a sealed record."""
+        """Decode what was written without a master key. Raises Unavailable for a sealed record."""
         try:
             return stored.decode(tenant)
         except RecordError:

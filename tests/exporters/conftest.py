@@ -70,7 +70,7 @@ def candidate(tiny: SpeakerEncoder) -> Candidate:
 
 @pytest.fixture(scope="session")
 def peer_module() -> Callable[[str], Any]:
-    """Imports one module of an installed package without its `__init__`s, so that what those pull
+    """Import one module of an installed package without its `__init__`s, so that what those pull
     in need not be installed; skips the test when the package is not there."""
 
     def imported(name: str) -> Any:

@@ -143,7 +143,7 @@ def _opened() -> Iterator[Check]:
 
 
 def _well_formed() -> Iterator[bytes]:
-    """Calls that a client would make, in an order that makes sense."""
+    """Call that a client would make, in an order that makes sense."""
     speech = (sound.made(1.0, 8_000) * 127).astype("i1").tobytes()
     chunks = [speech[:6_000], speech[6_000:7_600]]
     unit = [1.0] + [0.0] * (served.DIMENSION - 1)

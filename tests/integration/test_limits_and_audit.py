@@ -154,7 +154,7 @@ def test_a_stream_that_is_left_after_a_score_counts(
 
 
 def leave_after_a_score(office: Office, caller: str, audio: Path) -> None:
-    """Ends a call without ending its audio."""
+    """End a call without ending its audio."""
     left = threading.Event()
 
     def requests() -> Iterator[pb.StreamingVerifyRequest]:

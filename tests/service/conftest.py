@@ -81,7 +81,7 @@ def tiny_model(
 
 @pytest.fixture(scope="session")
 def save_model(tmp_path_factory: pytest.TempPathFactory) -> SaveModel:
-    """Writes a tiny real model, changed as asked, and returns its path."""
+    """Write a tiny real model, changed as asked, and return its path."""
 
     def save(*, changed: dict[str, Any] | None = None, **options: Any) -> Path:
         options.setdefault("contract", replace(tiny_contract(), **(changed or {})))

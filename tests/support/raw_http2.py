@@ -57,7 +57,7 @@ class RawConnection:
         return stream
 
     def send_message(self, stream: int, announced: int, sent: int, *, pause_s: float) -> int:
-        """Sends the first `sent` bytes of a message whose header announces `announced`; ends early
+        """Send the first `sent` bytes of a message whose header announces `announced`; ends early
         when the server lets nothing through for `pause_s`, and gives how many bytes it took."""
         data = struct.pack(">BI", 0, announced) + bytes(sent)
         at = 0
@@ -75,14 +75,14 @@ class RawConnection:
         return at
 
     def ping(self) -> None:
-        """Sends a ping and waits for its answer, or for the end of the connection."""
+        """Send a ping and wait for its answer, or for the end of the connection."""
         answered = self.pings_answered
         self._socket.sendall(_frame(_PING, 0, 0, bytes(8)))
         while self.pings_answered == answered and not self.cut_off:
             assert self.receive(self._patience_s), "the ping was not answered"
 
     def receive(self, patience_s: float) -> bool:
-        """Takes what has come, or comes within `patience_s`; False when nothing does."""
+        """Take what has come, or comes within `patience_s`; False when nothing does."""
         self._socket.settimeout(patience_s)
         try:
             received = self._socket.recv(65_536)

@@ -48,7 +48,7 @@ def read_encoder(path: Path) -> dict[str, Tensor]:
 
 
 def fill(module: nn.Module, state: State, *, architecture: str) -> None:
-    """Loads `state` into `module`; raises `CheckpointError` unless names and shapes agree.
+    """Load `state` into `module`; raises `CheckpointError` unless names and shapes agree.
 
     Buffers that only count batches may be missing.
     """

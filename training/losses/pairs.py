@@ -69,5 +69,5 @@ def sum_by_voice(embeddings: Tensor, voice: Tensor) -> Tensor:
 
 
 def directions(sums: Tensor) -> Tensor:
-    """Sums of unit vectors (count, dim) made unit length, unless they all but cancel out."""
+    """Sum of unit vectors (count, dim) made unit length, unless they all but cancel out."""
     return functional.normalize(sums, dim=1, eps=LEAST_LENGTH)

@@ -47,7 +47,7 @@ class Sizes:
     target_dim: int | None
 
     def require_targets(self) -> int:
-        """Raises ConfigError when there is no teacher."""
+        """Raise ConfigError when there is no teacher."""
         if self.target_dim is None:
             raise ConfigError("distillation needs the targets of `sayso-train teach`")
         return self.target_dim

@@ -142,7 +142,7 @@ class _Outgoing:
 
 
 def _conclude(call: Any) -> None:
-    """Waits for the end of a stream whose requests end; cancels it if it takes too long, e.g.
+    """Wait for the end of a stream whose requests end; cancels it if it takes too long, e.g.
     since no chunk comes that would show the sender that it is left."""
     impatience = threading.Timer(LEAVING_S, call.cancel)
     impatience.start()

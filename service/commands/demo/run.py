@@ -53,7 +53,7 @@ def demo(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Starts a server on this machine, enrolls voices, verifies calls of theirs and of impostors,
+    """Start a server on this machine, enroll voices, verify calls of theirs and of impostors,
     and stops it.
 
     Exit status 0 unless something failed; a wrong decision is shown, and is no failure.

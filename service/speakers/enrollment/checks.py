@@ -71,7 +71,7 @@ class UtteranceChecks:
         return scorer.coherence_llr(embedding, utterance.coherence) >= self._rules.coherence_llr
 
     def require_same_voice(self, voiceprint: Voiceprint, utterance: Utterance) -> None:
-        """Raises `Mismatch` if the utterance is not of the voice of a voiceprint of any model."""
+        """Raise `Mismatch` if the utterance is not of the voice of a voiceprint of any model."""
         calibrated = voiceprint.model_id in self._llrs
         if calibrated and self.compare(voiceprint, utterance) < self._rules.match_llr:
             raise Mismatch
@@ -92,7 +92,7 @@ def require_willing(
     *,
     consent_required: bool,
 ) -> None:
-    """Raises `FailedPrecondition` for a speaker who opted out, or without a consent if one is
+    """Raise `FailedPrecondition` for a speaker who opted out, or without a consent if one is
     required or was withdrawn."""
     if speaker is not None and speaker.state is SpeakerState.OPTED_OUT:
         raise FailedPrecondition(

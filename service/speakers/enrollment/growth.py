@@ -78,7 +78,7 @@ class VoiceprintGrowth:
         return grown
 
     def require_new(self, speaker: Speaker, call: Utterance, digest: str) -> None:
-        """Raises `Mismatch` for a recording that the voice holds, once held, or was adapted with.
+        """Raise `Mismatch` for a recording that the voice holds, once held, or was adapted with.
 
         `digest` is the SHA-256 of the recording, in hexadecimal.
         """

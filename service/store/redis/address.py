@@ -48,7 +48,7 @@ class Address:
 
     @classmethod
     def parse(cls, url: str) -> Self:
-        """Raises StoreError, without any part of the address in its message."""
+        """Raise StoreError, without any part of the address in its message."""
         if _UNENCODED.match(url):
             raise StoreError(
                 "the Redis address cannot be read: a user or password that contains any of / ? # @ "

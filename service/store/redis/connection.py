@@ -52,7 +52,7 @@ class RedisConnection:
 
     @classmethod
     def from_url(cls, url: str, timeout_s: float, max_connections: int) -> Self:
-        """Raises StoreError unless `Address.parse` reads the URL."""
+        """Raise StoreError unless `Address.parse` reads the URL."""
         address = Address.parse(url)
         options = {
             "username": address.username,
@@ -81,7 +81,7 @@ class RedisConnection:
             await self._sentinels.aclose()
 
     async def ping(self) -> None:
-        """Raises Unavailable if Redis is away or not fit to keep voices; as long as it is not fit,
+        """Raise Unavailable if Redis is away or not fit to keep voices; as long as it is not fit,
         so do all other calls."""
         follows_master = self._sentinels is not None
         try:

@@ -116,7 +116,7 @@ def format_time(at: float | None) -> str:
 
 
 def parse_fields(speaker_id: str, fields: Mapping[bytes, bytes] | ResponseError) -> StoredRecords:
-    """Raises RecordError for fields that no Sayso server wrote."""
+    """Raise RecordError for fields that no Sayso server wrote."""
     if isinstance(fields, ResponseError):
         raise RecordError("the key of a stored record holds another type of value")
 

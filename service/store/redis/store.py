@@ -211,7 +211,7 @@ class RedisStore:
         return stored
 
     async def _put(self, speaker: NewRecords, expected_etag: str | None) -> bool:
-        """Returns False, without writing, if the key that sealed the records is not current."""
+        """Return False, without writing, if the key that sealed the records is not current."""
         keys = write_keys(speaker.tenant, speaker.speaker_id, token=speaker.etag)
         keys += [keys_key(speaker.tenant), opt_outs_key(speaker.tenant)]
         head = (expected_etag or "", speaker.etag, speaker.speaker_id)

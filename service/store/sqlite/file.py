@@ -84,7 +84,7 @@ def open_reader(path: Path, timeout_s: float) -> sqlite3.Connection:
 
 
 def _inspect(path: Path, timeout_s: float) -> None:
-    """Raises StoreError unless the file is an undamaged store of a known schema; writes nothing."""
+    """Raise StoreError unless the file is an undamaged store of a known schema; writes nothing."""
     address = f"file:{quote(str(path))}?mode=ro"
     with contextlib.closing(sqlite3.connect(address, timeout=timeout_s, uri=True)) as database:
         if not database.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]:
@@ -130,7 +130,7 @@ def _migrate(database: sqlite3.Connection, path: Path, clock: Callable[[], float
 
 
 def _back_up(path: Path, version: int, at: float) -> None:
-    """Raises StoreError if there is no room for a copy, or no right to write one."""
+    """Raise StoreError if there is no room for a copy, or no right to write one."""
     moment = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(at))
     copy = path.with_name(f"{path.name}.schema-{version}.{moment}.backup")
     try:

@@ -192,7 +192,7 @@ class SqliteGroups:
 
 
 def _create(db: sqlite3.Connection, tenant: str, group: Group) -> None:
-    """Raises AlreadyExists or FailedPrecondition before it writes anything."""
+    """Raise AlreadyExists or FailedPrecondition before it writes anything."""
     names = db.execute(
         "SELECT count(*), count(*) FILTER (WHERE name = ?) FROM speaker_group WHERE tenant = ?",
         (group.name, tenant),

@@ -170,7 +170,7 @@ def test_each_trial_is_judged_by_other_speakers() -> None:
 
 @pytest.fixture(scope="module")
 def real() -> JudgedTrials:
-    """Calls of real people, judged by calibrations of others."""
+    """Call of real people, judged by calibrations of others."""
     if not (DATA.is_file() and SHIPPED_MODEL.is_file()):
         pytest.skip(f"no {DATA} or no {SHIPPED_MODEL}")
     clips = [clip for clip in manifest.read(DATA, "dev") if clip.corpus == "speechocean762"]

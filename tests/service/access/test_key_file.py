@@ -15,7 +15,7 @@ NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 
 def add(path: Path, tenant: str) -> str:
-    """Adds a key; returns its id."""
+    """Add a key; returns its id."""
     _, entry = make_key(tenant, [Role.VERIFY], now=NOW, expires=None)
     return key_file.change(path, lambda grants: (grants.replace(entry), entry.id))
 

@@ -292,7 +292,7 @@ def test_flac_cut_short_anywhere_is_refused(data: st.DataObject) -> None:
 
 
 def _flac_with_length(data: bytes, frames: int) -> bytes:
-    """Overwrites the 36-bit count of samples in STREAMINFO (RFC 9639, section 8.2)."""
+    """Overwrite the 36-bit count of samples in STREAMINFO (RFC 9639, section 8.2)."""
     changed = bytearray(data)
     changed[21] = (changed[21] & 0xF0) | frames >> 32
     changed[22:26] = (frames & 0xFFFF_FFFF).to_bytes(4, "big")

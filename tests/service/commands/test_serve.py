@@ -54,7 +54,7 @@ def test_live_objects_are_frozen() -> None:
 
 
 def output_of(program: str, *arguments: str) -> str:
-    """Runs `program` in a process of its own, whose heap no other test has used."""
+    """Run `program` in a process of its own, whose heap no other test has used."""
     ended = subprocess.run(
         [sys.executable, "-c", program, *arguments],
         cwd=Path(__file__).parents[3],

@@ -74,7 +74,7 @@ async def ticks() -> None:
 
 
 async def occupy(batcher: Batcher[Item, str], gate: Gate) -> asyncio.Task[str]:
-    """Keeps the only worker busy until the gate opens, and forgets its batch."""
+    """Keep the only worker busy until the gate opens, and forget its batch."""
     gate.close()
     task = asyncio.create_task(batcher.submit(("blocker", 0)))
     assert await asyncio.to_thread(gate.entered.wait, 10)

@@ -80,7 +80,7 @@ def everything(address: str, tenant: str) -> bytes:
 
 
 def moved(address: str, tenant: str, *, record: str, source: str, target: str) -> None:
-    """Puts a record of one speaker in the place of another's, as a thief of identities would."""
+    """Put a record of one speaker in the place of another's, as a thief of identities would."""
     if not address.startswith("sqlite"):
         name = record if record != "record" else "voiceprint:model-a"
         with redis.Redis.from_url(address) as client:
@@ -98,7 +98,7 @@ def moved(address: str, tenant: str, *, record: str, source: str, target: str) -
 
 
 def plant(address: str, tenant: str, speaker_id: str, profile: bytes) -> None:
-    """Puts a profile of one's own in the place of the speaker's."""
+    """Put a profile of one's own in the place of the speaker's."""
     if address.startswith("sqlite"):
         with contextlib.closing(sqlite3.connect(address.removeprefix("sqlite:///"))) as database:
             database.execute(
