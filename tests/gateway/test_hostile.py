@@ -261,7 +261,7 @@ async def test_a_gateway_outlives_hostile_connections(
         await twilio_calls.send_call(socket, twilio_calls.make_call(start, caller))
         async with asyncio.timeout(20.0):
             await socket.wait_closed()
-    assert read_outcomes(logged) == {"after": "ACCEPTED"}
+    assert read_outcomes(logged).get("after") == "ACCEPTED"  # calls broken off may end beside it
     async with asyncio.timeout(10.0):
         while len(gateway.calls):
             await asyncio.sleep(0.02)
