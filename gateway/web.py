@@ -96,8 +96,8 @@ class _PacedWebSocket(WebSocketsSansIOProtocol):
     def handle_connect(self, event: Upgrade) -> None:
         super().handle_connect(event)
         if self.response.status_code == HTTPStatus.SWITCHING_PROTOCOLS:
-            self.scope["state"][PENDING] = self.queue.qsize
-            self.scope["state"][BROKEN] = self._is_broken
+            state = self.scope.setdefault("state", {})
+            state |= {PENDING: self.queue.qsize, BROKEN: self._is_broken}
 
     def _is_broken(self) -> bool:
         return self.disconnected and self.conn.close_rcvd is None and not self.close_sent
