@@ -30,7 +30,9 @@ async def take_frames(message_s: float, received_s: list[float]) -> AsyncIterato
             received_s.append(asyncio.get_running_loop().time())
 
     app = Starlette(routes=[WebSocketRoute("/", take)])
-    server = make_server(Settings(listen="127.0.0.1:0", message_s=message_s), app)
+    server = make_server(
+        Settings.read(console=True, listen="127.0.0.1:0", message_s=message_s), app
+    )
     listener = listen("127.0.0.1:0")
     serving = asyncio.create_task(server.serve([listener]))
     try:

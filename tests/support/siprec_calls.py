@@ -7,7 +7,7 @@ import re
 import socket
 import ssl
 from collections.abc import Iterable, Iterator
-from typing import Self
+from typing import Any, Self
 
 from tests.support.call_audio import split
 
@@ -195,7 +195,7 @@ class SipClient:
             length = int(re.findall(rb"Content-Length: (\d+)", head)[0])
             return Answer(head + await self._reader.readexactly(length))
 
-    async def ask(self, method: str, body: bytes = b"", kind: str = "", **headers: str) -> Answer:
+    async def ask(self, method: str, body: bytes = b"", kind: str = "", **headers: Any) -> Answer:
         """Send a request; its final response."""
         await self.send(self.make(method, body, kind, **headers))
         while (answer := await self.receive()).status < 200:

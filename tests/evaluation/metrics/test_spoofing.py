@@ -60,8 +60,8 @@ def test_a_dcf_is_the_least_of_all_thresholds(
     found = min_a_dcf(target, nontarget, spoof)
     assert found == pytest.approx(by_hand / costs.blind)
     assert 0 <= found <= 1
-    shifted = min_a_dcf(*([3 * s + 1 for s in part] for part in (target, nontarget, spoof)))
-    assert shifted == pytest.approx(found)
+    moved = [[3 * score + 1 for score in scores] for scores in (target, nontarget, spoof)]
+    assert min_a_dcf(moved[0], moved[1], moved[2]) == pytest.approx(found)
 
 
 def test_a_perfect_countermeasure_leaves_the_error_of_the_comparison() -> None:
