@@ -28,6 +28,10 @@ from service.contract import (
     Calibration,
     Cohort,
     Contract,
+    CountermeasureCalibration,
+    CountermeasureContract,
+    CountermeasureOperatingPoint,
+    ModelContract,
     OperatingPoint,
     ScoreKind,
 )
@@ -45,13 +49,19 @@ _LAST_SECRET = bytes(range(32)).hex()
 
 def check_contract(data: bytes) -> None:
     """Only `ContractError` is documented; what is read is written and read alike."""
+    read = [kind for kind in (Contract, CountermeasureContract) if _is_read(kind, data)]
+    assert len(read) <= 1, "one kind of model is taken for another"
+
+
+def _is_read(kind: type[ModelContract], data: bytes) -> bool:
     try:
-        found = Contract.from_metadata({METADATA_KEY: data.decode(errors="replace")})
+        found = kind.from_metadata({METADATA_KEY: data.decode(errors="replace")})
     except ContractError as refused:
         assert refused.message
-        return
+        return False
     written = found.to_metadata()
-    assert Contract.from_metadata(written).to_metadata() == written
+    assert kind.from_metadata(written).to_metadata() == written
+    return True
 
 
 def _contract_seeds() -> Iterator[bytes]:
@@ -66,7 +76,16 @@ def _contract_seeds() -> Iterator[bytes]:
         cohort=Cohort(bytes(24), 3, 2, "made"),
         provenance={"data": ["made"]},
     )
-    for contract in (plain, full):
+    countermeasure = CountermeasureContract(
+        "c",
+        16_000,
+        64_600,
+        32_300,
+        ("made",),
+        CountermeasureCalibration(0.5, -1.0, "made"),
+        CountermeasureOperatingPoint(-2.0, 0.01, "made"),
+    )
+    for contract in (plain, full, countermeasure):
         yield contract.to_metadata()[METADATA_KEY].encode()
 
 

@@ -12,6 +12,9 @@ from service.contract import (
     Calibration,
     Cohort,
     Contract,
+    CountermeasureCalibration,
+    CountermeasureContract,
+    CountermeasureOperatingPoint,
     OperatingPoint,
     ScoreKind,
 )
@@ -168,3 +171,95 @@ def test_it_says_by_which_terms_poor_quality_would_help(
             calibration.require_fair_quality()
     else:
         calibration.require_fair_quality()
+
+
+COUNTERMEASURE = CountermeasureContract(
+    model_id="aasist-0123456789ab",
+    sample_rate=16000,
+    window_samples=64600,
+    hop_samples=32300,
+    attacks=("espeak", "replay-near"),
+    calibration=CountermeasureCalibration(0.5, -1.0, "dev"),
+    operating_point=CountermeasureOperatingPoint(-2.0, 0.01, "dev, by telephone"),
+    provenance={"licence": "MIT"},
+    evaluation={"eer": 0.1},
+)
+
+
+def countermeasure(**changes: Any) -> dict[str, str]:
+    made = json.loads(COUNTERMEASURE.to_metadata()[METADATA_KEY])
+    return {METADATA_KEY: json.dumps(made | changes)}
+
+
+def test_a_countermeasures_contract_comes_back_as_it_was_written() -> None:
+    written = COUNTERMEASURE.to_metadata()
+    assert json.loads(written[METADATA_KEY])["kind"] == "countermeasure"
+    assert CountermeasureContract.from_metadata(written) == COUNTERMEASURE
+
+
+def test_an_uncalibrated_countermeasure_comes_back() -> None:
+    plain = CountermeasureContract("m", 16000, 32000, 16000)
+    assert CountermeasureContract.from_metadata(plain.to_metadata()) == plain
+    assert (plain.calibration, plain.operating_point, plain.attacks) == (None, None, ())
+
+
+def test_a_logit_becomes_an_llr_of_bona_fide() -> None:
+    assert COUNTERMEASURE.calibration is not None
+    assert COUNTERMEASURE.calibration.compute_llr(4.0) == 1.0
+    assert COUNTERMEASURE.calibration.compute_llr(0.0) == -1.0
+
+
+def test_a_speaker_models_document_names_no_kind() -> None:
+    """Files of older versions, which knew one kind, stay as they were."""
+    assert "kind" not in json.loads(FULL.to_metadata()[METADATA_KEY])
+    assert Contract.from_metadata(document(kind="speaker")) == FULL
+
+
+def test_one_kind_of_model_is_never_taken_for_another() -> None:
+    with pytest.raises(ContractError, match="holds a countermeasure model, and a speaker model is"):
+        Contract.from_metadata(COUNTERMEASURE.to_metadata())
+    with pytest.raises(ContractError, match="holds a speaker model, and a countermeasure model is"):
+        CountermeasureContract.from_metadata(FULL.to_metadata())
+    for kind in ("voice activity", None, ["countermeasure"]):
+        with pytest.raises(ContractError, match="model is needed here"):
+            Contract.from_metadata(document(kind=kind))
+        with pytest.raises(ContractError, match="model is needed here"):
+            CountermeasureContract.from_metadata(countermeasure(kind=kind))
+
+
+def test_a_speaker_models_document_under_another_kind_is_refused() -> None:
+    with pytest.raises(ContractError, match="malformed"):
+        CountermeasureContract.from_metadata(document(kind="countermeasure"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"model_id": ""}, "model_id"),
+        ({"sample_rate": 0}, "sample_rate"),
+        ({"hop_samples": 64601}, "hop_samples"),
+        ({"dimension": 2}, "dimension"),
+        ({"attacks": "espeak"}, "attacks must be a list"),
+        ({"attacks": [1]}, "attacks must be names"),
+        ({"calibration": None}, "operating_point needs a calibration"),
+        ({"calibration": {"scale": 0, "bias": 0, "fitted_on": ""}}, "scale must be positive"),
+        ({"calibration": {"scale": -1, "bias": 0, "fitted_on": ""}}, "scale must be positive"),
+        ({"calibration": {"scale": 1, "bias": float("nan"), "fitted_on": ""}}, "non-finite"),
+        ({"calibration": {"scale": 1}}, "malformed"),
+        ({"calibration": []}, "malformed"),
+        ({"operating_point": {"threshold": 0}}, "malformed"),
+        (
+            {"operating_point": {"threshold": 0, "false_alarm_rate": 0, "measured_on": ""}},
+            "false_alarm_rate",
+        ),
+        (
+            {"operating_point": {"threshold": "x", "false_alarm_rate": 0.1, "measured_on": ""}},
+            "malformed",
+        ),
+    ],
+)
+def test_any_other_countermeasures_contract_is_refused(
+    changes: dict[str, Any], problem: str
+) -> None:
+    with pytest.raises(ContractError, match=problem):
+        CountermeasureContract.from_metadata(countermeasure(**changes))
