@@ -31,8 +31,8 @@ def enter(folder: Path, event: Event, *, at: float, key: Path) -> Entry:
     """
     make_folder(folder)
     volumes = Volumes(folder, key=Subjects.open(key).signing_key, max_bytes=_DEFAULTS.max_bytes)
-    volumes.open()
     try:
+        volumes.open()
         return volumes.append([event], at=at, durable=True)[0]
     finally:
         volumes.close()
@@ -75,7 +75,11 @@ class Trail:
         self._lost = 0
 
     async def __aenter__(self) -> Self:
-        await self._thread.run(self._open)
+        try:
+            await self._thread.run(self._open)
+        except BaseException:  # cancelled, too, while the thread goes on opening
+            await self._close()
+            raise
         self._publishing = asyncio.create_task(self._publish_heads())
         return self
 
@@ -93,9 +97,7 @@ class Trail:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._publishing
         await self._publish_head()
-        if self._volumes is not None:
-            await self._thread.run(self._volumes.close)
-        self._thread.close()
+        await self._close()
 
     def make_pseudonym(self, tenant: str, speaker_id: str) -> str:
         """The pseudonym of a speaker."""
@@ -120,6 +122,10 @@ class Trail:
             self._writing = asyncio.create_task(self._write())
         entry: Entry = await future
         return entry
+
+    async def _close(self) -> None:
+        await self._thread.run(self._close_volumes)
+        self._thread.close()
 
     async def _write(self) -> None:
         while self._waiting:
@@ -158,6 +164,10 @@ class Trail:
         self._subjects = Subjects.open(self._key)
         self._volumes = self._open_volumes(key=self._subjects.signing_key)
         self._volumes.open()
+
+    def _close_volumes(self) -> None:
+        if self._volumes is not None:
+            self._volumes.close()
 
     def _check(self) -> None:
         """Raise OSError while no entry can be written. After a loss, the entry that reports it is

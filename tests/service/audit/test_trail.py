@@ -1,8 +1,10 @@
 """The trail as a server keeps it: acknowledged entries are there, many in one write."""
 
 import asyncio
+import contextlib
 import errno
 import os
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -10,7 +12,7 @@ import pytest
 
 from service.audit import Action, Trail, chain, enter
 from service.audit.entries import Event, parse_line
-from service.errors import Unavailable
+from service.errors import SettingsError, Unavailable
 from service.settings import AuditOptions
 
 
@@ -150,3 +152,41 @@ async def test_a_defect_leaves_nobody_waiting(trail: Trail) -> None:
     with pytest.raises(TypeError):
         await trail.record(broken)
     await trail.record(event())
+
+
+def list_open_files(folder: Path) -> list[Path]:
+    found = []
+    for each in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # it is that of the listing itself
+            found.append(each.readlink())
+    return [file for file in found if file.is_relative_to(folder)]
+
+
+async def test_an_opening_that_is_cancelled_leaves_no_file_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    locked, may_go_on = threading.Event(), threading.Event()
+    open_file = os.open
+
+    def open_slowly(path: os.PathLike[str], *flags: int) -> int:
+        opened = open_file(path, *flags)
+        if Path(path).name == "audit.lock":
+            locked.set()
+            may_go_on.wait(10)
+        return opened
+
+    monkeypatch.setattr(os, "open", open_slowly)
+    opening = asyncio.ensure_future(Trail(tmp_path / "audit").__aenter__())
+    await asyncio.to_thread(locked.wait, 10)
+    opening.cancel()
+    asyncio.get_running_loop().call_later(0.1, may_go_on.set)
+    with pytest.raises(asyncio.CancelledError):
+        await opening
+    assert not list_open_files(tmp_path)
+
+
+async def test_an_opening_that_fails_leaves_no_file_open(tmp_path: Path) -> None:
+    (tmp_path / "audit" / "audit-000001.jsonl").mkdir(parents=True)
+    with pytest.raises(SettingsError):
+        await Trail(tmp_path / "audit").__aenter__()
+    assert not list_open_files(tmp_path)
