@@ -15,6 +15,7 @@ import pytest
 from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric import rsa
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from jwt.utils import base64url_encode
 
 from gateway.connectors.media_forking.five9_pb2 import (
     StreamingConfig,
@@ -201,7 +202,9 @@ async def test_no_token_and_other_algorithms(gateway: RunningGateway, broker: Br
     claims = {"iss": broker.issuer, "exp": int(time.time()) + 600}
     none = jwt.encode(claims, "", algorithm="none")
     symmetric = jwt.encode(claims, "x" * 64, algorithm="HS256", headers={"kid": "k1"})
-    for token in (None, "x", "a.b.c", none, symmetric, f"Bearer {make_token(broker)}"):
+    nested = base64url_encode(b"[" * 3000).decode()
+    nests = (f"{nested}.e30.", f"{none.partition('.')[0]}.{nested}.")
+    for token in (None, "x", "a.b.c", none, symmetric, *nests, f"Bearer {make_token(broker)}"):
         code = await fail(call_webex(gateway, token, []))
         assert code == grpc.StatusCode.UNAUTHENTICATED, token
     assert broker.asked == 0

@@ -12,9 +12,10 @@ from typing import Any
 
 import aiohttp
 import jwt
+from jwt.utils import base64url_decode
 
 from gateway.connectors.media_forking.rpcs import Unauthenticated
-from gateway.documents import parse_json
+from gateway.documents import parse_json, require_shallow
 
 SCHEMA_ID = "523e1b7f-4693-47bc-b84e-a7b7a505fb0b"
 """Webex's id of the schema of media forking."""
@@ -91,9 +92,11 @@ class WebexTokens:
 
     def _read_issuer(self, token: str) -> tuple[str, str]:
         try:
+            for part in token.split(".")[:2]:
+                require_shallow(base64url_decode(part))
             header = jwt.get_unverified_header(token)
             claims = jwt.decode(token, options={"verify_signature": False})
-        except (jwt.PyJWTError, ValueError, TypeError, RecursionError):
+        except (jwt.PyJWTError, ValueError, TypeError):
             raise Unauthenticated("the token is no JWS") from None
         if header.get("alg") != "RS256":
             raise Unauthenticated("the token is not signed by RS256")
