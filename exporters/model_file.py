@@ -14,7 +14,7 @@ from google.protobuf.message import DecodeError
 
 from exporters.errors import ExportError, GraphError
 from exporters.graph import fingerprint, require_valid
-from service.contract import Contract
+from service.contract import Contract, ModelContract
 from service.inference.session import get_digest_path
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
@@ -31,7 +31,7 @@ def make_model_id(name: str, model: onnx.ModelProto) -> str:
     return f"{name}-{fingerprint(model)[:_ID_DIGITS]}"
 
 
-def write(path: Path, model: onnx.ModelProto, contract: Contract) -> None:
+def write(path: Path, model: onnx.ModelProto, contract: ModelContract) -> None:
     """Write `model` with `contract` in its metadata, replacing `path` in one step, and then its
     digest beside it."""
     document = contract.to_metadata()

@@ -122,8 +122,9 @@ def module_embed(model: nn.Module) -> Embed:
     return embed
 
 
-def graph_embed(model: onnx.ModelProto, *, threads: int = 1) -> Embed:
-    """Embed by `model` in ONNX Runtime on the CPU; raises `GraphError` if it does not load."""
+def graph_embed(model: onnx.ModelProto, *, threads: int = 1, output: str = OUTPUT) -> Embed:
+    """Run `model` in ONNX Runtime on the CPU for what it calls `output`; raises `GraphError` if it
+    does not load."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
@@ -137,7 +138,7 @@ def graph_embed(model: onnx.ModelProto, *, threads: int = 1) -> Embed:
     def embed(waveforms: Floats) -> Floats:
         try:
             embedding: Floats = session.run(
-                [OUTPUT], {INPUT: np.ascontiguousarray(waveforms, dtype=np.float32)}
+                [output], {INPUT: np.ascontiguousarray(waveforms, dtype=np.float32)}
             )[0]
         except Exception as error:
             raise GraphError(f"the graph fails on {waveforms.shape}: {error}") from error

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from evaluation.commands.terminal import say, show_steps
+from exporters.commands.countermeasure import publish_countermeasure
 from exporters.commands.options import (
     ARCHITECTURES,
     Features,
@@ -105,7 +106,8 @@ def adopt(
     """Turn a published model into a model file: waveform in, its own front end in the graph.
 
     The graph is compared with the model's own code on speech; below a cosine of 0.99999 nothing
-    is written. Checkpoints are read as plain tensors: no code in them is run.
+    is written, nor if a logit of a countermeasure (aasist, aasist-l) is off by more than 0.0001.
+    Checkpoints are read as plain tensors: no code in them is run.
 
     Example: sayso-export adopt resemblyzer --output resemblyzer.onnx
     """
@@ -114,6 +116,7 @@ def adopt(
     with show_steps() as show:
         show("loading PyTorch")
         from exporters.publish import Windows
+        from exporters.sources import COUNTERMEASURES
         from exporters.sources import adopt as adoption
 
         windows = None
@@ -130,8 +133,12 @@ def adopt(
             sha256=sha256,
         )
         show(f"reading {source}")
-        with adoption.make_candidate(request) as candidate:
-            line = _publish(candidate, output, speech, show)
+        if architecture in COUNTERMEASURES:
+            with adoption.make_countermeasure(request) as countermeasure:
+                line = publish_countermeasure(countermeasure, output, speech, show)
+        else:
+            with adoption.make_candidate(request) as candidate:
+                line = _publish(candidate, output, speech, show)
     say(line)
 
 

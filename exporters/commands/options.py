@@ -10,6 +10,8 @@ import typer
 ARCHITECTURES = (
     "3d-speaker-campplus",
     "3d-speaker-eres2netv2",
+    "aasist",
+    "aasist-l",
     "resemblyzer",
     "speechbrain-ecapa",
     "speechbrain-resnet",

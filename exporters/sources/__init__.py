@@ -3,8 +3,9 @@
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from exporters.countermeasures import CountermeasureCandidate
 from exporters.publish import Candidate
-from exporters.sources import resemblyzer
+from exporters.sources import aasist, resemblyzer
 from exporters.sources.speechbrain import SPEECHBRAIN
 from exporters.sources.toolkits import TOOLKITS
 
@@ -18,4 +19,10 @@ ARCHITECTURES: Mapping[str, Callable[[Path], Candidate]] = {
     **SPEECHBRAIN,
     **TOOLKITS,
 }
-"""Architectures whose checkpoints can be adopted."""
+"""Architectures of speaker models whose checkpoints can be adopted."""
+
+COUNTERMEASURES: Mapping[str, Callable[[Path], CountermeasureCandidate]] = {
+    "aasist": lambda path: aasist.make_candidate(path, aasist.AASIST_SIZES),
+    "aasist-l": lambda path: aasist.make_candidate(path, aasist.AASIST_L_SIZES),
+}
+"""The same of countermeasures."""

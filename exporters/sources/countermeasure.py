@@ -1,53 +1,38 @@
-"""Countermeasures of `sayso-train countermeasure`, as ONNX graphs."""
+"""A checkpoint of `sayso-train countermeasure` as a candidate for publishing."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
-import onnx
-import onnxruntime
-import torch
-
-from exporters.errors import CheckpointError, ParityError
-from exporters.graph import INPUT, require_valid, trace_part
+from exporters import model_file
+from exporters.countermeasures import CountermeasureCandidate
+from exporters.errors import CheckpointError
 from training.countermeasure import train
 from training.errors import TrainingError
 
-LOGIT = "logit"
-PROVENANCE_KEY = "sayso.countermeasure"
-LARGEST_DIFFERENCE = 1e-4
 
+def make_candidate(path: Path, *, name: str, licence: str = "") -> CountermeasureCandidate:
+    """Load the averaged network of the run's checkpoint at `path`; raises `CheckpointError`.
 
-def make_graph(checkpoint: Path) -> onnx.ModelProto:
-    """Trace `waveform (batch, window_samples)` to the `logit (batch,)` of bona fide speech.
-
-    The metadata has the attacks, clips and digest of the training data. Raises CheckpointError for
-    another file, ParityError if the graph's logits are not PyTorch's.
+    The attacks that it was trained on are in the provenance. The contract's `attacks` are those
+    that it was measured against, and nothing has been measured here.
     """
     try:
-        recipe, network, provenance = train.load_network(checkpoint)
+        recipe, network, learned = train.load_network(path)
     except TrainingError as error:
         raise CheckpointError(str(error)) from error
-    rng = np.random.default_rng(0)
-    waveforms = 0.1 * rng.standard_normal((3, recipe.window_samples), np.float32)
-    graph = require_valid(
-        trace_part(
-            network,
-            torch.from_numpy(waveforms[:2]),
-            axes={INPUT: {0: "batch"}, LOGIT: {0: "batch"}},
-        )
+    return CountermeasureCandidate(
+        name=name,
+        network=network.eval(),
+        rate=recipe.sample_rate_hz,
+        window_samples=recipe.window_samples,
+        hop_samples=max(1, recipe.window_samples // 2),
+        provenance={
+            "source": f"sayso-train countermeasure, {path.name}",
+            "checkpoint": model_file.digest(path),
+            "recipe": recipe.model_dump(mode="json"),
+            "data": asdict(learned),
+            **({"licence": licence} if licence else {}),
+        },
     )
-    told = {"rate_hz": recipe.sample_rate_hz, **asdict(provenance)}
-    onnx.helper.set_model_props(graph, {PROVENANCE_KEY: json.dumps(told, sort_keys=True)})
-    with torch.no_grad():
-        expected = network(torch.from_numpy(waveforms)).numpy()
-    session = onnxruntime.InferenceSession(
-        graph.SerializeToString(), providers=["CPUExecutionProvider"]
-    )
-    difference = float(np.abs(session.run(None, {INPUT: waveforms})[0] - expected).max())
-    if not difference <= LARGEST_DIFFERENCE:
-        raise ParityError(f"the graph's logits are off by {difference:g}")
-    return graph

@@ -1,18 +1,21 @@
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
-import onnx
 import onnxruntime
 import pytest
 import torch
 from typer.testing import CliRunner
 
+from exporters import countermeasures
 from exporters.__main__ import app
-from exporters.errors import CheckpointError
+from exporters.countermeasures import publish
+from exporters.errors import CheckpointError, ParityError
 from exporters.sources import countermeasure
+from service.contract import CountermeasureContract
+from service.errors import ContractError
+from service.inference.session import Session
 from training.config import Schedule
 from training.countermeasure import train
 from training.countermeasure.network import LightCnn
@@ -46,13 +49,42 @@ def test_exports_the_average_for_any_batch(checkpoint: Path, tmp_path: Path) -> 
             expected = network(torch.from_numpy(waveforms)).numpy()
         assert logits.shape == (batch,)
         assert np.allclose(logits, expected, atol=1e-4)
-    [entry] = onnx.load(output).metadata_props
-    told = json.loads(entry.value)
-    assert (told["attacks"], told["clips"], told["rate_hz"]) == (["bonafide", "codec2"], 7, 16000)
+    contract = CountermeasureContract.from_metadata(session.get_modelmeta().custom_metadata_map)
+    assert contract.model_id.startswith("countermeasure-")
+    lengths = (contract.sample_rate, contract.window_samples, contract.hop_samples)
+    assert lengths == (16000, 8000, 4000)
+    assert contract.provenance["data"]["attacks"] == ["bonafide", "codec2"]
+    assert (contract.attacks, contract.calibration) == ((), None)
+
+
+def test_a_server_does_not_take_it_for_a_speaker_model(checkpoint: Path, tmp_path: Path) -> None:
+    output = tmp_path / "cm.onnx"
+    publish(countermeasure.make_candidate(checkpoint, name="cm"), output)
+    with pytest.raises(ContractError, match="holds a countermeasure model, and a speaker model is"):
+        Session.open(output, device="cpu")
+    result = CliRunner().invoke(
+        app, ["quantize", str(output), "--to", "fp16", "--output", str(tmp_path / "small.onnx")]
+    )
+    assert result.exit_code != 0
+    assert not (tmp_path / "small.onnx").exists()
+
+
+def test_a_graph_with_other_logits_is_not_written(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    candidate = countermeasure.make_candidate(checkpoint, name="cm")
+    other = countermeasures.trace(candidate)
+    with torch.no_grad():
+        for parameter in candidate.network.parameters():
+            parameter.add_(0.1)
+    monkeypatch.setattr(countermeasures, "trace", lambda _: other)
+    with pytest.raises(ParityError, match="nothing was written"):
+        publish(candidate, tmp_path / "cm.onnx")
+    assert not (tmp_path / "cm.onnx").exists()
 
 
 def test_another_checkpoint_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "other.pt"
     torch.save({"version": 1}, path)
     with pytest.raises(CheckpointError, match="no checkpoint of a countermeasure"):
-        countermeasure.make_graph(path)
+        countermeasure.make_candidate(path, name="cm")
