@@ -34,7 +34,7 @@ from gateway.connectors.media_forking.webex_pb2 import (
     ConversationAudioForkingRequest,
     ConversationAudioForkingResponse,
 )
-from gateway.connectors.media_forking.webex_tokens import SCHEMA_ID
+from gateway.connectors.media_forking.webex_tokens import SCHEMA_ID, KeyRing, fetch_keys
 from gateway.server import RunningGateway
 from tests.support.call_audio import read_pcm, split
 from tests.support.gateways import read_outcomes, run_gateway
@@ -363,3 +363,28 @@ async def test_damaged_messages_leave_a_gateway_that_verifies(
         sayso.announce_call("wx-after", "slt")
     await call_webex(gateway, token, make_webex("wx-after", caller, caller))
     assert read_outcomes(logged) == {"wx-after": "ACCEPTED"}
+
+
+async def test_a_slow_issuer_keeps_no_other_waiting() -> None:
+    released = asyncio.Event()
+
+    async def fetch(issuer: str) -> dict[str, Any]:
+        if issuer == "slow":
+            await released.wait()
+        return {"k1": issuer}
+
+    ring = KeyRing(fetch)
+    slow = asyncio.create_task(ring.find("slow", "k1"))
+    await asyncio.sleep(0)
+    assert await asyncio.wait_for(ring.find("fast", "k1"), 5.0) == "fast"
+    released.set()
+    assert await slow == "slow"
+
+
+async def test_keys_are_fetched_through_no_proxy(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    assert list(await fetch_keys(broker.issuer)) == ["k1"]

@@ -7,6 +7,7 @@ The issuer is compared before anything is fetched: a token chooses no address th
 
 import asyncio
 import time
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
@@ -48,11 +49,12 @@ class KeyRing:
         self._now_s = now_s
         self._keys: dict[str, dict[str, Any]] = {}
         self._fetched_s: dict[str, float] = {}
-        self._lock = asyncio.Lock()
+        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def find(self, issuer: str, key_id: str) -> Any:
-        """The key of an issuer; raises `Unauthenticated`."""
-        async with self._lock:
+        """The key of an issuer that is allowed; raises `Unauthenticated`. An issuer that answers
+        slowly keeps the tokens of no other waiting."""
+        async with self._locks[issuer]:
             age_s = self._now_s() - self._fetched_s.get(issuer, float("-inf"))
             known = key_id in self._keys.get(issuer, {})
             if age_s > (_KEYS_S if known else self._retry_s):
@@ -109,11 +111,11 @@ class WebexTokens:
 
 
 async def fetch_keys(issuer: str) -> dict[str, Any]:
-    """Get the keys of an issuer that is allowed; follows no redirect."""
+    """Get the keys of an issuer that is allowed; follows no redirect, uses no proxy."""
     timeout = aiohttp.ClientTimeout(total=_FETCH_S)
     try:
         async with (
-            aiohttp.ClientSession(timeout=timeout, trust_env=True) as session,
+            aiohttp.ClientSession(timeout=timeout, trust_env=False) as session,
             session.get(issuer + _KEYS_PATH, allow_redirects=False) as response,
         ):
             body = await response.content.read(_MAX_KEYS_BYTES)
