@@ -388,3 +388,36 @@ async def test_keys_are_fetched_through_no_proxy(
     monkeypatch.delenv("no_proxy", raising=False)
     monkeypatch.delenv("NO_PROXY", raising=False)
     assert list(await fetch_keys(broker.issuer)) == ["k1"]
+
+
+async def test_a_drain_waits_for_a_call_and_takes_no_more(
+    gateway: RunningGateway,
+    server: SaysoServer,
+    broker: Broker,
+    caller: bytes,
+    logged: pytest.LogCaptureFixture,
+) -> None:
+    with server.client() as sayso:
+        for call_id in ("wx-now", "wx-late"):
+            sayso.announce_call(call_id, "slt")
+    token, sent = make_token(broker), make_webex("wx-now", caller, caller)
+    async with grpc.aio.insecure_channel(gateway.forks or "") as channel:
+        rpc = channel.stream_stream(
+            f"/{WEBEX}/StreamConversationAudio",
+            request_serializer=ConversationAudioForkingRequest.SerializeToString,
+        )
+        call = rpc(metadata=[("authorization", token)], timeout=20)
+        await call.write(sent[1])
+        async with asyncio.timeout(10):
+            while not len(gateway.calls):
+                await asyncio.sleep(0.02)
+        draining = asyncio.create_task(gateway.calls.drain(10.0))
+        late = make_webex("wx-late", caller, caller)[:2]
+        assert await fail(call_webex(gateway, token, late)) == grpc.StatusCode.UNAVAILABLE
+        assert not draining.done()
+        for message in sent[2:]:
+            await call.write(message)
+        await call.done_writing()
+        assert await call.read()
+        await asyncio.wait_for(draining, 5.0)
+    assert read_outcomes(logged) == {"wx-now": "ACCEPTED"}
