@@ -181,9 +181,9 @@ image:  ## build the image `sayso` with docker, podman or buildah; TARGET=cuda f
 	@$(build_image)
 
 .PHONY: image-check
-image-check:  ## build the image and serve from it where no container engine runs: with buildah, as root
+image-check:  ## build the image and serve from it where no container engine runs: with buildah, as root; TARGET=campplus
 	@command -v buildah >/dev/null && command -v mmdebstrap >/dev/null || { $(call apt_install,buildah mmdebstrap); }
-	tests/tooling/check_image.sh
+	tests/tooling/check_image.sh $(TARGET)
 
 SUITE ?= trixie
 

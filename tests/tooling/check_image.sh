@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
 # Build the Dockerfile and run the image with buildah, without a container engine or a registry: the
-# base image is made of Debian's packages, and each step runs in a chroot. `make image-check`, as root.
+# base image is made of Debian's packages, and each step runs in a chroot. `make image-check`, as root;
+# the first argument is a target of the Dockerfile, cpu or campplus.
 #
 # Everything lies in build/image. Mounts are made in this script's own mount namespace, so that none
 # is left however it ends; the machine's packages come with it for the build and are not in the image.
 set -euo pipefail
 [ "$(id -u)" = 0 ] || { echo 'image-check needs root' >&2; exit 1; }
-if [ "${1:-}" != in-namespace ]; then exec unshare --mount "$0" in-namespace; fi
+target=${1:-cpu}
+if [ "${2:-}" != in-namespace ]; then exec unshare --mount "$0" "$target" in-namespace; fi
 cd "$(dirname "$0")/../.."
 folder=$PWD/build/image
 base=$(sed -n 's/^ARG PYTHON=//p' Dockerfile)
@@ -37,10 +39,10 @@ fi
         | grep -v '^find-links = /' | awk '!seen[$1]++'
 } > "$folder/pip.conf"
 certificates=/etc/ssl/certs/ca-certificates.crt
-buildah build --quiet --isolation chroot --pull-never --layers --format docker --tag sayso \
-    --volume "$folder/pip.conf:/etc/pip.conf:ro" --volume "$certificates:$certificates:ro" .
+buildah build --quiet --isolation chroot --pull-never --layers --format docker --tag "sayso:$target" \
+    --target "$target" --volume "$folder/pip.conf:/etc/pip.conf:ro" --volume "$certificates:$certificates:ro" .
 
-container=$(buildah from --pull-never sayso)
+container=$(buildah from --pull-never "sayso:$target")
 trap 'rm -rf "$folder/volume" "$folder/empty"; buildah rm "$container" > /dev/null' EXIT
 root=$(buildah mount "$container")
 mount --bind "$root" "$root"
@@ -70,6 +72,8 @@ sayso serve &
 server=$!
 trap "kill $server" EXIT
 for second in $(seq 60); do sayso health && break; sleep 1; done
+case "${SAYSO_MODEL:-}" in *campplus*) model=campplus ;; *) model=sayso ;; esac
+sayso info --server "$SAYSO_SERVER" | grep " $model-"
 sayso enroll slt /mnt/slt/enroll-*
 sayso verify slt /mnt/slt/verify-1.*
 sayso verify slt /mnt/rms/verify-1.* && { echo "another voice was accepted" >&2; exit 1; }
@@ -82,4 +86,4 @@ commands=$(inspect '{{.OCIv1.Config.Entrypoint}} {{.OCIv1.Config.Cmd}} {{.Docker
 [ ! -s "$root/etc/pip.conf" ] || { echo 'this machine is written into the image' >&2; exit 1; }
 check "the image's own user" "$(inspect '{{.OCIv1.Config.User}}')"
 check 'any user in group 0' 1000650000:0
-echo "image-check: sayso is $(size sayso), of which the base is $(size "$base")"
+echo "image-check: sayso:$target is $(size "sayso:$target"), of which the base is $(size "$base")"
